@@ -1,0 +1,156 @@
+# Drydock: `make run` serves, `make test` checks everything. Both install what is missing (as root, on Debian 12 and 13
+# and Ubuntu 24.04) and need Rust's rustup. `make help` lists the rest.
+
+LISTEN        ?= 127.0.0.1:8080
+STATE_DIR     ?= /var/lib/drydock
+DRYDOCK_CACHE ?= $(HOME)/.cache/drydock
+
+# The node image that tests use, built once; a server has its own below STATE_DIR.
+TEST_IMAGES := $(DRYDOCK_CACHE)/images
+RUN_IMAGES  := $(or $(DRYDOCK_IMAGES),$(STATE_DIR)/images)
+
+TRUNK_VERSION   := 0.21.14
+# wasm-bindgen's tool and its crate must be of one version.
+BINDGEN_VERSION := $(shell sed -n 's/^wasm-bindgen = "=\(.*\)"/\1/p' frontend/Cargo.toml)
+
+TOOLS   := $(DRYDOCK_CACHE)/tools
+TRUNK   := $(TOOLS)/.trunk-$(TRUNK_VERSION)
+BINDGEN := $(TOOLS)/.wasm-bindgen-$(BINDGEN_VERSION)
+BIN     := target/release/drydock
+PAGE    := dist/index.html
+
+# `sudo make` often loses the way to Cargo.
+export PATH := $(TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH)
+NICE := nice -n 10
+
+# What the page and the program are made from. Found anew each time, so that a new file counts at once.
+COMMON     := Cargo.toml Cargo.lock rust-toolchain.toml
+PAGE_FROM  := $(COMMON) Trunk.toml $(shell find frontend static sandbox/protocol -type f \
+                -not -path 'static/node_modules/*' -not -path 'static/gen/*' -not -name '.*')
+BIN_FROM   := $(COMMON) $(shell find backend sandbox -type f -not -name '.*' -not -path '*/tests/*')
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help run build image packages toolchain test test-host test-browser lint bench clean root
+
+say = printf '\n==> %s\n'
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '\n  LISTEN=%s  STATE_DIR=%s  DRYDOCK_CACHE=%s\n' '$(LISTEN)' '$(STATE_DIR)' '$(DRYDOCK_CACHE)'
+
+run: root $(BIN) ## Install, build and serve on LISTEN
+	@$(call prepare_image,$(RUN_IMAGES),$(TEST_IMAGES))
+	@$(say) "Serving on http://$(LISTEN)"
+	@exec $(BIN) --state-dir '$(STATE_DIR)' serve --listen '$(LISTEN)'
+
+build: $(BIN) ## Install what is missing and build target/release/drydock
+
+image: root $(BIN) ## Prepare the node image below STATE_DIR
+	@$(call prepare_image,$(RUN_IMAGES),$(TEST_IMAGES))
+
+root:
+	@if [ "$$(id -u)" != 0 ]; then \
+	    echo "This needs root: sessions are made of namespaces, control groups and mounts. Try: sudo -E make $(MAKECMDGOALS)" >&2; \
+	    exit 1; \
+	fi
+
+# === Tools
+
+packages:
+	@.ci/packages run
+
+# Only what is missing is fetched; with everything there this needs no Internet.
+toolchain:
+	@if ! command -v cargo > /dev/null; then \
+	    echo "Cargo is missing. Install rustup (https://rustup.rs, or Debian's package rustup) for this user; with sudo, say: sudo -E env PATH=\"\$$PATH\" make $(MAKECMDGOALS)" >&2; \
+	    exit 1; \
+	fi
+	@if command -v rustup > /dev/null; then \
+	    if ! rustc --version > /dev/null 2>&1; then \
+	        $(say) "Installing the Rust toolchain that rust-toolchain.toml names"; rustup toolchain install; \
+	    fi; \
+	    if [ ! -d "$$(rustc --print sysroot)/lib/rustlib/wasm32-unknown-unknown" ]; then \
+	        $(say) "Installing Rust's wasm32 target"; rustup target add wasm32-unknown-unknown; \
+	    fi; \
+	fi
+
+# Debug builds: they compile in a third of the time and are fast enough for what they do here. Both share one target
+# directory, since they share most crates.
+define install_tool
+	if ! $(TOOLS)/bin/$(2) --version 2> /dev/null | grep -qF ' $(3)'; then \
+	    $(say) "Installing $(1) $(3) into $(TOOLS)"; \
+	    CARGO_TARGET_DIR=$(DRYDOCK_CACHE)/tools-target $(NICE) \
+	        cargo install --locked --debug --force --root $(TOOLS) --version $(3) $(1); \
+	fi
+	touch $@
+endef
+
+$(TRUNK): | packages toolchain
+	@$(call install_tool,trunk,trunk,$(TRUNK_VERSION))
+
+$(BINDGEN): | packages toolchain $(TRUNK)
+	@$(call install_tool,wasm-bindgen-cli,wasm-bindgen,$(BINDGEN_VERSION))
+	@rm -rf $(DRYDOCK_CACHE)/tools-target
+
+# === Building
+
+$(PAGE): $(PAGE_FROM) $(TRUNK) $(BINDGEN) | packages toolchain
+	@$(say) "Building the page"
+	@$(NICE) trunk build --release
+	@touch $@
+
+# The page is part of the program, so it comes first.
+$(BIN): $(BIN_FROM) $(PAGE) | packages toolchain
+	@$(say) "Building $@"
+	@$(NICE) cargo build --release --locked -p drydock
+	@touch $@
+
+# prepare_image DIRECTORY OTHER: builds the node image in DIRECTORY if it is missing, or copies it from OTHER.
+define prepare_image
+	if [ ! -e '$(1)/index.json' ] && [ -e '$(2)/index.json' ]; then \
+	    $(say) "Copying the node image from $(2)"; \
+	    $(BIN) image --images '$(2)' export node - | $(BIN) image --images '$(1)' import -; \
+	else \
+	    [ -e '$(1)/index.json' ] || { $(say) "Preparing the node image in $(1) (once; about a minute)"; }; \
+	    $(BIN) image --images '$(1)' build --if-missing > /dev/null; \
+	fi
+endef
+
+# === Tests
+
+test: lint test-host test-browser ## Install what is missing and run every check and test
+	@$(say) "All tests passed"
+
+lint: | packages toolchain
+	@$(say) "Format"
+	@cargo fmt --all --check
+	@$(say) "Lint: host crates"
+	@$(NICE) cargo clippy --locked --workspace --exclude frontend --all-targets -- -D warnings
+	@$(say) "Lint: page (wasm32)"
+	@$(NICE) cargo clippy --locked -p frontend --target wasm32-unknown-unknown --all-targets -- -D warnings
+
+test-host: root $(BIN) ## Unit and integration tests
+	@$(call prepare_image,$(TEST_IMAGES),$(RUN_IMAGES))
+	@$(say) "Unit and integration tests"
+	@DRYDOCK_IMAGES=$(TEST_IMAGES) $(NICE) cargo test --locked
+	@$(say) "Tests of the page's logic"
+	@$(NICE) cargo test --locked -p frontend
+
+test-browser: root $(BIN) ## Browser tests against target/release/drydock
+	@.ci/packages test
+	@$(call prepare_image,$(TEST_IMAGES),$(RUN_IMAGES))
+	@$(say) "Browser tests"
+	@DRYDOCK_IMAGES=$(TEST_IMAGES) DRYDOCK_BIN=$(CURDIR)/$(BIN) $(NICE) cargo test --locked -p drydock-e2e
+
+bench: root $(BIN) ## Measure start, echo, output, memory; prints medians and ratios
+	@.ci/packages test
+	@$(call prepare_image,$(TEST_IMAGES),$(RUN_IMAGES))
+	@DRYDOCK_IMAGES=$(TEST_IMAGES) DRYDOCK_BIN=$(CURDIR)/$(BIN) cargo bench --locked -p drydock-e2e
+
+clean: ## Delete what was built here (not images, tools or the state directory)
+	cargo clean
+	rm -rf dist static/gen static/node_modules

@@ -1,0 +1,232 @@
+//! `drydock image`: prepares, lists, exports and imports node images. Works on the image store itself, as root; needs no
+//! server. The text for people goes to standard error, what was asked for to standard output.
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use drydock_images::{BuildOptions, Progress, Store};
+use std::{
+    fs::{self, File},
+    io::{self, BufReader, BufWriter, IsTerminal, Write},
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+/// Options of `drydock image`.
+#[derive(Debug, Clone, Args)]
+pub struct ImageArgs {
+    /// Directory of the images; without it `images` in the state directory. Several servers may share one.
+    #[arg(long, env = "DRYDOCK_IMAGES", value_name = "DIR", global = true)]
+    pub images: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum Command {
+    /// List the images that are prepared.
+    List,
+    /// Build the node image from Debian packages (needs the Internet or a mirror, and mmdebstrap).
+    Build {
+        /// Name of the image.
+        #[arg(default_value = "node")]
+        name: String,
+        /// Debian mirror to take packages from; without it mmdebstrap's default.
+        #[arg(long, value_name = "URL", value_parser = parse_mirror)]
+        mirror: Option<String>,
+        /// Do nothing if there is an image of this name.
+        #[arg(long)]
+        if_missing: bool,
+    },
+    /// Read images from a file that `drydock image export` wrote (a tar of an OCI image layout).
+    Import {
+        /// The file; `-` is standard input.
+        file: PathBuf,
+    },
+    /// Write an image as one file, for a machine without Internet.
+    Export {
+        /// Name of the image.
+        name: String,
+        /// The file; `-` is standard output.
+        file: PathBuf,
+    },
+}
+
+/// A mirror goes to mmdebstrap as an argument, which must not be taken for an option or for a file of sources.
+fn parse_mirror(text: &str) -> Result<String, String> {
+    let known = ["http://", "https://", "file:///"].iter().any(|scheme| text.starts_with(scheme));
+    if known && text.len() <= 500 && !text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        Ok(text.to_owned())
+    } else {
+        Err("it has the form https://mirror.example.org/debian".into())
+    }
+}
+
+/// Where the images of a server are.
+pub fn images_dir(images: Option<&Path>, state_dir: &Path) -> PathBuf {
+    images.map_or_else(|| state_dir.join("images"), Path::to_owned)
+}
+
+/// Runs the command.
+pub fn run(args: ImageArgs, state_dir: &Path, json: bool) -> anyhow::Result<()> {
+    let store = Store::open(images_dir(args.images.as_deref(), state_dir))?;
+    match args.command {
+        Command::List => list(&store, json),
+        Command::Build { name, mirror, if_missing } => build(&store, &name, mirror, if_missing, json),
+        Command::Import { file } => import(&store, &file, json),
+        Command::Export { name, file } => export(&store, &name, &file, json),
+    }
+}
+
+fn list(store: &Store, json: bool) -> anyhow::Result<()> {
+    let images = store.list()?;
+    let mut out = io::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&images)?)?;
+        return Ok(());
+    }
+    writeln!(out, "{:<24} {:<14} {:<22} {:>8}", "NAME", "DIGEST", "CREATED", "SIZE")?;
+    for image in images {
+        let size = format!("{} MB", image.size / 1_000_000);
+        writeln!(
+            out,
+            "{:<24} {:<14} {:<22} {size:>8}",
+            image.name,
+            &image.digest.hex()[..12],
+            image.created
+        )?;
+    }
+    Ok(())
+}
+
+fn build(
+    store: &Store,
+    name: &str,
+    mirror: Option<String>,
+    if_missing: bool,
+    json: bool,
+) -> anyhow::Result<()> {
+    if if_missing && store.resolve(name).is_ok() {
+        return tell(json, &serde_json::json!({"name": name, "built": false}), &format!("{name} is there"));
+    }
+    let mut printer = Printer::new();
+    let digest = store.build(name, &BuildOptions { mirror }, &mut |progress| printer.show(progress))?;
+    printer.finish();
+    let seconds = printer.began.elapsed().as_secs();
+    let answer = serde_json::json!({"name": name, "digest": digest, "built": true, "seconds": seconds});
+    tell(json, &answer, &format!("{name} {digest}, built in {seconds} s"))
+}
+
+fn import(store: &Store, file: &Path, json: bool) -> anyhow::Result<()> {
+    let mut printer = Printer::new();
+    let mut show = |progress: Progress<'_>| printer.show(progress);
+    let names = if file == Path::new("-") {
+        store.import(&mut io::stdin().lock(), &mut show)?
+    } else {
+        let from = File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
+        store.import(&mut BufReader::new(from), &mut show)?
+    };
+    printer.finish();
+    tell(json, &serde_json::json!({"imported": names}), &names.join("\n"))
+}
+
+fn export(store: &Store, name: &str, file: &Path, json: bool) -> anyhow::Result<()> {
+    if file == Path::new("-") {
+        if io::stdout().is_terminal() {
+            bail!("the image is not for a terminal: name a file or send standard output into one");
+        }
+        store.export(name, &mut io::stdout().lock())?;
+        return Ok(());
+    }
+    // The file gets its name when it is whole, so that nobody carries half an image away.
+    let mut partial = file.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    let written = write_export(store, name, &partial)
+        .and_then(|()| fs::rename(&partial, file).with_context(|| format!("cannot make {}", file.display())));
+    if written.is_err() {
+        let _ = fs::remove_file(&partial);
+    }
+    written?;
+    let size = fs::metadata(file)?.len();
+    let answer = serde_json::json!({"name": name, "file": file, "size": size});
+    tell(json, &answer, &format!("{name} is in {} ({} MB)", file.display(), size / 1_000_000))
+}
+
+fn write_export(store: &Store, name: &str, to: &Path) -> anyhow::Result<()> {
+    let file = File::create(to).with_context(|| format!("cannot make {}", to.display()))?;
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    store.export(name, &mut out)?;
+    out.flush()?;
+    out.get_ref().sync_all()?;
+    Ok(())
+}
+
+fn tell(json: bool, answer: &serde_json::Value, text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if json {
+        writeln!(out, "{answer}")?
+    } else {
+        writeln!(out, "{text}")?
+    }
+    Ok(())
+}
+
+/// Shows progress on standard error: one line that changes on a terminal, a line per stage elsewhere.
+struct Printer {
+    began: Instant,
+    terminal: bool,
+    stage: String,
+}
+
+impl Printer {
+    fn new() -> Self {
+        Self { began: Instant::now(), terminal: io::stderr().is_terminal(), stage: String::new() }
+    }
+
+    fn show(&mut self, progress: Progress<'_>) {
+        let new = self.stage != progress.stage;
+        let seconds = self.began.elapsed().as_secs();
+        let mut err = io::stderr().lock();
+        // A message that cannot be shown must not stop the work.
+        let _ = if self.terminal {
+            let end = if new && !self.stage.is_empty() { "\n" } else { "" };
+            let detail: String = progress.detail.chars().filter(|c| !c.is_control()).take(40).collect();
+            write!(err, "{end}\r\x1b[K{seconds:>4} s  {}  {detail}", progress.stage)
+                .and_then(|()| err.flush())
+        } else if new {
+            writeln!(err, "{seconds:>4} s  {}", progress.stage)
+        } else {
+            Ok(())
+        };
+        if new {
+            self.stage = progress.stage.to_owned();
+        }
+    }
+
+    fn finish(&self) {
+        if self.terminal && !self.stage.is_empty() {
+            let _ = writeln!(io::stderr());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mirrors() {
+        assert!(parse_mirror("https://mirror.example.org/debian").is_ok());
+        assert!(parse_mirror("file:///srv/mirror").is_ok());
+        for bad in ["", "--hook=sh", "/etc/apt/sources.list", "deb http://a b c", "http://a b"] {
+            assert!(parse_mirror(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn images_are_in_the_state_directory_unless_told_otherwise() {
+        assert_eq!(images_dir(None, Path::new("/s")), Path::new("/s/images"));
+        assert_eq!(images_dir(Some(Path::new("/i")), Path::new("/s")), Path::new("/i"));
+    }
+}

@@ -1,0 +1,55 @@
+//! `drydock warden`: the root process, started by `drydock serve` and not by people. Nothing here may start a thread: the
+//! warden forks sessions.
+
+use anyhow::Context;
+use clap::Args;
+use drydock_warden::Config;
+use std::path::{Path, PathBuf};
+
+/// What serve tells its warden.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Directory of the node images; without it `images` in the state directory.
+    #[arg(long, env = "DRYDOCK_IMAGES", value_name = "DIR")]
+    images: Option<PathBuf>,
+    /// Size of the file that holds all sessions' disks, in bytes; it takes only what is used. Without it, most of the free space.
+    #[arg(long, env = "DRYDOCK_DISK_BYTES", value_name = "BYTES")]
+    disk_bytes: Option<u64>,
+    /// Say on standard input, which is the write end of a pipe, that requests are taken.
+    #[arg(long)]
+    tell_ready: bool,
+}
+
+/// Least size of the disks' file: what btrfs and one session need.
+const LEAST_DISK: u64 = 512 << 20;
+
+/// Runs the warden until neither a server nor a session needs it.
+pub fn run(state_dir: &Path, options: Options) -> anyhow::Result<()> {
+    anyhow::ensure!(nix::unistd::geteuid().is_root(), "the warden must be root");
+    // Away from the terminal and the process group that serve was started from.
+    let _leader_already = nix::unistd::setsid();
+    std::fs::create_dir_all(state_dir).with_context(|| format!("cannot make {}", state_dir.display()))?;
+    let disk_bytes = match options.disk_bytes {
+        Some(bytes) => bytes,
+        None => {
+            let free = rustix::fs::statvfs(state_dir).context("cannot see the free disk space")?;
+            free.f_bavail * free.f_frsize / 10 * 9
+        }
+    };
+    let config = Config {
+        state_dir: state_dir.to_path_buf(),
+        images: options.images.unwrap_or_else(|| state_dir.join("images")),
+        disk_bytes: disk_bytes.max(LEAST_DISK),
+        session_main: drydock_session::run,
+    };
+    drydock_warden::run(&config, || {
+        if options.tell_ready {
+            let _serve_gone = rustix::io::write(rustix::stdio::stdin(), &[1]);
+        }
+        // Sessions inherit neither the pipe nor the terminal.
+        if let Ok(null) = std::fs::File::open("/dev/null") {
+            let _kept = rustix::stdio::dup2_stdin(null);
+        }
+    })?;
+    Ok(())
+}

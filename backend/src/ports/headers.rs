@@ -1,0 +1,171 @@
+//! What the port proxy changes in headers: hop-by-hop fields (RFC 9110, 7.6.1) stay on their hop; our cookie goes to
+//! no node; a node's answer cannot set cookies for, or clear the data of, anything but its own origin.
+
+use crate::auth::COOKIE;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use std::net::IpAddr;
+
+/// The browser is told to treat what comes by path as a site of its own: no cookies, no storage, no calls to us.
+pub const SANDBOX: &str = "sandbox allow-scripts allow-forms allow-popups allow-modals allow-downloads";
+
+/// Takes out what belongs to one hop only. The protocol that an upgrade asks for, if one does.
+pub fn strip_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    let upgrade = if named.contains(&header::UPGRADE) { headers.get(header::UPGRADE).cloned() } else { None };
+    for name in named {
+        // "Connection: host" must not take away what a request needs.
+        if name != header::HOST && name != header::CONTENT_LENGTH {
+            headers.remove(name);
+        }
+    }
+    for name in [
+        header::CONNECTION,
+        header::UPGRADE,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+    ] {
+        headers.remove(name);
+    }
+    headers.remove("keep-alive");
+    headers.remove("proxy-connection");
+    upgrade
+}
+
+/// Tells the node who asked and by which address; takes our cookie out.
+pub fn on_request(headers: &mut HeaderMap, client: IpAddr, scheme: &'static str, prefix: Option<&str>) {
+    let host = headers.get(header::HOST).cloned();
+    let mut set = |name: &'static str, value: Option<HeaderValue>| match value {
+        Some(value) => drop(headers.insert(name, value)),
+        None => drop(headers.remove(name)),
+    };
+    set("x-forwarded-for", HeaderValue::from_str(&client.to_string()).ok());
+    set("x-forwarded-proto", Some(HeaderValue::from_static(scheme)));
+    set("x-forwarded-host", host);
+    set("x-forwarded-prefix", prefix.and_then(|p| HeaderValue::from_str(p).ok()));
+    set("forwarded", None);
+
+    let kept: Vec<&[u8]> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .flat_map(|v| v.as_bytes().split(|b| *b == b';'))
+        .map(<[u8]>::trim_ascii)
+        .filter(|c| !is_ours(c))
+        .collect();
+    let kept = kept.join(&b"; "[..]);
+    match HeaderValue::from_bytes(&kept) {
+        Ok(value) if !kept.is_empty() => drop(headers.insert(header::COOKIE, value)),
+        _ => drop(headers.remove(header::COOKIE)),
+    }
+}
+
+/// Keeps a node's answer within its own origin.
+pub fn on_response(headers: &mut HeaderMap, prefix: Option<&str>) {
+    headers.remove("clear-site-data");
+    let cookies: Vec<HeaderValue> =
+        headers.get_all(header::SET_COOKIE).iter().filter_map(|c| own_cookie(c, prefix)).collect();
+    headers.remove(header::SET_COOKIE);
+    for cookie in cookies {
+        headers.append(header::SET_COOKIE, cookie);
+    }
+    let Some(prefix) = prefix else { return };
+    headers.remove("service-worker-allowed");
+    // A second policy only narrows a first.
+    headers.append(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(SANDBOX));
+    if let Some(location) = headers.get(header::LOCATION).and_then(|l| l.to_str().ok())
+        && let Some(moved) = relocate(location, prefix)
+    {
+        headers.insert(header::LOCATION, moved);
+    }
+}
+
+/// A redirection to a path of the node leads below the prefix; one to another host is left alone.
+fn relocate(location: &str, prefix: &str) -> Option<HeaderValue> {
+    let is_path = location.starts_with('/') && !location.starts_with("//");
+    let done = location.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if is_path && !done { HeaderValue::from_str(&format!("{prefix}{location}")).ok() } else { None }
+}
+
+fn own_cookie(cookie: &HeaderValue, prefix: Option<&str>) -> Option<HeaderValue> {
+    let text = cookie.as_bytes();
+    let mut parts = text.split(|b| *b == b';').map(<[u8]>::trim_ascii);
+    let pair = parts.next()?;
+    if is_ours(pair) {
+        return None;
+    }
+    let mut out = pair.to_vec();
+    for part in parts {
+        let name = part.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
+        let dropped = name.eq_ignore_ascii_case(b"domain") || (prefix.is_some() && name.eq_ignore_ascii_case(b"path"));
+        if !dropped {
+            out.extend_from_slice(b"; ");
+            out.extend_from_slice(part);
+        }
+    }
+    if let Some(prefix) = prefix {
+        out.extend_from_slice(format!("; Path={prefix}/").as_bytes());
+    }
+    HeaderValue::from_bytes(&out).ok()
+}
+
+fn is_ours(cookie: &[u8]) -> bool {
+    let name = cookie.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
+    name == COOKIE.as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(text: &'static str) -> HeaderValue {
+        HeaderValue::from_static(text)
+    }
+
+    #[test]
+    fn hop_by_hop_fields_stay_here() {
+        let mut h = HeaderMap::new();
+        h.insert(header::CONNECTION, value("keep-alive, Upgrade, X-Private"));
+        h.insert(header::UPGRADE, value("websocket"));
+        h.insert("x-private", value("1"));
+        h.insert("x-public", value("1"));
+        h.insert(header::TRANSFER_ENCODING, value("chunked"));
+        assert_eq!(strip_hop(&mut h), Some(value("websocket")));
+        assert_eq!(h.keys().map(|k| k.as_str()).collect::<Vec<_>>(), ["x-public"]);
+    }
+
+    #[test]
+    fn our_cookie_goes_to_no_node_and_none_of_theirs_comes_to_us() {
+        let mut h = HeaderMap::new();
+        h.insert(header::HOST, value("x.localhost"));
+        h.insert(header::COOKIE, value("a=1; drydock=secret; b=2"));
+        on_request(&mut h, "192.0.2.1".parse().unwrap(), "http", None);
+        assert_eq!(h[header::COOKIE], "a=1; b=2");
+        assert_eq!(h["x-forwarded-for"], "192.0.2.1");
+
+        let mut h = HeaderMap::new();
+        h.append(header::SET_COOKIE, value("drydock=evil; Path=/api"));
+        h.append(header::SET_COOKIE, value("s=1; Domain=play.example.org; Path=/x; HttpOnly"));
+        on_response(&mut h, None);
+        assert_eq!(h.get_all(header::SET_COOKIE).iter().collect::<Vec<_>>(), ["s=1; Path=/x; HttpOnly"]);
+        on_response(&mut h, Some("/p/L"));
+        assert_eq!(h.get_all(header::SET_COOKIE).iter().collect::<Vec<_>>(), ["s=1; HttpOnly; Path=/p/L/"]);
+    }
+
+    #[test]
+    fn redirections_stay_below_the_prefix() {
+        let moved = |l: &str| relocate(l, "/p/L").map(|v| v.to_str().unwrap_or_default().to_owned());
+        assert_eq!(moved("/login").as_deref(), Some("/p/L/login"));
+        assert_eq!(moved("/p/L/login"), None);
+        assert_eq!(moved("login"), None);
+        assert_eq!(moved("//evil.example/"), None);
+        assert_eq!(moved("https://example.org/"), None);
+    }
+}

@@ -1,0 +1,55 @@
+//! The pages that a person sees when a port cannot be shown. Plain HTML without scripts; no text in them comes from a
+//! learner.
+
+use crate::error::Error;
+use axum::{
+    http::{HeaderName, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use drydock_protocol::NodeName;
+
+/// Nothing listens yet: looks again by itself.
+pub fn nothing_listens(node: NodeName, port: u16, why: &str) -> Response {
+    let text = format!(
+        "Nothing answers on port {port} of {node} yet ({}). Start a server there that listens on all addresses (0.0.0.0), not on \
+         127.0.0.1 only. This page looks again every two seconds.",
+        escape(why)
+    );
+    page(StatusCode::BAD_GATEWAY, &format!("Waiting for {node}:{port}"), &text, true)
+}
+
+/// The label is none, or its capability is not valid (any more).
+pub fn bad_address() -> Response {
+    page(
+        StatusCode::FORBIDDEN,
+        "This address is not valid",
+        "It is incomplete, or the session's owner has revoked it. Open the port again from the session's page.",
+        false,
+    )
+}
+
+/// Any other refusal.
+pub fn refused(error: &Error) -> Response {
+    page(error.status, "This port cannot be shown", &escape(&error.message), false)
+}
+
+fn page(status: StatusCode, title: &str, text: &str, again: bool) -> Response {
+    let refresh = if again { "<meta http-equiv=\"refresh\" content=\"2\">" } else { "" };
+    let html = format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">{refresh}\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title>\
+         <style>:root{{color-scheme:light dark}}body{{font:1rem/1.5 system-ui,sans-serif;max-width:36rem;margin:15vh auto;padding:0 1rem}}</style>\
+         </head><body><main><h1>{title}</h1><p role=\"status\">{text}</p></main></body></html>"
+    );
+    let headers: [(HeaderName, &str); 4] = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; sandbox"),
+    ];
+    (status, headers, html).into_response()
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

@@ -1,0 +1,240 @@
+//! Making a session: admission, then row, warden, session process, owner's link. Called by the API. Either all of it
+//! is done or nothing of it is left, also when the asker goes away in the middle.
+
+use super::{
+    IMAGE, LINUX, OPERATOR, Sessions, Tracer,
+    live::{End, EndKind, Live, Phase},
+    now,
+    queue::{self, Turn, Want},
+};
+use crate::{error::Error, store::SessionRow, token};
+use drydock_protocol::{
+    api::{CreateSession, NodeAddress, Queued, Status},
+    pipe::{Control, Reply},
+    state::{Role, SessionState},
+};
+use drydock_warden::messages::{Answer, Request};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+use tokio::sync::oneshot;
+
+/// A session just made.
+#[derive(Debug)]
+pub struct Made {
+    /// The session.
+    pub live: Arc<Live>,
+    /// The owner's token.
+    pub token: String,
+    /// Its nodes.
+    pub nodes: Vec<NodeAddress>,
+    /// Milliseconds from the request's arrival to the first prompt.
+    pub ready_ms: f64,
+}
+
+/// What became of a wish for a session.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It is there.
+    Made(Box<Made>),
+    /// The host is full.
+    Queued(Queued),
+}
+
+impl Sessions {
+    /// Checks what a newcomer wants.
+    pub fn check(&self, wish: &CreateSession, client: Option<String>) -> Result<Want, Error> {
+        if wish.playground != LINUX {
+            let name: String = wish.playground.chars().take(40).collect();
+            return Err(Error::invalid(
+                "unknown_playground",
+                format!("There is no playground '{name}'. GET /api/v1/playgrounds lists them; 'linux' is one."),
+            ));
+        }
+        let most = self.config.session_nodes;
+        let nodes = wish.nodes.unwrap_or(1);
+        if nodes == 0 || nodes > most {
+            return Err(Error::invalid("bad_nodes", format!("A session has 1 to {most} nodes, not {nodes}.")));
+        }
+        let longest = self.config.max_ttl.seconds();
+        let ttl = wish.ttl_seconds.unwrap_or(self.config.default_ttl.seconds().min(longest));
+        if ttl == 0 || ttl > longest {
+            return Err(Error::invalid("bad_ttl", format!("A session lives 1 to {longest} seconds, not {ttl}.")));
+        }
+        Ok(Want { playground: wish.playground.clone(), nodes, ttl, client })
+    }
+
+    /// Makes a session or gives a place in the queue.
+    pub async fn create(self: &Arc<Self>, want: Want, arrived: Instant) -> Result<Outcome, Error> {
+        let admitted = {
+            let mut table = self.table();
+            let waiting = table.queue.len(arrived);
+            if let Some(client) = &want.client {
+                let theirs = table.live.values().filter(|l| l.client.as_ref() == Some(client)).count() as u32;
+                if theirs + table.queue.of_client(client) >= self.config.sessions_per_client {
+                    return Err(Error::limit(
+                        "too_many_sessions",
+                        format!(
+                            "Your network address has {} sessions, the most allowed here. End one that you no longer need.",
+                            self.config.sessions_per_client
+                        ),
+                    ));
+                }
+            }
+            let free = self.capacity.saturating_sub(table.live.len() as u32);
+            if free > waiting {
+                let row = self.new_row(&want)?;
+                let live = Arc::new(Live::new(&row));
+                table.live.insert(row.id.clone(), live.clone());
+                Ok((live, row))
+            } else if waiting >= self.config.queue_length {
+                return Err(Error::unavailable(
+                    "host_full",
+                    "This server is full and so many people wait already that it takes no more. Try again in a few minutes.",
+                ));
+            } else {
+                let ticket = token::new_token().map_err(Error::internal)?;
+                let place = table.queue.join(ticket.clone(), want, arrived);
+                let mut remaining = remaining(table.live.values());
+                Err(queue::queued(ticket, place, &mut remaining, self.config.default_ttl.seconds()))
+            }
+        };
+        match admitted {
+            Ok((live, row)) => self.make(live, row, arrived).await.map(|made| Outcome::Made(Box::new(made))),
+            Err(queued) => Ok(Outcome::Queued(queued)),
+        }
+    }
+
+    /// Asks about a place in the queue; makes the session when it is its turn.
+    pub async fn ask(self: &Arc<Self>, ticket: &str, arrived: Instant) -> Result<Outcome, Error> {
+        let admitted = {
+            let mut table = self.table();
+            let free = self.capacity.saturating_sub(table.live.len() as u32);
+            match table.queue.ask(ticket, free, arrived) {
+                Turn::Lost => {
+                    return Err(Error::not_found(
+                        "no_ticket",
+                        "This place in the queue is gone: it was used, or nobody asked about it for a minute. Join the queue again.",
+                    ));
+                }
+                Turn::Wait(place) => {
+                    let mut remaining = remaining(table.live.values());
+                    Err(queue::queued(ticket.to_owned(), place, &mut remaining, self.config.default_ttl.seconds()))
+                }
+                Turn::Now(want) => {
+                    let row = self.new_row(&want)?;
+                    let live = Arc::new(Live::new(&row));
+                    table.live.insert(row.id.clone(), live.clone());
+                    Ok((live, row))
+                }
+            }
+        };
+        match admitted {
+            Ok((live, row)) => self.make(live, row, arrived).await.map(|made| Outcome::Made(Box::new(made))),
+            Err(queued) => Ok(Outcome::Queued(queued)),
+        }
+    }
+
+    fn new_row(&self, want: &Want) -> Result<SessionRow, Error> {
+        let created_at = now();
+        Ok(SessionRow {
+            id: token::new_session_id().map_err(Error::internal)?,
+            playground: want.playground.clone(),
+            nodes: want.nodes,
+            client: want.client.clone().unwrap_or_else(|| OPERATOR.into()),
+            status: Status::Starting,
+            created_at,
+            expires_at: created_at + want.ttl,
+            ended_at: None,
+            ended_because: None,
+            port_secret: token::random().map_err(Error::internal)?,
+            trace: Vec::new(),
+        })
+    }
+
+    /// Makes an admitted session in a task of its own, so that an asker who goes away does not stop it half-way.
+    async fn make(self: &Arc<Self>, live: Arc<Live>, row: SessionRow, arrived: Instant) -> Result<Made, Error> {
+        let (tell, told) = oneshot::channel();
+        let sessions = self.clone();
+        tokio::spawn(async move {
+            let result = sessions.make_steps(&live, row, arrived).await;
+            match &result {
+                Ok(made) => {
+                    sessions.metrics.created(made.ready_ms);
+                    tokio::spawn(sessions.clone().mind(live.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(id = %live.id, %error, "a session could not be made");
+                    sessions.undo(&live).await;
+                }
+            }
+            if let Err(Ok(_)) = tell.send(result) {
+                // Nobody knows its token.
+                sessions.end(&live, EndKind::Deleted, "Its maker went away while it was made.").await;
+            }
+        });
+        told.await.map_err(|_| Error::internal("the task that makes a session panicked"))?
+    }
+
+    async fn make_steps(&self, live: &Arc<Live>, row: SessionRow, arrived: Instant) -> Result<Made, Error> {
+        let id = &live.id;
+        let mut tracer = Tracer::new(arrived);
+        tracer.done("admit");
+        self.store.insert_session(&row).map_err(Error::internal)?;
+        tracer.done("write the row");
+
+        let limits = self.config.limits();
+        let request = Request::Create { id: id.clone(), nodes: row.nodes, image: IMAGE.into(), limits };
+        let Answer::Created { trace } = self.warden.call(request).await? else {
+            return Err(crate::warden::WardenError::Confused.into());
+        };
+        let start = tracer.done("warden");
+        tracer.merge("warden", start, trace);
+
+        let reply = self.sockets.control(id, Control::Ready).await?;
+        let start = tracer.done("session until its prompt");
+        let Reply::Ready { trace } = reply else {
+            return Err(crate::pipe::PipeError::Malformed("an answer to another question").into());
+        };
+        tracer.merge("session", start, trace);
+        let ready_ms = arrived.elapsed().as_secs_f64() * 1000.0;
+
+        let nodes = addresses(&self.state(id).await?.0);
+        tracer.done("ask for addresses");
+        let token = token::new_token().map_err(Error::internal)?;
+        self.store.insert_link(id, &token::hash(&token), Role::Own, None).map_err(Error::internal)?;
+        if !live.set_phase(Phase::Running) {
+            return Err(Error::unavailable("session_died", "The session ended while it was made. Try again."));
+        }
+        self.store.set_status(id, Status::Running).map_err(Error::internal)?;
+        live.nodes.store(nodes.len() as u32, Ordering::Relaxed);
+        tracer.done("write the owner's link");
+        self.store.set_trace(id, &tracer.steps).map_err(Error::internal)?;
+        Ok(Made { live: live.clone(), token, nodes, ready_ms })
+    }
+
+    /// Leaves nothing of a session whose making failed.
+    async fn undo(&self, live: &Arc<Live>) {
+        live.set_phase(Phase::Ended(End { kind: EndKind::Failed, because: "It could not be made.".into() }));
+        if let Err(e) = self.warden.call(Request::Destroy { id: live.id.clone() }).await {
+            // The comparison with the warden destroys it when the warden is back.
+            tracing::warn!(id = %live.id, error = %e, "cannot destroy a half-made session now");
+        }
+        if let Err(e) = self.store.delete_session(&live.id) {
+            tracing::error!(id = %live.id, error = %e, "cannot delete the row of a half-made session");
+        }
+        self.table().live.remove(&live.id);
+        self.metrics.ended(EndKind::Failed);
+    }
+}
+
+/// The addresses of a state's nodes.
+pub fn addresses(state: &SessionState) -> Vec<NodeAddress> {
+    state.nodes.iter().take(99).map(|n| NodeAddress { name: n.name, address: n.address.chars().take(45).collect() }).collect()
+}
+
+fn remaining<'a>(live: impl Iterator<Item = &'a Arc<Live>>) -> Vec<u64> {
+    let now = now();
+    live.map(|l| l.life.borrow().expires_at.saturating_sub(now)).collect()
+}

@@ -1,0 +1,115 @@
+//! The command line, as the real binary, against a server of this test.
+
+use crate::harness::TestServer;
+use drydock_protocol::api::{Session, SessionLine};
+use std::process::{Output, Stdio};
+use tokio::{io::AsyncWriteExt, process::Command};
+
+async fn drydock(t: &TestServer, args: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_drydock"))
+        .arg("--state-dir")
+        .arg(t.dir.path())
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // A command that needs no input may have ended.
+    drop(stdin.write_all(input.as_bytes()).await);
+    drop(stdin);
+    child.wait_with_output().await.unwrap()
+}
+
+fn out(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_from_the_command_line() {
+    let t = TestServer::start(&[]).await;
+    let made = out(&drydock(&t, &["session", "create", "--playground", "linux", "--nodes", "3", "--ttl", "2h", "--json"], "").await);
+    let made: serde_json::Value = serde_json::from_str(&made).unwrap();
+    assert_eq!(made["nodes"][2], serde_json::json!({ "name": "node3", "address": "10.0.0.3" }));
+    assert!(made["url"].as_str().unwrap().starts_with(&format!("http://{}/s/", t.address)));
+    assert!(made["ready_ms"].as_f64().unwrap() > 0.0);
+    let id = made["id"].as_str().unwrap();
+
+    let lines: Vec<SessionLine> = serde_json::from_str(&out(&drydock(&t, &["session", "list", "--json"], "").await)).unwrap();
+    assert_eq!(lines[0].id.as_str(), id);
+    let shown = out(&drydock(&t, &["session", "show", id], "").await);
+    assert!(shown.contains("warden: clone namespaces") && shown.contains("node2"), "{shown}");
+    let extended: Session =
+        serde_json::from_str(&out(&drydock(&t, &["session", "extend", id, "--by", "30m", "--json"], "").await)).unwrap();
+    assert_eq!(extended.expires_at - extended.created_at, 9000);
+    out(&drydock(&t, &["session", "delete", id], "").await);
+    // What has ended can still be shown, with the steps of its end.
+    let shown = out(&drydock(&t, &["session", "show", id], "").await);
+    assert!(shown.contains("The operator ended it.") && shown.contains("warden, end: kill"), "{shown}");
+    let refused = drydock(&t, &["session", "show", "zzzzzzzzzz"], "").await;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("There is no session zzzzzzzzzz"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_run_in_nodes() {
+    let t = TestServer::start(&[]).await;
+    let s = t.create().await;
+    let id = s.id.as_str();
+    let ran = drydock(&t, &["exec", "-i", id, "node1", "--", "cat"], "over and back\n").await;
+    assert_eq!((ran.status.code(), ran.stdout.as_slice()), (Some(7), &b"over and back\n"[..]));
+    let ran = drydock(&t, &["exec", "-t", "-e", "A=b=c", id, "node1", "--", "env"], "").await;
+    let text = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert!(text.contains(r#"("A", "b=c")"#) && text.contains("cols: 80"), "{text}");
+    assert_eq!(ran.stderr, b"warned\n");
+    let ran = drydock(&t, &["exec", id, "node1", "--", "nonsense"], "").await;
+    assert_eq!(ran.status.code(), Some(125));
+    assert!(String::from_utf8_lossy(&ran.stderr).contains("no program of that name"));
+    let ran = drydock(&t, &["exec", "-it", id, "node1"], "").await;
+    assert!(String::from_utf8_lossy(&ran.stderr).contains("no terminal"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_copied() {
+    let t = TestServer::start(&[]).await;
+    let s = t.create().await;
+    let local = tempfile::tempdir().unwrap();
+    let path = |name: &str| local.path().join(name).to_str().unwrap().to_owned();
+    std::fs::create_dir(path("d")).unwrap();
+    std::fs::write(path("d/one"), "1").unwrap();
+    std::fs::write(path("d/two words"), "22").unwrap();
+    let node = |p: &str| format!("{}:node1:{p}", s.id);
+    let copied = out(&drydock(&t, &["cp", &path("d"), &node("/root"), "--json"], "").await);
+    assert_eq!(copied.trim(), r#"{"files":2,"bytes":3}"#);
+    assert_eq!(t.fake.state.lock().unwrap().sessions[&s.id].files["/root/d/two words"], b"22");
+
+    out(&drydock(&t, &["cp", &node("/root/d"), &path("back")], "").await);
+    assert_eq!(std::fs::read_to_string(path("back/two words")).unwrap(), "22");
+    out(&drydock(&t, &["cp", &node("/root/d/one"), local.path().to_str().unwrap()], "").await);
+    assert_eq!(std::fs::read_to_string(path("one")).unwrap(), "1");
+    let refused = drydock(&t, &["cp", &node("/nothing"), &path("x")], "").await;
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("There is no /nothing"));
+    assert!(!std::path::Path::new(&path("x")).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_cannot_name_a_file_out_of_the_directory() {
+    let t = TestServer::start(&[]).await;
+    let s = t.create().await;
+    t.fake.state.lock().unwrap().sessions.get_mut(&s.id).unwrap().files.insert("/evil/..".into(), b"x".to_vec());
+    let local = tempfile::tempdir().unwrap();
+    let to = local.path().join("in");
+    let refused = drydock(&t, &["cp", &format!("{}:node1:/evil", s.id), to.to_str().unwrap()], "").await;
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("is no name"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_server_one_is_told_how_to_start_it() {
+    let mut t = TestServer::start(&[]).await;
+    t.server.take().unwrap().finish().await;
+    let refused = drydock(&t, &["session", "list"], "").await;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("drydock serve --state-dir"));
+}

@@ -1,0 +1,72 @@
+//! What goes on and what is cleaned up when the server or the warden restarts.
+
+use crate::harness::{TestServer, close_code, eventually, text};
+use drydock_protocol::api::{Session, Status};
+use hyper::Method;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_outlive_the_server() {
+    let mut t = TestServer::start(&[]).await;
+    let (stays, dies) = (t.create().await, t.create().await);
+    let mut page = t.page(&stays, &stays.token).await;
+    text(&mut page).await;
+    let server = t.server.take().unwrap();
+    let ((), code) = tokio::join!(server.finish(), close_code(&mut page));
+    assert_eq!(code, 1012);
+    assert!(!t.dir.path().join("web/api.sock").exists());
+
+    // Meanwhile one session dies.
+    t.fake.kill(&dies.id, "whatever");
+    t.restart(&[]).await;
+    let shown: Session = t.get(&format!("/sessions/{}", stays.id), &stays.token).await.json();
+    assert_eq!(shown.status, Status::Running);
+    assert_eq!(text(&mut t.page(&stays, &stays.token).await).await["type"], "hello");
+    let answer = t.get(&format!("/sessions/{}", dies.id), &dies.token).await;
+    assert_eq!(answer.status, 410);
+    assert_eq!(answer.json::<Session>().ended_because.as_deref(), Some("It ended while the server was away."));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_nobody_knows_is_destroyed() {
+    let mut t = TestServer::start(&[]).await;
+    let s = t.create().await;
+    t.server.take().unwrap().finish().await;
+    std::fs::remove_file(t.dir.path().join("web/drydock.db")).unwrap();
+    t.restart(&[]).await;
+    assert!(t.fake.state.lock().unwrap().sessions.is_empty());
+    assert_eq!(t.get(&format!("/sessions/{}", s.id), &s.token).await.code(), "no_right");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_warden_is_found_again() {
+    let t = TestServer::start(&[]).await;
+    let s = t.create().await;
+    t.fake.hang_up();
+    let sessions = t.server.as_ref().unwrap().app.sessions.clone();
+    eventually("connected again", || sessions.is_healthy()).await;
+    eventually("sessions can be made", || t.fake.log().len() == 1).await;
+    assert_eq!(t.get(&format!("/sessions/{}", s.id), &s.token).await.status, 200);
+    t.create().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_one_server_uses_a_state_directory() {
+    let t = TestServer::start(&[]).await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let config = t.server.as_ref().unwrap().app.sessions.config.clone();
+    let error = drydock_backend::serve::Server::start(config, t.dir.path(), listener).await.unwrap_err();
+    assert!(error.to_string().contains("another drydock serve uses"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stop_ends_everything() {
+    let t = TestServer::start(&[]).await;
+    let s = t.create().await;
+    assert_eq!(t.call(Method::POST, "/operator/stop", Some(&s.token), None).await.code(), "operator_only");
+    let answer = t.operator(Method::POST, "/operator/stop", None).await;
+    assert_eq!(answer.json::<serde_json::Value>()["ended"], 1);
+    assert!(t.fake.state.lock().unwrap().sessions.is_empty());
+    assert!(t.fake.log().contains(&"exit".into()));
+    assert!(*t.server.as_ref().unwrap().app.stop.borrow());
+}

@@ -1,0 +1,178 @@
+//! Making, showing, extending, ending, sleeping, waiting.
+
+use crate::harness::{TestServer, eventually};
+use drydock_protocol::api::{Created, Host, NodeAddress, Queued, Session, SessionLine, Status};
+use hyper::{Method, Request};
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_from_start_to_end() {
+    let t = TestServer::start(&[]).await;
+    let wish = json!({ "playground": "linux", "nodes": 3, "ttl_seconds": 600 });
+    let answer = t.call(Method::POST, "/sessions", None, Some(wish)).await;
+    assert_eq!(answer.status, 201);
+    let created: Created = answer.json();
+    assert_eq!(created.url, format!("http://{}/s/{}#t={}", t.address, created.id, created.token));
+    let addresses: Vec<&str> = created.nodes.iter().map(|n| n.address.as_str()).collect();
+    assert_eq!(addresses, ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
+    assert!(created.ready_ms > 0.0);
+
+    // The maker's browser is in by its cookie.
+    let cookie = answer.headers["set-cookie"].to_str().unwrap();
+    assert!(cookie.contains(&format!("Path=/api/v1/sessions/{}; HttpOnly; SameSite=Lax", created.id)), "{cookie}");
+    assert!(!cookie.contains("Secure"));
+    let cookie = cookie.split(';').next().unwrap();
+    let path = format!("/api/v1/sessions/{}", created.id);
+    let answer = t.send(Request::get(&path).header("cookie", cookie), "").await;
+    let shown: Session = answer.json();
+    assert_eq!((shown.status, shown.state.unwrap().nodes.len()), (Status::Running, 3));
+    let names: Vec<&str> = shown.trace.iter().map(|s| s.name.as_str()).collect();
+    assert!(names.contains(&"warden: clone namespaces") && names.contains(&"session: shell"), "{names:?}");
+
+    // Another site's page cannot use that cookie, ours can.
+    let extend = || Request::post(format!("{path}/extend")).header("cookie", cookie).header("content-type", "application/json");
+    let answer = t.send(extend().header("origin", "http://evil.example"), r#"{"seconds":60}"#).await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (403, "foreign_origin"));
+    let answer = t.send(extend(), r#"{"seconds":60}"#).await;
+    assert_eq!(answer.code(), "foreign_origin");
+    let answer = t.send(extend().header("origin", format!("http://{}", t.address)), r#"{"seconds":60}"#).await;
+    let extended: Session = answer.json();
+    assert_eq!(extended.expires_at, created.expires_at + 60);
+    assert_eq!(extended.can_extend, 8 * 3600 - 660);
+    let answer = t.call(Method::POST, &format!("/sessions/{}/extend", created.id), Some(&created.token), Some(json!({"seconds": 99_999}))).await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (409, "cannot_extend"));
+
+    let lines: Vec<SessionLine> = t.operator(Method::GET, "/sessions", None).await.json();
+    assert_eq!((lines.len(), lines[0].nodes), (1, 3));
+
+    let path = format!("/sessions/{}", created.id);
+    assert_eq!(t.call(Method::DELETE, &path, Some(&created.token), None).await.status, 204);
+    assert!(t.fake.state.lock().unwrap().sessions.is_empty());
+    let answer = t.get(&path, &created.token).await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (410, "session_ended"));
+    let ended: Session = answer.json();
+    assert_eq!(ended.ended_because.as_deref(), Some("Its owner ended it."));
+    assert!(ended.trace.iter().any(|s| s.name == "warden, end: kill"));
+    let wrong = "a".repeat(32);
+    assert_eq!(t.get(&path, &wrong).await.code(), "no_right");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_come_and_go() {
+    let t = TestServer::start(&["--session-nodes", "2"]).await;
+    let s = t.create().await;
+    let nodes = format!("/sessions/{}/nodes", s.id);
+    let answer = t.call(Method::POST, &nodes, Some(&s.token), None).await;
+    assert_eq!(answer.status, 201);
+    assert_eq!(answer.json::<NodeAddress>().address, "10.0.0.2");
+    let answer = t.call(Method::POST, &nodes, Some(&s.token), None).await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (409, "node_limit"));
+    assert_eq!(t.call(Method::DELETE, &format!("{nodes}/node1"), Some(&s.token), None).await.status, 204);
+    assert!(t.fake.log().contains(&"forget node1".into()));
+    assert_eq!(t.call(Method::DELETE, &format!("{nodes}/node1"), Some(&s.token), None).await.status, 404);
+    // The lowest free number is taken.
+    assert_eq!(t.call(Method::POST, &nodes, Some(&s.token), None).await.json::<NodeAddress>().address, "10.0.0.1");
+    let power = format!("{nodes}/node2/power");
+    assert_eq!(t.call(Method::POST, &power, Some(&s.token), Some(json!({"on": false}))).await.status, 204);
+    let lines: Vec<SessionLine> = t.operator(Method::GET, "/sessions", None).await.json();
+    assert_eq!(lines[0].nodes, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_host_has_a_queue() {
+    let t = TestServer::start(&["--max-sessions", "1", "--queue-length", "1"]).await;
+    let first = t.create().await;
+    let wish = json!({ "playground": "linux" });
+    let answer = t.call(Method::POST, "/sessions", None, Some(wish.clone())).await;
+    assert_eq!(answer.status, 202);
+    let queued: Queued = answer.json();
+    assert_eq!(queued.place, 1);
+    assert!((7000..=7200).contains(&queued.estimate_seconds), "{}", queued.estimate_seconds);
+    let answer = t.call(Method::POST, "/sessions", None, Some(wish)).await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (503, "host_full"));
+    let host: Host = t.call(Method::GET, "/host", None, None).await.json();
+    assert_eq!((host.running, host.capacity, host.queued), (1, 1, 1));
+
+    let ask = format!("/queue/{}", queued.ticket);
+    assert_eq!(t.call(Method::GET, &ask, None, None).await.status, 202);
+    t.call(Method::DELETE, &format!("/sessions/{}", first.id), Some(&first.token), None).await;
+    let answer = t.call(Method::GET, &ask, None, None).await;
+    assert_eq!(answer.status, 201);
+    let second: Created = answer.json();
+    assert_eq!(t.get(&format!("/sessions/{}", second.id), &second.token).await.status, 200);
+    assert_eq!(t.call(Method::GET, &ask, None, None).await.code(), "no_ticket");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_has_so_many_sessions_and_no_more() {
+    let t = TestServer::start(&["--sessions-per-client", "1"]).await;
+    t.create().await;
+    let answer = t.call(Method::POST, "/sessions", None, Some(json!({ "playground": "linux" }))).await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (429, "too_many_sessions"));
+    // The operator is not held to it.
+    let answer = t.operator(Method::POST, "/sessions", Some(json!({ "playground": "linux" }))).await;
+    assert_eq!(answer.status, 201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_left_of_a_session_that_cannot_be_made() {
+    let t = TestServer::start(&[]).await;
+    let wish = || Some(json!({ "playground": "linux" }));
+    t.fake.state.lock().unwrap().fail_create = true;
+    let answer = t.call(Method::POST, "/sessions", None, wish()).await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (503, "host_full"));
+    assert_eq!(answer.json::<serde_json::Value>()["message"], "No disk space is left.");
+    t.fake.state.lock().unwrap().fail_create = false;
+    t.fake.state.lock().unwrap().never_ready = true;
+    let answer = t.call(Method::POST, "/sessions", None, wish()).await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (502, "session_failed"));
+    assert!(t.fake.state.lock().unwrap().sessions.is_empty());
+    let lines: Vec<SessionLine> = t.operator(Method::GET, "/sessions", None).await.json();
+    assert!(lines.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unused_session_sleeps_and_its_visitor_wakes_it() {
+    let t = TestServer::start(&["--sleep-after", "1s"]).await;
+    t.fake.state.lock().unwrap().idle_micros = 3_600_000_000;
+    let s = t.create().await;
+    eventually("it sleeps", || t.fake.log().contains(&"freeze true".into())).await;
+    let path = format!("/sessions/{}", s.id);
+    // Looking at its description does not wake it.
+    eventually("noted", || t.server.as_ref().unwrap().app.sessions.list()[0].status == Status::Asleep).await;
+    assert_eq!(t.get(&path, &s.token).await.json::<Session>().status, Status::Asleep);
+    let _page = t.page(&s, &s.token).await;
+    eventually("it wakes", || t.fake.log().contains(&"freeze false".into())).await;
+    assert_eq!(t.get(&path, &s.token).await.json::<Session>().status, Status::Running);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unused_session_ends_if_the_operator_wants_that() {
+    let t = TestServer::start(&["--sleep-after", "0", "--end-idle-after", "1s"]).await;
+    t.fake.state.lock().unwrap().idle_micros = 3_600_000_000;
+    let s = t.create().await;
+    eventually("it ends", || t.fake.state.lock().unwrap().sessions.is_empty()).await;
+    eventually("noted", || t.server.as_ref().unwrap().app.sessions.running() == 0).await;
+    let ended: Session = t.get(&format!("/sessions/{}", s.id), &s.token).await.json();
+    assert!(ended.ended_because.unwrap().starts_with("Nobody used it"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_have_qr_codes_and_an_expiry() {
+    let t = TestServer::start(&["--public-url", "https://play.example.org"]).await;
+    let s = t.create().await;
+    let path = format!("/sessions/{}/links", s.id);
+    let answer = t.call(Method::POST, &path, Some(&s.token), Some(json!({ "role": "view", "ttl_seconds": 1 }))).await;
+    let link: drydock_protocol::api::Link = answer.json();
+    assert!(link.url.as_deref().unwrap().starts_with("https://play.example.org/s/"));
+    assert!(link.qr_svg.unwrap().starts_with("<svg"));
+    let token = link.url.unwrap().split_once("#t=").unwrap().1.to_owned();
+    let enter = t.call(Method::POST, &format!("/sessions/{}/enter", s.id), Some(&token), None).await;
+    assert_eq!(enter.status, 204);
+    assert!(enter.headers["set-cookie"].to_str().unwrap().ends_with("; Secure"));
+    tokio::time::sleep(std::time::Duration::from_millis(2100)).await;
+    assert_eq!(t.get(&format!("/sessions/{}", s.id), &token).await.code(), "no_right");
+    let listed: Vec<drydock_protocol::api::Link> = t.get(&path, &s.token).await.json();
+    assert_eq!(listed.len(), 2);
+    assert!(listed.iter().all(|l| l.url.is_none() && l.qr_svg.is_none()));
+}

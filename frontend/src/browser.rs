@@ -1,0 +1,119 @@
+//! Small things that the browser gives: clock, storage, address bar, media queries. Everything else of the page comes
+//! here for them, so a browser without storage or with odd answers is dealt with in one place.
+
+use gloo_events::EventListener;
+use leptos::prelude::*;
+use serde::{Serialize, de::DeserializeOwned};
+use wasm_bindgen::{JsCast, JsValue};
+use web_sys::{HtmlElement, MediaQueryList, Window};
+
+/// The window. A page always has one.
+pub fn window() -> Window {
+    leptos::prelude::window()
+}
+
+/// Milliseconds since the page was opened.
+pub fn now() -> f64 {
+    window().performance().map_or(0.0, |p| p.now())
+}
+
+/// Seconds since 1970, by this computer's clock.
+pub fn wall_clock() -> u64 {
+    (js_sys::Date::now() / 1000.0) as u64
+}
+
+/// Leaves a mark for measurements: `drydock:` and the name.
+pub fn mark(name: &str) {
+    if let Some(performance) = window().performance() {
+        let _ = performance.mark(&format!("drydock:{name}"));
+    }
+}
+
+/// True if the page was opened for a browser test, which may look into terminals.
+pub fn is_test() -> bool {
+    let query = window().location().search().unwrap_or_default();
+    query.trim_start_matches('?').split('&').any(|part| part == "test" || part.starts_with("test="))
+        || storage_text("drydock.test").as_deref() == Some("1")
+}
+
+/// 32 random letters and digits.
+pub fn random_name() -> String {
+    (0..32)
+        .map(|_| char::from_digit((js_sys::Math::random() * 36.0) as u32 % 36, 36).unwrap_or('0'))
+        .collect()
+}
+
+fn storage_text(key: &str) -> Option<String> {
+    window().local_storage().ok()??.get_item(key).ok()?
+}
+
+/// What is stored under a key, if it is there and can be read.
+pub fn load<T: DeserializeOwned>(key: &str) -> Option<T> {
+    serde_json::from_str(&storage_text(key)?).ok()
+}
+
+/// What is stored under a key, as text.
+pub fn load_text(key: &str) -> Option<String> {
+    storage_text(key)
+}
+
+/// Stores a value. A browser that refuses (private window, full) loses only the convenience.
+pub fn save<T: Serialize>(key: &str, value: &T) {
+    if let (Ok(Some(storage)), Ok(text)) = (window().local_storage(), serde_json::to_string(value)) {
+        let _ = storage.set_item(key, &text);
+    }
+}
+
+/// Forgets what is stored under a key.
+pub fn forget(key: &str) {
+    if let Ok(Some(storage)) = window().local_storage() {
+        let _ = storage.remove_item(key);
+    }
+}
+
+/// Keys that are stored and begin with a prefix.
+pub fn stored_keys(prefix: &str) -> Vec<String> {
+    let Ok(Some(storage)) = window().local_storage() else { return Vec::new() };
+    let count = storage.length().unwrap_or(0);
+    (0..count).filter_map(|i| storage.key(i).ok()?).filter(|key| key.starts_with(prefix)).collect()
+}
+
+/// A signal that follows a media query for the life of the page.
+pub fn media(query: &str) -> ReadSignal<bool> {
+    let list: Option<MediaQueryList> = window().match_media(query).ok().flatten();
+    let (matches, set) = signal(list.as_ref().is_some_and(|list| list.matches()));
+    if let Some(list) = list {
+        let again = list.clone();
+        EventListener::new(&list, "change", move |_| set.set(again.matches())).forget();
+    }
+    matches
+}
+
+/// Puts the focus on the first element that matches, if there is one; tells whether there was.
+pub fn focus(selector: &str) -> bool {
+    let found = document().query_selector(selector).ok().flatten();
+    match found.and_then(|element| element.dyn_into::<HtmlElement>().ok()) {
+        Some(element) => element.focus().is_ok(),
+        None => false,
+    }
+}
+
+/// The element that has the focus.
+pub fn focused() -> Option<web_sys::Element> {
+    document().active_element()
+}
+
+/// True on a Mac, whose shortcuts use Command.
+pub fn is_mac() -> bool {
+    window().navigator().platform().is_ok_and(|p| p.starts_with("Mac") || p.starts_with("iP"))
+}
+
+/// A JavaScript object with these fields.
+pub fn object(fields: &[(&str, JsValue)]) -> JsValue {
+    let object = js_sys::Object::new();
+    for (name, value) in fields {
+        // Setting a field of a plain object can't fail.
+        let _ = js_sys::Reflect::set(&object, &JsValue::from_str(name), value);
+    }
+    object.into()
+}

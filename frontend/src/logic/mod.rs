@@ -1,0 +1,12 @@
+//! What the page decides without a browser: pure functions and small state machines, tested on the host. The
+//! store and the terminals call them; nothing in here may touch `web_sys`.
+
+pub mod backoff;
+pub mod clock;
+pub mod keys;
+pub mod latency;
+pub mod layout;
+pub mod outbox;
+pub mod paths;
+pub mod stream;
+pub mod units;

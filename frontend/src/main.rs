@@ -1,0 +1,18 @@
+//! The page: a WebAssembly program that Trunk builds from frontend/index.html and `drydock serve` hands out. It shows what
+//! the server tells ([`store`]), draws it ([`ui`], [`term`]) and talks to nobody but this one server ([`net`]).
+
+mod browser;
+mod logic;
+mod net;
+mod store;
+mod term;
+mod testids;
+mod ui;
+
+fn main() {
+    console_error_panic_hook::set_once();
+    if let Some(boot) = leptos::prelude::document().get_element_by_id("boot") {
+        boot.remove();
+    }
+    leptos::mount::mount_to_body(ui::Root);
+}

@@ -1,0 +1,124 @@
+//! The root of what the page knows.
+
+use super::{
+    files::Files,
+    notices::Notices,
+    own_sessions,
+    route::{self, Route},
+    session::SessionStore,
+    settings::{self, Panels, Settings},
+    share::Share,
+    start::Start,
+    test_access,
+};
+use crate::browser;
+use drydock_protocol::SessionId;
+use leptos::prelude::*;
+use wasm_bindgen::JsValue;
+
+/// Everything; copies are handles to the same.
+#[derive(Clone, Copy)]
+pub struct App {
+    /// The page that shows.
+    pub route: RwSignal<Route>,
+    /// What the learner chose.
+    pub settings: RwSignal<Settings>,
+    /// True if the page is dark now.
+    pub dark: Memo<bool>,
+    /// True on a screen with room for one pane only.
+    pub narrow: ReadSignal<bool>,
+    /// Widths of the panels at the sides.
+    pub panels: RwSignal<Panels>,
+    /// What was just said.
+    pub notices: Notices,
+    /// The way to a new session.
+    pub start: Start,
+    /// The session that is open.
+    pub session: SessionStore,
+    /// Its files.
+    pub files: Files,
+    /// Its links.
+    pub share: Share,
+}
+
+/// The page's store.
+pub fn use_app() -> App {
+    expect_context()
+}
+
+impl App {
+    /// Made once, when the page starts.
+    pub fn new() -> Self {
+        let (settings, dark) = settings::follow();
+        let notices = Notices::new();
+        let narrow = browser::media("(max-width: 700px)");
+        let session = SessionStore::new(settings, dark, narrow, notices);
+        let app = Self {
+            route: route::follow(),
+            settings,
+            dark,
+            narrow,
+            panels: settings::follow_panels(),
+            notices,
+            start: Start::new(),
+            session,
+            files: Files::new(session, notices),
+            share: Share::new(session, notices),
+        };
+        app.follow_route();
+        if browser::is_test() {
+            test_access::give(session);
+        }
+        app
+    }
+
+    /// Goes to a page.
+    pub fn go(self, to: Route) {
+        route::go(self.route, to);
+    }
+
+    /// Goes to a session that has just been made: the connection is opened before the page is drawn.
+    pub fn enter_new(self, id: SessionId) {
+        self.session.open(id.clone(), None);
+        self.go(Route::Session(id));
+    }
+
+    /// True if this browser can show a session at all.
+    pub fn can_connect() -> bool {
+        js_sys::Reflect::get(&browser::window(), &JsValue::from_str("WebSocket")).is_ok_and(|w| w.is_function())
+    }
+
+    /// Opens the session that the address bar names and leaves it when another page shows.
+    fn follow_route(self) {
+        let open = move |route: &Route| match route {
+            Route::Session(id) => {
+                let token = route::take_token();
+                if token.is_some() || self.session.id.get_untracked().as_ref() != Some(id) {
+                    self.session.open(id.clone(), token);
+                }
+            }
+            Route::Start | Route::Unknown => {
+                self.session.leave();
+                own_sessions::list();
+            }
+        };
+        // Now, before anything is drawn, and at every change.
+        open(&self.route.get_untracked());
+        Effect::new(move |before: Option<Route>| {
+            let now = self.route.get();
+            if before.is_some_and(|before| before != now) {
+                open(&now);
+                self.files.reset();
+                self.share.reset();
+            }
+            now
+        });
+        // A link to the same session, pasted into the address bar, changes only the fragment.
+        let again = gloo_events::EventListener::new(&browser::window(), "hashchange", move |_| {
+            if browser::window().location().hash().is_ok_and(|hash| hash.contains("t=")) {
+                open(&self.route.get_untracked());
+            }
+        });
+        again.forget();
+    }
+}

@@ -1,0 +1,300 @@
+//! The files dock: one directory of one node, and the file that is being edited.
+
+use super::{notices::Notices, session::SessionStore};
+use crate::{
+    logic::{paths, units},
+    net::rest::{self, Problem},
+};
+use drydock_protocol::{NodeName, api::Listing, pipe::Entry};
+use leptos::prelude::*;
+use wasm_bindgen_futures::spawn_local;
+use web_sys::FileList;
+
+/// Largest file that is edited in the page, in bytes.
+const EDITABLE: u64 = 1024 * 1024;
+/// Where the dock begins, and where a file dropped on a terminal goes.
+pub const HOME: &str = "/root";
+
+/// What the dock shows.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Shown {
+    /// Nothing yet.
+    Loading,
+    /// A directory.
+    Ready(Listing),
+    /// It could not be read.
+    Failed(Problem),
+}
+
+/// A file in the editor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OpenFile {
+    /// On which node.
+    pub node: NodeName,
+    /// Its path.
+    pub path: String,
+    /// Its text when it was read.
+    pub text: String,
+    /// When it was last changed, as the server said.
+    pub modified: Option<String>,
+}
+
+/// How saving went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Saving {
+    /// Nothing to save.
+    Clean,
+    /// Changed.
+    Dirty,
+    /// On its way.
+    Busy,
+    /// Somebody else changed the file.
+    Conflict,
+}
+
+/// The dock's store.
+#[derive(Clone, Copy)]
+pub struct Files {
+    /// The dock is open.
+    pub open: RwSignal<bool>,
+    /// Whose files.
+    pub node: RwSignal<Option<NodeName>>,
+    /// Which directory.
+    pub path: RwSignal<String>,
+    /// What is in it.
+    pub shown: RwSignal<Shown>,
+    /// The file in the editor.
+    pub editing: RwSignal<Option<OpenFile>>,
+    /// How saving went.
+    pub saving: RwSignal<Saving>,
+    /// Numbers the questions: only the answer to the last one counts.
+    asked: RwSignal<u32>,
+    session: SessionStore,
+    notices: Notices,
+}
+
+impl Files {
+    pub(super) fn new(session: SessionStore, notices: Notices) -> Self {
+        Self {
+            open: RwSignal::new(false),
+            node: RwSignal::new(None),
+            path: RwSignal::new(HOME.into()),
+            shown: RwSignal::new(Shown::Loading),
+            editing: RwSignal::new(None),
+            saving: RwSignal::new(Saving::Clean),
+            asked: RwSignal::new(0),
+            session,
+            notices,
+        }
+    }
+
+    /// Forgets everything: another session.
+    pub fn reset(self) {
+        self.open.set(false);
+        self.node.set(None);
+        self.path.set(HOME.into());
+        self.shown.set(Shown::Loading);
+        self.close_file();
+    }
+
+    /// Opens the dock at a node's home directory, or where it was.
+    pub fn show(self, node: Option<NodeName>) {
+        let first = || self.session.state.with_untracked(|s| s.nodes.first().map(|n| n.name));
+        let node = node.or(self.node.get_untracked()).or_else(first);
+        let same = node == self.node.get_untracked();
+        let path = if same { self.path.get_untracked() } else { HOME.into() };
+        self.open.set(true);
+        if let Some(node) = node {
+            self.go(node, path);
+        }
+    }
+
+    /// Goes to a directory.
+    pub fn go(self, node: NodeName, path: String) {
+        let Some(id) = self.session.id.get_untracked() else { return };
+        let changed = self.node.get_untracked() != Some(node) || self.path.get_untracked() != path;
+        if changed {
+            self.node.set(Some(node));
+            self.path.set(path.clone());
+            self.shown.set(Shown::Loading);
+        }
+        let number = self.asked.get_untracked() + 1;
+        self.asked.set(number);
+        spawn_local(async move {
+            let answer = rest::list(&id, node, &path).await;
+            if self.asked.get_untracked() == number {
+                self.shown.set(answer.map_or_else(Shown::Failed, Shown::Ready));
+            }
+        });
+    }
+
+    /// Reads the directory again.
+    pub fn reload(self) {
+        if let Some(node) = self.node.get_untracked() {
+            self.go(node, self.path.get_untracked());
+        }
+    }
+
+    /// The path of something in the directory.
+    pub fn path_of(self, name: &str) -> String {
+        paths::join(&self.path.get_untracked(), name)
+    }
+
+    /// The address from which a browser downloads a file of the directory.
+    pub fn download_url(self, name: &str) -> String {
+        match (self.session.id.get(), self.node.get()) {
+            (Some(id), Some(node)) => rest::download_url(&id, node, &paths::join(&self.path.get(), name)),
+            _ => String::new(),
+        }
+    }
+
+    /// Uploads files into the directory.
+    pub fn upload(self, files: &FileList) {
+        if let Some(node) = self.node.get_untracked() {
+            self.session.upload(node, &self.path.get_untracked(), files, move || self.reload());
+        }
+    }
+
+    /// Uploads files dropped on a terminal into the home directory of its node.
+    pub fn upload_home(self, node: NodeName, files: &FileList) {
+        self.session.upload(node, HOME, files, move || {
+            if self.open.get_untracked() {
+                self.reload();
+            }
+        });
+    }
+
+    /// Makes a directory.
+    pub fn make_dir(self, name: &str) {
+        let (Some(id), Some(node)) = (self.session.id.get_untracked(), self.node.get_untracked()) else { return };
+        let path = self.path_of(name);
+        spawn_local(async move {
+            if let Err(problem) = rest::make_dir(&id, node, &path).await {
+                self.notices.error(problem.message);
+            }
+            self.reload();
+        });
+    }
+
+    /// Makes an empty file and opens it.
+    pub fn make_file(self, name: &str) {
+        let (Some(id), Some(node)) = (self.session.id.get_untracked(), self.node.get_untracked()) else { return };
+        let path = self.path_of(name);
+        let exists = matches!(self.shown.get_untracked(), Shown::Ready(l) if l.entries.iter().any(|e| e.name == name));
+        if exists {
+            return self.notices.error(format!("{path} is there already."));
+        }
+        spawn_local(async move {
+            match rest::write_file(&id, node, &path, "", None).await {
+                Ok(()) => self.read(node, path).await,
+                Err(problem) => self.notices.error(problem.message),
+            }
+            self.reload();
+        });
+    }
+
+    /// Deletes something of the directory.
+    pub fn remove(self, name: &str) {
+        let (Some(id), Some(node)) = (self.session.id.get_untracked(), self.node.get_untracked()) else { return };
+        let path = self.path_of(name);
+        spawn_local(async move {
+            match rest::remove_file(&id, node, &path).await {
+                Ok(()) => self.notices.info(format!("{path} is deleted.")),
+                Err(problem) => self.notices.error(problem.message),
+            }
+            self.reload();
+        });
+    }
+
+    /// Opens a file of the directory in the editor.
+    pub fn edit(self, entry: &Entry) {
+        let Some(node) = self.node.get_untracked() else { return };
+        if entry.size > EDITABLE {
+            let size = units::bytes(entry.size);
+            return self.notices.error(format!("{} has {size}; files up to 1 MB can be edited here. Download it instead.", entry.name));
+        }
+        let path = self.path_of(&entry.name);
+        spawn_local(async move { self.read(node, path).await });
+    }
+
+    async fn read(self, node: NodeName, path: String) {
+        let Some(id) = self.session.id.get_untracked() else { return };
+        let content = match rest::read_file(&id, node, &path).await {
+            Ok(content) => content,
+            Err(problem) => return self.notices.error(problem.message),
+        };
+        let text = String::from_utf8(content.bytes).ok().filter(|text| !text.contains('\0'));
+        let Some(text) = text else {
+            return self.notices.error(format!("{path} is not a text file. Download it instead."));
+        };
+        self.saving.set(Saving::Clean);
+        self.editing.set(Some(OpenFile { node, path, text, modified: content.modified_micros }));
+    }
+
+    /// Reads the file in the editor again; what was typed is lost.
+    pub fn read_again(self) {
+        if let Some(file) = self.editing.get_untracked() {
+            spawn_local(async move { self.read(file.node, file.path).await });
+        }
+    }
+
+    /// Saves the editor's text. `even_if_changed`: also over what somebody else has written meanwhile.
+    pub fn save(self, text: String, even_if_changed: bool) {
+        let (Some(id), Some(file)) = (self.session.id.get_untracked(), self.editing.get_untracked()) else { return };
+        if self.saving.get_untracked() == Saving::Busy {
+            return;
+        }
+        self.saving.set(Saving::Busy);
+        spawn_local(async move {
+            let since = file.modified.as_deref().filter(|_| !even_if_changed);
+            match rest::write_file(&id, file.node, &file.path, &text, since).await {
+                Ok(()) => self.saved(file, text).await,
+                Err(problem) if matches!(problem.status, 409 | 412) && since.is_some() => self.saving.set(Saving::Conflict),
+                Err(problem) => {
+                    self.saving.set(Saving::Dirty);
+                    self.notices.error(problem.message);
+                }
+            }
+        });
+    }
+
+    /// The file has a new modification time, against which the next save is checked.
+    async fn saved(self, file: OpenFile, text: String) {
+        let Some(id) = self.session.id.get_untracked() else { return };
+        let entries = rest::list(&id, file.node, &paths::parent(&file.path)).await;
+        let modified = entries.ok().and_then(|listing| {
+            let name = paths::name(&file.path);
+            listing.entries.iter().find(|e| e.name == name).map(|e| e.modified_micros.to_string())
+        });
+        self.notices.info(format!("{} is saved.", file.path));
+        // The editor stays as it is; only what the next save is compared with changes.
+        self.editing.update_untracked(|open| {
+            if let Some(open) = open.as_mut().filter(|open| open.path == file.path) {
+                open.modified = modified;
+                open.text = text;
+            }
+        });
+        if self.saving.get_untracked() == Saving::Busy {
+            self.saving.set(Saving::Clean);
+        }
+        self.reload();
+    }
+
+    /// The text in the editor was changed.
+    pub fn changed(self) {
+        if self.saving.get_untracked() != Saving::Conflict {
+            self.saving.set(Saving::Dirty);
+        }
+    }
+
+    /// True if closing the page would lose something.
+    pub fn unsaved(self) -> bool {
+        self.editing.with_untracked(Option::is_some) && self.saving.get_untracked() != Saving::Clean
+    }
+
+    /// Closes the editor; what was typed since the last save is lost.
+    pub fn close_file(self) {
+        self.editing.set(None);
+        self.saving.set(Saving::Clean);
+    }
+}

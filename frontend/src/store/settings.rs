@@ -1,0 +1,145 @@
+//! What a learner chose for this browser; kept in localStorage under `drydock.settings`.
+
+use crate::browser;
+use leptos::prelude::*;
+use serde::{Deserialize, Serialize};
+
+const KEY: &str = "drydock.settings";
+/// Letters' height if nobody chose another, in CSS pixels.
+const FONT: u16 = 14;
+
+/// Light or dark.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Theme {
+    /// As the system has it.
+    #[default]
+    System,
+    /// Light.
+    Light,
+    /// Dark.
+    Dark,
+}
+
+/// The choices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Light or dark.
+    pub theme: Theme,
+    /// Height of the terminals' letters in CSS pixels, 8 to 32.
+    pub font_size: u16,
+    /// Selecting text in a terminal copies it.
+    pub copy_on_select: bool,
+    /// Terminals are told to a screen reader.
+    pub screen_reader: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { theme: Theme::System, font_size: FONT, copy_on_select: true, screen_reader: false }
+    }
+}
+
+impl Settings {
+    /// Letters larger (1), smaller (-1) or as they were (0).
+    pub fn change_font(&mut self, step: i8) {
+        self.font_size = match step {
+            0 => FONT,
+            _ => self.font_size.saturating_add_signed(i16::from(step)).clamp(8, 32),
+        };
+    }
+}
+
+/// The choices as a signal that stores itself, and whether the page is dark.
+pub fn follow() -> (RwSignal<Settings>, Memo<bool>) {
+    let mut loaded: Settings = browser::load(KEY).unwrap_or_default();
+    loaded.font_size = loaded.font_size.clamp(8, 32);
+    let settings = RwSignal::new(loaded);
+    let system = browser::media("(prefers-color-scheme: dark)");
+    let dark = Memo::new(move |_| match settings.with(|s| s.theme) {
+        Theme::System => system.get(),
+        Theme::Light => false,
+        Theme::Dark => true,
+    });
+    Effect::new(move |before: Option<Settings>| {
+        let now = settings.get();
+        if before.as_ref().is_some_and(|before| *before != now) {
+            browser::save(KEY, &now);
+        }
+        if let Some(root) = document().document_element() {
+            let _ = match now.theme {
+                Theme::System => root.remove_attribute("data-theme"),
+                Theme::Light => root.set_attribute("data-theme", "light"),
+                Theme::Dark => root.set_attribute("data-theme", "dark"),
+            };
+        }
+        now
+    });
+    (settings, dark)
+}
+
+const PANELS_KEY: &str = "drydock.panels";
+
+/// Widths of the panels at the sides, in CSS pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Panels {
+    /// The nodes.
+    pub nodes: f64,
+    /// The files.
+    pub files: f64,
+}
+
+impl Default for Panels {
+    fn default() -> Self {
+        Self { nodes: 240.0, files: 380.0 }
+    }
+}
+
+impl Panels {
+    /// Least and greatest width of a panel.
+    pub const RANGE: (f64, f64) = (180.0, 720.0);
+
+    fn mended(self) -> Self {
+        let mend = |width: f64, usual: f64| {
+            if width.is_finite() { width.clamp(Self::RANGE.0, Self::RANGE.1) } else { usual }
+        };
+        let usual = Self::default();
+        Self { nodes: mend(self.nodes, usual.nodes), files: mend(self.files, usual.files) }
+    }
+}
+
+/// The widths as a signal that stores itself.
+pub fn follow_panels() -> RwSignal<Panels> {
+    let panels = RwSignal::new(browser::load::<Panels>(PANELS_KEY).unwrap_or_default().mended());
+    Effect::new(move |before: Option<Panels>| {
+        let now = panels.get();
+        if before.is_some_and(|before| before != now) {
+            browser::save(PANELS_KEY, &now);
+        }
+        now
+    });
+    panels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_stay_readable() {
+        let mut s = Settings { font_size: 31, ..Settings::default() };
+        s.change_font(1);
+        s.change_font(1);
+        assert_eq!(s.font_size, 32);
+        s.change_font(0);
+        assert_eq!(s.font_size, FONT);
+    }
+
+    #[test]
+    fn settings_of_an_older_page_are_completed() {
+        let s: Settings = serde_json::from_str(r#"{"theme":"dark","gone":1}"#).unwrap();
+        assert_eq!((s.theme, s.font_size), (Theme::Dark, FONT));
+    }
+}

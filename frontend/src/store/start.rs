@@ -1,0 +1,133 @@
+//! The way to a new session: what can be started, the wish, the place in the queue.
+
+use super::{App, own_sessions};
+use crate::{
+    browser,
+    net::rest::{self, Place, Problem},
+    term,
+};
+use drydock_protocol::api::{CreateSession, Created, Host, Playground, Queued};
+use gloo_timers::future::TimeoutFuture;
+use leptos::prelude::*;
+use wasm_bindgen_futures::spawn_local;
+
+/// How often the place in the queue is asked for, in milliseconds.
+const ASK: u32 = 2000;
+
+/// How far the wish has come.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Progress {
+    /// Nothing is wished for.
+    Idle,
+    /// The request is on its way.
+    Starting,
+    /// The host is full.
+    Waiting(Queued),
+    /// It did not work.
+    Failed(Problem),
+}
+
+/// What can be started.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Offer {
+    /// Not known yet.
+    Loading,
+    /// These.
+    Ready(Vec<Playground>),
+    /// The server did not say.
+    Failed(Problem),
+}
+
+/// The start page's store.
+#[derive(Clone, Copy)]
+pub struct Start {
+    /// How far the wish has come.
+    pub progress: RwSignal<Progress>,
+    /// What can be started.
+    pub offer: RwSignal<Offer>,
+    /// How full the host is.
+    pub host: RwSignal<Option<Host>>,
+    /// Numbers the wishes, so that a wish that was given up does nothing when it is answered.
+    wish: RwSignal<u32>,
+}
+
+impl Start {
+    /// Nothing known, nothing wished.
+    pub fn new() -> Self {
+        Self {
+            progress: RwSignal::new(Progress::Idle),
+            offer: RwSignal::new(Offer::Loading),
+            host: RwSignal::new(None),
+            wish: RwSignal::new(0),
+        }
+    }
+
+    /// Asks the server what can be started and how full it is.
+    pub fn load(self) {
+        spawn_local(async move {
+            match rest::playgrounds().await {
+                Ok(list) => self.offer.set(Offer::Ready(list)),
+                Err(problem) => self.offer.set(Offer::Failed(problem)),
+            }
+        });
+        spawn_local(async move { self.host.set(rest::host().await.ok()) });
+    }
+
+    /// Starts a session and goes there as soon as it is ready.
+    pub fn start(self, app: App, wish: CreateSession) {
+        if matches!(self.progress.get_untracked(), Progress::Starting | Progress::Waiting(_)) {
+            return;
+        }
+        browser::mark("start-click");
+        self.progress.set(Progress::Starting);
+        let number = self.wish.get_untracked() + 1;
+        self.wish.set(number);
+        spawn_local(async move {
+            let answer = rest::create(&wish).await;
+            self.follow(app, wish, number, answer).await;
+        });
+        // While the request is on its way.
+        term::view::prepare();
+    }
+
+    /// Gives up the place in the queue.
+    pub fn give_up(self) {
+        self.wish.update(|n| *n += 1);
+        self.progress.set(Progress::Idle);
+    }
+
+    async fn follow(self, app: App, wish: CreateSession, number: u32, mut answer: Result<Place, Problem>) {
+        loop {
+            if self.wish.get_untracked() != number {
+                return;
+            }
+            match answer {
+                Ok(Place::Ready(created)) => return self.enter(app, &wish, &created),
+                Ok(Place::Waiting(queued)) => {
+                    let ticket = queued.ticket.clone();
+                    self.progress.set(Progress::Waiting(queued));
+                    TimeoutFuture::new(ASK).await;
+                    answer = rest::queue(&ticket).await;
+                    // A server that is just being restarted keeps the place.
+                    while matches!(&answer, Err(p) if p.status == 0) && self.wish.get_untracked() == number {
+                        TimeoutFuture::new(ASK).await;
+                        answer = rest::queue(&ticket).await;
+                    }
+                }
+                Err(problem) => return self.progress.set(Progress::Failed(problem)),
+            }
+        }
+    }
+
+    fn enter(self, app: App, wish: &CreateSession, created: &Created) {
+        browser::mark("created");
+        app.enter_new(created.id.clone());
+        self.progress.set(Progress::Idle);
+        own_sessions::remember(own_sessions::OwnSession {
+            id: created.id.clone(),
+            playground: Some(wish.playground.clone()),
+            nodes: u8::try_from(created.nodes.len()).ok(),
+            expires_at: created.expires_at,
+        });
+    }
+}

@@ -1,0 +1,7 @@
+//! The terminals of the page: bindings to xterm.js ([`vendor`]), one terminal with its place in the output
+//! ([`view`]), colours ([`theme`]). The store owns the views and passes frames in and input out; `ui::terminal_pane`
+//! only gives them a place on the screen.
+
+pub mod theme;
+pub mod vendor;
+pub mod view;

@@ -1,0 +1,165 @@
+//! Bindings to the global `vendor` that static/src/vendor.js makes: xterm.js, its add-ons and the lazy parts.
+
+use js_sys::{Function, Promise, Uint8Array};
+use wasm_bindgen::prelude::*;
+use web_sys::{Element, HtmlTextAreaElement};
+
+#[wasm_bindgen]
+extern "C" {
+    /// xterm.js' `Terminal`.
+    #[wasm_bindgen(js_namespace = vendor)]
+    #[derive(Clone)]
+    pub type Terminal;
+    #[wasm_bindgen(constructor, js_namespace = vendor)]
+    pub fn new(options: &JsValue) -> Terminal;
+    #[wasm_bindgen(method)]
+    pub fn open(this: &Terminal, parent: &Element);
+    #[wasm_bindgen(method)]
+    pub fn write(this: &Terminal, data: &Uint8Array, done: &JsValue);
+    #[wasm_bindgen(method)]
+    pub fn resize(this: &Terminal, cols: u16, rows: u16);
+    #[wasm_bindgen(method)]
+    pub fn focus(this: &Terminal);
+    #[wasm_bindgen(method)]
+    pub fn dispose(this: &Terminal);
+    #[wasm_bindgen(method)]
+    pub fn paste(this: &Terminal, text: &str);
+    #[wasm_bindgen(method, js_name = hasSelection)]
+    pub fn has_selection(this: &Terminal) -> bool;
+    #[wasm_bindgen(method, js_name = getSelection)]
+    pub fn selection(this: &Terminal) -> String;
+    #[wasm_bindgen(method, js_name = loadAddon)]
+    pub fn load_addon(this: &Terminal, addon: &JsValue);
+    #[wasm_bindgen(method, js_name = onData)]
+    pub fn on_data(this: &Terminal, f: &JsValue);
+    #[wasm_bindgen(method, js_name = onBinary)]
+    pub fn on_binary(this: &Terminal, f: &JsValue);
+    #[wasm_bindgen(method, js_name = onBell)]
+    pub fn on_bell(this: &Terminal, f: &JsValue);
+    #[wasm_bindgen(method, js_name = attachCustomKeyEventHandler)]
+    pub fn on_key(this: &Terminal, f: &JsValue);
+    #[wasm_bindgen(method, getter)]
+    pub fn cols(this: &Terminal) -> u16;
+    #[wasm_bindgen(method, getter)]
+    pub fn rows(this: &Terminal) -> u16;
+    #[wasm_bindgen(method, getter)]
+    pub fn options(this: &Terminal) -> JsValue;
+    #[wasm_bindgen(method, getter)]
+    pub fn textarea(this: &Terminal) -> Option<HtmlTextAreaElement>;
+    #[wasm_bindgen(method, getter)]
+    pub fn parser(this: &Terminal) -> Parser;
+    #[wasm_bindgen(method, getter)]
+    pub fn buffer(this: &Terminal) -> BufferNamespace;
+    #[wasm_bindgen(method, getter)]
+    pub fn unicode(this: &Terminal) -> UnicodeHandling;
+    #[wasm_bindgen(method, getter)]
+    pub fn modes(this: &Terminal) -> Modes;
+
+    /// `Terminal.modes`.
+    pub type Modes;
+    #[wasm_bindgen(method, getter, js_name = applicationCursorKeysMode)]
+    pub fn application_cursor_keys(this: &Modes) -> bool;
+
+    /// `Terminal.unicode`.
+    pub type UnicodeHandling;
+    #[wasm_bindgen(method, setter, js_name = activeVersion)]
+    pub fn set_active_version(this: &UnicodeHandling, version: &str);
+
+    /// `Terminal.buffer`.
+    pub type BufferNamespace;
+    #[wasm_bindgen(method, getter)]
+    pub fn active(this: &BufferNamespace) -> Buffer;
+
+    /// One of a terminal's two screens.
+    pub type Buffer;
+    #[wasm_bindgen(method, getter, js_name = type)]
+    pub fn kind(this: &Buffer) -> String;
+
+    /// `Terminal.parser`.
+    pub type Parser;
+    #[wasm_bindgen(method, js_name = registerCsiHandler)]
+    pub fn csi(this: &Parser, id: &JsValue, f: &JsValue) -> JsValue;
+    #[wasm_bindgen(method, js_name = registerDcsHandler)]
+    pub fn dcs(this: &Parser, id: &JsValue, f: &JsValue) -> JsValue;
+    #[wasm_bindgen(method, js_name = registerOscHandler)]
+    pub fn osc(this: &Parser, id: u32, f: &JsValue) -> JsValue;
+
+    /// Tells how many cells fit.
+    #[wasm_bindgen(js_namespace = vendor)]
+    pub type FitAddon;
+    #[wasm_bindgen(constructor, js_namespace = vendor)]
+    pub fn new() -> FitAddon;
+    #[wasm_bindgen(method, js_name = proposeDimensions)]
+    pub fn propose(this: &FitAddon) -> Option<Dimensions>;
+
+    /// Columns and rows; NaN while the font is not measured.
+    pub type Dimensions;
+    #[wasm_bindgen(method, getter)]
+    pub fn cols(this: &Dimensions) -> f64;
+    #[wasm_bindgen(method, getter)]
+    pub fn rows(this: &Dimensions) -> f64;
+
+    /// Finds text in the screen and its history.
+    #[wasm_bindgen(js_namespace = vendor)]
+    pub type SearchAddon;
+    #[wasm_bindgen(constructor, js_namespace = vendor)]
+    pub fn new() -> SearchAddon;
+    #[wasm_bindgen(method, js_name = findNext)]
+    pub fn find_next(this: &SearchAddon, text: &str, options: &JsValue) -> bool;
+    #[wasm_bindgen(method, js_name = findPrevious)]
+    pub fn find_previous(this: &SearchAddon, text: &str, options: &JsValue) -> bool;
+    #[wasm_bindgen(method, js_name = clearDecorations)]
+    pub fn clear(this: &SearchAddon);
+
+    /// Makes addresses clickable.
+    #[wasm_bindgen(js_namespace = vendor)]
+    pub type WebLinksAddon;
+    #[wasm_bindgen(constructor, js_namespace = vendor)]
+    pub fn new(open: &JsValue) -> WebLinksAddon;
+
+    /// Widths of characters by Unicode 11.
+    #[wasm_bindgen(js_namespace = vendor)]
+    pub type Unicode11Addon;
+    #[wasm_bindgen(constructor, js_namespace = vendor)]
+    pub fn new() -> Unicode11Addon;
+
+    /// True if a graphics card draws WebGL.
+    #[wasm_bindgen(js_namespace = vendor, js_name = hasGpu)]
+    pub fn has_gpu() -> bool;
+    /// Fetches the WebGL renderer.
+    #[wasm_bindgen(js_namespace = vendor, js_name = loadWebgl)]
+    pub fn load_webgl() -> Promise;
+    /// The module of the WebGL renderer.
+    pub type WebglModule;
+    #[wasm_bindgen(method, getter, js_name = WebglAddon)]
+    pub fn addon(this: &WebglModule) -> Function;
+    /// The WebGL renderer.
+    #[derive(Clone)]
+    pub type WebglAddon;
+    #[wasm_bindgen(method, js_name = onContextLoss)]
+    pub fn on_context_loss(this: &WebglAddon, f: &JsValue);
+    #[wasm_bindgen(method)]
+    pub fn dispose(this: &WebglAddon);
+
+    /// Copies text to the clipboard; the promise holds whether it worked.
+    #[wasm_bindgen(js_namespace = vendor, js_name = copyText)]
+    pub fn copy_text(text: &str) -> Promise;
+
+    /// Fetches the text editor.
+    #[wasm_bindgen(js_namespace = vendor, js_name = loadEditor)]
+    pub fn load_editor() -> Promise;
+    /// The module of the text editor.
+    pub type EditorModule;
+    #[wasm_bindgen(method)]
+    pub fn open(
+        this: &EditorModule, parent: &Element, text: &str, name: &str, dark: bool, read_only: bool, on: &JsValue,
+    ) -> Editor;
+    /// An open text editor.
+    pub type Editor;
+    #[wasm_bindgen(method)]
+    pub fn text(this: &Editor) -> String;
+    #[wasm_bindgen(method)]
+    pub fn focus(this: &Editor);
+    #[wasm_bindgen(method)]
+    pub fn destroy(this: &Editor);
+}

@@ -1,0 +1,53 @@
+//! Names by which browser tests find things (`data-testid`). They stay when looks and words change.
+//!
+//! | on every page | |
+//! |---|---|
+//! | `notices` | list of sentences about what just happened (`notice` each) |
+//! | **start page** | |
+//! | `start-page` | the page |
+//! | `playground-{name}` | radio button of a playground |
+//! | `nodes-input`, `life-input` | number of nodes; life (select) |
+//! | `start-button` | Start |
+//! | `start-error` | why it did not work |
+//! | `host-info` | how full the host is |
+//! | `queue`, `queue-place`, `queue-leave` | the place in the queue |
+//! | `own-session-{id}` | link to a session of this browser |
+//! | **problem pages** | |
+//! | `problem` | the page; `data-kind` = `forbidden`, `not-found`, `ended`, `limit`, `no-websocket`, `no-page` |
+//! | `start-again`, `to-start` | ways on |
+//! | **session page** | |
+//! | `session-page` | the page; `data-role` = `view`, `type`, `own` |
+//! | `session-name` | playground and id |
+//! | `countdown`, `life-warning`, `extend` | time left (`data-urgency` = `calm`, `soon`, `now`, `data-seconds`) |
+//! | `connection-state` | `data-state` = `connecting`, `up`, `lost`; the latency is its text |
+//! | `connection-banner`, `retry-now` | shown after one second without connection |
+//! | `view-badge` | this page may only look |
+//! | `viewers` | number of pages that look |
+//! | `toggle-files`, `share`, `keyboard-map`, `theme-toggle`, `settings`, `end-session` | buttons of the top bar |
+//! | `end-confirm`, `end-cancel` | in the dialog `end-dialog` |
+//! | `node-{node}` | a node's card; `data-power` = `starting`, `on`, `off` |
+//! | `node-address-{node}`, `node-cpu-{node}`, `node-memory-{node}` | its figures |
+//! | `open-terminal-{node}`, `power-{node}`, `remove-{node}` | its buttons |
+//! | `port-{node}-{port}` | a port's chip |
+//! | `add-node` | adds a node |
+//! | `tab-{terminal}` | a terminal's tab |
+//! | `new-tab`, `split-right`, `split-down`, `close-tab` | buttons beside the tabs of a group |
+//! | `terminal-{terminal}` | a terminal's pane |
+//! | `exit-{terminal}`, `restart-{terminal}` | its end, a new shell |
+//! | `search-{terminal}` | its search box (the input) |
+//! | `split-{n}`, `separator-nodes`, `separator-files` | lines that can be moved |
+//! | `area-nodes`, `area-terminals`, `area-files` | bottom tabs of a narrow screen |
+//! | `key-{name}` | keys of the key bar: `esc`, `tab`, `ctrl`, `left`, `up`, `down`, `right`, … |
+//! | **files** | |
+//! | `files` | the dock |
+//! | `files-node`, `files-path` | whose files, which directory |
+//! | `upload-input`, `new-folder`, `new-file`, `files-reload`, `files-close` | its controls |
+//! | `file-{name}` | an entry's name; `edit-{name}`, `download-{name}`, `delete-{name}` its buttons |
+//! | `upload-{n}` | a file on its way |
+//! | `editor`, `editor-save`, `editor-close`, `editor-conflict` | the text editor |
+//! | **share dialog** | |
+//! | `share-dialog`, `share-role`, `share-expiry`, `share-create` | the form |
+//! | `share-url`, `share-copy`, `share-qr` | the link just made |
+//! | `link-{id}`, `revoke-{id}` | links and their ends |
+//! | **others** | |
+//! | `keyboard-sheet`, `settings-dialog` | dialogs |

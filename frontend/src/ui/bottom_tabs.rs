@@ -1,0 +1,40 @@
+//! On a narrow screen: which area shows.
+
+use super::icon::{self, Icon};
+use crate::store::{session::Area, use_app};
+use leptos::prelude::*;
+
+/// The tabs.
+#[component]
+pub fn BottomTabs() -> impl IntoView {
+    let app = use_app();
+    let session = app.session;
+    let button = move |area: Area, name: &'static str, words: &'static str, d: &'static str| {
+        let press = move |_| {
+            session.area.set(area);
+            match area {
+                Area::Files => app.files.show(None),
+                Area::Terminals => {
+                    if let Some(active) = session.layout.with_untracked(|l| l.active()) {
+                        session.focus_terminal(active);
+                    }
+                }
+                Area::Nodes => {}
+            }
+        };
+        view! {
+            <button
+                data-testid=format!("area-{name}")
+                aria-current=move || (session.area.get() == area).then_some("page")
+                on:click=press
+            ><Icon d/>{words}</button>
+        }
+    };
+    view! {
+        <nav class="bottom-tabs" aria-label="Areas">
+            {button(Area::Nodes, "nodes", "Nodes", icon::POWER)}
+            {button(Area::Terminals, "terminals", "Terminal", icon::TERMINAL)}
+            <Show when=move || session.may_type()>{move || button(Area::Files, "files", "Files", icon::FOLDER)}</Show>
+        </nav>
+    }
+}

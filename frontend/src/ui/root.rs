@@ -1,0 +1,86 @@
+//! The whole page: makes the store, shows the page that the address bar names, and owns the keys that work everywhere.
+
+use super::{
+    notice_list::NoticeList,
+    problem_page::{Kind, ProblemPage},
+    session_page::SessionPage,
+    start_page::StartPage,
+};
+use crate::{
+    browser,
+    store::{App, route::Route, session::Phase, terminals},
+};
+use gloo_events::{EventListener, EventListenerOptions};
+use leptos::prelude::*;
+use wasm_bindgen::JsCast;
+use web_sys::{HtmlElement, KeyboardEvent};
+
+/// Everything.
+#[component]
+pub fn Root() -> impl IntoView {
+    let app = App::new();
+    provide_context(app);
+    let sheet = RwSignal::new(false);
+    listen(app, sheet);
+    let route = app.route;
+    let over = Memo::new(move |_| match app.session.phase.get() {
+        Phase::Over(why) => Some(why),
+        _ => None,
+    });
+    view! {
+        {move || match (route.get(), over.get()) {
+            (Route::Start, _) => view! { <StartPage/> }.into_any(),
+            (Route::Session(_), None) => view! { <SessionPage sheet/> }.into_any(),
+            (Route::Session(_), Some(why)) => view! { <ProblemPage kind=Kind::Session(why)/> }.into_any(),
+            (Route::Unknown, _) => view! { <ProblemPage kind=Kind::NoPage/> }.into_any(),
+        }}
+        <NoticeList/>
+    }
+}
+
+/// Keys of the whole page, and files dropped beside the places that take them.
+fn listen(app: App, sheet: RwSignal<bool>) {
+    EventListener::new(&document(), "keydown", move |event| {
+        let event: &KeyboardEvent = event.unchecked_ref();
+        if event.default_prevented() || app.session.id.with_untracked(Option::is_none) {
+            return;
+        }
+        let plain = !event.ctrl_key() && !event.alt_key() && !event.meta_key();
+        match event.key().as_str() {
+            "F6" if plain => {
+                event.prevent_default();
+                terminals::next_area(event.shift_key());
+            }
+            "?" if plain && !is_typing() => sheet.set(true),
+            _ => {}
+        }
+    })
+    .forget();
+    // A file dropped beside its target must not replace the page.
+    for name in ["dragover", "drop"] {
+        let options = EventListenerOptions::enable_prevent_default();
+        EventListener::new_with_options(&browser::window(), name, options, |event| {
+            event.prevent_default();
+        })
+        .forget();
+    }
+    EventListener::new_with_options(
+        &browser::window(),
+        "beforeunload",
+        EventListenerOptions::enable_prevent_default(),
+        move |event| {
+            if app.files.unsaved() {
+                event.prevent_default();
+            }
+        },
+    )
+    .forget();
+}
+
+/// True if what has the focus takes letters.
+fn is_typing() -> bool {
+    browser::focused().is_some_and(|element| {
+        let editable = element.dyn_ref::<HtmlElement>().is_some_and(HtmlElement::is_content_editable);
+        editable || ["INPUT", "TEXTAREA", "SELECT"].contains(&element.tag_name().as_str())
+    })
+}

@@ -1,0 +1,114 @@
+//! The session page: nodes at the left, terminals in the middle, files at the right; on a narrow screen one of them.
+
+use super::{
+    bottom_tabs::BottomTabs, connection_banner::ConnectionBanner, end_dialog::EndDialog, files_dock::FilesDock,
+    keyboard_sheet::KeyboardSheet, nodes_panel::NodesPanel, separator::Separator, settings_dialog::SettingsDialog,
+    share_dialog::ShareDialog, top_bar::TopBar, workspace::Workspace,
+};
+use crate::store::{session::Area, settings::Panels, use_app};
+use drydock_protocol::state::Role;
+use leptos::prelude::*;
+
+/// The dialogs that the top bar opens.
+#[derive(Clone, Copy)]
+pub struct Dialogs {
+    /// Share.
+    pub share: RwSignal<bool>,
+    /// Keyboard map.
+    pub sheet: RwSignal<bool>,
+    /// Settings.
+    pub settings: RwSignal<bool>,
+    /// End the session.
+    pub end: RwSignal<bool>,
+}
+
+/// The page.
+#[component]
+pub fn SessionPage(
+    /// The keyboard map is open; `?` opens it too.
+    sheet: RwSignal<bool>,
+) -> impl IntoView {
+    let app = use_app();
+    let session = app.session;
+    let dialogs = Dialogs {
+        share: RwSignal::new(false),
+        sheet,
+        settings: RwSignal::new(false),
+        end: RwSignal::new(false),
+    };
+    let role = move || match session.role.get() {
+        Role::View => "view",
+        Role::Type => "type",
+        Role::Own => "own",
+    };
+    let area = move || match session.area.get() {
+        Area::Nodes => "nodes",
+        Area::Terminals => "terminals",
+        Area::Files => "files",
+    };
+    let widths = move || {
+        let Panels { nodes, files } = app.panels.get();
+        format!("--nodes-width: {nodes:.0}px; --files-width: {files:.0}px")
+    };
+    let files_shown = move || app.files.open.get() || (app.narrow.get() && session.area.get() == Area::Files);
+    follow_title();
+    let (least, most) = Panels::RANGE;
+    view! {
+        <div class="session" data-testid="session-page" data-role=role data-area-shown=area style=widths>
+            <TopBar dialogs/>
+            <ConnectionBanner/>
+            <main class="areas" class:with-files=files_shown>
+                <NodesPanel/>
+                <Separator
+                    testid="separator-nodes"
+                    label="Width of the nodes panel"
+                    upright=true
+                    range=(least, most)
+                    usual=Panels::default().nodes
+                    value=Signal::derive(move || app.panels.get().nodes)
+                    at=|pointer: (f64, f64)| Some(pointer.0)
+                    set=move |width| app.panels.update(|p| p.nodes = width)
+                />
+                <Workspace/>
+                <Show when=files_shown>
+                    <Separator
+                        testid="separator-files"
+                        label="Width of the files dock"
+                        upright=true
+                        backwards=true
+                        range=(least, most)
+                        usual=Panels::default().files
+                        value=Signal::derive(move || app.panels.get().files)
+                        at=|pointer: (f64, f64)| {
+                            let all = window().inner_width().ok()?.as_f64()?;
+                            Some(all - pointer.0)
+                        }
+                        set=move |width| app.panels.update(|p| p.files = width)
+                    />
+                    <FilesDock/>
+                </Show>
+            </main>
+            <BottomTabs/>
+            <Show when=move || dialogs.share.get()><ShareDialog open=dialogs.share/></Show>
+            <Show when=move || dialogs.sheet.get()><KeyboardSheet open=dialogs.sheet/></Show>
+            <Show when=move || dialogs.settings.get()><SettingsDialog open=dialogs.settings/></Show>
+            <Show when=move || dialogs.end.get()><EndDialog open=dialogs.end/></Show>
+        </div>
+    }
+}
+
+/// The browser tab is named after the terminal that has the focus.
+fn follow_title() {
+    let session = use_app().session;
+    Effect::new(move |_| {
+        let active = session.layout.with(|l| l.active());
+        let title = session.state.with(|s| {
+            s.terminals.iter().find(|t| Some(t.id) == active).map(|t| match t.title.as_str() {
+                "" => t.node.to_string(),
+                title => format!("{}: {title}", t.node),
+            })
+        });
+        let title = title.map_or_else(|| "Drydock".into(), |title| format!("{title} · Drydock"));
+        document().set_title(&title);
+    });
+}

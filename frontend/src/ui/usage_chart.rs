@@ -1,0 +1,28 @@
+//! A small line of a node's CPU use. The figures beside it say the same in words.
+
+use crate::store::{session::USAGE_KEPT, use_app};
+use drydock_protocol::NodeName;
+use leptos::prelude::*;
+
+/// The line.
+#[component]
+pub fn UsageChart(name: NodeName) -> impl IntoView {
+    let usage = use_app().session.usage;
+    let points = move || {
+        usage.with(|all| {
+            let Some(kept) = all.get(&name) else { return String::new() };
+            // The top is one CPU, or what the busiest figure needs.
+            let top = kept.iter().map(|u| u.cpu_millis).max().unwrap_or(0).max(1000);
+            let first = USAGE_KEPT - kept.len();
+            kept.iter()
+                .enumerate()
+                .map(|(i, u)| format!("{},{:.1} ", first + i, 19.0 - f64::from(u.cpu_millis) / f64::from(top) * 18.0))
+                .collect()
+        })
+    };
+    view! {
+        <svg class="usage" viewBox=format!("0 0 {} 20", USAGE_KEPT - 1) preserveAspectRatio="none" aria-hidden="true">
+            <polyline points=points></polyline>
+        </svg>
+    }
+}

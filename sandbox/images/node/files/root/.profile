@@ -1,0 +1,2 @@
+# ~/.profile: read by login shells.
+[ -n "${BASH_VERSION-}" ] && [ -r ~/.bashrc ] && . ~/.bashrc

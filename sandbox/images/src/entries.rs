@@ -1,0 +1,184 @@
+//! The entries of a tar, one at a time, with bounded memory: the only place where headers of foreign tars are read.
+//! Knows ustar, pax (path, linkpath, ids, mtime, extended attributes) and GNU long names; used by unpack and import.
+
+use crate::{Error, Result, error::refused};
+use std::io::Read;
+use tar::{Entry, EntryType, Header, PaxExtensions};
+
+/// Longest path or link target, as on Linux (PATH_MAX).
+pub(crate) const MAX_PATH: usize = 4096;
+/// Largest pax header: names, and extended attributes of at most 64 KiB as on Linux.
+const MAX_PAX: u64 = 256 << 10;
+
+/// What a header and its extensions say about an entry.
+#[derive(Debug)]
+pub(crate) struct Meta {
+    pub(crate) path: Vec<u8>,
+    pub(crate) link: Vec<u8>,
+    pub(crate) kind: EntryType,
+    pub(crate) mode: u32,
+    pub(crate) uid: u64,
+    pub(crate) gid: u64,
+    /// Seconds and nanoseconds since 1970.
+    pub(crate) mtime: (i64, i64),
+    pub(crate) size: u64,
+    pub(crate) xattrs: Vec<(String, Vec<u8>)>,
+}
+
+/// Extensions seen since the last real entry.
+#[derive(Default)]
+struct Pending {
+    long_path: Option<Vec<u8>>,
+    long_link: Option<Vec<u8>>,
+    pax: Option<Vec<u8>>,
+}
+
+/// Calls `each` for every entry with its content; refuses more than `limit` entries.
+pub(crate) fn for_each<R: Read>(
+    tar: R,
+    limit: u64,
+    mut each: impl FnMut(Meta, &mut dyn Read) -> Result<()>,
+) -> Result<()> {
+    let mut archive = tar::Archive::new(tar);
+    let mut pending = Pending::default();
+    let mut count = 0;
+    // Raw: the crate would read extensions of any size into memory.
+    for entry in archive.entries().map_err(|e| damaged(&e))?.raw(true) {
+        let mut entry = entry.map_err(|e| damaged(&e))?;
+        count += 1;
+        if count > limit {
+            return refused(format!("it has more than {limit} files"));
+        }
+        match entry.header().entry_type() {
+            EntryType::GNULongName => pending.long_path = Some(long_name(&mut entry)?),
+            EntryType::GNULongLink => pending.long_link = Some(long_name(&mut entry)?),
+            EntryType::XHeader => pending.pax = Some(bounded(&mut entry, MAX_PAX)?),
+            // Defaults for all later entries; nobody needs one that is of interest here (git writes a comment).
+            EntryType::XGlobalHeader => drop(bounded(&mut entry, MAX_PAX)?),
+            _ => {
+                let meta = meta(entry.header(), std::mem::take(&mut pending))?;
+                each(meta, &mut entry)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The tar crate quotes what it read, which may be anything: show little of it, and nothing that a terminal obeys.
+fn damaged(error: &std::io::Error) -> Error {
+    let text: String = error.to_string().chars().take(100).collect();
+    Error::Refused(format!("its tar is damaged, cut short or no tar at all ({})", text.escape_debug()))
+}
+
+fn bounded<R: Read>(entry: &mut Entry<'_, R>, limit: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    entry.take(limit + 1).read_to_end(&mut bytes).map_err(|e| damaged(&e))?;
+    if bytes.len() as u64 > limit {
+        return refused(format!("a tar header is larger than {limit} bytes"));
+    }
+    Ok(bytes)
+}
+
+fn long_name<R: Read>(entry: &mut Entry<'_, R>) -> Result<Vec<u8>> {
+    let mut name = bounded(entry, MAX_PATH as u64 + 1)?;
+    while name.last() == Some(&0) {
+        name.pop();
+    }
+    Ok(name)
+}
+
+fn meta(header: &Header, pending: Pending) -> Result<Meta> {
+    let number = |what: &str, value: std::io::Result<u64>| {
+        value.or_else(|_| refused(format!("a tar header has an unreadable {what}")))
+    };
+    let mut meta = Meta {
+        path: pending.long_path.unwrap_or_else(|| header.path_bytes().into_owned()),
+        link: pending
+            .long_link
+            .unwrap_or_else(|| header.link_name_bytes().map(|l| l.into_owned()).unwrap_or_default()),
+        kind: header.entry_type(),
+        mode: header.mode().or_else(|_| refused("a tar header has an unreadable mode"))? & 0o7777,
+        uid: number("owner", header.uid())?,
+        gid: number("group", header.gid())?,
+        mtime: (i64::try_from(number("time", header.mtime())?).unwrap_or(i64::MAX), 0),
+        size: number("size", header.entry_size())?,
+        xattrs: Vec::new(),
+    };
+    if let Some(pax) = pending.pax {
+        apply_pax(&mut meta, &pax)?;
+    }
+    if meta.path.len() > MAX_PATH || meta.link.len() > MAX_PATH {
+        return refused(format!("a path is longer than {MAX_PATH} bytes"));
+    }
+    Ok(meta)
+}
+
+fn apply_pax(meta: &mut Meta, pax: &[u8]) -> Result<()> {
+    for extension in PaxExtensions::new(pax) {
+        let extension = extension.or_else(|_| refused("a pax header is malformed"))?;
+        let key = extension.key().or_else(|_| refused("a pax header has a key that is not text"))?;
+        let value = extension.value_bytes();
+        let number = || {
+            let text = std::str::from_utf8(value).ok().and_then(|v| v.parse::<u64>().ok());
+            text.ok_or_else(|| Error::Refused(format!("the pax header `{key}` is not a number")))
+        };
+        match key {
+            "path" => meta.path = value.to_vec(),
+            "linkpath" => meta.link = value.to_vec(),
+            "uid" => meta.uid = number()?,
+            "gid" => meta.gid = number()?,
+            "mtime" => meta.mtime = time(value)?,
+            // Written for files of 8 GiB and more only, which is beyond what a layer may have.
+            "size" if number()? != meta.size => return refused("a file is larger than 8 GiB"),
+            _ => {
+                if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
+                    meta.xattrs.push((name.to_owned(), value.to_vec()));
+                } else if key.starts_with("GNU.sparse") {
+                    return refused("it has sparse files in GNU's own format");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `1700000000.25`, as pax writes times.
+fn time(value: &[u8]) -> Result<(i64, i64)> {
+    let parse = || {
+        let text = std::str::from_utf8(value).ok()?;
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        let mut nanos = 0;
+        for (digit, scale) in fraction.bytes().zip((0..9).rev()) {
+            nanos += i64::from(char::from(digit).to_digit(10)?) * 10_i64.pow(scale);
+        }
+        Some((whole.parse().ok()?, nanos))
+    };
+    parse().ok_or_else(|| Error::Refused("a pax header has an unreadable time".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pax_times() {
+        assert_eq!(time(b"12").unwrap(), (12, 0));
+        assert_eq!(time(b"12.5").unwrap(), (12, 500_000_000));
+        assert_eq!(time(b"12.1234567899").unwrap(), (12, 123_456_789));
+        for bad in [&b""[..], b"x", b"1.x", b"\xff"] {
+            assert!(time(bad).is_err());
+        }
+    }
+
+    #[test]
+    fn a_huge_pax_header_is_refused_before_it_is_in_memory() {
+        let mut header = Header::new_ustar();
+        header.set_entry_type(EntryType::XHeader);
+        header.set_path("x").unwrap();
+        header.set_size(1 << 33);
+        header.set_cksum();
+        let tar = header.as_bytes().chain(std::io::repeat(b'a'));
+        let error = for_each(tar, 10, |_, _| Ok(())).unwrap_err();
+        assert!(error.to_string().contains("header is larger"), "{error}");
+    }
+}

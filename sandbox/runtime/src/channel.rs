@@ -1,0 +1,188 @@
+//! Messages with descriptors over a `SOCK_SEQPACKET` pair: how the session process, the spawner and the node
+//! inits talk. One message is one packet, postcard-encoded; descriptors travel beside it (`SCM_RIGHTS`) and are
+//! close-on-exec on arrival. Both ends may be blocking or not; nothing is ever sent in parts.
+
+use nix::{
+    cmsg_space,
+    errno::Errno,
+    sys::socket::{
+        AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, accept4,
+        bind, connect, getsockopt, listen, recvmsg, sendmsg, socket, socketpair, sockopt::PeerCredentials,
+    },
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    path::Path,
+};
+
+/// Largest message, in bytes, encoded.
+pub const MAX_MESSAGE: usize = 128 * 1024;
+/// Most descriptors beside one message.
+pub const MAX_FDS: usize = 8;
+
+/// One end of a packet socket pair.
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+impl Channel {
+    /// A connected pair, close-on-exec, blocking.
+    pub fn pair() -> io::Result<(Self, Self)> {
+        let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        Ok((Self(a), Self(b)))
+    }
+
+    /// Sends one message. Errors: `WouldBlock` if the other end does not read, `BrokenPipe` if it is gone,
+    /// `InvalidData` if the message is larger than [`MAX_MESSAGE`] encoded.
+    pub fn send<T: Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.send_bytes(&postcard::to_stdvec(message).map_err(io::Error::other)?, fds)
+    }
+
+    /// Sends one packet as it is; errors as for [`Self::send`].
+    pub fn send_bytes(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        if bytes.len() > MAX_MESSAGE || fds.len() > MAX_FDS {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "message too large for the channel"));
+        }
+        let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let control = if raw.is_empty() { &rights[..0] } else { &rights[..] };
+        loop {
+            match sendmsg::<()>(
+                self.0.as_raw_fd(),
+                &[IoSlice::new(bytes)],
+                control,
+                MsgFlags::MSG_NOSIGNAL,
+                None,
+            ) {
+                Ok(_) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    /// Receives one message; `None` when the other end is closed.
+    pub fn recv<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+        let Some((bytes, fds)) = self.recv_bytes()? else { return Ok(None) };
+        let message = postcard::from_bytes(&bytes)
+            .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("unreadable message: {e}")))?;
+        Ok(Some((message, fds)))
+    }
+
+    /// Receives one packet as it is; `None` when the other end is closed.
+    pub fn recv_bytes(&self) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+        let mut buffer = vec![0; MAX_MESSAGE];
+        let mut space = cmsg_space!([RawFd; MAX_FDS]);
+        let (len, fds) = loop {
+            let mut parts = [IoSliceMut::new(&mut buffer)];
+            match recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
+                Ok(message) => {
+                    let mut fds = Vec::new();
+                    for control in message.cmsgs()? {
+                        if let ControlMessageOwned::ScmRights(raw) = control {
+                            // SAFETY: the kernel has just installed these descriptors for us alone.
+                            fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+                        }
+                    }
+                    break (message.bytes, fds);
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::ECONNRESET) => return Ok(None),
+                Err(e) => return Err(e.into()),
+            }
+        };
+        buffer.truncate(len);
+        Ok((len > 0).then_some((buffer, fds)))
+    }
+
+    /// Connects to a listener; fails at once when its queue is full.
+    pub fn connect(path: &Path) -> io::Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+        connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+        Ok(Self(fd))
+    }
+
+    /// The end as a plain descriptor.
+    pub fn into_fd(self) -> OwnedFd {
+        self.0
+    }
+}
+
+/// Listens for packet connections at a path.
+#[derive(Debug)]
+pub struct Listener(OwnedFd);
+
+impl Listener {
+    /// Binds to `path` (which must not exist, and be shorter than 108 bytes) with access for its owner only.
+    pub fn bind(path: &Path) -> io::Result<Self> {
+        let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+        bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        listen(&fd, Backlog::new(16)?)?;
+        Ok(Self(fd))
+    }
+
+    /// Takes the next connection and the user id that made it.
+    pub fn accept(&self) -> io::Result<(Channel, u32)> {
+        let raw = accept4(self.0.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
+        // SAFETY: a descriptor that accept4 has just made for us alone.
+        let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+        let user = getsockopt(&fd, PeerCredentials)?.uid();
+        Ok((Channel(fd), user))
+    }
+}
+
+impl From<OwnedFd> for Listener {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<OwnedFd> for Channel {
+    fn from(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for Channel {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_and_descriptors_arrive_whole() {
+        let (a, b) = Channel::pair().unwrap();
+        let file = std::fs::File::open("/dev/null").unwrap();
+        a.send(&("hello".to_string(), 7u32), &[file.as_fd()]).unwrap();
+        let (message, fds): ((String, u32), _) = b.recv().unwrap().unwrap();
+        assert_eq!((message.0.as_str(), message.1, fds.len()), ("hello", 7, 1));
+        drop(a);
+        assert!(b.recv::<u32>().unwrap().is_none());
+    }
+
+    #[test]
+    fn garbage_is_an_error_not_a_panic() {
+        let (a, b) = Channel::pair().unwrap();
+        a.send(&vec![0xffu8; 40], &[]).unwrap();
+        assert!(b.recv::<(String, String)>().is_err());
+    }
+}

@@ -1,0 +1,556 @@
+//! File work inside a node: list, read, write, make, remove, rename. A process that the node's init forked for one
+//! request runs [`serve`] with the connection from `drydock serve`; the node's root is its root, so every path is
+//! the node's own. It blocks, which is fine for a process of its own, but must never be held by what a learner put in
+//! the way (pipes, devices, huge directories), nor leave half a file behind.
+
+use drydock_protocol::pipe::{BINARY, Entry, EntryKind, ErrorKind, FileOp, MAX_FRAME, Reply, TEXT};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use std::{
+    ffi::OsString,
+    fs::{self, File, Metadata, OpenOptions, Permissions},
+    io::{self, Read, Write},
+    os::{
+        fd::OwnedFd,
+        unix::{
+            ffi::OsStrExt,
+            fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
+            net::UnixStream,
+        },
+    },
+    path::{Path, PathBuf},
+};
+
+/// Most entries of a directory that are told.
+const MAX_ENTRIES: usize = 10_000;
+/// Most bytes of a listing, so that it fits into one frame.
+const MAX_LISTING: usize = 900 * 1024;
+/// File content in one frame.
+const PIECE: usize = 64 * 1024;
+/// Files that say they are empty and are not (as in /proc) are read up to this size.
+const MAX_UNSIZED: u64 = 1024 * 1024;
+/// Bits of a mode that `chmod` sets.
+const MODE_BITS: u32 = 0o7777;
+
+/// Does one piece of file work and answers on the connection.
+pub fn serve(connection: OwnedFd, op: FileOp) {
+    let mut connection = UnixStream::from(connection);
+    let answer = match op {
+        FileOp::List { path } => list(&path),
+        FileOp::Read { path, limit } => read(&path, limit, &mut connection),
+        FileOp::Write { path, mode, unless_changed_since_micros } => {
+            write(&path, mode, unless_changed_since_micros, &mut connection)
+        }
+        FileOp::MakeDir { path } => make_dir(&path),
+        FileOp::Remove { path } => remove(&path),
+        FileOp::Rename { from, to } => rename(&from, &to),
+    };
+    let reply = answer.unwrap_or_else(|e| Reply::Error { kind: e.kind, message: e.message });
+    if let Err(e) = send_text(&mut connection, &reply) {
+        tracing::debug!(error = %e, "whoever asked for file work is gone");
+    }
+}
+
+/// Why it did not work.
+#[derive(Debug)]
+struct Failure {
+    kind: ErrorKind,
+    message: String,
+}
+
+fn fail<T>(kind: ErrorKind, message: impl Into<String>) -> Result<T, Failure> {
+    Err(Failure { kind, message: message.into() })
+}
+
+/// What the kernel said about a path.
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> Failure {
+    move |e| {
+        use io::ErrorKind as K;
+        let kind = match e.kind() {
+            K::NotFound => ErrorKind::NotFound,
+            K::NotADirectory
+            | K::IsADirectory
+            | K::AlreadyExists
+            | K::DirectoryNotEmpty
+            | K::ResourceBusy => ErrorKind::Conflict,
+            K::StorageFull | K::QuotaExceeded | K::FileTooLarge => ErrorKind::Limit,
+            K::InvalidFilename | K::InvalidInput => ErrorKind::Invalid,
+            _ => ErrorKind::Failed,
+        };
+        let text = match e.kind() {
+            K::StorageFull | K::QuotaExceeded => {
+                "the session's disk is full; delete something first".to_string()
+            }
+            K::NotFound => "there is no such file or directory".to_string(),
+            _ => e.to_string(),
+        };
+        Failure { kind, message: format!("{}: {text}", path.display()) }
+    }
+}
+
+fn absolute(path: &str) -> Result<&Path, Failure> {
+    if !path.starts_with('/') || path.contains('\0') {
+        return fail(ErrorKind::Invalid, format!("'{path}' is not an absolute path"));
+    }
+    Ok(Path::new(path))
+}
+
+// === reading ===
+
+fn list(path: &str) -> Result<Reply, Failure> {
+    let path = absolute(path)?;
+    let (mut entries, mut cut) = (Vec::new(), false);
+    for found in fs::read_dir(path).map_err(failed(path))? {
+        let found = found.map_err(failed(path))?;
+        if entries.len() == MAX_ENTRIES {
+            cut = true;
+            break;
+        }
+        // What was deleted meanwhile is not there. (This does not follow links.)
+        if let Ok(metadata) = found.metadata() {
+            entries.push(entry(found.file_name().to_string_lossy().into_owned(), &metadata));
+        }
+    }
+    entries.sort_unstable_by(|a: &Entry, b| a.name.cmp(&b.name));
+    let mut size = 0;
+    let fitting = entries.iter().take_while(|entry| {
+        size += serde_json::to_vec(entry).map_or(0, |json| json.len() + 1);
+        size <= MAX_LISTING
+    });
+    let fitting = fitting.count();
+    cut |= fitting < entries.len();
+    entries.truncate(fitting);
+    Ok(Reply::Entries { entries, cut })
+}
+
+fn entry(name: String, metadata: &Metadata) -> Entry {
+    let kind = match metadata.file_type() {
+        t if t.is_file() => EntryKind::File,
+        t if t.is_dir() => EntryKind::Directory,
+        t if t.is_symlink() => EntryKind::Link,
+        _ => EntryKind::Other,
+    };
+    Entry {
+        name,
+        kind,
+        size: metadata.len(),
+        mode: metadata.mode() & MODE_BITS,
+        modified_micros: modified_micros(metadata),
+    }
+}
+
+fn modified_micros(metadata: &Metadata) -> i64 {
+    metadata.mtime().saturating_mul(1_000_000).saturating_add(metadata.mtime_nsec() / 1000)
+}
+
+fn read(path: &str, limit: Option<u64>, connection: &mut UnixStream) -> Result<Reply, Failure> {
+    let path = absolute(path)?;
+    let (mut file, metadata) = open_regular(path)?;
+    let mut entry = entry(file_name(path), &metadata);
+    let mut unsized_content = Vec::new();
+    if entry.size == 0 {
+        (&mut file).take(MAX_UNSIZED).read_to_end(&mut unsized_content).map_err(failed(path))?;
+        entry.size = unsized_content.len() as u64;
+    }
+    if let Some(limit) = limit.filter(|limit| entry.size > *limit) {
+        let message =
+            format!("{} has {} bytes; at most {limit} can be read here", path.display(), entry.size);
+        return fail(ErrorKind::Limit, message);
+    }
+    let size = entry.size;
+    send_text(connection, &Reply::File { entry }).map_err(failed(path))?;
+    // Not one byte more than was told, even if the file grows.
+    send_content(connection, &mut unsized_content.chain(file).take(size)).map_err(failed(path))?;
+    Ok(Reply::Done)
+}
+
+/// Opens a regular file, following links; a pipe or device in its place neither blocks nor does anything.
+fn open_regular(path: &Path) -> Result<(File, Metadata), Failure> {
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed(path))?;
+    let metadata = file.metadata().map_err(failed(path))?;
+    if !metadata.is_file() {
+        let what = if metadata.is_dir() { "a directory" } else { "a device, socket or pipe" };
+        return fail(ErrorKind::Conflict, format!("{} is {what}, not a file", path.display()));
+    }
+    Ok((file, metadata))
+}
+
+fn send_content(connection: &mut UnixStream, content: &mut impl Read) -> io::Result<()> {
+    let mut piece = vec![0; PIECE];
+    loop {
+        match content.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(n) => send_frame(connection, BINARY, &piece[..n])?,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+// === writing ===
+
+fn write(
+    path: &str,
+    mode: u32,
+    unchanged_since: Option<i64>,
+    connection: &mut UnixStream,
+) -> Result<Reply, Failure> {
+    let target = target(absolute(path)?)?;
+    let present = match fs::symlink_metadata(&target) {
+        Ok(metadata) => Some(metadata),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        Err(e) => return Err(failed(&target)(e)),
+    };
+    if let Some(metadata) = &present
+        && !metadata.is_file()
+    {
+        return fail(ErrorKind::Conflict, format!("{} is there and is not a file", target.display()));
+    }
+    check_unchanged(&target, present.as_ref(), unchanged_since)?;
+    let mut new = Temporary::beside(&target)?;
+    receive(connection, &mut new.file).map_err(|e| match e {
+        ReceiveError::Asker(e) => {
+            Failure { kind: ErrorKind::Failed, message: format!("the upload broke off: {e}") }
+        }
+        ReceiveError::File(e) => failed(&target)(e),
+    })?;
+    new.finish(&target, mode, unchanged_since)?;
+    Ok(Reply::Done)
+}
+
+/// The file that a path means: links are followed, and only its directory must exist.
+fn target(path: &Path) -> Result<PathBuf, Failure> {
+    match fs::canonicalize(path) {
+        Ok(target) => Ok(target),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+                return fail(ErrorKind::Invalid, format!("{} names no file", path.display()));
+            };
+            Ok(fs::canonicalize(parent).map_err(failed(parent))?.join(name))
+        }
+        Err(e) => Err(failed(path)(e)),
+    }
+}
+
+fn check_unchanged(path: &Path, present: Option<&Metadata>, since: Option<i64>) -> Result<(), Failure> {
+    match since {
+        Some(since) if present.map(modified_micros) != Some(since) => {
+            let what = if present.is_some() { "was changed" } else { "was deleted" };
+            fail(ErrorKind::Conflict, format!("{} {what} meanwhile; read it again first", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A new file that gets its name only when it is complete, and is deleted if that never happens.
+struct Temporary {
+    path: PathBuf,
+    file: File,
+    kept: bool,
+}
+
+impl Temporary {
+    fn beside(target: &Path) -> Result<Self, Failure> {
+        let directory = target.parent().unwrap_or(Path::new("/"));
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let mut attempt = 0u32;
+        loop {
+            let path = directory.join(format!(".drydock-upload-{}-{attempt}", std::process::id()));
+            match options.open(&path) {
+                Ok(file) => return Ok(Self { path, file, kept: false }),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && attempt < 1000 => attempt += 1,
+                Err(e) => return Err(failed(directory)(e)),
+            }
+        }
+    }
+
+    fn finish(mut self, target: &Path, mode: u32, unchanged_since: Option<i64>) -> Result<(), Failure> {
+        // Looked at again: it may have come, gone or changed during a long upload.
+        let present = fs::symlink_metadata(target).ok().filter(Metadata::is_file);
+        check_unchanged(target, present.as_ref(), unchanged_since)?;
+        let mode = match &present {
+            Some(old) => {
+                fchown(&self.file, Some(old.uid()), Some(old.gid())).map_err(failed(target))?;
+                old.mode()
+            }
+            None => mode,
+        };
+        self.file.set_permissions(Permissions::from_mode(mode & MODE_BITS)).map_err(failed(target))?;
+        fs::rename(&self.path, target).map_err(failed(target))?;
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _gone_already = fs::remove_file(&self.path);
+        }
+    }
+}
+
+enum ReceiveError {
+    /// The connection.
+    Asker(io::Error),
+    /// The file.
+    File(io::Error),
+}
+
+/// Takes binary frames until the empty text frame.
+fn receive(connection: &mut UnixStream, file: &mut File) -> Result<(), ReceiveError> {
+    let mut piece = vec![0; PIECE];
+    loop {
+        let mut head = [0; 5];
+        connection.read_exact(&mut head).map_err(ReceiveError::Asker)?;
+        let [tag, len @ ..] = head;
+        let len = u32::from_be_bytes(len);
+        if tag == TEXT && len == 0 {
+            return Ok(());
+        }
+        if tag != BINARY || len > MAX_FRAME {
+            return Err(ReceiveError::Asker(io::Error::new(io::ErrorKind::InvalidData, "malformed frame")));
+        }
+        let mut left = len as usize;
+        while left > 0 {
+            let part = &mut piece[..left.min(PIECE)];
+            connection.read_exact(part).map_err(ReceiveError::Asker)?;
+            file.write_all(part).map_err(ReceiveError::File)?;
+            left -= part.len();
+        }
+    }
+}
+
+// === names ===
+
+fn make_dir(path: &str) -> Result<Reply, Failure> {
+    let path = absolute(path)?;
+    fs::create_dir_all(path).map_err(failed(path))?;
+    Ok(Reply::Done)
+}
+
+fn remove(path: &str) -> Result<Reply, Failure> {
+    let path = absolute(path)?;
+    if path.file_name().is_none() {
+        return fail(ErrorKind::Invalid, format!("{} can't be deleted", path.display()));
+    }
+    let metadata = fs::symlink_metadata(path).map_err(failed(path))?;
+    // Neither of them follows links.
+    let removed = if metadata.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    removed.map_err(failed(path))?;
+    Ok(Reply::Done)
+}
+
+fn rename(from: &str, to: &str) -> Result<Reply, Failure> {
+    let (from, to) = (absolute(from)?, absolute(to)?);
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(Reply::Done),
+        Err(rustix::io::Errno::EXIST) => {
+            fail(ErrorKind::Conflict, format!("{} exists already", to.display()))
+        }
+        Err(e) => Err(failed(from)(e.into())),
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    let name = path.file_name().map_or_else(OsString::new, ToOwned::to_owned);
+    String::from_utf8_lossy(name.as_bytes()).into_owned()
+}
+
+// === frames ===
+
+fn send_text(connection: &mut UnixStream, reply: &Reply) -> io::Result<()> {
+    send_frame(connection, TEXT, &serde_json::to_vec(reply)?)
+}
+
+fn send_frame(connection: &mut UnixStream, tag: u8, payload: &[u8]) -> io::Result<()> {
+    let len = u32::try_from(payload.len()).map_err(io::Error::other)?;
+    let [a, b, c, d] = len.to_be_bytes();
+    connection.write_all(&[tag, a, b, c, d])?;
+    connection.write_all(payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::{sys::stat::Mode, unistd::mkfifo};
+    use std::{os::unix::fs::symlink, thread};
+
+    /// A directory of a test's own.
+    struct Dir(PathBuf);
+
+    impl Dir {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("drydock-files-{}-{name}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path.canonicalize().unwrap())
+        }
+        fn path(&self, name: &str) -> String {
+            self.0.join(name).to_str().unwrap().into()
+        }
+        fn names(&self) -> Vec<String> {
+            let mut names: Vec<_> = fs::read_dir(&self.0)
+                .unwrap()
+                .map(|e| e.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            names
+        }
+    }
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            let _best_effort = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// Sends what serve would, returns the text answers and the content.
+    fn work(op: FileOp, sent: &[(u8, &[u8])]) -> (Vec<Reply>, Vec<u8>) {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let worker = thread::spawn(move || serve(theirs.into(), op));
+        for (tag, payload) in sent {
+            if send_frame(&mut ours, *tag, payload).is_err() {
+                break;
+            }
+        }
+        let _may_be_closed = ours.shutdown(std::net::Shutdown::Write);
+        let (mut replies, mut content) = (Vec::new(), Vec::new());
+        let mut head = [0; 5];
+        while ours.read_exact(&mut head).is_ok() {
+            let mut payload = vec![0; u32::from_be_bytes(head[1..].try_into().unwrap()) as usize];
+            ours.read_exact(&mut payload).unwrap();
+            match head[0] {
+                TEXT => replies.push(serde_json::from_slice(&payload).unwrap()),
+                _ => content.extend(payload),
+            }
+        }
+        worker.join().unwrap();
+        (replies, content)
+    }
+
+    fn one(op: FileOp) -> Reply {
+        let (mut replies, _) = work(op, &[]);
+        assert_eq!(replies.len(), 1, "{replies:?}");
+        replies.remove(0)
+    }
+
+    fn kind(reply: &Reply) -> Option<ErrorKind> {
+        match reply {
+            Reply::Error { kind, .. } => Some(*kind),
+            _ => None,
+        }
+    }
+
+    fn read_op(path: String) -> FileOp {
+        FileOp::Read { path, limit: None }
+    }
+
+    fn write_op(path: String) -> FileOp {
+        FileOp::Write { path, mode: 0o640, unless_changed_since_micros: None }
+    }
+
+    #[test]
+    fn a_file_is_written_whole_and_read_back() {
+        let dir = Dir::new("roundtrip");
+        let content = vec![7u8; 300_000];
+        let frames = [(BINARY, &content[..200_000]), (BINARY, &content[200_000..]), (TEXT, &[][..])];
+        assert_eq!(work(write_op(dir.path("a")), &frames).0, [Reply::Done]);
+        assert_eq!(fs::metadata(dir.path("a")).unwrap().mode() & MODE_BITS, 0o640);
+        let (replies, read) = work(read_op(dir.path("a")), &[]);
+        assert!(matches!(&replies[..], [Reply::File { entry }, Reply::Done] if entry.size == 300_000));
+        assert!(read == content);
+        assert_eq!(dir.names(), ["a"]);
+        let limited = FileOp::Read { path: dir.path("a"), limit: Some(1000) };
+        assert_eq!(kind(&one(limited)), Some(ErrorKind::Limit));
+    }
+
+    #[test]
+    fn an_older_file_keeps_its_mode_and_a_link_stays_a_link() {
+        let dir = Dir::new("keeps");
+        fs::write(dir.path("real"), "old").unwrap();
+        fs::set_permissions(dir.path("real"), Permissions::from_mode(0o755)).unwrap();
+        symlink("real", dir.path("link")).unwrap();
+        assert_eq!(work(write_op(dir.path("link")), &[(BINARY, b"new"), (TEXT, b"")]).0, [Reply::Done]);
+        assert_eq!(fs::read_to_string(dir.path("real")).unwrap(), "new");
+        assert_eq!(fs::metadata(dir.path("real")).unwrap().mode() & MODE_BITS, 0o755);
+        assert!(fs::symlink_metadata(dir.path("link")).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn a_broken_upload_leaves_nothing() {
+        let dir = Dir::new("broken");
+        fs::write(dir.path("a"), "old").unwrap();
+        let (replies, _) = work(write_op(dir.path("a")), &[(BINARY, b"half")]);
+        assert_eq!(kind(&replies[0]), Some(ErrorKind::Failed));
+        let (replies, _) = work(write_op(dir.path("a")), &[(9, b"what")]);
+        assert_eq!(kind(&replies[0]), Some(ErrorKind::Failed));
+        assert_eq!(fs::read_to_string(dir.path("a")).unwrap(), "old");
+        assert_eq!(dir.names(), ["a"]);
+    }
+
+    #[test]
+    fn a_file_changed_by_others_is_not_overwritten() {
+        let dir = Dir::new("changed");
+        fs::write(dir.path("a"), "old").unwrap();
+        let now = modified_micros(&fs::metadata(dir.path("a")).unwrap());
+        let op =
+            |since| FileOp::Write { path: dir.path("a"), mode: 0, unless_changed_since_micros: Some(since) };
+        assert_eq!(kind(&work(op(now - 1), &[(TEXT, b"")]).0[0]), Some(ErrorKind::Conflict));
+        assert_eq!(work(op(now), &[(BINARY, b"new"), (TEXT, b"")]).0, [Reply::Done]);
+    }
+
+    #[test]
+    fn pipes_devices_loops_and_directories_neither_block_nor_pass() {
+        let dir = Dir::new("odd");
+        mkfifo(Path::new(&dir.path("fifo")), Mode::S_IRWXU).unwrap();
+        symlink("loop", dir.path("loop")).unwrap();
+        symlink("/dev/zero", dir.path("zero")).unwrap();
+        for name in ["fifo", "zero", "."] {
+            assert_eq!(kind(&one(read_op(dir.path(name)))), Some(ErrorKind::Conflict), "{name}");
+            let (replies, _) = work(write_op(dir.path(name)), &[(TEXT, b"")]);
+            assert_eq!(kind(&replies[0]), Some(ErrorKind::Conflict), "{name}");
+        }
+        assert!(kind(&one(read_op(dir.path("loop")))).is_some());
+        assert!(kind(&one(FileOp::List { path: dir.path("loop") })).is_some());
+        assert_eq!(kind(&one(read_op(dir.path("none")))), Some(ErrorKind::NotFound));
+        assert_eq!(kind(&one(read_op("relative".into()))), Some(ErrorKind::Invalid));
+        let Reply::Entries { entries, cut: false } = one(FileOp::List { path: dir.path("") }) else {
+            panic!()
+        };
+        let kinds: Vec<_> = entries.iter().map(|e| (e.name.as_str(), e.kind)).collect();
+        assert_eq!(kinds, [("fifo", EntryKind::Other), ("loop", EntryKind::Link), ("zero", EntryKind::Link)]);
+        // What says that it is empty may have content.
+        let (_, version) = work(read_op("/proc/version".into()), &[]);
+        assert!(version.starts_with(b"Linux version"));
+    }
+
+    #[test]
+    fn a_huge_directory_is_cut_to_a_frame() {
+        let dir = Dir::new("huge");
+        for n in 0..6000 {
+            File::create(dir.path(&format!("{n:05}{}", "\u{1}".repeat(60)))).unwrap();
+        }
+        let reply = one(FileOp::List { path: dir.path("") });
+        assert!(serde_json::to_vec(&reply).unwrap().len() < MAX_FRAME as usize);
+        let Reply::Entries { entries, cut } = reply else { panic!() };
+        assert!(cut && entries.len() > 500 && entries.is_sorted_by(|a, b| a.name < b.name));
+    }
+
+    #[test]
+    fn names_are_made_moved_and_removed() {
+        let dir = Dir::new("names");
+        assert_eq!(one(FileOp::MakeDir { path: dir.path("a/b/c") }), Reply::Done);
+        fs::write(dir.path("a/b/file"), "x").unwrap();
+        fs::write(dir.path("other"), "y").unwrap();
+        symlink(dir.path("other"), dir.path("a/link")).unwrap();
+        let rename = |from: &str, to: &str| one(FileOp::Rename { from: dir.path(from), to: dir.path(to) });
+        assert_eq!(kind(&rename("other", "a/b/file")), Some(ErrorKind::Conflict));
+        assert_eq!(rename("a/b/file", "moved"), Reply::Done);
+        assert_eq!(one(FileOp::Remove { path: dir.path("a") }), Reply::Done);
+        assert_eq!(dir.names(), ["moved", "other"]);
+        assert_eq!(kind(&one(FileOp::Remove { path: dir.path("a") })), Some(ErrorKind::NotFound));
+        assert_eq!(kind(&one(FileOp::Remove { path: "/".into() })), Some(ErrorKind::Invalid));
+        assert_eq!(kind(&one(FileOp::MakeDir { path: dir.path("other") })), Some(ErrorKind::Conflict));
+    }
+}

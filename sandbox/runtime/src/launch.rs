@@ -1,0 +1,129 @@
+//! The birth of a session, the warden's side: forks a process that lays down the host's root step by step and becomes the
+//! session's spawner. Read [`stage`] from top to bottom: the order of the steps is what makes it safe.
+
+use crate::{
+    Error, Result,
+    cgroup::{NodesDir, SessionGroup},
+    channel::Listener,
+    error::Context,
+    limits::Limits,
+    process, spawner, userns,
+};
+use drydock_protocol::{NodeName, SessionId};
+use nix::{
+    fcntl::{OFlag, open},
+    sys::{
+        resource::{Resource, getrlimit, setrlimit},
+        stat::Mode,
+    },
+    unistd::{pipe2, read, setsid, write},
+};
+use seccompiler::BpfProgram;
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    time::Instant,
+};
+
+/// All that a session is made of.
+pub struct Launch<'a> {
+    /// Its id.
+    pub id: &'a SessionId,
+    /// Its limits.
+    pub limits: &'a Limits,
+    /// Its user namespace ([`userns::create`]).
+    pub userns: BorrowedFd<'a>,
+    /// Its control group, with limits set.
+    pub group: &'a SessionGroup,
+    /// Its first nodes with their root file systems (detached mounts).
+    pub nodes: &'a [(NodeName, OwnedFd)],
+    /// Listening stream socket for serve.
+    pub listener: BorrowedFd<'a>,
+    /// Listening packet socket for the warden's later messages ([`crate::messages::FromWarden`]).
+    pub control: &'a Listener,
+    /// Where its processes log to.
+    pub log: BorrowedFd<'a>,
+    /// The nodes' system call filter.
+    pub filter: &'a BpfProgram,
+    /// What the session process does; it returns its exit status.
+    pub session_main: fn(crate::messages::SessionBoot) -> i32,
+    /// Zero of the time line of all traces.
+    pub origin: Instant,
+}
+
+const NAMESPACES: i32 = libc::CLONE_NEWPID
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWCGROUP;
+
+impl Launch<'_> {
+    /// Starts the session. Returns the process id of its spawner, a child of the caller; when that process ends, all
+    /// of the session has ended. Needs root and a single thread.
+    pub fn start(&self) -> Result<i32> {
+        let nodes_dir = self.group.open_nodes()?;
+        let (told, tell) = pipe2(OFlag::O_CLOEXEC).step(|| "pipe")?;
+        let pid = process::fork(|| {
+            let message = match self.stage(nodes_dir, tell.as_fd()) {
+                Ok(pid) => format!("{pid}"),
+                Err(e) => format!("{e}"),
+            };
+            let _told = write(&tell, message.as_bytes());
+            0
+        })?;
+        drop(tell);
+        let mut message = vec![0; 1024];
+        let length = read(&told, &mut message).step(|| "read from the new session")?;
+        process::wait(pid)?;
+        let message = String::from_utf8_lossy(&message[..length]);
+        message.parse().map_err(|_| Error::new(message, std::io::Error::other("the session was not started")))
+    }
+
+    /// In the forked process: lays down root and clones the spawner into the session's namespaces.
+    fn stage(&self, nodes_dir: NodesDir, tell: BorrowedFd<'_>) -> Result<i32> {
+        let null = open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).step(|| "open /dev/null")?;
+        process::set_stdio(null.as_fd(), self.log, self.log)?;
+        drop(null);
+        let mut keep = vec![tell, self.userns];
+        keep.extend(self.needed(&nodes_dir));
+        process::close_all_but(&keep);
+        process::reset_signals();
+        setsid().step(|| "setsid")?;
+        // If the warden is killed before the spawner is there, nothing shall be left of this process. (The
+        // kernel forgets this wish when the user changes, which is when the session begins to stand by itself.)
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+            .step(|| "prctl PR_SET_PDEATHSIG")?;
+        self.group.join()?;
+        set_rlimits(self.limits)?;
+        userns::enter(self.userns)?;
+        // From here on there is no way back to the host's root.
+        process::make_untraceable()?;
+        process::clone(NAMESPACES | libc::CLONE_PARENT, || spawner::run(self, nodes_dir))
+    }
+}
+
+impl<'a> Launch<'a> {
+    /// The descriptors that a spawner needs.
+    pub(crate) fn needed<'b>(&'b self, nodes_dir: &'b NodesDir) -> impl Iterator<Item = BorrowedFd<'b>>
+    where
+        'a: 'b,
+    {
+        let roots = self.nodes.iter().map(|(_, root)| root.as_fd());
+        [self.listener, self.control.as_fd()].into_iter().chain(nodes_dir.fds()).chain(roots)
+    }
+}
+
+fn set_rlimits(limits: &Limits) -> Result<()> {
+    let set = |resource, name: &str, wanted: u64| {
+        let (_, hard) = getrlimit(resource).step(|| format!("getrlimit {name}"))?;
+        let value = wanted.min(hard);
+        setrlimit(resource, value, value).step(|| format!("set {name} to {value}"))
+    };
+    set(Resource::RLIMIT_NOFILE, "RLIMIT_NOFILE", limits.open_files)?;
+    // A core pattern with a pipe would start a program of the host's.
+    set(Resource::RLIMIT_CORE, "RLIMIT_CORE", 0)?;
+    set(Resource::RLIMIT_NPROC, "RLIMIT_NPROC", u64::from(limits.pids))?;
+    set(Resource::RLIMIT_SIGPENDING, "RLIMIT_SIGPENDING", 4096)?;
+    set(Resource::RLIMIT_MSGQUEUE, "RLIMIT_MSGQUEUE", 819_200)?;
+    set(Resource::RLIMIT_MEMLOCK, "RLIMIT_MEMLOCK", 8 << 20)
+}

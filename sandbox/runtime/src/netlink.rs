@@ -1,0 +1,174 @@
+//! rtnetlink(7): bridges, veth pairs, addresses and routes. Requests are sent in batches and their answers read
+//! together; interface numbers are chosen by us, so nothing has to be looked up.
+
+use crate::{Error, Result, error::Context};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressMessage},
+    link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
+};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+};
+
+/// Number of the loopback interface in every network namespace.
+pub const LOOPBACK: u32 = 1;
+
+/// Requests to the network namespace that the calling process is in.
+#[derive(Debug, Default)]
+pub struct Batch {
+    requests: Vec<(String, NetlinkMessage<RouteNetlinkMessage>)>,
+}
+
+impl Batch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes a bridge with this interface number and link-layer address, and switches it on.
+    pub fn bridge(&mut self, name: &str, index: u32, mac: [u8; 6]) -> &mut Self {
+        let mut link = up(index);
+        link.attributes = vec![
+            LinkAttribute::IfName(name.into()),
+            LinkAttribute::Address(mac.to_vec()),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
+        ];
+        self.create(format!("make bridge {name}"), RouteNetlinkMessage::NewLink(link))
+    }
+
+    /// Makes a pair of connected interfaces: one here, a port of the bridge `bridge`, and one that `peer` describes in the
+    /// network namespace of process `pid`.
+    pub fn veth(&mut self, name: &str, index: u32, bridge: u32, peer: &Peer<'_>, pid: i32) -> &mut Self {
+        let mut other = LinkMessage::default();
+        other.header.index = peer.index;
+        other.attributes = vec![
+            LinkAttribute::IfName(peer.name.into()),
+            LinkAttribute::Address(peer.mac.to_vec()),
+            LinkAttribute::NetNsPid(pid.cast_unsigned()),
+        ];
+        let mut link = up(index);
+        link.attributes = vec![
+            LinkAttribute::IfName(name.into()),
+            LinkAttribute::Controller(bridge),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Veth),
+                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(other))),
+            ]),
+        ];
+        self.create(format!("make interfaces {name} and {}", peer.name), RouteNetlinkMessage::NewLink(link))
+    }
+
+    /// Switches an interface on.
+    pub fn up(&mut self, index: u32) -> &mut Self {
+        self.request(format!("switch on interface {index}"), RouteNetlinkMessage::SetLink(up(index)), 0)
+    }
+
+    /// Deletes an interface.
+    pub fn delete(&mut self, index: u32) -> &mut Self {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        self.request(format!("delete interface {index}"), RouteNetlinkMessage::DelLink(link), 0)
+    }
+
+    /// Gives an interface an address.
+    pub fn address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> &mut Self {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.prefix_len = prefix;
+        message.header.index = index;
+        let broadcast = Ipv4Addr::from_bits(address.to_bits() | (u32::MAX >> prefix));
+        message.attributes = vec![
+            AddressAttribute::Local(IpAddr::V4(address)),
+            AddressAttribute::Address(IpAddr::V4(address)),
+            AddressAttribute::Broadcast(broadcast),
+        ];
+        self.create(format!("add address {address}"), RouteNetlinkMessage::NewAddress(message))
+    }
+
+    /// Adds a default route.
+    pub fn default_route(&mut self, gateway: Ipv4Addr) -> &mut Self {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        message.header.table = RouteHeader::RT_TABLE_MAIN;
+        message.header.protocol = RouteProtocol::Boot;
+        message.header.scope = RouteScope::Universe;
+        message.header.kind = RouteType::Unicast;
+        message.attributes = vec![RouteAttribute::Gateway(RouteAddress::Inet(gateway))];
+        self.create(format!("route to {gateway}"), RouteNetlinkMessage::NewRoute(message))
+    }
+
+    fn create(&mut self, what: String, message: RouteNetlinkMessage) -> &mut Self {
+        self.request(what, message, NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    fn request(&mut self, what: String, message: RouteNetlinkMessage, flags: u16) -> &mut Self {
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        request.header.sequence_number = u32::try_from(self.requests.len() + 1).unwrap_or(u32::MAX);
+        self.requests.push((what, request));
+        self
+    }
+
+    /// Sends the requests and waits for all answers. The first refusal is the error; later requests of the
+    /// batch may have been carried out all the same.
+    pub fn send(&mut self) -> Result<()> {
+        let mut socket = Socket::new(NETLINK_ROUTE).step(|| "open a netlink socket")?;
+        socket.bind_auto().step(|| "bind a netlink socket")?;
+        let mut bytes = Vec::new();
+        for (_, request) in &mut self.requests {
+            request.finalize();
+            let start = bytes.len();
+            bytes.resize(start + request.buffer_len(), 0);
+            request.serialize(&mut bytes[start..]);
+        }
+        socket.send_to(&bytes, &SocketAddr::new(0, 0), 0).step(|| "send to netlink")?;
+        let mut open = self.requests.len();
+        let mut refusal = None;
+        while open > 0 {
+            let (answer, _) = socket.recv_from_full().step(|| "read from netlink")?;
+            let mut rest = &answer[..];
+            while !rest.is_empty() {
+                let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
+                    .map_err(|e| Error::new("read a netlink answer", io::Error::other(e)))?;
+                if let NetlinkPayload::Error(error) = &message.payload {
+                    open -= 1;
+                    if error.code.is_some() && refusal.is_none() {
+                        refusal = Some((message.header.sequence_number, error.to_io()));
+                    }
+                }
+                // Messages are padded to four bytes.
+                let length = message.header.length as usize;
+                rest = &rest[length.next_multiple_of(4).min(rest.len())..];
+            }
+        }
+        let Some((number, error)) = refusal else { return Ok(()) };
+        let what = self.requests.get(number as usize - 1).map_or("netlink", |(what, _)| what.as_str());
+        Err(Error::new(what, error))
+    }
+}
+
+/// The other end of a pair of interfaces.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its number in its namespace.
+    pub index: u32,
+    /// Its link-layer address.
+    pub mac: [u8; 6],
+}
+
+fn up(index: u32) -> LinkMessage {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.header.flags = LinkFlags::Up;
+    link.header.change_mask = LinkFlags::Up;
+    link
+}

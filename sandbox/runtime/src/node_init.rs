@@ -1,0 +1,306 @@
+//! The init of a node: pid 1 of its pid namespace. It builds the node's root, then reaps, and starts shells, commands and
+//! file work when the session process asks. One thread, small, and never blocked by anything that a learner can make:
+//! ptys are opened through its own devpts descriptor, and what may hang (looking up a program, files) is done in children.
+
+use crate::{
+    Error, Result, caps,
+    cgroup::NodesDir,
+    channel::Channel,
+    error::Context,
+    files,
+    messages::{FromInit, ToInit},
+    netlink,
+    node_root::{self, NodeRoot},
+    pidfd, process, pty, seccomp, spawner,
+    trace::Trace,
+};
+use drydock_protocol::{NodeName, frame::Size};
+use nix::{
+    fcntl::OFlag,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sched::{CloneFlags, unshare},
+    sys::{
+        signal::{SigSet, SigmaskHow, Signal, sigprocmask},
+        signalfd::{SfdFlags, SignalFd},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::{pipe2, read, sethostname, setsid},
+};
+use seccompiler::BpfProgram;
+use std::{
+    collections::HashMap,
+    ffi::CString,
+    io::{self, Write},
+    os::fd::{AsFd, OwnedFd},
+    time::Instant,
+};
+
+/// What a node's init is born with.
+pub struct InitBoot<'a> {
+    /// Which node.
+    pub node: NodeName,
+    /// To the session process.
+    pub channel: Channel,
+    /// Ends when the spawner has made the node's interface.
+    pub go: OwnedFd,
+    /// Where the steps of the start, or the failure, are written as JSON.
+    pub reporter: OwnedFd,
+    /// The session's `nodes` control groups.
+    pub cgroup: &'a NodesDir,
+    /// The system call filter.
+    pub filter: &'a BpfProgram,
+    /// Zero of the time line of all traces.
+    pub origin: Instant,
+}
+
+/// Where programs are looked up.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+struct Init {
+    channel: Channel,
+    root: NodeRoot,
+    signals: SignalFd,
+    /// Processes that the session process has asked for, by process id.
+    started: HashMap<i32, u32>,
+}
+
+/// Runs as pid 1 of the node until it is killed; returns the exit status.
+pub fn run(boot: InitBoot<'_>) -> i32 {
+    process::set_title("init");
+    let built = build(&boot);
+    let InitBoot { node, channel, go, reporter, .. } = boot;
+    drop(go);
+    let report = built.as_ref().map(|(_, steps)| steps).map_err(ToString::to_string);
+    let mut reporter = std::fs::File::from(reporter);
+    let _spawner_gone = reporter.write_all(&serde_json::to_vec(&report).unwrap_or_default());
+    drop(reporter);
+    let Ok((root, _)) = built else { return 1 };
+    if let Err(e) = start(channel, root).and_then(|mut init| init.serve()) {
+        tracing::error!(%node, "init failed: {e}");
+    }
+    1
+}
+
+/// The steps from a fresh clone to a node in which a learner may act. Their order matters: the control group before its
+/// namespace, that before the mounts that show it; limits, capabilities and filter last, since the steps before need more.
+fn build(boot: &InitBoot<'_>) -> Result<(NodeRoot, Vec<drydock_protocol::pipe::Step>)> {
+    let mut trace = Trace::from_origin(boot.origin);
+    let mut keep = vec![boot.channel.as_fd(), boot.go.as_fd(), boot.reporter.as_fd()];
+    keep.extend(boot.cgroup.fds());
+    process::close_all_but(&keep);
+    boot.cgroup.join(boot.node)?;
+    unshare(CloneFlags::CLONE_NEWCGROUP).step(|| "unshare the control group namespace")?;
+    trace.step(&format!("{} control group", boot.node));
+    let root = node_root::enter(boot.node, boot.cgroup)?;
+    trace.step(&format!("{} file systems", boot.node));
+    let name = boot.node.to_string();
+    sethostname(&name).step(|| "sethostname")?;
+    let address = spawner::address(boot.node);
+    let etc = root.root.as_fd();
+    node_root::write_etc(etc, "hostname", &format!("{name}\n"))?;
+    node_root::write_etc(
+        etc,
+        "hosts",
+        &format!("127.0.0.1\tlocalhost\n{address}\t{name}\n::1\tlocalhost ip6-localhost ip6-loopback\n"),
+    )?;
+    node_root::write_etc(etc, "resolv.conf", &format!("nameserver {}\n", spawner::GATEWAY))?;
+    let _end = read(&boot.go, &mut [0]).step(|| "wait for the interface")?;
+    trace.step(&format!("{} waits for its interface", boot.node));
+    netlink::Batch::new()
+        .up(netlink::LOOPBACK)
+        .address(spawner::ETH0, address, spawner::PREFIX)
+        .up(spawner::ETH0)
+        .send()?;
+    trace.step(&format!("{} network", boot.node));
+    caps::limit_node()?;
+    process::make_untraceable()?;
+    seccomp::install(boot.filter)?;
+    trace.step(&format!("{} capabilities and filter", boot.node));
+    Ok((root, trace.into_steps()))
+}
+
+fn start(channel: Channel, root: NodeRoot) -> Result<Init> {
+    process::close_all_but(&[channel.as_fd(), root.root.as_fd(), root.devpts.as_fd()]);
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGCHLD);
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).step(|| "block SIGCHLD")?;
+    let signals =
+        SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).step(|| "signalfd")?;
+    Ok(Init { channel, root, signals, started: HashMap::new() })
+}
+
+impl Init {
+    fn serve(&mut self) -> Result<()> {
+        loop {
+            let mut fds = [
+                PollFd::new(self.channel.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(e) => return Err(Error::new("poll", e)),
+            }
+            let [asked, children] = fds.map(|f| f.any().unwrap_or(false));
+            // Requests first: a process that ends at once must be known before it is reaped.
+            if asked {
+                let Some((request, fds)) = self.channel.recv::<ToInit>().step(|| "read a request")? else {
+                    return Ok(());
+                };
+                self.answer(request, fds)?;
+            }
+            if children {
+                self.reap()?;
+            }
+        }
+    }
+
+    fn answer(&mut self, request: ToInit, mut fds: Vec<OwnedFd>) -> Result<()> {
+        match request {
+            ToInit::Spawn { id, argv, env, cwd, tty } => {
+                let command = Command::new(argv, &env, cwd, tty.is_some());
+                let (reply, fds) = match command.and_then(|command| self.spawn(&command, tty)) {
+                    Ok((pid, fds)) => {
+                        self.started.insert(pid, id);
+                        (FromInit::Spawned { id, pid }, fds)
+                    }
+                    Err(e) => {
+                        let errno = e.errno().unwrap_or(libc::EINVAL);
+                        (FromInit::SpawnFailed { id, errno, message: e.to_string() }, vec![])
+                    }
+                };
+                let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+                self.channel.send(&reply, &fds).step(|| "answer")
+            }
+            ToInit::File { op } => {
+                if let Some(connection) = fds.pop()
+                    && let Err(e) = process::fork(|| {
+                        process::close_all_but(&[connection.as_fd()]);
+                        process::reset_signals();
+                        files::serve(connection, op);
+                        0
+                    })
+                {
+                    // The connection closes with this end of it: the asker sees that nothing came.
+                    tracing::warn!("no process for file work: {e}");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Starts a process; (its id, descriptors for [`FromInit::Spawned`]).
+    fn spawn(&self, command: &Command, tty: Option<Size>) -> Result<(i32, Vec<OwnedFd>)> {
+        let (theirs, ours) = match tty {
+            Some(size) => {
+                let (master, slave) =
+                    pty::open(self.root.devpts.as_fd(), size.clamped()).step(|| "make a terminal")?;
+                let again = || slave.try_clone().step(|| "duplicate the terminal");
+                ([again()?, again()?, slave], vec![master])
+            }
+            None => {
+                let pipe = || pipe2(OFlag::O_CLOEXEC).step(|| "pipe");
+                let ((in_read, in_write), (out_read, out_write), (err_read, err_write)) = (pipe()?, pipe()?, pipe()?);
+                ([in_read, out_write, err_write], vec![in_write, out_read, err_read])
+            }
+        };
+        let pid = process::fork(|| command.exec(&theirs, tty.is_some()))?;
+        let mut fds = vec![pidfd::open(pid).step(|| "open the new process")?];
+        fds.extend(ours);
+        Ok((pid, fds))
+    }
+
+    fn reap(&mut self) -> Result<()> {
+        while matches!(self.signals.read_signal(), Ok(Some(_))) {}
+        loop {
+            let (pid, status) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, status)) => (pid.as_raw(), status),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid.as_raw(), 128 + signal as i32),
+                Ok(WaitStatus::StillAlive) | Err(nix::errno::Errno::ECHILD) => return Ok(()),
+                Ok(_) => continue,
+                Err(e) => return Err(Error::new("wait", e)),
+            };
+            if let Some(id) = self.started.remove(&pid) {
+                self.channel.send(&FromInit::Exited { id, status }, &[]).step(|| "tell an exit")?;
+            }
+        }
+    }
+}
+
+/// A program with all that execve(2) wants, made before the fork.
+struct Command {
+    /// Paths to try in turn.
+    programs: Vec<CString>,
+    argv: Vec<CString>,
+    env: Vec<CString>,
+    cwd: CString,
+    name: String,
+}
+
+impl Command {
+    fn new(argv: Vec<String>, env: &[(String, String)], cwd: Option<String>, tty: bool) -> Result<Self> {
+        let text = |s: String| CString::new(s).step(|| "an argument with a zero byte");
+        let name = argv.first().cloned().unwrap_or_else(|| "bash".into());
+        let programs: Vec<String> = match name.as_str() {
+            _ if argv.is_empty() => vec!["/bin/bash".into(), "/bin/sh".into()],
+            path if path.contains('/') => vec![path.into()],
+            name => PATH.split(':').map(|dir| format!("{dir}/{name}")).collect(),
+        };
+        // A leading dash makes it a login shell (bash(1), INVOCATION).
+        let argv = if argv.is_empty() { vec!["-bash".into()] } else { argv };
+        let mut variables = vec![
+            ("HOME", "/root"),
+            ("USER", "root"),
+            ("LOGNAME", "root"),
+            ("SHELL", "/bin/bash"),
+            ("PATH", PATH),
+            ("LANG", "C.UTF-8"),
+        ];
+        if tty {
+            variables.extend([("TERM", "xterm-256color"), ("COLORTERM", "truecolor")]);
+        }
+        variables.retain(|(key, _)| !env.iter().any(|(k, _)| k == key));
+        let given = env.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+        let env = variables.into_iter().chain(given).map(|(k, v)| text(format!("{k}={v}")));
+        Ok(Self {
+            programs: programs.into_iter().map(text).collect::<Result<_>>()?,
+            env: env.collect::<Result<_>>()?,
+            argv: argv.into_iter().map(text).collect::<Result<_>>()?,
+            cwd: text(cwd.unwrap_or_else(|| "/root".into()))?,
+            name,
+        })
+    }
+
+    /// In the child: becomes the program. What it returns is the exit status of a child that could not
+    /// (127: not found, 126: not executable, as shells have it).
+    fn exec(&self, stdio: &[OwnedFd; 3], tty: bool) -> i32 {
+        let set_up = || -> Result<()> {
+            setsid().step(|| "setsid")?;
+            let [input, output, error] = stdio.each_ref().map(AsFd::as_fd);
+            process::set_stdio(input, output, error)?;
+            process::close_all_but(&[]);
+            process::reset_signals();
+            if tty {
+                rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).step(|| "take the terminal")?;
+            }
+            nix::unistd::chdir(self.cwd.as_c_str())
+                .step(|| format!("working directory {}", self.cwd.to_string_lossy()))
+        };
+        let error = match set_up() {
+            Err(e) => format!("{e}"),
+            Ok(()) => {
+                let mut failure = nix::errno::Errno::ENOENT;
+                for program in &self.programs {
+                    let Err(e) = nix::unistd::execve(program, &self.argv, &self.env);
+                    if e != nix::errno::Errno::ENOENT {
+                        failure = e;
+                    }
+                }
+                let status = if failure == nix::errno::Errno::ENOENT { 127 } else { 126 };
+                let _unread = writeln!(io::stderr(), "{}: {}", self.name, failure.desc());
+                return status;
+            }
+        };
+        let _unread = writeln!(io::stderr(), "{}: {error}", self.name);
+        126
+    }
+}

@@ -1,0 +1,64 @@
+//! The root file system of the spawner and the session process: a small read-only tmpfs with nothing of the host but
+//! the few device files that nodes get, and the nodes' roots. See [`build`] for what is in it.
+
+use crate::{Result, error::Context, mounts};
+use drydock_protocol::NodeName;
+use rustix::{
+    fs::{CWD, OFlags, open},
+    mount::{MountAttrFlags, MountPropagationFlags, mount_change},
+};
+use std::{
+    fs,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+/// Device files that a node gets from the host; the kernel makes no others in a user namespace.
+pub const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+/// Where the roots of the nodes lie.
+const NODES: &str = "/nodes";
+
+/// The place of a node's root.
+pub fn node_path(node: NodeName) -> PathBuf {
+    Path::new(NODES).join(node.to_string())
+}
+
+/// Builds `/proc`, `/sys`, `/dev/{null,…}`, `/nodes` on a tmpfs and makes it the root. Called by the spawner first of all, in
+/// its new mount and pid namespaces; afterwards no path of the host can be reached.
+pub fn build() -> Result<()> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).step(|| "make mounts private")?;
+    let devices: Vec<(&str, OwnedFd)> = DEVICES
+        .into_iter()
+        .map(|name| Ok((name, mounts::copy(CWD, &format!("/dev/{name}"), false)?)))
+        .collect::<Result<_>>()?;
+    // The kernel lets a new procfs or sysfs in only while an unmasked one of the host is still in sight.
+    let proc = mounts::create("proc", &[], safe())?;
+    let sys = mounts::create("sysfs", &[], safe() | MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+    let root = mounts::create("tmpfs", &[("size", "1m"), ("mode", "0755"), ("nr_inodes", "500")], safe_but_devices())?;
+    // Any directory will do to hang the new root on; every machine has this one.
+    mounts::attach_at(root.as_fd(), Path::new("/tmp"))?;
+    let root = open("/tmp", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, rustix::fs::Mode::empty())
+        .step(|| "open the new root")?;
+    mounts::pivot(root.as_fd())?;
+    for dir in ["/proc", "/sys", "/dev", NODES] {
+        fs::create_dir(dir).step(|| format!("make {dir}"))?;
+    }
+    mounts::attach_at(proc.as_fd(), Path::new("/proc"))?;
+    mounts::attach_at(sys.as_fd(), Path::new("/sys"))?;
+    for (name, device) in &devices {
+        let path = Path::new("/dev").join(name);
+        fs::write(&path, "").step(|| format!("make {}", path.display()))?;
+        mounts::attach_at(device.as_fd(), &path)?;
+    }
+    Ok(())
+}
+
+/// Mount attributes of everything that holds neither programs nor devices.
+pub(crate) fn safe() -> MountAttrFlags {
+    safe_but_devices() | MountAttrFlags::MOUNT_ATTR_NODEV
+}
+
+fn safe_but_devices() -> MountAttrFlags {
+    MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC
+}

@@ -1,0 +1,396 @@
+//! The spawner: pid 1 of a session. It builds the session's private root and network, forks the session process, and
+//! from then on starts and ends nodes when the session process (or, with a new node's disk, the warden) says so.
+//!
+//! It has one thread for ever, because it forks without exec. When it ends, the kernel ends everything in the session;
+//! it ends when the session process does. A node is in one of the states of [`Node`]:
+//!
+//! ```text
+//!   off ──power on──▶ starting ──its init reports──▶ on ──its init ends──▶ off
+//!                        └────────its init ends: failed──────────────────▶ off
+//! ```
+
+use crate::{
+    Error, Result, caps,
+    cgroup::NodesDir,
+    channel::Channel,
+    error::Context,
+    launch::Launch,
+    limits::Limits,
+    messages::{FromSpawner, FromWarden, SessionBoot, ToSpawner},
+    mounts, netlink, node_init, process, session_root,
+    trace::Trace,
+};
+use drydock_protocol::{NodeName, pipe::Step};
+use nix::{
+    fcntl::OFlag,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        signal::{SigSet, Signal, SigmaskHow, sigprocmask},
+        signalfd::{SfdFlags, SignalFd},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::{pipe2, sethostname},
+};
+use rustix::mount::{UnmountFlags, unmount};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Read},
+    net::Ipv4Addr,
+    os::fd::{AsFd, OwnedFd},
+};
+
+/// Number of the session's bridge in the session's network namespace.
+const BRIDGE: u32 = 2;
+/// Number of a node's `eth0` in the node's network namespace.
+pub(crate) const ETH0: u32 = 2;
+/// The session's own address on the bridge.
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 168, 0, 1);
+/// Length of the prefix of the session's network.
+pub const PREFIX: u8 = 24;
+
+/// The address of a node on the session's bridge: 192.168.0.11 for node1.
+pub fn address(node: NodeName) -> Ipv4Addr {
+    Ipv4Addr::new(192, 168, 0, 10 + node.number())
+}
+
+/// What the kernel counts per user namespace (namespaces(7), `/proc/sys/user`), beside the limits that an operator sets.
+const NAMESPACE_LIMITS: [(&str, u32); 8] = [
+    ("max_user_namespaces", 64),
+    ("max_pid_namespaces", 256),
+    ("max_mnt_namespaces", 256),
+    ("max_net_namespaces", 128),
+    ("max_uts_namespaces", 256),
+    ("max_ipc_namespaces", 256),
+    ("max_cgroup_namespaces", 256),
+    ("max_time_namespaces", 32),
+];
+
+struct Node {
+    /// Its init, unless it is off.
+    pid: Option<i32>,
+    /// While it starts: where its init reports, and our end of the channel to it.
+    starting: Option<(OwnedFd, Channel)>,
+    /// The session process wants it gone.
+    remove: bool,
+}
+
+struct Spawner<'a> {
+    launch: &'a Launch<'a>,
+    cgroup: NodesDir,
+    session: Channel,
+    session_pid: i32,
+    signals: SignalFd,
+    nodes: BTreeMap<NodeName, Node>,
+}
+
+/// Runs as pid 1 of the session until the session ends; returns the exit status.
+pub fn run(launch: &Launch<'_>, cgroup: NodesDir) -> i32 {
+    process::set_title("drydock-spawner");
+    let mut spawner = match Spawner::boot(launch, cgroup) {
+        Ok(spawner) => spawner,
+        Err(e) => {
+            tracing::error!(session = %launch.id, "the session can't start: {e}");
+            return 1;
+        }
+    };
+    match spawner.serve() {
+        Ok(status) => status,
+        Err(e) => {
+            tracing::error!(session = %launch.id, "the spawner failed: {e}");
+            1
+        }
+    }
+}
+
+impl<'a> Spawner<'a> {
+    fn boot(launch: &'a Launch<'a>, cgroup: NodesDir) -> Result<Self> {
+        let mut trace = Trace::from_origin(launch.origin);
+        let keep: Vec<_> = launch.needed(&cgroup).collect();
+        process::close_all_but(&keep);
+        session_root::build()?;
+        trace.step("session root");
+        sethostname(format!("drydock-{}", launch.id)).step(|| "sethostname")?;
+        limit_namespaces(launch.limits)?;
+        netlink::Batch::new()
+            .up(netlink::LOOPBACK)
+            .bridge("br0", BRIDGE, [2, 0, 0, 0, 0, 1])
+            .address(BRIDGE, GATEWAY, PREFIX)
+            .send()?;
+        trace.step("session network");
+        let mut nodes = BTreeMap::new();
+        for (name, root) in launch.nodes {
+            attach_root(*name, root)?;
+            nodes.insert(*name, Node { pid: None, starting: None, remove: false });
+        }
+        let mut set = SigSet::empty();
+        set.add(Signal::SIGCHLD);
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).step(|| "block SIGCHLD")?;
+        let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .step(|| "signalfd")?;
+        let (ours, theirs) = Channel::pair().step(|| "make a channel")?;
+        let names: Vec<NodeName> = nodes.keys().copied().collect();
+        let mut spawner = Self { launch, cgroup, session: ours, session_pid: 0, signals, nodes };
+        // Nodes first: they build their root while the session process starts its runtime.
+        spawner.power_on(&names)?;
+        trace.step("clone nodes");
+        spawner.session_pid = spawner.fork_session_process(theirs, trace.into_steps())?;
+        Ok(spawner)
+    }
+
+    fn fork_session_process(&self, channel: Channel, trace: Vec<Step>) -> Result<i32> {
+        process::fork(|| {
+            process::set_title("drydock-session");
+            let boot = || -> Result<SessionBoot> {
+                let listener = self.launch.listener.try_clone_to_owned().step(|| "duplicate the listener")?;
+                let cgroup = self.cgroup.try_clone()?;
+                let mut keep = vec![listener.as_fd(), channel.as_fd()];
+                keep.extend(cgroup.fds());
+                process::close_all_but(&keep);
+                process::reset_signals();
+                caps::limit_session_process()?;
+                process::make_untraceable()?;
+                Ok(SessionBoot {
+                    id: self.launch.id.clone(),
+                    limits: *self.launch.limits,
+                    spawner: channel,
+                    listener,
+                    cgroup,
+                    trace,
+                })
+            };
+            match boot() {
+                Ok(boot) => (self.launch.session_main)(boot),
+                Err(e) => {
+                    tracing::error!("the session process can't start: {e}");
+                    1
+                }
+            }
+        })
+    }
+
+    fn serve(&mut self) -> Result<i32> {
+        loop {
+            let control = self.launch.control;
+            let starting: Vec<NodeName> =
+                self.nodes.iter().filter(|(_, n)| n.starting.is_some()).map(|(name, _)| *name).collect();
+            let mut fds = vec![
+                PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.session.as_fd(), PollFlags::POLLIN),
+                PollFd::new(control.as_fd(), PollFlags::POLLIN),
+            ];
+            for name in &starting {
+                if let Some((report, _)) = self.nodes.get(name).and_then(|n| n.starting.as_ref()) {
+                    fds.push(PollFd::new(report.as_fd(), PollFlags::POLLIN));
+                }
+            }
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(e) => return Err(Error::new("poll", e)),
+            }
+            let ready: Vec<bool> = fds.iter().map(|f| f.any().unwrap_or(false)).collect();
+            drop(fds);
+            for (name, _) in starting.iter().zip(&ready[3..]).filter(|(_, ready)| **ready) {
+                self.node_reported(*name)?;
+            }
+            if ready[1] && !self.session_said()? {
+                return Ok(0);
+            }
+            if ready[2] {
+                self.warden_said();
+            }
+            if ready[0]
+                && let Some(status) = self.reap()?
+            {
+                return Ok(status);
+            }
+        }
+    }
+
+    /// Starts nodes that are off, all at once: the kernel's waits for one overlap with the work for another.
+    fn power_on(&mut self, names: &[NodeName]) -> Result<()> {
+        let mut links = netlink::Batch::new();
+        let mut waiting = Vec::new();
+        for &name in names {
+            let (ours, theirs) = Channel::pair().step(|| "make a channel")?;
+            let (report, reporter) = pipe2(OFlag::O_CLOEXEC).step(|| "pipe")?;
+            let (go, goer) = pipe2(OFlag::O_CLOEXEC).step(|| "pipe")?;
+            self.cgroup.create(name)?;
+            let namespaces = libc::CLONE_NEWPID
+                | libc::CLONE_NEWNS
+                | libc::CLONE_NEWNET
+                | libc::CLONE_NEWUTS
+                | libc::CLONE_NEWIPC;
+            let cgroup = &self.cgroup;
+            let filter = self.launch.filter;
+            let origin = self.launch.origin;
+            let pid = process::clone(namespaces, || {
+                node_init::run(node_init::InitBoot { node: name, channel: theirs, go, reporter, cgroup, filter, origin })
+            })?;
+            let mac = [2, 0, 0, 0, 1, name.number()];
+            let peer = netlink::Peer { name: "eth0", index: ETH0, mac };
+            let index = veth_index(name);
+            links.veth(&format!("veth-{name}"), index, BRIDGE, &peer, pid);
+            if let Some(node) = self.nodes.get_mut(&name) {
+                node.pid = Some(pid);
+                node.starting = Some((report, ours));
+            }
+            waiting.push(goer);
+        }
+        links.send()?;
+        // Closing the pipes is the word that the interfaces are there.
+        drop(waiting);
+        Ok(())
+    }
+
+    /// A node's init has built its root, or says why it can't.
+    fn node_reported(&mut self, name: NodeName) -> Result<()> {
+        let Some(node) = self.nodes.get_mut(&name) else { return Ok(()) };
+        let Some((report, channel)) = node.starting.take() else { return Ok(()) };
+        let mut text = Vec::new();
+        fs::File::from(report).take(64 * 1024).read_to_end(&mut text).step(|| format!("read {name}'s report"))?;
+        let report: std::result::Result<Vec<Step>, String> =
+            serde_json::from_slice(&text).unwrap_or_else(|_| Err("its init ended without a word".into()));
+        match (report, node.pid) {
+            (Ok(trace), Some(pid)) => self.tell(&FromSpawner::Up { node: name, pid, trace }, Some(channel)),
+            (Err(message), _) => {
+                tracing::warn!(node = %name, "can't start: {message}");
+                self.tell(&FromSpawner::Failed { node: name, message }, None)
+            }
+            (Ok(_), None) => Ok(()),
+        }
+    }
+
+    fn tell(&self, message: &FromSpawner, channel: Option<Channel>) -> Result<()> {
+        let fds: Vec<_> = channel.iter().map(AsFd::as_fd).collect();
+        self.session.send(message, &fds).step(|| "tell the session process")
+    }
+
+    /// False: the session process has closed its end.
+    fn session_said(&mut self) -> Result<bool> {
+        let Some((message, _)) = self.session.recv::<ToSpawner>().step(|| "read from the session process")? else {
+            return Ok(false);
+        };
+        match message {
+            ToSpawner::PowerOn(name) => {
+                if self.nodes.get(&name).is_some_and(|n| n.pid.is_none())
+                    && let Err(e) = self.power_on(&[name])
+                {
+                    self.tell(&FromSpawner::Failed { node: name, message: e.to_string() }, None)?;
+                }
+            }
+            ToSpawner::PowerOff(name) => self.kill(name),
+            ToSpawner::Remove(name) => {
+                match self.nodes.get_mut(&name) {
+                    Some(node) if node.pid.is_some() => {
+                        node.remove = true;
+                        self.kill(name);
+                    }
+                    _ => self.forget(name)?,
+                };
+            }
+        }
+        Ok(true)
+    }
+
+    fn kill(&self, name: NodeName) {
+        if let Some(pid) = self.nodes.get(&name).and_then(|n| n.pid) {
+            // Our own child, not yet reaped: the number can't belong to another process.
+            let _gone = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+
+    /// Lets go of a node that is off.
+    fn forget(&mut self, name: NodeName) -> Result<()> {
+        self.nodes.remove(&name);
+        let place = session_root::node_path(name);
+        if let Err(e) = unmount(&place, UnmountFlags::DETACH).map_err(io::Error::from).and_then(|()| fs::remove_dir(&place))
+        {
+            tracing::warn!(node = %name, "left at {}: {e}", place.display());
+        }
+        self.tell(&FromSpawner::Removed(name), None)
+    }
+
+    /// The warden connects to hand in a new node's root. Whatever goes wrong here must not end the session.
+    fn warden_said(&mut self) {
+        if let Err(e) = self.accept_node() {
+            tracing::error!("the warden's new node was not taken: {e}");
+        }
+    }
+
+    fn accept_node(&mut self) -> Result<()> {
+        let (connection, _) = self.launch.control.accept().step(|| "accept the warden")?;
+        let Some((FromWarden::AddNode(name), fds)) = connection.recv().step(|| "read from the warden")? else {
+            return Ok(());
+        };
+        let root = fds.first().ok_or_else(|| Error::new("new node", io::Error::other("no root came along")))?;
+        if self.nodes.contains_key(&name) {
+            return Err(Error::new(name, io::Error::from(io::ErrorKind::AlreadyExists)));
+        }
+        attach_root(name, root)?;
+        self.nodes.insert(name, Node { pid: None, starting: None, remove: false });
+        self.tell(&FromSpawner::Added(name), None)?;
+        if let Err(e) = self.power_on(&[name]) {
+            self.tell(&FromSpawner::Failed { node: name, message: e.to_string() }, None)?;
+        }
+        Ok(())
+    }
+
+    /// Takes in all children that have ended; the session's exit status if its process is among them.
+    fn reap(&mut self) -> Result<Option<i32>> {
+        while matches!(self.signals.read_signal(), Ok(Some(_))) {}
+        loop {
+            let (pid, status, signal) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, status)) => (pid.as_raw(), status, None),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid.as_raw(), 128 + signal as i32, Some(signal)),
+                Ok(WaitStatus::StillAlive) | Err(nix::errno::Errno::ECHILD) => return Ok(None),
+                Ok(_) => continue,
+                Err(e) => return Err(Error::new("wait", e)),
+            };
+            if pid == self.session_pid {
+                return Ok(Some(status));
+            }
+            if let Some(name) = self.nodes.iter().find(|(_, n)| n.pid == Some(pid)).map(|(name, _)| *name) {
+                self.node_ended(name, signal)?;
+            }
+        }
+    }
+
+    fn node_ended(&mut self, name: NodeName, signal: Option<Signal>) -> Result<()> {
+        self.node_reported(name)?;
+        let Some(node) = self.nodes.get_mut(&name) else { return Ok(()) };
+        node.pid = None;
+        let remove = node.remove;
+        // The interfaces go with the node's network namespace, but the kernel takes its time over that.
+        let _gone_already = netlink::Batch::new().delete(veth_index(name)).send();
+        if let Err(e) = self.cgroup.remove(name) {
+            tracing::debug!(node = %name, "{e}");
+        }
+        // reboot(2) in a pid namespace: the kernel ends pid 1 by SIGHUP for a restart.
+        self.tell(&FromSpawner::Down { node: name, reboot: signal == Some(Signal::SIGHUP) }, None)?;
+        if remove { self.forget(name) } else { Ok(()) }
+    }
+}
+
+/// Interface number of a node's port on the bridge.
+fn veth_index(node: NodeName) -> u32 {
+    10 + u32::from(node.number())
+}
+
+fn attach_root(name: NodeName, root: &OwnedFd) -> Result<()> {
+    let place = session_root::node_path(name);
+    fs::create_dir(&place).step(|| format!("make {}", place.display()))?;
+    mounts::attach_at(root.as_fd(), &place)
+}
+
+fn limit_namespaces(limits: &Limits) -> Result<()> {
+    let own = [
+        ("max_inotify_watches", limits.inotify_watches),
+        ("max_inotify_instances", limits.inotify_instances),
+    ];
+    for (name, value) in NAMESPACE_LIMITS.into_iter().chain(own) {
+        let path = format!("/proc/sys/user/{name}");
+        fs::write(&path, value.to_string()).step(|| format!("write {value} to {path}"))?;
+    }
+    Ok(())
+}

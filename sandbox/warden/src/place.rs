@@ -1,0 +1,149 @@
+//! Where a server's things lie: its state directory, and its own part of the host's ids.
+//!
+//! Several servers run beside each other on a host. Each claims a number by a file in [`CLAIMS`] and with it
+//! 1,024 id ranges of 65,536 ids: the first is serve's own user, the others are for sessions.
+
+use crate::error::{Error, at};
+use drydock_protocol::SessionId;
+use nix::unistd::{Gid, Uid, chown};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+/// Claims of all servers of this host; on a file system that a reboot empties.
+const CLAIMS: &str = "/run/drydock/servers";
+/// First id that servers use: above what distributions give to users and their subordinate ids.
+const FIRST_ID: u32 = 1 << 30;
+/// Id ranges of one server.
+const RANGES: u32 = 1024;
+/// Servers of one host.
+const SERVERS: u32 = 32;
+
+/// A state directory and the claim that goes with it.
+#[derive(Debug)]
+pub struct Place {
+    state: PathBuf,
+    server: u32,
+    // Locked for as long as the warden lives.
+    _lock: File,
+}
+
+/// Paths below a state directory that serve and warden agree on.
+pub mod state_paths {
+    use super::{Path, PathBuf, SessionId};
+
+    /// Where the warden listens.
+    pub fn warden_socket(state: &Path) -> PathBuf {
+        state.join("run/warden.sock")
+    }
+    /// Where a session process listens.
+    pub fn session_socket(state: &Path, id: &SessionId) -> PathBuf {
+        state.join("run/sessions").join(format!("{id}.sock"))
+    }
+    /// The directory that belongs to serve's user.
+    pub fn web(state: &Path) -> PathBuf {
+        state.join("web")
+    }
+}
+
+impl Place {
+    /// Takes the state directory for this warden: makes its folders, claims ids. Error if another warden has it.
+    pub fn take(state: &Path) -> Result<Self, Error> {
+        fs::create_dir_all(state).map_err(at(state))?;
+        let state = state.canonicalize().map_err(at(state))?;
+        // A session's socket path must fit into sockaddr_un (unix(7)): 108 bytes with the end mark.
+        let longest = state.join("run/sessions/0123456789.sock").as_os_str().len();
+        if longest > 107 {
+            let why = format!("the state directory's path is {} bytes too long for Unix sockets", longest - 107);
+            return Err(Error::Host(format!("{}: {why}; choose a shorter one", state.display())));
+        }
+        make_dir(&state.join("run"), 0o711, 0)?;
+        let lock_path = state.join("run/warden.lock");
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&lock_path)
+            .map_err(at(&lock_path))?;
+        // A record lock (fcntl_locking(2)) is not handed down to forked children, which may outlive a killed warden.
+        let whole = libc::flock { l_type: libc::F_WRLCK as i16, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
+        nix::fcntl::fcntl(&lock, nix::fcntl::FcntlArg::F_SETLK(&whole))
+            .map_err(|_| Error::Running(state.clone()))?;
+        let server = claim(&state)?;
+        let place = Self { state, server, _lock: lock };
+        for (dir, mode, owner) in [
+            ("run/sessions", 0o711, 0),
+            ("run/warden", 0o700, 0),
+            ("disk", 0o700, 0),
+            ("log", 0o700, 0),
+            ("web", 0o700, place.web_user()),
+        ] {
+            make_dir(&place.state.join(dir), mode, owner)?;
+        }
+        Ok(place)
+    }
+
+    /// The state directory.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// The claim's number as a name, for control groups.
+    pub fn server(&self) -> String {
+        self.server.to_string()
+    }
+
+    /// The user (and group) that serve runs as: the owner of `web/`.
+    pub fn web_user(&self) -> u32 {
+        self.base(0)
+    }
+
+    /// First host id of range `slot`. Sessions have 1 … [`Self::slots`].
+    pub fn base(&self, slot: u32) -> u32 {
+        FIRST_ID + (self.server * RANGES + slot) * drydock_runtime::userns::RANGE
+    }
+
+    /// How many id ranges there are for sessions.
+    pub fn slots(&self) -> u32 {
+        RANGES - 1
+    }
+
+    /// Gives the claim up; called by a warden that ends without sessions.
+    pub fn release(self) {
+        let _already_gone = fs::remove_file(Path::new(CLAIMS).join(self.server.to_string()));
+    }
+}
+
+/// Finds our claim or makes one. A claim whose state directory has been deleted is free again.
+fn claim(state: &Path) -> Result<u32, Error> {
+    fs::create_dir_all(CLAIMS).map_err(at(CLAIMS))?;
+    let path = |n: u32| Path::new(CLAIMS).join(n.to_string());
+    let owner = |n: u32| fs::read_to_string(path(n)).ok().map(PathBuf::from);
+    if let Some(n) = (0..SERVERS).find(|n| owner(*n).as_deref() == Some(state)) {
+        return Ok(n);
+    }
+    for n in 0..SERVERS {
+        if owner(n).is_some_and(|dir| !dir.join("run/warden.lock").exists()) {
+            let _taken_by_another = fs::remove_file(path(n));
+        }
+        match OpenOptions::new().write(true).create_new(true).open(path(n)) {
+            Ok(mut file) => {
+                file.write_all(state.as_os_str().as_encoded_bytes()).map_err(at(path(n)))?;
+                return Ok(n);
+            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(Error::File(path(n), e)),
+        }
+    }
+    Err(Error::Host(format!("{SERVERS} servers run on this host already ({CLAIMS})")))
+}
+
+fn make_dir(path: &Path, mode: u32, owner: u32) -> Result<(), Error> {
+    fs::create_dir_all(path).map_err(at(path))?;
+    chown(path, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner))).map_err(|e| Error::File(path.into(), e.into()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(at(path))
+}

@@ -1,0 +1,92 @@
+//! What the warden writes down about each session, so that a warden started anew can go on with it or sweep it up.
+//! The record is there before the first thing of a session is made and goes after the last one is deleted.
+
+use crate::error::{Error, at};
+use drydock_protocol::{NodeName, SessionId};
+use drydock_runtime::limits::Limits;
+use serde::{Deserialize, Serialize};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// One session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its id.
+    pub id: SessionId,
+    /// Its id range.
+    pub slot: u32,
+    /// Its nodes.
+    pub nodes: Vec<NodeName>,
+    /// The node image.
+    pub image: String,
+    /// Its limits.
+    pub limits: Limits,
+    /// Its spawner, once it runs: process id and start time (proc_pid_stat(5), field 22), which together
+    /// name a process for as long as the machine is up.
+    pub spawner: Option<(i32, u64)>,
+}
+
+impl Record {
+    fn path(state: &Path, id: &SessionId) -> PathBuf {
+        state.join("run/warden").join(format!("{id}.json"))
+    }
+
+    /// Writes the record (whole or not at all).
+    pub fn save(&self, state: &Path) -> Result<(), Error> {
+        let path = Self::path(state, &self.id);
+        let draft = path.with_extension("new");
+        let text = serde_json::to_vec(self).map_err(|e| Error::File(path.clone(), e.into()))?;
+        fs::write(&draft, text).map_err(at(&draft))?;
+        fs::rename(&draft, &path).map_err(at(&path))
+    }
+
+    /// Deletes the record.
+    pub fn delete(&self, state: &Path) {
+        let _gone = fs::remove_file(Self::path(state, &self.id));
+    }
+
+    /// All records; unreadable ones (a write cut short by a crash can't make one) are reported and left out.
+    pub fn all(state: &Path) -> Vec<Self> {
+        let Ok(entries) = fs::read_dir(state.join("run/warden")) else { return vec![] };
+        let paths = entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "json"));
+        paths
+            .filter_map(|path| {
+                let record = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+                if record.is_none() {
+                    tracing::error!("{} is unreadable", path.display());
+                }
+                record
+            })
+            .collect()
+    }
+
+    /// True if the spawner of this record runs.
+    pub fn runs(&self) -> bool {
+        self.spawner.is_some_and(|(pid, start)| start_time(pid) == Some(start))
+    }
+}
+
+/// When a process started, in clock ticks since boot; `None` if there is none or it is a zombie.
+pub fn start_time(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    // The first field after the name is number 3.
+    fields.nth(22 - 4)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_a_start_time_and_no_process_has_id_zero() {
+        assert!(start_time(std::process::id() as i32).is_some());
+        assert!(start_time(0).is_none());
+    }
+}

@@ -1,0 +1,371 @@
+//! The sessions of this warden: how one is made, given nodes, ended and swept up. Every step that leaves something on the
+//! host is undone by [`Sessions::sweep`], which works from the record alone; so a warden killed at any point leaves nothing that the next
+//! one does not clear away.
+
+use crate::{
+    disk::Disk,
+    error::{Error, at},
+    place::{Place, state_paths},
+    record::{self, Record},
+};
+use drydock_images::Store;
+use drydock_protocol::{NodeName, SessionId, pipe::Step};
+use drydock_runtime::{
+    cgroup::{Hierarchies, SessionGroup},
+    channel::{Channel, Listener},
+    launch::Launch,
+    limits::Limits,
+    messages::{FromWarden, SessionBoot},
+    overlay, pidfd, seccomp,
+    trace::Trace,
+    userns,
+};
+use nix::unistd::{Gid, Uid, chown};
+use std::{
+    collections::BTreeMap,
+    fs::{self, OpenOptions},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::{
+            fs::{OpenOptionsExt, PermissionsExt},
+            net::UnixListener,
+        },
+    },
+    path::PathBuf,
+};
+
+/// Most nodes that any session may have; their numbers are the last byte of their addresses.
+const MAX_NODES: u8 = 50;
+
+/// A session whose processes run (or have just ended).
+#[derive(Debug)]
+pub struct Session {
+    record: Record,
+    pidfd: OwnedFd,
+    /// Its user namespace, for mounting the roots of further nodes.
+    userns: OwnedFd,
+}
+
+/// All sessions, and what they are made with.
+pub struct Sessions {
+    place: Place,
+    disk: Disk,
+    /// Open for as long as its layers are mounted.
+    images: Store,
+    hierarchies: Hierarchies,
+    filter: seccompiler::BpfProgram,
+    session_main: fn(SessionBoot) -> i32,
+    running: BTreeMap<SessionId, Session>,
+    /// Swept up but for a control group that a dying process still holds.
+    lingering: Vec<Record>,
+}
+
+impl Sessions {
+    /// Takes over what an earlier warden of this state directory has left: goes on with sessions that run, clears the rest away.
+    pub fn new(
+        place: Place,
+        images: Store,
+        disk_bytes: u64,
+        session_main: fn(SessionBoot) -> i32,
+    ) -> Result<Self, Error> {
+        let hierarchies = Hierarchies::detect()?;
+        let filter = seccomp::compile()?;
+        let (alive, dead): (Vec<Record>, Vec<Record>) =
+            Record::all(place.state()).into_iter().partition(Record::runs);
+        let disk = Disk::mount(place.state(), disk_bytes, !alive.is_empty())?;
+        let mut sessions = Self {
+            place,
+            disk,
+            images,
+            hierarchies,
+            filter,
+            session_main,
+            running: BTreeMap::new(),
+            lingering: vec![],
+        };
+        for record in alive {
+            let Some((pid, _)) = record.spawner else { continue };
+            let open = || -> Result<_, Error> {
+                let namespace = format!("/proc/{pid}/ns/user");
+                Ok((pidfd::open(pid).map_err(at("pidfd"))?, fs::File::open(&namespace).map_err(at(namespace))?))
+            };
+            match open() {
+                Ok((pidfd, userns)) => {
+                    tracing::info!(session = %record.id, "goes on");
+                    let session = Session { pidfd, userns: userns.into(), record };
+                    sessions.running.insert(session.record.id.clone(), session);
+                }
+                Err(e) => {
+                    tracing::warn!(session = %record.id, "ended: {e}");
+                    sessions.sweep(record);
+                }
+            }
+        }
+        for record in dead {
+            sessions.sweep(record);
+        }
+        Ok(sessions)
+    }
+
+    /// The state directory and ids.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Ids of the sessions that run.
+    pub fn ids(&self) -> Vec<SessionId> {
+        self.running.keys().cloned().collect()
+    }
+
+    /// Descriptors that become readable when a session has ended.
+    pub fn pidfds(&self) -> impl Iterator<Item = (&SessionId, BorrowedFd<'_>)> {
+        self.running.iter().map(|(id, s)| (id, s.pidfd.as_fd()))
+    }
+
+    /// Makes a session and starts it.
+    pub fn create(&mut self, id: &SessionId, nodes: u8, image: &str, limits: Limits) -> Result<Vec<Step>, Error> {
+        let mut trace = Trace::new();
+        check(&limits, nodes)?;
+        if self.running.contains_key(id) || self.lingering.iter().any(|r| r.id == *id) {
+            return Err(Error::SessionExists(id.clone()));
+        }
+        let used = |slot: u32| {
+            let records = self.running.values().map(|s| &s.record).chain(&self.lingering);
+            records.into_iter().any(|r| r.slot == slot)
+        };
+        let slots = self.place.slots();
+        let slot = (1..=slots).find(|slot| !used(*slot)).ok_or(Error::Full(slots))?;
+        let nodes = (1..=nodes).filter_map(NodeName::new).collect();
+        let mut record =
+            Record { id: id.clone(), slot, nodes, image: image.into(), limits, spawner: None };
+        match self.make(&mut record, &mut trace) {
+            Ok(session) => {
+                self.running.insert(id.clone(), session);
+                Ok(trace.into_steps())
+            }
+            Err(e) => {
+                self.sweep(record);
+                Err(e)
+            }
+        }
+    }
+
+    fn make(&self, record: &mut Record, trace: &mut Trace) -> Result<Session, Error> {
+        let image = self.images.resolve(&record.image)?;
+        record.save(self.place.state())?;
+        trace.step("record");
+        let base = self.place.base(record.slot);
+        let userns = userns::create(base)?;
+        trace.step("user namespace");
+        self.disk.create(&record.id, &record.limits)?;
+        trace.step("disk");
+        let mut roots = Vec::new();
+        for node in &record.nodes {
+            self.disk.prepare_node(&record.id, *node, &record.limits)?;
+            let disk = self.disk.path(&record.id);
+            let root = overlay::create(&image.layers, userns.as_fd(), &disk, &node.to_string(), base)?;
+            roots.push((*node, root));
+        }
+        trace.step("overlay mounts");
+        let group = self.group(&record.id);
+        group.create(&record.limits, base)?;
+        trace.step("control groups");
+        let listener = self.bind_session_socket(&record.id)?;
+        let control = Listener::bind(&self.control_path(&record.id)).map_err(at(self.control_path(&record.id)))?;
+        let log_path = self.log_path(&record.id);
+        let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&log_path).map_err(at(&log_path))?;
+        trace.step("sockets");
+        let pid = Launch {
+            id: &record.id,
+            limits: &record.limits,
+            userns: userns.as_fd(),
+            group: &group,
+            nodes: &roots,
+            listener: listener.as_fd(),
+            control: &control,
+            log: log.as_fd(),
+            filter: &self.filter,
+            session_main: self.session_main,
+            origin: trace.origin(),
+        }
+        .start()?;
+        trace.step("clone namespaces");
+        let pidfd = pidfd::open(pid).map_err(at("pidfd"))?;
+        record.spawner = record::start_time(pid).map(|start| (pid, start));
+        record.save(self.place.state())?;
+        trace.step("record");
+        Ok(Session { record: record.clone(), pidfd, userns })
+    }
+
+    fn bind_session_socket(&self, id: &SessionId) -> Result<UnixListener, Error> {
+        let path = state_paths::session_socket(self.place.state(), id);
+        let _left_by_a_crash = fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).map_err(at(&path))?;
+        let web = self.place.web_user();
+        chown(&path, Some(Uid::from_raw(web)), Some(Gid::from_raw(web)))
+            .map_err(|e| Error::File(path.clone(), e.into()))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(at(&path))?;
+        Ok(listener)
+    }
+
+    /// Gives a session a new node.
+    pub fn add_node(&mut self, id: &SessionId, node: NodeName) -> Result<(), Error> {
+        let session = self.running.get_mut(id).ok_or_else(|| Error::NoSession(id.clone()))?;
+        let record = &mut session.record;
+        if record.nodes.contains(&node) {
+            return Err(Error::NodeExists(id.clone(), node));
+        }
+        let most = record.limits.nodes.min(MAX_NODES);
+        if record.nodes.len() >= usize::from(most) || node.number() > MAX_NODES {
+            return Err(Error::Invalid(format!("session {id} may have {most} nodes: remove one first")));
+        }
+        record.nodes.push(node);
+        record.save(self.place.state())?;
+        let image = self.images.resolve(&record.image)?;
+        let made = self.disk.prepare_node(id, node, &record.limits).and_then(|()| {
+            let base = self.place.base(record.slot);
+            let disk = self.disk.path(id);
+            let root =
+                overlay::create(&image.layers, session.userns.as_fd(), &disk, &node.to_string(), base)?;
+            let path = self.place.state().join("run/warden").join(format!("{id}.sock"));
+            let channel = Channel::connect(&path).map_err(at(&path))?;
+            channel.send(&FromWarden::AddNode(node), &[root.as_fd()]).map_err(at(path))
+        });
+        if made.is_err() {
+            self.forget_node(id, node)?;
+        }
+        made
+    }
+
+    /// Deletes the disk of a node that the session process has removed.
+    pub fn forget_node(&mut self, id: &SessionId, node: NodeName) -> Result<(), Error> {
+        let session = self.running.get_mut(id).ok_or_else(|| Error::NoSession(id.clone()))?;
+        if !session.record.nodes.contains(&node) {
+            return Err(Error::NoNode(id.clone(), node));
+        }
+        self.disk.delete_node(id, node)?;
+        session.record.nodes.retain(|n| *n != node);
+        session.record.save(self.place.state())
+    }
+
+    /// Freezes or thaws a session's nodes.
+    pub fn freeze(&self, id: &SessionId, frozen: bool) -> Result<(), Error> {
+        if !self.running.contains_key(id) {
+            return Err(Error::NoSession(id.clone()));
+        }
+        Ok(self.group(id).freeze(frozen)?)
+    }
+
+    /// Kills a session; false if there is none. [`Self::ended`] follows when its descriptor becomes readable.
+    pub fn kill(&self, id: &SessionId) -> Result<bool, Error> {
+        let Some(session) = self.running.get(id) else { return Ok(false) };
+        // A frozen process dies only when it is thawed (control groups v1).
+        self.group(id).freeze(false)?;
+        match pidfd::signal(session.pidfd.as_fd(), 9) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::File("pidfd".into(), e)),
+            _ => Ok(true),
+        }
+    }
+
+    /// Clears away a session whose spawner has ended. Returns why it ended, as far as the kernel tells, and the steps.
+    pub fn ended(&mut self, id: &SessionId) -> (String, Vec<Step>) {
+        let mut trace = Trace::new();
+        let Some(session) = self.running.remove(id) else { return (String::new(), vec![]) };
+        let status = rustix::process::waitid(
+            rustix::process::WaitId::PidFd(session.pidfd.as_fd()),
+            rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOHANG,
+        );
+        let how = match status {
+            Ok(Some(status)) if status.terminating_signal().is_some() => {
+                format!("killed by signal {}", status.terminating_signal().unwrap_or(0))
+            }
+            Ok(Some(status)) => format!("exit status {}", status.exit_status().unwrap_or(0)),
+            // Not our child: an earlier warden's.
+            Ok(None) | Err(_) => "its first process ended".into(),
+        };
+        let reason = match self.group(id).oom_kills() {
+            0 => how,
+            kills => format!("{how}; the kernel killed {kills} of its processes for want of memory"),
+        };
+        trace.step("processes");
+        self.sweep(session.record);
+        trace.step("control groups, disk, sockets");
+        (reason, trace.into_steps())
+    }
+
+    /// Deletes all that a session has left on the host. What can't be deleted yet is tried again by [`Self::sweep_lingering`].
+    fn sweep(&mut self, record: Record) {
+        let id = &record.id;
+        let group = self.group(id);
+        for path in [
+            state_paths::session_socket(self.place.state(), id),
+            self.control_path(id),
+            self.log_path(id),
+        ] {
+            if let Err(e) = fs::remove_file(&path)
+                && e.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!("{}: {e}", path.display());
+            }
+        }
+        let swept = group.kill().and_then(|()| group.remove()).map_err(Error::from).and_then(|()| self.disk.delete(id));
+        match swept {
+            Ok(()) => record.delete(self.place.state()),
+            Err(e) => {
+                tracing::debug!(session = %id, "not yet gone: {e}");
+                self.lingering.push(record);
+            }
+        }
+    }
+
+    /// Tries again what could not be deleted; true if something is still left.
+    pub fn sweep_lingering(&mut self) -> bool {
+        for record in std::mem::take(&mut self.lingering) {
+            self.sweep(record);
+        }
+        !self.lingering.is_empty()
+    }
+
+    /// Gives everything back: called when the warden ends without sessions.
+    pub fn close(self) {
+        let disk = self.place.state().join("disk");
+        if drydock_runtime::mounts::is_mount_point(&disk)
+            && let Err(e) = drydock_runtime::mounts::detach(&disk)
+        {
+            tracing::warn!("{e}");
+        }
+        let _never_made = fs::remove_file(self.place.state().join("disk.btrfs"));
+        SessionGroup::remove_parents(&self.hierarchies, &self.place.server());
+        self.place.release();
+    }
+
+    fn group(&self, id: &SessionId) -> SessionGroup {
+        SessionGroup::new(self.hierarchies.clone(), &self.place.server(), id.as_str())
+    }
+
+    fn control_path(&self, id: &SessionId) -> PathBuf {
+        self.place.state().join("run/warden").join(format!("{id}.sock"))
+    }
+
+    fn log_path(&self, id: &SessionId) -> PathBuf {
+        self.place.state().join("log").join(format!("{id}.log"))
+    }
+}
+
+/// The warden's own bounds, whatever serve says.
+fn check(limits: &Limits, nodes: u8) -> Result<(), Error> {
+    let within = |name: &str, value: u64, least: u64, most: u64| {
+        if (least..=most).contains(&value) {
+            return Ok(());
+        }
+        Err(Error::Invalid(format!("{name} is {value}; it must be {least} to {most}")))
+    };
+    within("nodes", nodes.into(), 1, limits.nodes.min(MAX_NODES).into())?;
+    within("cpu_millis", limits.cpu_millis.into(), 10, 1_000_000)?;
+    within("memory", limits.memory, 32 << 20, 1 << 44)?;
+    within("pids", limits.pids.into(), 16, 1 << 20)?;
+    within("disk", limits.disk, 16 << 20, 1 << 44)?;
+    within("open_files", limits.open_files, 64, 1 << 20)?;
+    within("inotify_watches", limits.inotify_watches.into(), 16, 1 << 22)?;
+    within("inotify_instances", limits.inotify_instances.into(), 4, 1 << 16)
+}

@@ -1,0 +1,218 @@
+//! The host's side of a test: a warden in a state directory of its own, and what can be asked of it.
+
+use crate::agent::{self, Ask};
+use drydock_protocol::{NodeName, SessionId};
+use drydock_runtime::{channel::Channel, limits::Limits};
+use drydock_warden::{
+    Config,
+    messages::{Answer, Call, Message, Request},
+    state_paths,
+};
+use nix::sys::signal::{Signal, kill};
+use std::{
+    cell::{Cell, RefCell},
+    io::{Read, Write},
+    os::unix::{net::UnixStream, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU8, Ordering},
+};
+use tempfile::TempDir;
+
+/// In the child: runs the warden for a state directory, and says so on standard output.
+pub fn be_the_warden(state_dir: PathBuf) {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let images = std::env::var_os("DRYDOCK_IMAGES").map_or_else(|| state_dir.join("images"), PathBuf::from);
+    let config = Config { state_dir, images, disk_bytes: 8 << 30, session_main: agent::main };
+    drydock_warden::run(&config, || {
+        println!("ready");
+        std::io::stdout().flush().unwrap();
+    })
+    .expect("warden");
+}
+
+/// A warden with a state directory, both of which go when this is dropped.
+pub struct Host {
+    dir: TempDir,
+    warden: RefCell<Child>,
+    channel: RefCell<Channel>,
+    calls: Cell<u64>,
+}
+
+pub fn node(number: u8) -> NodeName {
+    NodeName::new(number).unwrap()
+}
+
+/// Small limits, so that a test reaches them soon.
+pub fn small() -> Limits {
+    Limits { memory: 256 << 20, pids: 100, disk: 64 << 20, cpu_millis: 2000, ..Limits::default() }
+}
+
+impl Host {
+    pub fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("drydock-test-").tempdir_in("/var/tmp").unwrap();
+        let (warden, channel) = Self::start(dir.path());
+        Self { dir, warden: RefCell::new(warden), channel: RefCell::new(channel), calls: Cell::new(0) }
+    }
+
+    fn start(dir: &Path) -> (Child, Channel) {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        // Sessions must not end with the test's own process group when it is interrupted from a keyboard.
+        command.arg("warden").arg(dir).stdout(Stdio::piped()).process_group(0);
+        let mut warden = command.spawn().unwrap();
+        let mut word = [0; 6];
+        warden.stdout.as_mut().unwrap().read_exact(&mut word).expect("the warden did not start");
+        let fd = nix::sys::socket::socket(
+            nix::sys::socket::AddressFamily::Unix,
+            nix::sys::socket::SockType::SeqPacket,
+            nix::sys::socket::SockFlag::SOCK_CLOEXEC,
+            None,
+        )
+        .unwrap();
+        let address = nix::sys::socket::UnixAddr::new(&state_paths::warden_socket(dir)).unwrap();
+        nix::sys::socket::connect(std::os::fd::AsRawFd::as_raw_fd(&fd), &address).unwrap();
+        (warden, Channel::from(fd))
+    }
+
+    pub fn state(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn warden_pid(&self) -> u32 {
+        self.warden.borrow().id()
+    }
+
+    /// Kills the warden and starts another for the same state directory.
+    pub fn restart(&self) {
+        self.kill_warden();
+        let (warden, channel) = Self::start(self.dir.path());
+        self.warden.replace(warden);
+        self.channel.replace(channel);
+    }
+
+    pub fn kill_warden(&self) {
+        let mut warden = self.warden.borrow_mut();
+        warden.kill().unwrap();
+        warden.wait().unwrap();
+    }
+
+    pub fn send(&self, request: Request) -> u64 {
+        let number = self.calls.get() + 1;
+        self.calls.set(number);
+        let call = serde_json::to_vec(&Call { number, request }).unwrap();
+        self.channel.borrow().send_bytes(&call, &[]).unwrap();
+        number
+    }
+
+    /// The next message, or none when the warden is gone.
+    pub fn receive(&self) -> Option<Message> {
+        let (bytes, _) = self.channel.borrow().recv_bytes().ok()??;
+        Some(serde_json::from_slice(&bytes).unwrap())
+    }
+
+    pub fn ask(&self, request: Request) -> Answer {
+        let number = self.send(request);
+        loop {
+            match self.receive().expect("the warden is there") {
+                Message::Answer { number: n, answer } if n == number => return answer,
+                _ => {}
+            }
+        }
+    }
+
+    pub fn try_create(&self, nodes: u8, limits: Limits) -> (SessionId, Answer) {
+        let id = new_id();
+        let answer = self.ask(Request::Create { id: id.clone(), nodes, image: "node".into(), limits });
+        (id, answer)
+    }
+
+    pub fn create(&self, nodes: u8) -> Session<'_> {
+        self.create_with(nodes, small())
+    }
+
+    pub fn create_with(&self, nodes: u8, limits: Limits) -> Session<'_> {
+        let (id, answer) = self.try_create(nodes, limits);
+        assert!(matches!(answer, Answer::Created { .. }), "{answer:?}");
+        Session { host: self, id }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The test has failed already; sweep up without a second panic.
+            self.kill_warden();
+            let (mut warden, _) = Self::start(self.dir.path());
+            let _gone = kill(nix::unistd::Pid::from_raw(warden.id() as i32), Signal::SIGTERM);
+            let _gone = warden.wait();
+            return;
+        }
+        if let Answer::Sessions { sessions } = self.ask(Request::List) {
+            for id in sessions {
+                self.ask(Request::Destroy { id });
+            }
+        }
+        // Without sessions and without us the warden ends and gives everything back.
+        let (_, other) = Channel::pair().unwrap();
+        self.channel.replace(other);
+        let status = self.warden.borrow_mut().wait().unwrap();
+        assert!(status.success(), "the warden ended with {status}");
+    }
+}
+
+fn new_id() -> SessionId {
+    static NEXT: AtomicU8 = AtomicU8::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    let [a, b] = [n / 32, n % 32];
+    SessionId::from_random([a, b, std::process::id() as u8, 3, 4, 5, 6, 7, 8, 9])
+}
+
+/// A running session of a test.
+pub struct Session<'a> {
+    pub host: &'a Host,
+    pub id: SessionId,
+}
+
+impl Session<'_> {
+    pub fn ask(&self, ask: &Ask) -> (i32, String) {
+        let mut stream = UnixStream::connect(state_paths::session_socket(self.host.state(), &self.id)).unwrap();
+        // No step of these tests takes long; a hang shall fail one test, not stop them all.
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+        stream.write_all(serde_json::to_string(ask).unwrap().as_bytes()).unwrap();
+        stream.write_all(b"\n").unwrap();
+        let mut text = String::new();
+        if let Err(e) = stream.read_to_string(&mut text) {
+            let log = self.host.state().join("log").join(format!("{}.log", self.id));
+            panic!("{ask:?}: {e}; log: {}", std::fs::read_to_string(log).unwrap_or_default());
+        }
+        let (status, output) = text.split_once('\n').unwrap_or(("-1", "the session process is gone"));
+        (status.parse().unwrap(), output.to_string())
+    }
+
+    /// Runs a script in a node, whatever its exit status.
+    pub fn try_run(&self, number: u8, script: &str) -> (i32, String) {
+        self.ask(&Ask::Run(node(number), script.into()))
+    }
+
+    /// Runs a script in a node, which must succeed.
+    pub fn run(&self, number: u8, script: &str) -> String {
+        let (status, output) = self.try_run(number, script);
+        assert_eq!(status, 0, "`{script}` on node{number}: {output}");
+        output.trim_end().to_string()
+    }
+
+    /// The spawner's process id on the host.
+    pub fn pid(&self) -> i32 {
+        let record = self.host.state().join("run/warden").join(format!("{}.json", self.id));
+        let record: serde_json::Value = serde_json::from_slice(&std::fs::read(record).unwrap()).unwrap();
+        i32::try_from(record["spawner"][0].as_i64().unwrap()).unwrap()
+    }
+
+    pub fn kill(&self) {
+        kill(nix::unistd::Pid::from_raw(self.pid()), Signal::SIGKILL).unwrap();
+    }
+
+    pub fn destroy(&self) -> Answer {
+        self.host.ask(Request::Destroy { id: self.id.clone() })
+    }
+}

@@ -1,0 +1,67 @@
+// Called by Trunk's hooks (Trunk.toml). `vendor` bundles what comes from npm, and the style sheet, into static/gen
+// before the build; `compress` writes a Brotli copy beside each file of the finished page, so that the server
+// never compresses anything. It must not fetch anything but the packages named in package-lock.json.
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { brotliCompressSync, constants } from "node:zlib";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const gen = join(here, "gen");
+
+/** `npm ci`, unless node_modules is at least as new as the lock file. */
+function install() {
+  const stamp = (file) => statSync(join(here, file), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  if (stamp("node_modules/.package-lock.json") >= stamp("package-lock.json")) return;
+  execFileSync("npm", ["ci", "--no-audit", "--no-fund"], { cwd: here, stdio: "inherit" });
+}
+
+/** Writes `text` only if it differs, so that `trunk serve` does not see a change where there is none. */
+function put(file, text) {
+  let old;
+  try { old = readFileSync(file); } catch { /* a new file */ }
+  if (!old || !old.equals(Buffer.from(text))) writeFileSync(file, text);
+}
+
+async function vendor() {
+  install();
+  const { build } = await import("esbuild");
+  const common = { absWorkingDir: here, bundle: true, minify: true, legalComments: "none", write: false };
+  mkdirSync(join(gen, "lazy"), { recursive: true });
+
+  // What the page fetches only when it is used; the names hold a hash, so they may be cached for ever.
+  const lazy = await build({
+    ...common, format: "esm", entryPoints: ["src/editor.js", "src/webgl.js"], entryNames: "[name]-[hash]", outdir: "gen/lazy",
+  });
+  const names = lazy.outputFiles.map((file) => file.path.split("/").pop());
+  for (const file of readdirSync(join(gen, "lazy"))) if (!names.includes(file)) rmSync(join(gen, "lazy", file));
+  for (const file of lazy.outputFiles) put(file.path, file.contents);
+  const url = (start) => JSON.stringify(`/lazy/${names.find((name) => name.startsWith(start))}`);
+
+  const first = await build({
+    ...common, format: "iife", globalName: "vendor", entryPoints: ["src/vendor.js"], outdir: "gen", external: ["/lazy/*"],
+    define: { EDITOR_URL: url("editor"), WEBGL_URL: url("webgl") },
+  });
+  const styles = await build({ ...common, entryPoints: ["app.css"], outdir: "gen", external: ["*.svg"] });
+  for (const file of [...first.outputFiles, ...styles.outputFiles]) put(file.path, file.contents);
+}
+
+function compress() {
+  const root = process.env.TRUNK_STAGING_DIR;
+  if (!root) throw new Error("compress is called by Trunk, which sets TRUNK_STAGING_DIR");
+  // A debug build is looked at from this machine; only a release is worth the seconds.
+  const quality = process.env.TRUNK_PROFILE === "release" ? 11 : 4;
+  const walk = (dir) => readdirSync(dir, { withFileTypes: true })
+    .flatMap((entry) => (entry.isDirectory() ? walk(join(dir, entry.name)) : [join(dir, entry.name)]));
+  for (const file of walk(root).filter((name) => /\.(html|js|css|wasm|svg|json)$/.test(name))) {
+    const raw = readFileSync(file);
+    const params = { [constants.BROTLI_PARAM_QUALITY]: quality, [constants.BROTLI_PARAM_SIZE_HINT]: raw.length };
+    writeFileSync(`${file}.br`, brotliCompressSync(raw, { params }));
+  }
+}
+
+const jobs = { vendor, compress };
+const job = jobs[process.argv[2]];
+if (!job) throw new Error(`usage: node static/build.mjs ${Object.keys(jobs).join("|")}`);
+await job();

@@ -1,0 +1,2 @@
+// Fetched only where a graphics card draws WebGL.
+export { WebglAddon } from "@xterm/addon-webgl";
