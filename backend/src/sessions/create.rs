@@ -189,11 +189,12 @@ impl Sessions {
         let Answer::Created { trace } = self.warden.call(request).await? else {
             return Err(crate::warden::WardenError::Confused.into());
         };
+        // The warden's moment of arrival is also zero of the session's own time line.
         let start = tracer.done("warden");
         tracer.merge("warden", start, trace);
 
         let reply = self.sockets.control(id, Control::Ready).await?;
-        let start = tracer.done("session until its prompt");
+        tracer.done("session until its prompt");
         let Reply::Ready { trace } = reply else {
             return Err(crate::pipe::PipeError::Malformed("an answer to another question").into());
         };

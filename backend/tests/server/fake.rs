@@ -334,6 +334,7 @@ async fn file(s: &mut UnixStream, fake: &Fake, id: &SessionId, op: FileOp) -> st
                 Reply::Error { kind: ErrorKind::Conflict, message: "The file was changed meanwhile.".into() }
             } else {
                 let mut data = Vec::new();
+                fake.state.lock().unwrap().log.push("write".into());
                 loop {
                     match read(s).await {
                         Ok((BINARY, piece)) => data.extend(piece),

@@ -4,6 +4,7 @@ use crate::harness::TestServer;
 use axum::body::Body;
 use drydock_protocol::api::Listing;
 use hyper::{Method, Request};
+use tokio::io::AsyncWriteExt;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_go_in_and_come_out() {
@@ -49,12 +50,12 @@ async fn nothing_is_left_of_an_upload_that_is_too_large() {
     let answer = t.send(put(), Body::from_stream(futures_util::stream::iter(pieces))).await;
     assert_eq!(answer.status, 413, "{:?}", answer.body);
     // One whose sender goes away.
-    let broken = [Ok(vec![0u8; 1000]), Err(std::io::Error::other("gone"))];
-    let stream = tokio::net::TcpStream::connect(t.address).await.unwrap();
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    let body = Body::from_stream(futures_util::stream::iter(broken));
-    assert!(sender.send_request(put().header("host", "localhost").body(body).unwrap()).await.is_err());
+    let mut sender = tokio::net::TcpStream::connect(t.address).await.unwrap();
+    let head = format!("PUT {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: 5000\r\n\r\n123", s.token);
+    sender.write_all(head.as_bytes()).await.unwrap();
+    let writes = || t.fake.log().iter().filter(|l| *l == "write").count();
+    crate::harness::eventually("the session writes", || writes() == 2).await;
+    drop(sender);
     let half = || t.fake.state.lock().unwrap().sessions[&s.id].half_written;
     crate::harness::eventually("the session saw both break off", || half() == 2).await;
     assert!(t.fake.state.lock().unwrap().sessions[&s.id].files.is_empty());

@@ -30,11 +30,6 @@ impl SessionStore {
         if self.narrow.get() { Vec::new() } else { self.layout.with(|l| l.bars()) }
     }
 
-    /// Whether a terminal shows (its tab is the active one of its group).
-    pub fn is_shown(self, id: TerminalId) -> bool {
-        self.groups().iter().any(|(group, _)| group.active == Some(id))
-    }
-
     /// Shows a terminal and puts the focus into it.
     pub fn focus_terminal(self, id: TerminalId) {
         self.area.set(Area::Terminals);

@@ -22,8 +22,6 @@ extern "C" {
     pub fn focus(this: &Terminal);
     #[wasm_bindgen(method)]
     pub fn dispose(this: &Terminal);
-    #[wasm_bindgen(method)]
-    pub fn paste(this: &Terminal, text: &str);
     #[wasm_bindgen(method, js_name = hasSelection)]
     pub fn has_selection(this: &Terminal) -> bool;
     #[wasm_bindgen(method, js_name = getSelection)]

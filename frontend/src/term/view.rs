@@ -221,11 +221,6 @@ impl View {
         self.xterm.focus();
     }
 
-    /// Pastes text as the learner's own input (bracketed, if the program wants that).
-    pub fn paste(&self, text: &str) {
-        self.xterm.paste(text);
-    }
-
     /// The selected text, if there is any.
     pub fn selection(&self) -> Option<String> {
         self.xterm.has_selection().then(|| self.xterm.selection()).filter(|text| !text.is_empty())

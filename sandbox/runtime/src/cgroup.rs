@@ -33,6 +33,15 @@ const V1_CONTROLLERS: [&str; 5] = ["memory", "pids", "cpu", "cpuacct", "freezer"
 /// v2 controllers that a session needs.
 const V2_CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
 
+/// Lets processes be moved between control groups in 0.3 instead of 12 ms, for as long as what it returns is open: the kernel
+/// then keeps the lock that such a move takes ready for it, which costs every fork and exit on the host some
+/// nanoseconds. `favordynmods` (cgroups documentation, "Mounting") works for all hierarchies, whichever it is given
+/// with; so it is given with an empty one of our own, that nobody sees. Needs root and Linux 6.0.
+pub fn favor_moves() -> Result<OwnedFd> {
+    let options = [("none", ""), ("name", "drydock"), ("favordynmods", "")];
+    crate::mounts::create("cgroup", &options, rustix::mount::MountAttrFlags::empty())
+}
+
 /// The host's control group hierarchies, as far as we use them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hierarchies {

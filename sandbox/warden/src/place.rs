@@ -50,7 +50,7 @@ pub mod state_paths {
 }
 
 impl Place {
-    /// Takes the state directory for this warden: makes its folders, claims ids. Error if another warden has it.
+    /// Takes the state directory for this warden: makes its folders, claims ids. Waits while another warden has it.
     pub fn take(state: &Path) -> Result<Self, Error> {
         fs::create_dir_all(state).map_err(at(state))?;
         let state = state.canonicalize().map_err(at(state))?;
@@ -71,8 +71,12 @@ impl Place {
             .map_err(at(&lock_path))?;
         // A record lock (fcntl_locking(2)) is not handed down to forked children, which may outlive a killed warden.
         let whole = libc::flock { l_type: libc::F_WRLCK as i16, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
-        nix::fcntl::fcntl(&lock, nix::fcntl::FcntlArg::F_SETLK(&whole))
-            .map_err(|_| Error::Running(state.clone()))?;
+        if nix::fcntl::fcntl(&lock, nix::fcntl::FcntlArg::F_SETLK(&whole)).is_err() {
+            // Most likely one that is just ending; who started us waits only so long for us to be ready.
+            tracing::info!("waiting for another warden of {} to end", state.display());
+            nix::fcntl::fcntl(&lock, nix::fcntl::FcntlArg::F_SETLKW(&whole))
+                .map_err(|_| Error::Running(state.clone()))?;
+        }
         let server = claim(&state)?;
         let place = Self { state, server, _lock: lock };
         for (dir, mode, owner) in [
