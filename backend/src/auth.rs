@@ -98,7 +98,9 @@ impl Caller {
     pub fn right(&self, sessions: &Sessions, id: &str, need: Role) -> Result<Right, Error> {
         let id = id.parse();
         if self.is_operator() {
-            let id = id.map_err(|e: drydock_protocol::InvalidName| Error::not_found("session_not_found", format!("{e}.")))?;
+            let id = id.map_err(|e: drydock_protocol::InvalidName| {
+                Error::not_found("session_not_found", format!("{e}."))
+            })?;
             let live = sessions.open_as_operator(&id)?;
             return Ok(Right { live, role: Role::Own, link: None, link_expires_at: None });
         }
@@ -118,7 +120,9 @@ impl Caller {
         };
         if link.role < need {
             return Err(Error::role_too_low(match need {
-                Role::Own => "Your link does not let you do this: it takes the session's owner. Ask for an owner's link.",
+                Role::Own => {
+                    "Your link does not let you do this: it takes the session's owner. Ask for an owner's link."
+                }
                 _ => "Your link lets you look only. Ask the session's owner for a link that lets you type.",
             }));
         }
@@ -139,7 +143,8 @@ impl Caller {
 
     /// For WebSockets: browsers always say the origin, programs need not.
     pub fn may_open_socket(&self, sessions: &Sessions) -> Result<(), Error> {
-        let is_program = !self.headers.contains_key(header::ORIGIN) && (self.is_operator() || self.bearer().is_some());
+        let is_program =
+            !self.headers.contains_key(header::ORIGIN) && (self.is_operator() || self.bearer().is_some());
         if is_program { Ok(()) } else { self.must_be_same_origin(sessions) }
     }
 }
@@ -170,7 +175,8 @@ fn is_same_origin(headers: &HeaderMap, public_url: Option<&str>) -> bool {
     match text(header::ORIGIN) {
         Some(origin) => {
             let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
-            let by_host = authority.is_some_and(|a| text(header::HOST).is_some_and(|h| a.eq_ignore_ascii_case(h)));
+            let by_host =
+                authority.is_some_and(|a| text(header::HOST).is_some_and(|h| a.eq_ignore_ascii_case(h)));
             by_host || public_url.is_some_and(|url| origin.eq_ignore_ascii_case(url))
         }
         None => text(header::HeaderName::from_static("sec-fetch-site")) == Some("same-origin"),
@@ -199,8 +205,13 @@ mod tests {
     fn only_our_own_page_is_same_origin() {
         let own = headers(&[("host", "localhost:8080"), ("origin", "http://localhost:8080")]);
         assert!(is_same_origin(&own, None));
-        for origin in ["http://evil.example", "null", "http://localhost:8081", "http://node1-80-x.localhost:8080"] {
-            assert!(!is_same_origin(&headers(&[("host", "localhost:8080"), ("origin", origin)]), None), "{origin}");
+        for origin in
+            ["http://evil.example", "null", "http://localhost:8081", "http://node1-80-x.localhost:8080"]
+        {
+            assert!(
+                !is_same_origin(&headers(&[("host", "localhost:8080"), ("origin", origin)]), None),
+                "{origin}"
+            );
         }
         assert!(!is_same_origin(&headers(&[("host", "localhost:8080")]), None));
         let proxied = headers(&[("host", "10.0.0.1:8080"), ("origin", "https://play.example.org")]);

@@ -55,10 +55,17 @@ impl Client {
     }
 
     /// A request below `/api/v1` with an optional JSON body.
-    pub fn request<B: Serialize>(method: Method, path: &str, body: Option<&B>) -> anyhow::Result<Request<Body>> {
-        let request = Request::builder().method(method).uri(format!("/api/v1{path}")).header("host", "localhost");
+    pub fn request<B: Serialize>(
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> anyhow::Result<Request<Body>> {
+        let request =
+            Request::builder().method(method).uri(format!("/api/v1{path}")).header("host", "localhost");
         Ok(match body {
-            Some(body) => request.header("content-type", "application/json").body(serde_json::to_vec(body)?.into())?,
+            Some(body) => {
+                request.header("content-type", "application/json").body(serde_json::to_vec(body)?.into())?
+            }
             None => request.body(Body::empty())?,
         })
     }
@@ -80,7 +87,12 @@ impl Client {
     }
 
     /// Sends a request whose good answer has no body that matters.
-    pub async fn done<B: Serialize>(&self, method: Method, path: &str, body: Option<&B>) -> anyhow::Result<()> {
+    pub async fn done<B: Serialize>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> anyhow::Result<()> {
         self.bytes(method, path, body).await.map(drop)
     }
 

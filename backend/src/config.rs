@@ -149,12 +149,15 @@ impl Config {
         let file = first.subcommand_matches(path).and_then(|m| m.get_one::<PathBuf>("config").cloned());
         let Some(file) = file else { return T::from_arg_matches(&first) };
         let table = read_table(&file).map_err(|e| command.error(ErrorKind::Io, e))?;
-        let known: Vec<String> =
-            command.find_subcommand(path).map(|c| c.get_arguments().map(|a| a.get_id().to_string()).collect()).unwrap_or_default();
+        let known: Vec<String> = command
+            .find_subcommand(path)
+            .map(|c| c.get_arguments().map(|a| a.get_id().to_string()).collect())
+            .unwrap_or_default();
         for (key, value) in table {
             let id = key.replace('-', "_");
             if id == "config" || !known.contains(&id) {
-                let message = format!("{}: there is no option '{key}'; see drydock {path} --help", file.display());
+                let message =
+                    format!("{}: there is no option '{key}'; see drydock {path} --help", file.display());
                 return Err(command.error(ErrorKind::UnknownArgument, message));
             }
             let text = match value {
@@ -163,7 +166,8 @@ impl Config {
                 toml::Value::Float(n) => n.to_string(),
                 toml::Value::Boolean(b) => b.to_string(),
                 _ => {
-                    let message = format!("{}: '{key}' must be a string, number or true/false", file.display());
+                    let message =
+                        format!("{}: '{key}' must be a string, number or true/false", file.display());
                     return Err(command.error(ErrorKind::InvalidValue, message));
                 }
             };
@@ -189,7 +193,8 @@ fn parse_public_url(text: &str) -> Result<String, String> {
 
 fn parse_domain(text: &str) -> Result<String, String> {
     let text = text.trim_start_matches("*.").to_ascii_lowercase();
-    let label = |l: &str| !l.is_empty() && l.len() <= 63 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let label =
+        |l: &str| !l.is_empty() && l.len() <= 63 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     if text.split('.').all(label) { Ok(text) } else { Err("it has the form play.example.org".into()) }
 }
 
@@ -219,7 +224,9 @@ impl FromStr for Span {
             "d" => 86_400,
             _ => return Err("a length of time is a number with s, m, h or d, such as 90m or 2h".into()),
         };
-        let n: u64 = number.parse().map_err(|_| "a length of time begins with a whole number, such as 2h".to_owned())?;
+        let n: u64 = number
+            .parse()
+            .map_err(|_| "a length of time begins with a whole number, such as 2h".to_owned())?;
         // A hundred years is longer than any session; the bound keeps later sums of times from overflowing.
         match n.checked_mul(factor) {
             Some(s) if s <= 100 * 366 * 86_400 => Ok(Self(Duration::from_secs(s))),
@@ -247,7 +254,8 @@ impl FromStr for Bytes {
             "gb" => 1_000_000_000,
             _ => return Err("a size is a number with KiB, MiB, GiB or TiB, such as 512MiB".into()),
         };
-        let n: u64 = number.parse().map_err(|_| "a size begins with a whole number, such as 512MiB".to_owned())?;
+        let n: u64 =
+            number.parse().map_err(|_| "a size begins with a whole number, such as 512MiB".to_owned())?;
         n.checked_mul(factor).map(Self).ok_or_else(|| "that is too large".into())
     }
 }
@@ -282,7 +290,8 @@ mod tests {
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "default-ttl = \"30m\"\nmax_sessions = 7\nbehind-proxy = true\n").unwrap();
+        std::fs::write(file.path(), "default-ttl = \"30m\"\nmax_sessions = 7\nbehind-proxy = true\n")
+            .unwrap();
         let path = file.path().to_str().unwrap();
         let config = parse(&["--config", path, "--default-ttl", "1h"]).unwrap();
         assert_eq!(config.default_ttl.seconds(), 3600);

@@ -121,7 +121,8 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let mut response = match self.ended {
             Some(session) => {
-                (self.status, Json(Ended { code: self.code, message: self.message, session: *session })).into_response()
+                (self.status, Json(Ended { code: self.code, message: self.message, session: *session }))
+                    .into_response()
             }
             None => (self.status, Json(self.body())).into_response(),
         };

@@ -10,7 +10,13 @@ use std::{path::PathBuf, process::ExitCode};
 #[command(name = "drydock", version, max_term_width = 100)]
 struct Line {
     /// Where everything is kept. Several servers can run beside each other, each with its own.
-    #[arg(long, global = true, env = "DRYDOCK_STATE_DIR", default_value = "/var/lib/drydock", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "DRYDOCK_STATE_DIR",
+        default_value = "/var/lib/drydock",
+        value_name = "DIR"
+    )]
     state_dir: PathBuf,
     #[command(flatten)]
     output: commands::Output,
@@ -44,7 +50,8 @@ fn main() -> ExitCode {
         Ok(line) => line,
         Err(e) => e.exit(),
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("DRYDOCK_LOG").unwrap_or_else(|_| "warn,drydock=info,drydock_backend=info".into());
+    let filter = tracing_subscriber::EnvFilter::try_from_env("DRYDOCK_LOG")
+        .unwrap_or_else(|_| "warn,drydock=info,drydock_backend=info".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match run(line) {
         Ok(status) => ExitCode::from(status),

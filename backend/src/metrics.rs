@@ -53,7 +53,11 @@ impl Metrics {
         r.register("sessions_created", "Sessions made since the server started", m.created.clone());
         r.register("sessions_ended", "Sessions ended since the server started, by reason", m.ended.clone());
         r.register("session_ready_seconds", "Time from request to first prompt", m.ready.clone());
-        r.register("http_requests", "HTTP requests answered, by class of status (2: 2xx)", m.requests.clone());
+        r.register(
+            "http_requests",
+            "HTTP requests answered, by class of status (2: 2xx)",
+            m.requests.clone(),
+        );
         r.register("sessions", "Sessions that run or sleep", m.running.clone());
         r.register("sessions_capacity", "Sessions that fit", m.capacity.clone());
         r.register("sessions_queued", "Newcomers waiting", m.queued.clone());

@@ -23,7 +23,12 @@ const HEADERS_WITHIN: Duration = Duration::from_secs(60);
 const FINISH_WITHIN: Duration = Duration::from_secs(3);
 
 /// Serves browsers until `closing` is true.
-pub async fn serve_web(listener: TcpListener, router: Router, most: usize, mut closing: watch::Receiver<bool>) {
+pub async fn serve_web(
+    listener: TcpListener,
+    router: Router,
+    most: usize,
+    mut closing: watch::Receiver<bool>,
+) {
     let places = Arc::new(Semaphore::new(most));
     let mut tasks = JoinSet::new();
     loop {

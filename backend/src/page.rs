@@ -24,7 +24,9 @@ pub struct Page {
 impl Page {
     /// Reads the index once for the hashes of its inline scripts.
     pub fn new(wildcard_domain: Option<&str>) -> Self {
-        let index = Dist::get("index.html").map(|f| String::from_utf8_lossy(&f.data).into_owned()).unwrap_or_default();
+        let index = Dist::get("index.html")
+            .map(|f| String::from_utf8_lossy(&f.data).into_owned())
+            .unwrap_or_default();
         Self { policy: policy(&index, wildcard_domain) }
     }
 }
@@ -56,12 +58,20 @@ fn inline_scripts(html: &str) -> impl Iterator<Item = &str> {
 /// Serves a file of the page, or the page itself for its own addresses.
 pub async fn serve(State(app): State<App>, request: Request) -> Response {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")], "This address can only be read.\n").into_response();
+        return (
+            StatusCode::METHOD_NOT_ALLOWED,
+            [(header::ALLOW, "GET, HEAD")],
+            "This address can only be read.\n",
+        )
+            .into_response();
     }
     let path = request.uri().path().trim_start_matches('/');
     let is_page = path.is_empty() || path == "s" || path.starts_with("s/");
-    let accepts_html =
-        request.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains("text/html"));
+    let accepts_html = request
+        .headers()
+        .get(header::ACCEPT)
+        .and_then(|v| v.to_str().ok())
+        .is_some_and(|v| v.contains("text/html"));
     let file = if is_page || path.ends_with(".br") { None } else { Dist::get(path).map(|f| (path, f)) };
     let mut response = match file {
         Some((path, file)) => file_response(path, file, request.headers(), StatusCode::OK),
@@ -87,7 +97,10 @@ pub async fn serve(State(app): State<App>, request: Request) -> Response {
         (header::X_FRAME_OPTIONS, "SAMEORIGIN"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-        (HeaderName::from_static("permissions-policy"), "camera=(), microphone=(), geolocation=(), payment=(), usb=()"),
+        (
+            HeaderName::from_static("permissions-policy"),
+            "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
+        ),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
@@ -132,7 +145,10 @@ fn is_hashed(path: &str) -> bool {
     let stem = name.split('.').next().unwrap_or(name);
     stem.rsplit(['-']).next().is_some_and(|h| {
         let h = h.strip_suffix("_bg").unwrap_or(h);
-        h != stem && h.len() >= 8 && h.bytes().all(|b| b.is_ascii_alphanumeric()) && h.bytes().any(|b| b.is_ascii_digit())
+        h != stem
+            && h.len() >= 8
+            && h.bytes().all(|b| b.is_ascii_alphanumeric())
+            && h.bytes().any(|b| b.is_ascii_digit())
     })
 }
 

@@ -147,7 +147,10 @@ fn encode_text<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, PipeError> {
     let mut out = vec![TEXT, 0, 0, 0, 0];
     serde_json::to_writer(&mut out, value).map_err(io::Error::other)?;
     let len = u32::try_from(out.len() - HEAD).ok().filter(|n| *n <= MAX_FRAME);
-    let len = len.ok_or(PipeError::Refused { kind: ErrorKind::Invalid, message: "The request is too large.".into() })?;
+    let len = len.ok_or(PipeError::Refused {
+        kind: ErrorKind::Invalid,
+        message: "The request is too large.".into(),
+    })?;
     out[1..HEAD].copy_from_slice(&len.to_be_bytes());
     Ok(out)
 }
@@ -199,7 +202,9 @@ impl FrameReader {
                 Ok(_) => {}
                 // The other side closed without reading all that we sent. unix(7) tells that once, before what it had
                 // still to say, such as why it closed.
-                Err(e) if e.kind() == io::ErrorKind::ConnectionReset && !self.was_reset => self.was_reset = true,
+                Err(e) if e.kind() == io::ErrorKind::ConnectionReset && !self.was_reset => {
+                    self.was_reset = true
+                }
                 Err(e) => return Err(e.into()),
             }
         }

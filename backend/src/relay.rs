@@ -30,6 +30,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 const NORMAL: u16 = 1000;
 /// A side that sends no message and answers no ping for so long is gone.
 const GONE_AFTER: Duration = Duration::from_secs(75);
+/// Who does not read its close frame for so long does not get it.
+const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 const PING_EVERY: Duration = Duration::from_secs(30);
 
 /// A connection to be carried.
@@ -51,29 +53,41 @@ pub struct Relay {
 impl Relay {
     /// Carries messages until one side closes or the right is lost.
     pub async fn run(mut self, socket: WebSocket) {
-        let (mut sink, stream) = socket.split();
+        let (mut sink, mut stream) = socket.split();
         let heard = Heard { began: Instant::now(), at: AtomicU64::new(0) };
         let why = tokio::select! {
-            why = up(stream, &mut self.writer, &heard) => why,
+            why = up(&mut stream, &mut self.writer, &heard) => why,
             why = down(&self.sessions, &self.right, &mut self.reader, &mut sink, self.is_page, &heard) => why,
             why = lost_right(&self.sessions, &self.right) => why,
         };
         // Count it out before the close frame arrives: whoever sees the close may look at the count.
         drop(self.active);
         if let Some((code, reason)) = why {
-            say_goodbye(&mut sink, code, &reason).await;
+            say_goodbye(sink, stream, code, &reason).await;
         }
     }
 }
 
-/// Closes a WebSocket with a code and a reason.
-pub async fn say_goodbye(sink: &mut (impl SinkExt<Message> + Unpin), code: u16, reason: &str) {
+/// Closes a WebSocket with a code and a reason, and waits until the other side has closed too: what it still sends would
+/// otherwise reset the connection before it has read the reason.
+pub async fn say_goodbye(
+    mut sink: SplitSink<WebSocket, Message>,
+    mut stream: SplitStream<WebSocket>,
+    code: u16,
+    reason: &str,
+) {
     // A close frame holds at most 123 bytes of text.
     let reason: String = reason.chars().take(60).collect();
     let reason = if reason.len() > 120 { String::new() } else { reason };
     let frame = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
-    // Who does not read it does not get it.
-    drop(timeout(Duration::from_secs(2), sink.send(frame)).await);
+    let handshake = async {
+        if sink.send(frame).await.is_ok() {
+            while let Some(Ok(_)) = stream.next().await {}
+        }
+    };
+    if timeout(GOODBYE_WITHIN, handshake).await.is_err() {
+        tracing::debug!(code, "the other side did not close");
+    }
 }
 
 /// When the other side was last heard of, in milliseconds since the beginning.
@@ -97,7 +111,7 @@ impl Heard {
 type Why = Option<(u16, String)>;
 
 /// From the browser or program to the session process.
-async fn up(mut stream: SplitStream<WebSocket>, writer: &mut FrameWriter, heard: &Heard) -> Why {
+async fn up(stream: &mut SplitStream<WebSocket>, writer: &mut FrameWriter, heard: &Heard) -> Why {
     while let Some(Ok(message)) = stream.next().await {
         heard.now();
         let sent = match message {
@@ -144,8 +158,10 @@ async fn down(
         };
         let mut next = match frame {
             Ok(Some(frame)) => Some(frame),
-            Ok(None) => return Some(if is_page { hung_up(&mut life).await } else { (NORMAL, String::new()) }),
-            Err(PipeError::Malformed(what)) => return Some((close::GONE, format!("The session sent {what}."))),
+            Ok(None) => {
+                return Some(if is_page { hung_up(&mut life).await } else { (NORMAL, String::new()) });
+            }
+            Err(PipeError::Malformed(what)) => return nonsense(what),
             Err(_) => return Some(hung_up(&mut life).await),
         };
         // What has arrived together is written together; nobody waits for more.
@@ -157,10 +173,18 @@ async fn down(
                     sink.feed(life_message(sessions, right)).await.ok()?;
                 }
             }
-            next = reader.buffered().ok()?;
+            next = match reader.buffered() {
+                Ok(next) => next,
+                Err(PipeError::Malformed(what)) => return nonsense(what),
+                Err(_) => return Some(hung_up(&mut life).await),
+            };
         }
         sink.flush().await.ok()?;
     }
+}
+
+fn nonsense(what: &str) -> Why {
+    Some((close::GONE, format!("The session sent {what}.")))
 }
 
 /// The session process closed the connection: either it ended, which the warden is about to tell, or the page should

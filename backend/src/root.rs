@@ -60,7 +60,10 @@ pub fn prepare(state_dir: &Path, config: &Config) -> anyhow::Result<Prepared> {
     // Not before the warden is started, whose nodes would inherit it.
     umask(Mode::from_bits_truncate(0o077));
     let listener = TcpListener::bind(config.listen).with_context(|| {
-        format!("cannot listen on {}: is another server there? Choose another address with --listen", config.listen)
+        format!(
+            "cannot listen on {}: is another server there? Choose another address with --listen",
+            config.listen
+        )
     })?;
     listener.set_nonblocking(true)?;
     // The warden chooses the user id of this server and gives it this directory.
@@ -103,7 +106,8 @@ fn greet_warden(state_dir: &Path) -> Option<UnixStream> {
 /// Starts a warden and connects to it. It outlives this process.
 fn start_warden(state_dir: &Path) -> anyhow::Result<UnixStream> {
     let log_path = state_dir.join("log/warden.log");
-    let log = OpenOptions::new().create(true).append(true).open(&log_path).context("cannot open log/warden.log")?;
+    let log =
+        OpenOptions::new().create(true).append(true).open(&log_path).context("cannot open log/warden.log")?;
     let (mut ready, tell_ready) = io::pipe()?;
     // The pipe is the child's standard input, so that no descriptor must be made inheritable; it makes itself the
     // leader of a session of its own, which detaches it from this terminal.
@@ -148,14 +152,18 @@ fn give_up_root(uid: u32) -> anyhow::Result<()> {
 
     let (users, groups) = (getresuid()?, getresgid()?);
     ensure!(
-        [users.real, users.effective, users.saved] == [user; 3] && [groups.real, groups.effective, groups.saved] == [group; 3],
+        [users.real, users.effective, users.saved] == [user; 3]
+            && [groups.real, groups.effective, groups.saved] == [group; 3],
         "could not give up root"
     );
     ensure!(setuid(Uid::from_raw(0)).is_err(), "could not give up root for good");
     let status = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
     for name in ["CapEff:", "CapPrm:", "CapAmb:"] {
         let value = status.lines().find_map(|l| l.strip_prefix(name)).map(str::trim).unwrap_or("?");
-        ensure!(!value.is_empty() && value.bytes().all(|b| b == b'0'), "could not give up capabilities: {name} {value}");
+        ensure!(
+            !value.is_empty() && value.bytes().all(|b| b == b'0'),
+            "could not give up capabilities: {name} {value}"
+        );
     }
     Ok(())
 }

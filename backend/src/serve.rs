@@ -4,7 +4,8 @@
 use crate::{
     api::{App, router},
     config::Config,
-    net, page::Page,
+    net,
+    page::Page,
     root,
     sessions::Sessions,
 };
@@ -38,8 +39,16 @@ pub fn run(state_dir: &Path, config: Config) -> anyhow::Result<()> {
         let server = Server::start(config, &state_dir, listener).await?;
         drop(warden);
         let app = server.app.clone();
-        println!("Drydock is at {}", app.sessions.config.public_url.clone().unwrap_or(format!("http://{}", app.listen)));
-        println!("{} sessions fit, {} run. State: {}", app.sessions.capacity, app.sessions.running(), state_dir.display());
+        println!(
+            "Drydock is at {}",
+            app.sessions.config.public_url.clone().unwrap_or(format!("http://{}", app.listen))
+        );
+        println!(
+            "{} sessions fit, {} run. State: {}",
+            app.sessions.capacity,
+            app.sessions.running(),
+            state_dir.display()
+        );
         let mut stop = app.stop.subscribe();
         tokio::select! {
             _ = terminate.recv() => {}
@@ -50,7 +59,10 @@ pub fn run(state_dir: &Path, config: Config) -> anyhow::Result<()> {
         if *app.stop.borrow() {
             println!("Stopped; no session is left.");
         } else {
-            println!("The server ends; {} sessions go on. `drydock stop` ends them too.", app.sessions.running());
+            println!(
+                "The server ends; {} sessions go on. `drydock stop` ends them too.",
+                app.sessions.running()
+            );
         }
         anyhow::Ok(())
     })?;
@@ -74,11 +86,15 @@ impl Server {
         let web = state_dir.join("web");
         let lock = File::create(web.join("lock")).context("cannot open web/lock in the state directory")?;
         let only_one = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| {
-            anyhow::anyhow!("another drydock serve uses {}: stop it, or choose another --state-dir ({e})", state_dir.display())
+            anyhow::anyhow!(
+                "another drydock serve uses {}: stop it, or choose another --state-dir ({e})",
+                state_dir.display()
+            )
         })?;
         let listen: SocketAddr = listener.local_addr()?;
         let most = config.max_connections as usize;
-        let capacity = config.capacity(host_memory(), std::thread::available_parallelism().map_or(1, |n| n.get()));
+        let capacity =
+            config.capacity(host_memory(), std::thread::available_parallelism().map_or(1, |n| n.get()));
         let page = Arc::new(Page::new(config.wildcard_domain.as_deref()));
         let sessions = Sessions::start(config, capacity, state_dir).await?;
         let app = App { sessions, page, listen, stop: watch::Sender::new(false) };

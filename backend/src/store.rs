@@ -45,7 +45,9 @@ pub enum StoreError {
     #[error("database: {0}")]
     Sqlite(#[from] rusqlite::Error),
     /// Written by a newer program.
-    #[error("the database has version {found}, this program knows {known}: use a newer drydock or another --state-dir")]
+    #[error(
+        "the database has version {found}, this program knows {known}: use a newer drydock or another --state-dir"
+    )]
     TooNew {
         /// Its version.
         found: usize,
@@ -110,7 +112,8 @@ impl Store {
         db.pragma_update(None, "journal_mode", "WAL")?;
         db.pragma_update(None, "synchronous", "NORMAL")?;
         db.pragma_update(None, "foreign_keys", true)?;
-        let found: usize = db.pragma_query_value(None, "user_version", |r| r.get::<_, i64>(0)).map(|v| v.max(0) as usize)?;
+        let found: usize =
+            db.pragma_query_value(None, "user_version", |r| r.get::<_, i64>(0)).map(|v| v.max(0) as usize)?;
         let known = MIGRATIONS.len();
         if found > known {
             return Err(StoreError::TooNew { found, known });
@@ -165,7 +168,8 @@ impl Store {
     /// All sessions that have not ended, oldest first.
     pub fn live_sessions(&self) -> Result<Vec<SessionRow>, StoreError> {
         let db = self.db();
-        let mut query = db.prepare_cached(&format!("{SELECT} WHERE status <> 'ended' ORDER BY created_at, id"))?;
+        let mut query =
+            db.prepare_cached(&format!("{SELECT} WHERE status <> 'ended' ORDER BY created_at, id"))?;
         Ok(query.query_map([], read_session)?.collect::<Result<_, _>>()?)
     }
 
@@ -196,7 +200,9 @@ impl Store {
     /// Replaces a session's trace.
     pub fn set_trace(&self, id: &SessionId, trace: &[Step]) -> Result<(), StoreError> {
         let text = serde_json::to_string(trace).unwrap_or_else(|_| "[]".into());
-        self.db().prepare_cached("UPDATE session SET trace = ?2 WHERE id = ?1")?.execute([id.as_str(), &text])?;
+        self.db()
+            .prepare_cached("UPDATE session SET trace = ?2 WHERE id = ?1")?
+            .execute([id.as_str(), &text])?;
         Ok(())
     }
 
@@ -235,16 +241,24 @@ impl Store {
         expires_at: Option<u64>,
     ) -> Result<u64, StoreError> {
         let db = self.db();
-        db.prepare_cached("INSERT INTO link (session, token_hash, role, expires_at) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![session.as_str(), &hash[..], role_text(role), expires_at.map(|t| t as i64)])?;
+        db.prepare_cached(
+            "INSERT INTO link (session, token_hash, role, expires_at) VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![
+            session.as_str(),
+            &hash[..],
+            role_text(role),
+            expires_at.map(|t| t as i64)
+        ])?;
         Ok(db.last_insert_rowid() as u64)
     }
 
     /// A session's links, oldest first.
     pub fn links(&self, session: &SessionId) -> Result<Vec<LinkRow>, StoreError> {
         let db = self.db();
-        let mut query =
-            db.prepare_cached("SELECT id, token_hash, role, expires_at, revoked FROM link WHERE session = ?1 ORDER BY id")?;
+        let mut query = db.prepare_cached(
+            "SELECT id, token_hash, role, expires_at, revoked FROM link WHERE session = ?1 ORDER BY id",
+        )?;
         Ok(query.query_map([session.as_str()], read_link)?.collect::<Result<_, _>>()?)
     }
 
@@ -258,7 +272,8 @@ impl Store {
     }
 }
 
-const SELECT: &str = "SELECT id, playground, nodes, client, status, created_at, expires_at, ended_at, ended_because,
+const SELECT: &str =
+    "SELECT id, playground, nodes, client, status, created_at, expires_at, ended_at, ended_because,
                       port_secret, trace FROM session";
 
 fn read_session(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
@@ -303,7 +318,9 @@ fn status_text(status: Status) -> &'static str {
 }
 
 fn status_of(text: &str) -> Option<Status> {
-    [Status::Starting, Status::Running, Status::Asleep, Status::Ended].into_iter().find(|s| status_text(*s) == text)
+    [Status::Starting, Status::Running, Status::Asleep, Status::Ended]
+        .into_iter()
+        .find(|s| status_text(*s) == text)
 }
 
 fn role_text(role: Role) -> &'static str {

@@ -94,7 +94,8 @@ impl PortLabel {
         let port: u16 = port_text.parse().ok().filter(|p: &u16| *p > 0 && p.to_string() == port_text)?;
         let id = parts.next()?.parse().ok()?;
         let mac = parts.next()?.to_owned();
-        let plain = mac.len() == MAC_LEN && mac.bytes().all(|b| b.is_ascii_lowercase() || (b'2'..=b'7').contains(&b));
+        let plain =
+            mac.len() == MAC_LEN && mac.bytes().all(|b| b.is_ascii_lowercase() || (b'2'..=b'7').contains(&b));
         (plain && parts.next().is_none()).then_some(Self { node, port, id, mac })
     }
 
@@ -124,7 +125,14 @@ mod tests {
 
     #[test]
     fn other_labels_are_no_port_labels() {
-        for bad in ["", "www", "node1-80", "node1-080-abcdefghij-aaaaaaaaaaaaaaaaaaaaaaaaaa", "node1-0-abcdefghij-aaaaaaaaaaaaaaaaaaaaaaaaaa", "node1-80-abcdefghij-short"] {
+        for bad in [
+            "",
+            "www",
+            "node1-80",
+            "node1-080-abcdefghij-aaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "node1-0-abcdefghij-aaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "node1-80-abcdefghij-short",
+        ] {
             assert_eq!(PortLabel::parse(bad), None, "{bad}");
         }
     }

@@ -43,8 +43,12 @@ impl From<WardenError> for crate::error::Error {
     fn from(e: WardenError) -> Self {
         tracing::warn!(error = %e, "warden");
         match e {
-            WardenError::Failed { kind: FailureKind::Full, message } => Self::unavailable("host_full", message),
-            WardenError::Failed { kind: FailureKind::NotFound, message } => Self::not_found("not_found", message),
+            WardenError::Failed { kind: FailureKind::Full, message } => {
+                Self::unavailable("host_full", message)
+            }
+            WardenError::Failed { kind: FailureKind::NotFound, message } => {
+                Self::not_found("not_found", message)
+            }
             WardenError::Failed { kind: FailureKind::InUse, message } => Self::conflict("in_use", message),
             WardenError::Failed { kind: FailureKind::Invalid, message } => Self::invalid("invalid", message),
             WardenError::Failed { kind: FailureKind::Failed, message } => {
@@ -52,7 +56,9 @@ impl From<WardenError> for crate::error::Error {
             }
             e => Self::unavailable(
                 "warden_away",
-                format!("The server cannot make or change sessions now: {e}. Its operator mends that by starting drydock serve again."),
+                format!(
+                    "The server cannot make or change sessions now: {e}. Its operator mends that by starting drydock serve again."
+                ),
             ),
         }
     }
@@ -130,7 +136,12 @@ pub fn connect_packet_socket(path: &Path) -> io::Result<StdStream> {
     Ok(StdStream::from(fd))
 }
 
-async fn run(path: PathBuf, mut asked: mpsc::Receiver<Asked>, events: mpsc::Sender<Event>, up: watch::Sender<bool>) {
+async fn run(
+    path: PathBuf,
+    mut asked: mpsc::Receiver<Asked>,
+    events: mpsc::Sender<Event>,
+    up: watch::Sender<bool>,
+) {
     let mut pause = Duration::from_millis(50);
     loop {
         match connect_packet_socket(&path).and_then(UnixStream::from_std) {

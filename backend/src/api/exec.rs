@@ -56,18 +56,25 @@ pub async fn connect(
     let right = caller.right(&app.sessions, &id, Role::Type)?;
     let node = node_name(&node)?;
     let active = app.sessions.enter(&right.live).await?;
-    Ok(upgrade.on_upgrade(move |mut socket| async move { match start(&app, &right, node, &mut socket).await {
-        Ok((reader, writer)) => {
-            let relay = Relay { sessions: app.sessions.clone(), right, active, reader, writer, is_page: false };
-            relay.run(socket).await;
+    Ok(upgrade.on_upgrade(move |mut socket| async move {
+        match start(&app, &right, node, &mut socket).await {
+            Ok((reader, writer)) => {
+                let relay =
+                    Relay { sessions: app.sessions.clone(), right, active, reader, writer, is_page: false };
+                relay.run(socket).await;
+            }
+            Err(error) => {
+                let reply = Reply::Error { kind: ErrorKind::Failed, message: error.message };
+                // Who has gone does not get it.
+                drop(
+                    socket
+                        .send(Message::Text(serde_json::to_string(&reply).unwrap_or_default().into()))
+                        .await,
+                );
+                drop(socket.send(Message::Close(None)).await);
+            }
         }
-        Err(error) => {
-            let reply = Reply::Error { kind: ErrorKind::Failed, message: error.message };
-            // Who has gone does not get it.
-            drop(socket.send(Message::Text(serde_json::to_string(&reply).unwrap_or_default().into())).await);
-            drop(socket.send(Message::Close(None)).await);
-        }
-    }}))
+    }))
 }
 
 async fn start(
@@ -76,7 +83,12 @@ async fn start(
     node: NodeName,
     socket: &mut WebSocket,
 ) -> Result<(crate::pipe::FrameReader, crate::pipe::FrameWriter), Error> {
-    let bad = || Error::invalid("bad_start", "The first message must be a text with argv, env, cwd and tty, within 10 seconds.");
+    let bad = || {
+        Error::invalid(
+            "bad_start",
+            "The first message must be a text with argv, env, cwd and tty, within 10 seconds.",
+        )
+    };
     let first = tokio::time::timeout(Duration::from_secs(10), socket.recv()).await;
     let Ok(Some(Ok(Message::Text(text)))) = first else { return Err(bad()) };
     let ExecStart { argv, env, cwd, tty } = serde_json::from_str(&text).map_err(|_| bad())?;

@@ -70,7 +70,12 @@ fn check_path(path: &str) -> Result<&str, Error> {
 }
 
 /// The right to a session's files, and the session awake.
-async fn open(app: &App, caller: &Caller, id: &str, node: &str) -> Result<(SessionId, NodeName, Active), Error> {
+async fn open(
+    app: &App,
+    caller: &Caller,
+    id: &str,
+    node: &str,
+) -> Result<(SessionId, NodeName, Active), Error> {
     let right = caller.right(&app.sessions, id, Role::Type)?;
     let node = node_name(node)?;
     let active = app.sessions.enter(&right.live).await?;
@@ -131,7 +136,8 @@ pub async fn read(
     let (id, node, active) = open(&app, &caller, &id, &node).await?;
     let op = FileOp::Read { path: check_path(&q.path)?.to_owned(), limit: q.limit };
     let (mut reader, writer) = app.sessions.sockets.open(&id, &Open::File { node, op }).await?;
-    let reply = timeout(ANSWER_WITHIN, reader.reply()).await.map_err(|_| PipeError::Timeout(ANSWER_WITHIN))??;
+    let reply =
+        timeout(ANSWER_WITHIN, reader.reply()).await.map_err(|_| PipeError::Timeout(ANSWER_WITHIN))??;
     let Reply::File { entry } = reply else {
         return Err(PipeError::Malformed("an answer to another question").into());
     };
@@ -228,7 +234,8 @@ async fn try_write(
         Some(text) => u32::from_str_radix(text, 8).ok().filter(|m| *m <= 0o7777),
         None => Some(0o644),
     };
-    let mode = mode.ok_or_else(|| Error::invalid("bad_mode", "'mode' is octal permission bits, such as 644."))?;
+    let mode =
+        mode.ok_or_else(|| Error::invalid("bad_mode", "'mode' is octal permission bits, such as 644."))?;
     let op = FileOp::Write { path: check_path(&q.path)?.to_owned(), mode, unless_changed_since_micros };
     let (mut reader, mut writer) = app.sessions.sockets.open(&id, &Open::File { node, op }).await?;
     // Whatever fails from here on drops the connection, and the other side then deletes what it has.
@@ -271,7 +278,9 @@ async fn drain(body: &mut HttpBody) {
 fn header_number(headers: &HeaderMap, name: &str) -> Result<Option<i64>, Error> {
     let Some(value) = headers.get(name) else { return Ok(None) };
     let number = value.to_str().ok().and_then(|v| v.trim().parse().ok());
-    number.map(Some).ok_or_else(|| Error::invalid("bad_header", format!("The header {name} is a whole number.")))
+    number
+        .map(Some)
+        .ok_or_else(|| Error::invalid("bad_header", format!("The header {name} is a whole number.")))
 }
 
 async fn send(body: &mut HttpBody, writer: &mut FrameWriter, most: u64) -> Result<(), Error> {
@@ -294,7 +303,10 @@ async fn send(body: &mut HttpBody, writer: &mut FrameWriter, most: u64) -> Resul
 }
 
 fn upload_too_large(most: u64) -> Error {
-    Error::too_large(format!("The file is larger than {} MiB, the most that may be uploaded here. Nothing of it was kept.", most >> 20))
+    Error::too_large(format!(
+        "The file is larger than {} MiB, the most that may be uploaded here. Nothing of it was kept.",
+        most >> 20
+    ))
 }
 
 /// Delete a file, or a directory with all in it.

@@ -16,7 +16,11 @@ use drydock_protocol::{
 #[utoipa::path(get, path = "/sessions/{id}/links", params(("id" = String, Path)), responses(
     (status = 200, body = Vec<Link>), (status = 403, body = ApiError), (status = 410, body = crate::error::Ended),
 ))]
-pub async fn list(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<Json<Vec<Link>>, Error> {
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Vec<Link>>, Error> {
     let right = caller.right(&app.sessions, &id, Role::Own)?;
     let links = app.sessions.links(&right.live)?;
     Ok(Json(links.into_iter().map(|row| tell(&right.live, row)).collect()))

@@ -84,9 +84,12 @@ pub fn router(app: App) -> Router {
     let (api, doc) = documented().split_for_parts();
     let doc: Arc<str> = doc.to_json().unwrap_or_default().into();
     let api = api
-        .route("/openapi.json", axum::routing::get(move || async move {
-            ([(header::CONTENT_TYPE, "application/json")], doc.to_string())
-        }))
+        .route(
+            "/openapi.json",
+            axum::routing::get(move || async move {
+                ([(header::CONTENT_TYPE, "application/json")], doc.to_string())
+            }),
+        )
         .route("/operator/stop", axum::routing::post(host::stop))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
@@ -109,7 +112,10 @@ pub fn router(app: App) -> Router {
 }
 
 async fn unknown_path() -> Error {
-    Error::not_found("no_such_path", "There is nothing at this address. GET /api/v1/openapi.json tells what there is.")
+    Error::not_found(
+        "no_such_path",
+        "There is nothing at this address. GET /api/v1/openapi.json tells what there is.",
+    )
 }
 
 async fn wrong_method() -> Error {
@@ -137,7 +143,11 @@ async fn never_stored(request: Request, next: Next) -> Response {
     response
 }
 
-async fn count(axum::extract::State(app): axum::extract::State<App>, request: Request, next: Next) -> Response {
+async fn count(
+    axum::extract::State(app): axum::extract::State<App>,
+    request: Request,
+    next: Next,
+) -> Response {
     let response = next.run(request).await;
     app.sessions.metrics.answered(response.status());
     response
@@ -159,7 +169,9 @@ impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequest<S> for Body<T> 
 
 fn bad_body(e: JsonRejection) -> Error {
     match e.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Error::too_large(format!("The body is larger than {MAX_JSON} bytes.")),
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Error::too_large(format!("The body is larger than {MAX_JSON} bytes."))
+        }
         StatusCode::UNSUPPORTED_MEDIA_TYPE => Error::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "not_json",

@@ -27,7 +27,11 @@ use std::time::Instant;
     (status = 202, description = "The host is full: a place in the queue", body = Queued),
     (status = 400, body = ApiError), (status = 429, body = ApiError), (status = 503, body = ApiError),
 ))]
-pub async fn create(State(app): State<App>, caller: Caller, Body(wish): Body<CreateSession>) -> Result<Response, Error> {
+pub async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Body(wish): Body<CreateSession>,
+) -> Result<Response, Error> {
     let arrived = Instant::now();
     let client = caller.client(app.sessions.config.behind_proxy);
     let want = app.sessions.check(&wish, client)?;
@@ -41,7 +45,11 @@ pub async fn create(State(app): State<App>, caller: Caller, Body(wish): Body<Cre
     (status = 202, description = "Still waiting", body = Queued),
     (status = 404, body = ApiError), (status = 503, body = ApiError),
 ))]
-pub async fn queue(State(app): State<App>, caller: Caller, Path(ticket): Path<String>) -> Result<Response, Error> {
+pub async fn queue(
+    State(app): State<App>,
+    caller: Caller,
+    Path(ticket): Path<String>,
+) -> Result<Response, Error> {
     let outcome = app.sessions.ask(&ticket, Instant::now()).await?;
     answer(&app, &caller, outcome)
 }
@@ -68,9 +76,11 @@ pub fn link_url(base: &str, id: &str, token: &str) -> String {
 fn cookie(app: &App, caller: &Caller, id: &str, token: &str) -> Result<HeaderValue, Error> {
     let secure = if app.scheme(caller.headers()) == "https" { "; Secure" } else { "" };
     let age = app.sessions.config.max_ttl.seconds();
-    let text =
-        format!("{COOKIE}={token}; Path=/api/v1/sessions/{id}; HttpOnly; SameSite=Lax; Max-Age={age}{secure}");
-    HeaderValue::from_str(&text).map_err(|_| Error::invalid("bad_token", "The token has characters that no token has."))
+    let text = format!(
+        "{COOKIE}={token}; Path=/api/v1/sessions/{id}; HttpOnly; SameSite=Lax; Max-Age={age}{secure}"
+    );
+    HeaderValue::from_str(&text)
+        .map_err(|_| Error::invalid("bad_token", "The token has characters that no token has."))
 }
 
 /// List the sessions that have not ended (operator only).
@@ -86,7 +96,11 @@ pub async fn list(State(app): State<App>, caller: Caller) -> Result<Json<Vec<Ses
 #[utoipa::path(get, path = "/sessions/{id}", params(("id" = String, Path)), responses(
     (status = 200, body = Session), (status = 403, body = ApiError), (status = 410, body = crate::error::Ended),
 ))]
-pub async fn show(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<Json<Session>, Error> {
+pub async fn show(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Session>, Error> {
     let right = caller.right(&app.sessions, &id, Role::View)?;
     Ok(Json(app.sessions.describe(&right.live, right.role).await?))
 }
@@ -96,7 +110,11 @@ pub async fn show(State(app): State<App>, caller: Caller, Path(id): Path<String>
     (status = 204, description = "Nothing of it is left"),
     (status = 403, body = ApiError), (status = 410, body = crate::error::Ended),
 ))]
-pub async fn delete(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<StatusCode, Error> {
+pub async fn delete(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Error> {
     let right = caller.right(&app.sessions, &id, Role::Own)?;
     let who = if caller.is_operator() { "The operator ended it." } else { "Its owner ended it." };
     app.sessions.end(&right.live, EndKind::Deleted, who).await;
@@ -108,7 +126,11 @@ pub async fn delete(State(app): State<App>, caller: Caller, Path(id): Path<Strin
     (status = 204, description = "The cookie is set"),
     (status = 403, body = ApiError), (status = 410, body = crate::error::Ended),
 ))]
-pub async fn enter(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<Response, Error> {
+pub async fn enter(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Error> {
     // A cookie cannot be exchanged for itself.
     let token = caller.bearer().ok_or_else(Error::no_right)?;
     caller.right(&app.sessions, &id, Role::View)?;

@@ -17,6 +17,7 @@ use drydock_protocol::{
     pipe::Open,
     state::Role,
 };
+use futures_util::StreamExt;
 use serde::Deserialize;
 
 /// What a page says about itself.
@@ -66,12 +67,21 @@ async fn open(app: &App, caller: &Caller, id: &str, client: &str) -> Result<Rela
 }
 
 /// The upgrade, with our limits.
-pub fn accept(upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>) -> Result<WebSocketUpgrade, Error> {
+pub fn accept(
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<WebSocketUpgrade, Error> {
     let upgrade = upgrade.map_err(|e| {
-        Error::new(StatusCode::UPGRADE_REQUIRED, "not_a_websocket", format!("This address takes WebSockets only: {}.", e.body_text()))
+        Error::new(
+            StatusCode::UPGRADE_REQUIRED,
+            "not_a_websocket",
+            format!("This address takes WebSockets only: {}.", e.body_text()),
+        )
     })?;
     // Frames are written out by `relay` as they come; the bound is for a browser that does not read.
-    Ok(upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE).max_write_buffer_size(4 * MAX_MESSAGE))
+    Ok(upgrade
+        .max_message_size(MAX_MESSAGE)
+        .max_frame_size(MAX_MESSAGE)
+        .max_write_buffer_size(4 * MAX_MESSAGE))
 }
 
 /// Opens the WebSocket only to close it with the code that tells the error.
@@ -82,5 +92,8 @@ pub fn refuse(upgrade: WebSocketUpgrade, error: Error) -> Response {
         StatusCode::TOO_MANY_REQUESTS => close::LIMIT,
         _ => close::RESTART,
     };
-    upgrade.on_upgrade(move |mut socket| async move { crate::relay::say_goodbye(&mut socket, code, &error.message).await })
+    upgrade.on_upgrade(move |socket| async move {
+        let (sink, stream) = socket.split();
+        crate::relay::say_goodbye(sink, stream, code, &error.message).await;
+    })
 }

@@ -7,11 +7,7 @@ use anyhow::{Context, bail, ensure};
 use axum::body::Body;
 use bytes::Bytes;
 use clap::Args;
-use drydock_protocol::{
-    NodeName, SessionId,
-    api::Listing,
-    pipe::EntryKind,
-};
+use drydock_protocol::{NodeName, SessionId, api::Listing, pipe::EntryKind};
 use futures_util::StreamExt;
 use http_body_util::BodyExt;
 use hyper::{Method, Request, StatusCode};
@@ -71,7 +67,9 @@ pub async fn run(state_dir: &Path, options: Options, output: Output) -> anyhow::
 /// `SESSION:NODE:/path`, or `None` for a path here.
 fn remote(text: &str) -> anyhow::Result<Option<Remote>> {
     let mut parts = text.splitn(3, ':');
-    let (Some(id), Some(node), Some(path)) = (parts.next(), parts.next(), parts.next()) else { return Ok(None) };
+    let (Some(id), Some(node), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
+        return Ok(None);
+    };
     let (Ok(id), Ok(node)) = (plain(id), node.parse()) else { return Ok(None) };
     ensure!(path.starts_with('/'), "the path in a node must be absolute: {id}:{node}:/…");
     Ok(Some(Remote { id, node, path: path.to_owned() }))
@@ -89,7 +87,10 @@ impl Remote {
 
 fn last_name(path: &str) -> anyhow::Result<&str> {
     let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    ensure!(!name.is_empty() && name != "." && name != "..", "'{path}' has no name to copy it as: say the destination's");
+    ensure!(
+        !name.is_empty() && name != "." && name != "..",
+        "'{path}' has no name to copy it as: say the destination's"
+    );
     Ok(name)
 }
 
@@ -99,7 +100,10 @@ async fn into_directory(client: &Client, to: Remote, from: &Path) -> anyhow::Res
         return Ok(to);
     }
     let from = from.canonicalize().with_context(|| format!("cannot read {}", from.display()))?;
-    let name = from.file_name().and_then(|n| n.to_str()).context("the source's name is not UTF-8: say the destination's")?;
+    let name = from
+        .file_name()
+        .and_then(|n| n.to_str())
+        .context("the source's name is not UTF-8: say the destination's")?;
     Ok(to.join(name))
 }
 
@@ -148,7 +152,10 @@ async fn download(client: &Client, from: &Remote, to: &Path, copied: &mut Copied
     let response = client.send(Client::request::<()>(Method::GET, &from.address("file"), None)?).await?;
     let status = response.status();
     if status.is_success() {
-        let temporary = to.with_file_name(format!(".{}.part", to.file_name().and_then(|n| n.to_str()).unwrap_or("drydock")));
+        let temporary = to.with_file_name(format!(
+            ".{}.part",
+            to.file_name().and_then(|n| n.to_str()).unwrap_or("drydock")
+        ));
         let written = write_file(response, &temporary).await;
         let moved = match written {
             Ok(bytes) => fs::rename(&temporary, to).await.map(|()| bytes).map_err(Into::into),
@@ -171,7 +178,10 @@ async fn download(client: &Client, from: &Remote, to: &Path, copied: &mut Copied
     ensure!(!listing.cut, "{}:{} has more than 10,000 entries: pack it first with tar", from.node, from.path);
     fs::create_dir_all(to).await.with_context(|| format!("cannot make {}", to.display()))?;
     for entry in listing.entries {
-        let plain_name = !entry.name.is_empty() && entry.name != "." && entry.name != ".." && !entry.name.contains(['/', '\0']);
+        let plain_name = !entry.name.is_empty()
+            && entry.name != "."
+            && entry.name != ".."
+            && !entry.name.contains(['/', '\0']);
         ensure!(plain_name, "the node names a file '{}', which is no name", harmless(&entry.name));
         match entry.kind {
             EntryKind::File | EntryKind::Directory => {

@@ -70,7 +70,8 @@ pub async fn run(state_dir: &Path, options: Options) -> anyhow::Result<i32> {
     };
     socket.send(Message::text(serde_json::to_string(&start)?)).await?;
     if !options.interactive {
-        socket.send(Message::binary(vec![exec::STDIN_END])).await?;
+        // The command may have ended already; then its result is on the way.
+        let _ = socket.send(Message::binary(vec![exec::STDIN_END])).await;
     }
     let _raw = match options.tty && options.interactive {
         true => Some(RawMode::enter()?),
@@ -94,7 +95,8 @@ async fn carry(mut socket: WebSocketStream<UnixStream>, interactive: bool, tty: 
                 let n = n?;
                 input_open = n > 0;
                 let message = if n > 0 { tagged(exec::STDIN, &buffer[..n]) } else { tagged(exec::STDIN_END, &[]) };
-                socket.send(message).await?;
+                // A command that has ended takes no input; its result is on the way.
+                input_open &= socket.send(message).await.is_ok();
             }
             message = socket.next() => {
                 match message.ok_or_else(|| anyhow!("the server closed the connection before the command ended"))?? {
@@ -140,7 +142,8 @@ fn status(text: &str) -> anyhow::Result<i32> {
 }
 
 fn window() -> Option<Size> {
-    let size = termios::tcgetwinsize(std::io::stdin()).or_else(|_| termios::tcgetwinsize(std::io::stdout())).ok()?;
+    let size =
+        termios::tcgetwinsize(std::io::stdin()).or_else(|_| termios::tcgetwinsize(std::io::stdout())).ok()?;
     (size.ws_col > 0 && size.ws_row > 0).then_some(Size { cols: size.ws_col, rows: size.ws_row })
 }
 
@@ -152,7 +155,8 @@ impl RawMode {
         let before = termios::tcgetattr(std::io::stdin()).context("cannot read the terminal's mode")?;
         let mut raw = before.clone();
         raw.make_raw();
-        termios::tcsetattr(std::io::stdin(), OptionalActions::Now, &raw).context("cannot set the terminal's mode")?;
+        termios::tcsetattr(std::io::stdin(), OptionalActions::Now, &raw)
+            .context("cannot set the terminal's mode")?;
         Ok(Self(before))
     }
 }

@@ -67,7 +67,8 @@ pub async fn run(state_dir: &Path, options: Options, output: Output) -> anyhow::
             let path = format!("/sessions/{}/extend", plain(&id)?);
             let (_, session): (_, Session) =
                 client.json(Method::POST, &path, Some(&Extend { seconds: by.seconds() })).await?;
-            output.print(&session, |s| format!("{} ends in {}", s.id, span(s.expires_at.saturating_sub(now()))))
+            output
+                .print(&session, |s| format!("{} ends in {}", s.id, span(s.expires_at.saturating_sub(now()))))
         }
         Command::Delete { ids } => {
             for id in &ids {
@@ -97,7 +98,11 @@ async fn create(client: &Client, wish: &CreateSession) -> anyhow::Result<Created
             Answer::Created(created) => return Ok(created),
             Answer::Queued(q) => {
                 if q.place != last {
-                    eprintln!("The host is full: place {} in the queue, about {} to wait.", q.place, span(q.estimate_seconds));
+                    eprintln!(
+                        "The host is full: place {} in the queue, about {} to wait.",
+                        q.place,
+                        span(q.estimate_seconds)
+                    );
                     last = q.place;
                 }
                 // The queue is asked, it does not tell.
@@ -109,7 +114,8 @@ async fn create(client: &Client, wish: &CreateSession) -> anyhow::Result<Created
 }
 
 fn created_text(created: &Created) -> String {
-    let mut text = format!("Session {} is ready after {:.0} ms.\n{}\n", created.id, created.ready_ms, created.url);
+    let mut text =
+        format!("Session {} is ready after {:.0} ms.\n{}\n", created.id, created.ready_ms, created.url);
     for node in &created.nodes {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "  {:8} {}", node.name.to_string(), harmless(&node.address));
@@ -118,7 +124,8 @@ fn created_text(created: &Created) -> String {
 }
 
 fn list_text(lines: &[SessionLine]) -> String {
-    let mut text = format!("{:12} {:12} {:9} {:>5} {:>8} {:>8}", "ID", "PLAYGROUND", "STATUS", "NODES", "AGE", "LEFT");
+    let mut text =
+        format!("{:12} {:12} {:9} {:>5} {:>8} {:>8}", "ID", "PLAYGROUND", "STATUS", "NODES", "AGE", "LEFT");
     for l in lines {
         let (age, left) = (now().saturating_sub(l.created_at), l.expires_at.saturating_sub(now()));
         let _ = write!(

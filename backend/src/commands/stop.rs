@@ -19,7 +19,8 @@ pub fn run(state_dir: &Path, output: Output) -> anyhow::Result<()> {
         if !client.is_there().await {
             return Ok(None);
         }
-        let (_, answer): (_, serde_json::Value) = client.json::<(), _>(Method::POST, "/operator/stop", None).await?;
+        let (_, answer): (_, serde_json::Value) =
+            client.json::<(), _>(Method::POST, "/operator/stop", None).await?;
         anyhow::Ok(Some(answer["ended"].as_u64().unwrap_or(0)))
     })? {
         Some(ended) => Some(ended),

@@ -56,8 +56,7 @@ pub(super) fn control_groups(root: bool) -> Check {
 
 pub(super) fn nft(root: bool) -> Check {
     const NAME: &str = "nftables";
-    const EFFECT: &str =
-        "rules for a way out of sessions cannot be made (by default there is none)";
+    const EFFECT: &str = "rules for a way out of sessions cannot be made (by default there is none)";
     let mend = "apt-get install nftables; modprobe nf_tables";
     let mut command = if root { Command::new("unshare") } else { Command::new("nft") };
     if root {

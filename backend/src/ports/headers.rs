@@ -104,7 +104,8 @@ fn own_cookie(cookie: &HeaderValue, prefix: Option<&str>) -> Option<HeaderValue>
     let mut out = pair.to_vec();
     for part in parts {
         let name = part.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
-        let dropped = name.eq_ignore_ascii_case(b"domain") || (prefix.is_some() && name.eq_ignore_ascii_case(b"path"));
+        let dropped =
+            name.eq_ignore_ascii_case(b"domain") || (prefix.is_some() && name.eq_ignore_ascii_case(b"path"));
         if !dropped {
             out.extend_from_slice(b"; ");
             out.extend_from_slice(part);

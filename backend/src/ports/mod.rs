@@ -40,14 +40,19 @@ pub fn address(app: &App, caller: &Caller, live: &Live, node: NodeName, port: u1
 
 fn split_authority(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
-        Some((host, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => (host, Some(port)),
+        Some((host, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => {
+            (host, Some(port))
+        }
         _ => (authority, None),
     }
 }
 
 fn is_local(host: &str) -> bool {
     let host = host.to_ascii_lowercase();
-    host == "localhost" || host.ends_with(".localhost") || host == "[::1]" || host.parse::<Ipv4Addr>().is_ok_and(|a| a.is_loopback())
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || host == "[::1]"
+        || host.parse::<Ipv4Addr>().is_ok_and(|a| a.is_loopback())
 }
 
 /// A port's label in the Host header, if that is what it holds.
@@ -67,7 +72,11 @@ pub async fn by_host(State(app): State<App>, request: Request, next: Next) -> Re
 }
 
 /// Sends `/p/LABEL/…` to the port.
-pub async fn by_path(State(app): State<App>, Path(params): Path<Vec<(String, String)>>, request: Request) -> Response {
+pub async fn by_path(
+    State(app): State<App>,
+    Path(params): Path<Vec<(String, String)>>,
+    request: Request,
+) -> Response {
     let text = params.first().map(|(_, label)| label.as_str()).unwrap_or_default();
     let Some(label) = PortLabel::parse(text) else { return pages::bad_address() };
     let prefix = format!("/p/{text}");

@@ -80,9 +80,10 @@ async fn try_forward(app: &App, way: Way, mut request: Request) -> Result<Respon
     let active = app.sessions.enter(&live).await?;
     let held = Arc::new(Held { live, _active: active });
     let stream = app.sessions.sockets.tcp(id, &Open::Tcp { node, port }).await.map_err(|e| match e {
-        PipeError::Refused { kind: ErrorKind::Conflict | ErrorKind::NotFound | ErrorKind::Failed, message } => {
-            Failure::NothingListens(message.chars().take(200).collect())
-        }
+        PipeError::Refused {
+            kind: ErrorKind::Conflict | ErrorKind::NotFound | ErrorKind::Failed,
+            message,
+        } => Failure::NothingListens(message.chars().take(200).collect()),
         e => Failure::Refused(e.into()),
     })?;
 

@@ -49,18 +49,26 @@ impl Sessions {
             let name: String = wish.playground.chars().take(40).collect();
             return Err(Error::invalid(
                 "unknown_playground",
-                format!("There is no playground '{name}'. GET /api/v1/playgrounds lists them; 'linux' is one."),
+                format!(
+                    "There is no playground '{name}'. GET /api/v1/playgrounds lists them; 'linux' is one."
+                ),
             ));
         }
         let most = self.config.session_nodes;
         let nodes = wish.nodes.unwrap_or(1);
         if nodes == 0 || nodes > most {
-            return Err(Error::invalid("bad_nodes", format!("A session has 1 to {most} nodes, not {nodes}.")));
+            return Err(Error::invalid(
+                "bad_nodes",
+                format!("A session has 1 to {most} nodes, not {nodes}."),
+            ));
         }
         let longest = self.config.max_ttl.seconds();
         let ttl = wish.ttl_seconds.unwrap_or(self.config.default_ttl.seconds().min(longest));
         if ttl == 0 || ttl > longest {
-            return Err(Error::invalid("bad_ttl", format!("A session lives 1 to {longest} seconds, not {ttl}.")));
+            return Err(Error::invalid(
+                "bad_ttl",
+                format!("A session lives 1 to {longest} seconds, not {ttl}."),
+            ));
         }
         Ok(Want { playground: wish.playground.clone(), nodes, ttl, client })
     }
@@ -120,7 +128,12 @@ impl Sessions {
                 }
                 Turn::Wait(place) => {
                     let mut remaining = remaining(table.live.values());
-                    Err(queue::queued(ticket.to_owned(), place, &mut remaining, self.config.default_ttl.seconds()))
+                    Err(queue::queued(
+                        ticket.to_owned(),
+                        place,
+                        &mut remaining,
+                        self.config.default_ttl.seconds(),
+                    ))
                 }
                 Turn::Now(want) => {
                     let row = self.new_row(&want)?;
@@ -154,7 +167,12 @@ impl Sessions {
     }
 
     /// Makes an admitted session in a task of its own, so that an asker who goes away does not stop it half-way.
-    async fn make(self: &Arc<Self>, live: Arc<Live>, row: SessionRow, arrived: Instant) -> Result<Made, Error> {
+    async fn make(
+        self: &Arc<Self>,
+        live: Arc<Live>,
+        row: SessionRow,
+        arrived: Instant,
+    ) -> Result<Made, Error> {
         let (tell, told) = oneshot::channel();
         let sessions = self.clone();
         tokio::spawn(async move {
@@ -206,7 +224,10 @@ impl Sessions {
         let token = token::new_token().map_err(Error::internal)?;
         self.store.insert_link(id, &token::hash(&token), Role::Own, None).map_err(Error::internal)?;
         if !live.set_phase(Phase::Running) {
-            return Err(Error::unavailable("session_died", "The session ended while it was made. Try again."));
+            return Err(Error::unavailable(
+                "session_died",
+                "The session ended while it was made. Try again.",
+            ));
         }
         self.store.set_status(id, Status::Running).map_err(Error::internal)?;
         live.nodes.store(nodes.len() as u32, Ordering::Relaxed);
@@ -232,7 +253,12 @@ impl Sessions {
 
 /// The addresses of a state's nodes.
 pub fn addresses(state: &SessionState) -> Vec<NodeAddress> {
-    state.nodes.iter().take(99).map(|n| NodeAddress { name: n.name, address: n.address.chars().take(45).collect() }).collect()
+    state
+        .nodes
+        .iter()
+        .take(99)
+        .map(|n| NodeAddress { name: n.name, address: n.address.chars().take(45).collect() })
+        .collect()
 }
 
 fn remaining<'a>(live: impl Iterator<Item = &'a Arc<Live>>) -> Vec<u64> {

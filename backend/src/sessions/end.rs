@@ -109,7 +109,8 @@ impl Sessions {
                     }
                 }
                 (_, None, false) => {
-                    let end = End { kind: EndKind::Died, because: "It ended while the server was away.".into() };
+                    let end =
+                        End { kind: EndKind::Died, because: "It ended while the server was away.".into() };
                     self.finish(&row.id, &end, Tracer::new(Instant::now()));
                 }
                 (_, Some(_), true) => {}

@@ -27,11 +27,16 @@ impl Sessions {
     pub fn open(&self, id: &SessionId, token: &str) -> Result<Opened, Error> {
         let hash = token::hash(token);
         let links = self.store.links(id).map_err(Error::internal)?;
-        let link = links.into_iter().find(|l| token::same(&l.hash, &hash) && !l.revoked).ok_or_else(Error::no_right)?;
-        if let Some(live) = self.live(id) {
+        let link = links
+            .into_iter()
+            .find(|l| token::same(&l.hash, &hash) && !l.revoked)
+            .ok_or_else(Error::no_right)?;
+        let live = self.live(id);
+        if let Some(live) = live.clone().filter(|live| !live.has_ended()) {
             return if is_over(&link) { Err(Error::no_right()) } else { Ok(Opened::Live(live, link)) };
         }
         let row = self.row(id)?.ok_or_else(Error::no_right)?;
+        let row = live.map_or(row.clone(), |live| live.ending(row));
         match row.status {
             // Its holder may learn that it is over even if the link was to end with it.
             Status::Ended if link.expires_at.is_none_or(|t| row.ended_at.is_some_and(|end| t >= end)) => {
@@ -44,10 +49,11 @@ impl Sessions {
 
     /// What the operator may open.
     pub fn open_as_operator(&self, id: &SessionId) -> Result<Arc<Live>, Error> {
-        if let Some(live) = self.live(id) {
+        let live = self.live(id);
+        if let Some(live) = live.clone().filter(|live| !live.has_ended()) {
             return Ok(live);
         }
-        match self.row(id)? {
+        match self.row(id)?.map(|row| live.map_or(row.clone(), |live| live.ending(row))) {
             Some(row) if row.status == Status::Ended => Err(Error::ended(self.picture(row, Role::Own, None))),
             Some(_) => Err(crate::warden::WardenError::Lost.into()),
             None => Err(Error::not_found(

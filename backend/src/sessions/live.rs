@@ -165,6 +165,24 @@ impl Live {
         self.life.borrow().clone()
     }
 
+    /// Whether it is over.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.life.borrow().phase, Phase::Ended(_))
+    }
+
+    /// Its row as it will be once the end that is under way is noted.
+    pub fn ending(&self, row: SessionRow) -> SessionRow {
+        match self.now().phase {
+            Phase::Ended(end) if row.status != Status::Ended => SessionRow {
+                status: Status::Ended,
+                ended_at: Some(super::now()),
+                ended_because: Some(end.because),
+                ..row
+            },
+            _ => row,
+        }
+    }
+
     /// Moves to another phase; false (and nothing changed) if it has ended.
     pub fn set_phase(&self, phase: Phase) -> bool {
         self.life.send_if_modified(|life| {

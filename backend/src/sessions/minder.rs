@@ -35,11 +35,15 @@ impl Sessions {
                 return self.end(&live, EndKind::Expired, "Its time was over.").await;
             }
             let idle_due = self.idle_limit(&life.phase).filter(|_| live.active() == 0);
-            let idle_left = idle_due.map(|limit| (live.last_used().max(used_at) + limit).saturating_duration_since(Instant::now()));
+            let idle_left = idle_due.map(|limit| {
+                (live.last_used().max(used_at) + limit).saturating_duration_since(Instant::now())
+            });
             if idle_left.is_some_and(|d| d.is_zero()) {
                 used_at = self.idle_since(&live, &life.phase).await;
                 let idle = used_at.elapsed();
-                if self.config.end_idle_after.unless_never().is_some_and(|limit| idle >= limit) && live.active() == 0 {
+                if self.config.end_idle_after.unless_never().is_some_and(|limit| idle >= limit)
+                    && live.active() == 0
+                {
                     let because = format!("Nobody used it for {} minutes.", idle.as_secs() / 60);
                     return self.end(&live, EndKind::Idle, &because).await;
                 }
@@ -81,9 +85,9 @@ impl Sessions {
             return by_us;
         }
         match self.state(&live.id).await {
-            Ok((_, idle_micros)) => {
-                Instant::now().checked_sub(Duration::from_micros(idle_micros)).map_or(by_us, |by_them| by_them.max(by_us))
-            }
+            Ok((_, idle_micros)) => Instant::now()
+                .checked_sub(Duration::from_micros(idle_micros))
+                .map_or(by_us, |by_them| by_them.max(by_us)),
             Err(_) => by_us,
         }
     }

@@ -79,7 +79,11 @@ pub fn now() -> u64 {
 impl Sessions {
     /// Opens the database below `state_dir`, connects to the warden and takes up what runs. Returns once the first
     /// comparison with the warden is done, or as soon as it is known that the warden does not answer.
-    pub async fn start(config: Config, capacity: u32, state_dir: &Path) -> Result<Arc<Self>, crate::store::StoreError> {
+    pub async fn start(
+        config: Config,
+        capacity: u32,
+        state_dir: &Path,
+    ) -> Result<Arc<Self>, crate::store::StoreError> {
         let store = Store::open(&state_dir.join("web/drydock.db"))?;
         store.purge(now().saturating_sub(KEEP_ENDED))?;
         let (warden, events) = Warden::start(state_dir.join("run/warden.sock"));
@@ -165,7 +169,11 @@ impl Sessions {
     /// The whole picture of a session that has not ended.
     pub async fn describe(&self, live: &Live, role: Role) -> Result<Session, Error> {
         // The rest of the picture is worth showing even if the session process does not answer.
-        let state = self.state(&live.id).await.map_err(|e| tracing::debug!(id = %live.id, error = %e, "no state")).ok();
+        let state = self
+            .state(&live.id)
+            .await
+            .map_err(|e| tracing::debug!(id = %live.id, error = %e, "no state"))
+            .ok();
         let row = self.row(&live.id)?.ok_or_else(Error::no_right)?;
         Ok(self.picture(row, role, state.map(|s| s.0)))
     }
@@ -214,7 +222,8 @@ impl Sessions {
             }
             let most = self.can_extend(live.created_at, life.expires_at);
             if seconds == 0 || seconds > most {
-                let message = format!("This session can be extended by 1 to {most} seconds, not by {seconds}.");
+                let message =
+                    format!("This session can be extended by 1 to {most} seconds, not by {seconds}.");
                 result = Err(Error::conflict("cannot_extend", message));
                 return false;
             }
@@ -231,7 +240,10 @@ impl Sessions {
     pub async fn enter(&self, live: &Arc<Live>) -> Result<Active, Error> {
         let active = live.count_in(self.config.connections_per_session).ok_or_else(|| {
             let most = self.config.connections_per_session;
-            Error::limit("too_many_connections", format!("This session has {most} connections, the most allowed: close one."))
+            Error::limit(
+                "too_many_connections",
+                format!("This session has {most} connections, the most allowed: close one."),
+            )
         })?;
         self.wake(live).await?;
         Ok(active)
@@ -252,7 +264,11 @@ impl Sessions {
 }
 
 /// Acts on what the warden tells, as long as the server lives.
-async fn follow(sessions: Arc<Sessions>, mut events: mpsc::Receiver<Event>, first: tokio::sync::oneshot::Sender<()>) {
+async fn follow(
+    sessions: Arc<Sessions>,
+    mut events: mpsc::Receiver<Event>,
+    first: tokio::sync::oneshot::Sender<()>,
+) {
     let mut first = Some(first);
     let mut closing = sessions.closing.subscribe();
     loop {
@@ -298,7 +314,11 @@ impl Tracer {
     pub fn done(&mut self, name: &str) -> u64 {
         let now = Instant::now();
         let start_micros = micros(self.began.duration_since(self.arrived));
-        self.steps.push(Step { name: format!("serve: {name}"), start_micros, micros: micros(now.duration_since(self.began)) });
+        self.steps.push(Step {
+            name: format!("serve: {name}"),
+            start_micros,
+            micros: micros(now.duration_since(self.began)),
+        });
         self.began = now;
         start_micros
     }

@@ -2,10 +2,7 @@
 //! Called by the API. A node that could not be started is removed again.
 
 use super::{Sessions, create::addresses, live::Live};
-use crate::{
-    error::Error,
-    pipe::PipeError,
-};
+use crate::{error::Error, pipe::PipeError};
 use drydock_protocol::{
     NodeName,
     api::NodeAddress,
@@ -20,10 +17,14 @@ impl Sessions {
         let (sessions, live) = (self.clone(), live.clone());
         let task = tokio::spawn(async move {
             let _one_at_a_time = live.changes.lock().await;
-            let taken: Vec<NodeName> = sessions.state(&live.id).await?.0.nodes.iter().map(|n| n.name).collect();
+            let taken: Vec<NodeName> =
+                sessions.state(&live.id).await?.0.nodes.iter().map(|n| n.name).collect();
             let most = sessions.config.session_nodes;
             if taken.len() >= usize::from(most) {
-                return Err(Error::conflict("node_limit", format!("A session has at most {most} nodes. Remove one first.")));
+                return Err(Error::conflict(
+                    "node_limit",
+                    format!("A session has at most {most} nodes. Remove one first."),
+                ));
             }
             let free = (1..=99).filter_map(NodeName::new).find(|n| !taken.contains(n));
             let node = free.ok_or_else(|| Error::conflict("node_limit", "All node names are taken."))?;
@@ -34,7 +35,10 @@ impl Sessions {
                     Ok(address)
                 }
                 Err(e) => {
-                    sessions.drop_node(&live, node).await.unwrap_or_else(|e| tracing::warn!(%node, error = %e, "half-made node"));
+                    sessions
+                        .drop_node(&live, node)
+                        .await
+                        .unwrap_or_else(|e| tracing::warn!(%node, error = %e, "half-made node"));
                     Err(e)
                 }
             }

@@ -23,7 +23,11 @@ async fn every_refusal_is_json_with_a_code() {
         (json_post().body(r#"{"playground":"linux","nodes":0}"#.into()).unwrap(), 400, "bad_nodes"),
         (json_post().body(r#"{"playground":"linux","nodes":4}"#.into()).unwrap(), 400, "bad_nodes"),
         (json_post().body(r#"{"playground":"linux","ttl_seconds":0}"#.into()).unwrap(), 400, "bad_ttl"),
-        (json_post().body(r#"{"playground":"linux","ttl_seconds":999999999}"#.into()).unwrap(), 400, "bad_ttl"),
+        (
+            json_post().body(r#"{"playground":"linux","ttl_seconds":999999999}"#.into()).unwrap(),
+            400,
+            "bad_ttl",
+        ),
         (Request::get("/api/v1/queue/nonsense").body(String::new()).unwrap(), 404, "no_ticket"),
     ];
     for (request, status, code) in cases {
@@ -72,7 +76,12 @@ async fn health_and_figures_are_told() {
     assert_eq!(t.send(Request::get("/healthz"), "").await.body, "ok\n");
     let figures = t.send(Request::get("/metrics"), "").await;
     let text = String::from_utf8(figures.body.to_vec()).unwrap();
-    for line in ["drydock_sessions_created_total 1", "drydock_sessions 1", "drydock_warden_up 1", "drydock_session_ready_seconds_count 1"] {
+    for line in [
+        "drydock_sessions_created_total 1",
+        "drydock_sessions 1",
+        "drydock_warden_up 1",
+        "drydock_session_ready_seconds_count 1",
+    ] {
         assert!(text.contains(line), "{line}: {text}");
     }
     assert!(!text.contains(s.id.as_str()) && !text.contains(&s.token));
@@ -85,7 +94,9 @@ async fn the_page_has_a_policy() {
     let t = TestServer::start(&[]).await;
     let page = t.send(Request::get("/s/abcdefghij").header("accept", "text/html"), "").await;
     let policy = page.headers["content-security-policy"].to_str().unwrap();
-    assert!(policy.contains("script-src 'self' 'wasm-unsafe-eval'") && policy.contains("frame-ancestors 'self'"));
+    assert!(
+        policy.contains("script-src 'self' 'wasm-unsafe-eval'") && policy.contains("frame-ancestors 'self'")
+    );
     assert_eq!(page.headers["x-content-type-options"], "nosniff");
     let missing = t.send(Request::get("/nope.js"), "").await;
     assert_eq!(missing.status, 404);

@@ -30,19 +30,28 @@ fn out(output: &Output) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_from_the_command_line() {
     let t = TestServer::start(&[]).await;
-    let made = out(&drydock(&t, &["session", "create", "--playground", "linux", "--nodes", "3", "--ttl", "2h", "--json"], "").await);
+    let made = out(&drydock(
+        &t,
+        &["session", "create", "--playground", "linux", "--nodes", "3", "--ttl", "2h", "--json"],
+        "",
+    )
+    .await);
     let made: serde_json::Value = serde_json::from_str(&made).unwrap();
     assert_eq!(made["nodes"][2], serde_json::json!({ "name": "node3", "address": "10.0.0.3" }));
     assert!(made["url"].as_str().unwrap().starts_with(&format!("http://{}/s/", t.address)));
     assert!(made["ready_ms"].as_f64().unwrap() > 0.0);
     let id = made["id"].as_str().unwrap();
 
-    let lines: Vec<SessionLine> = serde_json::from_str(&out(&drydock(&t, &["session", "list", "--json"], "").await)).unwrap();
+    let lines: Vec<SessionLine> =
+        serde_json::from_str(&out(&drydock(&t, &["session", "list", "--json"], "").await)).unwrap();
     assert_eq!(lines[0].id.as_str(), id);
     let shown = out(&drydock(&t, &["session", "show", id], "").await);
     assert!(shown.contains("warden: clone namespaces") && shown.contains("node2"), "{shown}");
     let extended: Session =
-        serde_json::from_str(&out(&drydock(&t, &["session", "extend", id, "--by", "30m", "--json"], "").await)).unwrap();
+        serde_json::from_str(&out(
+            &drydock(&t, &["session", "extend", id, "--by", "30m", "--json"], "").await
+        ))
+        .unwrap();
     assert_eq!(extended.expires_at - extended.created_at, 9000);
     out(&drydock(&t, &["session", "delete", id], "").await);
     // What has ended can still be shown, with the steps of its end.
@@ -62,7 +71,7 @@ async fn commands_run_in_nodes() {
     assert_eq!((ran.status.code(), ran.stdout.as_slice()), (Some(7), &b"over and back\n"[..]));
     let ran = drydock(&t, &["exec", "-t", "-e", "A=b=c", id, "node1", "--", "env"], "").await;
     let text = String::from_utf8_lossy(&ran.stdout).into_owned();
-    assert!(text.contains(r#"("A", "b=c")"#) && text.contains("cols: 80"), "{text}");
+    assert!(text.contains(r#"("A", "b=c")"#) && text.contains("cols: 80"), "{ran:?}");
     assert_eq!(ran.stderr, b"warned\n");
     let ran = drydock(&t, &["exec", id, "node1", "--", "nonsense"], "").await;
     assert_eq!(ran.status.code(), Some(125));
@@ -98,7 +107,15 @@ async fn files_are_copied() {
 async fn a_node_cannot_name_a_file_out_of_the_directory() {
     let t = TestServer::start(&[]).await;
     let s = t.create().await;
-    t.fake.state.lock().unwrap().sessions.get_mut(&s.id).unwrap().files.insert("/evil/..".into(), b"x".to_vec());
+    t.fake
+        .state
+        .lock()
+        .unwrap()
+        .sessions
+        .get_mut(&s.id)
+        .unwrap()
+        .files
+        .insert("/evil/..".into(), b"x".to_vec());
     let local = tempfile::tempdir().unwrap();
     let to = local.path().join("in");
     let refused = drydock(&t, &["cp", &format!("{}:node1:/evil", s.id), to.to_str().unwrap()], "").await;

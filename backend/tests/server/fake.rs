@@ -240,7 +240,9 @@ async fn control(fake: &Fake, id: &SessionId, request: Control) -> Reply {
             let nodes = session.nodes.iter().map(node).collect();
             Reply::State { state: SessionState { nodes, ..Default::default() }, idle_micros, viewers: 0 }
         }
-        Control::Ready => Reply::Ready { trace: vec![Step { name: "shell".into(), start_micros: 0, micros: 5 }] },
+        Control::Ready => {
+            Reply::Ready { trace: vec![Step { name: "shell".into(), start_micros: 0, micros: 5 }] }
+        }
         Control::RemoveNode { node } | Control::Power { node, .. } if !session.nodes.contains(&node) => {
             Reply::Error { kind: ErrorKind::NotFound, message: format!("There is no {node}.") }
         }
@@ -291,7 +293,8 @@ async fn file(s: &mut UnixStream, fake: &Fake, id: &SessionId, op: FileOp) -> st
         mode: 0o644,
         modified_micros: 1234,
     };
-    let not_found = |path: &str| Reply::Error { kind: ErrorKind::NotFound, message: format!("There is no {path}.") };
+    let not_found =
+        |path: &str| Reply::Error { kind: ErrorKind::NotFound, message: format!("There is no {path}.") };
     let reply = match op {
         FileOp::List { path } => {
             let state = fake.state.lock().unwrap();
@@ -325,7 +328,9 @@ async fn file(s: &mut UnixStream, fake: &Fake, id: &SessionId, op: FileOp) -> st
                     }
                     Reply::Done
                 }
-                None if is_directory => Reply::Error { kind: ErrorKind::Conflict, message: format!("{path} is a directory.") },
+                None if is_directory => {
+                    Reply::Error { kind: ErrorKind::Conflict, message: format!("{path} is a directory.") }
+                }
                 None => not_found(&path),
             }
         }
@@ -349,10 +354,12 @@ async fn file(s: &mut UnixStream, fake: &Fake, id: &SessionId, op: FileOp) -> st
                 Reply::Done
             }
         }
-        FileOp::Remove { path } => match fake.state.lock().unwrap().sessions.get_mut(id).unwrap().files.remove(&path) {
-            Some(_) => Reply::Done,
-            None => not_found(&path),
-        },
+        FileOp::Remove { path } => {
+            match fake.state.lock().unwrap().sessions.get_mut(id).unwrap().files.remove(&path) {
+                Some(_) => Reply::Done,
+                None => not_found(&path),
+            }
+        }
         _ => Reply::Done,
     };
     say(s, &reply).await

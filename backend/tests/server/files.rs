@@ -16,7 +16,9 @@ async fn files_go_in_and_come_out() {
     let put = |path: &str| Request::put(format!("{base}/file?path={path}")).header("authorization", &bearer);
     assert_eq!(t.send(put("/root/a%20b%3Cc"), data.clone()).await.status, 204);
 
-    let get = |q: &str| Request::get(format!("{base}/file?path=/root/a%20b%3Cc{q}")).header("authorization", &bearer);
+    let get = |q: &str| {
+        Request::get(format!("{base}/file?path=/root/a%20b%3Cc{q}")).header("authorization", &bearer)
+    };
     let answer = t.send(get("&download=1"), "").await;
     assert_eq!(answer.status, 200);
     assert!(answer.body == data);
@@ -26,7 +28,8 @@ async fn files_go_in_and_come_out() {
     assert!(answer.headers["content-security-policy"].to_str().unwrap().contains("sandbox"));
     assert_eq!(t.send(get("&limit=100"), "").await.status, 413);
 
-    let listing: Listing = t.get(&format!("/sessions/{}/nodes/node1/files?path=/root", s.id), &s.token).await.json();
+    let listing: Listing =
+        t.get(&format!("/sessions/{}/nodes/node1/files?path=/root", s.id), &s.token).await.json();
     assert_eq!((listing.entries.len(), listing.entries[0].size), (1, 3_000_000));
 
     let stale = put("/root/a%20b%3Cc").header("if-unmodified-since-micros", "99");
@@ -34,8 +37,14 @@ async fn files_go_in_and_come_out() {
     let fresh = put("/root/a%20b%3Cc").header("if-unmodified-since-micros", "1234");
     assert_eq!(t.send(fresh, "new").await.status, 204);
     assert_eq!(t.send(put("relative"), "x").await.code(), "bad_path");
-    assert_eq!(t.send(put("/x").header("if-unmodified-since-micros", "soon"), "x").await.code(), "bad_header");
-    assert_eq!(t.get(&format!("/sessions/{}/nodes/pod1/files?path=/", s.id), &s.token).await.code(), "node_not_found");
+    assert_eq!(
+        t.send(put("/x").header("if-unmodified-since-micros", "soon"), "x").await.code(),
+        "bad_header"
+    );
+    assert_eq!(
+        t.get(&format!("/sessions/{}/nodes/pod1/files?path=/", s.id), &s.token).await.code(),
+        "node_not_found"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,7 +60,10 @@ async fn nothing_is_left_of_an_upload_that_is_too_large() {
     assert_eq!(answer.status, 413, "{:?}", answer.body);
     // One whose sender goes away.
     let mut sender = tokio::net::TcpStream::connect(t.address).await.unwrap();
-    let head = format!("PUT {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: 5000\r\n\r\n123", s.token);
+    let head = format!(
+        "PUT {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: 5000\r\n\r\n123",
+        s.token
+    );
     sender.write_all(head.as_bytes()).await.unwrap();
     let writes = || t.fake.log().iter().filter(|l| *l == "write").count();
     crate::harness::eventually("the session writes", || writes() == 2).await;

@@ -76,13 +76,21 @@ impl TestServer {
     }
 
     /// With a token (or none) and a JSON body (or none).
-    pub async fn call(&self, method: Method, path: &str, token: Option<&str>, body: Option<serde_json::Value>) -> Answer {
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        token: Option<&str>,
+        body: Option<serde_json::Value>,
+    ) -> Answer {
         let mut request = Request::builder().method(method).uri(format!("/api/v1{path}"));
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         match body {
-            Some(body) => self.send(request.header("content-type", "application/json"), body.to_string()).await,
+            Some(body) => {
+                self.send(request.header("content-type", "application/json"), body.to_string()).await
+            }
             None => self.send(request, Body::empty()).await,
         }
     }
@@ -94,12 +102,17 @@ impl TestServer {
     /// Over the operator's socket.
     pub async fn operator(&self, method: Method, path: &str, body: Option<serde_json::Value>) -> Answer {
         let stream = tokio::net::UnixStream::connect(self.dir.path().join("web/api.sock")).await.unwrap();
-        let request = Request::builder().method(method).uri(format!("/api/v1{path}")).header("content-type", "application/json");
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("/api/v1{path}"))
+            .header("content-type", "application/json");
         send_over(stream, request, "localhost", body.map_or_else(Body::empty, |b| b.to_string().into())).await
     }
 
     pub async fn create(&self) -> Created {
-        let answer = self.call(Method::POST, "/sessions", None, Some(serde_json::json!({ "playground": "linux" }))).await;
+        let answer = self
+            .call(Method::POST, "/sessions", None, Some(serde_json::json!({ "playground": "linux" })))
+            .await;
         assert_eq!(answer.status, 201, "{:?}", answer.body);
         answer.json()
     }
@@ -107,14 +120,20 @@ impl TestServer {
     /// Another link's token.
     pub async fn link(&self, session: &Created, role: &str) -> (u64, String) {
         let body = serde_json::json!({ "role": role });
-        let answer = self.call(Method::POST, &format!("/sessions/{}/links", session.id), Some(&session.token), Some(body)).await;
+        let answer = self
+            .call(Method::POST, &format!("/sessions/{}/links", session.id), Some(&session.token), Some(body))
+            .await;
         assert_eq!(answer.status, 201, "{:?}", answer.body);
         let link: drydock_protocol::api::Link = answer.json();
         let url = link.url.unwrap();
         (link.id, url.split_once("#t=").unwrap().1.to_owned())
     }
 
-    pub async fn socket(&self, path: &str, headers: &[(&str, &str)]) -> Result<WebSocketStream<TcpStream>, tungstenite::Error> {
+    pub async fn socket(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<WebSocketStream<TcpStream>, tungstenite::Error> {
         let mut request = format!("ws://{}/api/v1{path}", self.address).into_client_request().unwrap();
         for (name, value) in headers {
             let name: hyper::header::HeaderName = name.parse().unwrap();

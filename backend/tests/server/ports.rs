@@ -18,7 +18,8 @@ use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 /// Echoes what a learner's server sees.
 async fn learners_server() -> u16 {
     let echo_headers = |headers: HeaderMap| async move {
-        let mut lines: Vec<String> = headers.iter().map(|(k, v)| format!("{k}: {}", v.to_str().unwrap_or("?"))).collect();
+        let mut lines: Vec<String> =
+            headers.iter().map(|(k, v)| format!("{k}: {}", v.to_str().unwrap_or("?"))).collect();
         lines.sort();
         ([("set-cookie", "drydock=evil"), ("set-cookie", "app=1; Domain=localhost")], lines.join("\n"))
     };
@@ -64,13 +65,21 @@ async fn a_port_has_an_origin_of_its_own() {
     let host = host_of(&link.url);
     assert!(host.ends_with(&format!(".localhost:{}", t.address.port())), "{host}");
 
-    let request = Request::get("/headers").header("host", host).header("cookie", "drydock=mine; app=2").header("connection", "x-secret").header("x-secret", "1");
+    let request = Request::get("/headers")
+        .header("host", host)
+        .header("cookie", "drydock=mine; app=2")
+        .header("connection", "x-secret")
+        .header("x-secret", "1");
     let answer = t.send(request, "").await;
     let seen = String::from_utf8(answer.body.to_vec()).unwrap();
     assert!(seen.contains("cookie: app=2") && seen.contains(&format!("host: {host}")), "{seen}");
-    assert!(seen.contains("x-forwarded-for: 127.0.0.1") && seen.contains("x-forwarded-proto: http"), "{seen}");
+    assert!(
+        seen.contains("x-forwarded-for: 127.0.0.1") && seen.contains("x-forwarded-proto: http"),
+        "{seen}"
+    );
     assert!(!seen.contains("mine") && !seen.contains("x-secret"), "{seen}");
-    let cookies: Vec<&str> = answer.headers.get_all("set-cookie").iter().map(|c| c.to_str().unwrap()).collect();
+    let cookies: Vec<&str> =
+        answer.headers.get_all("set-cookie").iter().map(|c| c.to_str().unwrap()).collect();
     assert_eq!(cookies, ["app=1"]);
 
     // Bodies stream both ways.
@@ -131,7 +140,13 @@ async fn elsewhere_a_port_is_below_a_path_and_sandboxed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wildcard_domain_is_used_where_there_is_one() {
-    let t = TestServer::start(&["--wildcard-domain", "*.play.example.org", "--public-url", "https://play.example.org"]).await;
+    let t = TestServer::start(&[
+        "--wildcard-domain",
+        "*.play.example.org",
+        "--public-url",
+        "https://play.example.org",
+    ])
+    .await;
     let s = t.create().await;
     let port = learners_server().await;
     let link = open(&t, &s, port, None).await;
@@ -150,13 +165,17 @@ async fn people_are_told_why_a_port_is_not_shown() {
     let answer = t.send(Request::get("/").header("host", host_of(&link.url)), "").await;
     let page = String::from_utf8(answer.body.to_vec()).unwrap();
     assert_eq!(answer.status, 502);
-    assert!(page.contains("nothing listens") && page.contains("0.0.0.0") && page.contains("refresh"), "{page}");
+    assert!(
+        page.contains("nothing listens") && page.contains("0.0.0.0") && page.contains("refresh"),
+        "{page}"
+    );
 
     let forged = host_of(&link.url).replacen("node1", "node2", 1);
     assert_eq!(t.send(Request::get("/").header("host", forged), "").await.status, 403);
     t.call(Method::DELETE, &format!("/sessions/{}", s.id), Some(&s.token), None).await;
     let stream = TcpStream::connect(t.address).await.unwrap();
-    let answer = send_over(stream, Request::get("/").header("host", host_of(&link.url)), "", Body::empty()).await;
+    let answer =
+        send_over(stream, Request::get("/").header("host", host_of(&link.url)), "", Body::empty()).await;
     assert_eq!(answer.status, 403);
     assert_eq!(t.send(Request::get("/p/nonsense/"), "").await.status, 403);
 }

@@ -23,7 +23,10 @@ async fn sessions_outlive_the_server() {
     assert_eq!(text(&mut t.page(&stays, &stays.token).await).await["type"], "hello");
     let answer = t.get(&format!("/sessions/{}", dies.id), &dies.token).await;
     assert_eq!(answer.status, 410);
-    assert_eq!(answer.json::<Session>().ended_because.as_deref(), Some("It ended while the server was away."));
+    assert_eq!(
+        answer.json::<Session>().ended_because.as_deref(),
+        Some("It ended while the server was away.")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

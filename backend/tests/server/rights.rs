@@ -38,13 +38,15 @@ async fn the_table_holds() {
     let (_, view) = t.link(&session, "view").await;
     let (_, typing) = t.link(&session, "type").await;
     let (number, revoked) = t.link(&session, "own").await;
-    t.call(Method::DELETE, &format!("/sessions/{}/links/{number}", session.id), Some(&session.token), None).await;
+    t.call(Method::DELETE, &format!("/sessions/{}/links/{number}", session.id), Some(&session.token), None)
+        .await;
 
     let mut wrong = Vec::new();
     for line in TABLE.trim().lines().skip(1) {
         let words: Vec<&str> = line.split_whitespace().collect();
         let (request, statuses) = words.split_at(words.len() - 8);
-        let askers = [None, Some(&other.token), Some(&view), Some(&typing), Some(&session.token), Some(&revoked)];
+        let askers =
+            [None, Some(&other.token), Some(&view), Some(&typing), Some(&session.token), Some(&revoked)];
         let mut got = Vec::new();
         for (asker, expected) in askers.iter().zip(statuses) {
             got.push(ask(&t, request, &session, asker.map(String::as_str), false, expected).await);
@@ -58,7 +60,14 @@ async fn the_table_holds() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-async fn ask(t: &TestServer, request: &[&str], s: &Created, token: Option<&str>, operator: bool, expected: &str) -> String {
+async fn ask(
+    t: &TestServer,
+    request: &[&str],
+    s: &Created,
+    token: Option<&str>,
+    operator: bool,
+    expected: &str,
+) -> String {
     if expected == "-" {
         return "-".into();
     }
@@ -69,6 +78,10 @@ async fn ask(t: &TestServer, request: &[&str], s: &Created, token: Option<&str>,
         let text = text.replace('\'', "\"").replace('{', "{\"").replace(',', ",\"").replace(':', "\":");
         serde_json::from_str(&text).unwrap()
     });
-    let answer = if operator { t.operator(method, &path, body).await } else { t.call(method, &path, token, body).await };
+    let answer = if operator {
+        t.operator(method, &path, body).await
+    } else {
+        t.call(method, &path, token, body).await
+    };
     answer.status.as_u16().to_string()
 }

@@ -19,7 +19,10 @@ async fn a_session_from_start_to_end() {
 
     // The maker's browser is in by its cookie.
     let cookie = answer.headers["set-cookie"].to_str().unwrap();
-    assert!(cookie.contains(&format!("Path=/api/v1/sessions/{}; HttpOnly; SameSite=Lax", created.id)), "{cookie}");
+    assert!(
+        cookie.contains(&format!("Path=/api/v1/sessions/{}; HttpOnly; SameSite=Lax", created.id)),
+        "{cookie}"
+    );
     assert!(!cookie.contains("Secure"));
     let cookie = cookie.split(';').next().unwrap();
     let path = format!("/api/v1/sessions/{}", created.id);
@@ -30,16 +33,28 @@ async fn a_session_from_start_to_end() {
     assert!(names.contains(&"warden: clone namespaces") && names.contains(&"session: shell"), "{names:?}");
 
     // Another site's page cannot use that cookie, ours can.
-    let extend = || Request::post(format!("{path}/extend")).header("cookie", cookie).header("content-type", "application/json");
+    let extend = || {
+        Request::post(format!("{path}/extend"))
+            .header("cookie", cookie)
+            .header("content-type", "application/json")
+    };
     let answer = t.send(extend().header("origin", "http://evil.example"), r#"{"seconds":60}"#).await;
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (403, "foreign_origin"));
     let answer = t.send(extend(), r#"{"seconds":60}"#).await;
     assert_eq!(answer.code(), "foreign_origin");
-    let answer = t.send(extend().header("origin", format!("http://{}", t.address)), r#"{"seconds":60}"#).await;
+    let answer =
+        t.send(extend().header("origin", format!("http://{}", t.address)), r#"{"seconds":60}"#).await;
     let extended: Session = answer.json();
     assert_eq!(extended.expires_at, created.expires_at + 60);
     assert_eq!(extended.can_extend, 8 * 3600 - 660);
-    let answer = t.call(Method::POST, &format!("/sessions/{}/extend", created.id), Some(&created.token), Some(json!({"seconds": 99_999}))).await;
+    let answer = t
+        .call(
+            Method::POST,
+            &format!("/sessions/{}/extend", created.id),
+            Some(&created.token),
+            Some(json!({"seconds": 99_999})),
+        )
+        .await;
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (409, "cannot_extend"));
 
     let lines: Vec<SessionLine> = t.operator(Method::GET, "/sessions", None).await.json();
@@ -71,7 +86,10 @@ async fn nodes_come_and_go() {
     assert!(t.fake.log().contains(&"forget node1".into()));
     assert_eq!(t.call(Method::DELETE, &format!("{nodes}/node1"), Some(&s.token), None).await.status, 404);
     // The lowest free number is taken.
-    assert_eq!(t.call(Method::POST, &nodes, Some(&s.token), None).await.json::<NodeAddress>().address, "10.0.0.1");
+    assert_eq!(
+        t.call(Method::POST, &nodes, Some(&s.token), None).await.json::<NodeAddress>().address,
+        "10.0.0.1"
+    );
     let power = format!("{nodes}/node2/power");
     assert_eq!(t.call(Method::POST, &power, Some(&s.token), Some(json!({"on": false}))).await.status, 204);
     let lines: Vec<SessionLine> = t.operator(Method::GET, "/sessions", None).await.json();
@@ -162,7 +180,8 @@ async fn links_have_qr_codes_and_an_expiry() {
     let t = TestServer::start(&["--public-url", "https://play.example.org"]).await;
     let s = t.create().await;
     let path = format!("/sessions/{}/links", s.id);
-    let answer = t.call(Method::POST, &path, Some(&s.token), Some(json!({ "role": "view", "ttl_seconds": 1 }))).await;
+    let answer =
+        t.call(Method::POST, &path, Some(&s.token), Some(json!({ "role": "view", "ttl_seconds": 1 }))).await;
     let link: drydock_protocol::api::Link = answer.json();
     assert!(link.url.as_deref().unwrap().starts_with("https://play.example.org/s/"));
     assert!(link.qr_svg.unwrap().starts_with("<svg"));

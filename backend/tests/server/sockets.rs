@@ -23,7 +23,13 @@ async fn messages_are_carried_both_ways() {
         page.send(Message::binary(vec![7; size])).await.unwrap();
         assert_eq!(next(&mut page).await.into_data().len(), size);
     }
-    t.call(Method::POST, &format!("/sessions/{}/extend", s.id), Some(&s.token), Some(json!({"seconds": 100}))).await;
+    t.call(
+        Method::POST,
+        &format!("/sessions/{}/extend", s.id),
+        Some(&s.token),
+        Some(json!({"seconds": 100})),
+    )
+    .await;
     let more = text(&mut page).await;
     assert!(more["seconds_left"].as_u64() > life["seconds_left"].as_u64(), "{more}");
 }

@@ -48,7 +48,7 @@ pub enum ToSpawner {
 /// spawner → session process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FromSpawner {
-    /// The warden has handed in a new node; [`FromSpawner::Up`] follows.
+    /// There is a node, one of the first or one that the warden has handed in; [`FromSpawner::Up`] follows.
     Added(NodeName),
     /// A node runs. One descriptor comes along: the channel to its init ([`ToInit`]).
     Up {

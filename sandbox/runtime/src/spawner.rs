@@ -135,6 +135,9 @@ impl<'a> Spawner<'a> {
         spawner.power_on(&names)?;
         trace.step("clone nodes");
         spawner.session_pid = spawner.fork_session_process(theirs, trace.into_steps())?;
+        for name in names {
+            spawner.tell(&FromSpawner::Added(name), None)?;
+        }
         Ok(spawner)
     }
 

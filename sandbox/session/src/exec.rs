@@ -104,7 +104,7 @@ pub async fn serve(
 
 impl Running {
     fn signal(&self, signal: i32) {
-        if let Err(e) = pidfd::signal(self.pidfd.as_fd(), signal)
+        if let Err(e) = pidfd::signal_group(self.pidfd.as_fd(), signal)
             && e.kind() != io::ErrorKind::NotFound
         {
             tracing::debug!(error = %e, signal, "the signal could not be sent");

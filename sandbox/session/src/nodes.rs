@@ -378,7 +378,7 @@ impl Init {
                 };
                 if let Some(Ok(process)) = unwanted {
                     // Whoever asked for it is gone.
-                    let _ended = pidfd::signal(process.pidfd.as_fd(), Signal::SIGKILL as i32);
+                    let _ended = pidfd::signal_group(process.pidfd.as_fd(), Signal::SIGKILL as i32);
                 }
             }
             FromInit::SpawnFailed { id, errno, message } => {

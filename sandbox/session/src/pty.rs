@@ -228,7 +228,7 @@ impl Pty {
     pub fn close(&self) {
         self.closed.set(true);
         self.end_master();
-        let _may_have_ended = pidfd::signal(self.pidfd.as_fd(), Signal::SIGHUP as i32);
+        let _may_have_ended = pidfd::signal_group(self.pidfd.as_fd(), Signal::SIGHUP as i32);
         self.wake.notify_one();
     }
 

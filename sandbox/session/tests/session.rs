@@ -10,6 +10,7 @@ use drydock_protocol::{
     state::{Power, Role, SessionState},
 };
 use drydock_runtime::messages::FromSpawner;
+use drydock_session::Options;
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpListener, UdpSocket},
@@ -403,5 +404,3 @@ fn in_a_network_of_its_own() {
     tcp.read_exact(&mut answer).unwrap();
     assert!(answer.ends_with(&[192, 168, 0, 11]));
 }
-
-use drydock_session::Options;

@@ -18,6 +18,8 @@ use std::{
 pub enum Ask {
     /// Run a shell script in a node.
     Run(NodeName, String),
+    /// Run a program in a node.
+    Exec(NodeName, Vec<String>),
     /// Wait for a node that is being added.
     Await(NodeName),
     Off(NodeName),
@@ -47,7 +49,8 @@ pub fn main(boot: SessionBoot) -> i32 {
 impl Agent {
     fn answer(&mut self, ask: Ask) -> (i32, String) {
         match ask {
-            Ask::Run(node, script) => self.run(node, &script),
+            Ask::Run(node, script) => self.run(node, ["bash", "-c", &script].map(String::from).to_vec()),
+            Ask::Exec(node, argv) => self.run(node, argv),
             Ask::Await(node) => self.until(|agent| agent.inits.contains_key(&node)),
             Ask::Off(node) => {
                 self.tell(ToSpawner::PowerOff(node));
@@ -85,13 +88,12 @@ impl Agent {
         (0, String::new())
     }
 
-    fn run(&mut self, node: NodeName, script: &str) -> (i32, String) {
+    fn run(&mut self, node: NodeName, argv: Vec<String>) -> (i32, String) {
         let up = self.until(|agent| agent.inits.contains_key(&node));
         if up.0 != 0 {
             return up;
         }
         self.next += 1;
-        let argv = ["bash", "-c", script].map(String::from).to_vec();
         let request = ToInit::Spawn { id: self.next, argv, env: vec![], cwd: None, tty: None };
         let init = &self.inits[&node];
         init.send(&request, &[]).unwrap();
