@@ -1,5 +1,5 @@
 //! Who asks, and what they may do. Every handler gets a [`Caller`] and asks it for the right that it needs; there is no
-//! other way to a session. What each route needs is told by the table in `tests/rights.rs`.
+//! other way to a session. What each route needs is told by the table in `tests/server/rights.rs`.
 
 use crate::{
     error::Error,

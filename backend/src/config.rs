@@ -2,8 +2,17 @@
 //! order of precedence. `--help` is generated from it. Called by `main` and by tests; it never reads secrets.
 
 use clap::{Args, CommandFactory, FromArgMatches, error::ErrorKind};
-use drydock_runtime::limits::Limits;
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use drydock_runtime::{
+    egress::{Egress, Rule},
+    limits::Limits,
+};
+use std::{
+    ffi::OsString,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 /// Options of `drydock serve`. The same names, without the dashes, are keys of the file given by `--config`.
 #[derive(Debug, Clone, Args)]
@@ -106,12 +115,26 @@ pub struct Config {
     #[arg(long, env = "DRYDOCK_MAX_CONNECTIONS", default_value = "10000", value_name = "N")]
     pub max_connections: u32,
 
+    /// What sessions may reach outside: `NETWORK [PROTOCOL [PORT[-PORT]]]`, such as `any tcp 443` or `198.51.100.0/24`; repeat it,
+    /// or separate rules by `;`. Without rules there is no route out. Private, link-local and this host's own networks stay closed.
+    #[arg(long, env = "DRYDOCK_EGRESS", value_delimiter = ';', value_name = "RULE")]
+    pub egress: Vec<Rule>,
+
+    /// Name servers outside that nodes may ask when there are egress rules.
+    #[arg(long, env = "DRYDOCK_RESOLVERS", value_delimiter = ',', value_name = "ADDRESS")]
+    pub resolvers: Vec<Ipv4Addr>,
+
     /// Largest file that may be uploaded into a node.
     #[arg(long, env = "DRYDOCK_MAX_UPLOAD", default_value = "1GiB")]
     pub max_upload: Bytes,
 }
 
 impl Config {
+    /// What every session may reach outside.
+    pub fn egress(&self) -> Egress {
+        Egress { allow: self.egress.clone(), resolvers: self.resolvers.clone() }
+    }
+
     /// What every session may use.
     pub fn limits(&self) -> Limits {
         Limits {
@@ -160,20 +183,30 @@ impl Config {
                     format!("{}: there is no option '{key}'; see drydock {path} --help", file.display());
                 return Err(command.error(ErrorKind::UnknownArgument, message));
             }
-            let text = match value {
-                toml::Value::String(s) => s,
-                toml::Value::Integer(n) => n.to_string(),
-                toml::Value::Float(n) => n.to_string(),
-                toml::Value::Boolean(b) => b.to_string(),
-                _ => {
-                    let message =
-                        format!("{}: '{key}' must be a string, number or true/false", file.display());
-                    return Err(command.error(ErrorKind::InvalidValue, message));
-                }
+            let texts: Option<Vec<String>> = match value {
+                toml::Value::Array(values) => values.into_iter().map(scalar).collect(),
+                value => scalar(value).map(|text| vec![text]),
             };
-            command = command.mut_subcommand(path, |c| c.mut_arg(&id, |a| a.default_value(text)));
+            let Some(texts) = texts else {
+                let message = format!(
+                    "{}: '{key}' must be a string, number or true/false, or a list of them",
+                    file.display()
+                );
+                return Err(command.error(ErrorKind::InvalidValue, message));
+            };
+            command = command.mut_subcommand(path, |c| c.mut_arg(&id, |a| a.default_values(texts)));
         }
         T::from_arg_matches(&command.try_get_matches_from(&args)?)
+    }
+}
+
+fn scalar(value: toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(s) => Some(s),
+        toml::Value::Integer(n) => Some(n.to_string()),
+        toml::Value::Float(n) => Some(n.to_string()),
+        toml::Value::Boolean(b) => Some(b.to_string()),
+        _ => None,
     }
 }
 
@@ -290,13 +323,14 @@ mod tests {
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "default-ttl = \"30m\"\nmax_sessions = 7\nbehind-proxy = true\n")
+        std::fs::write(file.path(), "default-ttl = \"30m\"\nmax_sessions = 7\nbehind-proxy = true\nresolvers = [\"192.0.2.1\", \"192.0.2.2\"]\n")
             .unwrap();
         let path = file.path().to_str().unwrap();
         let config = parse(&["--config", path, "--default-ttl", "1h"]).unwrap();
         assert_eq!(config.default_ttl.seconds(), 3600);
         assert_eq!(config.max_sessions, Some(7));
         assert!(config.behind_proxy);
+        assert_eq!(config.resolvers.len(), 2);
         assert_eq!(config.max_ttl.seconds(), 8 * 3600);
     }
 

@@ -48,16 +48,19 @@ impl Output {
         String::from_utf8_lossy(&self.stdout).into_owned()
     }
     /// Standard output as JSON.
+    #[track_caller]
     pub fn json<T: serde::de::DeserializeOwned>(&self) -> T {
         let good = self.ok();
         serde_json::from_slice(&good.stdout).unwrap_or_else(|e| panic!("{e}: {good:?}"))
     }
     /// Itself, if the command succeeded.
+    #[track_caller]
     pub fn ok(&self) -> &Self {
         assert!(self.status.success(), "{}\n{}{}", self.status, self.text(), self.stderr);
         self
     }
     /// Asserts a refusal: exit status and words that its text must hold.
+    #[track_caller]
     pub fn refused(&self, code: i32, words: &[&str]) {
         assert_eq!(self.code(), code, "{self:?}");
         for word in words {
@@ -142,6 +145,13 @@ impl Server {
             drop(process.wait());
             panic!("the server did not end:\n{}", self.log())
         })
+    }
+
+    /// The process id of a session's first process, from the warden's record; its end ends the session.
+    pub fn session_pid(&self, id: &drydock_protocol::SessionId) -> i32 {
+        let record = fs::read(self.state_dir().join(format!("run/warden/{id}.json"))).expect("the warden has a record of it");
+        let record: serde_json::Value = serde_json::from_slice(&record).expect("the record is JSON");
+        record["spawner"][0].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("the record names a process")
     }
 
     /// What the web process and the warden have written.
@@ -322,24 +332,43 @@ fn leftovers(dir: &Path) -> Vec<String> {
     let mut left: Vec<String> = processes_of(dir).into_iter().map(|(pid, line)| format!("process {pid}: {line}")).collect();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     left.extend(mounts.lines().filter(|l| l.contains(&*path)).map(|l| format!("mount: {l}")));
-    for device in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
-        let file = fs::read_to_string(device.path().join("loop/backing_file")).unwrap_or_default();
+    for device in files("/sys/block") {
+        let file = fs::read_to_string(device.join("loop/backing_file")).unwrap_or_default();
         if file.contains(&*path) {
-            left.push(format!("loop device {:?}: {file}", device.file_name()));
+            left.push(format!("loop device {}: {file}", device.display()));
+        }
+    }
+    for claim in files("/run/drydock/servers") {
+        if fs::read_to_string(&claim).is_ok_and(|owner| owner == dir.join("s").to_string_lossy()) {
+            left.push(format!("claim {}", claim.display()));
+        }
+    }
+    // Every session has a log there for as long as the state directory lives.
+    let sessions: Vec<_> = files(dir.join("s/log")).filter_map(|f| Some(f.file_stem()?.to_owned())).collect();
+    // v2: one tree; v1: one below each controller.
+    let trees = std::iter::once(PathBuf::from("/sys/fs/cgroup")).chain(files("/sys/fs/cgroup"));
+    for group in trees.map(|t| t.join("drydock")).flat_map(files).flat_map(files) {
+        if group.file_name().is_some_and(|name| sessions.iter().any(|s| s == name)) {
+            left.push(format!("control group {}", group.display()));
         }
     }
     left
+}
+
+/// What is in a directory, if it is one.
+fn files(dir: impl AsRef<Path>) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path())
 }
 
 /// Processes of a server: those that name its directory, and all their descendants.
 pub fn processes_of(dir: &Path) -> BTreeMap<u32, String> {
     let path = dir.to_string_lossy();
     let mut all = BTreeMap::new();
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+    for entry in files("/proc") {
+        let Some(pid) = entry.file_name().and_then(|n| n.to_str()?.parse::<u32>().ok()) else { continue };
+        let line = fs::read(entry.join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let stat = fs::read_to_string(entry.join("stat")).unwrap_or_default();
         // After the name in parentheses: state, parent.
         let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
         let (state, parent) = (fields.next().unwrap_or("Z"), fields.next().and_then(|p| p.parse::<u32>().ok()));

@@ -1,5 +1,5 @@
 //! The REST interface and its OpenAPI document. One file per subject; each handler checks the right, calls `sessions`,
-//! and words the answer. The document is made from the handlers; `tests/openapi.rs` compares it with the checked-in
+//! and words the answer. The document is made from the handlers; `tests/server/openapi.rs` compares it with the checked-in
 //! `openapi.json`.
 
 pub mod exec;
@@ -26,6 +26,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// Largest JSON body, in bytes.
 const MAX_JSON: usize = 64 * 1024;
+/// Time for a JSON body to arrive.
+const BODY_WITHIN: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// What every handler may use.
 #[derive(Debug, Clone)]
@@ -160,9 +162,14 @@ pub struct Body<T>(pub T);
 impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Error;
     async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
-        match axum::Json::<T>::from_request(request, state).await {
-            Ok(axum::Json(value)) => Ok(Self(value)),
-            Err(e) => Err(bad_body(e)),
+        match tokio::time::timeout(BODY_WITHIN, axum::Json::<T>::from_request(request, state)).await {
+            Ok(Ok(axum::Json(value))) => Ok(Self(value)),
+            Ok(Err(e)) => Err(bad_body(e)),
+            Err(_) => Err(Error::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "slow_body",
+                "The body did not come within 30 seconds.",
+            )),
         }
     }
 }

@@ -7,13 +7,13 @@ use super::{
     now,
     queue::{self, Turn, Want},
 };
-use crate::{error::Error, store::SessionRow, token};
+use crate::{error::Error, store::SessionRow, token, warden::WardenError};
 use drydock_protocol::{
     api::{CreateSession, NodeAddress, Queued, Status},
     pipe::{Control, Reply},
     state::{Role, SessionState},
 };
-use drydock_warden::messages::{Answer, Request};
+use drydock_warden::messages::{Answer, FailureKind, Request};
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Instant,
@@ -203,9 +203,15 @@ impl Sessions {
         tracer.done("write the row");
 
         let limits = self.config.limits();
-        let request = Request::Create { id: id.clone(), nodes: row.nodes, image: IMAGE.into(), limits };
-        let Answer::Created { trace } = self.warden.call(request).await? else {
-            return Err(crate::warden::WardenError::Confused.into());
+        let request = Request::Create {
+            id: id.clone(),
+            nodes: row.nodes,
+            image: IMAGE.into(),
+            limits,
+            egress: self.config.egress(),
+        };
+        let Answer::Created { trace } = self.warden.call(request).await.map_err(not_made)? else {
+            return Err(WardenError::Confused.into());
         };
         // The warden's moment of arrival is also zero of the session's own time line.
         let start = tracer.done("warden");
@@ -248,6 +254,16 @@ impl Sessions {
         }
         self.table().live.remove(&live.id);
         self.metrics.ended(EndKind::Failed);
+    }
+}
+
+/// The warden does not know the image: nothing that the asker could mend.
+fn not_made(e: WardenError) -> Error {
+    match e {
+        WardenError::Failed { kind: FailureKind::NotFound, message } => {
+            Error::unavailable("no_image", message)
+        }
+        e => e.into(),
     }
 }
 

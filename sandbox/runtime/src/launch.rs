@@ -20,6 +20,7 @@ use nix::{
 };
 use seccompiler::BpfProgram;
 use std::{
+    net::Ipv4Addr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     time::Instant,
 };
@@ -42,6 +43,8 @@ pub struct Launch<'a> {
     pub control: &'a Listener,
     /// Where its processes log to.
     pub log: BorrowedFd<'a>,
+    /// If the session has a way out of its network: name servers that its nodes may ask beside the session's own.
+    pub resolvers: Option<&'a [Ipv4Addr]>,
     /// The nodes' system call filter.
     pub filter: &'a BpfProgram,
     /// What the session process does; it returns its exit status.

@@ -7,6 +7,7 @@ pub mod btrfs;
 pub mod caps;
 pub mod cgroup;
 pub mod channel;
+pub mod egress;
 pub mod files;
 pub mod launch;
 pub mod limits;
@@ -24,6 +25,7 @@ pub mod seccomp;
 pub mod session_root;
 pub mod spawner;
 pub mod trace;
+pub mod uplink;
 pub mod userns;
 
 mod error;

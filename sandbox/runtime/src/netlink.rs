@@ -43,9 +43,9 @@ impl Batch {
         self.create(format!("make bridge {name}"), RouteNetlinkMessage::NewLink(link))
     }
 
-    /// Makes a pair of connected interfaces: one here, a port of the bridge `bridge`, and one that `peer` describes in the
-    /// network namespace of process `pid`.
-    pub fn veth(&mut self, name: &str, index: u32, bridge: u32, peer: &Peer<'_>, pid: i32) -> &mut Self {
+    /// Makes a pair of connected interfaces: one here (number 0: the kernel chooses one), a port of a bridge if one is
+    /// named, and one that `peer` describes in the network namespace of process `pid`.
+    pub fn veth(&mut self, name: &str, index: u32, bridge: Option<u32>, peer: &Peer<'_>, pid: i32) -> &mut Self {
         let mut other = LinkMessage::default();
         other.header.index = peer.index;
         other.attributes = vec![
@@ -56,12 +56,12 @@ impl Batch {
         let mut link = up(index);
         link.attributes = vec![
             LinkAttribute::IfName(name.into()),
-            LinkAttribute::Controller(bridge),
             LinkAttribute::LinkInfo(vec![
                 LinkInfo::Kind(InfoKind::Veth),
                 LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(other))),
             ]),
         ];
+        link.attributes.extend(bridge.map(LinkAttribute::Controller));
         self.create(format!("make interfaces {name} and {}", peer.name), RouteNetlinkMessage::NewLink(link))
     }
 
@@ -83,12 +83,13 @@ impl Batch {
         message.header.family = AddressFamily::Inet;
         message.header.prefix_len = prefix;
         message.header.index = index;
-        let broadcast = Ipv4Addr::from_bits(address.to_bits() | (u32::MAX >> prefix));
-        message.attributes = vec![
-            AddressAttribute::Local(IpAddr::V4(address)),
-            AddressAttribute::Address(IpAddr::V4(address)),
-            AddressAttribute::Broadcast(broadcast),
-        ];
+        message.attributes =
+            vec![AddressAttribute::Local(IpAddr::V4(address)), AddressAttribute::Address(IpAddr::V4(address))];
+        // A network of two addresses has none to spare for broadcasts (RFC 3021).
+        if prefix < 31 {
+            let broadcast = Ipv4Addr::from_bits(address.to_bits() | (u32::MAX >> prefix));
+            message.attributes.push(AddressAttribute::Broadcast(broadcast));
+        }
         self.create(format!("add address {address}"), RouteNetlinkMessage::NewAddress(message))
     }
 

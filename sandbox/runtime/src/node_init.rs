@@ -31,6 +31,7 @@ use std::{
     collections::HashMap,
     ffi::CString,
     io::{self, Write},
+    net::Ipv4Addr,
     os::fd::{AsFd, OwnedFd},
     time::Instant,
 };
@@ -49,6 +50,8 @@ pub struct InitBoot<'a> {
     pub cgroup: &'a NodesDir,
     /// The system call filter.
     pub filter: &'a BpfProgram,
+    /// See [`crate::launch::Launch::resolvers`].
+    pub resolvers: Option<&'a [Ipv4Addr]>,
     /// Zero of the time line of all traces.
     pub origin: Instant,
 }
@@ -103,14 +106,18 @@ fn build(boot: &InitBoot<'_>) -> Result<(NodeRoot, Vec<drydock_protocol::pipe::S
         "hosts",
         &format!("127.0.0.1\tlocalhost\n{address}\t{name}\n::1\tlocalhost ip6-localhost ip6-loopback\n"),
     )?;
-    node_root::write_etc(etc, "resolv.conf", &format!("nameserver {}\n", spawner::GATEWAY))?;
+    let resolvers = [spawner::GATEWAY].into_iter().chain(boot.resolvers.into_iter().flatten().copied());
+    let resolvers: String = resolvers.map(|address| format!("nameserver {address}\n")).collect();
+    node_root::write_etc(etc, "resolv.conf", &resolvers)?;
     let _end = read(&boot.go, &mut [0]).step(|| "wait for the interface")?;
     trace.step(&format!("{} waits for its interface", boot.node));
-    netlink::Batch::new()
-        .up(netlink::LOOPBACK)
-        .address(spawner::ETH0, address, spawner::PREFIX)
-        .up(spawner::ETH0)
-        .send()?;
+    let mut links = netlink::Batch::new();
+    links.up(netlink::LOOPBACK).address(spawner::ETH0, address, spawner::PREFIX).up(spawner::ETH0);
+    if boot.resolvers.is_some() {
+        links.default_route(spawner::GATEWAY);
+    }
+    // Without a way out there is no default route: "Network is unreachable" comes at once instead of a time-out.
+    links.send()?;
     trace.step(&format!("{} network", boot.node));
     caps::limit_node()?;
     process::make_untraceable()?;

@@ -226,14 +226,23 @@ impl<'a> Spawner<'a> {
                 | libc::CLONE_NEWIPC;
             let cgroup = &self.cgroup;
             let filter = self.launch.filter;
-            let origin = self.launch.origin;
+            let (origin, resolvers) = (self.launch.origin, self.launch.resolvers);
             let pid = process::clone(namespaces, || {
-                node_init::run(node_init::InitBoot { node: name, channel: theirs, go, reporter, cgroup, filter, origin })
+                node_init::run(node_init::InitBoot {
+                    node: name,
+                    channel: theirs,
+                    go,
+                    reporter,
+                    cgroup,
+                    filter,
+                    resolvers,
+                    origin,
+                })
             })?;
             let mac = [2, 0, 0, 0, 1, name.number()];
             let peer = netlink::Peer { name: "eth0", index: ETH0, mac };
             let index = veth_index(name);
-            links.veth(&format!("veth-{name}"), index, BRIDGE, &peer, pid);
+            links.veth(&format!("veth-{name}"), index, Some(BRIDGE), &peer, pid);
             if let Some(node) = self.nodes.get_mut(&name) {
                 node.pid = Some(pid);
                 node.starting = Some((report, ours));

@@ -3,7 +3,7 @@
 //! Nothing in here comes from a learner: ids are made by serve, numbers are bounded by the warden.
 
 use drydock_protocol::{NodeName, SessionId, pipe::Step};
-use drydock_runtime::limits::Limits;
+use drydock_runtime::{egress::Egress, limits::Limits};
 use serde::{Deserialize, Serialize};
 
 /// Largest packet, in bytes.
@@ -33,6 +33,9 @@ pub enum Request {
         image: String,
         /// What it may use.
         limits: Limits,
+        /// What it may reach outside; without rules nothing.
+        #[serde(default)]
+        egress: Egress,
     },
     /// Give a session another node; it starts by itself. [`Answer::Done`].
     AddNode {

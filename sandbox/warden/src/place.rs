@@ -96,6 +96,11 @@ impl Place {
         &self.state
     }
 
+    /// The claim's number, below 32.
+    pub fn number(&self) -> u32 {
+        self.server
+    }
+
     /// The claim's number as a name, for control groups.
     pub fn server(&self) -> String {
         self.server.to_string()

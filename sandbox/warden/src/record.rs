@@ -23,6 +23,9 @@ pub struct Record {
     pub image: String,
     /// Its limits.
     pub limits: Limits,
+    /// It has a way out.
+    #[serde(default)]
+    pub uplink: bool,
     /// Its spawner, once it runs: process id and start time (proc_pid_stat(5), field 22), which together
     /// name a process for as long as the machine is up.
     pub spawner: Option<(i32, u64)>,

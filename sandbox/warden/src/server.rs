@@ -199,8 +199,8 @@ impl Server {
     fn answer(&mut self, call: Call) -> Option<Answer> {
         let done = |result: Result<(), Error>| result.map(|()| Answer::Done);
         let answer = match call.request {
-            Request::Create { id, nodes, image, limits } => {
-                self.sessions.create(&id, nodes, &image, limits).map(|trace| Answer::Created { trace })
+            Request::Create { id, nodes, image, limits, egress } => {
+                self.sessions.create(&id, nodes, &image, limits, &egress).map(|trace| Answer::Created { trace })
             }
             Request::AddNode { id, node } => done(self.sessions.add_node(&id, node)),
             Request::ForgetNode { id, node } => done(self.sessions.forget_node(&id, node)),

@@ -13,11 +13,13 @@ use drydock_protocol::{NodeName, SessionId, pipe::Step};
 use drydock_runtime::{
     cgroup::{self, Hierarchies, SessionGroup},
     channel::{Channel, Listener},
+    egress::Egress,
     launch::Launch,
     limits::Limits,
     messages::{FromWarden, SessionBoot},
     overlay, pidfd, seccomp,
     trace::Trace,
+    uplink::Uplink,
     userns,
 };
 use nix::unistd::{Gid, Uid, chown};
@@ -36,6 +38,8 @@ use std::{
 
 /// Most nodes that any session may have; their numbers are the last byte of their addresses.
 const MAX_NODES: u8 = 50;
+/// Most egress rules, and most name servers, of a session.
+const MAX_RULES: usize = 200;
 
 /// A session whose processes run (or have just ended).
 #[derive(Debug)]
@@ -128,9 +132,19 @@ impl Sessions {
     }
 
     /// Makes a session and starts it.
-    pub fn create(&mut self, id: &SessionId, nodes: u8, image: &str, limits: Limits) -> Result<Vec<Step>, Error> {
+    pub fn create(
+        &mut self,
+        id: &SessionId,
+        nodes: u8,
+        image: &str,
+        limits: Limits,
+        egress: &Egress,
+    ) -> Result<Vec<Step>, Error> {
         let mut trace = Trace::new();
         check(&limits, nodes)?;
+        if egress.allow.len() > MAX_RULES || egress.resolvers.len() > MAX_RULES {
+            return Err(Error::Invalid(format!("more than {MAX_RULES} egress rules")));
+        }
         if self.running.contains_key(id) || self.lingering.iter().any(|r| r.id == *id) {
             return Err(Error::SessionExists(id.clone()));
         }
@@ -142,20 +156,25 @@ impl Sessions {
         let slot = (1..=slots).find(|slot| !used(*slot)).ok_or(Error::Full(slots))?;
         let nodes = (1..=nodes).filter_map(NodeName::new).collect();
         let mut record =
-            Record { id: id.clone(), slot, nodes, image: image.into(), limits, spawner: None };
-        match self.make(&mut record, &mut trace) {
+            Record { id: id.clone(), slot, nodes, image: image.into(), limits, uplink: !egress.allow.is_empty(), spawner: None };
+        match self.make(&mut record, egress, &mut trace) {
             Ok(session) => {
                 self.running.insert(id.clone(), session);
                 Ok(trace.into_steps())
             }
             Err(e) => {
+                let spawner = record.spawner;
                 self.sweep(record);
+                if let Some((pid, _)) = spawner {
+                    // Killed by the sweep; as our child it must be taken in.
+                    drydock_runtime::process::wait(pid)?;
+                }
                 Err(e)
             }
         }
     }
 
-    fn make(&self, record: &mut Record, trace: &mut Trace) -> Result<Session, Error> {
+    fn make(&self, record: &mut Record, egress: &Egress, trace: &mut Trace) -> Result<Session, Error> {
         let image = self.images.resolve(&record.image)?;
         record.save(self.place.state())?;
         trace.step("record");
@@ -189,6 +208,7 @@ impl Sessions {
             listener: listener.as_fd(),
             control: &control,
             log: log.as_fd(),
+            resolvers: record.uplink.then_some(&egress.resolvers[..]),
             filter: &self.filter,
             session_main: self.session_main,
             origin: trace.origin(),
@@ -199,6 +219,10 @@ impl Sessions {
         record.spawner = record::start_time(pid).map(|start| (pid, start));
         record.save(self.place.state())?;
         trace.step("record");
+        if record.uplink {
+            self.uplink(record).create(pid, egress)?;
+            trace.step("uplink");
+        }
         Ok(Session { record: record.clone(), pidfd, userns })
     }
 
@@ -313,7 +337,9 @@ impl Sessions {
                 tracing::warn!("{}: {e}", path.display());
             }
         }
-        let swept = group.kill().and_then(|()| group.remove()).map_err(Error::from).and_then(|()| self.disk.delete(id));
+        let uplink = if record.uplink { self.uplink(&record).delete() } else { Ok(()) };
+        let swept = group.kill().and_then(|()| group.remove()).and(uplink).map_err(Error::from);
+        let swept = swept.and_then(|()| self.disk.delete(id));
         match swept {
             Ok(()) => record.delete(self.place.state()),
             Err(e) => {
@@ -342,6 +368,10 @@ impl Sessions {
         let _never_made = fs::remove_file(self.place.state().join("disk.btrfs"));
         SessionGroup::remove_parents(&self.hierarchies, &self.place.server());
         self.place.release();
+    }
+
+    fn uplink(&self, record: &Record) -> Uplink {
+        Uplink { server: self.place.number(), slot: record.slot }
     }
 
     fn group(&self, id: &SessionId) -> SessionGroup {

@@ -2,7 +2,7 @@
 
 use crate::agent::{self, Ask};
 use drydock_protocol::{NodeName, SessionId};
-use drydock_runtime::{channel::Channel, limits::Limits};
+use drydock_runtime::{channel::Channel, egress::Egress, limits::Limits};
 use drydock_warden::{
     Config,
     messages::{Answer, Call, Message, Request},
@@ -34,6 +34,7 @@ pub fn be_the_warden(state_dir: PathBuf) {
 /// A warden with a state directory, both of which go when this is dropped.
 pub struct Host {
     dir: TempDir,
+    network: Option<String>,
     warden: RefCell<Child>,
     channel: RefCell<Channel>,
     calls: Cell<u64>,
@@ -50,13 +51,27 @@ pub fn small() -> Limits {
 
 impl Host {
     pub fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("drydock-test-").tempdir_in("/var/tmp").unwrap();
-        let (warden, channel) = Self::start(dir.path());
-        Self { dir, warden: RefCell::new(warden), channel: RefCell::new(channel), calls: Cell::new(0) }
+        Self::in_network(None)
     }
 
-    fn start(dir: &Path) -> (Child, Channel) {
-        let mut command = Command::new(std::env::current_exe().unwrap());
+    /// A warden whose host is the network namespace at this path.
+    pub fn in_network(network: Option<&str>) -> Self {
+        let dir = tempfile::Builder::new().prefix("drydock-test-").tempdir_in("/var/tmp").unwrap();
+        let (warden, channel) = Self::start(dir.path(), network);
+        let network = network.map(String::from);
+        Self { dir, network, warden: RefCell::new(warden), channel: RefCell::new(channel), calls: Cell::new(0) }
+    }
+
+    fn start(dir: &Path, network: Option<&str>) -> (Child, Channel) {
+        let exe = std::env::current_exe().unwrap();
+        let mut command = match network {
+            None => Command::new(exe),
+            Some(path) => {
+                let mut command = Command::new("nsenter");
+                command.arg(format!("--net={path}")).arg(exe);
+                command
+            }
+        };
         // Sessions must not end with the test's own process group when it is interrupted from a keyboard.
         command.arg("warden").arg(dir).stdout(Stdio::piped()).process_group(0);
         let mut warden = command.spawn().unwrap();
@@ -85,7 +100,7 @@ impl Host {
     /// Kills the warden and starts another for the same state directory.
     pub fn restart(&self) {
         self.kill_warden();
-        let (warden, channel) = Self::start(self.dir.path());
+        let (warden, channel) = Self::start(self.dir.path(), self.network.as_deref());
         self.warden.replace(warden);
         self.channel.replace(channel);
     }
@@ -122,7 +137,7 @@ impl Host {
 
     pub fn try_create(&self, nodes: u8, limits: Limits) -> (SessionId, Answer) {
         let id = new_id();
-        let answer = self.ask(Request::Create { id: id.clone(), nodes, image: "node".into(), limits });
+        let answer = self.ask(Request::Create { id: id.clone(), nodes, image: "node".into(), limits, egress: Egress::default() });
         (id, answer)
     }
 
@@ -142,7 +157,7 @@ impl Drop for Host {
         if std::thread::panicking() {
             // The test has failed already; sweep up without a second panic.
             self.kill_warden();
-            let (mut warden, _) = Self::start(self.dir.path());
+            let (mut warden, _) = Self::start(self.dir.path(), self.network.as_deref());
             let _gone = kill(nix::unistd::Pid::from_raw(warden.id() as i32), Signal::SIGTERM);
             let _gone = warden.wait();
             return;
@@ -160,7 +175,7 @@ impl Drop for Host {
     }
 }
 
-fn new_id() -> SessionId {
+pub fn new_id() -> SessionId {
     static NEXT: AtomicU8 = AtomicU8::new(0);
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
     let [a, b] = [n / 32, n % 32];

@@ -3,6 +3,7 @@
 
 use crate::host::{Host, Session};
 use drydock_warden::messages::{Answer, Request};
+use drydock_runtime::egress::Egress;
 use libtest_mimic::Trial;
 use std::{
     collections::BTreeSet,
@@ -128,7 +129,7 @@ fn nothing_is_left_of_a_killed_warden() -> Result<(), libtest_mimic::Failed> {
     let before = count(&host);
     for round in 0..12u32 {
         let id = drydock_protocol::SessionId::from_random([round as u8; 10]);
-        host.send(Request::Create { id, nodes: 2, image: "node".into(), limits: crate::host::small() });
+        host.send(Request::Create { id, nodes: 2, image: "node".into(), limits: crate::host::small(), egress: Egress::default() });
         let until = Instant::now() + Duration::from_micros(u64::from(round) * 1500);
         while Instant::now() < until {
             std::hint::spin_loop();

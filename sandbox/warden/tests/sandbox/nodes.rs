@@ -5,6 +5,7 @@ use crate::{
     host::{Host, node},
 };
 use drydock_warden::messages::{Answer, FailureKind, Request};
+use drydock_runtime::egress::Egress;
 use libtest_mimic::Trial;
 
 pub fn tests() -> Vec<Trial> {
@@ -120,13 +121,13 @@ fn bad_requests_are_refused() -> Outcome {
     let limits = crate::host::small();
     let create = |nodes, image: &str, limits| {
         let id = "zzzzzzzzzz".parse().unwrap();
-        host.ask(Request::Create { id, nodes, image: image.into(), limits })
+        host.ask(Request::Create { id, nodes, image: image.into(), limits, egress: Egress::default() })
     };
     refused(create(0, "node", limits), FailureKind::Invalid, "nodes is 0");
     refused(create(9, "node", limits), FailureKind::Invalid, "nodes is 9");
     refused(create(1, "nope", limits), FailureKind::NotFound, "nope");
     refused(create(1, "node", drydock_runtime::limits::Limits { memory: 1, ..limits }), FailureKind::Invalid, "memory");
-    let again = Request::Create { id: s.id.clone(), nodes: 1, image: "node".into(), limits };
+    let again = Request::Create { id: s.id.clone(), nodes: 1, image: "node".into(), limits, egress: Egress::default() };
     refused(host.ask(again), FailureKind::InUse, "exists");
     refused(host.ask(Request::AddNode { id: s.id.clone(), node: node(1) }), FailureKind::InUse, "node1");
     refused(host.ask(Request::ForgetNode { id: s.id.clone(), node: node(4) }), FailureKind::NotFound, "node4");
