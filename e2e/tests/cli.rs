@@ -148,6 +148,17 @@ async fn a_command_ends_when_its_exec_is_killed() {
 }
 
 #[tokio::test]
+async fn what_a_command_leaves_running_goes_on() {
+    let server = Server::shared();
+    let id = created(&server).await.id;
+    for _ in 0..5 {
+        let pid = server.exec(&id, "node1", "sleep 1000 </dev/null >/dev/null 2>&1 & echo $!").await.ok().text();
+        // The answer to the next command comes behind whatever the end of the last one sets off.
+        assert_eq!(server.exec(&id, "node1", &format!("cat /proc/{}/comm", pid.trim())).await.ok().text(), "sleep\n");
+    }
+}
+
+#[tokio::test]
 async fn cp_copies_files_and_directories_both_ways() {
     let server = Server::shared();
     let id = created(&server).await.id;
@@ -214,7 +225,7 @@ async fn refusals_name_the_thing() {
 async fn stop_ends_sessions_and_server() {
     let server = Server::start(&[]);
     let ids = [created(&server).await.id, created(&server).await.id];
-    assert!(server.exec(&ids[0], "node1", "setsid sleep 1000 </dev/null >/dev/null 2>&1 &").await.status.success());
+    assert!(server.exec(&ids[0], "node1", "sleep 1000 </dev/null >/dev/null 2>&1 &").await.status.success());
     assert_eq!(server.cli(&["stop", "--json"]).await.json::<Value>(), serde_json::json!({ "ended": 2 }));
     assert!(server.wait().success());
     until("the warden is gone", async || drydock_e2e::server::processes_of(&server.state_dir()).is_empty()).await;

@@ -32,7 +32,7 @@ async fn sessions_processes_and_terminals_outlive_a_killed_server() {
     let server = Server::start(&[]);
     let session = server.create(serde_json::json!({ "playground": "linux", "nodes": 2 })).await;
     let (_, guest) = server.link(&session, Role::Type, None).await;
-    let pid = server.exec(&session.id, "node2", "setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $!").await.ok().text();
+    let pid = server.exec(&session.id, "node2", "sleep 1000 </dev/null >/dev/null 2>&1 & echo $!").await.ok().text();
 
     let mut page = server.page_at_prompt(&session.id, &session.token, "laptop").await;
     // Counts on while nobody serves; stops when a file says so.
@@ -81,7 +81,7 @@ async fn sessions_processes_and_terminals_outlive_a_killed_server() {
 async fn what_died_meanwhile_is_cleaned_up_and_shown_as_ended() {
     let server = Server::start(&[]);
     let (lives, dies) = (server.session().await, server.session().await);
-    server.exec(&dies.id, "node1", "setsid sleep 1000 </dev/null >/dev/null 2>&1 &").await.ok();
+    server.exec(&dies.id, "node1", "sleep 1000 </dev/null >/dev/null 2>&1 &").await.ok();
     let dead = server.session_pid(&dies.id);
     server.kill();
     end_process(dead, Signal::SIGKILL);

@@ -9,7 +9,7 @@ use nix::unistd::{Gid, Uid, chown};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -88,7 +88,23 @@ impl Place {
         ] {
             make_dir(&place.state.join(dir), mode, owner)?;
         }
+        place.hand_over_web()?;
         Ok(place)
+    }
+
+    /// Gives what an earlier server of this state directory has left in `web/` to serve's user of today, whose id depends
+    /// on the claim. The directory was that server's own, so only plain files of such users are touched.
+    fn hand_over_web(&self) -> Result<(), Error> {
+        let web = state_paths::web(&self.state);
+        for entry in fs::read_dir(&web).map_err(at(&web))? {
+            let path = entry.map_err(at(&web))?.path();
+            let meta = fs::symlink_metadata(&path).map_err(at(&path))?;
+            if meta.is_file() && meta.nlink() == 1 && meta.uid() >= FIRST_ID && meta.uid() != self.web_user() {
+                let id = self.web_user();
+                std::os::unix::fs::lchown(&path, Some(id), Some(id)).map_err(at(&path))?;
+            }
+        }
+        Ok(())
     }
 
     /// The state directory.
