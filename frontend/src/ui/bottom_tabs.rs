@@ -25,8 +25,8 @@ pub fn BottomTabs() -> impl IntoView {
         view! {
             <button
                 data-testid=format!("area-{name}")
-                aria-current=move || (session.area.get() == area).then_some("page")
-                on:click=press
+                aria-current=text(move || (session.area.get() == area).then_some("page"))
+                on:click=on(press)
             ><Icon d/>{words}</button>
         }
     };
@@ -34,7 +34,7 @@ pub fn BottomTabs() -> impl IntoView {
         <nav class="bottom-tabs" aria-label="Areas">
             {button(Area::Nodes, "nodes", "Nodes", icon::POWER)}
             {button(Area::Terminals, "terminals", "Terminal", icon::TERMINAL)}
-            <Show when=move || session.may_type()>{move || button(Area::Files, "files", "Files", icon::FOLDER)}</Show>
+            {when(move || session.may_type(), move || view! { {move || button(Area::Files, "files", "Files", icon::FOLDER)} }.into_any())}
         </nav>
     }
 }

@@ -38,11 +38,11 @@ pub fn ConfirmButton(
     view! {
         <button
             class="quiet"
-            class:asked=move || asked.get()
+            class:asked=flag(move || asked.get())
             data-testid=testid
             title=label.clone()
-            aria-label=move || if asked.get() { question.to_owned() } else { label.clone() }
-            on:click=press
+            aria-label=text(move || if asked.get() { question.to_owned() } else { label.clone() })
+            on:click=on(press)
         >
             {move || if asked.get() { question.into_any() } else { children().into_any() }}
         </button>

@@ -36,7 +36,7 @@ pub fn ConnectionBanner() -> impl IntoView {
     });
     view! {
         <div class="banner-place" role="status">
-            <Show when=move || shown.get()>
+            {when(move || shown.get(), move || view! {
                 <div class="banner" data-testid="connection-banner">
                     <span>
                         {move || if session.me.get() == 0 {
@@ -52,9 +52,9 @@ pub fn ConnectionBanner() -> impl IntoView {
                             Some(s) => format!(" Next attempt in {s} s."),
                         }}
                     </span>
-                    <button data-testid="retry-now" on:click=move |_| session.retry_now()>"Try now"</button>
+                    <button data-testid="retry-now" on:click=on(move |_| session.retry_now())>"Try now"</button>
                 </div>
-            </Show>
+            }.into_any())}
         </div>
     }
 }

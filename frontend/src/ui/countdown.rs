@@ -15,21 +15,21 @@ pub fn Countdown() -> impl IntoView {
     let step = move || session.life.get().map_or(0, |life| life.next_step());
     let may_extend = move || session.may_own() && step() > 0 && urgency() != Urgency::Calm;
     view! {
-        <span class="countdown-box" data-urgency=move || urgency().as_str()>
+        <span class="countdown-box" data-urgency=text(move || urgency().as_str())>
             <span
                 class="countdown"
                 role="timer"
-                aria-label=move || left.get().map(|s| format!("Time left: {}", clock::words(s)))
+                aria-label=text(move || left.get().map(|s| format!("Time left: {}", clock::words(s))))
                 title="Time until the session ends"
                 data-testid="countdown"
-                data-urgency=move || urgency().as_str()
-                data-seconds=move || left.get().map(|s| s.to_string())
+                data-urgency=text(move || urgency().as_str())
+                data-seconds=text(move || left.get().map(|s| s.to_string()))
             >{move || left.get().map_or("–:––".into(), clock::digits)}</span>
-            <Show when=may_extend>
-                <button class="tool extend" data-testid="extend" on:click=move |_| session.extend()>
+            {when(may_extend, move || view! {
+                <button class="tool extend" data-testid="extend" on:click=on(move |_| session.extend())>
                     {move || format!("+ {}", clock::words(step()))}
                 </button>
-            </Show>
+            }.into_any())}
         </span>
     }
 }

@@ -39,19 +39,19 @@ pub fn Dialog(
             class="dialog"
             data-testid=testid
             aria-labelledby=labelledby
-            on:close=move |_| open.set(false)
-            on:click=move |event| {
+            on:close=on(move |_| open.set(false))
+            on:click=on(move |event| {
                 // A click on the dialog element itself is one on its backdrop: what is inside fills it.
                 let on_backdrop = event.target().is_some_and(|t| t.dyn_ref::<web_sys::HtmlDialogElement>().is_some());
                 if on_backdrop {
                     close();
                 }
-            }
+            })
         >
             <div class="dialog-body">
                 <header class="dialog-head">
                     <h2 id=heading>{title}</h2>
-                    <button class="quiet" aria-label="Close" on:click=move |_| close()>
+                    <button class="quiet" aria-label="Close" on:click=on(move |_| close())>
                         <Icon d=icon::CLOSE/>
                     </button>
                 </header>

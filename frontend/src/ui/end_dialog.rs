@@ -14,14 +14,14 @@ pub fn EndDialog(open: RwSignal<bool>) -> impl IntoView {
         <Dialog open title="End this session?" testid="end-dialog">
             <p>{format!("{what} and everything on them are deleted, for you and for everybody who has a link. Download first what you want to keep.")}</p>
             <div class="actions">
-                <button data-testid="end-cancel" autofocus on:click=move |_| open.set(false)>"Go on working"</button>
+                <button data-testid="end-cancel" autofocus on:click=on(move |_| open.set(false))>"Go on working"</button>
                 <button
                     class="danger-fill"
                     data-testid="end-confirm"
-                    on:click=move |_| {
+                    on:click=on(move |_| {
                         open.set(false);
                         session.end();
-                    }
+                    })
                 >"End the session"</button>
             </div>
         </Dialog>

@@ -58,7 +58,7 @@ pub fn FileEditor() -> impl IntoView {
     view! {
         <EditorHead save=move || save(false)/>
         <Conflict save=move || save(true)/>
-        <Show when=move || waiting.get()><p class="muted">"Fetching the editor …"</p></Show>
+        {when(move || waiting.get(), move || view! { <p class="muted">"Fetching the editor …"</p> }.into_any())}
         <div class="editor" data-testid="editor" node_ref=host></div>
     }
 }
@@ -83,8 +83,8 @@ fn EditorHead(save: impl Fn() + 'static) -> impl IntoView {
                 class="primary"
                 title="Save (Ctrl+S)"
                 data-testid="editor-save"
-                disabled=move || files.saving.get() == Saving::Busy
-                on:click=move |_| save()
+                disabled=flag(move || files.saving.get() == Saving::Busy)
+                on:click=on(move |_| save())
             >"Save"</button>
             {move || if dirty() {
                 view! {
@@ -97,7 +97,7 @@ fn EditorHead(save: impl Fn() + 'static) -> impl IntoView {
                 }.into_any()
             } else {
                 view! {
-                    <button class="quiet" aria-label="Close the file" data-testid="editor-close" on:click=move |_| files.close_file()>
+                    <button class="quiet" aria-label="Close the file" data-testid="editor-close" on:click=on(move |_| files.close_file())>
                         <Icon d=icon::CLOSE/>
                     </button>
                 }.into_any()
@@ -111,19 +111,19 @@ fn EditorHead(save: impl Fn() + 'static) -> impl IntoView {
 fn Conflict(save: impl Fn() + Copy + Send + Sync + 'static) -> impl IntoView {
     let files = use_app().files;
     view! {
-        <Show when=move || files.saving.get() == Saving::Conflict>
+        {when(move || files.saving.get() == Saving::Conflict, move || view! {
             <div class="conflict" role="alert" data-testid="editor-conflict">
                 <p>"The file was changed on the node since it was opened here."</p>
-                <button on:click=move |_| save()>"Overwrite it"</button>
-                <button on:click=move |_| {
+                <button on:click=on(move |_| save())>"Overwrite it"</button>
+                <button on:click=on(move |_| {
                     // The editor is made anew from what is read.
                     let file = files.editing.get_untracked();
                     files.read_again();
                     if file.is_some() {
                         files.close_file();
                     }
-                }>"Read it again"</button>
+                })>"Read it again"</button>
             </div>
-        </Show>
+        }.into_any())}
     }
 }

@@ -25,7 +25,7 @@ pub fn FileList() -> impl IntoView {
                 Shown::Failed(problem) => view! {
                     <div class="problem-text">
                         <p>{problem.message}</p>
-                        <button on:click=move |_| files.reload()>"Try again"</button>
+                        <button on:click=on(move |_| files.reload())>"Try again"</button>
                     </div>
                 }.into_any(),
                 Shown::Ready(listing) => view! { <Entries listing/> }.into_any(),
@@ -50,7 +50,7 @@ fn Entries(listing: Listing) -> impl IntoView {
         };
         view! {
             <tr>
-                <td colspan="4"><button class="link file-name" on:click=go><Icon d=icon::UP/>".. (the directory above)"</button></td>
+                <td colspan="4"><button class="link file-name" on:click=on(go)><Icon d=icon::UP/>".. (the directory above)"</button></td>
             </tr>
         }
     });
@@ -91,7 +91,7 @@ fn Row(entry: Entry) -> impl IntoView {
     view! {
         <tr>
             <td>
-                <button class="link file-name" data-testid=format!("file-{name}") disabled=!(directory || file) on:click=open>
+                <button class="link file-name" data-testid=format!("file-{name}") disabled=!(directory || file) on:click=on(open)>
                     <Icon d=if directory { icon::FOLDER } else { icon::FILE }/>
                     {name.clone()}
                 </button>
@@ -105,14 +105,14 @@ fn Row(entry: Entry) -> impl IntoView {
                         title="Edit"
                         aria-label=format!("Edit {name}")
                         data-testid=format!("edit-{name}")
-                        on:click=move |_| files.edit(&edited)
+                        on:click=on(move |_| files.edit(&edited))
                     ><Icon d=icon::PEN/></button>
                     <a
                         class="button quiet"
                         title="Download"
                         aria-label=format!("Download {name}")
                         data-testid=format!("download-{name}")
-                        href=move || files.download_url(&downloaded)
+                        href=text(move || files.download_url(&downloaded))
                         download=name.clone()
                     ><Icon d=icon::DOWNLOAD/></a>
                 })}

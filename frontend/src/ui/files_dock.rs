@@ -30,16 +30,16 @@ pub fn FilesDock() -> impl IntoView {
     view! {
         <section
             class="files"
-            class:dragging=move || dragging.get()
+            class:dragging=flag(move || dragging.get())
             data-area="files"
             data-testid="files"
             aria-labelledby="files-title"
-            on:dragover=move |event: DragEvent| {
+            on:dragover=on(move |event: DragEvent| {
                 event.prevent_default();
                 dragging.set(true);
-            }
-            on:dragleave=move |_| dragging.set(false)
-            on:drop=on_drop
+            })
+            on:dragleave=on(move |_| dragging.set(false))
+            on:drop=on(on_drop)
         >
             {move || if editing.get().is_some() {
                 view! { <FileEditor/> }.into_any()
@@ -75,18 +75,18 @@ fn DockHead() -> impl IntoView {
             <select
                 aria-label="Node"
                 data-testid="files-node"
-                prop:value=move || files.node.get().map(|n| n.to_string()).unwrap_or_default()
-                on:change=choose
+                prop:value=text(move || files.node.get().map(|n| n.to_string()).unwrap_or_default())
+                on:change=on(choose)
             >
                 <For each=move || names.get() key=|n| *n let:name>
-                    <option value=name.to_string() selected=move || files.node.get() == Some(name)>{name.to_string()}</option>
+                    <option value=name.to_string() selected=flag(move || files.node.get() == Some(name))>{name.to_string()}</option>
                 </For>
             </select>
             <span class="spacer"></span>
-            <button class="quiet" title="Read again" aria-label="Read the directory again" data-testid="files-reload" on:click=move |_| files.reload()>
+            <button class="quiet" title="Read again" aria-label="Read the directory again" data-testid="files-reload" on:click=on(move |_| files.reload())>
                 <Icon d=icon::RELOAD/>
             </button>
-            <button class="quiet" title="Close the files" aria-label="Close the files" data-testid="files-close" on:click=close>
+            <button class="quiet" title="Close the files" aria-label="Close the files" data-testid="files-close" on:click=on(close)>
                 <Icon d=icon::CLOSE/>
             </button>
         </div>
@@ -100,14 +100,14 @@ fn DockHead() -> impl IntoView {
 fn Crumbs() -> impl IntoView {
     let files = use_app().files;
     view! {
-        <nav class="crumbs" aria-label="Directory" data-testid="files-path" data-path=move || files.path.get()>
+        <nav class="crumbs" aria-label="Directory" data-testid="files-path" data-path=text(move || files.path.get())>
             {move || paths::crumbs(&files.path.get()).into_iter().map(|(name, path)| {
                 let go = move |_| {
                     if let Some(node) = files.node.get_untracked() {
                         files.go(node, path.clone());
                     }
                 };
-                view! { <button class="link" on:click=go>{name}</button> }
+                view! { <button class="link" on:click=on(go)>{name}</button> }
             }).collect_view()}
         </nav>
     }
@@ -131,10 +131,10 @@ fn DockButtons() -> impl IntoView {
         <div class="dock-buttons">
             <label class="button upload">
                 <Icon d=icon::UPLOAD/>"Upload"
-                <input type="file" multiple class="visually-hidden" node_ref=input data-testid="upload-input" on:change=chosen/>
+                <input type="file" multiple class="visually-hidden" node_ref=input data-testid="upload-input" on:change=on(chosen)/>
             </label>
-            <button data-testid="new-folder" on:click=move |_| naming.set(Some(Making::Folder))><Icon d=icon::FOLDER/>"New folder"</button>
-            <button data-testid="new-file" on:click=move |_| naming.set(Some(Making::File))><Icon d=icon::FILE/>"New file"</button>
+            <button data-testid="new-folder" on:click=on(move |_| naming.set(Some(Making::Folder)))><Icon d=icon::FOLDER/>"New folder"</button>
+            <button data-testid="new-file" on:click=on(move |_| naming.set(Some(Making::File)))><Icon d=icon::FILE/>"New file"</button>
         </div>
         {move || naming.get().map(|making| view! { <NameForm making naming/> })}
     }
@@ -174,21 +174,21 @@ fn NameForm(making: Making, naming: RwSignal<Option<Making>>) -> impl IntoView {
         naming.set(None);
     };
     view! {
-        <form class="name-form" on:submit=submit>
+        <form class="name-form" on:submit=on(submit)>
             <input
                 node_ref=input
                 aria-label=label
                 placeholder=label
                 data-testid="new-name"
-                on:input=move |event| name.set(event_target_value(&event))
-                on:keydown=move |event| {
+                on:input=on(move |event| name.set(event_target_value(&event)))
+                on:keydown=on(move |event| {
                     if event.key() == "Escape" {
                         naming.set(None);
                     }
-                }
+                })
             />
             <button type="submit">"Make"</button>
-            <button type="button" class="quiet" on:click=move |_| naming.set(None)>"Cancel"</button>
+            <button type="button" class="quiet" on:click=on(move |_| naming.set(None))>"Cancel"</button>
             <p class="problem-text" role="alert">{move || wrong.get()}</p>
         </form>
     }

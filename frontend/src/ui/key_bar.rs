@@ -36,27 +36,27 @@ pub fn KeyBar() -> impl IntoView {
                     tabindex="-1"
                     aria-label=name
                     data-testid=format!("key-{name}")
-                    on:pointerdown=keep_focus
-                    on:mousedown=|event| event.prevent_default()
-                    on:click=move |_| press(plain, application)
+                    on:pointerdown=on(keep_focus)
+                    on:mousedown=on(|event| event.prevent_default())
+                    on:click=on(move |_| press(plain, application))
                 >{letter}</button>
             }
         })
         .collect_view()
     };
     view! {
-        <Show when=move || session.may_type()>
+        {when(move || session.may_type(), move || view! {
             <div class="key-bar" role="toolbar" aria-label="Keys">
                 <button
                     tabindex="-1"
                     data-testid="key-ctrl"
-                    aria-pressed=move || session.ctrl.get().to_string()
-                    on:pointerdown=keep_focus
-                    on:mousedown=|event| event.prevent_default()
-                    on:click=move |_| session.ctrl.update(|held| *held = !*held)
+                    aria-pressed=text(move || session.ctrl.get().to_string())
+                    on:pointerdown=on(keep_focus)
+                    on:mousedown=on(|event| event.prevent_default())
+                    on:click=on(move |_| session.ctrl.update(|held| *held = !*held))
                 >"Ctrl"</button>
                 {keys()}
             </div>
-        </Show>
+        }.into_any())}
     }
 }

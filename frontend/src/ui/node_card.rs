@@ -50,7 +50,7 @@ pub fn NodeCard(name: NodeName) -> impl IntoView {
                 <div>
                     <dt>"Address"</dt>
                     <dd>
-                        <button class="link" title="Copy the address" data-testid=format!("node-address-{name}") on:click=copy_address>
+                        <button class="link" title="Copy the address" data-testid=format!("node-address-{name}") on:click=on(copy_address)>
                             {address}
                         </button>
                     </dd>
@@ -78,24 +78,24 @@ fn NodeButtons(name: NodeName, power: Signal<Power>) -> impl IntoView {
     let power_label = move || if on() { format!("Switch {name} off") } else { format!("Switch {name} on") };
     view! {
         <span class="node-buttons">
-            <Show when=move || session.may_type()>
+            {when(move || session.may_type(), move || view! {
                 <button
                     class="quiet"
                     data-testid=format!("open-terminal-{name}")
                     title=format!("New terminal on {name}")
                     aria-label=format!("New terminal on {name}")
-                    disabled=move || !on()
-                    on:click=move |_| session.open_tab(name)
+                    disabled=flag(move || !on())
+                    on:click=on(move |_| session.open_tab(name))
                 ><Icon d=icon::TERMINAL/></button>
-            </Show>
-            <Show when=move || session.may_own()>
+            }.into_any())}
+            {when(move || session.may_own(), move || view! {
                 <button
                     class="quiet"
                     data-testid=format!("power-{name}")
                     title=power_label
                     aria-label=power_label
-                    disabled=move || power.get() == Power::Starting
-                    on:click=move |_| session.power(name, !untrack(on))
+                    disabled=flag(move || power.get() == Power::Starting)
+                    on:click=on(move |_| session.power(name, !untrack(on)))
                 ><Icon d=icon::POWER/></button>
                 <ConfirmButton
                     label=format!("Remove {name}")
@@ -103,7 +103,7 @@ fn NodeButtons(name: NodeName, power: Signal<Power>) -> impl IntoView {
                     testid=format!("remove-{name}")
                     act=move || session.remove_node(name)
                 ><Icon d=icon::TRASH/></ConfirmButton>
-            </Show>
+            }.into_any())}
         </span>
     }
 }
@@ -114,7 +114,7 @@ fn Ports(name: NodeName, ports: Signal<Vec<Port>>) -> impl IntoView {
     let session = use_app().session;
     let any = Memo::new(move |_| !ports.with(Vec::is_empty));
     view! {
-        <Show when=move || any.get()>
+        {when(move || any.get(), move || view! {
             <ul class="ports" aria-label=format!("Ports of {name}")>
                 <For each=move || ports.get() key=|p| (p.port, p.loopback_only) let:port>
                     <li>
@@ -129,22 +129,22 @@ fn Ports(name: NodeName, ports: Signal<Vec<Port>>) -> impl IntoView {
                                 <button
                                     class="chip"
                                     data-testid=format!("port-{name}-{port}")
-                                    disabled=move || loopback_only || !session.may_type()
+                                    disabled=flag(move || loopback_only || !session.may_type())
                                     title=title.clone()
                                     aria-label=title
-                                    on:click=move |event| {
+                                    on:click=on(move |event| {
                                         if event.alt_key() {
                                             session.copy_port(name, port);
                                         } else {
                                             session.open_port(name, port);
                                         }
-                                    }
+                                    })
                                 >{format!(":{port}")}</button>
                             }
                         }
                     </li>
                 </For>
             </ul>
-        </Show>
+        }.into_any())}
     }
 }

@@ -26,20 +26,20 @@ pub fn NodesPanel() -> impl IntoView {
                     <NodeCard name/>
                 </For>
             </ul>
-            <Show when=move || session.may_own()>
+            {when(move || session.may_own(), move || view! {
                 <div class="add-node">
                     <button
                         data-testid="add-node"
-                        disabled=move || full() || session.adding.get()
+                        disabled=flag(move || full() || session.adding.get())
                         aria-describedby="add-node-reason"
-                        on:click=move |_| session.add_node()
+                        on:click=on(move |_| session.add_node())
                     >
                         <Icon d=icon::PLUS/>
                         {move || if session.adding.get() { "Adding a node …" } else { "Add a node" }}
                     </button>
                     <small id="add-node-reason">{reason}</small>
                 </div>
-            </Show>
+            }.into_any())}
         </section>
     }
 }

@@ -13,7 +13,7 @@ pub fn NoticeList() -> impl IntoView {
             <For each=move || notices.list.get() key=|n| n.id let:notice>
                 <div class="notice" class:error=notice.kind == Kind::Error data-testid="notice">
                     <p>{notice.text.clone()}</p>
-                    <button class="quiet" aria-label="Dismiss" on:click=move |_| notices.dismiss(notice.id)>
+                    <button class="quiet" aria-label="Dismiss" on:click=on(move |_| notices.dismiss(notice.id))>
                         <Icon d=icon::CLOSE/>
                     </button>
                 </div>

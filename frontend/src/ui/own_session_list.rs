@@ -37,7 +37,7 @@ pub fn OwnSessionList() -> impl IntoView {
             };
             view! {
                 <li>
-                    <a href=path data-testid=format!("own-session-{}", session.id) on:click=go>
+                    <a href=path data-testid=format!("own-session-{}", session.id) on:click=on(go)>
                         <strong>{what}</strong>
                         <span>{format!(" {}{nodes}, {left} left", session.id)}</span>
                     </a>

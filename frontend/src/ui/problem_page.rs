@@ -50,7 +50,7 @@ pub fn ProblemPage(kind: Kind) -> impl IntoView {
                 app.start.start(app, wish.clone());
             };
             view! {
-                <button class="primary" data-testid="start-again" disabled=busy on:click=start>{label}</button>
+                <button class="primary" data-testid="start-again" disabled=busy on:click=on(start)>{label}</button>
             }
         })
     };
@@ -70,18 +70,18 @@ pub fn ProblemPage(kind: Kind) -> impl IntoView {
             <div class="actions">
                 {again}
                 {words.reload.then(|| view! {
-                    <button on:click=move |_| {
+                    <button on:click=on(move |_| {
                         let _ = crate::browser::window().location().reload();
-                    }>"Try again"</button>
+                    })>"Try again"</button>
                 })}
                 <a
                     class="button"
                     href="/"
                     data-testid="to-start"
-                    on:click=move |event| {
+                    on:click=on(move |event| {
                         event.prevent_default();
                         app.go(Route::Start);
-                    }
+                    })
                 >"Go to the start page"</a>
             </div>
         </main>

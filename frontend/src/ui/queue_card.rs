@@ -26,7 +26,7 @@ pub fn QueueCard(queued: Queued) -> impl IntoView {
                 {estimate}
             </p>
             <p>"Your session starts by itself. Leave this page open to keep your place."</p>
-            <button data-testid="queue-leave" on:click=move |_| start.give_up()>"Leave the queue"</button>
+            <button data-testid="queue-leave" on:click=on(move |_| start.give_up())>"Leave the queue"</button>
         </section>
     }
 }

@@ -44,17 +44,17 @@ pub fn SearchBox(id: TerminalId) -> impl IntoView {
                 data-testid=format!("search-{id}")
                 placeholder="Find in the terminal"
                 aria-label="Find in the terminal"
-                aria-invalid=move || nothing.get().to_string()
-                on:input=move |event| {
+                aria-invalid=text(move || nothing.get().to_string())
+                on:input=on(move |event| {
                     text.set(event_target_value(&event));
                     find(true);
-                }
-                on:keydown=key
+                })
+                on:keydown=on(key)
             />
             <span class="search-result" role="status">{move || if nothing.get() { "not found" } else { "" }}</span>
-            <button class="quiet" aria-label="Find above (Enter)" title="Above (Enter)" on:click=move |_| find(true)><Icon d=icon::UP/></button>
-            <button class="quiet" aria-label="Find below (Shift+Enter)" title="Below (Shift+Enter)" on:click=move |_| find(false)><Icon d=icon::DOWN/></button>
-            <button class="quiet" aria-label="Close the search (Escape)" on:click=move |_| close()><Icon d=icon::CLOSE/></button>
+            <button class="quiet" aria-label="Find above (Enter)" title="Above (Enter)" on:click=on(move |_| find(true))><Icon d=icon::UP/></button>
+            <button class="quiet" aria-label="Find below (Shift+Enter)" title="Below (Shift+Enter)" on:click=on(move |_| find(false))><Icon d=icon::DOWN/></button>
+            <button class="quiet" aria-label="Close the search (Escape)" on:click=on(move |_| close())><Icon d=icon::CLOSE/></button>
         </div>
     }
 }

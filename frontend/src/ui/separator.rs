@@ -68,20 +68,20 @@ pub fn Separator(
         <div
             node_ref=node
             class="separator"
-            class:upright=move || upright.get()
+            class:upright=flag(move || upright.get())
             role="separator"
             tabindex="0"
             data-testid=testid
             aria-label=label
-            aria-orientation=move || if upright.get() { "vertical" } else { "horizontal" }
+            aria-orientation=text(move || if upright.get() { "vertical" } else { "horizontal" })
             aria-valuemin=told(least)
             aria-valuemax=told(most)
-            aria-valuenow=move || told(value.get())
-            style=move || place.get()
-            on:pointerdown=grab
-            on:pointermove=drag
-            on:dblclick=move |_| put(usual)
-            on:keydown=key
+            aria-valuenow=text(move || told(value.get()))
+            style=text(move || place.get())
+            on:pointerdown=on(grab)
+            on:pointermove=on(drag)
+            on:dblclick=on(move |_| put(usual))
+            on:keydown=on(key)
         ></div>
     }
 }

@@ -70,7 +70,7 @@ pub fn SessionPage(
                     set=move |width| app.panels.update(|p| p.nodes = width)
                 />
                 <Workspace/>
-                <Show when=files_shown>
+                {when(files_shown, move || view! {
                     <Separator
                         testid="separator-files"
                         label="Width of the files dock"
@@ -86,13 +86,13 @@ pub fn SessionPage(
                         set=move |width| app.panels.update(|p| p.files = width)
                     />
                     <FilesDock/>
-                </Show>
+                }.into_any())}
             </main>
             <BottomTabs/>
-            <Show when=move || dialogs.share.get()><ShareDialog open=dialogs.share/></Show>
-            <Show when=move || dialogs.sheet.get()><KeyboardSheet open=dialogs.sheet/></Show>
-            <Show when=move || dialogs.settings.get()><SettingsDialog open=dialogs.settings/></Show>
-            <Show when=move || dialogs.end.get()><EndDialog open=dialogs.end/></Show>
+            {when(move || dialogs.share.get(), move || view! { <ShareDialog open=dialogs.share/> }.into_any())}
+            {when(move || dialogs.sheet.get(), move || view! { <KeyboardSheet open=dialogs.sheet/> }.into_any())}
+            {when(move || dialogs.settings.get(), move || view! { <SettingsDialog open=dialogs.settings/> }.into_any())}
+            {when(move || dialogs.end.get(), move || view! { <EndDialog open=dialogs.end/> }.into_any())}
         </div>
     }
 }

@@ -15,8 +15,8 @@ pub fn SettingsDialog(open: RwSignal<bool>) -> impl IntoView {
                     type="radio"
                     name="theme"
                     data-testid=format!("theme-{name}")
-                    prop:checked=move || settings.with(|s| s.theme) == value
-                    on:change=move |_| settings.update(|s| s.theme = value)
+                    prop:checked=flag(move || settings.with(|s| s.theme) == value)
+                    on:change=on(move |_| settings.update(|s| s.theme = value))
                 />
                 {words}
             </label>
@@ -34,16 +34,16 @@ pub fn SettingsDialog(open: RwSignal<bool>) -> impl IntoView {
                 <legend>"Terminals"</legend>
                 <span class="font-size">
                     "Size of letters"
-                    <button aria-label="Smaller letters" data-testid="font-smaller" on:click=move |_| settings.update(|s| s.change_font(-1))>"A−"</button>
+                    <button aria-label="Smaller letters" data-testid="font-smaller" on:click=on(move |_| settings.update(|s| s.change_font(-1)))>"A−"</button>
                     <output>{move || settings.with(|s| s.font_size)}</output>
-                    <button aria-label="Larger letters" data-testid="font-larger" on:click=move |_| settings.update(|s| s.change_font(1))>"A+"</button>
+                    <button aria-label="Larger letters" data-testid="font-larger" on:click=on(move |_| settings.update(|s| s.change_font(1)))>"A+"</button>
                 </span>
                 <label>
                     <input
                         type="checkbox"
                         data-testid="copy-on-select"
-                        prop:checked=move || settings.with(|s| s.copy_on_select)
-                        on:change=move |event| settings.update(|s| s.copy_on_select = event_target_checked(&event))
+                        prop:checked=flag(move || settings.with(|s| s.copy_on_select))
+                        on:change=on(move |event| settings.update(|s| s.copy_on_select = event_target_checked(&event)))
                     />
                     "Selecting copies"
                 </label>
@@ -51,8 +51,8 @@ pub fn SettingsDialog(open: RwSignal<bool>) -> impl IntoView {
                     <input
                         type="checkbox"
                         data-testid="screen-reader"
-                        prop:checked=move || settings.with(|s| s.screen_reader)
-                        on:change=move |event| settings.update(|s| s.screen_reader = event_target_checked(&event))
+                        prop:checked=flag(move || settings.with(|s| s.screen_reader))
+                        on:change=on(move |event| settings.update(|s| s.screen_reader = event_target_checked(&event)))
                     />
                     "Tell the output to a screen reader"
                 </label>

@@ -47,10 +47,10 @@ fn CreateForm() -> impl IntoView {
         share.create(role.get_untracked(), ttl.get_untracked());
     };
     view! {
-        <form class="share-form" on:submit=submit>
+        <form class="share-form" on:submit=on(submit)>
             <label class="field">
                 <span>"Who has the link may"</span>
-                <select data-testid="share-role" on:change=choose_role>
+                <select data-testid="share-role" on:change=on(choose_role)>
                     <option value="view">"look"</option>
                     <option value="type">"look and type"</option>
                     <option value="own">"do everything, as you"</option>
@@ -58,14 +58,14 @@ fn CreateForm() -> impl IntoView {
             </label>
             <label class="field">
                 <span>"It works for"</span>
-                <select data-testid="share-expiry" on:change=move |event| ttl.set(event_target_value(&event).parse().ok())>
+                <select data-testid="share-expiry" on:change=on(move |event| ttl.set(event_target_value(&event).parse().ok()))>
                     <option value="">"as long as the session"</option>
                     <option value="900">"15 minutes"</option>
                     <option value="3600">"1 hour"</option>
                     <option value="7200">"2 hours"</option>
                 </select>
             </label>
-            <button class="primary" type="submit" data-testid="share-create" disabled=move || share.busy.get()>"Make a link"</button>
+            <button class="primary" type="submit" data-testid="share-create" disabled=flag(move || share.busy.get())>"Make a link"</button>
         </form>
     }
 }
@@ -85,14 +85,14 @@ fn Fresh(link: Link) -> impl IntoView {
                     aria-label="The link"
                     data-testid="share-url"
                     prop:value=url
-                    on:focus=|event| {
+                    on:focus=on(|event| {
                         use wasm_bindgen::JsCast;
                         if let Some(input) = event.target().and_then(|t| t.dyn_into::<web_sys::HtmlInputElement>().ok()) {
                             input.select();
                         }
-                    }
+                    })
                 />
-                <button data-testid="share-copy" on:click=move |_| session.copy(copied.clone(), Some("The link is copied."))>"Copy"</button>
+                <button data-testid="share-copy" on:click=on(move |_| session.copy(copied.clone(), Some("The link is copied.")))>"Copy"</button>
             </div>
             {link.qr_svg.map(|svg| view! {
                 <div class="qr" role="img" aria-label="The link as a QR code" data-testid="share-qr" inner_html=svg></div>

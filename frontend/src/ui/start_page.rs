@@ -47,10 +47,10 @@ fn StartForm() -> impl IntoView {
             Offer::Failed(problem) => view! {
                 <div class="card form-card problem-text" role="alert">
                     <p>{problem.message}</p>
-                    <button on:click=move |_| {
+                    <button on:click=on(move |_| {
                         start.offer.set(Offer::Loading);
                         start.load();
-                    }>"Try again"</button>
+                    })>"Try again"</button>
                 </div>
             }.into_any(),
             Offer::Ready(list) if list.is_empty() => view! {
@@ -88,7 +88,7 @@ fn Choice(list: Vec<Playground>) -> impl IntoView {
     };
     let cards = list.into_iter().map(|p| view! { <PlaygroundCard playground=p chosen nodes/> }).collect_view();
     view! {
-        <form class="card form-card" on:submit=submit>
+        <form class="card form-card" on:submit=on(submit)>
             <fieldset class="playgrounds">
                 <legend>"Playground"</legend>
                 {cards}
@@ -102,12 +102,12 @@ fn Choice(list: Vec<Playground>) -> impl IntoView {
                         min="1"
                         max=most
                         data-testid="nodes-input"
-                        prop:value=move || nodes.get().to_string()
-                        on:input=move |event| {
+                        prop:value=text(move || nodes.get().to_string())
+                        on:input=on(move |event| {
                             if let Ok(n) = event_target_value(&event).parse() {
                                 nodes.set(n);
                             }
-                        }
+                        })
                     />
                     <small>{move || format!("1 to {}", most())}</small>
                 </label>
@@ -138,11 +138,11 @@ fn PlaygroundCard(playground: Playground, chosen: RwSignal<String>, nodes: RwSig
                 name="playground"
                 value=value
                 data-testid=testid
-                prop:checked=move || chosen.get() == id
-                on:change=move |_| {
+                prop:checked=flag(move || chosen.get() == id)
+                on:change=on(move |_| {
                     chosen.set(name.clone());
                     nodes.set(usual);
-                }
+                })
             />
             <span class="playground-text">
                 <strong>{title}</strong>
@@ -168,7 +168,7 @@ fn LifeField(life: RwSignal<Option<u64>>) -> impl IntoView {
     view! {
         <label class="field">
             <span>"Lasts"</span>
-            <select data-testid="life-input" on:change=move |event| life.set(event_target_value(&event).parse().ok())>
+            <select data-testid="life-input" on:change=on(move |event| life.set(event_target_value(&event).parse().ok()))>
                 {choices}
             </select>
             <small>"Then all of it is deleted"</small>

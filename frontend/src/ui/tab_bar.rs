@@ -42,14 +42,14 @@ pub fn TabBar(id: Id) -> impl IntoView {
     };
     view! {
         <div class="tab-bar" class:focus=focus style=place>
-            <div class="tabs" role="tablist" aria-label="Terminals of this pane" on:keydown=key>
+            <div class="tabs" role="tablist" aria-label="Terminals of this pane" on:keydown=on(key)>
                 <For each=tabs key=|t| *t let:terminal>
                     <Tab terminal group=Signal::derive(move || group.with(|g| g.as_ref().and_then(|(g, _)| g.active)))/>
                 </For>
             </div>
-            <Show when=move || session.may_type()>
+            {when(move || session.may_type(), move || view! {
                 <GroupButtons id group/>
-            </Show>
+            }.into_any())}
         </div>
     }
 }
@@ -79,25 +79,25 @@ fn Tab(terminal: TerminalId, group: Signal<Option<TerminalId>>) -> impl IntoView
             class="tab"
             class:active=active
             class:ended=ended
-            class:bell=move || session.bells.with(|b| b.contains(&terminal))
+            class:bell=flag(move || session.bells.with(|b| b.contains(&terminal)))
             role="tab"
             id=format!("tab-{terminal}")
             data-testid=format!("tab-{terminal}")
-            aria-selected=move || active().to_string()
+            aria-selected=text(move || active().to_string())
             aria-controls=format!("terminal-{terminal}")
-            tabindex=move || if active() { "0" } else { "-1" }
+            tabindex=text(move || if active() { "0" } else { "-1" })
             title=name
-            on:click=move |_| session.focus_terminal(terminal)
-            on:auxclick=move |event| {
+            on:click=on(move |_| session.focus_terminal(terminal))
+            on:auxclick=on(move |event| {
                 if event.button() == 1 && untrack(|| session.may_type()) {
                     close(event);
                 }
-            }
+            })
         >
             <span class="tab-name">{name}</span>
-            <Show when=move || session.may_type()>
-                <span class="tab-close" aria-hidden="true" title="Close (Delete)" on:click=close><Icon d=icon::CLOSE/></span>
-            </Show>
+            {when(move || session.may_type(), move || view! {
+                <span class="tab-close" aria-hidden="true" title="Close (Delete)" on:click=on(close)><Icon d=icon::CLOSE/></span>
+            }.into_any())}
         </div>
     }
 }
@@ -120,7 +120,7 @@ fn GroupButtons(id: Id, group: Memo<Option<(Group, Rect)>>) -> impl IntoView {
     };
     view! {
         <div class="group-buttons">
-            <button class="quiet" data-testid="new-tab" title="New terminal (Ctrl+Shift+Enter)" aria-label="New terminal" on:click=new>
+            <button class="quiet" data-testid="new-tab" title="New terminal (Ctrl+Shift+Enter)" aria-label="New terminal" on:click=on(new)>
                 <Icon d=icon::PLUS/>
             </button>
             <button
@@ -128,16 +128,16 @@ fn GroupButtons(id: Id, group: Memo<Option<(Group, Rect)>>) -> impl IntoView {
                 data-testid="split-right"
                 title="Split to the right (Ctrl+Shift+E)"
                 aria-label="Split to the right"
-                on:click=move |_| session.split(id, Axis::Row)
+                on:click=on(move |_| session.split(id, Axis::Row))
             ><Icon d=icon::SPLIT_RIGHT/></button>
             <button
                 class="quiet wide-only"
                 data-testid="split-down"
                 title="Split downwards (Ctrl+Shift+O)"
                 aria-label="Split downwards"
-                on:click=move |_| session.split(id, Axis::Column)
+                on:click=on(move |_| session.split(id, Axis::Column))
             ><Icon d=icon::SPLIT_DOWN/></button>
-            <button class="quiet" data-testid="close-tab" title="Close this terminal" aria-label="Close this terminal" on:click=close>
+            <button class="quiet" data-testid="close-tab" title="Close this terminal" aria-label="Close this terminal" on:click=on(close)>
                 <Icon d=icon::CLOSE/>
             </button>
         </div>

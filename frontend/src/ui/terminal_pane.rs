@@ -41,24 +41,24 @@ pub fn TerminalPane(id: TerminalId) -> impl IntoView {
             role="tabpanel"
             aria-labelledby=format!("tab-{id}")
             data-testid=format!("terminal-{id}")
-            hidden=move || place.get().is_none()
-            style=move || place.get().map(fill).unwrap_or_default()
-            class:focus=move || session.layout.with(|l| l.active()) == Some(id)
-            class:stale=move || session.connection.get() != crate::store::session::Connection::Up
-            on:focusin=move |_| session.focused(id)
-            on:mousedown=move |_| copy_when_selected(app, id)
-            on:dragover=move |event: DragEvent| {
+            hidden=flag(move || place.get().is_none())
+            style=text(move || place.get().map(fill).unwrap_or_default())
+            class:focus=flag(move || session.layout.with(|l| l.active()) == Some(id))
+            class:stale=flag(move || session.connection.get() != crate::store::session::Connection::Up)
+            on:focusin=on(move |_| session.focused(id))
+            on:mousedown=on(move |_| copy_when_selected(app, id))
+            on:dragover=on(move |event: DragEvent| {
                 event.prevent_default();
                 dragging.set(true);
-            }
-            on:dragleave=move |_| dragging.set(false)
-            on:drop=on_drop
+            })
+            on:dragleave=on(move |_| dragging.set(false))
+            on:drop=on(on_drop)
         >
             <div class="term-host" node_ref=host></div>
-            <Show when=move || session.searching.get() == Some(id)><SearchBox id/></Show>
-            <Show when=move || dragging.get() && session.may_type()>
+            {when(move || session.searching.get() == Some(id), move || view! { <SearchBox id/> }.into_any())}
+            {when(move || dragging.get() && session.may_type(), move || view! {
                 <p class="drop-hint">{move || format!("Drop to upload into /root of {}", node.get().map(|n| n.to_string()).unwrap_or_default())}</p>
-            </Show>
+            }.into_any())}
             <Ended id/>
         </div>
     }
@@ -70,8 +70,10 @@ fn open_when_shown(
 ) {
     let session = app.session;
     let watcher = StoredValue::new_local(None::<(ResizeObserver, Closure<dyn Fn()>)>);
+    // After a reload the remembered layout shows the pane before the session has told of its terminal.
+    let there = Memo::new(move |_| session.terminal(id).is_some());
     Effect::new(move |_| {
-        let (Some(element), true) = (host.get(), shown.get()) else { return };
+        let (Some(element), true, true) = (host.get(), shown.get(), there.get()) else { return };
         let Some(view) = session.view(id) else { return };
         if view.is_open() {
             return;
@@ -117,12 +119,12 @@ fn Ended(id: TerminalId) -> impl IntoView {
         Some(view! {
             <div class="ended" role="status" data-testid=format!("exit-{id}")>
                 <span>{format!("The shell has ended with status {status}.")}</span>
-                <Show when=move || session.may_type()>
-                    <button data-testid=format!("restart-{id}") on:click=move |_| session.restart(id)>
+                {when(move || session.may_type(), move || view! {
+                    <button data-testid=format!("restart-{id}") on:click=on(move |_| session.restart(id))>
                         "Start a new one (Enter)"
                     </button>
-                    <button on:click=move |_| session.close_terminal(id)>"Close"</button>
-                </Show>
+                    <button on:click=on(move |_| session.close_terminal(id))>"Close"</button>
+                }.into_any())}
             </div>
         })
     }

@@ -27,30 +27,30 @@ pub fn TopBar(dialogs: Dialogs) -> impl IntoView {
                 class="brand"
                 href="/"
                 title="To the start page; the session goes on"
-                on:click=move |event| {
+                on:click=on(move |event| {
                     event.prevent_default();
                     app.go(Route::Start);
-                }
+                })
             >"Drydock"</a>
             <h1 class="session-name" data-testid="session-name">{name}</h1>
-            <Show when=move || session.role.get() == Role::View && session.me.get() != 0>
+            {when(move || session.role.get() == Role::View && session.me.get() != 0, move || view! {
                 <span class="badge" data-testid="view-badge">"View only"</span>
-            </Show>
+            }.into_any())}
             <span class="spacer"></span>
             <span
                 class="viewers"
                 data-testid="viewers"
                 title="Pages that have this session open"
-                class:hidden=move || viewers() < 2
+                class:hidden=flag(move || viewers() < 2)
             >{move || format!("{} viewers", viewers())}</span>
             <ConnectionState/>
             <Countdown/>
             <FilesButton app/>
-            <Show when=move || session.may_own()>
-                <button class="tool" data-testid="share" aria-haspopup="dialog" on:click=move |_| dialogs.share.set(true)>
+            {when(move || session.may_own(), move || view! {
+                <button class="tool" data-testid="share" aria-haspopup="dialog" on:click=on(move |_| dialogs.share.set(true))>
                     <Icon d=icon::SHARE/><span class="tool-text">"Share"</span>
                 </button>
-            </Show>
+            }.into_any())}
             <ThemeButton app/>
             <button
                 class="tool icon-only wide-only"
@@ -58,7 +58,7 @@ pub fn TopBar(dialogs: Dialogs) -> impl IntoView {
                 title="Keyboard map (?)"
                 aria-label="Keyboard map"
                 aria-haspopup="dialog"
-                on:click=move |_| dialogs.sheet.set(true)
+                on:click=on(move |_| dialogs.sheet.set(true))
             ><Icon d=icon::KEYBOARD/></button>
             <button
                 class="tool icon-only"
@@ -66,17 +66,17 @@ pub fn TopBar(dialogs: Dialogs) -> impl IntoView {
                 title="Settings"
                 aria-label="Settings"
                 aria-haspopup="dialog"
-                on:click=move |_| dialogs.settings.set(true)
+                on:click=on(move |_| dialogs.settings.set(true))
             ><Icon d=icon::SLIDERS/></button>
-            <Show when=move || session.may_own()>
+            {when(move || session.may_own(), move || view! {
                 <button
                     class="tool danger"
                     data-testid="end-session"
                     title="End the session"
                     aria-haspopup="dialog"
-                    on:click=move |_| dialogs.end.set(true)
+                    on:click=on(move |_| dialogs.end.set(true))
                 ><Icon d=icon::STOP/><span class="tool-text">"End"</span></button>
-            </Show>
+            }.into_any())}
         </header>
     }
 }
@@ -93,14 +93,14 @@ fn FilesButton(app: App) -> impl IntoView {
         }
     };
     view! {
-        <Show when=move || app.session.may_type()>
+        {when(move || app.session.may_type(), move || view! {
             <button
                 class="tool wide-only"
                 data-testid="toggle-files"
-                aria-pressed=move || app.files.open.get().to_string()
-                on:click=toggle
+                aria-pressed=text(move || app.files.open.get().to_string())
+                on:click=on(toggle)
             ><Icon d=icon::FOLDER/><span class="tool-text">"Files"</span></button>
-        </Show>
+        }.into_any())}
     }
 }
 
@@ -113,7 +113,7 @@ fn ThemeButton(app: App) -> impl IntoView {
         app.settings.update(|s| s.theme = theme);
     };
     view! {
-        <button class="tool icon-only wide-only" data-testid="theme-toggle" title=label aria-label=label on:click=toggle>
+        <button class="tool icon-only wide-only" data-testid="theme-toggle" title=label aria-label=label on:click=on(toggle)>
             {move || if app.dark.get() { view! { <Icon d=icon::SUN/> } } else { view! { <Icon d=icon::MOON/> } }}
         </button>
     }

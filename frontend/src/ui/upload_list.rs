@@ -50,7 +50,7 @@ fn Line(upload: Upload) -> impl IntoView {
         <li data-testid=format!("upload-{number}")>
             <span class="upload-name" title=title>{name.clone()}</span>
             {progress}
-            <button class="quiet" aria-label=format!("Stop or dismiss the upload of {name}") on:click=stop><Icon d=icon::CLOSE/></button>
+            <button class="quiet" aria-label=format!("Stop or dismiss the upload of {name}") on:click=on(stop)><Icon d=icon::CLOSE/></button>
         </li>
     }
 }
