@@ -1,5 +1,6 @@
 //! On a narrow screen: which area shows.
 
+use super::parts::{maybe, on, when};
 use super::icon::{self, Icon};
 use crate::store::{session::Area, use_app};
 use leptos::prelude::*;
@@ -25,16 +26,17 @@ pub fn BottomTabs() -> impl IntoView {
         view! {
             <button
                 data-testid=format!("area-{name}")
-                aria-current=text(move || (session.area.get() == area).then_some("page"))
+                aria-current=maybe(move || (session.area.get() == area).then(|| "page".to_owned()))
                 on:click=on(press)
             ><Icon d/>{words}</button>
         }
+        .into_any()
     };
     view! {
         <nav class="bottom-tabs" aria-label="Areas">
             {button(Area::Nodes, "nodes", "Nodes", icon::POWER)}
             {button(Area::Terminals, "terminals", "Terminal", icon::TERMINAL)}
-            {when(move || session.may_type(), move || view! { {move || button(Area::Files, "files", "Files", icon::FOLDER)} }.into_any())}
+            {when(move || session.may_type(), move || button(Area::Files, "files", "Files", icon::FOLDER))}
         </nav>
     }
 }

@@ -1,5 +1,6 @@
 //! A button that asks once: the first press changes its words, a second one within four seconds acts.
 
+use super::parts::{flag, on, part, text};
 use gloo_timers::callback::Timeout;
 use leptos::prelude::*;
 
@@ -16,7 +17,7 @@ pub fn ConfirmButton(
     /// Its name for tests.
     testid: String,
     /// What the second press does.
-    act: impl Fn() + 'static,
+    act: Box<dyn Fn()>,
     /// Its look.
     children: ChildrenFn,
 ) -> impl IntoView {
@@ -44,7 +45,7 @@ pub fn ConfirmButton(
             aria-label=text(move || if asked.get() { question.to_owned() } else { label.clone() })
             on:click=on(press)
         >
-            {move || if asked.get() { question.into_any() } else { children().into_any() }}
+            {part(move || if asked.get() { question.into_any() } else { children().into_any() })}
         </button>
     }
 }

@@ -1,5 +1,6 @@
 //! Says that the connection is lost, once that has lasted a second, and when it is tried again.
 
+use super::parts::{on, text, when};
 use crate::{
     browser,
     store::{session::Connection, use_app},
@@ -39,18 +40,18 @@ pub fn ConnectionBanner() -> impl IntoView {
             {when(move || shown.get(), move || view! {
                 <div class="banner" data-testid="connection-banner">
                     <span>
-                        {move || if session.me.get() == 0 {
+                        {text(move || if session.me.get() == 0 {
                             "Connecting to the session …"
                         } else {
                             "The connection is lost. The session goes on; what you type is kept."
-                        }}
+                        })}
                     </span>
                     // The seconds are not read out each time.
                     <span aria-hidden="true">
-                        {move || match wait.get() {
+                        {text(move || match wait.get() {
                             Some(0) | None => String::new(),
                             Some(s) => format!(" Next attempt in {s} s."),
-                        }}
+                        })}
                     </span>
                     <button data-testid="retry-now" on:click=on(move |_| session.retry_now())>"Try now"</button>
                 </div>

@@ -1,5 +1,6 @@
 //! The dot that tells whether the session can be reached, with the delay.
 
+use super::parts::text;
 use crate::store::{session::Connection, use_app};
 use leptos::prelude::*;
 
@@ -22,9 +23,9 @@ pub fn ConnectionState() -> impl IntoView {
         _ => "Not connected",
     };
     view! {
-        <span class="connection" data-testid="connection-state" data-state=state title=title>
+        <span class="connection" data-testid="connection-state" data-state=text(state) title=text(title)>
             <span class="dot" aria-hidden="true"></span>
-            <span class="connection-words">{words}</span>
+            <span class="connection-words">{text(words)}</span>
         </span>
     }
 }

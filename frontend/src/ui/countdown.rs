@@ -1,5 +1,6 @@
 //! The time that the session has left. It turns amber at 15 minutes and red at 5; then the owner is offered more.
 
+use super::parts::{maybe, on, text, when};
 use crate::{
     logic::clock::{self, Urgency},
     store::use_app,
@@ -19,15 +20,15 @@ pub fn Countdown() -> impl IntoView {
             <span
                 class="countdown"
                 role="timer"
-                aria-label=text(move || left.get().map(|s| format!("Time left: {}", clock::words(s))))
+                aria-label=maybe(move || left.get().map(|s| format!("Time left: {}", clock::words(s))))
                 title="Time until the session ends"
                 data-testid="countdown"
                 data-urgency=text(move || urgency().as_str())
-                data-seconds=text(move || left.get().map(|s| s.to_string()))
-            >{move || left.get().map_or("–:––".into(), clock::digits)}</span>
+                data-seconds=maybe(move || left.get().map(|s| s.to_string()))
+            >{text(move || left.get().map_or("–:––".into(), clock::digits))}</span>
             {when(may_extend, move || view! {
                 <button class="tool extend" data-testid="extend" on:click=on(move |_| session.extend())>
-                    {move || format!("+ {}", clock::words(step()))}
+                    {text(move || format!("+ {}", clock::words(step())))}
                 </button>
             }.into_any())}
         </span>

@@ -1,6 +1,7 @@
 //! A modal dialog: the browser's own `<dialog>`, which keeps the focus inside, closes at Escape and gives the focus
 //! back. Whoever shows it renders it only while `open` is true.
 
+use super::parts::on;
 use super::icon::{self, Icon};
 use leptos::{html, prelude::*};
 use wasm_bindgen::JsCast;

@@ -1,5 +1,6 @@
 //! Asks once before the session is ended, and says what is lost.
 
+use super::parts::on;
 use super::dialog::Dialog;
 use crate::store::use_app;
 use leptos::prelude::*;

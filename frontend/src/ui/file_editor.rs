@@ -1,5 +1,6 @@
 //! The text editor of the files dock: CodeMirror, fetched when the first file is opened.
 
+use super::parts::{flag, on, part, text, when};
 use super::{
     confirm_button::ConfirmButton,
     icon::{self, Icon},
@@ -56,8 +57,8 @@ pub fn FileEditor() -> impl IntoView {
         });
     });
     view! {
-        <EditorHead save=move || save(false)/>
-        <Conflict save=move || save(true)/>
+        <EditorHead save=Box::new(move || save(false))/>
+        <Conflict save=Callback::new(move |()| save(true))/>
         {when(move || waiting.get(), move || view! { <p class="muted">"Fetching the editor …"</p> }.into_any())}
         <div class="editor" data-testid="editor" node_ref=host></div>
     }
@@ -65,7 +66,7 @@ pub fn FileEditor() -> impl IntoView {
 
 /// The file's name, save and close.
 #[component]
-fn EditorHead(save: impl Fn() + 'static) -> impl IntoView {
+fn EditorHead(save: Box<dyn Fn()>) -> impl IntoView {
     let files = use_app().files;
     let title = move || files.editing.with(|f| f.as_ref().map(|f| format!("{}:{}", f.node, f.path)).unwrap_or_default());
     let state = move || match files.saving.get() {
@@ -76,8 +77,8 @@ fn EditorHead(save: impl Fn() + 'static) -> impl IntoView {
     let dirty = move || !matches!(files.saving.get(), Saving::Clean);
     view! {
         <div class="panel-head">
-            <h2 id="files-title" class="panel-title file-title" title=title>{title}</h2>
-            <span class="muted" role="status">{state}</span>
+            <h2 id="files-title" class="panel-title file-title" title=text(title)>{text(title)}</h2>
+            <span class="muted" role="status">{text(state)}</span>
             <span class="spacer"></span>
             <button
                 class="primary"
@@ -86,13 +87,13 @@ fn EditorHead(save: impl Fn() + 'static) -> impl IntoView {
                 disabled=flag(move || files.saving.get() == Saving::Busy)
                 on:click=on(move |_| save())
             >"Save"</button>
-            {move || if dirty() {
+            {part(move || if dirty() {
                 view! {
                     <ConfirmButton
                         label="Close the file".to_owned()
                         question="Lose the changes?"
                         testid="editor-close".to_owned()
-                        act=move || files.close_file()
+                        act=Box::new(move || files.close_file())
                     ><Icon d=icon::CLOSE/></ConfirmButton>
                 }.into_any()
             } else {
@@ -101,20 +102,20 @@ fn EditorHead(save: impl Fn() + 'static) -> impl IntoView {
                         <Icon d=icon::CLOSE/>
                     </button>
                 }.into_any()
-            }}
+            })}
         </div>
     }
 }
 
 /// Somebody else has changed the file.
 #[component]
-fn Conflict(save: impl Fn() + Copy + Send + Sync + 'static) -> impl IntoView {
+fn Conflict(save: Callback<()>) -> impl IntoView {
     let files = use_app().files;
     view! {
         {when(move || files.saving.get() == Saving::Conflict, move || view! {
             <div class="conflict" role="alert" data-testid="editor-conflict">
                 <p>"The file was changed on the node since it was opened here."</p>
-                <button on:click=on(move |_| save())>"Overwrite it"</button>
+                <button on:click=on(move |_| save.run(()))>"Overwrite it"</button>
                 <button on:click=on(move |_| {
                     // The editor is made anew from what is read.
                     let file = files.editing.get_untracked();

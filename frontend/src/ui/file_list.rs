@@ -1,5 +1,6 @@
 //! What is in the directory of the files dock.
 
+use super::parts::{on, part, text};
 use super::{
     confirm_button::ConfirmButton,
     icon::{self, Icon},
@@ -20,7 +21,7 @@ pub fn FileList() -> impl IntoView {
     let files = use_app().files;
     view! {
         <div class="file-list" aria-live="polite">
-            {move || match files.shown.get() {
+            {part(move || match files.shown.get() {
                 Shown::Loading => view! { <p class="muted">"Reading …"</p> }.into_any(),
                 Shown::Failed(problem) => view! {
                     <div class="problem-text">
@@ -29,7 +30,7 @@ pub fn FileList() -> impl IntoView {
                     </div>
                 }.into_any(),
                 Shown::Ready(listing) => view! { <Entries listing/> }.into_any(),
-            }}
+            })}
         </div>
     }
 }
@@ -54,7 +55,7 @@ fn Entries(listing: Listing) -> impl IntoView {
             </tr>
         }
     });
-    let rows = entries.into_iter().map(|entry| view! { <Row entry/> }).collect_view();
+    let rows: Vec<AnyView> = entries.into_iter().map(|entry| view! { <Row entry/> }.into_any()).collect();
     view! {
         <table>
             <thead class="visually-hidden">
@@ -120,7 +121,7 @@ fn Row(entry: Entry) -> impl IntoView {
                     label=format!("Delete {name}")
                     question="Delete?"
                     testid=format!("delete-{name}")
-                    act=move || files.remove(&deleted)
+                    act=Box::new(move || files.remove(&deleted))
                 ><Icon d=icon::TRASH/></ConfirmButton>
             </td>
         </tr>

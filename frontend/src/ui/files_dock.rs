@@ -1,5 +1,6 @@
 //! The files of a node: a directory, or the text editor in its stead.
 
+use super::parts::{each, flag, on, part, text};
 use super::{
     file_editor::FileEditor,
     file_list::FileList,
@@ -41,14 +42,14 @@ pub fn FilesDock() -> impl IntoView {
             on:dragleave=on(move |_| dragging.set(false))
             on:drop=on(on_drop)
         >
-            {move || if editing.get().is_some() {
+            {part(move || if editing.get().is_some() {
                 view! { <FileEditor/> }.into_any()
             } else {
                 view! {
                     <DockHead/>
                     <FileList/>
                 }.into_any()
-            }}
+            })}
             <UploadList/>
         </section>
     }
@@ -59,7 +60,6 @@ pub fn FilesDock() -> impl IntoView {
 fn DockHead() -> impl IntoView {
     let app = use_app();
     let (files, session) = (app.files, app.session);
-    let names = Memo::new(move |_| session.state.with(|s| s.nodes.iter().map(|n| n.name).collect::<Vec<_>>()));
     let choose = move |event: web_sys::Event| {
         if let Ok(node) = event_target_value(&event).parse() {
             files.show(Some(node));
@@ -78,9 +78,12 @@ fn DockHead() -> impl IntoView {
                 prop:value=text(move || files.node.get().map(|n| n.to_string()).unwrap_or_default())
                 on:change=on(choose)
             >
-                <For each=move || names.get() key=|n| *n let:name>
-                    <option value=name.to_string() selected=flag(move || files.node.get() == Some(name))>{name.to_string()}</option>
-                </For>
+                {each(node_numbers(session), move |number| {
+                    let name = node_name(number);
+                    view! {
+                        <option value=name.to_string() selected=flag(move || files.node.get() == Some(name))>{name.to_string()}</option>
+                    }.into_any()
+                })}
             </select>
             <span class="spacer"></span>
             <button class="quiet" title="Read again" aria-label="Read the directory again" data-testid="files-reload" on:click=on(move |_| files.reload())>
@@ -101,14 +104,14 @@ fn Crumbs() -> impl IntoView {
     let files = use_app().files;
     view! {
         <nav class="crumbs" aria-label="Directory" data-testid="files-path" data-path=text(move || files.path.get())>
-            {move || paths::crumbs(&files.path.get()).into_iter().map(|(name, path)| {
+            {part(move || paths::crumbs(&files.path.get()).into_iter().map(|(name, path)| {
                 let go = move |_| {
                     if let Some(node) = files.node.get_untracked() {
                         files.go(node, path.clone());
                     }
                 };
-                view! { <button class="link" on:click=on(go)>{name}</button> }
-            }).collect_view()}
+                view! { <button class="link" on:click=on(go)>{name}</button> }.into_any()
+            }).collect::<Vec<_>>().into_any())}
         </nav>
     }
 }
@@ -136,7 +139,10 @@ fn DockButtons() -> impl IntoView {
             <button data-testid="new-folder" on:click=on(move |_| naming.set(Some(Making::Folder)))><Icon d=icon::FOLDER/>"New folder"</button>
             <button data-testid="new-file" on:click=on(move |_| naming.set(Some(Making::File)))><Icon d=icon::FILE/>"New file"</button>
         </div>
-        {move || naming.get().map(|making| view! { <NameForm making naming/> })}
+        {part(move || match naming.get() {
+            Some(making) => view! { <NameForm making naming/> }.into_any(),
+            None => ().into_any(),
+        })}
     }
 }
 
@@ -189,7 +195,7 @@ fn NameForm(making: Making, naming: RwSignal<Option<Making>>) -> impl IntoView {
             />
             <button type="submit">"Make"</button>
             <button type="button" class="quiet" on:click=on(move |_| naming.set(None))>"Cancel"</button>
-            <p class="problem-text" role="alert">{move || wrong.get()}</p>
+            <p class="problem-text" role="alert">{text(move || wrong.get().unwrap_or_default())}</p>
         </form>
     }
 }

@@ -1,5 +1,6 @@
 //! Keys that a phone's keyboard lacks, shown on narrow screens and where there is only touch.
 
+use super::parts::{on, text, when};
 use crate::store::use_app;
 use leptos::prelude::*;
 
@@ -41,8 +42,9 @@ pub fn KeyBar() -> impl IntoView {
                     on:click=on(move |_| press(plain, application))
                 >{letter}</button>
             }
+            .into_any()
         })
-        .collect_view()
+        .collect::<Vec<_>>()
     };
     view! {
         {when(move || session.may_type(), move || view! {

@@ -38,9 +38,9 @@ pub fn KeyboardSheet(open: RwSignal<bool>) -> impl IntoView {
             .iter()
             .map(|(key, what)| {
                 let key = if browser::is_mac() && *key == "Ctrl+C" { "Command+C" } else { key };
-                view! { <div><dt><kbd>{key}</kbd></dt><dd>{*what}</dd></div> }
+                view! { <div><dt><kbd>{key}</kbd></dt><dd>{*what}</dd></div> }.into_any()
             })
-            .collect_view();
+            .collect::<Vec<_>>();
         view! {
             <h3>{title}</h3>
             <dl class="keys">{rows}</dl>

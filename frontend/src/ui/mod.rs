@@ -18,6 +18,7 @@ mod node_card;
 mod nodes_panel;
 mod notice_list;
 mod own_session_list;
+mod parts;
 mod problem_page;
 mod queue_card;
 mod root;

@@ -1,5 +1,6 @@
 //! One node: its state and figures, its ports, what can be done with it.
 
+use super::parts::{each, flag, on, text, when};
 use super::{
     confirm_button::ConfirmButton,
     icon::{self, Icon},
@@ -39,11 +40,11 @@ pub fn NodeCard(name: NodeName) -> impl IntoView {
         session.copy(address.unwrap_or_default(), Some("The address is copied."));
     };
     view! {
-        <li class="node" data-testid=format!("node-{name}") data-power=state>
+        <li class="node" data-testid=format!("node-{name}") data-power=text(state)>
             <div class="node-head">
                 <span class="dot" aria-hidden="true"></span>
                 <h3>{name.to_string()}</h3>
-                <span class="node-power">{words}</span>
+                <span class="node-power">{text(words)}</span>
                 <NodeButtons name power=Signal::derive(power)/>
             </div>
             <dl class="figures">
@@ -51,17 +52,17 @@ pub fn NodeCard(name: NodeName) -> impl IntoView {
                     <dt>"Address"</dt>
                     <dd>
                         <button class="link" title="Copy the address" data-testid=format!("node-address-{name}") on:click=on(copy_address)>
-                            {address}
+                            {text(address)}
                         </button>
                     </dd>
                 </div>
                 <div>
                     <dt>"CPU"</dt>
-                    <dd data-testid=format!("node-cpu-{name}")>{cpu}</dd>
+                    <dd data-testid=format!("node-cpu-{name}")>{text(cpu)}</dd>
                 </div>
                 <div>
                     <dt>"Memory"</dt>
-                    <dd data-testid=format!("node-memory-{name}")>{memory}</dd>
+                    <dd data-testid=format!("node-memory-{name}")>{text(memory)}</dd>
                 </div>
             </dl>
             <UsageChart name/>
@@ -92,8 +93,8 @@ fn NodeButtons(name: NodeName, power: Signal<Power>) -> impl IntoView {
                 <button
                     class="quiet"
                     data-testid=format!("power-{name}")
-                    title=power_label
-                    aria-label=power_label
+                    title=text(power_label)
+                    aria-label=text(power_label)
                     disabled=flag(move || power.get() == Power::Starting)
                     on:click=on(move |_| session.power(name, !untrack(on)))
                 ><Icon d=icon::POWER/></button>
@@ -101,7 +102,7 @@ fn NodeButtons(name: NodeName, power: Signal<Power>) -> impl IntoView {
                     label=format!("Remove {name}")
                     question="Remove it and its disk?"
                     testid=format!("remove-{name}")
-                    act=move || session.remove_node(name)
+                    act=Box::new(move || session.remove_node(name))
                 ><Icon d=icon::TRASH/></ConfirmButton>
             }.into_any())}
         </span>
@@ -116,35 +117,42 @@ fn Ports(name: NodeName, ports: Signal<Vec<Port>>) -> impl IntoView {
     view! {
         {when(move || any.get(), move || view! {
             <ul class="ports" aria-label=format!("Ports of {name}")>
-                <For each=move || ports.get() key=|p| (p.port, p.loopback_only) let:port>
-                    <li>
-                        {
-                            let Port { port, loopback_only } = port;
-                            let title = if loopback_only {
-                                format!("Port {port} listens on 127.0.0.1 only; let the program listen on 0.0.0.0 to open it here")
-                            } else {
-                                format!("Open port {port} of {name} in a new tab; Alt and a click copies its link")
-                            };
-                            view! {
-                                <button
-                                    class="chip"
-                                    data-testid=format!("port-{name}-{port}")
-                                    disabled=flag(move || loopback_only || !session.may_type())
-                                    title=title.clone()
-                                    aria-label=title
-                                    on:click=on(move |event| {
-                                        if event.alt_key() {
-                                            session.copy_port(name, port);
-                                        } else {
-                                            session.open_port(name, port);
-                                        }
-                                    })
-                                >{format!(":{port}")}</button>
-                            }
-                        }
-                    </li>
-                </For>
+                {each(
+                    // Whether it can be opened is a part of the number: a port that changes gets another chip.
+                    move || ports.get().iter().map(|p| u32::from(p.port) << 1 | u32::from(p.loopback_only)).collect(),
+                    move |number| view! { <Chip name port=(number >> 1) as u16 loopback_only=number & 1 == 1/> }.into_any(),
+                )}
             </ul>
         }.into_any())}
+    }
+}
+
+/// One port.
+#[component]
+fn Chip(name: NodeName, port: u16, loopback_only: bool) -> impl IntoView {
+    let session = use_app().session;
+    let title = if loopback_only {
+        format!("Port {port} listens on 127.0.0.1 only; let the program listen on 0.0.0.0 to open it here")
+    } else {
+        format!("Open port {port} of {name} in a new tab; Alt and a click copies its link")
+    };
+    let press = move |event: web_sys::MouseEvent| {
+        if event.alt_key() {
+            session.copy_port(name, port);
+        } else {
+            session.open_port(name, port);
+        }
+    };
+    view! {
+        <li>
+            <button
+                class="chip"
+                data-testid=format!("port-{name}-{port}")
+                disabled=flag(move || loopback_only || !session.may_type())
+                title=title.clone()
+                aria-label=title
+                on:click=on(press)
+            >{format!(":{port}")}</button>
+        </li>
     }
 }

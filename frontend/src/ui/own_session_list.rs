@@ -1,5 +1,6 @@
 //! The sessions of this browser that have not ended, on the start page.
 
+use super::parts::on;
 use crate::{
     browser,
     logic::clock,
@@ -43,8 +44,9 @@ pub fn OwnSessionList() -> impl IntoView {
                     </a>
                 </li>
             }
+            .into_any()
         })
-        .collect_view();
+        .collect::<Vec<_>>();
     view! {
         <section class="own-sessions" aria-labelledby="own-title">
             <h2 id="own-title">"Your sessions"</h2>

@@ -1,5 +1,6 @@
 //! A page in the stead of a session that can't be used: what happened, and the way on.
 
+use super::parts::{flag, on, part, text};
 use crate::{
     logic::clock,
     store::{
@@ -41,18 +42,16 @@ pub fn ProblemPage(kind: Kind) -> impl IntoView {
     });
     let about = app.session.about;
     let again = move || {
-        about.get().map(|session| {
-            let nodes = session.state.as_ref().and_then(|s| u8::try_from(s.nodes.len()).ok());
-            let wish = CreateSession { playground: session.playground.clone(), nodes, ttl_seconds: None };
-            let label = format!("Start a new {} session", session.playground);
-            let busy = move || app.start.progress.with(|p| *p == Progress::Starting);
-            let start = move |_| {
-                app.start.start(app, wish.clone());
-            };
-            view! {
-                <button class="primary" data-testid="start-again" disabled=busy on:click=on(start)>{label}</button>
-            }
-        })
+        let Some(session) = about.get() else { return ().into_any() };
+        let nodes = session.state.as_ref().and_then(|s| u8::try_from(s.nodes.len()).ok());
+        let wish = CreateSession { playground: session.playground.clone(), nodes, ttl_seconds: None };
+        let label = format!("Start a new {} session", session.playground);
+        let busy = move || app.start.progress.with(|p| *p == Progress::Starting);
+        let start = move |_| app.start.start(app, wish.clone());
+        view! {
+            <button class="primary" data-testid="start-again" disabled=flag(busy) on:click=on(start)>{label}</button>
+        }
+        .into_any()
     };
     // The queue and what went wrong are told on the start page.
     Effect::new(move |before: Option<()>| {
@@ -66,9 +65,9 @@ pub fn ProblemPage(kind: Kind) -> impl IntoView {
             <p class="brand">"Drydock"</p>
             <h1 tabindex="-1" node_ref=heading>{words.title}</h1>
             <p class="lead">{words.text}</p>
-            <Lifetime/>
+            <p class="muted"><Lifetime/></p>
             <div class="actions">
-                {again}
+                {part(again)}
                 {words.reload.then(|| view! {
                     <button on:click=on(move |_| {
                         let _ = crate::browser::window().location().reload();
@@ -92,13 +91,15 @@ pub fn ProblemPage(kind: Kind) -> impl IntoView {
 #[component]
 fn Lifetime() -> impl IntoView {
     let about = use_app().session.about;
-    move || {
-        let session = about.get()?;
+    text(move || {
+        let Some(session) = about.get() else { return String::new() };
         let lived = session.expires_at.saturating_sub(session.created_at);
-        (session.created_at > 0 && session.expires_at <= crate::browser::wall_clock()).then(|| {
-            view! { <p class="muted">{format!("Session {} lived {}.", session.id, clock::words(lived / 60 * 60))}</p> }
-        })
-    }
+        if session.created_at > 0 && session.expires_at <= crate::browser::wall_clock() {
+            format!("Session {} lived {}.", session.id, clock::words(lived / 60 * 60))
+        } else {
+            String::new()
+        }
+    })
 }
 
 fn words(kind: Kind) -> Words {

@@ -1,5 +1,6 @@
 //! The place in the queue, while the host is full.
 
+use super::parts::on;
 use crate::{logic::clock, store::use_app};
 use drydock_protocol::api::Queued;
 use leptos::prelude::*;

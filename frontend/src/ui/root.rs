@@ -1,5 +1,6 @@
 //! The whole page: makes the store, shows the page that the address bar names, and owns the keys that work everywhere.
 
+use super::parts::part;
 use super::{
     notice_list::NoticeList,
     problem_page::{Kind, ProblemPage},
@@ -28,12 +29,12 @@ pub fn Root() -> impl IntoView {
         _ => None,
     });
     view! {
-        {move || match (route.get(), over.get()) {
+        {part(move || match (route.get(), over.get()) {
             (Route::Start, _) => view! { <StartPage/> }.into_any(),
             (Route::Session(_), None) => view! { <SessionPage sheet/> }.into_any(),
             (Route::Session(_), Some(why)) => view! { <ProblemPage kind=Kind::Session(why)/> }.into_any(),
             (Route::Unknown, _) => view! { <ProblemPage kind=Kind::NoPage/> }.into_any(),
-        }}
+        })}
         <NoticeList/>
     }
 }

@@ -1,5 +1,6 @@
 //! The search box of a terminal (Ctrl+Shift+F).
 
+use super::parts::{on, text};
 use super::icon::{self, Icon};
 use crate::store::use_app;
 use drydock_protocol::TerminalId;
@@ -11,14 +12,14 @@ use web_sys::KeyboardEvent;
 pub fn SearchBox(id: TerminalId) -> impl IntoView {
     let session = use_app().session;
     let input = NodeRef::<html::Input>::new();
-    let text = RwSignal::new(String::new());
+    let wanted = RwSignal::new(String::new());
     let nothing = RwSignal::new(false);
     input.on_load(|input| {
         let _ = input.focus();
     });
     let find = move |back: bool| {
-        let wanted = text.get_untracked();
-        let found = wanted.is_empty() || session.view(id).is_some_and(|view| view.find(&wanted, back));
+        let words = wanted.get_untracked();
+        let found = words.is_empty() || session.view(id).is_some_and(|view| view.find(&words, back));
         nothing.set(!found);
     };
     let close = move || {
@@ -46,12 +47,12 @@ pub fn SearchBox(id: TerminalId) -> impl IntoView {
                 aria-label="Find in the terminal"
                 aria-invalid=text(move || nothing.get().to_string())
                 on:input=on(move |event| {
-                    text.set(event_target_value(&event));
+                    wanted.set(event_target_value(&event));
                     find(true);
                 })
                 on:keydown=on(key)
             />
-            <span class="search-result" role="status">{move || if nothing.get() { "not found" } else { "" }}</span>
+            <span class="search-result" role="status">{text(move || if nothing.get() { "not found" } else { "" })}</span>
             <button class="quiet" aria-label="Find above (Enter)" title="Above (Enter)" on:click=on(move |_| find(true))><Icon d=icon::UP/></button>
             <button class="quiet" aria-label="Find below (Shift+Enter)" title="Below (Shift+Enter)" on:click=on(move |_| find(false))><Icon d=icon::DOWN/></button>
             <button class="quiet" aria-label="Close the search (Escape)" on:click=on(move |_| close())><Icon d=icon::CLOSE/></button>

@@ -1,5 +1,6 @@
 //! A line between two areas that can be moved: by pointer, by arrow keys, back by a double click or Enter.
 
+use super::parts::{flag, on, text};
 use leptos::{html, prelude::*};
 use web_sys::{KeyboardEvent, PointerEvent};
 
@@ -25,16 +26,16 @@ pub fn Separator(
     /// The value.
     value: Signal<f64>,
     /// The value for a place of the pointer, in CSS pixels of the window.
-    at: impl Fn((f64, f64)) -> Option<f64> + 'static,
+    at: Box<dyn Fn((f64, f64)) -> Option<f64>>,
     /// Changes the value.
-    set: impl Fn(f64) + Copy + 'static,
+    set: Callback<f64>,
     /// Where it is, if the style sheet does not say.
     #[prop(optional, into)]
     place: Signal<String>,
 ) -> impl IntoView {
     let node = NodeRef::<html::Div>::new();
     let (least, most) = range;
-    let put = move |value: f64| set(value.clamp(least, most));
+    let put = move |value: f64| set.run(value.clamp(least, most));
     let grab = move |event: PointerEvent| {
         if let Some(line) = node.get_untracked().filter(|_| event.button() == 0) {
             event.prevent_default();

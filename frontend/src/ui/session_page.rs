@@ -1,5 +1,6 @@
 //! The session page: nodes at the left, terminals in the middle, files at the right; on a narrow screen one of them.
 
+use super::parts::{flag, text, when};
 use super::{
     bottom_tabs::BottomTabs, connection_banner::ConnectionBanner, end_dialog::EndDialog, files_dock::FilesDock,
     keyboard_sheet::KeyboardSheet, nodes_panel::NodesPanel, separator::Separator, settings_dialog::SettingsDialog,
@@ -54,10 +55,10 @@ pub fn SessionPage(
     follow_title();
     let (least, most) = Panels::RANGE;
     view! {
-        <div class="session" data-testid="session-page" data-role=role data-area-shown=area style=widths>
+        <div class="session" data-testid="session-page" data-role=text(role) data-area-shown=text(area) style=text(widths)>
             <TopBar dialogs/>
             <ConnectionBanner/>
-            <main class="areas" class:with-files=files_shown>
+            <main class="areas" class:with-files=flag(files_shown)>
                 <NodesPanel/>
                 <Separator
                     testid="separator-nodes"
@@ -66,8 +67,8 @@ pub fn SessionPage(
                     range=(least, most)
                     usual=Panels::default().nodes
                     value=Signal::derive(move || app.panels.get().nodes)
-                    at=|pointer: (f64, f64)| Some(pointer.0)
-                    set=move |width| app.panels.update(|p| p.nodes = width)
+                    at=Box::new(|pointer| Some(pointer.0))
+                    set=Callback::new(move |width| app.panels.update(|p| p.nodes = width))
                 />
                 <Workspace/>
                 {when(files_shown, move || view! {
@@ -79,11 +80,8 @@ pub fn SessionPage(
                         range=(least, most)
                         usual=Panels::default().files
                         value=Signal::derive(move || app.panels.get().files)
-                        at=|pointer: (f64, f64)| {
-                            let all = window().inner_width().ok()?.as_f64()?;
-                            Some(all - pointer.0)
-                        }
-                        set=move |width| app.panels.update(|p| p.files = width)
+                        at=Box::new(|pointer| Some(window().inner_width().ok()?.as_f64()? - pointer.0))
+                        set=Callback::new(move |width| app.panels.update(|p| p.files = width))
                     />
                     <FilesDock/>
                 }.into_any())}

@@ -1,5 +1,6 @@
 //! What a learner can choose for this browser.
 
+use super::parts::{flag, on, text};
 use super::dialog::Dialog;
 use crate::store::{settings::Theme, use_app};
 use leptos::prelude::*;
@@ -35,7 +36,7 @@ pub fn SettingsDialog(open: RwSignal<bool>) -> impl IntoView {
                 <span class="font-size">
                     "Size of letters"
                     <button aria-label="Smaller letters" data-testid="font-smaller" on:click=on(move |_| settings.update(|s| s.change_font(-1)))>"A−"</button>
-                    <output>{move || settings.with(|s| s.font_size)}</output>
+                    <output>{text(move || settings.with(|s| s.font_size.to_string()))}</output>
                     <button aria-label="Larger letters" data-testid="font-larger" on:click=on(move |_| settings.update(|s| s.change_font(1)))>"A+"</button>
                 </span>
                 <label>

@@ -1,5 +1,6 @@
 //! The share dialog: make links that let others look or type, and revoke them.
 
+use super::parts::{flag, on, part};
 use super::{confirm_button::ConfirmButton, dialog::Dialog};
 use crate::{browser, logic::clock, store::use_app};
 use drydock_protocol::{api::Link, state::Role};
@@ -14,7 +15,10 @@ pub fn ShareDialog(open: RwSignal<bool>) -> impl IntoView {
     view! {
         <Dialog open title="Share this session" testid="share-dialog">
             <CreateForm/>
-            {move || share.fresh.get().map(|link| view! { <Fresh link/> })}
+            {part(move || match share.fresh.get() {
+                Some(link) => view! { <Fresh link/> }.into_any(),
+                None => ().into_any(),
+            })}
             <Links/>
         </Dialog>
     }
@@ -115,7 +119,7 @@ fn Links() -> impl IntoView {
         };
         let live = !link.revoked && left > 0;
         view! {
-            <li class:muted=!live data-testid=format!("link-{id}")>
+            <li class=if live { "" } else { "muted" } data-testid=format!("link-{id}")>
                 <span>{format!("Link {id}: {}", words(link.role))}</span>
                 <span class="link-state">{state}</span>
                 {live.then(|| view! {
@@ -123,18 +127,19 @@ fn Links() -> impl IntoView {
                         label=format!("Revoke link {id}")
                         question="Really revoke?"
                         testid=format!("revoke-{id}")
-                        act=move || share.revoke(id)
+                        act=Box::new(move || share.revoke(id))
                     >"Revoke"</ConfirmButton>
                 })}
             </li>
         }
+        .into_any()
     };
     view! {
         <h3>"Links"</h3>
-        {move || match share.links.get() {
+        {part(move || match share.links.get() {
             None => view! { <p class="muted">"Asking …"</p> }.into_any(),
             Some(links) if links.is_empty() => view! { <p class="muted">"None yet."</p> }.into_any(),
-            Some(links) => view! { <ul class="links">{links.into_iter().map(row).collect_view()}</ul> }.into_any(),
-        }}
+            Some(links) => view! { <ul class="links">{links.into_iter().map(row).collect::<Vec<_>>()}</ul> }.into_any(),
+        })}
     }
 }

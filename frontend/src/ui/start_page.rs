@@ -1,5 +1,6 @@
 //! The start page: choose a playground and the number of nodes, press Start.
 
+use super::parts::{flag, on, part, text};
 use super::{own_session_list::OwnSessionList, queue_card::QueueCard};
 use crate::{
     logic::clock,
@@ -20,6 +21,11 @@ pub fn StartPage() -> impl IntoView {
     let start = use_app().start;
     start.load();
     document().set_title("Drydock");
+    // The form stays as it is while a request is on its way.
+    let waiting = Memo::new(move |_| match start.progress.get() {
+        Progress::Waiting(queued) => Some(queued),
+        _ => None,
+    });
     view! {
         <main class="start" data-testid="start-page">
             <header class="hero">
@@ -27,10 +33,10 @@ pub fn StartPage() -> impl IntoView {
                 <h1>"Linux nodes in your browser"</h1>
                 <p class="lead">"Press Start and type as root. Every node is a machine of your own for a while; nothing to install, no account."</p>
             </header>
-            {move || match start.progress.get() {
-                Progress::Waiting(queued) => view! { <QueueCard queued/> }.into_any(),
-                _ => view! { <StartForm/> }.into_any(),
-            }}
+            {part(move || match waiting.get() {
+                Some(queued) => view! { <QueueCard queued/> }.into_any(),
+                None => view! { <StartForm/> }.into_any(),
+            })}
             <OwnSessionList/>
             <HostInfo/>
         </main>
@@ -42,7 +48,7 @@ pub fn StartPage() -> impl IntoView {
 fn StartForm() -> impl IntoView {
     let start = use_app().start;
     view! {
-        {move || match start.offer.get() {
+        {part(move || match start.offer.get() {
             Offer::Loading => view! { <div class="card form-card" role="status">"Asking the server what it offers …"</div> }.into_any(),
             Offer::Failed(problem) => view! {
                 <div class="card form-card problem-text" role="alert">
@@ -59,7 +65,7 @@ fn StartForm() -> impl IntoView {
                 </div>
             }.into_any(),
             Offer::Ready(list) => view! { <Choice list/> }.into_any(),
-        }}
+        })}
     }
 }
 
@@ -86,7 +92,8 @@ fn Choice(list: Vec<Playground>) -> impl IntoView {
         };
         start.start(app, wish);
     };
-    let cards = list.into_iter().map(|p| view! { <PlaygroundCard playground=p chosen nodes/> }).collect_view();
+    let cards: Vec<AnyView> =
+        list.into_iter().map(|p| view! { <PlaygroundCard playground=p chosen nodes/> }.into_any()).collect();
     view! {
         <form class="card form-card" on:submit=on(submit)>
             <fieldset class="playgrounds">
@@ -100,7 +107,7 @@ fn Choice(list: Vec<Playground>) -> impl IntoView {
                         type="number"
                         inputmode="numeric"
                         min="1"
-                        max=most
+                        max=text(move || most().to_string())
                         data-testid="nodes-input"
                         prop:value=text(move || nodes.get().to_string())
                         on:input=on(move |event| {
@@ -109,18 +116,18 @@ fn Choice(list: Vec<Playground>) -> impl IntoView {
                             }
                         })
                     />
-                    <small>{move || format!("1 to {}", most())}</small>
+                    <small>{text(move || format!("1 to {}", most()))}</small>
                 </label>
                 <LifeField life/>
-                <button type="submit" class="primary start-button" data-testid="start-button" disabled=busy>
-                    {move || if busy() { "Starting …" } else { "Start" }}
+                <button type="submit" class="primary start-button" data-testid="start-button" disabled=flag(busy)>
+                    {text(move || if busy() { "Starting …" } else { "Start" })}
                 </button>
             </div>
-            <div class="form-problem" role="alert" data-testid="start-error">
-                {move || match start.progress.get() {
-                    Progress::Failed(problem) => Some(view! { <p class="problem-text">{problem.message}</p> }),
-                    _ => None,
-                }}
+            <div class="form-problem problem-text" role="alert" data-testid="start-error">
+                {text(move || match start.progress.get() {
+                    Progress::Failed(problem) => problem.message,
+                    _ => String::new(),
+                })}
             </div>
         </form>
     }
@@ -162,14 +169,15 @@ fn LifeField(life: RwSignal<Option<u64>>) -> impl IntoView {
         let others = LIVES.into_iter().filter(move |l| *l <= most && Some(*l) != usual);
         std::iter::once((String::new(), usual_words))
             .chain(others.map(|l| (l.to_string(), clock::words(l))))
-            .map(|(value, words)| view! { <option value=value>{words}</option> })
-            .collect_view()
+            .map(|(value, words)| view! { <option value=value>{words}</option> }.into_any())
+            .collect::<Vec<_>>()
+            .into_any()
     };
     view! {
         <label class="field">
             <span>"Lasts"</span>
             <select data-testid="life-input" on:change=on(move |event| life.set(event_target_value(&event).parse().ok()))>
-                {choices}
+                {part(choices)}
             </select>
             <small>"Then all of it is deleted"</small>
         </label>
@@ -180,11 +188,11 @@ fn LifeField(life: RwSignal<Option<u64>>) -> impl IntoView {
 #[component]
 fn HostInfo() -> impl IntoView {
     let host = use_app().start.host;
-    let text = move |h: Host| {
+    let words = |h: Host| {
         let waiting = if h.queued > 0 { format!(", {} waiting", h.queued) } else { String::new() };
         format!("{} of {} sessions in use{waiting}. Drydock {}", h.running, h.capacity, h.version)
     };
     view! {
-        <footer class="host-info" data-testid="host-info">{move || host.get().map(text)}</footer>
+        <footer class="host-info" data-testid="host-info">{text(move || host.get().map(words).unwrap_or_default())}</footer>
     }
 }

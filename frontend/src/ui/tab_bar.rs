@@ -1,5 +1,6 @@
 //! The tabs of one group of terminals, and the buttons that open, split and close.
 
+use super::parts::{each, flag, on, text, when};
 use super::{
     icon::{self, Icon},
     workspace::fill,
@@ -17,7 +18,9 @@ use web_sys::{KeyboardEvent, MouseEvent};
 pub fn TabBar(id: Id) -> impl IntoView {
     let session = use_app().session;
     let group = Memo::new(move |_| session.groups().into_iter().find(|(g, _)| g.id == id));
-    let tabs = move || group.with(|g| g.as_ref().map(|(g, _)| g.tabs.clone()).unwrap_or_default());
+    let tabs = move || {
+        group.with(|g| g.as_ref().map(|(g, _)| g.tabs.iter().map(|t| t.0).collect()).unwrap_or_default())
+    };
     let place = move || fill(group.with(|g| g.as_ref().map_or(Rect { x: 0.0, y: 0.0, w: 0.0, h: 0.0 }, |(_, r)| *r)));
     let focus = move || session.layout.with(|l| l.focus()) == id;
     // Arrow keys go through the tabs; Tab goes on to the terminal.
@@ -41,11 +44,12 @@ pub fn TabBar(id: Id) -> impl IntoView {
         crate::browser::focus(&format!("[data-testid='tab-{next}']"));
     };
     view! {
-        <div class="tab-bar" class:focus=focus style=place>
+        <div class="tab-bar" class:focus=flag(focus) style=text(place)>
             <div class="tabs" role="tablist" aria-label="Terminals of this pane" on:keydown=on(key)>
-                <For each=tabs key=|t| *t let:terminal>
-                    <Tab terminal group=Signal::derive(move || group.with(|g| g.as_ref().and_then(|(g, _)| g.active)))/>
-                </For>
+                {each(tabs, move |number| {
+                    let active = Signal::derive(move || group.with(|g| g.as_ref().and_then(|(g, _)| g.active)));
+                    view! { <Tab terminal=TerminalId(number) group=active/> }.into_any()
+                })}
             </div>
             {when(move || session.may_type(), move || view! {
                 <GroupButtons id group/>
@@ -77,8 +81,8 @@ fn Tab(terminal: TerminalId, group: Signal<Option<TerminalId>>) -> impl IntoView
     view! {
         <div
             class="tab"
-            class:active=active
-            class:ended=ended
+            class:active=flag(active)
+            class:ended=flag(ended)
             class:bell=flag(move || session.bells.with(|b| b.contains(&terminal)))
             role="tab"
             id=format!("tab-{terminal}")
@@ -86,7 +90,7 @@ fn Tab(terminal: TerminalId, group: Signal<Option<TerminalId>>) -> impl IntoView
             aria-selected=text(move || active().to_string())
             aria-controls=format!("terminal-{terminal}")
             tabindex=text(move || if active() { "0" } else { "-1" })
-            title=name
+            title=text(name)
             on:click=on(move |_| session.focus_terminal(terminal))
             on:auxclick=on(move |event| {
                 if event.button() == 1 && untrack(|| session.may_type()) {
@@ -94,7 +98,7 @@ fn Tab(terminal: TerminalId, group: Signal<Option<TerminalId>>) -> impl IntoView
                 }
             })
         >
-            <span class="tab-name">{name}</span>
+            <span class="tab-name">{text(name)}</span>
             {when(move || session.may_type(), move || view! {
                 <span class="tab-close" aria-hidden="true" title="Close (Delete)" on:click=on(close)><Icon d=icon::CLOSE/></span>
             }.into_any())}

@@ -1,6 +1,7 @@
 //! The place of one terminal on the screen: gives xterm.js its element, watches its size, takes dropped files, and says
 //! when the program has ended.
 
+use super::parts::{flag, on, part, text, when};
 use super::{search_box::SearchBox, workspace::fill};
 use crate::store::{App, use_app};
 use drydock_protocol::TerminalId;
@@ -57,7 +58,7 @@ pub fn TerminalPane(id: TerminalId) -> impl IntoView {
             <div class="term-host" node_ref=host></div>
             {when(move || session.searching.get() == Some(id), move || view! { <SearchBox id/> }.into_any())}
             {when(move || dragging.get() && session.may_type(), move || view! {
-                <p class="drop-hint">{move || format!("Drop to upload into /root of {}", node.get().map(|n| n.to_string()).unwrap_or_default())}</p>
+                <p class="drop-hint">{text(move || format!("Drop to upload into /root of {}", node.get().map(|n| n.to_string()).unwrap_or_default()))}</p>
             }.into_any())}
             <Ended id/>
         </div>
@@ -114,9 +115,9 @@ fn copy_when_selected(app: App, id: TerminalId) {
 fn Ended(id: TerminalId) -> impl IntoView {
     let session = use_app().session;
     let exited = Memo::new(move |_| session.terminal(id).and_then(|t| t.exited));
-    move || {
-        let status = exited.get()?;
-        Some(view! {
+    part(move || {
+        let Some(status) = exited.get() else { return ().into_any() };
+        view! {
             <div class="ended" role="status" data-testid=format!("exit-{id}")>
                 <span>{format!("The shell has ended with status {status}.")}</span>
                 {when(move || session.may_type(), move || view! {
@@ -126,6 +127,7 @@ fn Ended(id: TerminalId) -> impl IntoView {
                     <button on:click=on(move |_| session.close_terminal(id))>"Close"</button>
                 }.into_any())}
             </div>
-        })
-    }
+        }
+        .into_any()
+    })
 }

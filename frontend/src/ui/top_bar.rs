@@ -1,5 +1,6 @@
 //! The bar at the top of the session page.
 
+use super::parts::{flag, on, part, text, when};
 use super::{
     connection_state::ConnectionState,
     countdown::Countdown,
@@ -32,7 +33,7 @@ pub fn TopBar(dialogs: Dialogs) -> impl IntoView {
                     app.go(Route::Start);
                 })
             >"Drydock"</a>
-            <h1 class="session-name" data-testid="session-name">{name}</h1>
+            <h1 class="session-name" data-testid="session-name">{text(name)}</h1>
             {when(move || session.role.get() == Role::View && session.me.get() != 0, move || view! {
                 <span class="badge" data-testid="view-badge">"View only"</span>
             }.into_any())}
@@ -42,12 +43,12 @@ pub fn TopBar(dialogs: Dialogs) -> impl IntoView {
                 data-testid="viewers"
                 title="Pages that have this session open"
                 class:hidden=flag(move || viewers() < 2)
-            >{move || format!("{} viewers", viewers())}</span>
+            >{text(move || format!("{} viewers", viewers()))}</span>
             <ConnectionState/>
             <Countdown/>
             <FilesButton app/>
             {when(move || session.may_own(), move || view! {
-                <button class="tool" data-testid="share" aria-haspopup="dialog" on:click=on(move |_| dialogs.share.set(true))>
+                <button class="tool" data-testid="share" aria-label="Share" title="Share" aria-haspopup="dialog" on:click=on(move |_| dialogs.share.set(true))>
                     <Icon d=icon::SHARE/><span class="tool-text">"Share"</span>
                 </button>
             }.into_any())}
@@ -73,6 +74,7 @@ pub fn TopBar(dialogs: Dialogs) -> impl IntoView {
                     class="tool danger"
                     data-testid="end-session"
                     title="End the session"
+                    aria-label="End the session"
                     aria-haspopup="dialog"
                     on:click=on(move |_| dialogs.end.set(true))
                 ><Icon d=icon::STOP/><span class="tool-text">"End"</span></button>
@@ -97,6 +99,8 @@ fn FilesButton(app: App) -> impl IntoView {
             <button
                 class="tool wide-only"
                 data-testid="toggle-files"
+                title="Files"
+                aria-label="Files"
                 aria-pressed=text(move || app.files.open.get().to_string())
                 on:click=on(toggle)
             ><Icon d=icon::FOLDER/><span class="tool-text">"Files"</span></button>
@@ -113,8 +117,8 @@ fn ThemeButton(app: App) -> impl IntoView {
         app.settings.update(|s| s.theme = theme);
     };
     view! {
-        <button class="tool icon-only wide-only" data-testid="theme-toggle" title=label aria-label=label on:click=on(toggle)>
-            {move || if app.dark.get() { view! { <Icon d=icon::SUN/> } } else { view! { <Icon d=icon::MOON/> } }}
+        <button class="tool icon-only wide-only" data-testid="theme-toggle" title=text(label) aria-label=text(label) on:click=on(toggle)>
+            {part(move || if app.dark.get() { view! { <Icon d=icon::SUN/> }.into_any() } else { view! { <Icon d=icon::MOON/> }.into_any() })}
         </button>
     }
 }

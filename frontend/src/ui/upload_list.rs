@@ -1,5 +1,6 @@
 //! Files on their way to a node, with their progress.
 
+use super::parts::{each, on, part};
 use super::icon::{self, Icon};
 use crate::{
     logic::paths,
@@ -16,9 +17,13 @@ pub fn UploadList() -> impl IntoView {
     let session = use_app().session;
     view! {
         <ul class="uploads" aria-label="Uploads">
-            <For each=move || session.uploads.get() key=|u| u.id let:upload>
-                <Line upload/>
-            </For>
+            {each(
+                move || session.uploads.with(|all| all.iter().map(|u| u.id).collect()),
+                move |number| match session.uploads.with_untracked(|all| all.iter().find(|u| u.id == number).cloned()) {
+                    Some(upload) => view! { <Line upload/> }.into_any(),
+                    None => ().into_any(),
+                },
+            )}
         </ul>
     }
 }
@@ -49,7 +54,7 @@ fn Line(upload: Upload) -> impl IntoView {
     view! {
         <li data-testid=format!("upload-{number}")>
             <span class="upload-name" title=title>{name.clone()}</span>
-            {progress}
+            {part(progress)}
             <button class="quiet" aria-label=format!("Stop or dismiss the upload of {name}") on:click=on(stop)><Icon d=icon::CLOSE/></button>
         </li>
     }

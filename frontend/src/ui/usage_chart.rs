@@ -1,5 +1,6 @@
 //! A small line of a node's CPU use. The figures beside it say the same in words.
 
+use super::parts::text;
 use crate::store::{session::USAGE_KEPT, use_app};
 use drydock_protocol::NodeName;
 use leptos::prelude::*;
@@ -22,7 +23,7 @@ pub fn UsageChart(name: NodeName) -> impl IntoView {
     };
     view! {
         <svg class="usage" viewBox=format!("0 0 {} 20", USAGE_KEPT - 1) preserveAspectRatio="none" aria-hidden="true">
-            <polyline points=points></polyline>
+            <polyline points=text(points)></polyline>
         </svg>
     }
 }

@@ -1,11 +1,13 @@
 //! The terminals in the middle. Everything lies flat in one box and gets its place from the layout's rectangles, so that
 //! a split never takes a terminal out of the page and puts it back.
 
+use super::parts::each;
 use super::{key_bar::KeyBar, separator::Separator, tab_bar::TabBar, terminal_pane::TerminalPane};
 use crate::{
     logic::layout::{Axis, Bar, LEAST, Rect},
     store::use_app,
 };
+use drydock_protocol::TerminalId;
 use leptos::{html, prelude::*};
 
 /// The area.
@@ -13,26 +15,20 @@ use leptos::{html, prelude::*};
 pub fn Workspace() -> impl IntoView {
     let session = use_app().session;
     let area = NodeRef::<html::Div>::new();
-    let groups = Memo::new(move |_| session.groups().iter().map(|(g, _)| g.id).collect::<Vec<_>>());
-    let terminals = Memo::new(move |_| {
-        let mut all: Vec<_> = session.groups().into_iter().flat_map(|(g, _)| g.tabs).collect();
+    let groups = move || session.groups().iter().map(|(g, _)| g.id).collect();
+    let terminals = move || {
+        let mut all: Vec<u32> = session.groups().into_iter().flat_map(|(g, _)| g.tabs).map(|t| t.0).collect();
         // Sorted: moving a tab must not move its terminal in the page.
         all.sort_unstable();
         all
-    });
-    let bars = Memo::new(move |_| session.bars().iter().map(|bar| bar.id).collect::<Vec<_>>());
+    };
+    let bars = move || session.bars().iter().map(|bar| bar.id).collect();
     view! {
         <section class="terminals" data-area="terminals" aria-label="Terminals">
             <div class="workspace" node_ref=area>
-                <For each=move || groups.get() key=|id| *id let:id>
-                    <TabBar id/>
-                </For>
-                <For each=move || terminals.get() key=|id| *id let:id>
-                    <TerminalPane id/>
-                </For>
-                <For each=move || bars.get() key=|id| *id let:id>
-                    <SplitLine id area/>
-                </For>
+                {each(groups, |id| view! { <TabBar id/> }.into_any())}
+                {each(terminals, |id| view! { <TerminalPane id=TerminalId(id)/> }.into_any())}
+                {each(bars, move |id| view! { <SplitLine id area/> }.into_any())}
             </div>
             <KeyBar/>
         </section>
@@ -77,8 +73,8 @@ fn SplitLine(id: u32, area: NodeRef<html::Div>) -> impl IntoView {
             range=(LEAST, 1.0 - LEAST)
             usual=0.5
             value=Signal::derive(move || bar.get().map_or(0.5, |bar| bar.share))
-            at=at
-            set=move |share| session.layout.update(|l| l.set_share(id, share))
+            at=Box::new(at)
+            set=Callback::new(move |share| session.layout.update(|l| l.set_share(id, share)))
             place=Signal::derive(place)
         />
     }

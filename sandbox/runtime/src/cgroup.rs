@@ -10,11 +10,7 @@
 //! The limits stand on `<session>`, whose files a session can't write, so what is made or changed below `nodes` can only
 //! divide what the session has. On v1 the same tree is made in each hierarchy that we need.
 
-use crate::{
-    Error, Result,
-    error::Context,
-    limits::Limits,
-};
+use crate::{Error, Result, error::Context, limits::Limits};
 use drydock_protocol::NodeName;
 use nix::{
     fcntl::{OFlag, open, openat},
@@ -40,7 +36,11 @@ const V2_CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
 pub fn favor_moves() -> Result<OwnedFd> {
     // One that is just going away can't be had again, so each process has a name of its own.
     let name = format!("drydock-{}", std::process::id());
-    crate::mounts::create("cgroup", &[("none", ""), ("name", &name), ("favordynmods", "")], rustix::mount::MountAttrFlags::empty())
+    crate::mounts::create(
+        "cgroup",
+        &[("none", ""), ("name", &name), ("favordynmods", "")],
+        rustix::mount::MountAttrFlags::empty(),
+    )
 }
 
 /// The host's control group hierarchies, as far as we use them.
@@ -85,8 +85,10 @@ impl Hierarchies {
                 _ => {}
             }
         }
-        let missing: Vec<&str> =
-            V1_CONTROLLERS.into_iter().filter(|c| !v1.iter().any(|(have, _)| have.iter().any(|h| h == c))).collect();
+        let missing: Vec<&str> = V1_CONTROLLERS
+            .into_iter()
+            .filter(|c| !v1.iter().any(|(have, _)| have.iter().any(|h| h == c)))
+            .collect();
         if missing.is_empty() {
             return Ok(Self::V1(v1));
         }
@@ -247,7 +249,8 @@ impl SessionGroup {
         // The end of the spawner, which is in the top group, is the end of all others (pid_namespaces(7)).
         let procs = fs::read_to_string(self.v1_dir("pids").join("cgroup.procs")).unwrap_or_default();
         for pid in procs.lines().filter_map(|l| l.parse().ok()) {
-            let _gone = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            let _gone =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
         Ok(())
     }
@@ -302,7 +305,8 @@ impl NodesDir {
     /// Another handle to the same directories.
     pub fn try_clone(&self) -> Result<Self> {
         let clone = |t: &Tree| Ok(Tree { controllers: t.controllers.clone(), dir: t.dir.try_clone()? });
-        let trees = self.trees.iter().map(clone).collect::<io::Result<_>>().step(|| "duplicate descriptors")?;
+        let trees =
+            self.trees.iter().map(clone).collect::<io::Result<_>>().step(|| "duplicate descriptors")?;
         Ok(Self { trees })
     }
 
@@ -342,7 +346,9 @@ impl NodesDir {
         let v2 = self.trees.iter().any(|t| t.controllers.is_none());
         let number = |controller: &str, file: &str| -> io::Result<u64> {
             let text = self.read(controller, node, file)?;
-            text.trim().parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("{file}: {text}")))
+            text.trim()
+                .parse()
+                .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("{file}: {text}")))
         };
         let field = |controller: &str, file: &str, key: &str| -> io::Result<u64> {
             let text = self.read(controller, node, file)?;
@@ -403,7 +409,9 @@ fn write_if_there(path: &Path, value: &str) -> Result<()> {
 }
 
 fn remove_tree(path: &Path) -> Result<()> {
-    let Some((parent, name)) = path.parent().zip(path.file_name().and_then(|n| n.to_str())) else { return Ok(()) };
+    let Some((parent, name)) = path.parent().zip(path.file_name().and_then(|n| n.to_str())) else {
+        return Ok(());
+    };
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     match open(parent, flags, Mode::empty()) {
         Err(nix::errno::Errno::ENOENT) => Ok(()),

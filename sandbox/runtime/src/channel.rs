@@ -6,8 +6,9 @@ use nix::{
     cmsg_space,
     errno::Errno,
     sys::socket::{
-        AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, accept4,
-        bind, connect, getsockopt, listen, recvmsg, sendmsg, socket, socketpair, sockopt::PeerCredentials,
+        AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
+        accept4, bind, connect, getsockopt, listen, recvmsg, sendmsg, socket, socketpair,
+        sockopt::PeerCredentials,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -76,7 +77,8 @@ impl Channel {
         let mut space = cmsg_space!([RawFd; MAX_FDS]);
         let (len, fds) = loop {
             let mut parts = [IoSliceMut::new(&mut buffer)];
-            match recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
+            match recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
+            {
                 Ok(message) => {
                     let mut fds = Vec::new();
                     for control in message.cmsgs()? {

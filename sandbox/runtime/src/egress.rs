@@ -55,7 +55,9 @@ pub enum Protocol {
 
 /// A text is no rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{text}' is no egress rule: {why}. Examples: 'any tcp 443', '198.51.100.0/24', 'any udp 53', 'any icmp'")]
+#[error(
+    "'{text}' is no egress rule: {why}. Examples: 'any tcp 443', '198.51.100.0/24', 'any udp 53', 'any icmp'"
+)]
 pub struct InvalidRule {
     text: String,
     why: &'static str,
@@ -71,7 +73,11 @@ impl FromStr for Rule {
             word => {
                 let (address, length) = word.split_once('/').unwrap_or((word, "32"));
                 let address = address.parse().map_err(|_| bad("its address is not an IPv4 address"))?;
-                let length = length.parse().ok().filter(|l| *l <= 32).ok_or_else(|| bad("its length is not 0 to 32"))?;
+                let length = length
+                    .parse()
+                    .ok()
+                    .filter(|l| *l <= 32)
+                    .ok_or_else(|| bad("its length is not 0 to 32"))?;
                 (address, length)
             }
         };
@@ -127,7 +133,17 @@ mod tests {
         assert_eq!(nft("198.51.100.0/24").unwrap(), "ip daddr 198.51.100.0/24");
         assert_eq!(nft("198.51.100.7 udp 53-54").unwrap(), "ip daddr 198.51.100.7/32 udp dport 53-54");
         assert_eq!(nft("any icmp").unwrap(), "ip daddr 0.0.0.0/0 meta l4proto icmp");
-        for bad in ["", "x", "any sctp", "any tcp 0", "any tcp 9-8", "any icmp 3", "1.2.3.4/33", "any tcp 1 2", "any; flush ruleset"] {
+        for bad in [
+            "",
+            "x",
+            "any sctp",
+            "any tcp 0",
+            "any tcp 9-8",
+            "any icmp 3",
+            "1.2.3.4/33",
+            "any tcp 1 2",
+            "any; flush ruleset",
+        ] {
             assert!(nft(bad).is_err(), "{bad}");
         }
     }

@@ -84,7 +84,8 @@ impl Launch<'_> {
 
     /// In the forked process: lays down root and clones the spawner into the session's namespaces.
     fn stage(&self, nodes_dir: NodesDir, tell: BorrowedFd<'_>) -> Result<i32> {
-        let null = open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).step(|| "open /dev/null")?;
+        let null =
+            open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).step(|| "open /dev/null")?;
         process::set_stdio(null.as_fd(), self.log, self.log)?;
         drop(null);
         let mut keep = vec![tell, self.userns];

@@ -4,10 +4,7 @@ use crate::{Error, Result, error::Context};
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::{
-        fd::AsRawFd,
-        unix::fs::MetadataExt,
-    },
+    os::{fd::AsRawFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -48,7 +45,8 @@ struct LoopConfig {
 pub fn attach(file: &Path) -> Result<(PathBuf, File)> {
     let backing =
         OpenOptions::new().read(true).write(true).open(file).step(|| format!("open {}", file.display()))?;
-    let control = File::open("/dev/loop-control").step(|| "open /dev/loop-control (is the loop module there?)")?;
+    let control =
+        File::open("/dev/loop-control").step(|| "open /dev/loop-control (is the loop module there?)")?;
     for direct_io in [LO_FLAGS_DIRECT_IO, 0] {
         // Somebody else may take the free device first: then ask for another.
         for _ in 0..16 {

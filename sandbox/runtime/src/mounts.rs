@@ -3,10 +3,11 @@
 
 use crate::{Error, Result, error::Context};
 use rustix::{
-    fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, mkdirat, openat2, statx, StatxFlags},
+    fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, mkdirat, openat2, statx},
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
-        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+        fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+        unmount,
     },
 };
 use std::{
@@ -55,7 +56,8 @@ pub fn copy(at: BorrowedFd<'_>, path: &str, recursive: bool) -> Result<OwnedFd> 
 /// maps 0 … 65,535 to: an idmapped mount (mount_setattr(2)). Needs root and Linux 5.19 (for overlayfs on top).
 pub fn idmapped(directory: &Path, userns: BorrowedFd<'_>) -> Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let tree = open_tree(CWD, directory, flags).step(|| format!("copy the mount of {}", directory.display()))?;
+    let tree =
+        open_tree(CWD, directory, flags).step(|| format!("copy the mount of {}", directory.display()))?;
     let attributes = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_IDMAP | libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV,
         attr_clr: 0,
@@ -115,7 +117,8 @@ pub fn make_dirs_below(root: BorrowedFd<'_>, path: &str) -> Result<()> {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
             Err(e) => return Err(Error::new(format!("make directory {part} of /{path}"), e)),
         }
-        at = open_below(at.as_fd(), part, OFlags::PATH | OFlags::DIRECTORY).step(|| format!("open /{path}"))?;
+        at = open_below(at.as_fd(), part, OFlags::PATH | OFlags::DIRECTORY)
+            .step(|| format!("open /{path}"))?;
     }
     Ok(())
 }

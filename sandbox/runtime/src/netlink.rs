@@ -45,7 +45,14 @@ impl Batch {
 
     /// Makes a pair of connected interfaces: one here (number 0: the kernel chooses one), a port of a bridge if one is
     /// named, and one that `peer` describes in the network namespace of process `pid`.
-    pub fn veth(&mut self, name: &str, index: u32, bridge: Option<u32>, peer: &Peer<'_>, pid: i32) -> &mut Self {
+    pub fn veth(
+        &mut self,
+        name: &str,
+        index: u32,
+        bridge: Option<u32>,
+        peer: &Peer<'_>,
+        pid: i32,
+    ) -> &mut Self {
         let mut other = LinkMessage::default();
         other.header.index = peer.index;
         other.attributes = vec![
@@ -83,8 +90,10 @@ impl Batch {
         message.header.family = AddressFamily::Inet;
         message.header.prefix_len = prefix;
         message.header.index = index;
-        message.attributes =
-            vec![AddressAttribute::Local(IpAddr::V4(address)), AddressAttribute::Address(IpAddr::V4(address))];
+        message.attributes = vec![
+            AddressAttribute::Local(IpAddr::V4(address)),
+            AddressAttribute::Address(IpAddr::V4(address)),
+        ];
         // A network of two addresses has none to spare for broadcasts (RFC 3021).
         if prefix < 31 {
             let broadcast = Ipv4Addr::from_bits(address.to_bits() | (u32::MAX >> prefix));

@@ -206,7 +206,8 @@ impl Init {
             }
             None => {
                 let pipe = || pipe2(OFlag::O_CLOEXEC).step(|| "pipe");
-                let ((in_read, in_write), (out_read, out_write), (err_read, err_write)) = (pipe()?, pipe()?, pipe()?);
+                let ((in_read, in_write), (out_read, out_write), (err_read, err_write)) =
+                    (pipe()?, pipe()?, pipe()?);
                 ([in_read, out_write, err_write], vec![in_write, out_read, err_read])
             }
         };

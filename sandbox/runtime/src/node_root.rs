@@ -40,7 +40,8 @@ pub fn enter(node: NodeName, cgroup: &NodesDir) -> Result<NodeRoot> {
     let prepared = prepare(cgroup)?;
     let devices = prepare_devices()?;
     mounts::pivot(root.as_fd())?;
-    let root = open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).step(|| "open /")?;
+    let root =
+        open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).step(|| "open /")?;
     for (path, mount) in &prepared {
         mounts::attach_below(mount.as_fd(), root.as_fd(), path)?;
     }
@@ -59,7 +60,10 @@ fn prepare(cgroup: &NodesDir) -> Result<Prepared> {
         ("dev".into(), tmpfs(&[("mode", "0755"), ("size", "1m"), ("nr_inodes", "1000")], no_suid)?),
         ("dev/shm".into(), tmpfs(&[("mode", "1777"), ("size", "64m")], safe)?),
         ("dev/mqueue".into(), mounts::create("mqueue", &[], safe)?),
-        ("run".into(), tmpfs(&[("mode", "0755"), ("size", "64m")], no_suid | MountAttrFlags::MOUNT_ATTR_NODEV)?),
+        (
+            "run".into(),
+            tmpfs(&[("mode", "0755"), ("size", "64m")], no_suid | MountAttrFlags::MOUNT_ATTR_NODEV)?,
+        ),
     ];
     list.extend(prepare_cgroups(cgroup)?);
     Ok(list)
@@ -120,7 +124,9 @@ pub fn write_etc(root: BorrowedFd<'_>, name: &str, content: &str) -> Result<()> 
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NONBLOCK | OFlags::NOCTTY;
     match mounts::open_below(root, &path, flags) {
         Ok(file) => std::fs::File::from(file).write_all(content.as_bytes()).step(|| format!("write /{path}")),
-        Err(e) if matches!(e.raw_os_error(), Some(libc::ELOOP | libc::EISDIR | libc::ENXIO | libc::ENOENT)) => {
+        Err(e)
+            if matches!(e.raw_os_error(), Some(libc::ELOOP | libc::EISDIR | libc::ENXIO | libc::ENOENT)) =>
+        {
             tracing::debug!(path, "left as the learner made it");
             Ok(())
         }

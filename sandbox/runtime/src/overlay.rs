@@ -27,7 +27,8 @@ pub fn create(
         fs::create_dir_all(&dir).step(|| format!("make {}", dir.display()))?;
         chown(&dir, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))
             .step(|| format!("give {} to the session", dir.display()))?;
-        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).step(|| format!("chmod {}", dir.display()))?;
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755))
+            .step(|| format!("chmod {}", dir.display()))?;
     }
     let lowers: Vec<PathBuf> = (0..layers.len()).map(|i| Path::new(LOWER).join(i.to_string())).collect();
     let old = std::env::current_dir().step(|| "getcwd")?;
@@ -54,7 +55,10 @@ fn attach_layers(layers: &[PathBuf], userns: BorrowedFd<'_>, lowers: &[PathBuf])
 fn mount(lowers: &[PathBuf], node: &str) -> Result<OwnedFd> {
     let lower: Vec<String> = lowers.iter().map(|p| p.display().to_string()).collect();
     if lower.is_empty() {
-        return Err(Error::new("an image without layers", std::io::Error::from(std::io::ErrorKind::InvalidInput)));
+        return Err(Error::new(
+            "an image without layers",
+            std::io::Error::from(std::io::ErrorKind::InvalidInput),
+        ));
     }
     let options = [
         ("source", "overlay"),

@@ -45,13 +45,18 @@ fn send(pidfd: BorrowedFd<'_>, signal: i32, flags: libc::c_uint) -> io::Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::{fd::AsFd, unix::process::{CommandExt, ExitStatusExt}};
+    use std::os::{
+        fd::AsFd,
+        unix::process::{CommandExt, ExitStatusExt},
+    };
 
     #[test]
     fn a_group_gets_the_signal_with_all_its_members() {
         let mut command = std::process::Command::new("sh");
         // The shell ends only because its child did, and would ignore the signal itself.
-        command.args(["-c", "trap '' TERM; (trap - TERM; exec sleep 100) & wait $!; exit $?"]).process_group(0);
+        command
+            .args(["-c", "trap '' TERM; (trap - TERM; exec sleep 100) & wait $!; exit $?"])
+            .process_group(0);
         let mut child = command.spawn().unwrap();
         let pidfd = open(child.id() as i32).unwrap();
         // Until the inner process has reset the signal it may ignore it: send again until it is gone.

@@ -34,7 +34,9 @@ pub fn clone(flags: i32, child: impl FnOnce() -> i32) -> Result<i32> {
     match pid {
         -1 => Err(Error::new("clone namespaces", io::Error::last_os_error())),
         0 => run_and_exit(child),
-        pid => i32::try_from(pid).map_err(|_| Error::new("clone", io::Error::from(io::ErrorKind::InvalidData))),
+        pid => {
+            i32::try_from(pid).map_err(|_| Error::new("clone", io::Error::from(io::ErrorKind::InvalidData)))
+        }
     }
 }
 
@@ -72,8 +74,11 @@ pub fn set_stdio(input: BorrowedFd<'_>, output: BorrowedFd<'_>, error: BorrowedF
     // Duplicate first: one of the three may itself be 0, 1 or 2.
     let high = |fd: BorrowedFd<'_>| fd.try_clone_to_owned();
     let (input, output, error) = (high(input), high(output), high(error));
-    let (input, output, error) =
-        (input.step(|| "duplicate stdin")?, output.step(|| "duplicate stdout")?, error.step(|| "duplicate stderr")?);
+    let (input, output, error) = (
+        input.step(|| "duplicate stdin")?,
+        output.step(|| "duplicate stdout")?,
+        error.step(|| "duplicate stderr")?,
+    );
     rustix::stdio::dup2_stdin(&input).step(|| "set standard input")?;
     rustix::stdio::dup2_stdout(&output).step(|| "set standard output")?;
     rustix::stdio::dup2_stderr(&error).step(|| "set standard error")

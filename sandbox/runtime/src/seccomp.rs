@@ -4,8 +4,8 @@
 
 use crate::{Error, Result};
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch, sock_filter,
+    BpfProgram, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch, sock_filter,
 };
 use std::{collections::BTreeMap, io};
 
@@ -72,13 +72,20 @@ const NETLINK_REFUSED: [i32; 3] = [libc::NETLINK_XFRM, libc::NETLINK_CRYPTO, lib
 
 /// The filter, compiled. Do this once, in the warden.
 pub fn compile() -> Result<BpfProgram> {
-    let failed = |e: seccompiler::BackendError| Error::new("compile the system call filter", io::Error::other(e));
+    let failed =
+        |e: seccompiler::BackendError| Error::new("compile the system call filter", io::Error::other(e));
     let is = |arg, value: i32| condition(arg, SeccompCmpOp::Eq, value);
     let is_not = |arg, value: i32| condition(arg, SeccompCmpOp::Ne, value);
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = REFUSED.iter().map(|call| (*call, vec![])).collect();
     let mut socket = vec![
-        SeccompRule::new(FAMILIES.map(|f| is_not(0, f)).into_iter().collect::<std::result::Result<_, _>>().map_err(failed)?)
-            .map_err(failed)?,
+        SeccompRule::new(
+            FAMILIES
+                .map(|f| is_not(0, f))
+                .into_iter()
+                .collect::<std::result::Result<_, _>>()
+                .map_err(failed)?,
+        )
+        .map_err(failed)?,
     ];
     for protocol in NETLINK_REFUSED {
         let conditions = vec![is(0, libc::AF_NETLINK).map_err(failed)?, is(2, protocol).map_err(failed)?];
@@ -116,12 +123,18 @@ fn newest_guard() -> [sock_filter; 3] {
 /// (so `no_new_privs` can stay off, and `sudo` and `ping` work in a node as usual).
 pub fn install(program: &BpfProgram) -> Result<()> {
     let header = libc::sock_fprog {
-        len: u16::try_from(program.len()).map_err(|e| Error::new("system call filter", io::Error::other(e)))?,
+        len: u16::try_from(program.len())
+            .map_err(|e| Error::new("system call filter", io::Error::other(e)))?,
         filter: program.as_ptr().cast_mut().cast(),
     };
     // SAFETY: `header` points at `len` instructions that live across the call; the kernel copies and verifies them.
-    let done = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const header) };
-    if done == 0 { Ok(()) } else { Err(Error::new("install the system call filter", io::Error::last_os_error())) }
+    let done =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const header) };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(Error::new("install the system call filter", io::Error::last_os_error()))
+    }
 }
 
 #[cfg(test)]
@@ -145,8 +158,8 @@ mod tests {
         if !nix::unistd::geteuid().is_root() {
             return;
         }
-        // SAFETY (all): plain integers, no memory is touched.
         let socket = |family: i32, protocol: i32| {
+            // SAFETY: plain integers, no memory is touched.
             move || i64::from(unsafe { libc::socket(family, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) })
         };
         assert_eq!(errno_of(socket(libc::AF_ALG, 0)), libc::EPERM);

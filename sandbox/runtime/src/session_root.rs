@@ -27,7 +27,8 @@ pub fn node_path(node: NodeName) -> PathBuf {
 /// Builds `/proc`, `/sys`, `/dev/{null,…}`, `/nodes` on a tmpfs and makes it the root. Called by the spawner first of all, in
 /// its new mount and pid namespaces; afterwards no path of the host can be reached.
 pub fn build() -> Result<()> {
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).step(|| "make mounts private")?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .step(|| "make mounts private")?;
     let devices: Vec<(&str, OwnedFd)> = DEVICES
         .into_iter()
         .map(|name| Ok((name, mounts::copy(CWD, &format!("/dev/{name}"), false)?)))
@@ -35,7 +36,11 @@ pub fn build() -> Result<()> {
     // The kernel lets a new procfs or sysfs in only while an unmasked one of the host is still in sight.
     let proc = mounts::create("proc", &[], safe())?;
     let sys = mounts::create("sysfs", &[], safe() | MountAttrFlags::MOUNT_ATTR_RDONLY)?;
-    let root = mounts::create("tmpfs", &[("size", "1m"), ("mode", "0755"), ("nr_inodes", "500")], safe_but_devices())?;
+    let root = mounts::create(
+        "tmpfs",
+        &[("size", "1m"), ("mode", "0755"), ("nr_inodes", "500")],
+        safe_but_devices(),
+    )?;
     // Any directory will do to hang the new root on; every machine has this one.
     mounts::attach_at(root.as_fd(), Path::new("/tmp"))?;
     let root = open("/tmp", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, rustix::fs::Mode::empty())

@@ -25,7 +25,7 @@ use nix::{
     fcntl::OFlag,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
-        signal::{SigSet, Signal, SigmaskHow, sigprocmask},
+        signal::{SigSet, SigmaskHow, Signal, sigprocmask},
         signalfd::{SfdFlags, SignalFd},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
@@ -126,8 +126,8 @@ impl<'a> Spawner<'a> {
         let mut set = SigSet::empty();
         set.add(Signal::SIGCHLD);
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).step(|| "block SIGCHLD")?;
-        let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-            .step(|| "signalfd")?;
+        let signals =
+            SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).step(|| "signalfd")?;
         let (ours, theirs) = Channel::pair().step(|| "make a channel")?;
         let names: Vec<NodeName> = nodes.keys().copied().collect();
         let mut spawner = Self { launch, cgroup, session: ours, session_pid: 0, signals, nodes };
@@ -260,7 +260,10 @@ impl<'a> Spawner<'a> {
         let Some(node) = self.nodes.get_mut(&name) else { return Ok(()) };
         let Some((report, channel)) = node.starting.take() else { return Ok(()) };
         let mut text = Vec::new();
-        fs::File::from(report).take(64 * 1024).read_to_end(&mut text).step(|| format!("read {name}'s report"))?;
+        fs::File::from(report)
+            .take(64 * 1024)
+            .read_to_end(&mut text)
+            .step(|| format!("read {name}'s report"))?;
         let report: std::result::Result<Vec<Step>, String> =
             serde_json::from_slice(&text).unwrap_or_else(|_| Err("its init ended without a word".into()));
         match (report, node.pid) {
@@ -280,7 +283,8 @@ impl<'a> Spawner<'a> {
 
     /// False: the session process has closed its end.
     fn session_said(&mut self) -> Result<bool> {
-        let Some((message, _)) = self.session.recv::<ToSpawner>().step(|| "read from the session process")? else {
+        let Some((message, _)) = self.session.recv::<ToSpawner>().step(|| "read from the session process")?
+        else {
             return Ok(false);
         };
         match message {
@@ -316,7 +320,9 @@ impl<'a> Spawner<'a> {
     fn forget(&mut self, name: NodeName) -> Result<()> {
         self.nodes.remove(&name);
         let place = session_root::node_path(name);
-        if let Err(e) = unmount(&place, UnmountFlags::DETACH).map_err(io::Error::from).and_then(|()| fs::remove_dir(&place))
+        if let Err(e) = unmount(&place, UnmountFlags::DETACH)
+            .map_err(io::Error::from)
+            .and_then(|()| fs::remove_dir(&place))
         {
             tracing::warn!(node = %name, "left at {}: {e}", place.display());
         }
@@ -332,10 +338,12 @@ impl<'a> Spawner<'a> {
 
     fn accept_node(&mut self) -> Result<()> {
         let (connection, _) = self.launch.control.accept().step(|| "accept the warden")?;
-        let Some((FromWarden::AddNode(name), fds)) = connection.recv().step(|| "read from the warden")? else {
+        let Some((FromWarden::AddNode(name), fds)) = connection.recv().step(|| "read from the warden")?
+        else {
             return Ok(());
         };
-        let root = fds.first().ok_or_else(|| Error::new("new node", io::Error::other("no root came along")))?;
+        let root =
+            fds.first().ok_or_else(|| Error::new("new node", io::Error::other("no root came along")))?;
         if self.nodes.contains_key(&name) {
             return Err(Error::new(name, io::Error::from(io::ErrorKind::AlreadyExists)));
         }

@@ -85,7 +85,10 @@ impl Uplink {
             )
         })?;
         if process::wait(child)? != 0 {
-            return Err(Error::new("set up the session's end of its uplink", io::Error::other("see the log")));
+            return Err(Error::new(
+                "set up the session's end of its uplink",
+                io::Error::other("see the log"),
+            ));
         }
         forward()
     }

@@ -31,7 +31,8 @@ fn main() {
         host::be_the_warden(args.next().expect("state directory").into());
         return;
     }
-    let images = std::env::var_os("DRYDOCK_IMAGES").expect("DRYDOCK_IMAGES names the store with the node image");
+    let images =
+        std::env::var_os("DRYDOCK_IMAGES").expect("DRYDOCK_IMAGES names the store with the node image");
     let store = Store::open(images).expect("image store");
     let image = store.resolve("node").expect("node image");
     let host = host::Host::new();
@@ -46,7 +47,9 @@ fn main() {
     let [floor, one, three] = times.map(median);
     println!("median of {ROUNDS} rounds, to the end of /bin/true in every node");
     println!("{:<44} {:>8} {:>12}", "", "ms", "of the floor");
-    for (name, time) in [("floor: kernel alone", floor), ("session of one node", one), ("session of three nodes", three)] {
+    for (name, time) in
+        [("floor: kernel alone", floor), ("session of one node", one), ("session of three nodes", three)]
+    {
         println!("{name:<44} {:>8.2} {:>11.2}x", ms(time), ms(time) / ms(floor));
     }
     println!("three nodes / one node: {:.2}x", ms(three) / ms(one));

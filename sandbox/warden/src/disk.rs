@@ -68,7 +68,8 @@ impl Disk {
         fs::create_dir(&dir).map_err(at(&dir))?;
         if let Self::Tmpfs(_) = self {
             let size = limits.disk.to_string();
-            let tmpfs = mounts::create("tmpfs", &[("size", &size), ("mode", "0755")], MountAttrFlags::empty())?;
+            let tmpfs =
+                mounts::create("tmpfs", &[("size", &size), ("mode", "0755")], MountAttrFlags::empty())?;
             mounts::attach_at(tmpfs.as_fd(), &dir)?;
         }
         Ok(())
@@ -112,9 +113,9 @@ impl Disk {
 type Device = (PathBuf, Option<fs::File>);
 
 fn reopen(file: &Path) -> Result<Device, Error> {
-    loopdev::find(file)
-        .map(|path| (path, None))
-        .ok_or_else(|| Error::Host(format!("sessions run, but {} is attached to no loop device", file.display())))
+    loopdev::find(file).map(|path| (path, None)).ok_or_else(|| {
+        Error::Host(format!("sessions run, but {} is attached to no loop device", file.display()))
+    })
 }
 
 fn make(file: &Path, bytes: u64) -> Result<Device, Error> {

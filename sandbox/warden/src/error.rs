@@ -50,7 +50,9 @@ impl Error {
     pub fn failure(&self) -> FailureKind {
         match self {
             Self::NoSession(_) | Self::NoNode(..) | Self::Image(_) => FailureKind::NotFound,
-            Self::SessionExists(_) | Self::NodeExists(..) | Self::Busy(_) | Self::Running(_) => FailureKind::InUse,
+            Self::SessionExists(_) | Self::NodeExists(..) | Self::Busy(_) | Self::Running(_) => {
+                FailureKind::InUse
+            }
             Self::Invalid(_) => FailureKind::Invalid,
             Self::Full(_) => FailureKind::Full,
             Self::Sandbox(e) if e.errno() == Some(28) => FailureKind::Full,

@@ -57,7 +57,8 @@ impl Place {
         // A session's socket path must fit into sockaddr_un (unix(7)): 108 bytes with the end mark.
         let longest = state.join("run/sessions/0123456789.sock").as_os_str().len();
         if longest > 107 {
-            let why = format!("the state directory's path is {} bytes too long for Unix sockets", longest - 107);
+            let why =
+                format!("the state directory's path is {} bytes too long for Unix sockets", longest - 107);
             return Err(Error::Host(format!("{}: {why}; choose a shorter one", state.display())));
         }
         make_dir(&state.join("run"), 0o711, 0)?;
@@ -99,7 +100,8 @@ impl Place {
         for entry in fs::read_dir(&web).map_err(at(&web))? {
             let path = entry.map_err(at(&web))?.path();
             let meta = fs::symlink_metadata(&path).map_err(at(&path))?;
-            if meta.is_file() && meta.nlink() == 1 && meta.uid() >= FIRST_ID && meta.uid() != self.web_user() {
+            if meta.is_file() && meta.nlink() == 1 && meta.uid() >= FIRST_ID && meta.uid() != self.web_user()
+            {
                 let id = self.web_user();
                 std::os::unix::fs::lchown(&path, Some(id), Some(id)).map_err(at(&path))?;
             }
@@ -169,6 +171,7 @@ fn claim(state: &Path) -> Result<u32, Error> {
 
 fn make_dir(path: &Path, mode: u32, owner: u32) -> Result<(), Error> {
     fs::create_dir_all(path).map_err(at(path))?;
-    chown(path, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner))).map_err(|e| Error::File(path.into(), e.into()))?;
+    chown(path, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))
+        .map_err(|e| Error::File(path.into(), e.into()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(at(path))
 }

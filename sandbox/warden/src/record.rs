@@ -53,7 +53,8 @@ impl Record {
     /// All records; unreadable ones (a write cut short by a crash can't make one) are reported and left out.
     pub fn all(state: &Path) -> Vec<Self> {
         let Ok(entries) = fs::read_dir(state.join("run/warden")) else { return vec![] };
-        let paths = entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "json"));
+        let paths =
+            entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "json"));
         paths
             .filter_map(|path| {
                 let record = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());

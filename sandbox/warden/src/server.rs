@@ -16,16 +16,12 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::{CloneFlags, unshare},
     sys::{
-        signal::{SigSet, Signal, SigmaskHow, sigprocmask},
+        signal::{SigSet, SigmaskHow, Signal, sigprocmask},
         signalfd::{SfdFlags, SignalFd},
     },
     unistd::{Gid, Uid, chown},
 };
-use std::{
-    fs,
-    os::fd::AsFd,
-    path::PathBuf,
-};
+use std::{fs, os::fd::AsFd, path::PathBuf};
 
 /// Connections of serve at a time: the one, and one that has just been killed.
 const MAX_CLIENTS: usize = 8;
@@ -152,7 +148,12 @@ impl Server {
             stop,
             connection: hit[1],
             clients: hit[2..2 + clients].to_vec(),
-            ended: ids.into_iter().zip(&hit[2 + clients..]).filter(|(_, hit)| **hit).map(|(id, _)| id).collect(),
+            ended: ids
+                .into_iter()
+                .zip(&hit[2 + clients..])
+                .filter(|(_, hit)| **hit)
+                .map(|(id, _)| id)
+                .collect(),
         })
     }
 
@@ -199,9 +200,10 @@ impl Server {
     fn answer(&mut self, call: Call) -> Option<Answer> {
         let done = |result: Result<(), Error>| result.map(|()| Answer::Done);
         let answer = match call.request {
-            Request::Create { id, nodes, image, limits, egress } => {
-                self.sessions.create(&id, nodes, &image, limits, &egress).map(|trace| Answer::Created { trace })
-            }
+            Request::Create { id, nodes, image, limits, egress } => self
+                .sessions
+                .create(&id, nodes, &image, limits, &egress)
+                .map(|trace| Answer::Created { trace }),
             Request::AddNode { id, node } => done(self.sessions.add_node(&id, node)),
             Request::ForgetNode { id, node } => done(self.sessions.forget_node(&id, node)),
             Request::Freeze { id, frozen } => done(self.sessions.freeze(&id, frozen)),
@@ -228,7 +230,8 @@ impl Server {
 
     fn session_ended(&mut self, id: &SessionId) {
         let (reason, trace) = self.sessions.ended(id);
-        let (asked, others) = std::mem::take(&mut self.ending).into_iter().partition(|(ending, _)| ending == id);
+        let (asked, others) =
+            std::mem::take(&mut self.ending).into_iter().partition(|(ending, _)| ending == id);
         self.ending = others;
         let asked: Vec<(SessionId, u64)> = asked;
         if asked.is_empty() {
@@ -245,7 +248,8 @@ impl Server {
 
 /// False when the connection is over.
 fn send(client: &Channel, message: &Message) -> bool {
-    let sent = serde_json::to_vec(message).map_err(std::io::Error::other).and_then(|m| client.send_bytes(&m, &[]));
+    let sent =
+        serde_json::to_vec(message).map_err(std::io::Error::other).and_then(|m| client.send_bytes(&m, &[]));
     if let Err(e) = &sent {
         tracing::warn!("answer to serve: {e}");
     }

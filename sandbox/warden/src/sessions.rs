@@ -96,7 +96,10 @@ impl Sessions {
             let Some((pid, _)) = record.spawner else { continue };
             let open = || -> Result<_, Error> {
                 let namespace = format!("/proc/{pid}/ns/user");
-                Ok((pidfd::open(pid).map_err(at("pidfd"))?, fs::File::open(&namespace).map_err(at(namespace))?))
+                Ok((
+                    pidfd::open(pid).map_err(at("pidfd"))?,
+                    fs::File::open(&namespace).map_err(at(namespace))?,
+                ))
             };
             match open() {
                 Ok((pidfd, userns)) => {
@@ -155,8 +158,15 @@ impl Sessions {
         let slots = self.place.slots();
         let slot = (1..=slots).find(|slot| !used(*slot)).ok_or(Error::Full(slots))?;
         let nodes = (1..=nodes).filter_map(NodeName::new).collect();
-        let mut record =
-            Record { id: id.clone(), slot, nodes, image: image.into(), limits, uplink: !egress.allow.is_empty(), spawner: None };
+        let mut record = Record {
+            id: id.clone(),
+            slot,
+            nodes,
+            image: image.into(),
+            limits,
+            uplink: !egress.allow.is_empty(),
+            spawner: None,
+        };
         match self.make(&mut record, egress, &mut trace) {
             Ok(session) => {
                 self.running.insert(id.clone(), session);
@@ -195,9 +205,15 @@ impl Sessions {
         group.create(&record.limits, base)?;
         trace.step("control groups");
         let listener = self.bind_session_socket(&record.id)?;
-        let control = Listener::bind(&self.control_path(&record.id)).map_err(at(self.control_path(&record.id)))?;
+        let control =
+            Listener::bind(&self.control_path(&record.id)).map_err(at(self.control_path(&record.id)))?;
         let log_path = self.log_path(&record.id);
-        let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&log_path).map_err(at(&log_path))?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&log_path)
+            .map_err(at(&log_path))?;
         trace.step("sockets");
         let pid = Launch {
             id: &record.id,
@@ -326,11 +342,9 @@ impl Sessions {
     fn sweep(&mut self, record: Record) {
         let id = &record.id;
         let group = self.group(id);
-        for path in [
-            state_paths::session_socket(self.place.state(), id),
-            self.control_path(id),
-            self.log_path(id),
-        ] {
+        for path in
+            [state_paths::session_socket(self.place.state(), id), self.control_path(id), self.log_path(id)]
+        {
             if let Err(e) = fs::remove_file(&path)
                 && e.kind() != std::io::ErrorKind::NotFound
             {

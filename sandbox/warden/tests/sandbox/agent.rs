@@ -97,7 +97,9 @@ impl Agent {
         let request = ToInit::Spawn { id: self.next, argv, env: vec![], cwd: None, tty: None };
         let init = &self.inits[&node];
         init.send(&request, &[]).unwrap();
-        let Ok(Some((FromInit::Spawned { .. }, mut fds))) = init.recv() else { return (1, "not spawned".into()) };
+        let Ok(Some((FromInit::Spawned { .. }, mut fds))) = init.recv() else {
+            return (1, "not spawned".into());
+        };
         let (stderr, stdout) = (fds.pop().unwrap(), fds.pop().unwrap());
         drop(fds);
         let mut output = String::new();

@@ -6,13 +6,7 @@ use drydock_runtime::egress::Egress;
 use drydock_warden::messages::{Answer, Request};
 use libtest_mimic::Trial;
 use nix::sched::{CloneFlags, setns};
-use std::{
-    fs::File,
-    io::Write,
-    net::TcpListener,
-    process::Command,
-    sync::mpsc,
-};
+use std::{fs::File, io::Write, net::TcpListener, process::Command, sync::mpsc};
 
 pub fn tests() -> Vec<Trial> {
     vec![Trial::test("the_way_out_is_as_wide_as_its_rules", the_way_out_is_as_wide_as_its_rules)]
@@ -86,10 +80,12 @@ fn the_way_out_is_as_wide_as_its_rules() -> Result<(), libtest_mimic::Failed> {
     networks.serve("w", &[80, 81]);
     networks.serve("h", &[80]);
     let host = Host::in_network(Some(&networks.path("h")));
-    let egress = Egress { allow: vec!["203.0.113.5 tcp 80".parse()?, "10.0.0.0/8".parse()?], resolvers: vec![] };
+    let egress =
+        Egress { allow: vec!["203.0.113.5 tcp 80".parse()?, "10.0.0.0/8".parse()?], resolvers: vec![] };
     let create = |egress: Egress| {
         let id = crate::host::new_id();
-        let request = Request::Create { id: id.clone(), nodes: 1, image: "node".into(), limits: small(), egress };
+        let request =
+            Request::Create { id: id.clone(), nodes: 1, image: "node".into(), limits: small(), egress };
         let answer = host.ask(request);
         assert!(matches!(answer, Answer::Created { .. }), "{answer:?}");
         crate::host::Session { host: &host, id }
@@ -105,7 +101,16 @@ fn the_way_out_is_as_wide_as_its_rules() -> Result<(), libtest_mimic::Failed> {
         assert!(get(&open, address, port).contains("No route to host"), "{address}:{port}");
     }
     // Closed whatever the rules say: private networks, the host's own addresses, the other session.
-    for address in ["10.1.2.3", "10.99.0.2", "10.99.0.1", "100.64.0.2", "100.64.0.4", "100.64.0.5", "192.168.0.12", "169.254.169.254"] {
+    for address in [
+        "10.1.2.3",
+        "10.99.0.2",
+        "10.99.0.1",
+        "100.64.0.2",
+        "100.64.0.4",
+        "100.64.0.5",
+        "192.168.0.12",
+        "169.254.169.254",
+    ] {
         assert!(!get(&open, address, 80).contains("hello"), "{address}");
     }
     assert!(get(&shut, "203.0.113.5", 80).contains("Network is unreachable"));

@@ -59,7 +59,13 @@ impl Host {
         let dir = tempfile::Builder::new().prefix("drydock-test-").tempdir_in("/var/tmp").unwrap();
         let (warden, channel) = Self::start(dir.path(), network);
         let network = network.map(String::from);
-        Self { dir, network, warden: RefCell::new(warden), channel: RefCell::new(channel), calls: Cell::new(0) }
+        Self {
+            dir,
+            network,
+            warden: RefCell::new(warden),
+            channel: RefCell::new(channel),
+            calls: Cell::new(0),
+        }
     }
 
     fn start(dir: &Path, network: Option<&str>) -> (Child, Channel) {
@@ -101,7 +107,7 @@ impl Host {
     pub fn restart(&self) {
         self.kill_warden();
         let (warden, channel) = Self::start(self.dir.path(), self.network.as_deref());
-        self.warden.replace(warden);
+        *self.warden.borrow_mut() = warden;
         self.channel.replace(channel);
     }
 
@@ -137,7 +143,13 @@ impl Host {
 
     pub fn try_create(&self, nodes: u8, limits: Limits) -> (SessionId, Answer) {
         let id = new_id();
-        let answer = self.ask(Request::Create { id: id.clone(), nodes, image: "node".into(), limits, egress: Egress::default() });
+        let answer = self.ask(Request::Create {
+            id: id.clone(),
+            nodes,
+            image: "node".into(),
+            limits,
+            egress: Egress::default(),
+        });
         (id, answer)
     }
 
@@ -190,7 +202,8 @@ pub struct Session<'a> {
 
 impl Session<'_> {
     pub fn ask(&self, ask: &Ask) -> (i32, String) {
-        let mut stream = UnixStream::connect(state_paths::session_socket(self.host.state(), &self.id)).unwrap();
+        let mut stream =
+            UnixStream::connect(state_paths::session_socket(self.host.state(), &self.id)).unwrap();
         // No step of these tests takes long; a hang shall fail one test, not stop them all.
         stream.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
         stream.write_all(serde_json::to_string(ask).unwrap().as_bytes()).unwrap();

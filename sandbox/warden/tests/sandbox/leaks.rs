@@ -2,8 +2,8 @@
 //! killed at random points of their making, some with the warden.
 
 use crate::host::{Host, Session};
-use drydock_warden::messages::{Answer, Request};
 use drydock_runtime::egress::Egress;
+use drydock_warden::messages::{Answer, Request};
 use libtest_mimic::Trial;
 use std::{
     collections::BTreeSet,
@@ -57,7 +57,8 @@ fn count(host: &Host) -> Count {
 /// would be the host's root for processes that can't be traced).
 fn is_of(process: &Path, first: u32) -> bool {
     let status = fs::read_to_string(process.join("status")).unwrap_or_default();
-    let uid = status.lines().find_map(|l| l.strip_prefix("Uid:")?.split_whitespace().next()?.parse::<u32>().ok());
+    let uid =
+        status.lines().find_map(|l| l.strip_prefix("Uid:")?.split_whitespace().next()?.parse::<u32>().ok());
     uid.is_some_and(|uid| (first..first + (1 << 26)).contains(&uid))
 }
 
@@ -129,7 +130,13 @@ fn nothing_is_left_of_a_killed_warden() -> Result<(), libtest_mimic::Failed> {
     let before = count(&host);
     for round in 0..12u32 {
         let id = drydock_protocol::SessionId::from_random([round as u8; 10]);
-        host.send(Request::Create { id, nodes: 2, image: "node".into(), limits: crate::host::small(), egress: Egress::default() });
+        host.send(Request::Create {
+            id,
+            nodes: 2,
+            image: "node".into(),
+            limits: crate::host::small(),
+            egress: Egress::default(),
+        });
         let until = Instant::now() + Duration::from_micros(u64::from(round) * 1500);
         while Instant::now() < until {
             std::hint::spin_loop();

@@ -19,6 +19,7 @@ fn main() {
     let mut args = Arguments::from_args();
     // Sessions of all tests together would only wait for each other on two cores; and one test counts what is on the host.
     args.test_threads = Some(1);
-    let tests: Vec<Trial> = [nodes::tests(), walls::tests(), egress::tests(), leaks::tests()].into_iter().flatten().collect();
+    let tests: Vec<Trial> =
+        [nodes::tests(), walls::tests(), egress::tests(), leaks::tests()].into_iter().flatten().collect();
     libtest_mimic::run(&args, tests).exit();
 }

@@ -4,8 +4,8 @@ use crate::{
     agent::Ask,
     host::{Host, node},
 };
-use drydock_warden::messages::{Answer, FailureKind, Request};
 use drydock_runtime::egress::Egress;
+use drydock_warden::messages::{Answer, FailureKind, Request};
 use libtest_mimic::Trial;
 
 pub fn tests() -> Vec<Trial> {
@@ -28,7 +28,10 @@ fn a_node_is_a_machine() -> Outcome {
     assert_eq!(s.run(1, "ps -e -o pid= | head -1 | tr -d ' '"), "1");
     // Only init, the shell and ps are there.
     assert_eq!(s.run(1, "ls -d /proc/[0-9]* | wc -l; true").parse::<u32>()?, 4);
-    assert_eq!(s.run(1, "echo x > /dev/null; head -c 3 /dev/zero | wc -c; ls /dev/pts /dev/shm | wc -l"), "3\n4");
+    assert_eq!(
+        s.run(1, "echo x > /dev/null; head -c 3 /dev/zero | wc -c; ls /dev/pts /dev/shm | wc -l"),
+        "3\n4"
+    );
     assert_eq!(s.run(1, "for d in /proc /sys /dev /dev/pts /dev/shm /dev/mqueue /run; do mountpoint -q $d || echo $d; done"), "");
     assert!(s.run(1, "stat -f -c %T /").starts_with("overlay"));
     assert!(s.run(1, "ip -4 -o addr show eth0").contains("192.168.0.11/24"));
@@ -38,7 +41,10 @@ fn a_node_is_a_machine() -> Outcome {
     s.run(1, "unshare --pid --fork --mount-proc sh -c 'test $(ps -e -o pid= | wc -l) = 2 || ps -e'");
     s.run(1, "strace -o /tmp/t true && grep -q execve /tmp/t");
     s.run(1, "nft add table ip t && nft list tables | grep -q 't'");
-    assert_eq!(s.run(1, "readlink /proc/self/ns/pid | grep -c pid; lsns | grep -c bash > /dev/null; echo ok"), "1\nok");
+    assert_eq!(
+        s.run(1, "readlink /proc/self/ns/pid | grep -c pid; lsns | grep -c bash > /dev/null; echo ok"),
+        "1\nok"
+    );
     // Files keep what they are given, also over a layer below.
     s.run(1, "chown 1000:1000 /etc/passwd && rm /etc/motd && mv /usr/share/bash-completion /tmp/moved && echo hi > /usr/local/hi");
     assert_eq!(s.run(1, "stat -c %u /etc/passwd; test ! -e /etc/motd && cat /usr/local/hi"), "1000\nhi");
@@ -126,12 +132,30 @@ fn bad_requests_are_refused() -> Outcome {
     refused(create(0, "node", limits), FailureKind::Invalid, "nodes is 0");
     refused(create(9, "node", limits), FailureKind::Invalid, "nodes is 9");
     refused(create(1, "nope", limits), FailureKind::NotFound, "nope");
-    refused(create(1, "node", drydock_runtime::limits::Limits { memory: 1, ..limits }), FailureKind::Invalid, "memory");
-    let again = Request::Create { id: s.id.clone(), nodes: 1, image: "node".into(), limits, egress: Egress::default() };
+    refused(
+        create(1, "node", drydock_runtime::limits::Limits { memory: 1, ..limits }),
+        FailureKind::Invalid,
+        "memory",
+    );
+    let again = Request::Create {
+        id: s.id.clone(),
+        nodes: 1,
+        image: "node".into(),
+        limits,
+        egress: Egress::default(),
+    };
     refused(host.ask(again), FailureKind::InUse, "exists");
     refused(host.ask(Request::AddNode { id: s.id.clone(), node: node(1) }), FailureKind::InUse, "node1");
-    refused(host.ask(Request::ForgetNode { id: s.id.clone(), node: node(4) }), FailureKind::NotFound, "node4");
-    refused(host.ask(Request::Freeze { id: "zzzzzzzzzz".parse()?, frozen: true }), FailureKind::NotFound, "zzzz");
+    refused(
+        host.ask(Request::ForgetNode { id: s.id.clone(), node: node(4) }),
+        FailureKind::NotFound,
+        "node4",
+    );
+    refused(
+        host.ask(Request::Freeze { id: "zzzzzzzzzz".parse()?, frozen: true }),
+        FailureKind::NotFound,
+        "zzzz",
+    );
     refused(host.ask(Request::Exit), FailureKind::InUse, "1 sessions");
     assert_eq!(host.ask(Request::Destroy { id: "zzzzzzzzzz".parse()? }), Answer::Destroyed { trace: vec![] });
     Ok(())

@@ -35,7 +35,8 @@ fn sessions_do_not_see_each_other() -> Outcome {
     a.run(1, "ipcmk -M 4096 >/dev/null; touch /dev/shm/x /dev/mqueue/y");
     assert_eq!(b.run(1, "ipcs -m | grep -c 0x; ls /dev/shm /dev/mqueue | grep -c '[xy]$'; true"), "0\n0");
     // No id of the host belongs to both.
-    let range = |s: &crate::host::Session<'_>| fs::read_to_string(format!("/proc/{}/uid_map", s.pid())).unwrap();
+    let range =
+        |s: &crate::host::Session<'_>| fs::read_to_string(format!("/proc/{}/uid_map", s.pid())).unwrap();
     assert_ne!(range(&a), range(&b));
     Ok(())
 }
@@ -71,7 +72,12 @@ fn the_host_is_out_of_sight() -> Outcome {
     // No route out: the host's addresses and everything else are unreachable, at once.
     for address in ["192.0.2.1", "169.254.169.254", "10.0.0.1", "1.1.1.1"] {
         let (_, said) = s.try_run(1, &format!("curl -m 5 -s -S http://{address}/"));
-        assert!(said.contains("Network is unreachable") || said.contains("Couldn't connect") || said.contains("Could not connect"), "{said}");
+        assert!(
+            said.contains("Network is unreachable")
+                || said.contains("Couldn't connect")
+                || said.contains("Could not connect"),
+            "{said}"
+        );
     }
     Ok(())
 }
@@ -89,7 +95,12 @@ fn root_in_a_node_is_nobody() -> Outcome {
     assert_eq!(s.run(1, "grep -c 'Seccomp:.2' /proc/self/status"), "1");
     // A set-user-id root program that a learner makes is owned by an id that is nobody on the host.
     s.run(1, "cp /bin/id /root/id && chmod 4755 /root/id");
-    let disk = format!("/proc/{}/root{}/disk/{}/node1/upper/root/id", host.warden_pid(), host.state().display(), s.id);
+    let disk = format!(
+        "/proc/{}/root{}/disk/{}/node1/upper/root/id",
+        host.warden_pid(),
+        host.state().display(),
+        s.id
+    );
     let meta = fs::metadata(&disk)?;
     assert!(std::os::unix::fs::MetadataExt::uid(&meta) >= 1 << 30);
     // The limits that the kernel counts per user namespace can't be raised from inside.
