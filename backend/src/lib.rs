@@ -7,6 +7,7 @@ pub mod commands;
 pub mod config;
 pub mod doctor;
 pub mod error;
+pub mod log;
 pub mod metrics;
 pub mod net;
 pub mod page;

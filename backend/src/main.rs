@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use drydock_backend::{commands, config::Config, serve};
+use drydock_backend::{commands, config::Config, log, serve};
 use std::{path::PathBuf, process::ExitCode};
 
 /// A playground for Docker and Kubernetes: Linux nodes in the browser.
@@ -50,9 +50,7 @@ fn main() -> ExitCode {
         Ok(line) => line,
         Err(e) => e.exit(),
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("DRYDOCK_LOG")
-        .unwrap_or_else(|_| "warn,drydock=info,drydock_backend=info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    log::start();
     match run(line) {
         Ok(status) => ExitCode::from(status),
         Err((status, e)) => {

@@ -16,6 +16,8 @@ use web_sys::{BinaryType, CloseEvent, MessageEvent, WebSocket};
 
 /// Time between two pings, in milliseconds.
 const PING: u32 = 5000;
+/// When the first one is sent after a connection is up, in milliseconds.
+const FIRST_PING: u32 = 1000;
 /// A connection is dead when so many pings in a row brought nothing.
 const UNANSWERED: u32 = 3;
 /// How long a page that comes back waits for a sign of life, in milliseconds.
@@ -23,8 +25,6 @@ const PROBE: u32 = 3000;
 
 /// What happens on the connection.
 pub enum Event {
-    /// It is open.
-    Open,
     /// A JSON message.
     Text(String),
     /// A terminal frame.
@@ -150,8 +150,14 @@ impl Inner {
             let Some(this) = weak.upgrade() else { return };
             up.set(true);
             browser::mark("ws-open");
-            (this.on_event)(Event::Open);
-            this.ping();
+            // The first delay is measured once the start has settled.
+            let weak = weak.clone();
+            let first = Timeout::new(FIRST_PING, move || {
+                if let Some(this) = weak.upgrade() {
+                    this.ping();
+                }
+            });
+            this.probe.replace(Some(first));
         });
         let weak = Rc::downgrade(self);
         let message = EventListener::new(socket, "message", move |event| {

@@ -311,7 +311,6 @@ impl SessionStore {
 
     fn on_event(self, event: Event) {
         match event {
-            Event::Open => {}
             Event::Text(text) => self.on_text(&text),
             Event::Binary(bytes) => self.on_frame(&bytes),
             Event::Lost { retry_at, was_up } => {

@@ -3,6 +3,7 @@
 
 use super::parts::on;
 use super::icon::{self, Icon};
+use super::notice_list::NoticeList;
 use leptos::{html, prelude::*};
 use wasm_bindgen::JsCast;
 
@@ -41,7 +42,7 @@ pub fn Dialog(
             data-testid=testid
             aria-labelledby=labelledby
             on:close=on(move |_| open.set(false))
-            on:click=on(move |event| {
+            on:click=on(move |event: web_sys::MouseEvent| {
                 // A click on the dialog element itself is one on its backdrop: what is inside fills it.
                 let on_backdrop = event.target().is_some_and(|t| t.dyn_ref::<web_sys::HtmlDialogElement>().is_some());
                 if on_backdrop {
@@ -58,6 +59,8 @@ pub fn Dialog(
                 </header>
                 {children()}
             </div>
+            // What is outside of an open dialog can be neither pressed nor heard.
+            <NoticeList/>
         </dialog>
     }
 }

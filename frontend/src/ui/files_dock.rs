@@ -1,6 +1,7 @@
 //! The files of a node: a directory, or the text editor in its stead.
 
 use super::parts::{each, flag, on, part, text};
+use super::nodes_panel::{node_name, node_numbers};
 use super::{
     file_editor::FileEditor,
     file_list::FileList,
@@ -187,7 +188,7 @@ fn NameForm(making: Making, naming: RwSignal<Option<Making>>) -> impl IntoView {
                 placeholder=label
                 data-testid="new-name"
                 on:input=on(move |event| name.set(event_target_value(&event)))
-                on:keydown=on(move |event| {
+                on:keydown=on(move |event: web_sys::KeyboardEvent| {
                     if event.key() == "Escape" {
                         naming.set(None);
                     }

@@ -38,7 +38,7 @@ pub fn KeyBar() -> impl IntoView {
                     aria-label=name
                     data-testid=format!("key-{name}")
                     on:pointerdown=on(keep_focus)
-                    on:mousedown=on(|event| event.prevent_default())
+                    on:mousedown=on(|event: web_sys::MouseEvent| event.prevent_default())
                     on:click=on(move |_| press(plain, application))
                 >{letter}</button>
             }
@@ -54,7 +54,7 @@ pub fn KeyBar() -> impl IntoView {
                     data-testid="key-ctrl"
                     aria-pressed=text(move || session.ctrl.get().to_string())
                     on:pointerdown=on(keep_focus)
-                    on:mousedown=on(|event| event.prevent_default())
+                    on:mousedown=on(|event: web_sys::MouseEvent| event.prevent_default())
                     on:click=on(move |_| session.ctrl.update(|held| *held = !*held))
                 >"Ctrl"</button>
                 {keys()}

@@ -75,8 +75,8 @@ pub fn NodeCard(name: NodeName) -> impl IntoView {
 #[component]
 fn NodeButtons(name: NodeName, power: Signal<Power>) -> impl IntoView {
     let session = use_app().session;
-    let on = move || power.get() == Power::On;
-    let power_label = move || if on() { format!("Switch {name} off") } else { format!("Switch {name} on") };
+    let is_on = move || power.get() == Power::On;
+    let power_label = move || if is_on() { format!("Switch {name} off") } else { format!("Switch {name} on") };
     view! {
         <span class="node-buttons">
             {when(move || session.may_type(), move || view! {
@@ -85,7 +85,7 @@ fn NodeButtons(name: NodeName, power: Signal<Power>) -> impl IntoView {
                     data-testid=format!("open-terminal-{name}")
                     title=format!("New terminal on {name}")
                     aria-label=format!("New terminal on {name}")
-                    disabled=flag(move || !on())
+                    disabled=flag(move || !is_on())
                     on:click=on(move |_| session.open_tab(name))
                 ><Icon d=icon::TERMINAL/></button>
             }.into_any())}
@@ -96,7 +96,7 @@ fn NodeButtons(name: NodeName, power: Signal<Power>) -> impl IntoView {
                     title=text(power_label)
                     aria-label=text(power_label)
                     disabled=flag(move || power.get() == Power::Starting)
-                    on:click=on(move |_| session.power(name, !untrack(on)))
+                    on:click=on(move |_| session.power(name, !untrack(is_on)))
                 ><Icon d=icon::POWER/></button>
                 <ConfirmButton
                     label=format!("Remove {name}")
@@ -112,7 +112,6 @@ fn NodeButtons(name: NodeName, power: Signal<Power>) -> impl IntoView {
 /// The ports that something listens on.
 #[component]
 fn Ports(name: NodeName, ports: Signal<Vec<Port>>) -> impl IntoView {
-    let session = use_app().session;
     let any = Memo::new(move |_| !ports.with(Vec::is_empty));
     view! {
         {when(move || any.get(), move || view! {

@@ -3,6 +3,7 @@
 //! the code exists once.
 
 use leptos::prelude::*;
+use std::sync::Arc;
 
 /// Text or an attribute's value that changes.
 pub type Text = Box<dyn Fn() -> String + Send + Sync>;
@@ -55,12 +56,12 @@ fn when_boxed(is_so: Flag, content: Part) -> Part {
 pub fn each(
     numbers: impl Fn() -> Vec<u32> + Send + Sync + 'static, content: impl Fn(u32) -> AnyView + Send + Sync + 'static,
 ) -> AnyView {
-    each_boxed(Box::new(numbers), Box::new(content))
+    each_boxed(Box::new(numbers), Arc::new(content))
 }
 
 fn each_boxed(
-    numbers: Box<dyn Fn() -> Vec<u32> + Send + Sync>, content: Box<dyn Fn(u32) -> AnyView + Send + Sync>,
+    numbers: Box<dyn Fn() -> Vec<u32> + Send + Sync>, content: Arc<dyn Fn(u32) -> AnyView + Send + Sync>,
 ) -> AnyView {
     let numbers = Memo::new(move |_| numbers());
-    view! { <For each=move || numbers.get() key=|n| *n children=content/> }.into_any()
+    view! { <For each=move || numbers.get() key=|n| *n children=move |n| content(n)/> }.into_any()
 }

@@ -77,7 +77,7 @@ pub fn ProblemPage(kind: Kind) -> impl IntoView {
                     class="button"
                     href="/"
                     data-testid="to-start"
-                    on:click=on(move |event| {
+                    on:click=on(move |event: web_sys::MouseEvent| {
                         event.prevent_default();
                         app.go(Route::Start);
                     })

@@ -41,7 +41,8 @@ pub fn Root() -> impl IntoView {
 
 /// Keys of the whole page, and files dropped beside the places that take them.
 fn listen(app: App, sheet: RwSignal<bool>) {
-    EventListener::new(&document(), "keydown", move |event| {
+    let options = EventListenerOptions::enable_prevent_default();
+    EventListener::new_with_options(&document(), "keydown", options, move |event| {
         let event: &KeyboardEvent = event.unchecked_ref();
         if event.default_prevented() || app.session.id.with_untracked(Option::is_none) {
             return;

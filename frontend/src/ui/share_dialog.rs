@@ -89,7 +89,7 @@ fn Fresh(link: Link) -> impl IntoView {
                     aria-label="The link"
                     data-testid="share-url"
                     prop:value=url
-                    on:focus=on(|event| {
+                    on:focus=on(|event: web_sys::FocusEvent| {
                         use wasm_bindgen::JsCast;
                         if let Some(input) = event.target().and_then(|t| t.dyn_into::<web_sys::HtmlInputElement>().ok()) {
                             input.select();

@@ -92,7 +92,7 @@ fn Tab(terminal: TerminalId, group: Signal<Option<TerminalId>>) -> impl IntoView
             tabindex=text(move || if active() { "0" } else { "-1" })
             title=text(name)
             on:click=on(move |_| session.focus_terminal(terminal))
-            on:auxclick=on(move |event| {
+            on:auxclick=on(move |event: MouseEvent| {
                 if event.button() == 1 && untrack(|| session.may_type()) {
                     close(event);
                 }

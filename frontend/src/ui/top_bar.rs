@@ -28,7 +28,7 @@ pub fn TopBar(dialogs: Dialogs) -> impl IntoView {
                 class="brand"
                 href="/"
                 title="To the start page; the session goes on"
-                on:click=on(move |event| {
+                on:click=on(move |event: web_sys::MouseEvent| {
                     event.prevent_default();
                     app.go(Route::Start);
                 })

@@ -34,13 +34,12 @@ const V2_CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
 /// nanoseconds. `favordynmods` (cgroups documentation, "Mounting") works for all hierarchies, whichever it is given
 /// with; so it is given with an empty one of our own, that nobody sees. Needs root and Linux 6.0.
 pub fn favor_moves() -> Result<OwnedFd> {
-    // One that is just going away can't be had again, so each process has a name of its own.
-    let name = format!("drydock-{}", std::process::id());
-    crate::mounts::create(
-        "cgroup",
-        &[("none", ""), ("name", &name), ("favordynmods", "")],
-        rustix::mount::MountAttrFlags::empty(),
-    )
+    let mount = |name: &str| {
+        let options = [("none", ""), ("name", name), ("favordynmods", "")];
+        crate::mounts::create("cgroup", &options, rustix::mount::MountAttrFlags::empty())
+    };
+    // Learners see the name in /proc/self/cgroup. One that is just going away can't be had again: then another.
+    mount("drydock").or_else(|_| mount(&format!("drydock-{}", std::process::id())))
 }
 
 /// The host's control group hierarchies, as far as we use them.

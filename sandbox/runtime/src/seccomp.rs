@@ -68,7 +68,7 @@ const REFUSED: &[i64] = &[
 const FAMILIES: [i32; 5] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET];
 
 /// Netlink protocols without use here that have had holes reachable from user namespaces.
-const NETLINK_REFUSED: [i32; 3] = [libc::NETLINK_XFRM, libc::NETLINK_CRYPTO, libc::NETLINK_AUDIT];
+const NETLINK_REFUSED: [i32; 2] = [libc::NETLINK_XFRM, libc::NETLINK_CRYPTO];
 
 /// The filter, compiled. Do this once, in the warden.
 pub fn compile() -> Result<BpfProgram> {

@@ -45,6 +45,8 @@ fn a_node_is_a_machine() -> Outcome {
         s.run(1, "readlink /proc/self/ns/pid | grep -c pid; lsns | grep -c bash > /dev/null; echo ok"),
         "1\nok"
     );
+    // Other users: PAM, set-user-id programs and file capabilities work.
+    assert_eq!(s.run(1, "useradd -m -s /bin/bash ann && su - ann -c 'id -un; ping -c1 -W2 127.0.0.1 >/dev/null && echo pong'"), "ann\npong");
     // Files keep what they are given, also over a layer below.
     s.run(1, "chown 1000:1000 /etc/passwd && rm /etc/motd && mv /usr/share/bash-completion /tmp/moved && echo hi > /usr/local/hi");
     assert_eq!(s.run(1, "stat -c %u /etc/passwd; test ! -e /etc/motd && cat /usr/local/hi"), "1000\nhi");
