@@ -57,7 +57,7 @@ impl Browser {
             let _one = ONCE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             SCRIPT.as_str()
         };
-        self.script(script, vec![]).await;
+        self.script::<serde::de::IgnoredAny>(script, vec![]).await;
         let run = "const done = arguments[0];\
              axe.run(document, {resultTypes: ['violations']})\
                 .then(r => done(r.violations), e => done([{id: 'axe', help: String(e), nodes: []}]));";

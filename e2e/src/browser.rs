@@ -14,11 +14,22 @@ use std::{
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
-use thirtyfour::{Capabilities, WebDriver, common::capabilities::desiredcapabilities::CapabilitiesHelper, prelude::*};
+use thirtyfour::{Capabilities, WebDriver, prelude::*};
 use tokio::time::sleep;
 
 /// How often something is looked for in the page.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Keys without a character, as WebDriver writes them (17.4.2 of its specification).
+pub mod key {
+    #![expect(missing_docs, reason = "the keys are named after what is printed on them")]
+    pub const TAB: char = '\u{e004}';
+    pub const ENTER: char = '\u{e007}';
+    pub const SHIFT: char = '\u{e008}';
+    pub const CONTROL: char = '\u{e009}';
+    pub const ESCAPE: char = '\u{e00c}';
+    pub const LEFT: char = '\u{e012}';
+}
 
 /// A browser with one window.
 #[derive(Debug)]
@@ -46,7 +57,7 @@ impl Browser {
         let profile = tempfile::Builder::new().prefix("dd-e2e-chromium-").tempdir_in("/var/tmp").expect("/var/tmp can be written");
         let (process, port) = start_driver();
         let guard = Guard::new(
-            "pkill -KILL -P \"$1\"; rm -rf \"$2\"",
+            "kill -9 $(cat /proc/$1/task/$1/children); rm -rf \"$2\"",
             &[&process.id().to_string(), &profile.path().to_string_lossy()],
         );
         let mut args: Vec<String> = [
@@ -195,18 +206,17 @@ impl Browser {
         }
     }
 
-    /// Types into what has the focus; [`Key`]s among it.
+    /// Types into what has the focus; keys of [`key`] among it.
     pub async fn keys(&self, keys: &str) {
         self.driver().action_chain().send_keys(keys).perform().await.expect("keys can be typed");
     }
 
     /// Presses a key while others are held, such as Ctrl and C.
-    pub async fn chord(&self, held: &[Key], key: impl Into<char>) {
+    pub async fn chord(&self, held: &[char], key: char) {
         let mut chain = self.driver().action_chain();
         for k in held {
             chain = chain.key_down(*k);
         }
-        let key = key.into();
         chain = chain.key_down(key).key_up(key);
         for k in held.iter().rev() {
             chain = chain.key_up(*k);
@@ -251,7 +261,7 @@ impl Browser {
     /// Types a command into a terminal, with Enter.
     pub async fn run(&self, id: u32, command: &str) {
         self.focus_terminal(id).await;
-        self.keys(&format!("{command}{}", Key::Enter)).await;
+        self.keys(&format!("{command}{}", key::ENTER)).await;
     }
 
     /// Opens a session by a link and waits for the first terminal's prompt.
@@ -368,7 +378,7 @@ fn kill_namespace(unshare: &mut Child) {
     match children.split_whitespace().next().and_then(|c| c.parse().ok()) {
         Some(first) => {
             // Gone already is fine.
-            drop(nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), nix::sys::signal::Signal::SIGKILL));
+            let _gone = nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), nix::sys::signal::Signal::SIGKILL);
         }
         None => drop(unshare.kill()),
     }

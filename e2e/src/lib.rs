@@ -5,14 +5,14 @@
 //! `data-testid`s of the page. What cannot be set up is a panic that says what is missing, so that no test
 //! passes without having tested anything. Nothing waits for a fixed time; [`until`] asks until something holds.
 
-
-
+pub mod axe;
+pub mod browser;
 pub mod guard;
 pub mod http;
 pub mod page_socket;
 pub mod server;
 
-
+pub use browser::Browser;
 pub use http::Answer;
 pub use page_socket::{Event, PageSocket};
 pub use server::{Output, Server};

@@ -112,12 +112,6 @@ impl<'a> Spawner<'a> {
         trace.step("session root");
         sethostname(format!("drydock-{}", launch.id)).step(|| "sethostname")?;
         limit_namespaces(launch.limits)?;
-        netlink::Batch::new()
-            .up(netlink::LOOPBACK)
-            .bridge("br0", BRIDGE, [2, 0, 0, 0, 0, 1])
-            .address(BRIDGE, GATEWAY, PREFIX)
-            .send()?;
-        trace.step("session network");
         let mut nodes = BTreeMap::new();
         for (name, root) in launch.nodes {
             attach_root(*name, root)?;
@@ -131,9 +125,14 @@ impl<'a> Spawner<'a> {
         let (ours, theirs) = Channel::pair().step(|| "make a channel")?;
         let names: Vec<NodeName> = nodes.keys().copied().collect();
         let mut spawner = Self { launch, cgroup, session: ours, session_pid: 0, signals, nodes };
-        // Nodes first: they build their root while the session process starts its runtime.
-        spawner.power_on(&names)?;
-        trace.step("clone nodes");
+        // Nodes first: they build their roots while this process makes the network, and the session process its runtime.
+        let mut links = netlink::Batch::new();
+        links
+            .up(netlink::LOOPBACK)
+            .bridge("br0", BRIDGE, [2, 0, 0, 0, 0, 1])
+            .address(BRIDGE, GATEWAY, PREFIX);
+        spawner.power_on(&names, links)?;
+        trace.step("clone nodes, network");
         spawner.session_pid = spawner.fork_session_process(theirs, trace.into_steps())?;
         for name in names {
             spawner.tell(&FromSpawner::Added(name), None)?;
@@ -210,9 +209,9 @@ impl<'a> Spawner<'a> {
         }
     }
 
-    /// Starts nodes that are off, all at once: the kernel's waits for one overlap with the work for another.
-    fn power_on(&mut self, names: &[NodeName]) -> Result<()> {
-        let mut links = netlink::Batch::new();
+    /// Starts nodes that are off, all at once: the kernel's waits for one overlap with the work for another. Their
+    /// interfaces are made after what is in `links` already.
+    fn power_on(&mut self, names: &[NodeName], mut links: netlink::Batch) -> Result<()> {
         let mut waiting = Vec::new();
         for &name in names {
             let (ours, theirs) = Channel::pair().step(|| "make a channel")?;
@@ -290,7 +289,7 @@ impl<'a> Spawner<'a> {
         match message {
             ToSpawner::PowerOn(name) => {
                 if self.nodes.get(&name).is_some_and(|n| n.pid.is_none())
-                    && let Err(e) = self.power_on(&[name])
+                    && let Err(e) = self.power_on(&[name], netlink::Batch::new())
                 {
                     self.tell(&FromSpawner::Failed { node: name, message: e.to_string() }, None)?;
                 }
@@ -350,7 +349,7 @@ impl<'a> Spawner<'a> {
         attach_root(name, root)?;
         self.nodes.insert(name, Node { pid: None, starting: None, remove: false });
         self.tell(&FromSpawner::Added(name), None)?;
-        if let Err(e) = self.power_on(&[name]) {
+        if let Err(e) = self.power_on(&[name], netlink::Batch::new()) {
             self.tell(&FromSpawner::Failed { node: name, message: e.to_string() }, None)?;
         }
         Ok(())

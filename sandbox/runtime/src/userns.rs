@@ -13,25 +13,40 @@ use std::{
 /// Ids in a session: 0 … 65,535.
 pub const RANGE: u32 = 65_536;
 
-/// Makes a user namespace that maps ids 0 … 65,535 to the host's `base` …, and returns it. It is made by user `base`, so that
-/// what the kernel counts per creator (inotify, namespaces, keys) is counted for each session by itself. Needs root.
-pub fn create(base: u32) -> Result<OwnedFd> {
-    let (ready_read, ready_write) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).step(|| "pipe")?;
-    let (done_read, done_write) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).step(|| "pipe")?;
-    let pid = process::fork(|| {
-        process::close_all_but(&[ready_write.as_fd(), done_read.as_fd()]);
-        let made = become_user(base).and_then(|()| unshare(CloneFlags::CLONE_NEWUSER).step(|| "unshare"));
-        let code = made.err().map_or(0, |e| e.errno().unwrap_or(libc::EIO) as u8);
-        let _told = write(&ready_write, &[code]);
-        // Stay until the parent has opened the namespace.
-        let _end = read(&done_read, &mut [0]);
-        0
-    })?;
-    drop(ready_write);
-    let made = open_of_child(pid, &ready_read, base);
-    drop(done_write);
-    process::wait(pid)?;
-    made
+/// A user namespace in the making, by a process that works beside its caller.
+#[derive(Debug)]
+pub struct Pending {
+    pid: i32,
+    base: u32,
+    ready: OwnedFd,
+    done: OwnedFd,
+}
+
+impl Pending {
+    /// Begins to make a user namespace that maps ids 0 … 65,535 to the host's `base` …. It is made by user `base`, so that
+    /// what the kernel counts per creator (inotify, namespaces, keys) is counted for each session by itself. Needs root.
+    pub fn begin(base: u32) -> Result<Self> {
+        let (ready, tell) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).step(|| "pipe")?;
+        let (wait, done) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).step(|| "pipe")?;
+        let pid = process::fork(|| {
+            process::close_all_but(&[tell.as_fd(), wait.as_fd()]);
+            let made = become_user(base).and_then(|()| unshare(CloneFlags::CLONE_NEWUSER).step(|| "unshare"));
+            let code = made.err().map_or(0, |e| e.errno().unwrap_or(libc::EIO) as u8);
+            let _told = write(&tell, &[code]);
+            // Stay until the parent has opened the namespace.
+            let _end = read(&wait, &mut [0]);
+            0
+        })?;
+        Ok(Self { pid, base, ready, done })
+    }
+
+    /// The namespace, with its ids mapped.
+    pub fn finish(self) -> Result<OwnedFd> {
+        let made = open_of_child(self.pid, &self.ready, self.base);
+        drop(self.done);
+        process::wait(self.pid)?;
+        made
+    }
 }
 
 fn open_of_child(pid: i32, ready: &OwnedFd, base: u32) -> Result<OwnedFd> {

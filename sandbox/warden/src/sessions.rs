@@ -41,6 +41,9 @@ const MAX_NODES: u8 = 50;
 /// Most egress rules, and most name servers, of a session.
 const MAX_RULES: usize = 200;
 
+/// What a session needs beside its namespaces: control group, socket for serve, socket for the warden, log.
+type Prepared = (SessionGroup, UnixListener, Listener, fs::File);
+
 /// A session whose processes run (or have just ended).
 #[derive(Debug)]
 pub struct Session {
@@ -189,10 +192,12 @@ impl Sessions {
         record.save(self.place.state())?;
         trace.step("record");
         let base = self.place.base(record.slot);
-        let userns = userns::create(base)?;
+        // Its process works while this one does what needs no user namespace.
+        let userns = userns::Pending::begin(base)?;
+        let prepared = self.prepare(record, base, trace);
+        let userns = userns.finish()?;
+        let (group, listener, control, log) = prepared?;
         trace.step("user namespace");
-        self.disk.create(&record.id, &record.limits)?;
-        trace.step("disk");
         let mut roots = Vec::new();
         for node in &record.nodes {
             self.disk.prepare_node(&record.id, *node, &record.limits)?;
@@ -201,20 +206,6 @@ impl Sessions {
             roots.push((*node, root));
         }
         trace.step("overlay mounts");
-        let group = self.group(&record.id);
-        group.create(&record.limits, base)?;
-        trace.step("control groups");
-        let listener = self.bind_session_socket(&record.id)?;
-        let control =
-            Listener::bind(&self.control_path(&record.id)).map_err(at(self.control_path(&record.id)))?;
-        let log_path = self.log_path(&record.id);
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(&log_path)
-            .map_err(at(&log_path))?;
-        trace.step("sockets");
         let pid = Launch {
             id: &record.id,
             limits: &record.limits,
@@ -240,6 +231,27 @@ impl Sessions {
             trace.step("uplink");
         }
         Ok(Session { record: record.clone(), pidfd, userns })
+    }
+
+    /// Disk, control group, sockets and log of a session.
+    fn prepare(&self, record: &Record, base: u32, trace: &mut Trace) -> Result<Prepared, Error> {
+        self.disk.create(&record.id, &record.limits)?;
+        trace.step("disk");
+        let group = self.group(&record.id);
+        group.create(&record.limits, base)?;
+        trace.step("control groups");
+        let listener = self.bind_session_socket(&record.id)?;
+        let control =
+            Listener::bind(&self.control_path(&record.id)).map_err(at(self.control_path(&record.id)))?;
+        let log_path = self.log_path(&record.id);
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&log_path)
+            .map_err(at(&log_path))?;
+        trace.step("sockets");
+        Ok((group, listener, control, log))
     }
 
     fn bind_session_socket(&self, id: &SessionId) -> Result<UnixListener, Error> {

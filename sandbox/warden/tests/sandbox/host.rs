@@ -167,12 +167,8 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            // The test has failed already; sweep up without a second panic.
-            self.kill_warden();
-            let (mut warden, _) = Self::start(self.dir.path(), self.network.as_deref());
-            let _gone = kill(nix::unistd::Pid::from_raw(warden.id() as i32), Signal::SIGTERM);
-            let _gone = warden.wait();
-            return;
+            // The warden may be in any state: another one sweeps up.
+            self.restart();
         }
         if let Answer::Sessions { sessions } = self.ask(Request::List) {
             for id in sessions {
