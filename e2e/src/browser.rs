@@ -62,7 +62,7 @@ impl Browser {
         );
         let mut args: Vec<String> = [
             "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-            "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars", "--window-size=1280,800",
+            "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars",
         ]
         .iter()
         .chain(arguments)
@@ -82,6 +82,7 @@ impl Browser {
         let browser = Self { driver: Some(driver), process, _guard: guard, _profile: profile };
         // The page lets tests look into its terminals only if this is there.
         let source = "try { localStorage.setItem('drydock.test', '1') } catch {}";
+        browser.resize(1280, 800).await;
         browser.cdp("Page.addScriptToEvaluateOnNewDocument", json!({ "source": source })).await;
         browser
     }

@@ -50,7 +50,8 @@ impl Record {
         let _gone = fs::remove_file(Self::path(state, &self.id));
     }
 
-    /// All records; unreadable ones (a write cut short by a crash can't make one) are reported and left out.
+    /// All records; unreadable ones (a write cut short by a crash can't make one) are reported and left out. Drafts
+    /// that a killed warden has left are deleted.
     pub fn all(state: &Path) -> Vec<Self> {
         let Ok(entries) = fs::read_dir(state.join("run/warden")) else { return vec![] };
         let paths =
