@@ -34,7 +34,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run build image packages toolchain test test-host test-browser lint bench clean root
+.PHONY: help run build image packages toolchain test test-v2 test-host test-browser lint bench clean root
 
 say = printf '\n==> %s\n'
 
@@ -145,6 +145,10 @@ test-browser: root $(BIN) ## Browser tests against target/release/drydock
 	@$(call prepare_image,$(TEST_IMAGES),$(RUN_IMAGES))
 	@$(say) "Browser tests"
 	@DRYDOCK_IMAGES=$(TEST_IMAGES) DRYDOCK_BIN=$(CURDIR)/$(BIN) $(NICE) cargo test --locked -p drydock-e2e
+
+test-v2: root ## The sandbox's tests on Debian 13 with control groups v2, in a virtual machine (4 minutes)
+	@.ci/packages v2
+	@DRYDOCK_IMAGES=$(TEST_IMAGES) e2e/outside/cgroup-v2.sh
 
 bench: root $(BIN) ## Measure start, echo, output, memory; prints medians and ratios
 	@.ci/packages test

@@ -40,10 +40,10 @@ pub struct Browser {
     _profile: TempDir,
 }
 
-/// The text of a terminal, line by line as it was printed.
+/// The last so many rows of a terminal as text, line by line as it was printed.
 const TERMINAL_TEXT: &str = "const term = window.__drydock?.term(arguments[0]); if (!term) return null;\
      const b = term.buffer.active; let text = '';\
-     for (let i = 0; i < b.length; i++) { const l = b.getLine(i); text += (i && !l.isWrapped ? '\\n' : '') + l.translateToString(true); }\
+     for (let i = Math.max(0, b.length - arguments[1]); i < b.length; i++) { const l = b.getLine(i); text += (i && !l.isWrapped ? '\\n' : '') + l.translateToString(true); }\
      return text.trimEnd();";
 
 impl Browser {
@@ -227,7 +227,12 @@ impl Browser {
 
     /// What a terminal shows, scroll-back included; empty while there is none.
     pub async fn terminal(&self, id: u32) -> String {
-        let text: Option<String> = self.script(TERMINAL_TEXT, vec![json!(TerminalId(id))]).await;
+        self.terminal_end(id, u32::MAX).await
+    }
+
+    /// The last rows of a terminal; what to ask while much is printed, as long texts cost the page memory.
+    pub async fn terminal_end(&self, id: u32, rows: u32) -> String {
+        let text: Option<String> = self.script(TERMINAL_TEXT, vec![json!(TerminalId(id)), json!(rows)]).await;
         text.unwrap_or_default()
     }
 
@@ -247,7 +252,7 @@ impl Browser {
     /// Waits for the prompt of a terminal: the last line ends with `# `.
     pub async fn until_prompt(&self, id: u32) {
         self.until(&format!("a prompt in terminal {id}"), async || {
-            let text = self.terminal(id).await;
+            let text = self.terminal_end(id, 300).await;
             text.lines().last().is_some_and(|l| l.ends_with('#'))
         })
         .await;

@@ -36,8 +36,10 @@ fn count(host: &Host) -> Count {
     let first = fs::metadata(host.state().join("web")).unwrap().uid();
     let server = (first - (1 << 30)) >> 26;
     let mut cgroups = BTreeSet::new();
-    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-        list(&hierarchy.path().join("drydock").join(server.to_string()), &mut cgroups);
+    // v2 has one tree at the top, v1 one in each directory.
+    let v1 = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|e| e.path());
+    for hierarchy in v1.chain(["/sys/fs/cgroup".into()]) {
+        list(&hierarchy.join("drydock").join(server.to_string()), &mut cgroups);
     }
     cgroups.retain(|path| Path::new(path).is_dir());
     let mut files = BTreeSet::new();
