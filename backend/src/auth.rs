@@ -129,6 +129,15 @@ impl Caller {
         Ok(Right { live, role: link.role, link: Some(link.id), link_expires_at: link.expires_at })
     }
 
+    /// What the cookie that came along lets its holder do with a session, if anything.
+    pub fn cookie_role(&self, sessions: &Sessions, id: &str) -> Option<Role> {
+        let id = id.parse().ok()?;
+        match sessions.open(&id, cookie(&self.headers)?) {
+            Ok(Opened::Live(_, link)) => Some(link.role),
+            _ => None,
+        }
+    }
+
     /// Refuses a request that another site's page made the browser send.
     pub fn must_be_same_origin(&self, sessions: &Sessions) -> Result<(), Error> {
         if is_same_origin(&self.headers, sessions.config.public_url.as_deref()) {

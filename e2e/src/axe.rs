@@ -25,7 +25,9 @@ static SCRIPT: LazyLock<String> = LazyLock::new(|| {
 
 fn fetch() {
     let output = Command::new("npm").args(["ci", "--ignore-scripts"]).current_dir(HERE).output();
-    let output = output.unwrap_or_else(|e| panic!("npm cannot be run ({e}); it fetches axe-core for the accessibility tests"));
+    let output = output.unwrap_or_else(|e| {
+        panic!("npm cannot be run ({e}); it fetches axe-core for the accessibility tests")
+    });
     assert!(
         output.status.success(),
         "npm ci in {HERE} failed; axe-core is needed for the accessibility tests:\n{}",

@@ -54,15 +54,26 @@ impl Browser {
 
     /// With more arguments for Chromium.
     pub async fn start_with(arguments: &[&str]) -> Self {
-        let profile = tempfile::Builder::new().prefix("dd-e2e-chromium-").tempdir_in("/var/tmp").expect("/var/tmp can be written");
+        let profile = tempfile::Builder::new()
+            .prefix("dd-e2e-chromium-")
+            .tempdir_in("/var/tmp")
+            .expect("/var/tmp can be written");
         let (process, port) = start_driver();
         let guard = Guard::new(
             "kill -9 $(cat /proc/$1/task/$1/children); rm -rf \"$2\"",
             &[&process.id().to_string(), &profile.path().to_string_lossy()],
         );
         let mut args: Vec<String> = [
-            "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-            "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars",
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-dev-shm-usage",
+            "--hide-scrollbars",
         ]
         .iter()
         .chain(arguments)
@@ -122,7 +133,8 @@ impl Browser {
     /// Runs a script whose last argument is called with its result.
     pub async fn script_async<T: DeserializeOwned>(&self, script: &str, args: Vec<Value>) -> T {
         let shown: String = script.chars().take(200).collect();
-        let value = self.driver().execute_async(script, args).await.unwrap_or_else(|e| panic!("{shown}: {e}"));
+        let value =
+            self.driver().execute_async(script, args).await.unwrap_or_else(|e| panic!("{shown}: {e}"));
         value.convert().unwrap_or_else(|e| panic!("{shown}: {e}"))
     }
 
@@ -176,7 +188,11 @@ impl Browser {
         loop {
             match self.find(testid).await.click().await {
                 Ok(()) => return,
-                Err(e) => assert!(Instant::now() < end, "'{testid}' cannot be clicked: {e}; {}", self.describe().await),
+                Err(e) => assert!(
+                    Instant::now() < end,
+                    "'{testid}' cannot be clicked: {e}; {}",
+                    self.describe().await
+                ),
             }
             sleep(LOOK_EVERY).await;
         }
@@ -244,7 +260,11 @@ impl Browser {
             if shown.contains(text) {
                 return;
             }
-            assert!(Instant::now() < end, "'{text}' is not in terminal {id}: {shown:?}; {}", self.describe().await);
+            assert!(
+                Instant::now() < end,
+                "'{text}' is not in terminal {id}: {shown:?}; {}",
+                self.describe().await
+            );
             sleep(LOOK_EVERY).await;
         }
     }
@@ -261,7 +281,8 @@ impl Browser {
     /// Puts the focus into a terminal.
     pub async fn focus_terminal(&self, id: u32) {
         let focused = "const t = window.__drydock.term(arguments[0]); t.focus(); return document.activeElement === t.textarea;";
-        self.until("the focus is in the terminal", async || self.script(focused, vec![json!(id)]).await).await;
+        self.until("the focus is in the terminal", async || self.script(focused, vec![json!(id)]).await)
+            .await;
     }
 
     /// Types a command into a terminal, with Enter.
@@ -293,7 +314,10 @@ impl Browser {
              Promise.all(document.getAnimations().filter(a => a.effect?.getComputedTiming().iterations !== Infinity).map(a => a.finished.catch(() => 0)))\
              .then(() => requestAnimationFrame(() => requestAnimationFrame(() => done(true))));";
         self.script_async::<bool>(rest, vec![]).await;
-        self.driver().screenshot(&dir.join(format!("{name}.png"))).await.expect("a screenshot can be written");
+        self.driver()
+            .screenshot(&dir.join(format!("{name}.png")))
+            .await
+            .expect("a screenshot can be written");
     }
 
     /// Asserts that the console holds no error but those that contain one of `expected`.
@@ -325,7 +349,10 @@ impl Browser {
         if std::env::var_os("DRYDOCK_SCREENSHOTS").is_some() {
             self.screenshot("failure").await;
         }
-        let text = self.driver().execute("return location.href + '\\n' + (document.body?.innerText ?? '')", vec![]).await;
+        let text = self
+            .driver()
+            .execute("return location.href + '\\n' + (document.body?.innerText ?? '')", vec![])
+            .await;
         let text = text.ok().and_then(|t| t.convert::<String>().ok()).unwrap_or_default();
         let log = self.driver().browser_log().await.unwrap_or_default();
         let log: Vec<_> = log.into_iter().map(|e| format!("{} {}", e.level, e.message)).collect();
@@ -347,7 +374,9 @@ impl Drop for Browser {
 fn program(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|p| p.is_file());
-    found.unwrap_or_else(|| panic!("'{name}' is not installed; browser tests need it (apt-get install chromium chromium-driver)"))
+    found.unwrap_or_else(|| {
+        panic!("'{name}' is not installed; browser tests need it (apt-get install chromium chromium-driver)")
+    })
 }
 
 /// Starts chromedriver on a free port.
@@ -384,7 +413,8 @@ fn kill_namespace(unshare: &mut Child) {
     match children.split_whitespace().next().and_then(|c| c.parse().ok()) {
         Some(first) => {
             // Gone already is fine.
-            let _gone = nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), nix::sys::signal::Signal::SIGKILL);
+            let _gone =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), nix::sys::signal::Signal::SIGKILL);
         }
         None => drop(unshare.kill()),
     }

@@ -79,9 +79,11 @@ impl Server {
         let request = if has_host { request } else { request.header("host", self.address().to_string()) };
         let request = request.body(body).expect("a request");
         let shown = format!("{} {}", request.method(), request.uri());
-        let answer = sender.send_request(request).await.unwrap_or_else(|e| panic!("{shown}: {e}\n{}", self.log()));
+        let answer =
+            sender.send_request(request).await.unwrap_or_else(|e| panic!("{shown}: {e}\n{}", self.log()));
         let (parts, body) = answer.into_parts();
-        let body = body.collect().await.unwrap_or_else(|e| panic!("{shown}: the answer broke off: {e}")).to_bytes();
+        let body =
+            body.collect().await.unwrap_or_else(|e| panic!("{shown}: the answer broke off: {e}")).to_bytes();
         Answer { status: parts.status.as_u16(), headers: parts.headers, body }
     }
 
@@ -92,7 +94,9 @@ impl Server {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         match body {
-            Some(body) => self.send(request.header("content-type", "application/json"), full(body.to_string())).await,
+            Some(body) => {
+                self.send(request.header("content-type", "application/json"), full(body.to_string())).await
+            }
             None => self.send(request, full("")).await,
         }
     }
@@ -114,15 +118,19 @@ impl Server {
 
     /// Ends a session.
     pub async fn end(&self, session: &Created) {
-        self.call(Method::DELETE, &format!("/sessions/{}", session.id), Some(&session.token), None).await.has(204);
+        self.call(Method::DELETE, &format!("/sessions/{}", session.id), Some(&session.token), None)
+            .await
+            .has(204);
     }
 
     /// Another link to a session, and its token.
     pub async fn link(&self, session: &Created, role: Role, ttl_seconds: Option<u64>) -> (Link, String) {
         let body = json!({ "role": role, "ttl_seconds": ttl_seconds });
         let path = format!("/sessions/{}/links", session.id);
-        let link: Link = self.call(Method::POST, &path, Some(&session.token), Some(body)).await.has(201).json();
-        let token = link.url.as_deref().and_then(|u| u.split_once("#t=")).expect("a link has a token").1.to_owned();
+        let link: Link =
+            self.call(Method::POST, &path, Some(&session.token), Some(body)).await.has(201).json();
+        let token =
+            link.url.as_deref().and_then(|u| u.split_once("#t=")).expect("a link has a token").1.to_owned();
         (link, token)
     }
 

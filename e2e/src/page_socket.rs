@@ -13,7 +13,9 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
     WebSocketStream,
-    tungstenite::{self, Message, client::IntoClientRequest, handshake::client::Request, protocol::WebSocketConfig},
+    tungstenite::{
+        self, Message, client::IntoClientRequest, handshake::client::Request, protocol::WebSocketConfig,
+    },
 };
 
 /// The first terminal of every session.
@@ -88,7 +90,9 @@ impl Server {
         stream.set_nodelay(true)?;
         // Any size: what the product sends is for the test to judge.
         let config = WebSocketConfig::default().max_message_size(None).max_frame_size(None);
-        tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await.map(|(socket, _)| socket)
+        tokio_tungstenite::client_async_with_config(request, stream, Some(config))
+            .await
+            .map(|(socket, _)| socket)
     }
 
     /// Opens a session as the page named `client` does, with a link's token.
@@ -96,7 +100,8 @@ impl Server {
         let url = format!("ws://{}/api/v1/sessions/{id}/ws?client={client}", self.address());
         let bearer = format!("Bearer {token}");
         let headers = [("authorization", bearer.as_str()), ("sec-websocket-protocol", "drydock.v1")];
-        let socket = self.websocket(&url, &headers).await.unwrap_or_else(|e| panic!("{url}: {e}\n{}", self.log()));
+        let socket =
+            self.websocket(&url, &headers).await.unwrap_or_else(|e| panic!("{url}: {e}\n{}", self.log()));
         PageSocket {
             socket,
             seq: 0,
@@ -201,7 +206,10 @@ impl PageSocket {
         let screen = self.screens.entry(terminal).or_default();
         match frame {
             ServerFrame::Output { offset, bytes, .. } => {
-                assert_eq!(offset, screen.offset, "output of {terminal:?} comes without a gap and without doubled bytes");
+                assert_eq!(
+                    offset, screen.offset,
+                    "output of {terminal:?} comes without a gap and without doubled bytes"
+                );
                 screen.offset += bytes.len() as u64;
                 if self.keep {
                     screen.bytes.extend_from_slice(bytes);
@@ -235,7 +243,9 @@ impl PageSocket {
         let end = tokio::time::Instant::now() + PATIENCE;
         loop {
             let left = end.saturating_duration_since(tokio::time::Instant::now());
-            let Some(event) = self.next_within(left).await else { panic!("not within {PATIENCE:?}: {what}\n{}", self.seen()) };
+            let Some(event) = self.next_within(left).await else {
+                panic!("not within {PATIENCE:?}: {what}\n{}", self.seen())
+            };
             if holds(self, &event) {
                 return event;
             }
@@ -248,7 +258,8 @@ impl PageSocket {
     /// Goes on until a terminal has shown this text.
     pub async fn until_seen(&mut self, terminal: TerminalId, text: &str) {
         if !self.screen(terminal).text().contains(text) {
-            self.until(&format!("'{text}' in {terminal:?}"), |p, _| p.screen(terminal).text().contains(text)).await;
+            self.until(&format!("'{text}' in {terminal:?}"), |p, _| p.screen(terminal).text().contains(text))
+                .await;
         }
     }
 
@@ -268,7 +279,9 @@ impl PageSocket {
     }
 
     fn seen(&self) -> String {
-        let tail = |s: &Screen| s.text().chars().rev().take(500).collect::<Vec<_>>().into_iter().rev().collect::<String>();
+        let tail = |s: &Screen| {
+            s.text().chars().rev().take(500).collect::<Vec<_>>().into_iter().rev().collect::<String>()
+        };
         self.screens.iter().map(|(id, s)| format!("{id:?} at {}: …{:?}\n", s.offset, tail(s))).collect()
     }
 }

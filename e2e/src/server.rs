@@ -86,7 +86,10 @@ impl Server {
     /// A server of its own with these options of `drydock serve`.
     pub fn start(options: &[&str]) -> Self {
         // Short: the paths of Unix sockets below it have at most 107 bytes.
-        let dir = tempfile::Builder::new().prefix("dd-e2e-").tempdir_in("/var/tmp").expect("/var/tmp can be written");
+        let dir = tempfile::Builder::new()
+            .prefix("dd-e2e-")
+            .tempdir_in("/var/tmp")
+            .expect("/var/tmp can be written");
         let state = dir.path().join("s");
         let guard = Guard::new(
             "DRYDOCK_LOG=off \"$1\" --state-dir \"$2/s\" stop; rm -rf \"$2\"",
@@ -149,9 +152,13 @@ impl Server {
 
     /// The process id of a session's first process, from the warden's record; its end ends the session.
     pub fn session_pid(&self, id: &drydock_protocol::SessionId) -> i32 {
-        let record = fs::read(self.state_dir().join(format!("run/warden/{id}.json"))).expect("the warden has a record of it");
+        let record = fs::read(self.state_dir().join(format!("run/warden/{id}.json")))
+            .expect("the warden has a record of it");
         let record: serde_json::Value = serde_json::from_slice(&record).expect("the record is JSON");
-        record["spawner"][0].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("the record names a process")
+        record["spawner"][0]
+            .as_i64()
+            .and_then(|pid| i32::try_from(pid).ok())
+            .expect("the record names a process")
     }
 
     /// What the web process and the warden have written.
@@ -226,13 +233,17 @@ pub fn binary() -> PathBuf {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/debug/drydock");
     let path = std::env::var_os("DRYDOCK_BIN").map_or(built, PathBuf::from);
     path.canonicalize().unwrap_or_else(|e| {
-        panic!("no drydock binary at {} ({e}): build it (cargo build -p drydock), or name it in DRYDOCK_BIN", path.display())
+        panic!(
+            "no drydock binary at {} ({e}): build it (cargo build -p drydock), or name it in DRYDOCK_BIN",
+            path.display()
+        )
     })
 }
 
 /// The node images that tests use: `DRYDOCK_IMAGES`, or those in the cache of the user.
 pub fn images() -> PathBuf {
-    let cache = || PathBuf::from(std::env::var_os("HOME").unwrap_or("/root".into())).join(".cache/drydock/images");
+    let cache =
+        || PathBuf::from(std::env::var_os("HOME").unwrap_or("/root".into())).join(".cache/drydock/images");
     let dir = std::env::var_os("DRYDOCK_IMAGES").map_or_else(cache, PathBuf::from);
     assert!(
         dir.join("index.json").exists(),
@@ -260,7 +271,8 @@ fn serve(dir: &Path, options: &[String]) -> (Child, SocketAddr) {
 
 /// Starts the web process and waits until it says where it is.
 fn serve_at(dir: &Path, options: &[String], listen: SocketAddr) -> (Child, SocketAddr) {
-    let stderr = fs::File::options().create(true).append(true).open(dir.join("serve.log")).expect("a log file");
+    let stderr =
+        fs::File::options().create(true).append(true).open(dir.join("serve.log")).expect("a log file");
     let mut process = drydock()
         .args(["serve", "--listen", &listen.to_string(), "--state-dir"])
         .arg(dir.join("s"))
@@ -298,8 +310,12 @@ fn log(dir: &Path) -> String {
 
 fn run(command: &mut Command, input: Option<Vec<u8>>) -> Output {
     let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
-    let mut child =
-        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary can be started");
+    let mut child = command
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary can be started");
     let writer = input.zip(child.stdin.take()).map(|(input, mut pipe)| {
         thread::spawn(move || {
             // A command that does not read its input to the end is no error here.
@@ -310,7 +326,11 @@ fn run(command: &mut Command, input: Option<Vec<u8>>) -> Output {
     if let Some(writer) = writer {
         writer.join().expect("the input was written");
     }
-    Output { status: output.status, stdout: output.stdout, stderr: String::from_utf8_lossy(&output.stderr).into_owned() }
+    Output {
+        status: output.status,
+        stdout: output.stdout,
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
 }
 
 fn wait_at_most(process: &mut Child, patience: Duration) -> Option<ExitStatus> {
@@ -329,7 +349,8 @@ fn wait_at_most(process: &mut Child, patience: Duration) -> Option<ExitStatus> {
 /// What is there of a server whose files are in this directory.
 fn leftovers(dir: &Path) -> Vec<String> {
     let path = dir.to_string_lossy();
-    let mut left: Vec<String> = processes_of(dir).into_iter().map(|(pid, line)| format!("process {pid}: {line}")).collect();
+    let mut left: Vec<String> =
+        processes_of(dir).into_iter().map(|(pid, line)| format!("process {pid}: {line}")).collect();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     left.extend(mounts.lines().filter(|l| l.contains(&*path)).map(|l| format!("mount: {l}")));
     for device in files("/sys/block") {
@@ -371,7 +392,8 @@ pub fn processes_of(dir: &Path) -> BTreeMap<u32, String> {
         let stat = fs::read_to_string(entry.join("stat")).unwrap_or_default();
         // After the name in parentheses: state, parent.
         let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
-        let (state, parent) = (fields.next().unwrap_or("Z"), fields.next().and_then(|p| p.parse::<u32>().ok()));
+        let (state, parent) =
+            (fields.next().unwrap_or("Z"), fields.next().and_then(|p| p.parse::<u32>().ok()));
         if !state.starts_with(['Z', 'X']) {
             all.insert(pid, (parent.unwrap_or(0), line));
         }

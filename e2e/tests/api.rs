@@ -21,8 +21,10 @@ async fn show(server: &Server, session: &Created, token: &str) -> Answer {
 
 /// What is in a node's directory, hidden files too.
 async fn listing(server: &Server, session: &Created, path: &str) -> Vec<String> {
-    let answer = server.get(&format!("/sessions/{}/nodes/node1/files?path={path}", session.id), &session.token).await;
-    let entries: Vec<Entry> = serde_json::from_value(answer.has(200).json::<Value>()["entries"].take()).unwrap();
+    let answer =
+        server.get(&format!("/sessions/{}/nodes/node1/files?path={path}", session.id), &session.token).await;
+    let entries: Vec<Entry> =
+        serde_json::from_value(answer.has(200).json::<Value>()["entries"].take()).unwrap();
     entries.into_iter().map(|e| e.name).collect()
 }
 
@@ -36,7 +38,11 @@ async fn ids_alone_and_wrong_tokens_open_nothing() {
     assert_eq!(show(&server, &session, &other.token).await.refused(403, "no_right"), wrong);
     // Whether an id exists cannot be asked.
     for id in ["aaaaaaaaaa", "no", "..%2f..", "AAAAAAAAAA"] {
-        assert_eq!(server.get(&format!("/sessions/{id}"), &session.token).await.refused(403, "no_right"), wrong, "{id}");
+        assert_eq!(
+            server.get(&format!("/sessions/{id}"), &session.token).await.refused(403, "no_right"),
+            wrong,
+            "{id}"
+        );
     }
     for (method, rest) in [
         (Method::DELETE, ""),
@@ -52,8 +58,14 @@ async fn ids_alone_and_wrong_tokens_open_nothing() {
     }
     assert_eq!(server.page(&session.id, "wrong", "p").await.until_closed().await, close::FORBIDDEN);
     server.call(Method::GET, "/sessions", Some(&session.token), None).await.refused(403, "operator_only");
-    server.call(Method::POST, "/operator/stop", Some(&session.token), None).await.refused(403, "operator_only");
-    assert_eq!(show(&server, &session, &session.token).await.has(200).json::<Session>().status, Status::Running);
+    server
+        .call(Method::POST, "/operator/stop", Some(&session.token), None)
+        .await
+        .refused(403, "operator_only");
+    assert_eq!(
+        show(&server, &session, &session.token).await.has(200).json::<Session>().status,
+        Status::Running
+    );
 }
 
 #[tokio::test]
@@ -61,14 +73,16 @@ async fn the_cookie_works_for_its_session_and_our_own_page_only() {
     let server = Server::shared();
     let (session, other) = (server.session().await, server.session().await);
     let path = format!("/sessions/{}", session.id);
-    let answer = server.call(Method::POST, &format!("{path}/enter"), Some(&session.token), None).await.has(204);
+    let answer =
+        server.call(Method::POST, &format!("{path}/enter"), Some(&session.token), None).await.has(204);
     let cookie = answer.headers["set-cookie"].to_str().unwrap().to_owned();
     for part in [format!("Path=/api/v1{path};"), "HttpOnly".into(), "SameSite=Lax".into()] {
         assert!(cookie.contains(&part), "{cookie}");
     }
     let cookie = cookie.split(';').next().unwrap().to_owned();
     let ask = async |method: Method, id: &str, origin: Option<String>| {
-        let mut request = Request::builder().method(method).uri(format!("/api/v1/sessions/{id}")).header("cookie", &cookie);
+        let mut request =
+            Request::builder().method(method).uri(format!("/api/v1/sessions/{id}")).header("cookie", &cookie);
         if let Some(origin) = origin {
             request = request.header("origin", origin);
         }
@@ -77,7 +91,9 @@ async fn the_cookie_works_for_its_session_and_our_own_page_only() {
     assert_eq!(ask(Method::GET, session.id.as_str(), None).await.status, 200);
     ask(Method::GET, other.id.as_str(), None).await.refused(403, "no_right");
     ask(Method::DELETE, session.id.as_str(), None).await.refused(403, "foreign_origin");
-    ask(Method::DELETE, session.id.as_str(), Some("http://evil.example".into())).await.refused(403, "foreign_origin");
+    ask(Method::DELETE, session.id.as_str(), Some("http://evil.example".into()))
+        .await
+        .refused(403, "foreign_origin");
     assert_eq!(ask(Method::DELETE, session.id.as_str(), Some(server.url())).await.status, 204);
 }
 
@@ -92,7 +108,10 @@ async fn a_revoked_link_closes_at_once_and_opens_nothing() {
     owner.until("two viewers", |p, _| p.state.viewers.len() == 2).await;
 
     let path = format!("/sessions/{}/links", session.id);
-    server.call(Method::DELETE, &format!("{path}/{}", link.id), Some(&guest), None).await.refused(403, "role_too_low");
+    server
+        .call(Method::DELETE, &format!("{path}/{}", link.id), Some(&guest), None)
+        .await
+        .refused(403, "role_too_low");
     server.call(Method::DELETE, &format!("{path}/{}", link.id), Some(&session.token), None).await.has(204);
     assert_eq!(page.until_closed().await, close::FORBIDDEN);
     show(&server, &session, &guest).await.refused(403, "no_right");
@@ -100,7 +119,10 @@ async fn a_revoked_link_closes_at_once_and_opens_nothing() {
     owner.until("one viewer", |p, _| p.state.viewers.len() == 1).await;
     let links: Vec<Link> = server.get(&path, &session.token).await.has(200).json();
     assert!(links.iter().any(|l| l.id == link.id && l.revoked && l.url.is_none()));
-    server.call(Method::DELETE, &format!("{path}/999"), Some(&session.token), None).await.refused(404, "link_not_found");
+    server
+        .call(Method::DELETE, &format!("{path}/999"), Some(&session.token), None)
+        .await
+        .refused(404, "link_not_found");
 }
 
 #[tokio::test]
@@ -124,14 +146,20 @@ async fn a_session_ends_when_its_time_is_over() {
     let session = server.create(json!({ "playground": "linux", "ttl_seconds": 2 })).await;
     let mut page = server.page(&session.id, &session.token, "p").await;
     let told = page.until("its life", |_, e| matches!(e, Event::Message(ToPage::Life { .. }))).await;
-    assert!(matches!(told, Event::Message(ToPage::Life { seconds_left: 0..=2, can_extend: 1.., asleep: false })), "{told:?}");
+    assert!(
+        matches!(told, Event::Message(ToPage::Life { seconds_left: 0..=2, can_extend: 1.., asleep: false })),
+        "{told:?}"
+    );
     assert_eq!(page.until_closed().await, close::EXPIRED);
     let ended = show(&server, &session, &session.token).await;
     assert!(ended.refused(410, "session_ended").message.contains("Its time was over"));
     let ended: Session = ended.json();
     assert_eq!((ended.status, ended.ended_because.as_deref()), (Status::Ended, Some("Its time was over.")));
     let path = format!("/sessions/{}/extend", session.id);
-    server.call(Method::POST, &path, Some(&session.token), Some(json!({ "seconds": 60 }))).await.refused(410, "session_ended");
+    server
+        .call(Method::POST, &path, Some(&session.token), Some(json!({ "seconds": 60 })))
+        .await
+        .refused(410, "session_ended");
 }
 
 #[tokio::test]
@@ -139,7 +167,8 @@ async fn an_unused_session_sleeps_and_wakes() {
     let server = Server::start(&["--sleep-after", "1s"]);
     let session = server.session().await;
     let path = format!("/sessions/{}", session.id);
-    let status = async || server.cli(&["session", "list", "--json"]).await.json::<Value>()[0]["status"].clone();
+    let status =
+        async || server.cli(&["session", "list", "--json"]).await.json::<Value>()[0]["status"].clone();
     until("it sleeps", async || status().await == "asleep").await;
     let mut page = server.page_at_prompt(&session.id, &session.token, "p").await;
     page.input(FIRST, "echo a''wake\n").await;
@@ -161,7 +190,10 @@ async fn a_full_host_has_a_queue() {
     let one: Queued = wish().await.has(202).json();
     let two: Queued = wish().await.has(202).json();
     assert_eq!((one.place, two.place), (1, 2));
-    assert!((7100..=7200).contains(&one.estimate_seconds) && two.estimate_seconds > one.estimate_seconds, "{one:?} {two:?}");
+    assert!(
+        (7100..=7200).contains(&one.estimate_seconds) && two.estimate_seconds > one.estimate_seconds,
+        "{one:?} {two:?}"
+    );
     let answer = wish().await;
     answer.refused(503, "host_full");
     assert!(answer.headers.contains_key("retry-after"));
@@ -240,7 +272,10 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
     let mut stream = tokio::net::TcpStream::connect(server.address()).await.unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.unwrap();
     until("it has begun", async || !listing(&server, &session, "/up").await.is_empty()).await;
-    assert!(!listing(&server, &session, "/up").await.contains(&"half".into()), "it is not there before it is complete");
+    assert!(
+        !listing(&server, &session, "/up").await.contains(&"half".into()),
+        "it is not there before it is complete"
+    );
     drop(stream);
     until("nothing is left", async || listing(&server, &session, "/up").await.is_empty()).await;
 }
@@ -280,14 +315,26 @@ async fn wrong_wishes_are_refused_with_a_reason() {
     for ttl in [json!(0), json!(28_801), json!(u64::MAX)] {
         wish(linux("ttl_seconds", ttl)).await.refused(400, "bad_ttl");
     }
-    for odd in [linux("nodes", json!(-1)), linux("nodes", json!(256)), linux("nodes", json!("two")), linux("colour", json!(1)), json!([]), json!({})] {
+    for odd in [
+        linux("nodes", json!(-1)),
+        linux("nodes", json!(256)),
+        linux("nodes", json!("two")),
+        linux("colour", json!(1)),
+        json!([]),
+        json!({}),
+    ] {
         let answer = wish(odd.clone()).await;
-        assert_eq!((answer.status, answer.json::<Value>()["code"].as_str().unwrap()), (400, "bad_body"), "{odd}");
+        assert_eq!(
+            (answer.status, answer.json::<Value>()["code"].as_str().unwrap()),
+            (400, "bad_body"),
+            "{odd}"
+        );
     }
     wish(linux("playground", json!("x".repeat(100_000)))).await.refused(413, "too_large");
     let request = || Request::post("/api/v1/sessions");
     server.send(request(), full("{}")).await.refused(415, "not_json");
-    let answer = server.send(request().header("content-type", "application/json"), full("{\"playground\":")).await;
+    let answer =
+        server.send(request().header("content-type", "application/json"), full("{\"playground\":")).await;
     assert_eq!(answer.status, 400, "{}", answer.text());
     server.call(Method::PATCH, "/sessions", None, None).await.refused(405, "wrong_method");
     server.call(Method::GET, "/nothing/here", None, None).await.refused(404, "no_such_path");
@@ -304,8 +351,15 @@ async fn nodes_are_added_switched_and_removed() {
         assert_eq!(added["name"], format!("node{n}"));
     }
     let full = server.call(Method::POST, &path, token, None).await;
-    assert!((400..=429).contains(&full.status) && full.text().contains('5'), "{} {}", full.status, full.text());
-    let output = server.exec(&session.id, "node5", "ping -c1 -W2 node1 >/dev/null && echo reached; echo kept > /root/f").await;
+    assert!(
+        (400..=429).contains(&full.status) && full.text().contains('5'),
+        "{} {}",
+        full.status,
+        full.text()
+    );
+    let output = server
+        .exec(&session.id, "node5", "ping -c1 -W2 node1 >/dev/null && echo reached; echo kept > /root/f")
+        .await;
     assert_eq!(output.ok().text(), "reached\n");
 
     // Off: the disk stays, all else is refused in clear words.
@@ -325,7 +379,10 @@ async fn nodes_are_added_switched_and_removed() {
     server.call(Method::DELETE, &format!("{path}/node5"), token, None).await.has(204);
     server.cli(&["exec", session.id.as_str(), "node5", "--", "true"]).await.refused(125, &["no node5"]);
     server.call(Method::DELETE, &format!("{path}/node5"), token, None).await.refused(404, "not_found");
-    server.call(Method::POST, &format!("{path}/node9/power"), token, Some(json!({ "on": true }))).await.refused(404, "not_found");
+    server
+        .call(Method::POST, &format!("{path}/node9/power"), token, Some(json!({ "on": true })))
+        .await
+        .refused(404, "not_found");
     server.call(Method::DELETE, &format!("{path}/gnome"), token, None).await.refused(404, "node_not_found");
 }
 

@@ -1,6 +1,6 @@
 //! The page in a real Chromium: start, type, edit, resume, share, ports, files, nodes, expiry, looks.
 
-use drydock_e2e::{Browser, Server, browser::key, http::full, until};
+use drydock_e2e::{Browser, Server, browser::key, http::full, page_socket::FIRST, until};
 use drydock_protocol::state::Role;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -34,9 +34,8 @@ async fn start_gives_a_prompt_and_commands_run() {
     assert_eq!(browser.attr("node-node1", "data-power").await.as_deref(), Some("on"));
     assert!(browser.text("node-address-node1").await.contains("192.168.0.11"));
     // The owner's token is in no address bar, history or storage that a script can read.
-    let leak: bool = browser
-        .script("return /#t=|drydock=/.test(location.href + document.cookie)", vec![])
-        .await;
+    let leak: bool =
+        browser.script("return /#t=|drydock=/.test(location.href + document.cookie)", vec![]).await;
     assert!(!leak);
     browser.screenshot("session-dark-or-light").await;
     browser.assert_quiet(&[]).await;
@@ -61,14 +60,16 @@ async fn keys_reach_programs_as_on_a_terminal() {
     browser.keys(&key::ENTER.to_string()).await;
     browser.until_terminal(1, "\nfaest").await;
     browser.run(1, "sleep 1000").await;
-    browser.until("sleep runs", async || server.exec(&session.id, "node1", "pgrep -x sleep").await.status.success()).await;
+    browser
+        .until("sleep runs", async || {
+            server.exec(&session.id, "node1", "pgrep -x sleep").await.status.success()
+        })
+        .await;
     browser.chord(&[key::CONTROL], 'c').await;
     browser.until_terminal(1, "^C").await;
     browser.until_prompt(1).await;
     // Pasted text comes in brackets, so that nothing runs before Enter.
-    browser
-        .script::<bool>("window.__drydock.term(1).paste('echo pas\\nted'); return true", vec![])
-        .await;
+    browser.script::<bool>("window.__drydock.term(1).paste('echo pas\\nted'); return true", vec![]).await;
     browser.until_terminal(1, "ted").await;
     browser.chord(&[key::CONTROL], 'c').await;
     let shown = browser.terminal(1).await;
@@ -83,10 +84,11 @@ async fn vim_works() {
     let browser = Browser::start().await;
     browser.open_session(&session.url).await;
     browser.run(1, "vim /root/poem.txt").await;
-    browser.until("vim is on the alternate screen", async || {
-        browser.script("return window.__drydock.term(1).buffer.active.type === 'alternate'", vec![]).await
-    })
-    .await;
+    browser
+        .until("vim is on the alternate screen", async || {
+            browser.script("return window.__drydock.term(1).buffer.active.type === 'alternate'", vec![]).await
+        })
+        .await;
     browser.until_terminal(1, "poem.txt").await;
     browser.keys(&format!("iroses are red{}violets are blue{}", key::ENTER, key::ESCAPE)).await;
     browser.until_terminal(1, "violets are blue").await;
@@ -153,6 +155,35 @@ async fn a_lost_connection_comes_back_and_keeps_what_was_typed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_left_lets_go_and_comes_back() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    browser.run(1, "echo be''fore").await;
+    browser.until_terminal(1, "\nbefore").await;
+    // The browser keeps the page, frozen, for its Back button; frozen pages must not hold the terminal of others.
+    browser.open(&server.url()).await;
+    browser.find("start-page").await;
+    let path = format!("/sessions/{}", session.id);
+    let viewers = async || {
+        let shown: drydock_protocol::api::Session = server.get(&path, &session.token).await.json();
+        shown.state.map_or(0, |s| s.viewers.len())
+    };
+    until("nobody looks any more", async || viewers().await == 0).await;
+    let mut page = server.page_at_prompt(&session.id, &session.token, "other").await;
+    page.input(FIRST, "seq $((50*1000)); echo mean''while\n").await;
+    page.until_seen(FIRST, "meanwhile\r\n").await;
+    drop(page);
+    browser.driver().back().await.unwrap();
+    browser.until_attr("connection-state", "data-state", "up").await;
+    browser.until_terminal(1, "\nmeanwhile").await;
+    browser.run(1, "echo af''ter").await;
+    browser.until_terminal(1, "\nafter").await;
+    browser.assert_quiet(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_viewer_sees_all_and_types_nothing() {
     let server = Server::shared();
     let session = server.session().await;
@@ -215,7 +246,10 @@ async fn a_second_viewer_sees_all_and_types_nothing() {
 async fn a_port_appears_by_itself_and_opens() {
     let server = Server::shared();
     let session = server.session().await;
-    server.upload(&session, "/root/server.pl", full(&include_bytes!("fixtures/server.pl")[..])).await.has(204);
+    server
+        .upload(&session, "/root/server.pl", full(&include_bytes!("fixtures/server.pl")[..]))
+        .await
+        .has(204);
     let browser = Browser::start().await;
     browser.open_session(&session.url).await;
     browser.run(1, "perl server.pl 0.0.0.0 8000 &").await;
@@ -225,9 +259,14 @@ async fn a_port_appears_by_itself_and_opens() {
     browser.until("a second tab", async || browser.driver().windows().await.unwrap().len() == 2).await;
     let windows = browser.driver().windows().await.unwrap();
     browser.driver().switch_to_window(windows[1].clone()).await.unwrap();
-    browser.until("the node's page", async || browser.driver().title().await.is_ok_and(|t| t == "from the node")).await;
+    browser
+        .until("the node's page", async || browser.driver().title().await.is_ok_and(|t| t == "from the node"))
+        .await;
     let url = browser.url().await;
-    assert!(url.starts_with(&format!("http://node1-8000-{}-", session.id)) && url.contains(".localhost:"), "{url}");
+    assert!(
+        url.starts_with(&format!("http://node1-8000-{}-", session.id)) && url.contains(".localhost:"),
+        "{url}"
+    );
     // The node's page is a site of its own, can talk to its server, and cannot reach the session.
     let answer: String = browser
         .script_async(
@@ -275,10 +314,11 @@ async fn files_are_uploaded_edited_and_deleted() {
 
     browser.click("edit-upload.txt").await;
     browser.find("editor").await;
-    browser.until("the editor has the focus", async || {
-        browser.script("return !!document.activeElement.closest('.cm-editor')", vec![]).await
-    })
-    .await;
+    browser
+        .until("the editor has the focus", async || {
+            browser.script("return !!document.activeElement.closest('.cm-editor')", vec![]).await
+        })
+        .await;
     browser.keys("edited in the page, ").await;
     browser.screenshot("editor").await;
     browser.assert_accessible("the editor").await;
@@ -314,7 +354,9 @@ async fn nodes_terminals_and_splits() {
 
     // Splits: each has its own size, and the program is told.
     browser.find("tab-1").await.click().await.unwrap();
-    let width = async |id: u32| browser.script::<u32>("return window.__drydock.term(arguments[0]).cols", vec![json!(id)]).await;
+    let width = async |id: u32| {
+        browser.script::<u32>("return window.__drydock.term(arguments[0]).cols", vec![json!(id)]).await
+    };
     let whole = width(2).await;
     browser.click("split-right").await;
     browser.until_prompt(3).await;
@@ -341,7 +383,9 @@ async fn nodes_terminals_and_splits() {
     browser.click("tab-2").await;
     browser.run(2, "echo precious > /root/kept").await;
     browser.click("power-node2").await;
-    if browser.attr("node-node2", "data-power").await.as_deref() == Some("on") && browser.shows("power-node2").await {
+    if browser.attr("node-node2", "data-power").await.as_deref() == Some("on")
+        && browser.shows("power-node2").await
+    {
         // Where the button asks, the second click confirms.
         drop(browser.find("power-node2").await.click().await);
     }
@@ -392,7 +436,9 @@ async fn the_owner_extends_and_ends() {
     let session = server.create(json!({ "playground": "linux", "ttl_seconds": 200 })).await;
     let browser = Browser::start().await;
     browser.open_session(&session.url).await;
-    let left = async || browser.attr("countdown", "data-seconds").await.and_then(|s| s.parse::<u64>().ok()).unwrap_or(0);
+    let left = async || {
+        browser.attr("countdown", "data-seconds").await.and_then(|s| s.parse::<u64>().ok()).unwrap_or(0)
+    };
     assert!((100..=200).contains(&left().await));
     browser.click("extend").await;
     browser.until("more time", async || left().await > 1000).await;
@@ -467,7 +513,9 @@ async fn dialogs_are_accessible_and_work_by_keyboard() {
     let session = server.session().await;
     let browser = Browser::start().await;
     browser.open_session(&session.url).await;
-    for (button, dialog) in [("share", "share-dialog"), ("keyboard-map", "keyboard-sheet"), ("settings", "settings-dialog")] {
+    for (button, dialog) in
+        [("share", "share-dialog"), ("keyboard-map", "keyboard-sheet"), ("settings", "settings-dialog")]
+    {
         for theme in ["light", "dark"] {
             browser.prefer(theme).await;
             browser.click(button).await;
@@ -484,8 +532,11 @@ async fn dialogs_are_accessible_and_work_by_keyboard() {
     browser.keys(&key::TAB.to_string()).await;
     assert!(browser.script::<bool>(inside, vec![]).await);
     browser.chord(&[key::CONTROL, key::SHIFT], key::ESCAPE).await;
-    browser.until("the focus leaves the terminal", async || !browser.script::<bool>(inside, vec![]).await).await;
-    let label: String = browser.script("return window.__drydock.term(1).textarea.getAttribute('aria-label')", vec![]).await;
+    browser
+        .until("the focus leaves the terminal", async || !browser.script::<bool>(inside, vec![]).await)
+        .await;
+    let label: String =
+        browser.script("return window.__drydock.term(1).textarea.getAttribute('aria-label')", vec![]).await;
     assert!(label.contains("node1") && label.contains("Escape"), "{label}");
     browser.assert_quiet(&[]).await;
 }
@@ -497,9 +548,11 @@ async fn a_flood_leaves_the_page_alive() {
     let browser = Browser::start().await;
     browser.open_session(&session.url).await;
     browser.run(1, "yes flood").await;
-    browser.until("5000 lines", async || {
-        browser.script("return window.__drydock.term(1).buffer.active.length > 5000", vec![]).await
-    }).await;
+    browser
+        .until("5000 lines", async || {
+            browser.script("return window.__drydock.term(1).buffer.active.length > 5000", vec![]).await
+        })
+        .await;
     // The page answers meanwhile, and Ctrl-C is heard.
     browser.click("settings").await;
     browser.find("settings-dialog").await;

@@ -22,20 +22,32 @@ async fn created(server: &Server) -> Created {
 #[tokio::test]
 async fn create_prints_the_promised_json() {
     let server = Server::shared();
-    let output = server.cli(&["session", "create", "--playground", "linux", "--nodes", "3", "--ttl", "90m", "--json"]).await;
+    let output = server
+        .cli(&["session", "create", "--playground", "linux", "--nodes", "3", "--ttl", "90m", "--json"])
+        .await;
     let json: Value = output.json();
     let id = json["id"].as_str().unwrap();
     assert!(id.len() == 10 && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()), "{id}");
     assert!(json["url"].as_str().unwrap().starts_with(&format!("{}/s/{id}#t=", server.url())), "{json}");
     assert!(json["ready_ms"].as_f64().unwrap() > 0.0, "{json}");
-    let nodes: Vec<(&str, &str)> =
-        json["nodes"].as_array().unwrap().iter().map(|n| (n["name"].as_str().unwrap(), n["address"].as_str().unwrap())).collect();
+    let nodes: Vec<(&str, &str)> = json["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|n| (n["name"].as_str().unwrap(), n["address"].as_str().unwrap()))
+        .collect();
     assert_eq!(nodes, [("node1", "192.168.0.11"), ("node2", "192.168.0.12"), ("node3", "192.168.0.13")]);
     assert!(output.stderr.is_empty(), "{}", output.stderr);
 
     // The nodes are what was said, and know each other by name.
     for (name, address) in nodes {
-        let told = server.exec(id, "node1", &format!("getent hosts {name}; ping -c1 -W2 {name} >/dev/null && echo answers")).await;
+        let told = server
+            .exec(
+                id,
+                "node1",
+                &format!("getent hosts {name}; ping -c1 -W2 {name} >/dev/null && echo answers"),
+            )
+            .await;
         assert!(told.ok().text().contains(address) && told.text().contains("answers"), "{}", told.text());
         let output = server.exec(id, name, "hostname").await;
         assert_eq!(output.text().trim(), name);
@@ -63,13 +75,19 @@ async fn list_show_extend_delete() {
 
     let longer: Session = server.cli(&["session", "extend", id, "--by", "30m", "--json"]).await.json();
     assert_eq!(longer.expires_at, session.expires_at + 1800);
-    server.cli(&["session", "extend", id, "--by", "100h"]).await.refused(1, &["can be extended by", "not by 360000"]);
+    server
+        .cli(&["session", "extend", id, "--by", "100h"])
+        .await
+        .refused(1, &["can be extended by", "not by 360000"]);
 
     server.cli(&["session", "delete", id]).await.ok();
     let list: Vec<SessionLine> = server.cli(&["session", "list", "--json"]).await.json();
     assert!(list.iter().all(|l| l.id != session.id));
     let shown: Session = server.cli(&["session", "show", id, "--json"]).await.json();
-    assert_eq!((shown.status, shown.ended_because.as_deref()), (Status::Ended, Some("The operator ended it.")));
+    assert_eq!(
+        (shown.status, shown.ended_because.as_deref()),
+        (Status::Ended, Some("The operator ended it."))
+    );
     server.cli(&["session", "delete", id]).await.refused(1, &["This session is over"]);
     server.cli(&["exec", id, "node1", "--", "true"]).await.refused(125, &["This session is over"]);
 }
@@ -78,7 +96,9 @@ async fn list_show_extend_delete() {
 async fn exec_gives_the_commands_exit_status() {
     let server = Server::shared();
     let id = created(&server).await.id;
-    for (script, code) in [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("kill -9 $$", 137), ("kill -TERM $$", 143)] {
+    for (script, code) in
+        [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("kill -9 $$", 137), ("kill -TERM $$", 143)]
+    {
         assert_eq!(server.exec(&id, "node1", script).await.code(), code, "{script}");
     }
     assert_eq!(server.cli(&["exec", id.as_str(), "node1", "--", "/etc/passwd"]).await.code(), 126);
@@ -87,10 +107,26 @@ async fn exec_gives_the_commands_exit_status() {
 
     let output = server.exec(&id, "node1", "echo out; echo err >&2; id -u; pwd").await;
     assert_eq!((output.text().as_str(), output.stderr.as_str()), ("out\n0\n/root\n", "err\n"));
-    let args = ["exec", "-e", "FRUIT=a b", "-w", "/usr/lib", id.as_str(), "node1", "--", "sh", "-c", "echo $FRUIT; pwd"];
+    let args = [
+        "exec",
+        "-e",
+        "FRUIT=a b",
+        "-w",
+        "/usr/lib",
+        id.as_str(),
+        "node1",
+        "--",
+        "sh",
+        "-c",
+        "echo $FRUIT; pwd",
+    ];
     assert_eq!(server.cli(&args).await.ok().text(), "a b\n/usr/lib\n");
     let output = server.cli(&["exec", "-t", id.as_str(), "node1", "--", "sh", "-c", "tty; stty size"]).await;
-    assert!(output.ok().text().starts_with("/dev/pts/") && output.text().contains("24 80"), "{}", output.text());
+    assert!(
+        output.ok().text().starts_with("/dev/pts/") && output.text().contains("24 80"),
+        "{}",
+        output.text()
+    );
 }
 
 #[tokio::test]
@@ -99,11 +135,13 @@ async fn exec_carries_its_input() {
     let id = created(&server).await.id;
     let input: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(n) >> 7) as u8).collect();
     let sum = hex(&Sha256::digest(&input));
-    let output = server.cli_with_input(&["exec", "-i", id.as_str(), "node1", "--", "sha256sum"], Some(input)).await;
+    let output =
+        server.cli_with_input(&["exec", "-i", id.as_str(), "node1", "--", "sha256sum"], Some(input)).await;
     assert_eq!(output.ok().text().split_whitespace().next(), Some(sum.as_str()));
 
     // Without -i a command sees the end of its input at once.
-    let output = server.cli_with_input(&["exec", id.as_str(), "node1", "--", "cat"], Some(b"unread".into())).await;
+    let output =
+        server.cli_with_input(&["exec", id.as_str(), "node1", "--", "cat"], Some(b"unread".into())).await;
     assert_eq!(output.ok().text(), "");
 }
 
@@ -122,7 +160,11 @@ async fn exec_passes_signals_on() {
     let server = Server::shared();
     let id = created(&server).await.id;
     let script = "trap 'echo caught; exit 9' INT; echo ready; while :; do sleep 0.05; done";
-    let mut child = server.command(["exec", id.as_str(), "node1", "--", "bash", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = server
+        .command(["exec", id.as_str(), "node1", "--", "bash", "-c", script])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     stdout.read_line(&mut line).unwrap();
@@ -137,7 +179,8 @@ async fn exec_passes_signals_on() {
 async fn a_command_ends_when_its_exec_is_killed() {
     let server = Server::shared();
     let id = created(&server).await.id;
-    let mut child = server.command(["exec", "-i", id.as_str(), "node1", "--", "sh", "-c", "echo up; exec cat"]);
+    let mut child =
+        server.command(["exec", "-i", id.as_str(), "node1", "--", "sh", "-c", "echo up; exec cat"]);
     let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut up = [0; 3];
     child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
@@ -152,9 +195,13 @@ async fn what_a_command_leaves_running_goes_on() {
     let server = Server::shared();
     let id = created(&server).await.id;
     for _ in 0..5 {
-        let pid = server.exec(&id, "node1", "sleep 1000 </dev/null >/dev/null 2>&1 & echo $!").await.ok().text();
+        let pid =
+            server.exec(&id, "node1", "sleep 1000 </dev/null >/dev/null 2>&1 & echo $!").await.ok().text();
         // The answer to the next command comes behind whatever the end of the last one sets off.
-        assert_eq!(server.exec(&id, "node1", &format!("cat /proc/{}/comm", pid.trim())).await.ok().text(), "sleep\n");
+        assert_eq!(
+            server.exec(&id, "node1", &format!("cat /proc/{}/comm", pid.trim())).await.ok().text(),
+            "sleep\n"
+        );
     }
 }
 
@@ -170,7 +217,10 @@ async fn cp_copies_files_and_directories_both_ways() {
     fs::set_permissions(path("tool.sh"), fs::Permissions::from_mode(0o755)).unwrap();
     let output = server.cli(&["cp", &path("tool.sh"), &there("/root/"), "--json"]).await;
     assert_eq!(output.json::<Value>(), serde_json::json!({ "files": 1, "bytes": 21 }));
-    assert_eq!(server.exec(&id, "node1", "/root/tool.sh; stat -c '%a %U' tool.sh").await.ok().text(), "I run\n755 root\n");
+    assert_eq!(
+        server.exec(&id, "node1", "/root/tool.sh; stat -c '%a %U' tool.sh").await.ok().text(),
+        "I run\n755 root\n"
+    );
     server.cli(&["cp", &there("/root/tool.sh"), &path("back.sh")]).await.ok();
     assert_eq!(fs::read(path("back.sh")).unwrap(), fs::read(path("tool.sh")).unwrap());
 
@@ -180,7 +230,9 @@ async fn cp_copies_files_and_directories_both_ways() {
     fs::write(path("tree/with space ü.txt"), "hello").unwrap();
     fs::write(path("tree/empty"), "").unwrap();
     server.cli(&["cp", &path("tree"), &there("/srv")]).await.ok();
-    let output = server.exec(&id, "node1", "cd /srv/tree && find . -type f | LC_ALL=C sort && sha256sum < deep/er/big").await;
+    let output = server
+        .exec(&id, "node1", "cd /srv/tree && find . -type f | LC_ALL=C sort && sha256sum < deep/er/big")
+        .await;
     let sum = hex(&Sha256::digest(&big));
     assert_eq!(output.ok().text(), format!("./deep/er/big\n./empty\n./with space ü.txt\n{sum}  -\n"));
     server.cli(&["cp", &there("/srv/tree"), &path("copy")]).await.ok();
@@ -199,7 +251,10 @@ async fn cp_copies_files_and_directories_both_ways() {
 async fn refusals_name_the_thing() {
     let server = Server::shared();
     let id = created(&server).await.id;
-    server.cli(&["session", "create", "--playground", "atari"]).await.refused(1, &["no playground 'atari'", "linux"]);
+    server
+        .cli(&["session", "create", "--playground", "atari"])
+        .await
+        .refused(1, &["no playground 'atari'", "linux"]);
     server.cli(&["session", "create", "--nodes", "0"]).await.refused(1, &["1 to 5 nodes"]);
     server.cli(&["session", "create", "--nodes", "6"]).await.refused(1, &["1 to 5 nodes, not 6"]);
     server.cli(&["session", "create", "--nodes", "300"]).await.refused(2, &["300"]);
@@ -207,11 +262,17 @@ async fn refusals_name_the_thing() {
     server.cli(&["session", "create", "--ttl", "9h"]).await.refused(1, &["28800"]);
     server.cli(&["session", "create", "--ttl", "soon"]).await.refused(2, &["length of time"]);
     for command in ["show", "delete", "extend"] {
-        server.cli(&["session", command, "aaaaaaaaaa"]).await.refused(1, &["no session aaaaaaaaaa", "session list"]);
+        server
+            .cli(&["session", command, "aaaaaaaaaa"])
+            .await
+            .refused(1, &["no session aaaaaaaaaa", "session list"]);
         server.cli(&["session", command, "../../x"]).await.refused(1, &["'../../x' is not valid"]);
     }
     server.cli(&["exec", "aaaaaaaaaa", "node1", "--", "true"]).await.refused(125, &["no session aaaaaaaaaa"]);
-    server.cli(&["exec", id.as_str(), "node2", "--", "true"]).await.refused(125, &["no node2 in this session"]);
+    server
+        .cli(&["exec", id.as_str(), "node2", "--", "true"])
+        .await
+        .refused(125, &["no node2 in this session"]);
     server.cli(&["exec", id.as_str(), "node0", "--", "true"]).await.refused(2, &["node0"]);
     server.cli(&["cp", "/etc/hostname", &format!("{id}:node4:/root/")]).await.refused(1, &["node4"]);
     server.cli(&["frobnicate"]).await.refused(2, &["frobnicate"]);
@@ -228,7 +289,8 @@ async fn stop_ends_sessions_and_server() {
     assert!(server.exec(&ids[0], "node1", "sleep 1000 </dev/null >/dev/null 2>&1 &").await.status.success());
     assert_eq!(server.cli(&["stop", "--json"]).await.json::<Value>(), serde_json::json!({ "ended": 2 }));
     assert!(server.wait().success());
-    until("the warden is gone", async || drydock_e2e::server::processes_of(&server.state_dir()).is_empty()).await;
+    until("the warden is gone", async || drydock_e2e::server::processes_of(&server.state_dir()).is_empty())
+        .await;
     server.assert_nothing_left();
     server.cli(&["session", "list"]).await.refused(1, &["no drydock server answers", "drydock serve"]);
     assert_eq!(server.cli(&["stop"]).await.ok().text().trim(), "Nothing runs.");
@@ -240,7 +302,8 @@ async fn stop_works_without_a_server() {
     created(&server).await;
     server.kill();
     assert_eq!(server.cli(&["stop"]).await.ok().text().trim(), "Stopped: 1 sessions ended.");
-    until("the warden is gone", async || drydock_e2e::server::processes_of(&server.state_dir()).is_empty()).await;
+    until("the warden is gone", async || drydock_e2e::server::processes_of(&server.state_dir()).is_empty())
+        .await;
     server.assert_nothing_left();
 }
 

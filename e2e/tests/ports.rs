@@ -48,10 +48,17 @@ async fn a_port_appears_opens_and_goes() {
     assert!(host.starts_with(&format!("node1-8000-{}-", session.id)), "{host}");
     assert!(host.ends_with(&format!(".localhost:{}", server.address().port())), "{host}");
 
-    let request = Request::post("/a/b?c=d").header("host", host).header("cookie", format!("x=1; drydock={}; y=2", session.token));
+    let request = Request::post("/a/b?c=d")
+        .header("host", host)
+        .header("cookie", format!("x=1; drydock={}; y=2", session.token));
     let answer = server.send(request, full("the body")).await.has(200);
     let text = answer.text();
-    for part in ["asked: POST /a/b?c=d", "body: the body", "cookie: x=1; y=2\n", &format!("x-forwarded-host: {host}\n")] {
+    for part in [
+        "asked: POST /a/b?c=d",
+        "body: the body",
+        "cookie: x=1; y=2\n",
+        &format!("x-forwarded-host: {host}\n"),
+    ] {
         assert!(text.contains(part), "'{part}' is not in {text}");
     }
     assert!(!text.contains(&session.token), "the node never sees our cookie");
@@ -78,7 +85,10 @@ async fn upgrades_go_through() {
     let url = port_link(&server, &session, 9000).await;
     let host = host(&url);
 
-    let mut socket = server.websocket(&format!("ws://{host}/chat"), &[("origin", url.trim_end_matches('/'))]).await.unwrap();
+    let mut socket = server
+        .websocket(&format!("ws://{host}/chat"), &[("origin", url.trim_end_matches('/'))])
+        .await
+        .unwrap();
     for text in ["hello", &"long ".repeat(5000)] {
         socket.send(Message::text(text)).await.unwrap();
         assert_eq!(socket.next().await.unwrap().unwrap().to_text().unwrap(), text.to_uppercase());
@@ -138,10 +148,15 @@ async fn a_port_needs_its_capability() {
     let (label, domain) = right.split_once('.').unwrap();
     let (name, capability) = label.rsplit_once('-').unwrap();
     let changed = capability.chars().rev().collect::<String>();
-    for wrong in [format!("{name}-{changed}"), label.replace("-8000-", "-22-"), label.replace("node1", "node2")] {
+    for wrong in
+        [format!("{name}-{changed}"), label.replace("-8000-", "-22-"), label.replace("node1", "node2")]
+    {
         assert_eq!(get(&format!("{wrong}.{domain}")).await, 403, "{wrong}");
     }
-    assert_eq!(get(&format!("{}.{domain}", label.replace(session.id.as_str(), other.id.as_str()))).await, 403);
+    assert_eq!(
+        get(&format!("{}.{domain}", label.replace(session.id.as_str(), other.id.as_str()))).await,
+        403
+    );
     for bad in ["0", "65536", "-1", "http"] {
         let path = format!("/sessions/{}/ports/node1/{bad}", session.id);
         server.call(Method::POST, &path, Some(&session.token), None).await.refused(400, "bad_port");
@@ -174,7 +189,10 @@ async fn a_node_that_is_off_has_no_ports() {
     start_server(&server, &session, &mut page, "0.0.0.0", 8000).await;
     let url = port_link(&server, &session, 8000).await;
     let path = format!("/sessions/{}/nodes/node1/power", session.id);
-    server.call(Method::POST, &path, Some(&session.token), Some(serde_json::json!({ "on": false }))).await.has(204);
+    server
+        .call(Method::POST, &path, Some(&session.token), Some(serde_json::json!({ "on": false })))
+        .await
+        .has(204);
     page.until("the port goes", |p, _| ports(p).is_empty()).await;
     until("the page says so", async || {
         let answer = server.send(Request::get("/").header("host", host(&url)), full("")).await;

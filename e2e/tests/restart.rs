@@ -32,11 +32,19 @@ async fn sessions_processes_and_terminals_outlive_a_killed_server() {
     let server = Server::start(&[]);
     let session = server.create(serde_json::json!({ "playground": "linux", "nodes": 2 })).await;
     let (_, guest) = server.link(&session, Role::Type, None).await;
-    let pid = server.exec(&session.id, "node2", "sleep 1000 </dev/null >/dev/null 2>&1 & echo $!").await.ok().text();
+    let pid = server
+        .exec(&session.id, "node2", "sleep 1000 </dev/null >/dev/null 2>&1 & echo $!")
+        .await
+        .ok()
+        .text();
 
     let mut page = server.page_at_prompt(&session.id, &session.token, "laptop").await;
     // Counts on while nobody serves; stops when a file says so.
-    page.input(FIRST, "i=0; until [ -e stop ]; do i=$((i+1)); echo tick $i; sleep 0.01; done; echo end''ed $i\n").await;
+    page.input(
+        FIRST,
+        "i=0; until [ -e stop ]; do i=$((i+1)); echo tick $i; sleep 0.01; done; echo end''ed $i\n",
+    )
+    .await;
     page.until("some ticks", |p, _| ticks(p).len() > 20).await;
     server.kill();
     page.until("the end of the connection", |_, e| matches!(e, Event::Closed(..))).await;
@@ -67,8 +75,14 @@ async fn sessions_processes_and_terminals_outlive_a_killed_server() {
     assert!(page.screen(FIRST).text().contains("cannot access"), "{}", page.screen(FIRST).text());
 
     // The process on the other node still runs, the links hold, and new things work.
-    assert_eq!(server.exec(&session.id, "node2", &format!("cat /proc/{}/comm", pid.trim())).await.ok().text(), "sleep\n");
-    assert_eq!(server.get(&format!("/sessions/{}", session.id), &guest).await.has(200).json::<Session>().role, Role::Type);
+    assert_eq!(
+        server.exec(&session.id, "node2", &format!("cat /proc/{}/comm", pid.trim())).await.ok().text(),
+        "sleep\n"
+    );
+    assert_eq!(
+        server.get(&format!("/sessions/{}", session.id), &guest).await.has(200).json::<Session>().role,
+        Role::Type
+    );
     let shown = show(&server, &session).await;
     assert_eq!((shown.status, shown.expires_at), (Status::Running, session.expires_at));
     page.say(&FromPage::Open { node: "node2".parse().unwrap(), request: 4 }).await;
@@ -110,7 +124,10 @@ async fn a_session_that_dies_says_so_to_its_pages() {
     let shown = show(&server, &session).await;
     assert_eq!(shown.status, Status::Ended);
     assert!(shown.ended_because.unwrap().starts_with("It ended by itself"));
-    server.cli(&["exec", session.id.as_str(), "node1", "--", "true"]).await.refused(125, &["This session is over"]);
+    server
+        .cli(&["exec", session.id.as_str(), "node1", "--", "true"])
+        .await
+        .refused(125, &["This session is over"]);
 }
 
 #[tokio::test]
@@ -136,7 +153,10 @@ async fn sessions_outlive_server_and_warden() {
     page.until_seen(FIRST, "beforehand").await;
     let offset = page.screen(FIRST).offset;
     let warden = drydock_e2e::server::processes_of(&server.state_dir());
-    let warden = warden.iter().find(|(pid, line)| line.contains(" warden ") && parent_is_init(**pid)).expect("a warden runs");
+    let warden = warden
+        .iter()
+        .find(|(pid, line)| line.contains(" warden ") && parent_is_init(**pid))
+        .expect("a warden runs");
     server.kill();
     end_process(warden.0.cast_signed(), Signal::SIGKILL);
     server.start_again();
@@ -159,8 +179,11 @@ async fn sessions_outlive_server_and_warden() {
 /// The warden's own children have the same command line as it has.
 fn parent_is_init(pid: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let parent = status.lines().find_map(|l| l.strip_prefix("PPid:")).and_then(|p| p.trim().parse::<u32>().ok());
-    parent.is_some_and(|p| !std::fs::read_to_string(format!("/proc/{p}/cmdline")).unwrap_or_default().contains("\0warden\0"))
+    let parent =
+        status.lines().find_map(|l| l.strip_prefix("PPid:")).and_then(|p| p.trim().parse::<u32>().ok());
+    parent.is_some_and(|p| {
+        !std::fs::read_to_string(format!("/proc/{p}/cmdline")).unwrap_or_default().contains("\0warden\0")
+    })
 }
 
 #[tokio::test]

@@ -44,7 +44,10 @@ async fn a_viewer_sees_all_and_types_nothing() {
     owner.until_seen(FIRST, "visible").await;
     for page in [&viewer, &owner] {
         let text = page.screen(FIRST).text();
-        assert!(text.contains("cannot access") && text.contains("24 80") && !text.contains("touch"), "{text}");
+        assert!(
+            text.contains("cannot access") && text.contains("24 80") && !text.contains("touch"),
+            "{text}"
+        );
     }
 
     let base = format!("/sessions/{}", session.id);
@@ -73,22 +76,30 @@ async fn only_our_own_page_and_programs_may_open_the_socket() {
     let url = |rest: &str| format!("ws://{}/api/v1/sessions/{}/ws{rest}", server.address(), session.id);
     let cookie = format!("drydock={}", session.token);
     let bearer = format!("Bearer {}", session.token);
-    let status = async |rest: &str, headers: &[(&str, &str)]| match server.websocket(&url(rest), headers).await {
-        Ok(_) => 101,
-        Err(tungstenite::Error::Http(response)) => response.status().as_u16(),
-        Err(e) => panic!("{e}"),
-    };
+    let status =
+        async |rest: &str, headers: &[(&str, &str)]| match server.websocket(&url(rest), headers).await {
+            Ok(_) => 101,
+            Err(tungstenite::Error::Http(response)) => response.status().as_u16(),
+            Err(e) => panic!("{e}"),
+        };
     let own = server.url();
     assert_eq!(status("?client=a", &[("cookie", &cookie), ("origin", &own)]).await, 101);
     for origin in ["http://evil.example", "null", "http://localhost:1", "http://node1-80-x.localhost"] {
         assert_eq!(status("?client=a", &[("cookie", &cookie), ("origin", origin)]).await, 403, "{origin}");
-        assert_eq!(status("?client=a", &[("authorization", &bearer), ("origin", origin)]).await, 403, "{origin}");
+        assert_eq!(
+            status("?client=a", &[("authorization", &bearer), ("origin", origin)]).await,
+            403,
+            "{origin}"
+        );
     }
     assert_eq!(status("?client=a", &[("cookie", &cookie)]).await, 403, "a browser without Origin");
     for bad in ["", "?client=", "?client=a%20b", &format!("?client={}", "x".repeat(65))] {
         assert_eq!(status(bad, &[("authorization", &bearer)]).await, 400, "{bad}");
     }
-    server.get(&format!("/sessions/{}/ws?client=a", session.id), &session.token).await.refused(426, "not_a_websocket");
+    server
+        .get(&format!("/sessions/{}/ws?client=a", session.id), &session.token)
+        .await
+        .refused(426, "not_a_websocket");
 }
 
 #[tokio::test]
@@ -121,7 +132,8 @@ async fn hostile_messages_harm_nobody() {
     // The connection itself goes on; too large a message ends it.
     socket.send(Message::text("{\"type\":\"ping\",\"t\":7.0}")).await.unwrap();
     loop {
-        let message = tokio::time::timeout(Duration::from_secs(10), socket.next()).await.unwrap().unwrap().unwrap();
+        let message =
+            tokio::time::timeout(Duration::from_secs(10), socket.next()).await.unwrap().unwrap().unwrap();
         if message.to_text().is_ok_and(|t| t.contains("\"pong\"")) {
             break;
         }
@@ -142,7 +154,8 @@ async fn the_smallest_writer_gives_the_size_and_odd_sizes_are_bounded() {
     let session = server.session().await;
     let mut one = server.page_at_prompt(&session.id, &session.token, "one").await;
     let mut two = server.page_at_prompt(&session.id, &session.token, "two").await;
-    let size = |cols, rows| move |p: &PageSocket, _: &Event| p.screen(FIRST).size == Some(Size { cols, rows });
+    let size =
+        |cols, rows| move |p: &PageSocket, _: &Event| p.screen(FIRST).size == Some(Size { cols, rows });
     resize(&mut one, 120, 30).await;
     one.until("the size of one", size(120, 30)).await;
     resize(&mut two, 100, 40).await;
@@ -212,7 +225,10 @@ async fn characters_are_never_cut() {
     page.until("the end", |p, event| {
         if matches!(event, Event::Terminal(_)) {
             let bytes = &p.screen(FIRST).bytes;
-            assert!(std::str::from_utf8(&bytes[last.min(bytes.len())..]).is_ok(), "a frame ends inside a character");
+            assert!(
+                std::str::from_utf8(&bytes[last.min(bytes.len())..]).is_ok(),
+                "a frame ends inside a character"
+            );
             last = bytes.len();
         }
         p.screen(FIRST).bytes.ends_with(b"# ") && last > 300_000
@@ -228,7 +244,9 @@ async fn terminals_open_get_titles_end_and_close() {
     let session = server.create(serde_json::json!({ "playground": "linux", "nodes": 2 })).await;
     let mut page = server.page_at_prompt(&session.id, &session.token, "p").await;
     page.say(&FromPage::Open { node: "node2".parse().unwrap(), request: 9 }).await;
-    let event = page.until("a new terminal", |_, e| matches!(e, Event::Message(ToPage::Opened { request: 9, .. }))).await;
+    let event = page
+        .until("a new terminal", |_, e| matches!(e, Event::Message(ToPage::Opened { request: 9, .. })))
+        .await;
     let Event::Message(ToPage::Opened { terminal, .. }) = event else { panic!() };
     page.attach(terminal, None).await;
     page.until("its prompt", |p, _| p.screen(terminal).text().contains("# ")).await;
@@ -236,11 +254,13 @@ async fn terminals_open_get_titles_end_and_close() {
     page.until("its end", |p, _| p.screen(terminal).exited == Some(137)).await;
     assert!(page.screen(terminal).text().contains("node2\r\n"));
     let find = |p: &PageSocket| p.state.terminals.iter().find(|t| t.id == terminal).cloned();
-    page.until("its picture", |p, _| find(p).is_some_and(|t| t.title == "my title" && t.exited == Some(137))).await;
+    page.until("its picture", |p, _| find(p).is_some_and(|t| t.title == "my title" && t.exited == Some(137)))
+        .await;
     page.say(&FromPage::Close { terminal }).await;
     page.until("it is gone", |p, _| find(p).is_none()).await;
     page.say(&FromPage::Open { node: "node7".parse().unwrap(), request: 10 }).await;
-    page.until("a refusal", |_, e| matches!(e, Event::Message(ToPage::Notice { request: Some(10), .. }))).await;
+    page.until("a refusal", |_, e| matches!(e, Event::Message(ToPage::Notice { request: Some(10), .. })))
+        .await;
 }
 
 #[tokio::test]

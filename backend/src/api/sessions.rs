@@ -133,7 +133,11 @@ pub async fn enter(
 ) -> Result<Response, Error> {
     // A cookie cannot be exchanged for itself.
     let token = caller.bearer().ok_or_else(Error::no_right)?;
-    caller.right(&app.sessions, &id, Role::View)?;
+    let right = caller.right(&app.sessions, &id, Role::View)?;
+    // An owner who looks at the link that they have just made for others stays the owner.
+    if caller.cookie_role(&app.sessions, &id).is_some_and(|role| role > right.role) {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
     let cookie = cookie(&app, &caller, &id, token)?;
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
 }

@@ -195,3 +195,25 @@ async fn links_have_qr_codes_and_an_expiry() {
     assert_eq!(listed.len(), 2);
     assert!(listed.iter().all(|l| l.url.is_none() && l.qr_svg.is_none()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_who_opens_a_link_for_others_stays_the_owner() {
+    let t = TestServer::start(&[]).await;
+    let s = t.create().await;
+    let (_, view) = t.link(&s, "view").await;
+    let enter = |token: &str, cookie: &str| {
+        let request = hyper::Request::builder()
+            .method(Method::POST)
+            .uri(format!("/api/v1/sessions/{}/enter", s.id))
+            .header("authorization", format!("Bearer {token}"))
+            .header("cookie", format!("drydock={cookie}"));
+        t.send(request, "")
+    };
+    let kept = enter(&view, &s.token).await;
+    assert_eq!(kept.status, 204);
+    assert!(!kept.headers.contains_key("set-cookie"));
+    // The other way round, and with a cookie that is worth nothing, the link's right is taken.
+    for (token, cookie) in [(&s.token, view.as_str()), (&view, "nonsense")] {
+        assert!(enter(token, cookie).await.headers.contains_key("set-cookie"));
+    }
+}

@@ -227,7 +227,18 @@ impl Inner {
                 }
             })
         };
+        // A page that is left may be kept asleep for the way back (back/forward cache): it must not stay a viewer that
+        // takes nothing.
+        let weak = Rc::downgrade(self);
+        let left = EventListener::new(&browser::window(), "pagehide", move |_| {
+            if let Some(this) = weak.upgrade().filter(|this| !this.over.get()) {
+                this.lost(true);
+                this.retry.take();
+            }
+        });
         self.listeners.replace(vec![
+            left,
+            come_back(&browser::window(), "pageshow"),
             come_back(&browser::window(), "online"),
             come_back(&leptos::prelude::document(), "visibilitychange"),
         ]);

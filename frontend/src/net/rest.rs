@@ -23,26 +23,31 @@ pub struct Problem {
     pub code: String,
     /// What was wrong and what to do.
     pub message: String,
+    /// Of a session that has ended, what is still known (status 410).
+    pub session: Option<Box<Session>>,
 }
 
 impl Problem {
     fn unreachable() -> Self {
         let message = "The server can't be reached. Check your connection, then try again.";
-        Self { status: 0, code: "unreachable".into(), message: message.into() }
+        Self { status: 0, code: "unreachable".into(), message: message.into(), session: None }
     }
 
     fn unreadable(status: u16) -> Self {
         let message = "The server's answer makes no sense to this page. Load the page again; it may be older than the server.";
-        Self { status, code: "unreadable".into(), message: message.into() }
+        Self { status, code: "unreadable".into(), message: message.into(), session: None }
     }
 
     /// From an answer whose body should be an [`ApiError`].
     pub fn from_body(status: u16, body: &str) -> Self {
         match serde_json::from_str::<ApiError>(body) {
-            Ok(error) => Self { status, code: error.code, message: error.message },
+            Ok(error) => {
+                let session = (status == 410).then(|| serde_json::from_str(body).ok()).flatten();
+                Self { status, code: error.code, message: error.message, session }
+            }
             Err(_) => {
                 let message = format!("The server answered with status {status}. Try again in a moment.");
-                Self { status, code: "unknown".into(), message }
+                Self { status, code: "unknown".into(), message, session: None }
             }
         }
     }

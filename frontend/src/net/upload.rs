@@ -34,6 +34,7 @@ pub async fn put(
             status: 0,
             code: "interrupted".into(),
             message: format!("The upload of {} was interrupted. Upload it again.", file.name()),
+            session: None,
         }),
         status => Err(Problem::from_body(status, &request.response_text().ok().flatten().unwrap_or_default())),
     }

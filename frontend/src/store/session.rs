@@ -341,7 +341,13 @@ impl SessionStore {
             401 | 403 => self.over(Over::Forbidden(problem.message)),
             // After the end was seen, that the session can't be found any more is nothing new.
             404 if !matches!(self.phase.get_untracked(), Phase::Over(_)) => self.over(Over::NotFound(problem.message)),
-            410 => self.over(Over::Ended(Some(problem.message))),
+            410 => {
+                let because = problem.session.as_ref().and_then(|session| session.ended_because.clone());
+                if let Some(session) = problem.session {
+                    self.about.set(Some(*session));
+                }
+                self.over(Over::Ended(because.or(Some(problem.message))));
+            }
             _ => {}
         }
     }

@@ -95,7 +95,7 @@ fn Lifetime() -> impl IntoView {
         let Some(session) = about.get() else { return String::new() };
         let lived = session.expires_at.saturating_sub(session.created_at);
         if session.created_at > 0 && session.expires_at <= crate::browser::wall_clock() {
-            format!("Session {} lived {}.", session.id, clock::words(lived / 60 * 60))
+            format!("Session {} lived {}.", session.id, clock::words(if lived < 60 { lived } else { lived / 60 * 60 }))
         } else {
             String::new()
         }

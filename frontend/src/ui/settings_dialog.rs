@@ -35,9 +35,9 @@ pub fn SettingsDialog(open: RwSignal<bool>) -> impl IntoView {
                 <legend>"Terminals"</legend>
                 <span class="font-size">
                     "Size of letters"
-                    <button aria-label="Smaller letters" data-testid="font-smaller" on:click=on(move |_| settings.update(|s| s.change_font(-1)))>"A−"</button>
+                    <button aria-label="Smaller letters" data-testid="font-smaller" on:click=on(move |_| settings.update(|s| s.change_font(-1)))><span aria-hidden="true">"A−"</span></button>
                     <output>{text(move || settings.with(|s| s.font_size.to_string()))}</output>
-                    <button aria-label="Larger letters" data-testid="font-larger" on:click=on(move |_| settings.update(|s| s.change_font(1)))>"A+"</button>
+                    <button aria-label="Larger letters" data-testid="font-larger" on:click=on(move |_| settings.update(|s| s.change_font(1)))><span aria-hidden="true">"A+"</span></button>
                 </span>
                 <label>
                     <input

@@ -13,6 +13,11 @@ use std::{
 /// Ids in a session: 0 … 65,535.
 pub const RANGE: u32 = 65_536;
 
+/// Makes a user namespace; see [`Pending::begin`].
+pub fn create(base: u32) -> Result<OwnedFd> {
+    Pending::begin(base)?.finish()
+}
+
 /// A user namespace in the making, by a process that works beside its caller.
 #[derive(Debug)]
 pub struct Pending {

@@ -90,13 +90,15 @@ pub async fn serve(
         space: Notify::new(),
     };
     let (read, write) = stream.split();
-    let done = tokio::select! {
-        done = running.take_requests(session, read) => done,
-        done = running.send_output(write, outputs, exited) => done,
-        never = running.feed() => never,
+    let (ended, done) = tokio::select! {
+        done = running.take_requests(session, read) => (false, done),
+        done = running.send_output(write, outputs, exited) => (done.is_ok(), done),
+        never = running.feed() => (false, never),
     };
-    // Harmless if it has ended; else nobody is left to hear it.
-    running.signal(Signal::SIGHUP as i32);
+    // Nobody is left to hear it. What a command that has ended by itself leaves in the background goes on.
+    if !ended {
+        running.signal(Signal::SIGHUP as i32);
+    }
     done
 }
 

@@ -69,7 +69,7 @@ fn floor(image: &Image, scratch: &Path) -> Duration {
     let disk = scratch.join("floor");
     fs::create_dir_all(&disk).unwrap();
     let began = Instant::now();
-    let namespace = userns::Pending::begin(BASE).unwrap().finish().unwrap();
+    let namespace = userns::create(BASE).unwrap();
     let root = overlay::create(&image.layers, namespace.as_fd(), &disk, "n", BASE).unwrap();
     let pid = process::fork(|| {
         userns::enter(namespace.as_fd()).unwrap();
