@@ -11,7 +11,10 @@ use hyper::{HeaderMap, Method, Request, body::Frame, client::conn::http1, http::
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+};
 
 /// A request's body.
 pub type Body = BoxBody<Bytes, std::convert::Infallible>;
@@ -73,6 +76,15 @@ impl Server {
     /// Sends a request as it is.
     pub async fn send(&self, request: Builder, body: Body) -> Answer {
         let stream = TcpStream::connect(self.address()).await.expect("the server takes connections");
+        self.send_over(stream, request, body).await
+    }
+
+    async fn send_over(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        request: Builder,
+        body: Body,
+    ) -> Answer {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
         tokio::spawn(connection);
         let has_host = request.headers_ref().is_some_and(|h| h.contains_key("host"));
@@ -98,6 +110,20 @@ impl Server {
                 self.send(request.header("content-type", "application/json"), full(body.to_string())).await
             }
             None => self.send(request, full("")).await,
+        }
+    }
+
+    /// The same as the operator, who comes by the socket in the state directory.
+    pub async fn operate(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let stream = UnixStream::connect(self.state_dir().join("web/api.sock")).await;
+        let stream = stream.expect("the server takes the operator's connections");
+        let request = Request::builder().method(method).uri(format!("/api/v1{path}"));
+        match body {
+            Some(body) => {
+                let request = request.header("content-type", "application/json");
+                self.send_over(stream, request, full(body.to_string())).await
+            }
+            None => self.send_over(stream, request, full("")).await,
         }
     }
 

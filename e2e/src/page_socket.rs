@@ -21,6 +21,9 @@ use tokio_tungstenite::{
 /// The first terminal of every session.
 pub const FIRST: TerminalId = TerminalId(1);
 
+/// How many bytes are kept at most of a terminal whose output is only measured.
+const ENOUGH: usize = 256;
+
 /// What a page knows of a terminal.
 #[derive(Debug, Default, Clone)]
 pub struct Screen {
@@ -68,7 +71,7 @@ pub struct PageSocket {
     pub state: SessionState,
     /// The attached terminals.
     pub screens: BTreeMap<TerminalId, Screen>,
-    /// False: keep no bytes (for measurements).
+    /// False: keep only the last few bytes (for measurements).
     pub keep: bool,
     /// False: acknowledge nothing.
     pub acknowledge: bool,
@@ -211,9 +214,12 @@ impl PageSocket {
                     "output of {terminal:?} comes without a gap and without doubled bytes"
                 );
                 screen.offset += bytes.len() as u64;
-                if self.keep {
-                    screen.bytes.extend_from_slice(bytes);
+                if !self.keep {
+                    let spare = (screen.bytes.len() + bytes.len()).saturating_sub(ENOUGH);
+                    screen.bytes.drain(..spare.min(screen.bytes.len()));
                 }
+                let kept = if self.keep { bytes } else { &bytes[bytes.len().saturating_sub(ENOUGH)..] };
+                screen.bytes.extend_from_slice(kept);
             }
             ServerFrame::Snapshot { offset, size, bytes, .. } => {
                 assert!(bytes.starts_with(b"\x1bc"), "a snapshot begins with a reset");

@@ -14,5 +14,5 @@ fn main() {
     if let Some(boot) = leptos::prelude::document().get_element_by_id("boot") {
         boot.remove();
     }
-    leptos::mount::mount_to_body(ui::Root);
+    ui::run();
 }

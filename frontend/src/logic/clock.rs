@@ -50,10 +50,9 @@ pub fn words(seconds: u64) -> String {
 
 /// The sentence to say when the time left has just gone from `before` to `now`, if one is due.
 pub fn warning(before: u64, now: u64) -> Option<String> {
-    [900, 300, 60]
-        .into_iter()
-        .find(|&at| before > at && now <= at)
-        .map(|_| format!("This session ends in {}.", words(if now > 60 { now.div_ceil(60) * 60 } else { now })))
+    [900, 300, 60].into_iter().find(|&at| before > at && now <= at).map(|_| {
+        format!("This session ends in {}.", words(if now > 60 { now.div_ceil(60) * 60 } else { now }))
+    })
 }
 
 #[cfg(test)]
@@ -69,12 +68,10 @@ mod tests {
 
     #[test]
     fn colours_change_at_fifteen_and_five_minutes() {
-        assert_eq!([901, 900, 301, 300].map(Urgency::of), [
-            Urgency::Calm,
-            Urgency::Soon,
-            Urgency::Soon,
-            Urgency::Now
-        ]);
+        assert_eq!(
+            [901, 900, 301, 300].map(Urgency::of),
+            [Urgency::Calm, Urgency::Soon, Urgency::Soon, Urgency::Now]
+        );
     }
 
     #[test]

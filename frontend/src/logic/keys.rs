@@ -123,7 +123,10 @@ mod tests {
     #[test]
     fn ctrl_c_copies_only_what_is_selected() {
         assert_eq!(action(ctrl("c"), Situation::default()), None);
-        assert_eq!(action(ctrl("c"), Situation { selection: true, ..Default::default() }), Some(Action::Copy));
+        assert_eq!(
+            action(ctrl("c"), Situation { selection: true, ..Default::default() }),
+            Some(Action::Copy)
+        );
         assert_eq!(action(ctrl_shift("C"), Situation::default()), Some(Action::Copy));
     }
 

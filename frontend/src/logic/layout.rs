@@ -168,7 +168,8 @@ impl Layout {
         }
         let (new, split) = (self.next, self.next + 1);
         let tree = self.root.subtree(group)?;
-        let first = Box::new(std::mem::replace(tree, Tree::Group(Group { id: new, tabs: Vec::new(), active: None })));
+        let first =
+            Box::new(std::mem::replace(tree, Tree::Group(Group { id: new, tabs: Vec::new(), active: None })));
         let second = Box::new(Tree::Group(Group { id: new, tabs: Vec::new(), active: None }));
         *tree = Tree::Split { id: split, axis, share: 0.5, first, second };
         self.next += 2;
@@ -256,8 +257,12 @@ impl Layout {
                     Direction::Up | Direction::Down => outside(cx, r.x, r.w),
                 };
                 let overlaps = match direction {
-                    Direction::Left | Direction::Right => r.y < here.y + here.h - NEAR && here.y < r.y + r.h - NEAR,
-                    Direction::Up | Direction::Down => r.x < here.x + here.w - NEAR && here.x < r.x + r.w - NEAR,
+                    Direction::Left | Direction::Right => {
+                        r.y < here.y + here.h - NEAR && here.y < r.y + r.h - NEAR
+                    }
+                    Direction::Up | Direction::Down => {
+                        r.x < here.x + here.w - NEAR && here.x < r.x + r.w - NEAR
+                    }
                 };
                 overlaps.then_some((off, g.id))
             })

@@ -26,7 +26,12 @@ pub struct Outbox {
 
 impl Outbox {
     /// Takes input for a terminal; answers the messages to send now (none while disconnected).
-    pub fn push(&mut self, terminal: TerminalId, bytes: &[u8], connected: bool) -> Result<Vec<Vec<u8>>, Full> {
+    pub fn push(
+        &mut self,
+        terminal: TerminalId,
+        bytes: &[u8],
+        connected: bool,
+    ) -> Result<Vec<Vec<u8>>, Full> {
         if !connected {
             if self.waiting + bytes.len() > KEPT {
                 return Err(Full);
@@ -64,7 +69,9 @@ impl Outbox {
         }
         self.kept
             .iter()
-            .map(|(seq, terminal, bytes)| ClientFrame::Input { terminal: *terminal, seq: *seq, bytes }.encode())
+            .map(|(seq, terminal, bytes)| {
+                ClientFrame::Input { terminal: *terminal, seq: *seq, bytes }.encode()
+            })
             .collect()
     }
 }

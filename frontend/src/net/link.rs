@@ -282,7 +282,9 @@ impl Inner {
 
     fn send_text(&self, message: &FromPage) {
         let socket = self.socket.borrow();
-        let Some(socket) = socket.as_ref().filter(|s| s.socket.ready_state() == WebSocket::OPEN) else { return };
+        let Some(socket) = socket.as_ref().filter(|s| s.socket.ready_state() == WebSocket::OPEN) else {
+            return;
+        };
         if let Ok(text) = serde_json::to_string(message) {
             let _ = socket.socket.send_with_str(&text);
         }

@@ -4,8 +4,8 @@
 use drydock_protocol::{
     NodeName, SessionId,
     api::{
-        ApiError, CreateLink, CreateSession, Created, Extend, Host, Link, Listing, NodeAddress, Playground, PortLink,
-        Queued, Session, SetPower,
+        ApiError, CreateLink, CreateSession, Created, Extend, Host, Link, Listing, NodeAddress, Playground,
+        PortLink, Queued, Session, SetPower,
     },
 };
 use js_sys::{Uint8Array, encode_uri_component as encode};
@@ -72,7 +72,12 @@ pub struct FileContent {
 
 const API: &str = "/api/v1";
 
-async fn send(method: &str, path: &str, headers: &[(&str, &str)], body: Option<&JsValue>) -> Result<Response, Problem> {
+async fn send(
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<&JsValue>,
+) -> Result<Response, Problem> {
     let lost = |_| Problem::unreachable();
     let init = RequestInit::new();
     init.set_method(method);
@@ -128,7 +133,11 @@ pub async fn host() -> Result<Host, Problem> {
 }
 
 async fn place(response: Response) -> Result<Place, Problem> {
-    if response.status() == 202 { read(response).await.map(Place::Waiting) } else { read(response).await.map(Place::Ready) }
+    if response.status() == 202 {
+        read(response).await.map(Place::Waiting)
+    } else {
+        read(response).await.map(Place::Ready)
+    }
 }
 
 /// Asks for a session.
@@ -235,7 +244,11 @@ pub async fn read_file(id: &SessionId, node: NodeName, path: &str) -> Result<Fil
 
 /// Writes a text file; refused if it was changed since `unless_changed_since`.
 pub async fn write_file(
-    id: &SessionId, node: NodeName, path: &str, text: &str, unless_changed_since: Option<&str>,
+    id: &SessionId,
+    node: NodeName,
+    path: &str,
+    text: &str,
+    unless_changed_since: Option<&str>,
 ) -> Result<(), Problem> {
     let mut headers = vec![("Content-Type", "application/octet-stream")];
     headers.extend(unless_changed_since.map(|micros| ("If-Unmodified-Since-Micros", micros)));
@@ -249,5 +262,9 @@ pub async fn remove_file(id: &SessionId, node: NodeName, path: &str) -> Result<(
 
 /// Opens an address of the outside world in a tab that knows nothing of this page.
 pub fn open_window(address: &str) {
-    let _ = crate::browser::window().open_with_url_and_target_and_features(address, "_blank", "noopener,noreferrer");
+    let _ = crate::browser::window().open_with_url_and_target_and_features(
+        address,
+        "_blank",
+        "noopener,noreferrer",
+    );
 }

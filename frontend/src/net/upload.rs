@@ -9,7 +9,10 @@ use web_sys::{File, ProgressEvent, XmlHttpRequest};
 /// Sends `file` to `url` and calls `progress` with the part that has gone, 0..=1. `started` is handed the request,
 /// by which the upload can be given up.
 pub async fn put(
-    url: &str, file: &File, started: impl FnOnce(XmlHttpRequest), progress: impl Fn(f64) + 'static,
+    url: &str,
+    file: &File,
+    started: impl FnOnce(XmlHttpRequest),
+    progress: impl Fn(f64) + 'static,
 ) -> Result<(), Problem> {
     let lost = |_: JsValue| Problem::from_body(0, "");
     let request = XmlHttpRequest::new().map_err(lost)?;
@@ -36,6 +39,8 @@ pub async fn put(
             message: format!("The upload of {} was interrupted. Upload it again.", file.name()),
             session: None,
         }),
-        status => Err(Problem::from_body(status, &request.response_text().ok().flatten().unwrap_or_default())),
+        status => {
+            Err(Problem::from_body(status, &request.response_text().ok().flatten().unwrap_or_default()))
+        }
     }
 }

@@ -85,7 +85,8 @@ impl App {
 
     /// True if this browser can show a session at all.
     pub fn can_connect() -> bool {
-        js_sys::Reflect::get(&browser::window(), &JsValue::from_str("WebSocket")).is_ok_and(|w| w.is_function())
+        js_sys::Reflect::get(&browser::window(), &JsValue::from_str("WebSocket"))
+            .is_ok_and(|w| w.is_function())
     }
 
     /// Opens the session that the address bar names and leaves it when another page shows.

@@ -166,7 +166,9 @@ impl Files {
 
     /// Makes a directory.
     pub fn make_dir(self, name: &str) {
-        let (Some(id), Some(node)) = (self.session.id.get_untracked(), self.node.get_untracked()) else { return };
+        let (Some(id), Some(node)) = (self.session.id.get_untracked(), self.node.get_untracked()) else {
+            return;
+        };
         let path = self.path_of(name);
         spawn_local(async move {
             if let Err(problem) = rest::make_dir(&id, node, &path).await {
@@ -178,9 +180,12 @@ impl Files {
 
     /// Makes an empty file and opens it.
     pub fn make_file(self, name: &str) {
-        let (Some(id), Some(node)) = (self.session.id.get_untracked(), self.node.get_untracked()) else { return };
+        let (Some(id), Some(node)) = (self.session.id.get_untracked(), self.node.get_untracked()) else {
+            return;
+        };
         let path = self.path_of(name);
-        let exists = matches!(self.shown.get_untracked(), Shown::Ready(l) if l.entries.iter().any(|e| e.name == name));
+        let exists =
+            matches!(self.shown.get_untracked(), Shown::Ready(l) if l.entries.iter().any(|e| e.name == name));
         if exists {
             return self.notices.error(format!("{path} is there already."));
         }
@@ -195,7 +200,9 @@ impl Files {
 
     /// Deletes something of the directory.
     pub fn remove(self, name: &str) {
-        let (Some(id), Some(node)) = (self.session.id.get_untracked(), self.node.get_untracked()) else { return };
+        let (Some(id), Some(node)) = (self.session.id.get_untracked(), self.node.get_untracked()) else {
+            return;
+        };
         let path = self.path_of(name);
         spawn_local(async move {
             match rest::remove_file(&id, node, &path).await {
@@ -211,7 +218,10 @@ impl Files {
         let Some(node) = self.node.get_untracked() else { return };
         if entry.size > EDITABLE {
             let size = units::bytes(entry.size);
-            return self.notices.error(format!("{} has {size}; files up to 1 MB can be edited here. Download it instead.", entry.name));
+            return self.notices.error(format!(
+                "{} has {size}; files up to 1 MB can be edited here. Download it instead.",
+                entry.name
+            ));
         }
         let path = self.path_of(&entry.name);
         spawn_local(async move { self.read(node, path).await });
@@ -240,7 +250,9 @@ impl Files {
 
     /// Saves the editor's text. `even_if_changed`: also over what somebody else has written meanwhile.
     pub fn save(self, text: String, even_if_changed: bool) {
-        let (Some(id), Some(file)) = (self.session.id.get_untracked(), self.editing.get_untracked()) else { return };
+        let (Some(id), Some(file)) = (self.session.id.get_untracked(), self.editing.get_untracked()) else {
+            return;
+        };
         if self.saving.get_untracked() == Saving::Busy {
             return;
         }
@@ -249,7 +261,9 @@ impl Files {
             let since = file.modified.as_deref().filter(|_| !even_if_changed);
             match rest::write_file(&id, file.node, &file.path, &text, since).await {
                 Ok(()) => self.saved(file, text).await,
-                Err(problem) if matches!(problem.status, 409 | 412) && since.is_some() => self.saving.set(Saving::Conflict),
+                Err(problem) if matches!(problem.status, 409 | 412) && since.is_some() => {
+                    self.saving.set(Saving::Conflict)
+                }
                 Err(problem) => {
                     self.saving.set(Saving::Dirty);
                     self.notices.error(problem.message);

@@ -151,7 +151,8 @@ impl SessionStore {
         let inner = self.inner();
         let asked = inner.asked.borrow_mut().remove(&request);
         if let Some(Asked { .. }) = asked {
-            let present: Vec<_> = self.state.with_untracked(|s| s.terminals.iter().map(|t| (t.id, t.node)).collect());
+            let present: Vec<_> =
+                self.state.with_untracked(|s| s.terminals.iter().map(|t| (t.id, t.node)).collect());
             self.arrange(&present);
         }
     }

@@ -81,7 +81,8 @@ impl SessionStore {
         let inner = self.inner();
         let look = !document().hidden();
         let reader = self.role.get_untracked() < Role::Type;
-        let shown: Vec<_> = untrack(|| self.groups()).into_iter().filter_map(|(group, _)| group.active).collect();
+        let shown: Vec<_> =
+            untrack(|| self.groups()).into_iter().filter_map(|(group, _)| group.active).collect();
         for (id, view) in inner.views.borrow().iter() {
             let visible = look && shown.contains(id);
             let room = visible.then(|| view.room()).flatten();
@@ -103,7 +104,8 @@ impl SessionStore {
 
     /// Only what can be seen gets the graphics card.
     pub(super) fn show_views(self) {
-        let shown: Vec<_> = untrack(|| self.groups()).into_iter().filter_map(|(group, _)| group.active).collect();
+        let shown: Vec<_> =
+            untrack(|| self.groups()).into_iter().filter_map(|(group, _)| group.active).collect();
         for (id, view) in self.inner().views.borrow().iter() {
             view.set_visible(shown.contains(id));
         }
@@ -113,8 +115,10 @@ impl SessionStore {
     pub(super) fn arrange(self, present: &[(TerminalId, NodeName)]) {
         let inner = self.inner();
         let asked = inner.asked.borrow();
-        let waiting: Vec<Id> =
-            asked.values().filter_map(|a| if let Place::Group(g) = a.place { Some(g) } else { None }).collect();
+        let waiting: Vec<Id> = asked
+            .values()
+            .filter_map(|a| if let Place::Group(g) = a.place { Some(g) } else { None })
+            .collect();
         let mut layout = self.layout.get_untracked();
         let mut ids: Vec<TerminalId> = present
             .iter()

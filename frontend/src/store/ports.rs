@@ -20,7 +20,9 @@ impl SessionStore {
                 (Ok(link), Some(tab)) => {
                     let _ = tab.location().replace(&link.url);
                 }
-                (Ok(_), None) => self.notices.error("The browser blocked the new tab. Allow pop-ups for this page, then click again."),
+                (Ok(_), None) => self
+                    .notices
+                    .error("The browser blocked the new tab. Allow pop-ups for this page, then click again."),
                 (Err(problem), tab) => {
                     if let Some(tab) = tab {
                         let _ = tab.close();

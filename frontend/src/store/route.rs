@@ -22,7 +22,9 @@ impl Route {
     pub fn of(path: &str) -> Self {
         match path.trim_end_matches('/') {
             "" => Self::Start,
-            path => path.strip_prefix("/s/").and_then(|id| id.parse().ok()).map_or(Self::Unknown, Self::Session),
+            path => {
+                path.strip_prefix("/s/").and_then(|id| id.parse().ok()).map_or(Self::Unknown, Self::Session)
+            }
         }
     }
 
@@ -55,8 +57,10 @@ pub fn go(route: RwSignal<Route>, to: Route) {
 pub fn take_token() -> Option<String> {
     let location = browser::window().location();
     let fragment = location.hash().unwrap_or_default();
-    let token = fragment.trim_start_matches('#').split('&').find_map(|part| part.strip_prefix("t="))?.to_owned();
-    let clean = format!("{}{}", location.pathname().unwrap_or_default(), location.search().unwrap_or_default());
+    let token =
+        fragment.trim_start_matches('#').split('&').find_map(|part| part.strip_prefix("t="))?.to_owned();
+    let clean =
+        format!("{}{}", location.pathname().unwrap_or_default(), location.search().unwrap_or_default());
     if let Ok(history) = browser::window().history() {
         let _ = history.replace_state_with_url(&JsValue::NULL, "", Some(&clean));
     }

@@ -162,7 +162,10 @@ pub(super) struct Inner {
 
 impl SessionStore {
     pub(super) fn new(
-        settings: RwSignal<Settings>, dark: Memo<bool>, narrow: ReadSignal<bool>, notices: Notices,
+        settings: RwSignal<Settings>,
+        dark: Memo<bool>,
+        narrow: ReadSignal<bool>,
+        notices: Notices,
     ) -> Self {
         let store = Self {
             id: RwSignal::new(None),
@@ -330,7 +333,8 @@ impl SessionStore {
             }
             Event::Closed(close::LIMIT) => self.over(Over::Limit),
             Event::Closed(_) => self.over(Over::Forbidden(
-                "The link was revoked, or its time is over. Ask the person who shared it for a new one.".into(),
+                "The link was revoked, or its time is over. Ask the person who shared it for a new one."
+                    .into(),
             )),
         }
     }
@@ -340,7 +344,9 @@ impl SessionStore {
         match problem.status {
             401 | 403 => self.over(Over::Forbidden(problem.message)),
             // After the end was seen, that the session can't be found any more is nothing new.
-            404 if !matches!(self.phase.get_untracked(), Phase::Over(_)) => self.over(Over::NotFound(problem.message)),
+            404 if !matches!(self.phase.get_untracked(), Phase::Over(_)) => {
+                self.over(Over::NotFound(problem.message))
+            }
             410 => {
                 let because = problem.session.as_ref().and_then(|session| session.ended_because.clone());
                 if let Some(session) = problem.session {
@@ -356,7 +362,8 @@ impl SessionStore {
         let inner = self.inner();
         inner.link.replace(None);
         inner.views.replace(BTreeMap::new());
-        if let (Some(id), true) = (self.id.get_untracked(), matches!(why, Over::Ended(_) | Over::NotFound(_))) {
+        if let (Some(id), true) = (self.id.get_untracked(), matches!(why, Over::Ended(_) | Over::NotFound(_)))
+        {
             // What can be started again is remembered until the page is left.
             if self.about.with_untracked(Option::is_none)
                 && let Some(old) = own_sessions::find(&id)

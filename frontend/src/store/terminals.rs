@@ -113,7 +113,8 @@ impl SessionStore {
         if self.role.get_untracked() < Role::Type {
             return;
         }
-        let ended = self.state.with_untracked(|s| s.terminals.iter().any(|t| t.id == id && t.exited.is_some()));
+        let ended =
+            self.state.with_untracked(|s| s.terminals.iter().any(|t| t.id == id && t.exited.is_some()));
         if ended {
             if bytes == b"\r" {
                 self.restart(id);
@@ -139,14 +140,17 @@ impl SessionStore {
                     messages.iter().for_each(|m| link.send_bytes(m));
                 }
             }
-            Err(_) => self.notices.error("There is no connection, and no room to keep more of what you type until it is back."),
+            Err(_) => self
+                .notices
+                .error("There is no connection, and no room to keep more of what you type until it is back."),
         }
     }
 
     /// The connection has told of these terminals: those that are new are attached, those that are gone let go.
     pub(super) fn attach(self, present: &[(TerminalId, NodeName)], all: bool) {
         let inner = self.inner();
-        let stays = |id: &TerminalId| present.iter().any(|(p, _)| p == id) || inner.ahead.borrow().contains(id);
+        let stays =
+            |id: &TerminalId| present.iter().any(|(p, _)| p == id) || inner.ahead.borrow().contains(id);
         let gone: Vec<TerminalId> = inner.views.borrow().keys().copied().filter(|id| !stays(id)).collect();
         for id in gone {
             // Taken out before it is dropped: letting go of a terminal moves the focus, which looks at the others.

@@ -150,7 +150,13 @@ extern "C" {
     pub type EditorModule;
     #[wasm_bindgen(method)]
     pub fn open(
-        this: &EditorModule, parent: &Element, text: &str, name: &str, dark: bool, read_only: bool, on: &JsValue,
+        this: &EditorModule,
+        parent: &Element,
+        text: &str,
+        name: &str,
+        dark: bool,
+        read_only: bool,
+        on: &JsValue,
     ) -> Editor;
     /// An open text editor.
     pub type Editor;

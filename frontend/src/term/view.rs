@@ -76,7 +76,12 @@ thread_local! {
 
 impl View {
     /// A terminal that is not on the screen yet; it takes output all the same.
-    pub fn new(id: TerminalId, settings: &Settings, dark: bool, out: impl Fn(TerminalId, Out) + 'static) -> Rc<Self> {
+    pub fn new(
+        id: TerminalId,
+        settings: &Settings,
+        dark: bool,
+        out: impl Fn(TerminalId, Out) + 'static,
+    ) -> Rc<Self> {
         let xterm = take_spare().unwrap_or_else(make_xterm);
         let view = Rc::new_cyclic(|weak: &Weak<Self>| {
             let done = weak.clone();
@@ -388,17 +393,28 @@ impl View {
     fn hook_queries(self: &Rc<Self>) {
         let parser = self.xterm.parser();
         let weak = Rc::downgrade(self);
-        let query = Closure::<dyn Fn() -> bool>::new(move || weak.upgrade().is_some_and(|v| !v.answers.get()));
+        let query =
+            Closure::<dyn Fn() -> bool>::new(move || weak.upgrade().is_some_and(|v| !v.answers.get()));
         let query = self.keep(query);
         let id = |prefix: &str, intermediates: &str, last: &str| {
             let mut fields = vec![("final", JsValue::from_str(last))];
             fields.extend((!prefix.is_empty()).then(|| ("prefix", JsValue::from_str(prefix))));
-            fields.extend((!intermediates.is_empty()).then(|| ("intermediates", JsValue::from_str(intermediates))));
+            fields.extend(
+                (!intermediates.is_empty()).then(|| ("intermediates", JsValue::from_str(intermediates))),
+            );
             object(&fields)
         };
         let csi = [
-            ("", "", "c"), (">", "", "c"), ("=", "", "c"), ("", "", "n"), ("?", "", "n"), ("", "$", "p"),
-            ("?", "$", "p"), (">", "", "q"), ("", "", "t"), ("?", "", "u"),
+            ("", "", "c"),
+            (">", "", "c"),
+            ("=", "", "c"),
+            ("", "", "n"),
+            ("?", "", "n"),
+            ("", "$", "p"),
+            ("?", "$", "p"),
+            (">", "", "q"),
+            ("", "", "t"),
+            ("?", "", "u"),
         ];
         for (prefix, intermediates, last) in csi {
             parser.csi(&id(prefix, intermediates, last), &query);

@@ -1,17 +1,16 @@
 //! On a narrow screen: which area shows.
 
-use super::parts::{maybe, on, when};
-use super::icon::{self, Icon};
+use super::el::{El, el};
+use super::icon::{self, icon};
 use crate::store::{session::Area, use_app};
 use leptos::prelude::*;
 
 /// The tabs.
-#[component]
-pub fn BottomTabs() -> impl IntoView {
+pub fn bottom_tabs() -> El {
     let app = use_app();
     let session = app.session;
     let button = move |area: Area, name: &'static str, words: &'static str, d: &'static str| {
-        let press = move |_| {
+        let press = move || {
             session.area.set(area);
             match area {
                 Area::Files => app.files.show(None),
@@ -23,20 +22,17 @@ pub fn BottomTabs() -> impl IntoView {
                 Area::Nodes => {}
             }
         };
-        view! {
-            <button
-                data-testid=format!("area-{name}")
-                aria-current=maybe(move || (session.area.get() == area).then(|| "page".to_owned()))
-                on:click=on(press)
-            ><Icon d/>{words}</button>
-        }
-        .into_any()
+        el("button")
+            .testid(format!("area-{name}"))
+            .attr_maybe("aria-current", move || (session.area.get() == area).then(|| "page".to_owned()))
+            .click(press)
+            .child(icon(d))
+            .text(words)
     };
-    view! {
-        <nav class="bottom-tabs" aria-label="Areas">
-            {button(Area::Nodes, "nodes", "Nodes", icon::POWER)}
-            {button(Area::Terminals, "terminals", "Terminal", icon::TERMINAL)}
-            {when(move || session.may_type(), move || button(Area::Files, "files", "Files", icon::FOLDER))}
-        </nav>
-    }
+    el("nav")
+        .class("bottom-tabs")
+        .attr("aria-label", "Areas")
+        .child(button(Area::Nodes, "nodes", "Nodes", icon::POWER))
+        .child(button(Area::Terminals, "terminals", "Terminal", icon::TERMINAL))
+        .when(move || session.may_type(), move || button(Area::Files, "files", "Files", icon::FOLDER))
 }

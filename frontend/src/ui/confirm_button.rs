@@ -1,29 +1,24 @@
 //! A button that asks once: the first press changes its words, a second one within four seconds acts.
 
-use super::parts::{flag, on, part, text};
+use super::el::{El, el, group};
 use gloo_timers::callback::Timeout;
 use leptos::prelude::*;
 
 /// How long the question stands, in milliseconds.
 const STANDS: u32 = 4000;
 
-/// The button.
-#[component]
-pub fn ConfirmButton(
-    /// What it says to a screen reader.
+/// The button: `label` is what it says to a screen reader, `question` what it asks, `act` what the second press does and
+/// `look` what is in it.
+pub fn confirm_button(
     label: String,
-    /// What it asks.
     question: &'static str,
-    /// Its name for tests.
     testid: String,
-    /// What the second press does.
-    act: Box<dyn Fn()>,
-    /// Its look.
-    children: ChildrenFn,
-) -> impl IntoView {
+    act: impl Fn() + 'static,
+    look: impl Fn() -> El + 'static,
+) -> El {
     let asked = RwSignal::new(false);
     let timer = StoredValue::new_local(None::<Timeout>);
-    let press = move |_| {
+    let press = move || {
         if asked.get_untracked() {
             asked.set(false);
             timer.set_value(None);
@@ -36,16 +31,12 @@ pub fn ConfirmButton(
             })));
         }
     };
-    view! {
-        <button
-            class="quiet"
-            class:asked=flag(move || asked.get())
-            data-testid=testid
-            title=label.clone()
-            aria-label=text(move || if asked.get() { question.to_owned() } else { label.clone() })
-            on:click=on(press)
-        >
-            {part(move || if asked.get() { question.into_any() } else { children().into_any() })}
-        </button>
-    }
+    el("button")
+        .class("quiet")
+        .class_if("asked", move || asked.get())
+        .testid(testid)
+        .attr("title", &label)
+        .attr_of("aria-label", move || if asked.get() { question.to_owned() } else { label.clone() })
+        .click(press)
+        .part(move || if asked.get() { group().text(question) } else { look() })
 }

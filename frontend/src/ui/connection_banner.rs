@@ -1,6 +1,6 @@
 //! Says that the connection is lost, once that has lasted a second, and when it is tried again.
 
-use super::parts::{on, text, when};
+use super::el::{El, el};
 use crate::{
     browser,
     store::{session::Connection, use_app},
@@ -12,8 +12,7 @@ use leptos::prelude::*;
 const PATIENCE: f64 = 1000.0;
 
 /// The banner.
-#[component]
-pub fn ConnectionBanner() -> impl IntoView {
+pub fn connection_banner() -> El {
     let session = use_app().session;
     let since = RwSignal::new(None::<f64>);
     let now = RwSignal::new(browser::now());
@@ -35,27 +34,24 @@ pub fn ConnectionBanner() -> impl IntoView {
         Connection::Lost { retry_at } => Some(((retry_at - now.get()) / 1000.0).ceil().max(0.0) as u32),
         _ => None,
     });
-    view! {
-        <div class="banner-place" role="status">
-            {when(move || shown.get(), move || view! {
-                <div class="banner" data-testid="connection-banner">
-                    <span>
-                        {text(move || if session.me.get() == 0 {
-                            "Connecting to the session …"
-                        } else {
-                            "The connection is lost. The session goes on; what you type is kept."
-                        })}
-                    </span>
-                    // The seconds are not read out each time.
-                    <span aria-hidden="true">
-                        {text(move || match wait.get() {
-                            Some(0) | None => String::new(),
-                            Some(s) => format!(" Next attempt in {s} s."),
-                        })}
-                    </span>
-                    <button data-testid="retry-now" on:click=on(move |_| session.retry_now())>"Try now"</button>
-                </div>
-            }.into_any())}
-        </div>
-    }
+    el("div").class("banner-place").attr("role", "status").when(
+        move || shown.get(),
+        move || {
+            el("div")
+                .class("banner")
+                .testid("connection-banner")
+                .child(el("span").text_of(move || {
+                    if session.me.get() == 0 {
+                        "Connecting to the session …"
+                    } else {
+                        "The connection is lost. The session goes on; what you type is kept."
+                    }
+                }))
+                .child(el("span").attr("aria-hidden", "true").text_of(move || match wait.get() {
+                    Some(0) | None => String::new(),
+                    Some(s) => format!(" Next attempt in {s} s."),
+                }))
+                .child(el("button").testid("retry-now").click(move || session.retry_now()).text("Try now"))
+        },
+    )
 }

@@ -1,25 +1,26 @@
 //! The text editor of the files dock: CodeMirror, fetched when the first file is opened.
 
-use super::parts::{flag, on, part, text, when};
+use super::el::{El, el, group};
 use super::{
-    confirm_button::ConfirmButton,
-    icon::{self, Icon},
+    confirm_button::confirm_button,
+    icon::{self, icon},
 };
 use crate::{
     browser,
     store::{files::Saving, use_app},
     term::vendor::{self, Editor, EditorModule},
 };
-use leptos::{html, prelude::*};
+use leptos::prelude::*;
 use wasm_bindgen::{JsCast, prelude::Closure};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
+use web_sys::Element;
 
 /// The editor with its head.
-#[component]
-pub fn FileEditor() -> impl IntoView {
+pub fn file_editor() -> El {
     let app = use_app();
     let files = app.files;
-    let host = NodeRef::<html::Div>::new();
+    let host = el("div").class("editor").testid("editor");
+    let element: Element = host.dom();
     let editor = StoredValue::new_local(None::<Editor>);
     let waiting = RwSignal::new(true);
     let save = move |even_if_changed: bool| {
@@ -27,13 +28,15 @@ pub fn FileEditor() -> impl IntoView {
             files.save(text, even_if_changed);
         }
     };
-    host.on_load(move |element| {
+    let host = host.mounted(move || {
         let Some(file) = files.editing.get_untracked() else { return };
         let dark = app.dark.get_untracked();
         spawn_local(async move {
             let Ok(module) = JsFuture::from(vendor::load_editor()).await else {
                 files.close_file();
-                return app.notices.error("The editor could not be fetched. Check your connection, then try again.");
+                return app
+                    .notices
+                    .error("The editor could not be fetched. Check your connection, then try again.");
             };
             // Closed meanwhile.
             if files.editing.get_untracked().is_none_or(|now| now.path != file.path) {
@@ -43,7 +46,9 @@ pub fn FileEditor() -> impl IntoView {
                 ("save", Closure::<dyn Fn()>::new(move || save(false)).into_js_value()),
                 ("change", Closure::<dyn Fn()>::new(move || files.changed()).into_js_value()),
             ]);
-            let opened = module.unchecked_into::<EditorModule>().open(&element, &file.text, &file.path, dark, false, &on);
+            let opened = module
+                .unchecked_into::<EditorModule>()
+                .open(&element, &file.text, &file.path, dark, false, &on);
             opened.focus();
             editor.set_value(Some(opened));
             waiting.set(false);
@@ -56,75 +61,89 @@ pub fn FileEditor() -> impl IntoView {
             }
         });
     });
-    view! {
-        <EditorHead save=Box::new(move || save(false))/>
-        <Conflict save=Callback::new(move |()| save(true))/>
-        {when(move || waiting.get(), move || view! { <p class="muted">"Fetching the editor …"</p> }.into_any())}
-        <div class="editor" data-testid="editor" node_ref=host></div>
-    }
+    group()
+        .child(editor_head(Box::new(move || save(false))))
+        .child(conflict(Callback::new(move |()| save(true))))
+        .when(move || waiting.get(), move || el("p").class("muted").text("Fetching the editor …"))
+        .child(host)
 }
 
 /// The file's name, save and close.
-#[component]
-fn EditorHead(save: Box<dyn Fn()>) -> impl IntoView {
+fn editor_head(save: Box<dyn Fn()>) -> El {
     let files = use_app().files;
-    let title = move || files.editing.with(|f| f.as_ref().map(|f| format!("{}:{}", f.node, f.path)).unwrap_or_default());
+    let title = move || {
+        files.editing.with(|f| f.as_ref().map(|f| format!("{}:{}", f.node, f.path)).unwrap_or_default())
+    };
     let state = move || match files.saving.get() {
         Saving::Clean => "",
         Saving::Dirty | Saving::Conflict => "not saved",
         Saving::Busy => "saving …",
     };
     let dirty = move || !matches!(files.saving.get(), Saving::Clean);
-    view! {
-        <div class="panel-head">
-            <h2 id="files-title" class="panel-title file-title" title=text(title)>{text(title)}</h2>
-            <span class="muted" role="status">{text(state)}</span>
-            <span class="spacer"></span>
-            <button
-                class="primary"
-                title="Save (Ctrl+S)"
-                data-testid="editor-save"
-                disabled=flag(move || files.saving.get() == Saving::Busy)
-                on:click=on(move |_| save())
-            >"Save"</button>
-            {part(move || if dirty() {
-                view! {
-                    <ConfirmButton
-                        label="Close the file".to_owned()
-                        question="Lose the changes?"
-                        testid="editor-close".to_owned()
-                        act=Box::new(move || files.close_file())
-                    ><Icon d=icon::CLOSE/></ConfirmButton>
-                }.into_any()
+    el("div")
+        .class("panel-head")
+        .child(
+            el("h2")
+                .attr("id", "files-title")
+                .class("panel-title file-title")
+                .attr_of("title", title)
+                .text_of(title),
+        )
+        .child(el("span").class("muted").attr("role", "status").text_of(state))
+        .child(el("span").class("spacer"))
+        .child(
+            el("button")
+                .class("primary")
+                .attr("title", "Save (Ctrl+S)")
+                .testid("editor-save")
+                .attr_if("disabled", move || files.saving.get() == Saving::Busy)
+                .click(save)
+                .text("Save"),
+        )
+        .part(move || {
+            if dirty() {
+                confirm_button(
+                    String::from("Close the file"),
+                    "Lose the changes?",
+                    String::from("editor-close"),
+                    Box::new(move || files.close_file()),
+                    move || icon(icon::CLOSE),
+                )
             } else {
-                view! {
-                    <button class="quiet" aria-label="Close the file" data-testid="editor-close" on:click=on(move |_| files.close_file())>
-                        <Icon d=icon::CLOSE/>
-                    </button>
-                }.into_any()
-            })}
-        </div>
-    }
+                el("button")
+                    .class("quiet")
+                    .attr("aria-label", "Close the file")
+                    .testid("editor-close")
+                    .click(move || files.close_file())
+                    .child(icon(icon::CLOSE))
+            }
+        })
 }
 
 /// Somebody else has changed the file.
-#[component]
-fn Conflict(save: Callback<()>) -> impl IntoView {
+fn conflict(save: Callback<()>) -> El {
     let files = use_app().files;
-    view! {
-        {when(move || files.saving.get() == Saving::Conflict, move || view! {
-            <div class="conflict" role="alert" data-testid="editor-conflict">
-                <p>"The file was changed on the node since it was opened here."</p>
-                <button on:click=on(move |_| save.run(()))>"Overwrite it"</button>
-                <button on:click=on(move |_| {
-                    // The editor is made anew from what is read.
-                    let file = files.editing.get_untracked();
-                    files.read_again();
-                    if file.is_some() {
-                        files.close_file();
-                    }
-                })>"Read it again"</button>
-            </div>
-        }.into_any())}
-    }
+    group().when(
+        move || files.saving.get() == Saving::Conflict,
+        move || {
+            el("div")
+                .class("conflict")
+                .attr("role", "alert")
+                .testid("editor-conflict")
+                .child(el("p").text("The file was changed on the node since it was opened here."))
+                .child(el("button").click(move || save.run(())).text("Overwrite it"))
+                .child(
+                    el("button")
+                        .click(move || {
+                            // The editor is made anew from what is read.
+                            let file = files.editing.get_untracked();
+                            files.read_again();
+                            if file.is_some() {
+                                files.close_file();
+                            }
+                        })
+                        .text("Read it again"),
+                )
+        },
+    )
 }

@@ -1,9 +1,9 @@
 //! What is in the directory of the files dock.
 
-use super::parts::{on, part, text};
+use super::el::{El, el, group};
 use super::{
-    confirm_button::ConfirmButton,
-    icon::{self, Icon},
+    confirm_button::confirm_button,
+    icon::{self, icon},
 };
 use crate::{
     logic::{paths, units},
@@ -16,61 +16,62 @@ use drydock_protocol::{
 use leptos::prelude::*;
 
 /// The list.
-#[component]
-pub fn FileList() -> impl IntoView {
+pub fn file_list() -> El {
     let files = use_app().files;
-    view! {
-        <div class="file-list" aria-live="polite">
-            {part(move || match files.shown.get() {
-                Shown::Loading => view! { <p class="muted">"Reading …"</p> }.into_any(),
-                Shown::Failed(problem) => view! {
-                    <div class="problem-text">
-                        <p>{problem.message}</p>
-                        <button on:click=on(move |_| files.reload())>"Try again"</button>
-                    </div>
-                }.into_any(),
-                Shown::Ready(listing) => view! { <Entries listing/> }.into_any(),
-            })}
-        </div>
-    }
+    el("div").class("file-list").attr("aria-live", "polite").part(move || match files.shown.get() {
+        Shown::Loading => el("p").class("muted").text("Reading …"),
+        Shown::Failed(problem) => el("div")
+            .class("problem-text")
+            .child(el("p").text(problem.message))
+            .child(el("button").click(move || files.reload()).text("Try again")),
+        Shown::Ready(listing) => entries(listing),
+    })
 }
 
 /// The entries, directories first.
-#[component]
-fn Entries(listing: Listing) -> impl IntoView {
+fn entries(listing: Listing) -> El {
     let Listing { path, mut entries, cut } = listing;
     let files = use_app().files;
     entries.sort_by_key(|e| e.kind != EntryKind::Directory);
     let empty = entries.is_empty();
     let up = (path != "/").then(|| {
         let above = paths::parent(&path);
-        let go = move |_| {
+        let go = move || {
             if let Some(node) = files.node.get_untracked() {
                 files.go(node, above.clone());
             }
         };
-        view! {
-            <tr>
-                <td colspan="4"><button class="link file-name" on:click=on(go)><Icon d=icon::UP/>".. (the directory above)"</button></td>
-            </tr>
-        }
+        el("tr").child(
+            el("td").attr("colspan", "4").child(
+                el("button")
+                    .class("link file-name")
+                    .click(go)
+                    .child(icon(icon::UP))
+                    .text(".. (the directory above)"),
+            ),
+        )
     });
-    let rows: Vec<AnyView> = entries.into_iter().map(|entry| view! { <Row entry/> }.into_any()).collect();
-    view! {
-        <table>
-            <thead class="visually-hidden">
-                <tr><th>"Name"</th><th>"Size"</th><th>"Mode"</th><th>"Actions"</th></tr>
-            </thead>
-            <tbody>{up} {rows}</tbody>
-        </table>
-        {empty.then(|| view! { <p class="muted">"Nothing in here. Drop files to upload them."</p> })}
-        {cut.then(|| view! { <p class="muted">"There is more; the terminal shows it all."</p> })}
-    }
+    let rows: Vec<El> = entries.into_iter().map(row).collect();
+    group()
+        .child(
+            el("table")
+                .child(
+                    el("thead").class("visually-hidden").child(
+                        el("tr")
+                            .child(el("th").text("Name"))
+                            .child(el("th").text("Size"))
+                            .child(el("th").text("Mode"))
+                            .child(el("th").text("Actions")),
+                    ),
+                )
+                .child(el("tbody").children(up).children(rows)),
+        )
+        .children(empty.then(|| el("p").class("muted").text("Nothing in here. Drop files to upload them.")))
+        .children(cut.then(|| el("p").class("muted").text("There is more; the terminal shows it all.")))
 }
 
 /// One entry.
-#[component]
-fn Row(entry: Entry) -> impl IntoView {
+fn row(entry: Entry) -> El {
     let files = use_app().files;
     let name = entry.name.clone();
     let directory = entry.kind == EntryKind::Directory;
@@ -78,7 +79,7 @@ fn Row(entry: Entry) -> impl IntoView {
     let size = if entry.kind == EntryKind::File { units::bytes(entry.size) } else { String::new() };
     let open = {
         let entry = entry.clone();
-        move |_| {
+        move || {
             if directory {
                 if let Some(node) = files.node.get_untracked() {
                     files.go(node, files.path_of(&entry.name));
@@ -89,41 +90,51 @@ fn Row(entry: Entry) -> impl IntoView {
         }
     };
     let (edited, downloaded, deleted) = (entry.clone(), name.clone(), name.clone());
-    view! {
-        <tr>
-            <td>
-                <button class="link file-name" data-testid=format!("file-{name}") disabled=!(directory || file) on:click=on(open)>
-                    <Icon d=if directory { icon::FOLDER } else { icon::FILE }/>
-                    {name.clone()}
-                </button>
-            </td>
-            <td class="number">{size}</td>
-            <td class="mode">{units::mode(entry.mode)}</td>
-            <td class="row-buttons">
-                {file.then(|| view! {
-                    <button
-                        class="quiet"
-                        title="Edit"
-                        aria-label=format!("Edit {name}")
-                        data-testid=format!("edit-{name}")
-                        on:click=on(move |_| files.edit(&edited))
-                    ><Icon d=icon::PEN/></button>
-                    <a
-                        class="button quiet"
-                        title="Download"
-                        aria-label=format!("Download {name}")
-                        data-testid=format!("download-{name}")
-                        href=text(move || files.download_url(&downloaded))
-                        download=name.clone()
-                    ><Icon d=icon::DOWNLOAD/></a>
-                })}
-                <ConfirmButton
-                    label=format!("Delete {name}")
-                    question="Delete?"
-                    testid=format!("delete-{name}")
-                    act=Box::new(move || files.remove(&deleted))
-                ><Icon d=icon::TRASH/></ConfirmButton>
-            </td>
-        </tr>
-    }
+    el("tr")
+        .child(
+            el("td").child(
+                el("button")
+                    .class("link file-name")
+                    .testid(format!("file-{name}"))
+                    .attr_if("disabled", move || !(directory || file))
+                    .click(open)
+                    .child(icon(if directory { icon::FOLDER } else { icon::FILE }))
+                    .text(name.clone()),
+            ),
+        )
+        .child(el("td").class("number").text(size))
+        .child(el("td").class("mode").text(units::mode(entry.mode)))
+        .child(
+            el("td")
+                .class("row-buttons")
+                .children(file.then(|| {
+                    group()
+                        .child(
+                            el("button")
+                                .class("quiet")
+                                .attr("title", "Edit")
+                                .attr("aria-label", format!("Edit {name}"))
+                                .testid(format!("edit-{name}"))
+                                .click(move || files.edit(&edited))
+                                .child(icon(icon::PEN)),
+                        )
+                        .child(
+                            el("a")
+                                .class("button quiet")
+                                .attr("title", "Download")
+                                .attr("aria-label", format!("Download {name}"))
+                                .testid(format!("download-{name}"))
+                                .attr_of("href", move || files.download_url(&downloaded))
+                                .attr("download", name.clone())
+                                .child(icon(icon::DOWNLOAD)),
+                        )
+                }))
+                .child(confirm_button(
+                    format!("Delete {name}"),
+                    "Delete?",
+                    format!("delete-{name}"),
+                    Box::new(move || files.remove(&deleted)),
+                    move || icon(icon::TRASH),
+                )),
+        )
 }

@@ -1,23 +1,22 @@
 //! The files of a node: a directory, or the text editor in its stead.
 
-use super::parts::{each, flag, on, part, text};
+use super::el::{El, el, group, nothing};
 use super::nodes_panel::{node_name, node_numbers};
 use super::{
-    file_editor::FileEditor,
-    file_list::FileList,
-    icon::{self, Icon},
-    upload_list::UploadList,
+    file_editor::file_editor,
+    file_list::file_list,
+    icon::{self, icon},
+    upload_list::upload_list,
 };
 use crate::{
     logic::paths,
     store::{session::Area, use_app},
 };
-use leptos::{html, prelude::*};
-use web_sys::DragEvent;
+use leptos::prelude::*;
+use web_sys::{DragEvent, Event, HtmlInputElement};
 
 /// The dock.
-#[component]
-pub fn FilesDock() -> impl IntoView {
+pub fn files_dock() -> El {
     let app = use_app();
     let files = app.files;
     let dragging = RwSignal::new(false);
@@ -29,36 +28,30 @@ pub fn FilesDock() -> impl IntoView {
         }
     };
     let editing = Memo::new(move |_| files.editing.with(|e| e.as_ref().map(|e| (e.node, e.path.clone()))));
-    view! {
-        <section
-            class="files"
-            class:dragging=flag(move || dragging.get())
-            data-area="files"
-            data-testid="files"
-            aria-labelledby="files-title"
-            on:dragover=on(move |event: DragEvent| {
-                event.prevent_default();
-                dragging.set(true);
-            })
-            on:dragleave=on(move |_| dragging.set(false))
-            on:drop=on(on_drop)
-        >
-            {part(move || if editing.get().is_some() {
-                view! { <FileEditor/> }.into_any()
+    el("section")
+        .class("files")
+        .class_if("dragging", move || dragging.get())
+        .attr("data-area", "files")
+        .testid("files")
+        .attr("aria-labelledby", "files-title")
+        .on("dragover", move |event: DragEvent| {
+            event.prevent_default();
+            dragging.set(true);
+        })
+        .on("dragleave", move |_: Event| dragging.set(false))
+        .on("drop", on_drop)
+        .part(move || {
+            if editing.get().is_some() {
+                file_editor()
             } else {
-                view! {
-                    <DockHead/>
-                    <FileList/>
-                }.into_any()
-            })}
-            <UploadList/>
-        </section>
-    }
+                group().child(dock_head()).child(file_list())
+            }
+        })
+        .child(upload_list())
 }
 
 /// Whose files, which directory, what to do.
-#[component]
-fn DockHead() -> impl IntoView {
+fn dock_head() -> El {
     let app = use_app();
     let (files, session) = (app.files, app.session);
     let choose = move |event: web_sys::Event| {
@@ -66,85 +59,118 @@ fn DockHead() -> impl IntoView {
             files.show(Some(node));
         }
     };
-    let close = move |_| {
+    let close = move || {
         files.open.set(false);
         session.area.set(Area::Terminals);
     };
-    view! {
-        <div class="panel-head">
-            <h2 id="files-title" class="panel-title">"Files"</h2>
-            <select
-                aria-label="Node"
-                data-testid="files-node"
-                prop:value=text(move || files.node.get().map(|n| n.to_string()).unwrap_or_default())
-                on:change=on(choose)
-            >
-                {each(node_numbers(session), move |number| {
-                    let name = node_name(number);
-                    view! {
-                        <option value=name.to_string() selected=flag(move || files.node.get() == Some(name))>{name.to_string()}</option>
-                    }.into_any()
-                })}
-            </select>
-            <span class="spacer"></span>
-            <button class="quiet" title="Read again" aria-label="Read the directory again" data-testid="files-reload" on:click=on(move |_| files.reload())>
-                <Icon d=icon::RELOAD/>
-            </button>
-            <button class="quiet" title="Close the files" aria-label="Close the files" data-testid="files-close" on:click=on(close)>
-                <Icon d=icon::CLOSE/>
-            </button>
-        </div>
-        <Crumbs/>
-        <DockButtons/>
-    }
+    group()
+        .child(
+            el("div")
+                .class("panel-head")
+                .child(el("h2").attr("id", "files-title").class("panel-title").text("Files"))
+                .child(
+                    el("select")
+                        .attr("aria-label", "Node")
+                        .testid("files-node")
+                        .value(move || files.node.get().map(|n| n.to_string()).unwrap_or_default())
+                        .on("change", choose)
+                        .each(node_numbers(session), move |number| {
+                            let name = node_name(number);
+                            el("option")
+                                .attr("value", name.to_string())
+                                .attr_if("selected", move || files.node.get() == Some(name))
+                                .text(name.to_string())
+                        }),
+                )
+                .child(el("span").class("spacer"))
+                .child(
+                    el("button")
+                        .class("quiet")
+                        .attr("title", "Read again")
+                        .attr("aria-label", "Read the directory again")
+                        .testid("files-reload")
+                        .click(move || files.reload())
+                        .child(icon(icon::RELOAD)),
+                )
+                .child(
+                    el("button")
+                        .class("quiet")
+                        .attr("title", "Close the files")
+                        .attr("aria-label", "Close the files")
+                        .testid("files-close")
+                        .click(close)
+                        .child(icon(icon::CLOSE)),
+                ),
+        )
+        .child(crumbs())
+        .child(dock_buttons())
 }
 
 /// The directory's path, each part a way up.
-#[component]
-fn Crumbs() -> impl IntoView {
+fn crumbs() -> El {
     let files = use_app().files;
-    view! {
-        <nav class="crumbs" aria-label="Directory" data-testid="files-path" data-path=text(move || files.path.get())>
-            {part(move || paths::crumbs(&files.path.get()).into_iter().map(|(name, path)| {
-                let go = move |_| {
+    el("nav")
+        .class("crumbs")
+        .attr("aria-label", "Directory")
+        .testid("files-path")
+        .attr_of("data-path", move || files.path.get())
+        .part(move || {
+            group().children(paths::crumbs(&files.path.get()).into_iter().map(|(name, path)| {
+                let go = move || {
                     if let Some(node) = files.node.get_untracked() {
                         files.go(node, path.clone());
                     }
                 };
-                view! { <button class="link" on:click=on(go)>{name}</button> }.into_any()
-            }).collect::<Vec<_>>().into_any())}
-        </nav>
-    }
+                el("button").class("link").click(go).text(name)
+            }))
+        })
 }
 
 /// Upload, new folder, new file.
-#[component]
-fn DockButtons() -> impl IntoView {
+fn dock_buttons() -> El {
     let files = use_app().files;
-    let input = NodeRef::<html::Input>::new();
     let naming = RwSignal::new(None::<Making>);
-    let chosen = move |_| {
-        let Some(input) = input.get_untracked() else { return };
+    let chosen = move |event: Event| {
+        let input: HtmlInputElement = event_target(&event);
         if let Some(list) = input.files().filter(|list| list.length() > 0) {
             files.upload(&list);
         }
         // The same file again is a change again.
         input.set_value("");
     };
-    view! {
-        <div class="dock-buttons">
-            <label class="button upload">
-                <Icon d=icon::UPLOAD/>"Upload"
-                <input type="file" multiple class="visually-hidden" node_ref=input data-testid="upload-input" on:change=on(chosen)/>
-            </label>
-            <button data-testid="new-folder" on:click=on(move |_| naming.set(Some(Making::Folder)))><Icon d=icon::FOLDER/>"New folder"</button>
-            <button data-testid="new-file" on:click=on(move |_| naming.set(Some(Making::File)))><Icon d=icon::FILE/>"New file"</button>
-        </div>
-        {part(move || match naming.get() {
-            Some(making) => view! { <NameForm making naming/> }.into_any(),
-            None => ().into_any(),
-        })}
-    }
+    group()
+        .child(
+            el("div")
+                .class("dock-buttons")
+                .child(
+                    el("label").class("button upload").child(icon(icon::UPLOAD)).text("Upload").child(
+                        el("input")
+                            .attr("type", "file")
+                            .attr("multiple", "")
+                            .class("visually-hidden")
+                            .testid("upload-input")
+                            .on("change", chosen),
+                    ),
+                )
+                .child(
+                    el("button")
+                        .testid("new-folder")
+                        .click(move || naming.set(Some(Making::Folder)))
+                        .child(icon(icon::FOLDER))
+                        .text("New folder"),
+                )
+                .child(
+                    el("button")
+                        .testid("new-file")
+                        .click(move || naming.set(Some(Making::File)))
+                        .child(icon(icon::FILE))
+                        .text("New file"),
+                ),
+        )
+        .part(move || match naming.get() {
+            Some(making) => name_form(making, naming),
+            None => nothing(),
+        })
 }
 
 /// What is being made.
@@ -155,15 +181,10 @@ enum Making {
 }
 
 /// Asks for the name of what is made.
-#[component]
-fn NameForm(making: Making, naming: RwSignal<Option<Making>>) -> impl IntoView {
+fn name_form(making: Making, naming: RwSignal<Option<Making>>) -> El {
     let files = use_app().files;
     let name = RwSignal::new(String::new());
     let wrong = RwSignal::new(None::<&'static str>);
-    let input = NodeRef::<html::Input>::new();
-    input.on_load(|input| {
-        let _ = input.focus();
-    });
     let label = match making {
         Making::Folder => "Name of the new folder",
         Making::File => "Name of the new file",
@@ -180,23 +201,30 @@ fn NameForm(making: Making, naming: RwSignal<Option<Making>>) -> impl IntoView {
         }
         naming.set(None);
     };
-    view! {
-        <form class="name-form" on:submit=on(submit)>
-            <input
-                node_ref=input
-                aria-label=label
-                placeholder=label
-                data-testid="new-name"
-                on:input=on(move |event| name.set(event_target_value(&event)))
-                on:keydown=on(move |event: web_sys::KeyboardEvent| {
+    el("form")
+        .class("name-form")
+        .on("submit", submit)
+        .child(
+            el("input")
+                .attr("aria-label", label)
+                .attr("placeholder", label)
+                .testid("new-name")
+                .focus()
+                .on("input", move |event: Event| name.set(event_target_value(&event)))
+                .on("keydown", move |event: web_sys::KeyboardEvent| {
                     if event.key() == "Escape" {
                         naming.set(None);
                     }
-                })
-            />
-            <button type="submit">"Make"</button>
-            <button type="button" class="quiet" on:click=on(move |_| naming.set(None))>"Cancel"</button>
-            <p class="problem-text" role="alert">{text(move || wrong.get().unwrap_or_default())}</p>
-        </form>
-    }
+                }),
+        )
+        .child(el("button").attr("type", "submit").text("Make"))
+        .child(
+            el("button").attr("type", "button").class("quiet").click(move || naming.set(None)).text("Cancel"),
+        )
+        .child(
+            el("p")
+                .class("problem-text")
+                .attr("role", "alert")
+                .text_of(move || wrong.get().unwrap_or_default()),
+        )
 }

@@ -1,6 +1,6 @@
 //! Small line drawings. They are decoration: whatever holds one has words of its own for screen readers.
 
-use leptos::prelude::*;
+use super::el::{El, svg};
 
 pub const PLUS: &str = "M8 3v10M3 8h10";
 pub const CLOSE: &str = "M4 4l8 8M12 4l-8 8";
@@ -25,14 +25,11 @@ pub const DOWN: &str = "M8 3v10M4 9l4 4 4-4";
 pub const STOP: &str = "M4 4h8v8H4z";
 
 /// A drawing of 16 × 16.
-#[component]
-pub fn Icon(
-    /// The lines.
-    d: &'static str,
-) -> impl IntoView {
-    view! {
-        <svg class="icon" viewBox="0 0 16 16" aria-hidden="true" focusable="false">
-            <path d=d></path>
-        </svg>
-    }
+pub fn icon(lines: &str) -> El {
+    svg("svg")
+        .class("icon")
+        .attr("viewBox", "0 0 16 16")
+        .attr("aria-hidden", "true")
+        .attr("focusable", "false")
+        .child(svg("path").attr("d", lines))
 }

@@ -1,6 +1,6 @@
 //! Keys that a phone's keyboard lacks, shown on narrow screens and where there is only touch.
 
-use super::parts::{on, text, when};
+use super::el::{El, el, group};
 use crate::store::use_app;
 use leptos::prelude::*;
 
@@ -19,8 +19,7 @@ const KEYS: [(&str, &str, &str, &str); 10] = [
 ];
 
 /// The bar.
-#[component]
-pub fn KeyBar() -> impl IntoView {
+pub fn key_bar() -> El {
     let session = use_app().session;
     let press = move |plain: &'static str, application: &'static str| {
         let Some(id) = session.layout.with_untracked(|l| l.active()) else { return };
@@ -31,34 +30,36 @@ pub fn KeyBar() -> impl IntoView {
     let keep_focus = |event: web_sys::PointerEvent| event.prevent_default();
     let keys = move || {
         KEYS.into_iter()
-        .map(|(name, letter, plain, application)| {
-            view! {
-                <button
-                    tabindex="-1"
-                    aria-label=name
-                    data-testid=format!("key-{name}")
-                    on:pointerdown=on(keep_focus)
-                    on:mousedown=on(|event: web_sys::MouseEvent| event.prevent_default())
-                    on:click=on(move |_| press(plain, application))
-                >{letter}</button>
-            }
-            .into_any()
-        })
-        .collect::<Vec<_>>()
+            .map(|(name, letter, plain, application)| {
+                el("button")
+                    .attr("tabindex", "-1")
+                    .attr("aria-label", name)
+                    .testid(format!("key-{name}"))
+                    .on("pointerdown", keep_focus)
+                    .on("mousedown", |event: web_sys::MouseEvent| event.prevent_default())
+                    .click(move || press(plain, application))
+                    .text(letter)
+            })
+            .collect::<Vec<_>>()
     };
-    view! {
-        {when(move || session.may_type(), move || view! {
-            <div class="key-bar" role="toolbar" aria-label="Keys">
-                <button
-                    tabindex="-1"
-                    data-testid="key-ctrl"
-                    aria-pressed=text(move || session.ctrl.get().to_string())
-                    on:pointerdown=on(keep_focus)
-                    on:mousedown=on(|event: web_sys::MouseEvent| event.prevent_default())
-                    on:click=on(move |_| session.ctrl.update(|held| *held = !*held))
-                >"Ctrl"</button>
-                {keys()}
-            </div>
-        }.into_any())}
-    }
+    group().when(
+        move || session.may_type(),
+        move || {
+            el("div")
+                .class("key-bar")
+                .attr("role", "toolbar")
+                .attr("aria-label", "Keys")
+                .child(
+                    el("button")
+                        .attr("tabindex", "-1")
+                        .testid("key-ctrl")
+                        .attr_of("aria-pressed", move || session.ctrl.get().to_string())
+                        .on("pointerdown", keep_focus)
+                        .on("mousedown", |event: web_sys::MouseEvent| event.prevent_default())
+                        .click(move || session.ctrl.update(|held| *held = !*held))
+                        .text("Ctrl"),
+                )
+                .children(keys())
+        },
+    )
 }

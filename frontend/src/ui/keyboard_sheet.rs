@@ -1,6 +1,7 @@
 //! The keyboard map, opened by `?` outside of a terminal. The keys themselves are decided in `logic::keys`.
 
-use super::dialog::Dialog;
+use super::dialog::dialog;
+use super::el::{El, el, group};
 use crate::browser;
 use leptos::prelude::*;
 
@@ -31,26 +32,20 @@ const TABS: [(&str, &str); 4] = [
 ];
 
 /// The sheet.
-#[component]
-pub fn KeyboardSheet(open: RwSignal<bool>) -> impl IntoView {
+pub fn keyboard_sheet(open: RwSignal<bool>) -> El {
     let section = |title: &'static str, keys: &'static [(&'static str, &'static str)]| {
         let rows = keys
             .iter()
             .map(|(key, what)| {
                 let key = if browser::is_mac() && *key == "Ctrl+C" { "Command+C" } else { key };
-                view! { <div><dt><kbd>{key}</kbd></dt><dd>{*what}</dd></div> }.into_any()
+                el("div").child(el("dt").child(el("kbd").text(key))).child(el("dd").text(*what))
             })
             .collect::<Vec<_>>();
-        view! {
-            <h3>{title}</h3>
-            <dl class="keys">{rows}</dl>
-        }
+        group().child(el("h3").text(title)).child(el("dl").class("keys").children(rows))
     };
-    view! {
-        <Dialog open title="Keyboard map" testid="keyboard-sheet">
-            {section("Everywhere", &EVERYWHERE)}
-            {section("In a terminal", &TERMINAL)}
-            {section("On tabs and lines", &TABS)}
-        </Dialog>
-    }
+    let content = group()
+        .child(section("Everywhere", &EVERYWHERE))
+        .child(section("In a terminal", &TERMINAL))
+        .child(section("On tabs and lines", &TABS));
+    dialog(open, "Keyboard map", "keyboard-sheet", content)
 }

@@ -7,6 +7,7 @@ mod connection_banner;
 mod connection_state;
 mod countdown;
 mod dialog;
+mod el;
 mod end_dialog;
 mod file_editor;
 mod file_list;
@@ -18,7 +19,7 @@ mod node_card;
 mod nodes_panel;
 mod notice_list;
 mod own_session_list;
-mod parts;
+
 mod problem_page;
 mod queue_card;
 mod root;
@@ -35,4 +36,4 @@ mod upload_list;
 mod usage_chart;
 mod workspace;
 
-pub use root::Root;
+pub use root::run;

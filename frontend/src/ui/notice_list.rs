@@ -1,36 +1,35 @@
 //! Sentences about what just happened, in a corner; a screen reader reads them as they come.
 
-use super::parts::{each, on};
-use super::icon::{self, Icon};
+use super::el::{El, el};
+use super::icon::{self, icon};
 use crate::store::{notices::Kind, use_app};
 use leptos::prelude::*;
 
 /// The list.
-#[component]
-pub fn NoticeList() -> impl IntoView {
+pub fn notice_list() -> El {
     let notices = use_app().notices;
-    view! {
-        <div class="notices" role="status" aria-live="polite" data-testid="notices">
-            {each(
-                move || notices.list.with(|list| list.iter().map(|n| n.id).collect()),
-                move |id| view! { <Line id/> }.into_any(),
-            )}
-        </div>
-    }
+    el("div")
+        .class("notices")
+        .attr("role", "status")
+        .attr("aria-live", "polite")
+        .testid("notices")
+        .each(move || notices.list.with(|list| list.iter().map(|n| n.id).collect()), line)
 }
 
 /// One of them.
-#[component]
-fn Line(id: u32) -> impl IntoView {
+fn line(id: u32) -> El {
     let notices = use_app().notices;
     let notice = notices.list.with_untracked(|list| list.iter().find(|n| n.id == id).cloned());
     let (error, words) = notice.map_or((false, String::new()), |n| (n.kind == Kind::Error, n.text));
-    view! {
-        <div class=if error { "notice error" } else { "notice" } data-testid="notice">
-            <p>{words}</p>
-            <button class="quiet" aria-label="Dismiss" on:click=on(move |_| notices.dismiss(id))>
-                <Icon d=icon::CLOSE/>
-            </button>
-        </div>
-    }
+    el("div")
+        .attr("class", if error { "notice error" } else { "notice" })
+        .testid("notice")
+        .child(el("p").text(words))
+        .child(
+            el("button")
+                .class("quiet")
+                .attr("aria-label", "Dismiss")
+                .click(move || notices.dismiss(id))
+                .child(icon(icon::CLOSE)),
+        )
 }

@@ -1,20 +1,18 @@
 //! The sessions of this browser that have not ended, on the start page.
 
-use super::parts::on;
+use super::el::{El, el, nothing};
 use crate::{
     browser,
     logic::clock,
     store::{own_sessions, route::Route, use_app},
 };
-use leptos::prelude::*;
 
 /// The list; nothing if there are none.
-#[component]
-pub fn OwnSessionList() -> impl IntoView {
+pub fn own_session_list() -> El {
     let app = use_app();
     let list = own_sessions::list();
     if list.is_empty() {
-        return ().into_any();
+        return nothing();
     }
     let now = browser::wall_clock();
     let items = list
@@ -36,22 +34,19 @@ pub fn OwnSessionList() -> impl IntoView {
                     app.go(route.clone());
                 }
             };
-            view! {
-                <li>
-                    <a href=path data-testid=format!("own-session-{}", session.id) on:click=on(go)>
-                        <strong>{what}</strong>
-                        <span>{format!(" {}{nodes}, {left} left", session.id)}</span>
-                    </a>
-                </li>
-            }
-            .into_any()
+            el("li").child(
+                el("a")
+                    .attr("href", path)
+                    .testid(format!("own-session-{}", session.id))
+                    .on("click", go)
+                    .child(el("strong").text(what))
+                    .child(el("span").text(format!(" {}{nodes}, {left} left", session.id))),
+            )
         })
         .collect::<Vec<_>>();
-    view! {
-        <section class="own-sessions" aria-labelledby="own-title">
-            <h2 id="own-title">"Your sessions"</h2>
-            <ul>{items}</ul>
-        </section>
-    }
-    .into_any()
+    el("section")
+        .class("own-sessions")
+        .attr("aria-labelledby", "own-title")
+        .child(el("h2").attr("id", "own-title").text("Your sessions"))
+        .child(el("ul").children(items))
 }

@@ -1,14 +1,9 @@
 //! A page in the stead of a session that can't be used: what happened, and the way on.
 
-use super::parts::{flag, on, part, text};
+use super::el::{El, el, group, nothing};
 use crate::{
     logic::clock,
-    store::{
-        route::Route,
-        session::Over,
-        start::Progress,
-        use_app,
-    },
+    store::{route::Route, session::Over, start::Progress, use_app},
 };
 use drydock_protocol::api::CreateSession;
 use leptos::prelude::*;
@@ -30,28 +25,21 @@ struct Words {
 }
 
 /// The page.
-#[component]
-pub fn ProblemPage(kind: Kind) -> impl IntoView {
+pub fn problem_page(kind: Kind) -> El {
     let app = use_app();
     let words = words(kind);
     document().set_title(&format!("{} · Drydock", words.title));
-    let heading = NodeRef::<leptos::html::H1>::new();
-    heading.on_load(|h1| {
-        // What had the focus is gone; a screen reader goes on here.
-        let _ = h1.focus();
-    });
+    // What had the focus is gone; a screen reader goes on here.
+    let heading = el("h1").attr("tabindex", "-1").text(words.title).focus();
     let about = app.session.about;
     let again = move || {
-        let Some(session) = about.get() else { return ().into_any() };
+        let Some(session) = about.get() else { return nothing() };
         let nodes = session.state.as_ref().and_then(|s| u8::try_from(s.nodes.len()).ok());
         let wish = CreateSession { playground: session.playground.clone(), nodes, ttl_seconds: None };
         let label = format!("Start a new {} session", session.playground);
         let busy = move || app.start.progress.with(|p| *p == Progress::Starting);
-        let start = move |_| app.start.start(app, wish.clone());
-        view! {
-            <button class="primary" data-testid="start-again" disabled=flag(busy) on:click=on(start)>{label}</button>
-        }
-        .into_any()
+        let start = move || app.start.start(app, wish.clone());
+        el("button").class("primary").testid("start-again").attr_if("disabled", busy).click(start).text(label)
     };
     // The queue and what went wrong are told on the start page.
     Effect::new(move |before: Option<()>| {
@@ -60,42 +48,51 @@ pub fn ProblemPage(kind: Kind) -> impl IntoView {
             app.go(Route::Start);
         }
     });
-    view! {
-        <main class="problem" data-testid="problem" data-kind=words.kind>
-            <p class="brand">"Drydock"</p>
-            <h1 tabindex="-1" node_ref=heading>{words.title}</h1>
-            <p class="lead">{words.text}</p>
-            <p class="muted"><Lifetime/></p>
-            <div class="actions">
-                {part(again)}
-                {words.reload.then(|| view! {
-                    <button on:click=on(move |_| {
-                        let _ = crate::browser::window().location().reload();
-                    })>"Try again"</button>
-                })}
-                <a
-                    class="button"
-                    href="/"
-                    data-testid="to-start"
-                    on:click=on(move |event: web_sys::MouseEvent| {
-                        event.prevent_default();
-                        app.go(Route::Start);
-                    })
-                >"Go to the start page"</a>
-            </div>
-        </main>
-    }
+    el("main")
+        .class("problem")
+        .testid("problem")
+        .attr("data-kind", words.kind)
+        .child(el("p").class("brand").text("Drydock"))
+        .child(heading)
+        .child(el("p").class("lead").text(words.text))
+        .child(el("p").class("muted").child(lifetime()))
+        .child(
+            el("div")
+                .class("actions")
+                .part(again)
+                .children(words.reload.then(|| {
+                    el("button")
+                        .click(move || {
+                            let _ = crate::browser::window().location().reload();
+                        })
+                        .text("Try again")
+                }))
+                .child(
+                    el("a")
+                        .class("button")
+                        .attr("href", "/")
+                        .testid("to-start")
+                        .on("click", move |event: web_sys::MouseEvent| {
+                            event.prevent_default();
+                            app.go(Route::Start);
+                        })
+                        .text("Go to the start page"),
+                ),
+        )
 }
 
 /// How long the session lived, if the server still tells.
-#[component]
-fn Lifetime() -> impl IntoView {
+fn lifetime() -> El {
     let about = use_app().session.about;
-    text(move || {
+    group().text_of(move || {
         let Some(session) = about.get() else { return String::new() };
         let lived = session.expires_at.saturating_sub(session.created_at);
         if session.created_at > 0 && session.expires_at <= crate::browser::wall_clock() {
-            format!("Session {} lived {}.", session.id, clock::words(if lived < 60 { lived } else { lived / 60 * 60 }))
+            format!(
+                "Session {} lived {}.",
+                session.id,
+                clock::words(if lived < 60 { lived } else { lived / 60 * 60 })
+            )
         } else {
             String::new()
         }

@@ -1,13 +1,11 @@
 //! The place in the queue, while the host is full.
 
-use super::parts::on;
+use super::el::{El, el};
 use crate::{logic::clock, store::use_app};
 use drydock_protocol::api::Queued;
-use leptos::prelude::*;
 
 /// The card.
-#[component]
-pub fn QueueCard(queued: Queued) -> impl IntoView {
+pub fn queue_card(queued: Queued) -> El {
     let start = use_app().start;
     let place = match queued.place {
         0 | 1 => "You are next.".to_owned(),
@@ -18,16 +16,23 @@ pub fn QueueCard(queued: Queued) -> impl IntoView {
         s if s < 60 => "It should take less than a minute.".to_owned(),
         s => format!("It should take about {}.", clock::words(s.div_ceil(60) * 60)),
     };
-    view! {
-        <section class="card form-card queue" data-testid="queue" aria-labelledby="queue-title">
-            <h2 id="queue-title">"All places are taken"</h2>
-            <p role="status">
-                <strong data-testid="queue-place" data-place=queued.place.to_string()>{place}</strong>
-                " "
-                {estimate}
-            </p>
-            <p>"Your session starts by itself. Leave this page open to keep your place."</p>
-            <button data-testid="queue-leave" on:click=on(move |_| start.give_up())>"Leave the queue"</button>
-        </section>
-    }
+    el("section")
+        .class("card form-card queue")
+        .testid("queue")
+        .attr("aria-labelledby", "queue-title")
+        .child(el("h2").attr("id", "queue-title").text("All places are taken"))
+        .child(
+            el("p")
+                .attr("role", "status")
+                .child(
+                    el("strong")
+                        .testid("queue-place")
+                        .attr("data-place", queued.place.to_string())
+                        .text(place),
+                )
+                .text(" ")
+                .text(estimate),
+        )
+        .child(el("p").text("Your session starts by itself. Leave this page open to keep your place."))
+        .child(el("button").testid("queue-leave").click(move || start.give_up()).text("Leave the queue"))
 }

@@ -1,11 +1,11 @@
 //! The whole page: makes the store, shows the page that the address bar names, and owns the keys that work everywhere.
 
-use super::parts::part;
+use super::el::{El, group, mount};
 use super::{
-    notice_list::NoticeList,
-    problem_page::{Kind, ProblemPage},
-    session_page::SessionPage,
-    start_page::StartPage,
+    notice_list::notice_list,
+    problem_page::{Kind, problem_page},
+    session_page::session_page,
+    start_page::start_page,
 };
 use crate::{
     browser,
@@ -16,9 +16,13 @@ use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 use web_sys::{HtmlElement, KeyboardEvent};
 
+/// Puts the page into the document.
+pub fn run() {
+    mount(root);
+}
+
 /// Everything.
-#[component]
-pub fn Root() -> impl IntoView {
+fn root() -> El {
     let app = App::new();
     provide_context(app);
     let sheet = RwSignal::new(false);
@@ -28,15 +32,14 @@ pub fn Root() -> impl IntoView {
         Phase::Over(why) => Some(why),
         _ => None,
     });
-    view! {
-        {part(move || match (route.get(), over.get()) {
-            (Route::Start, _) => view! { <StartPage/> }.into_any(),
-            (Route::Session(_), None) => view! { <SessionPage sheet/> }.into_any(),
-            (Route::Session(_), Some(why)) => view! { <ProblemPage kind=Kind::Session(why)/> }.into_any(),
-            (Route::Unknown, _) => view! { <ProblemPage kind=Kind::NoPage/> }.into_any(),
-        })}
-        <NoticeList/>
-    }
+    group()
+        .part(move || match (route.get(), over.get()) {
+            (Route::Start, _) => start_page(),
+            (Route::Session(_), None) => session_page(sheet),
+            (Route::Session(_), Some(why)) => problem_page(Kind::Session(why)),
+            (Route::Unknown, _) => problem_page(Kind::NoPage),
+        })
+        .child(notice_list())
 }
 
 /// Keys of the whole page, and files dropped beside the places that take them.

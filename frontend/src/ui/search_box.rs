@@ -1,22 +1,17 @@
 //! The search box of a terminal (Ctrl+Shift+F).
 
-use super::parts::{on, text};
-use super::icon::{self, Icon};
+use super::el::{El, el};
+use super::icon::{self, icon};
 use crate::store::use_app;
 use drydock_protocol::TerminalId;
-use leptos::{html, prelude::*};
-use web_sys::KeyboardEvent;
+use leptos::prelude::*;
+use web_sys::{Event, KeyboardEvent};
 
 /// The box.
-#[component]
-pub fn SearchBox(id: TerminalId) -> impl IntoView {
+pub fn search_box(id: TerminalId) -> El {
     let session = use_app().session;
-    let input = NodeRef::<html::Input>::new();
     let wanted = RwSignal::new(String::new());
     let nothing = RwSignal::new(false);
-    input.on_load(|input| {
-        let _ = input.focus();
-    });
     let find = move |back: bool| {
         let words = wanted.get_untracked();
         let found = words.is_empty() || session.view(id).is_some_and(|view| view.find(&words, back));
@@ -37,25 +32,50 @@ pub fn SearchBox(id: TerminalId) -> impl IntoView {
         }
         _ => {}
     };
-    view! {
-        <div class="search" role="search">
-            <input
-                type="search"
-                node_ref=input
-                data-testid=format!("search-{id}")
-                placeholder="Find in the terminal"
-                aria-label="Find in the terminal"
-                aria-invalid=text(move || nothing.get().to_string())
-                on:input=on(move |event| {
+    el("div")
+        .class("search")
+        .attr("role", "search")
+        .child(
+            el("input")
+                .attr("type", "search")
+                .focus()
+                .testid(format!("search-{id}"))
+                .attr("placeholder", "Find in the terminal")
+                .attr("aria-label", "Find in the terminal")
+                .attr_of("aria-invalid", move || nothing.get().to_string())
+                .on("input", move |event: Event| {
                     wanted.set(event_target_value(&event));
                     find(true);
                 })
-                on:keydown=on(key)
-            />
-            <span class="search-result" role="status">{text(move || if nothing.get() { "not found" } else { "" })}</span>
-            <button class="quiet" aria-label="Find above (Enter)" title="Above (Enter)" on:click=on(move |_| find(true))><Icon d=icon::UP/></button>
-            <button class="quiet" aria-label="Find below (Shift+Enter)" title="Below (Shift+Enter)" on:click=on(move |_| find(false))><Icon d=icon::DOWN/></button>
-            <button class="quiet" aria-label="Close the search (Escape)" on:click=on(move |_| close())><Icon d=icon::CLOSE/></button>
-        </div>
-    }
+                .on("keydown", key),
+        )
+        .child(
+            el("span")
+                .class("search-result")
+                .attr("role", "status")
+                .text_of(move || if nothing.get() { "not found" } else { "" }),
+        )
+        .child(
+            el("button")
+                .class("quiet")
+                .attr("aria-label", "Find above (Enter)")
+                .attr("title", "Above (Enter)")
+                .click(move || find(true))
+                .child(icon(icon::UP)),
+        )
+        .child(
+            el("button")
+                .class("quiet")
+                .attr("aria-label", "Find below (Shift+Enter)")
+                .attr("title", "Below (Shift+Enter)")
+                .click(move || find(false))
+                .child(icon(icon::DOWN)),
+        )
+        .child(
+            el("button")
+                .class("quiet")
+                .attr("aria-label", "Close the search (Escape)")
+                .click(close)
+                .child(icon(icon::CLOSE)),
+        )
 }

@@ -1,50 +1,50 @@
 //! A line between two areas that can be moved: by pointer, by arrow keys, back by a double click or Enter.
 
-use super::parts::{flag, on, text};
-use leptos::{html, prelude::*};
-use web_sys::{KeyboardEvent, PointerEvent};
+use super::el::{El, el};
+use leptos::prelude::*;
+use std::rc::Rc;
+use wasm_bindgen::JsCast;
+use web_sys::{HtmlElement, KeyboardEvent, MouseEvent, PointerEvent};
+
+/// What a line is for.
+pub struct Line {
+    /// Its name for tests.
+    pub testid: String,
+    /// What it changes, for screen readers.
+    pub label: &'static str,
+    /// True: it stands upright and moves sideways.
+    pub upright: Box<dyn Fn() -> bool>,
+    /// True: moving right or down makes the value smaller.
+    pub backwards: bool,
+    /// Least and greatest value.
+    pub range: (f64, f64),
+    /// The value that a double click brings back.
+    pub usual: f64,
+    /// The value.
+    pub value: Signal<f64>,
+    /// The value for a place of the pointer, in CSS pixels of the window.
+    pub at: Box<dyn Fn((f64, f64)) -> Option<f64>>,
+    /// Changes the value.
+    pub set: Callback<f64>,
+    /// Where it is, if the style sheet does not say.
+    pub place: Box<dyn Fn() -> Option<String>>,
+}
 
 /// The line.
-#[component]
-pub fn Separator(
-    /// Its name for tests.
-    #[prop(into)]
-    testid: String,
-    /// What it changes, for screen readers.
-    #[prop(into)]
-    label: String,
-    /// True: it stands upright and moves sideways.
-    #[prop(into)]
-    upright: Signal<bool>,
-    /// True: moving right or down makes the value smaller.
-    #[prop(optional)]
-    backwards: bool,
-    /// Least and greatest value.
-    range: (f64, f64),
-    /// The value that a double click brings back.
-    usual: f64,
-    /// The value.
-    value: Signal<f64>,
-    /// The value for a place of the pointer, in CSS pixels of the window.
-    at: Box<dyn Fn((f64, f64)) -> Option<f64>>,
-    /// Changes the value.
-    set: Callback<f64>,
-    /// Where it is, if the style sheet does not say.
-    #[prop(optional, into)]
-    place: Signal<String>,
-) -> impl IntoView {
-    let node = NodeRef::<html::Div>::new();
-    let (least, most) = range;
+pub fn separator(line: Line) -> El {
+    let Line { testid, label, upright, backwards, range: (least, most), usual, value, at, set, place } = line;
+    let upright: Rc<dyn Fn() -> bool> = upright.into();
+    let (upright_now, upright_told) = (upright.clone(), upright.clone());
     let put = move |value: f64| set.run(value.clamp(least, most));
     let grab = move |event: PointerEvent| {
-        if let Some(line) = node.get_untracked().filter(|_| event.button() == 0) {
+        if let Some(line) = line_of(&event).filter(|_| event.button() == 0) {
             event.prevent_default();
             let _ = line.focus();
             let _ = line.set_pointer_capture(event.pointer_id());
         }
     };
     let drag = move |event: PointerEvent| {
-        let held = node.get_untracked().is_some_and(|line| line.has_pointer_capture(event.pointer_id()));
+        let held = line_of(&event).is_some_and(|line| line.has_pointer_capture(event.pointer_id()));
         if held && let Some(value) = at((f64::from(event.client_x()), f64::from(event.client_y()))) {
             put(value);
         }
@@ -53,7 +53,7 @@ pub fn Separator(
         let step = (most - least) / if event.shift_key() { 5.0 } else { 40.0 };
         let sign = if backwards { -1.0 } else { 1.0 };
         let now = value.get_untracked();
-        match (event.key().as_str(), upright.get_untracked()) {
+        match (event.key().as_str(), untrack(|| upright_now())) {
             ("ArrowLeft", true) | ("ArrowUp", false) => put(now - sign * step),
             ("ArrowRight", true) | ("ArrowDown", false) => put(now + sign * step),
             ("Home", _) => put(least),
@@ -65,24 +65,25 @@ pub fn Separator(
     };
     // Shares are told as percentages, widths in pixels.
     let told = move |v: f64| if most <= 1.0 { format!("{:.0}", v * 100.0) } else { format!("{v:.0}") };
-    view! {
-        <div
-            node_ref=node
-            class="separator"
-            class:upright=flag(move || upright.get())
-            role="separator"
-            tabindex="0"
-            data-testid=testid
-            aria-label=label
-            aria-orientation=text(move || if upright.get() { "vertical" } else { "horizontal" })
-            aria-valuemin=told(least)
-            aria-valuemax=told(most)
-            aria-valuenow=text(move || told(value.get()))
-            style=text(move || place.get())
-            on:pointerdown=on(grab)
-            on:pointermove=on(drag)
-            on:dblclick=on(move |_| put(usual))
-            on:keydown=on(key)
-        ></div>
-    }
+    el("div")
+        .class("separator")
+        .class_if("upright", move || upright())
+        .attr("role", "separator")
+        .attr("tabindex", "0")
+        .testid(testid)
+        .attr("aria-label", label)
+        .attr_of("aria-orientation", move || if upright_told() { "vertical" } else { "horizontal" })
+        .attr("aria-valuemin", told(least))
+        .attr("aria-valuemax", told(most))
+        .attr_of("aria-valuenow", move || told(value.get()))
+        .attr_maybe("style", place)
+        .on("pointerdown", grab)
+        .on("pointermove", drag)
+        .on("dblclick", move |_: MouseEvent| put(usual))
+        .on("keydown", key)
+}
+
+/// The line that an event is about.
+fn line_of(event: &PointerEvent) -> Option<HtmlElement> {
+    event.current_target()?.dyn_into().ok()
 }

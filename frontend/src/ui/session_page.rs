@@ -1,10 +1,18 @@
 //! The session page: nodes at the left, terminals in the middle, files at the right; on a narrow screen one of them.
 
-use super::parts::{flag, text, when};
+use super::el::{El, el, group};
 use super::{
-    bottom_tabs::BottomTabs, connection_banner::ConnectionBanner, end_dialog::EndDialog, files_dock::FilesDock,
-    keyboard_sheet::KeyboardSheet, nodes_panel::NodesPanel, separator::Separator, settings_dialog::SettingsDialog,
-    share_dialog::ShareDialog, top_bar::TopBar, workspace::Workspace,
+    bottom_tabs::bottom_tabs,
+    connection_banner::connection_banner,
+    end_dialog::end_dialog,
+    files_dock::files_dock,
+    keyboard_sheet::keyboard_sheet,
+    nodes_panel::nodes_panel,
+    separator::{Line, separator},
+    settings_dialog::settings_dialog,
+    share_dialog::share_dialog,
+    top_bar::top_bar,
+    workspace::workspace,
 };
 use crate::store::{session::Area, settings::Panels, use_app};
 use drydock_protocol::state::Role;
@@ -23,12 +31,8 @@ pub struct Dialogs {
     pub end: RwSignal<bool>,
 }
 
-/// The page.
-#[component]
-pub fn SessionPage(
-    /// The keyboard map is open; `?` opens it too.
-    sheet: RwSignal<bool>,
-) -> impl IntoView {
+/// The page. `sheet`: the keyboard map is open; `?` opens it too.
+pub fn session_page(sheet: RwSignal<bool>) -> El {
     let app = use_app();
     let session = app.session;
     let dialogs = Dialogs {
@@ -53,46 +57,54 @@ pub fn SessionPage(
     };
     let files_shown = move || app.files.open.get() || (app.narrow.get() && session.area.get() == Area::Files);
     follow_title();
-    let (least, most) = Panels::RANGE;
-    view! {
-        <div class="session" data-testid="session-page" data-role=text(role) data-area-shown=text(area) style=text(widths)>
-            <TopBar dialogs/>
-            <ConnectionBanner/>
-            <main class="areas" class:with-files=flag(files_shown)>
-                <NodesPanel/>
-                <Separator
-                    testid="separator-nodes"
-                    label="Width of the nodes panel"
-                    upright=true
-                    range=(least, most)
-                    usual=Panels::default().nodes
-                    value=Signal::derive(move || app.panels.get().nodes)
-                    at=Box::new(|pointer| Some(pointer.0))
-                    set=Callback::new(move |width| app.panels.update(|p| p.nodes = width))
-                />
-                <Workspace/>
-                {when(files_shown, move || view! {
-                    <Separator
-                        testid="separator-files"
-                        label="Width of the files dock"
-                        upright=true
-                        backwards=true
-                        range=(least, most)
-                        usual=Panels::default().files
-                        value=Signal::derive(move || app.panels.get().files)
-                        at=Box::new(|pointer| Some(window().inner_width().ok()?.as_f64()? - pointer.0))
-                        set=Callback::new(move |width| app.panels.update(|p| p.files = width))
-                    />
-                    <FilesDock/>
-                }.into_any())}
-            </main>
-            <BottomTabs/>
-            {when(move || dialogs.share.get(), move || view! { <ShareDialog open=dialogs.share/> }.into_any())}
-            {when(move || dialogs.sheet.get(), move || view! { <KeyboardSheet open=dialogs.sheet/> }.into_any())}
-            {when(move || dialogs.settings.get(), move || view! { <SettingsDialog open=dialogs.settings/> }.into_any())}
-            {when(move || dialogs.end.get(), move || view! { <EndDialog open=dialogs.end/> }.into_any())}
-        </div>
-    }
+    el("div")
+        .class("session")
+        .testid("session-page")
+        .attr_of("data-role", role)
+        .attr_of("data-area-shown", area)
+        .attr_of("style", widths)
+        .child(top_bar(dialogs))
+        .child(connection_banner())
+        .child(
+            el("main")
+                .class("areas")
+                .class_if("with-files", files_shown)
+                .child(nodes_panel())
+                .child(separator(Line {
+                    testid: "separator-nodes".into(),
+                    label: "Width of the nodes panel",
+                    upright: Box::new(|| true),
+                    backwards: false,
+                    range: Panels::RANGE,
+                    usual: Panels::default().nodes,
+                    value: Signal::derive(move || app.panels.get().nodes),
+                    at: Box::new(|pointer| Some(pointer.0)),
+                    set: Callback::new(move |width| app.panels.update(|p| p.nodes = width)),
+                    place: Box::new(|| None),
+                }))
+                .child(workspace())
+                .when(files_shown, move || {
+                    group()
+                        .child(separator(Line {
+                            testid: "separator-files".into(),
+                            label: "Width of the files dock",
+                            upright: Box::new(|| true),
+                            backwards: true,
+                            range: Panels::RANGE,
+                            usual: Panels::default().files,
+                            value: Signal::derive(move || app.panels.get().files),
+                            at: Box::new(|pointer| Some(window().inner_width().ok()?.as_f64()? - pointer.0)),
+                            set: Callback::new(move |width| app.panels.update(|p| p.files = width)),
+                            place: Box::new(|| None),
+                        }))
+                        .child(files_dock())
+                }),
+        )
+        .child(bottom_tabs())
+        .when(move || dialogs.share.get(), move || share_dialog(dialogs.share))
+        .when(move || dialogs.sheet.get(), move || keyboard_sheet(dialogs.sheet))
+        .when(move || dialogs.settings.get(), move || settings_dialog(dialogs.settings))
+        .when(move || dialogs.end.get(), move || end_dialog(dialogs.end))
 }
 
 /// The browser tab is named after the terminal that has the focus.

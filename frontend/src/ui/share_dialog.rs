@@ -1,27 +1,25 @@
 //! The share dialog: make links that let others look or type, and revoke them.
 
-use super::parts::{flag, on, part};
-use super::{confirm_button::ConfirmButton, dialog::Dialog};
+use super::el::{El, el, group, nothing};
+use super::{confirm_button::confirm_button, dialog::dialog};
 use crate::{browser, logic::clock, store::use_app};
 use drydock_protocol::{api::Link, state::Role};
 use leptos::prelude::*;
+use web_sys::Event;
 
 /// The dialog.
-#[component]
-pub fn ShareDialog(open: RwSignal<bool>) -> impl IntoView {
+pub fn share_dialog(open: RwSignal<bool>) -> El {
     let share = use_app().share;
     share.fresh.set(None);
     share.load();
-    view! {
-        <Dialog open title="Share this session" testid="share-dialog">
-            <CreateForm/>
-            {part(move || match share.fresh.get() {
-                Some(link) => view! { <Fresh link/> }.into_any(),
-                None => ().into_any(),
-            })}
-            <Links/>
-        </Dialog>
-    }
+    let content = group()
+        .child(create_form())
+        .part(move || match share.fresh.get() {
+            Some(link) => fresh(link),
+            None => nothing(),
+        })
+        .child(links());
+    dialog(open, "Share this session", "share-dialog", content)
 }
 
 /// What a role lets people do, in a few words.
@@ -34,8 +32,7 @@ fn words(role: Role) -> &'static str {
 }
 
 /// What link to make.
-#[component]
-fn CreateForm() -> impl IntoView {
+fn create_form() -> El {
     let share = use_app().share;
     let role = RwSignal::new(Role::View);
     let ttl = RwSignal::new(None::<u64>);
@@ -50,64 +47,86 @@ fn CreateForm() -> impl IntoView {
         event.prevent_default();
         share.create(role.get_untracked(), ttl.get_untracked());
     };
-    view! {
-        <form class="share-form" on:submit=on(submit)>
-            <label class="field">
-                <span>"Who has the link may"</span>
-                <select data-testid="share-role" on:change=on(choose_role)>
-                    <option value="view">"look"</option>
-                    <option value="type">"look and type"</option>
-                    <option value="own">"do everything, as you"</option>
-                </select>
-            </label>
-            <label class="field">
-                <span>"It works for"</span>
-                <select data-testid="share-expiry" on:change=on(move |event| ttl.set(event_target_value(&event).parse().ok()))>
-                    <option value="">"as long as the session"</option>
-                    <option value="900">"15 minutes"</option>
-                    <option value="3600">"1 hour"</option>
-                    <option value="7200">"2 hours"</option>
-                </select>
-            </label>
-            <button class="primary" type="submit" data-testid="share-create" disabled=flag(move || share.busy.get())>"Make a link"</button>
-        </form>
-    }
+    el("form")
+        .class("share-form")
+        .on("submit", submit)
+        .child(
+            el("label").class("field").child(el("span").text("Who has the link may")).child(
+                el("select")
+                    .testid("share-role")
+                    .on("change", choose_role)
+                    .child(el("option").attr("value", "view").text("look"))
+                    .child(el("option").attr("value", "type").text("look and type"))
+                    .child(el("option").attr("value", "own").text("do everything, as you")),
+            ),
+        )
+        .child(
+            el("label").class("field").child(el("span").text("It works for")).child(
+                el("select")
+                    .testid("share-expiry")
+                    .on("change", move |event: Event| ttl.set(event_target_value(&event).parse().ok()))
+                    .child(el("option").attr("value", "").text("as long as the session"))
+                    .child(el("option").attr("value", "900").text("15 minutes"))
+                    .child(el("option").attr("value", "3600").text("1 hour"))
+                    .child(el("option").attr("value", "7200").text("2 hours")),
+            ),
+        )
+        .child(
+            el("button")
+                .class("primary")
+                .attr("type", "submit")
+                .testid("share-create")
+                .attr_if("disabled", move || share.busy.get())
+                .text("Make a link"),
+        )
 }
 
 /// The link just made: it is shown this once.
-#[component]
-fn Fresh(link: Link) -> impl IntoView {
+fn fresh(link: Link) -> El {
     let session = use_app().session;
     let url = link.url.unwrap_or_default();
     let copied = url.clone();
-    view! {
-        <div class="fresh" role="status">
-            <p>{format!("With this link others can {}. It is shown only now.", words(link.role))}</p>
-            <div class="fresh-url">
-                <input
-                    readonly
-                    aria-label="The link"
-                    data-testid="share-url"
-                    prop:value=url
-                    on:focus=on(|event: web_sys::FocusEvent| {
-                        use wasm_bindgen::JsCast;
-                        if let Some(input) = event.target().and_then(|t| t.dyn_into::<web_sys::HtmlInputElement>().ok()) {
-                            input.select();
-                        }
-                    })
-                />
-                <button data-testid="share-copy" on:click=on(move |_| session.copy(copied.clone(), Some("The link is copied.")))>"Copy"</button>
-            </div>
-            {link.qr_svg.map(|svg| view! {
-                <div class="qr" role="img" aria-label="The link as a QR code" data-testid="share-qr" inner_html=svg></div>
-            })}
-        </div>
-    }
+    el("div")
+        .class("fresh")
+        .attr("role", "status")
+        .child(el("p").text(format!("With this link others can {}. It is shown only now.", words(link.role))))
+        .child(
+            el("div")
+                .class("fresh-url")
+                .child(
+                    el("input")
+                        .attr("readonly", "")
+                        .attr("aria-label", "The link")
+                        .testid("share-url")
+                        .attr("value", url)
+                        .on("focus", |event: web_sys::FocusEvent| {
+                            use wasm_bindgen::JsCast;
+                            if let Some(input) =
+                                event.target().and_then(|t| t.dyn_into::<web_sys::HtmlInputElement>().ok())
+                            {
+                                input.select();
+                            }
+                        }),
+                )
+                .child(
+                    el("button")
+                        .testid("share-copy")
+                        .click(move || session.copy(copied.clone(), Some("The link is copied.")))
+                        .text("Copy"),
+                ),
+        )
+        .children(link.qr_svg.map(|svg| {
+            el("div")
+                .class("qr")
+                .attr("role", "img")
+                .attr("aria-label", "The link as a QR code")
+                .testid("share-qr")
+                .html(&svg)
+        }))
 }
 
 /// The links that were made.
-#[component]
-fn Links() -> impl IntoView {
+fn links() -> El {
     let share = use_app().share;
     let row = move |link: Link| {
         let id = link.id;
@@ -118,28 +137,24 @@ fn Links() -> impl IntoView {
             (false, left) => format!("works for {}", clock::words((left / 60).max(1) * 60)),
         };
         let live = !link.revoked && left > 0;
-        view! {
-            <li class=if live { "" } else { "muted" } data-testid=format!("link-{id}")>
-                <span>{format!("Link {id}: {}", words(link.role))}</span>
-                <span class="link-state">{state}</span>
-                {live.then(|| view! {
-                    <ConfirmButton
-                        label=format!("Revoke link {id}")
-                        question="Really revoke?"
-                        testid=format!("revoke-{id}")
-                        act=Box::new(move || share.revoke(id))
-                    >"Revoke"</ConfirmButton>
-                })}
-            </li>
-        }
-        .into_any()
+        el("li")
+            .attr("class", if live { "" } else { "muted" })
+            .testid(format!("link-{id}"))
+            .child(el("span").text(format!("Link {id}: {}", words(link.role))))
+            .child(el("span").class("link-state").text(state))
+            .children(live.then(|| {
+                confirm_button(
+                    format!("Revoke link {id}"),
+                    "Really revoke?",
+                    format!("revoke-{id}"),
+                    Box::new(move || share.revoke(id)),
+                    move || group().text("Revoke"),
+                )
+            }))
     };
-    view! {
-        <h3>"Links"</h3>
-        {part(move || match share.links.get() {
-            None => view! { <p class="muted">"Asking …"</p> }.into_any(),
-            Some(links) if links.is_empty() => view! { <p class="muted">"None yet."</p> }.into_any(),
-            Some(links) => view! { <ul class="links">{links.into_iter().map(row).collect::<Vec<_>>()}</ul> }.into_any(),
-        })}
-    }
+    group().child(el("h3").text("Links")).part(move || match share.links.get() {
+        None => el("p").class("muted").text("Asking …"),
+        Some(links) if links.is_empty() => el("p").class("muted").text("None yet."),
+        Some(links) => el("ul").class("links").children(links.into_iter().map(row).collect::<Vec<_>>()),
+    })
 }

@@ -1,7 +1,7 @@
 //! The start page: choose a playground and the number of nodes, press Start.
 
-use super::parts::{flag, on, part, text};
-use super::{own_session_list::OwnSessionList, queue_card::QueueCard};
+use super::el::{El, el, group};
+use super::{own_session_list::own_session_list, queue_card::queue_card};
 use crate::{
     logic::clock,
     store::{
@@ -11,13 +11,13 @@ use crate::{
 };
 use drydock_protocol::api::{CreateSession, Host, Playground};
 use leptos::prelude::*;
+use web_sys::Event;
 
 /// Lives that can be chosen, in seconds.
 const LIVES: [u64; 6] = [1800, 3600, 2 * 3600, 4 * 3600, 8 * 3600, 24 * 3600];
 
 /// The page.
-#[component]
-pub fn StartPage() -> impl IntoView {
+pub fn start_page() -> El {
     let start = use_app().start;
     start.load();
     document().set_title("Drydock");
@@ -26,52 +26,44 @@ pub fn StartPage() -> impl IntoView {
         Progress::Waiting(queued) => Some(queued),
         _ => None,
     });
-    view! {
-        <main class="start" data-testid="start-page">
-            <header class="hero">
-                <p class="brand">"Drydock"</p>
-                <h1>"Linux nodes in your browser"</h1>
-                <p class="lead">"Press Start and type as root. Every node is a machine of your own for a while; nothing to install, no account."</p>
-            </header>
-            {part(move || match waiting.get() {
-                Some(queued) => view! { <QueueCard queued/> }.into_any(),
-                None => view! { <StartForm/> }.into_any(),
-            })}
-            <OwnSessionList/>
-            <HostInfo/>
-        </main>
-    }
+    el("main").class("start").testid("start-page").child(el("header").class("hero").child(el("p").class("brand").text("Drydock")).child(el("h1").text("Linux nodes in your browser")).child(el("p").class("lead").text("Press Start and type as root. Every node is a machine of your own for a while; nothing to install, no account."))).part(move || match waiting.get() {
+                Some(queued) => queue_card(queued),
+                None => start_form(),
+            }).child(own_session_list()).child(host_info())
 }
 
 /// What is wished for.
-#[component]
-fn StartForm() -> impl IntoView {
+fn start_form() -> El {
     let start = use_app().start;
-    view! {
-        {part(move || match start.offer.get() {
-            Offer::Loading => view! { <div class="card form-card" role="status">"Asking the server what it offers …"</div> }.into_any(),
-            Offer::Failed(problem) => view! {
-                <div class="card form-card problem-text" role="alert">
-                    <p>{problem.message}</p>
-                    <button on:click=on(move |_| {
+    group().part(move || match start.offer.get() {
+        Offer::Loading => el("div")
+            .class("card form-card")
+            .attr("role", "status")
+            .text("Asking the server what it offers …"),
+        Offer::Failed(problem) => el("div")
+            .class("card form-card problem-text")
+            .attr("role", "alert")
+            .child(el("p").text(problem.message))
+            .child(
+                el("button")
+                    .click(move || {
                         start.offer.set(Offer::Loading);
                         start.load();
-                    })>"Try again"</button>
-                </div>
-            }.into_any(),
-            Offer::Ready(list) if list.is_empty() => view! {
-                <div class="card form-card" role="alert">
-                    "This server has no playground yet. Its operator prepares one with " <code>"drydock image build"</code> "."
-                </div>
-            }.into_any(),
-            Offer::Ready(list) => view! { <Choice list/> }.into_any(),
-        })}
-    }
+                    })
+                    .text("Try again"),
+            ),
+        Offer::Ready(list) if list.is_empty() => el("div")
+            .class("card form-card")
+            .attr("role", "alert")
+            .text("This server has no playground yet. Its operator prepares one with ")
+            .child(el("code").text("drydock image build"))
+            .text("."),
+        Offer::Ready(list) => choice(list),
+    })
 }
 
 /// The form itself, once it is known what can be chosen.
-#[component]
-fn Choice(list: Vec<Playground>) -> impl IntoView {
+fn choice(list: Vec<Playground>) -> El {
     let app = use_app();
     let start = app.start;
     let chosen = RwSignal::new(list.first().map(|p| p.name.clone()).unwrap_or_default());
@@ -92,107 +84,113 @@ fn Choice(list: Vec<Playground>) -> impl IntoView {
         };
         start.start(app, wish);
     };
-    let cards: Vec<AnyView> =
-        list.into_iter().map(|p| view! { <PlaygroundCard playground=p chosen nodes/> }.into_any()).collect();
-    view! {
-        <form class="card form-card" on:submit=on(submit)>
-            <fieldset class="playgrounds">
-                <legend>"Playground"</legend>
-                {cards}
-            </fieldset>
-            <div class="fields">
-                <label class="field">
-                    <span>"Nodes"</span>
-                    <input
-                        type="number"
-                        inputmode="numeric"
-                        min="1"
-                        max=text(move || most().to_string())
-                        data-testid="nodes-input"
-                        prop:value=text(move || nodes.get().to_string())
-                        on:input=on(move |event| {
-                            if let Ok(n) = event_target_value(&event).parse() {
-                                nodes.set(n);
-                            }
-                        })
-                    />
-                    <small>{text(move || format!("1 to {}", most()))}</small>
-                </label>
-                <LifeField life/>
-                <button type="submit" class="primary start-button" data-testid="start-button" disabled=flag(busy)>
-                    {text(move || if busy() { "Starting …" } else { "Start" })}
-                </button>
-            </div>
-            <div class="form-problem problem-text" role="alert" data-testid="start-error">
-                {text(move || match start.progress.get() {
+    let cards: Vec<El> = list.into_iter().map(|p| playground_card(p, chosen, nodes)).collect();
+    el("form")
+        .class("card form-card")
+        .on("submit", submit)
+        .child(el("fieldset").class("playgrounds").child(el("legend").text("Playground")).children(cards))
+        .child(
+            el("div")
+                .class("fields")
+                .child(
+                    el("label")
+                        .class("field")
+                        .child(el("span").text("Nodes"))
+                        .child(
+                            el("input")
+                                .attr("type", "number")
+                                .attr("inputmode", "numeric")
+                                .attr("min", "1")
+                                .attr_of("max", move || most().to_string())
+                                .testid("nodes-input")
+                                .value(move || nodes.get().to_string())
+                                .on("input", move |event: Event| {
+                                    if let Ok(n) = event_target_value(&event).parse() {
+                                        nodes.set(n);
+                                    }
+                                }),
+                        )
+                        .child(el("small").text_of(move || format!("1 to {}", most()))),
+                )
+                .child(life_field(life))
+                .child(
+                    el("button")
+                        .attr("type", "submit")
+                        .class("primary start-button")
+                        .testid("start-button")
+                        .attr_if("disabled", busy)
+                        .text_of(move || if busy() { "Starting …" } else { "Start" }),
+                ),
+        )
+        .child(
+            el("div").class("form-problem problem-text").attr("role", "alert").testid("start-error").text_of(
+                move || match start.progress.get() {
                     Progress::Failed(problem) => problem.message,
                     _ => String::new(),
-                })}
-            </div>
-        </form>
-    }
+                },
+            ),
+        )
 }
 
 /// One playground.
-#[component]
-fn PlaygroundCard(playground: Playground, chosen: RwSignal<String>, nodes: RwSignal<u8>) -> impl IntoView {
+fn playground_card(playground: Playground, chosen: RwSignal<String>, nodes: RwSignal<u8>) -> El {
     let Playground { name, title, description, nodes: usual, .. } = playground;
     let (id, value, testid) = (name.clone(), name.clone(), format!("playground-{name}"));
-    view! {
-        <label class="playground">
-            <input
-                type="radio"
-                name="playground"
-                value=value
-                data-testid=testid
-                prop:checked=flag(move || chosen.get() == id)
-                on:change=on(move |_| {
+    el("label")
+        .class("playground")
+        .child(
+            el("input")
+                .attr("type", "radio")
+                .attr("name", "playground")
+                .attr("value", value)
+                .testid(testid)
+                .checked(move || chosen.get() == id)
+                .on("change", move |_: Event| {
                     chosen.set(name.clone());
                     nodes.set(usual);
-                })
-            />
-            <span class="playground-text">
-                <strong>{title}</strong>
-                <span>{description}</span>
-            </span>
-        </label>
-    }
+                }),
+        )
+        .child(
+            el("span")
+                .class("playground-text")
+                .child(el("strong").text(title))
+                .child(el("span").text(description)),
+        )
 }
 
 /// How long the session shall live.
-#[component]
-fn LifeField(life: RwSignal<Option<u64>>) -> impl IntoView {
+fn life_field(life: RwSignal<Option<u64>>) -> El {
     let host = use_app().start.host;
     let choices = move || {
-        let (usual, most) = host.get().map_or((None, 0), |h| (Some(h.default_ttl_seconds), h.max_ttl_seconds));
+        let (usual, most) =
+            host.get().map_or((None, 0), |h| (Some(h.default_ttl_seconds), h.max_ttl_seconds));
         let usual_words = usual.map_or("as usual".to_owned(), clock::words);
         let others = LIVES.into_iter().filter(move |l| *l <= most && Some(*l) != usual);
-        std::iter::once((String::new(), usual_words))
-            .chain(others.map(|l| (l.to_string(), clock::words(l))))
-            .map(|(value, words)| view! { <option value=value>{words}</option> }.into_any())
-            .collect::<Vec<_>>()
-            .into_any()
+        let all = std::iter::once((String::new(), usual_words))
+            .chain(others.map(|l| (l.to_string(), clock::words(l))));
+        group().children(all.map(|(value, words)| el("option").attr("value", value).text(words)))
     };
-    view! {
-        <label class="field">
-            <span>"Lasts"</span>
-            <select data-testid="life-input" on:change=on(move |event| life.set(event_target_value(&event).parse().ok()))>
-                {part(choices)}
-            </select>
-            <small>"Then all of it is deleted"</small>
-        </label>
-    }
+    el("label")
+        .class("field")
+        .child(el("span").text("Lasts"))
+        .child(
+            el("select")
+                .testid("life-input")
+                .on("change", move |event: Event| life.set(event_target_value(&event).parse().ok()))
+                .part(choices),
+        )
+        .child(el("small").text("Then all of it is deleted"))
 }
 
 /// How full the host is.
-#[component]
-fn HostInfo() -> impl IntoView {
+fn host_info() -> El {
     let host = use_app().start.host;
     let words = |h: Host| {
         let waiting = if h.queued > 0 { format!(", {} waiting", h.queued) } else { String::new() };
         format!("{} of {} sessions in use{waiting}. Drydock {}", h.running, h.capacity, h.version)
     };
-    view! {
-        <footer class="host-info" data-testid="host-info">{text(move || host.get().map(words).unwrap_or_default())}</footer>
-    }
+    el("footer")
+        .class("host-info")
+        .testid("host-info")
+        .text_of(move || host.get().map(words).unwrap_or_default())
 }

@@ -1,8 +1,8 @@
 //! The tabs of one group of terminals, and the buttons that open, split and close.
 
-use super::parts::{each, flag, on, text, when};
+use super::el::{El, el};
 use super::{
-    icon::{self, Icon},
+    icon::{self, icon},
     workspace::fill,
 };
 use crate::{
@@ -14,14 +14,14 @@ use leptos::prelude::*;
 use web_sys::{KeyboardEvent, MouseEvent};
 
 /// The bar.
-#[component]
-pub fn TabBar(id: Id) -> impl IntoView {
+pub fn tab_bar(id: Id) -> El {
     let session = use_app().session;
     let group = Memo::new(move |_| session.groups().into_iter().find(|(g, _)| g.id == id));
     let tabs = move || {
         group.with(|g| g.as_ref().map(|(g, _)| g.tabs.iter().map(|t| t.0).collect()).unwrap_or_default())
     };
-    let place = move || fill(group.with(|g| g.as_ref().map_or(Rect { x: 0.0, y: 0.0, w: 0.0, h: 0.0 }, |(_, r)| *r)));
+    let place =
+        move || fill(group.with(|g| g.as_ref().map_or(Rect { x: 0.0, y: 0.0, w: 0.0, h: 0.0 }, |(_, r)| *r)));
     let focus = move || session.layout.with(|l| l.focus()) == id;
     // Arrow keys go through the tabs; Tab goes on to the terminal.
     let key = move |event: KeyboardEvent| {
@@ -43,24 +43,27 @@ pub fn TabBar(id: Id) -> impl IntoView {
         session.show_terminal(next);
         crate::browser::focus(&format!("[data-testid='tab-{next}']"));
     };
-    view! {
-        <div class="tab-bar" class:focus=flag(focus) style=text(place)>
-            <div class="tabs" role="tablist" aria-label="Terminals of this pane" on:keydown=on(key)>
-                {each(tabs, move |number| {
-                    let active = Signal::derive(move || group.with(|g| g.as_ref().and_then(|(g, _)| g.active)));
-                    view! { <Tab terminal=TerminalId(number) group=active/> }.into_any()
-                })}
-            </div>
-            {when(move || session.may_type(), move || view! {
-                <GroupButtons id group/>
-            }.into_any())}
-        </div>
-    }
+    el("div")
+        .class("tab-bar")
+        .class_if("focus", focus)
+        .attr_of("style", place)
+        .child(
+            el("div")
+                .class("tabs")
+                .attr("role", "tablist")
+                .attr("aria-label", "Terminals of this pane")
+                .on("keydown", key)
+                .each(tabs, move |number| {
+                    let active =
+                        Signal::derive(move || group.with(|g| g.as_ref().and_then(|(g, _)| g.active)));
+                    tab(TerminalId(number), active)
+                }),
+        )
+        .when(move || session.may_type(), move || group_buttons(id, group))
 }
 
 /// One tab. The cross is for the mouse only; the keyboard closes with Delete, so that nothing focusable is inside a tab.
-#[component]
-fn Tab(terminal: TerminalId, group: Signal<Option<TerminalId>>) -> impl IntoView {
+fn tab(terminal: TerminalId, group: Signal<Option<TerminalId>>) -> El {
     let session = use_app().session;
     let active = move || group.get() == Some(terminal);
     let name = move || {
@@ -78,72 +81,89 @@ fn Tab(terminal: TerminalId, group: Signal<Option<TerminalId>>) -> impl IntoView
         event.stop_propagation();
         session.close_terminal(terminal);
     };
-    view! {
-        <div
-            class="tab"
-            class:active=flag(active)
-            class:ended=flag(ended)
-            class:bell=flag(move || session.bells.with(|b| b.contains(&terminal)))
-            role="tab"
-            id=format!("tab-{terminal}")
-            data-testid=format!("tab-{terminal}")
-            aria-selected=text(move || active().to_string())
-            aria-controls=format!("terminal-{terminal}")
-            tabindex=text(move || if active() { "0" } else { "-1" })
-            title=text(name)
-            on:click=on(move |_| session.focus_terminal(terminal))
-            on:auxclick=on(move |event: MouseEvent| {
-                if event.button() == 1 && untrack(|| session.may_type()) {
-                    close(event);
-                }
-            })
-        >
-            <span class="tab-name">{text(name)}</span>
-            {when(move || session.may_type(), move || view! {
-                <span class="tab-close" aria-hidden="true" title="Close (Delete)" on:click=on(close)><Icon d=icon::CLOSE/></span>
-            }.into_any())}
-        </div>
-    }
+    el("div")
+        .class("tab")
+        .class_if("active", active)
+        .class_if("ended", ended)
+        .class_if("bell", move || session.bells.with(|b| b.contains(&terminal)))
+        .attr("role", "tab")
+        .attr("id", format!("tab-{terminal}"))
+        .testid(format!("tab-{terminal}"))
+        .attr_of("aria-selected", move || active().to_string())
+        .attr("aria-controls", format!("terminal-{terminal}"))
+        .attr_of("tabindex", move || if active() { "0" } else { "-1" })
+        .attr_of("title", name)
+        .click(move || session.focus_terminal(terminal))
+        .on("auxclick", move |event: MouseEvent| {
+            if event.button() == 1 && untrack(|| session.may_type()) {
+                close(event);
+            }
+        })
+        .child(el("span").class("tab-name").text_of(name))
+        .when(
+            move || session.may_type(),
+            move || {
+                el("span")
+                    .class("tab-close")
+                    .attr("aria-hidden", "true")
+                    .attr("title", "Close (Delete)")
+                    .on("click", close)
+                    .child(icon(icon::CLOSE))
+            },
+        )
 }
 
 /// Opens, splits, closes.
-#[component]
-fn GroupButtons(id: Id, group: Memo<Option<(Group, Rect)>>) -> impl IntoView {
+fn group_buttons(id: Id, group: Memo<Option<(Group, Rect)>>) -> El {
     let app = use_app();
     let session = app.session;
     let active = move || group.with_untracked(|g| g.as_ref().and_then(|(g, _)| g.active));
-    let new = move |_| {
+    let new = move || {
         if let Some(node) = session.node_of_group(id) {
             session.open_terminal(node, Place::Group(id));
         }
     };
-    let close = move |_| {
+    let close = move || {
         if let Some(terminal) = active() {
             session.close_terminal(terminal);
         }
     };
-    view! {
-        <div class="group-buttons">
-            <button class="quiet" data-testid="new-tab" title="New terminal (Ctrl+Shift+Enter)" aria-label="New terminal" on:click=on(new)>
-                <Icon d=icon::PLUS/>
-            </button>
-            <button
-                class="quiet wide-only"
-                data-testid="split-right"
-                title="Split to the right (Ctrl+Shift+E)"
-                aria-label="Split to the right"
-                on:click=on(move |_| session.split(id, Axis::Row))
-            ><Icon d=icon::SPLIT_RIGHT/></button>
-            <button
-                class="quiet wide-only"
-                data-testid="split-down"
-                title="Split downwards (Ctrl+Shift+O)"
-                aria-label="Split downwards"
-                on:click=on(move |_| session.split(id, Axis::Column))
-            ><Icon d=icon::SPLIT_DOWN/></button>
-            <button class="quiet" data-testid="close-tab" title="Close this terminal" aria-label="Close this terminal" on:click=on(close)>
-                <Icon d=icon::CLOSE/>
-            </button>
-        </div>
-    }
+    el("div")
+        .class("group-buttons")
+        .child(
+            el("button")
+                .class("quiet")
+                .testid("new-tab")
+                .attr("title", "New terminal (Ctrl+Shift+Enter)")
+                .attr("aria-label", "New terminal")
+                .click(new)
+                .child(icon(icon::PLUS)),
+        )
+        .child(
+            el("button")
+                .class("quiet wide-only")
+                .testid("split-right")
+                .attr("title", "Split to the right (Ctrl+Shift+E)")
+                .attr("aria-label", "Split to the right")
+                .click(move || session.split(id, Axis::Row))
+                .child(icon(icon::SPLIT_RIGHT)),
+        )
+        .child(
+            el("button")
+                .class("quiet wide-only")
+                .testid("split-down")
+                .attr("title", "Split downwards (Ctrl+Shift+O)")
+                .attr("aria-label", "Split downwards")
+                .click(move || session.split(id, Axis::Column))
+                .child(icon(icon::SPLIT_DOWN)),
+        )
+        .child(
+            el("button")
+                .class("quiet")
+                .testid("close-tab")
+                .attr("title", "Close this terminal")
+                .attr("aria-label", "Close this terminal")
+                .click(close)
+                .child(icon(icon::CLOSE)),
+        )
 }

@@ -1,10 +1,10 @@
 //! The bar at the top of the session page.
 
-use super::parts::{flag, on, part, text, when};
+use super::el::{El, el, group};
 use super::{
-    connection_state::ConnectionState,
-    countdown::Countdown,
-    icon::{self, Icon},
+    connection_state::connection_state,
+    countdown::countdown,
+    icon::{self, icon},
     session_page::Dialogs,
 };
 use crate::store::{App, route::Route, session::Area, settings::Theme, use_app};
@@ -12,8 +12,7 @@ use drydock_protocol::state::Role;
 use leptos::prelude::*;
 
 /// The bar.
-#[component]
-pub fn TopBar(dialogs: Dialogs) -> impl IntoView {
+pub fn top_bar(dialogs: Dialogs) -> El {
     let app = use_app();
     let session = app.session;
     let name = move || {
@@ -22,71 +21,91 @@ pub fn TopBar(dialogs: Dialogs) -> impl IntoView {
         format!("{playground} {id}").trim().to_owned()
     };
     let viewers = move || session.state.with(|s| s.viewers.len());
-    view! {
-        <header class="top-bar" data-area="top">
-            <a
-                class="brand"
-                href="/"
-                title="To the start page; the session goes on"
-                on:click=on(move |event: web_sys::MouseEvent| {
+    el("header")
+        .class("top-bar")
+        .attr("data-area", "top")
+        .child(
+            el("a")
+                .class("brand")
+                .attr("href", "/")
+                .attr("title", "To the start page; the session goes on")
+                .on("click", move |event: web_sys::MouseEvent| {
                     event.prevent_default();
                     app.go(Route::Start);
                 })
-            >"Drydock"</a>
-            <h1 class="session-name" data-testid="session-name">{text(name)}</h1>
-            {when(move || session.role.get() == Role::View && session.me.get() != 0, move || view! {
-                <span class="badge" data-testid="view-badge">"View only"</span>
-            }.into_any())}
-            <span class="spacer"></span>
-            <span
-                class="viewers"
-                data-testid="viewers"
-                title="Pages that have this session open"
-                class:hidden=flag(move || viewers() < 2)
-            >{text(move || format!("{} viewers", viewers()))}</span>
-            <ConnectionState/>
-            <Countdown/>
-            <FilesButton app/>
-            {when(move || session.may_own(), move || view! {
-                <button class="tool" data-testid="share" aria-label="Share" title="Share" aria-haspopup="dialog" on:click=on(move |_| dialogs.share.set(true))>
-                    <Icon d=icon::SHARE/><span class="tool-text">"Share"</span>
-                </button>
-            }.into_any())}
-            <ThemeButton app/>
-            <button
-                class="tool icon-only wide-only"
-                data-testid="keyboard-map"
-                title="Keyboard map (?)"
-                aria-label="Keyboard map"
-                aria-haspopup="dialog"
-                on:click=on(move |_| dialogs.sheet.set(true))
-            ><Icon d=icon::KEYBOARD/></button>
-            <button
-                class="tool icon-only"
-                data-testid="settings"
-                title="Settings"
-                aria-label="Settings"
-                aria-haspopup="dialog"
-                on:click=on(move |_| dialogs.settings.set(true))
-            ><Icon d=icon::SLIDERS/></button>
-            {when(move || session.may_own(), move || view! {
-                <button
-                    class="tool danger"
-                    data-testid="end-session"
-                    title="End the session"
-                    aria-label="End the session"
-                    aria-haspopup="dialog"
-                    on:click=on(move |_| dialogs.end.set(true))
-                ><Icon d=icon::STOP/><span class="tool-text">"End"</span></button>
-            }.into_any())}
-        </header>
-    }
+                .text("Drydock"),
+        )
+        .child(el("h1").class("session-name").testid("session-name").text_of(name))
+        .when(
+            move || session.role.get() == Role::View && session.me.get() != 0,
+            move || el("span").class("badge").testid("view-badge").text("View only"),
+        )
+        .child(el("span").class("spacer"))
+        .child(
+            el("span")
+                .class("viewers")
+                .testid("viewers")
+                .attr("title", "Pages that have this session open")
+                .class_if("hidden", move || viewers() < 2)
+                .text_of(move || format!("{} viewers", viewers())),
+        )
+        .child(connection_state())
+        .child(countdown())
+        .child(files_button(app))
+        .when(
+            move || session.may_own(),
+            move || {
+                el("button")
+                    .class("tool")
+                    .testid("share")
+                    .attr("aria-label", "Share")
+                    .attr("title", "Share")
+                    .attr("aria-haspopup", "dialog")
+                    .click(move || dialogs.share.set(true))
+                    .child(icon(icon::SHARE))
+                    .child(el("span").class("tool-text").text("Share"))
+            },
+        )
+        .child(theme_button(app))
+        .child(
+            el("button")
+                .class("tool icon-only wide-only")
+                .testid("keyboard-map")
+                .attr("title", "Keyboard map (?)")
+                .attr("aria-label", "Keyboard map")
+                .attr("aria-haspopup", "dialog")
+                .click(move || dialogs.sheet.set(true))
+                .child(icon(icon::KEYBOARD)),
+        )
+        .child(
+            el("button")
+                .class("tool icon-only")
+                .testid("settings")
+                .attr("title", "Settings")
+                .attr("aria-label", "Settings")
+                .attr("aria-haspopup", "dialog")
+                .click(move || dialogs.settings.set(true))
+                .child(icon(icon::SLIDERS)),
+        )
+        .when(
+            move || session.may_own(),
+            move || {
+                el("button")
+                    .class("tool danger")
+                    .testid("end-session")
+                    .attr("title", "End the session")
+                    .attr("aria-label", "End the session")
+                    .attr("aria-haspopup", "dialog")
+                    .click(move || dialogs.end.set(true))
+                    .child(icon(icon::STOP))
+                    .child(el("span").class("tool-text").text("End"))
+            },
+        )
 }
 
 /// Opens and closes the files dock.
-#[component]
-fn FilesButton(app: App) -> impl IntoView {
-    let toggle = move |_| {
+fn files_button(app: App) -> El {
+    let toggle = move || {
         if app.files.open.get_untracked() {
             app.files.open.set(false);
             app.session.area.set(Area::Terminals);
@@ -94,31 +113,34 @@ fn FilesButton(app: App) -> impl IntoView {
             app.files.show(None);
         }
     };
-    view! {
-        {when(move || app.session.may_type(), move || view! {
-            <button
-                class="tool wide-only"
-                data-testid="toggle-files"
-                title="Files"
-                aria-label="Files"
-                aria-pressed=text(move || app.files.open.get().to_string())
-                on:click=on(toggle)
-            ><Icon d=icon::FOLDER/><span class="tool-text">"Files"</span></button>
-        }.into_any())}
-    }
+    group().when(
+        move || app.session.may_type(),
+        move || {
+            el("button")
+                .class("tool wide-only")
+                .testid("toggle-files")
+                .attr("title", "Files")
+                .attr("aria-label", "Files")
+                .attr_of("aria-pressed", move || app.files.open.get().to_string())
+                .click(toggle)
+                .child(icon(icon::FOLDER))
+                .child(el("span").class("tool-text").text("Files"))
+        },
+    )
 }
 
 /// Light or dark.
-#[component]
-fn ThemeButton(app: App) -> impl IntoView {
+fn theme_button(app: App) -> El {
     let label = move || if app.dark.get() { "Use the light theme" } else { "Use the dark theme" };
-    let toggle = move |_| {
+    let toggle = move || {
         let theme = if app.dark.get_untracked() { Theme::Light } else { Theme::Dark };
         app.settings.update(|s| s.theme = theme);
     };
-    view! {
-        <button class="tool icon-only wide-only" data-testid="theme-toggle" title=text(label) aria-label=text(label) on:click=on(toggle)>
-            {part(move || if app.dark.get() { view! { <Icon d=icon::SUN/> }.into_any() } else { view! { <Icon d=icon::MOON/> }.into_any() })}
-        </button>
-    }
+    el("button")
+        .class("tool icon-only wide-only")
+        .testid("theme-toggle")
+        .attr_of("title", label)
+        .attr_of("aria-label", label)
+        .click(toggle)
+        .part(move || if app.dark.get() { icon(icon::SUN) } else { icon(icon::MOON) })
 }

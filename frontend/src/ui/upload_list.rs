@@ -1,7 +1,7 @@
 //! Files on their way to a node, with their progress.
 
-use super::parts::{each, on, part};
-use super::icon::{self, Icon};
+use super::el::{El, el, group, nothing};
+use super::icon::{self, icon};
 use crate::{
     logic::paths,
     store::{
@@ -12,25 +12,20 @@ use crate::{
 use leptos::prelude::*;
 
 /// The list; nothing while no file is on its way.
-#[component]
-pub fn UploadList() -> impl IntoView {
+pub fn upload_list() -> El {
     let session = use_app().session;
-    view! {
-        <ul class="uploads" aria-label="Uploads">
-            {each(
-                move || session.uploads.with(|all| all.iter().map(|u| u.id).collect()),
-                move |number| match session.uploads.with_untracked(|all| all.iter().find(|u| u.id == number).cloned()) {
-                    Some(upload) => view! { <Line upload/> }.into_any(),
-                    None => ().into_any(),
-                },
-            )}
-        </ul>
-    }
+    el("ul").class("uploads").attr("aria-label", "Uploads").each(
+        move || session.uploads.with(|all| all.iter().map(|u| u.id).collect()),
+        move |number| match session.uploads.with_untracked(|all| all.iter().find(|u| u.id == number).cloned())
+        {
+            Some(upload) => line(upload),
+            None => nothing(),
+        },
+    )
 }
 
 /// One file.
-#[component]
-fn Line(upload: Upload) -> impl IntoView {
+fn line(upload: Upload) -> El {
     let session = use_app().session;
     let number = upload.id;
     let name = paths::name(&upload.path).to_owned();
@@ -39,23 +34,30 @@ fn Line(upload: Upload) -> impl IntoView {
     let progress = {
         let name = name.clone();
         move || match state.get() {
-            Sent::Part(part) => view! { <progress max="1" value=part.to_string() aria-label=format!("Upload of {name}")></progress> }.into_any(),
-            Sent::Done => "done".into_any(),
-            Sent::Failed(message) => view! { <span class="problem-text" role="alert">{message}</span> }.into_any(),
+            Sent::Part(part) => el("progress")
+                .attr("max", "1")
+                .attr("value", part.to_string())
+                .attr("aria-label", format!("Upload of {name}")),
+            Sent::Done => group().text("done"),
+            Sent::Failed(message) => el("span").class("problem-text").attr("role", "alert").text(message),
         }
     };
-    let stop = move |_| {
+    let stop = move || {
         if matches!(upload.sent.get_untracked(), Sent::Part(_)) {
             upload.cancel();
         } else {
             session.drop_upload(number);
         }
     };
-    view! {
-        <li data-testid=format!("upload-{number}")>
-            <span class="upload-name" title=title>{name.clone()}</span>
-            {part(progress)}
-            <button class="quiet" aria-label=format!("Stop or dismiss the upload of {name}") on:click=on(stop)><Icon d=icon::CLOSE/></button>
-        </li>
-    }
+    el("li")
+        .testid(format!("upload-{number}"))
+        .child(el("span").class("upload-name").attr("title", title).text(name.clone()))
+        .part(progress)
+        .child(
+            el("button")
+                .class("quiet")
+                .attr("aria-label", format!("Stop or dismiss the upload of {name}"))
+                .click(stop)
+                .child(icon(icon::CLOSE)),
+        )
 }

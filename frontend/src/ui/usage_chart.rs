@@ -1,13 +1,12 @@
 //! A small line of a node's CPU use. The figures beside it say the same in words.
 
-use super::parts::text;
+use super::el::{El, svg};
 use crate::store::{session::USAGE_KEPT, use_app};
 use drydock_protocol::NodeName;
 use leptos::prelude::*;
 
 /// The line.
-#[component]
-pub fn UsageChart(name: NodeName) -> impl IntoView {
+pub fn usage_chart(name: NodeName) -> El {
     let usage = use_app().session.usage;
     let points = move || {
         usage.with(|all| {
@@ -17,13 +16,16 @@ pub fn UsageChart(name: NodeName) -> impl IntoView {
             let first = USAGE_KEPT - kept.len();
             kept.iter()
                 .enumerate()
-                .map(|(i, u)| format!("{},{:.1} ", first + i, 19.0 - f64::from(u.cpu_millis) / f64::from(top) * 18.0))
+                .map(|(i, u)| {
+                    format!("{},{:.1} ", first + i, 19.0 - f64::from(u.cpu_millis) / f64::from(top) * 18.0)
+                })
                 .collect()
         })
     };
-    view! {
-        <svg class="usage" viewBox=format!("0 0 {} 20", USAGE_KEPT - 1) preserveAspectRatio="none" aria-hidden="true">
-            <polyline points=text(points)></polyline>
-        </svg>
-    }
+    svg("svg")
+        .class("usage")
+        .attr("viewBox", format!("0 0 {} 20", USAGE_KEPT - 1))
+        .attr("preserveAspectRatio", "none")
+        .attr("aria-hidden", "true")
+        .child(svg("polyline").attr_of("points", points))
 }

@@ -1,0 +1,146 @@
+//! Memory of an idle session, and many idle sessions at once.
+//!
+//! A session's processes are found by the host user ids that belong to it alone. Their PSS is read after some seconds in
+//! which nothing happens: a shell that has just started still gives memory back.
+
+use crate::{
+    create,
+    table::{Table, at_most, median, ms},
+};
+use drydock_e2e::Server;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+const REST: Duration = Duration::from_secs(5);
+const GOAL: f64 = 15.0;
+const KIB_IN_MB: f64 = 1024.0 / 1e6;
+
+/// Prints both tables.
+pub async fn run() {
+    let server = crate::serve();
+    one(&server).await;
+    many(&server).await;
+}
+
+/// What one process takes, in KiB.
+#[derive(Debug, Default, Clone)]
+struct Usage {
+    name: String,
+    pss: f64,
+    own: f64,
+}
+
+async fn one(server: &Server) {
+    let session = create(server, 1).await;
+    tokio::time::sleep(REST).await;
+    let processes = processes_of(server.session_pid(&session.id));
+    let mut table = Table::new(
+        "memory: an idle session of one node, MB of PSS",
+        &["", "page cache aside", "all", "goal", "met"],
+    );
+    let mb = |kib: f64| format!("{:.2}", kib * KIB_IN_MB);
+    let own: f64 = processes.iter().map(|p| p.own).sum();
+    let pss: f64 = processes.iter().map(|p| p.pss).sum();
+    let met = at_most(own * KIB_IN_MB, GOAL);
+    table.row(["all its processes".into(), mb(own), mb(pss), format!("<= {GOAL:.0}"), met]);
+    for p in processes {
+        table.row([format!("  {}", p.name), mb(p.own), mb(p.pss), String::new(), String::new()]);
+    }
+    table.print();
+    crate::end(server, session.id.as_str()).await;
+}
+
+/// The processes that run with an id of the session whose first process this is.
+fn processes_of(spawner: i32) -> Vec<Usage> {
+    let map = fs::read_to_string(format!("/proc/{spawner}/uid_map")).expect("the spawner runs");
+    let base: u32 = map.split_whitespace().nth(1).and_then(|b| b.parse().ok()).expect("a range of ids");
+    let range = base..base + 65536;
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").expect("/proc").flatten() {
+        let path = entry.path();
+        // Gone already, or no process.
+        let Ok(status) = fs::read_to_string(path.join("status")) else { continue };
+        let field = |name: &str| {
+            status.lines().find_map(|l| Some(l.strip_prefix(name)?.split_whitespace().next()?.to_owned()))
+        };
+        if !field("Uid:").and_then(|u| u.parse().ok()).is_some_and(|uid: u32| range.contains(&uid)) {
+            continue;
+        }
+        let rollup = fs::read_to_string(path.join("smaps_rollup")).unwrap_or_default();
+        let kib = |name: &str| -> f64 {
+            let line = rollup.lines().find_map(|l| l.strip_prefix(name));
+            line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0.0)
+        };
+        found.push(Usage {
+            name: field("Name:").unwrap_or_default(),
+            pss: kib("Pss:"),
+            own: kib("Pss_Anon:") + kib("Pss_Shmem:"),
+        });
+    }
+    assert!(found.iter().any(|p| p.pss > 0.0), "no process of the session was found");
+    found.sort_unstable_by(|a, b| b.pss.total_cmp(&a.pss));
+    found
+}
+
+async fn many(server: &Server) {
+    let wanted: usize =
+        std::env::var("DRYDOCK_BENCH_SESSIONS").ok().map_or(200, |n| n.parse().expect("a number of sessions"));
+    let before = available_mb();
+    let began = Instant::now();
+    let mut sessions = Vec::new();
+    let mut ready = Vec::new();
+    for _ in 0..wanted {
+        let session = create(server, 1).await;
+        ready.push(session.ready_ms);
+        sessions.push(session.id);
+    }
+    let took = began.elapsed();
+    tokio::time::sleep(REST).await;
+    let used = before - available_mb();
+    let processes: Vec<Usage> =
+        sessions.iter().flat_map(|id| processes_of(server.session_pid(id))).collect();
+    let pss: f64 = processes.iter().map(|p| p.pss).sum::<f64>() * KIB_IN_MB;
+    let began = Instant::now();
+    for id in &sessions {
+        crate::end(server, id.as_str()).await;
+    }
+    let ended = began.elapsed();
+
+    let count = wanted.max(1) as f64;
+    let mut table =
+        Table::new(format!("memory: {wanted} idle sessions at once"), &["", "all", "for each session"]);
+    let mb = |v: f64| format!("{v:.1} MB");
+    table.row(["time to make them".into(), format!("{:.1} s", took.as_secs_f64()), per(ms(took) / count)]);
+    table.row([
+        "request to prompt, first 20".into(),
+        String::new(),
+        per(median(&ready[..20.min(ready.len())])),
+    ]);
+    table.row([
+        "request to prompt, last 20".into(),
+        String::new(),
+        per(median(&ready[ready.len().saturating_sub(20)..])),
+    ]);
+    table.row(["PSS of their processes".into(), mb(pss), mb(pss / count)]);
+    table.row(["memory that the host has less".into(), mb(used), mb(used / count)]);
+    table.row([
+        "time to end them".into(),
+        format!("{:.1} s", ended.as_secs_f64()),
+        per(ms(ended) / count),
+    ]);
+    table.print();
+}
+
+fn per(ms: f64) -> String {
+    format!("{ms:.1} ms")
+}
+
+/// Memory that new programs could have, by the kernel's own estimate.
+fn available_mb() -> f64 {
+    let info = fs::read_to_string("/proc/meminfo").expect("/proc/meminfo");
+    let line = info.lines().find_map(|l| l.strip_prefix("MemAvailable:")).expect("MemAvailable");
+    let kib: f64 = line.split_whitespace().next().and_then(|n| n.parse().ok()).expect("a number");
+    kib * KIB_IN_MB
+}

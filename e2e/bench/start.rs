@@ -1,0 +1,105 @@
+//! How long it takes from the request for a session to its prompt at the server, and where the time goes.
+
+use crate::{
+    end,
+    table::{Table, at_most, median, ms, quantile},
+};
+use drydock_e2e::Server;
+use drydock_protocol::{
+    api::{Created, Session},
+    pipe::Step,
+};
+use hyper::Method;
+use std::time::Instant;
+
+const ROUNDS: usize = 30;
+const WARM_UP: usize = 3;
+const SIZES: [u8; 2] = [1, 3];
+
+/// What was measured of one session.
+struct Round {
+    ready: f64,
+    wall: f64,
+    trace: Vec<Step>,
+}
+
+/// Prints both tables.
+pub async fn run() {
+    let server = crate::serve();
+    let mut rounds: [Vec<Round>; 2] = Default::default();
+    for i in 0..WARM_UP + ROUNDS {
+        for (size, list) in SIZES.into_iter().zip(&mut rounds) {
+            let round = measure(&server, size).await;
+            if i >= WARM_UP {
+                list.push(round);
+            }
+        }
+    }
+    drop(server);
+    totals(&rounds);
+    for (size, list) in SIZES.into_iter().zip(&mut rounds) {
+        list.sort_unstable_by(|a, b| a.ready.total_cmp(&b.ready));
+        steps(size, &list[list.len() / 2]);
+    }
+}
+
+async fn measure(server: &Server, nodes: u8) -> Round {
+    let began = Instant::now();
+    let session: Created = crate::create(server, nodes).await;
+    let wall = ms(began.elapsed());
+    let shown = server.operate(Method::GET, &format!("/sessions/{}", session.id), None).await;
+    let shown: Session = shown.has(200).json();
+    end(server, session.id.as_str()).await;
+    Round { ready: session.ready_ms, wall, trace: shown.trace }
+}
+
+fn totals(rounds: &[Vec<Round>; 2]) {
+    let mut table = Table::new(
+        format!("start: request to prompt, ms, {ROUNDS} rounds"),
+        &["", "median", "p90", "least", "at the client", "goal", "met"],
+    );
+    let ready = rounds.each_ref().map(|list| list.iter().map(|r| r.ready).collect::<Vec<_>>());
+    for (i, name) in ["one node", "three nodes"].into_iter().enumerate() {
+        let wall: Vec<_> = rounds[i].iter().map(|r| r.wall).collect();
+        // Three nodes are judged by the ratio.
+        let (goal, met) = match i {
+            0 => ("<= 50".into(), at_most(median(&ready[i]), 50.0)),
+            _ => (String::new(), String::new()),
+        };
+        table.row([
+            name.into(),
+            format!("{:.1}", median(&ready[i])),
+            format!("{:.1}", quantile(&ready[i], 0.9)),
+            format!("{:.1}", quantile(&ready[i], 0.0)),
+            format!("{:.1}", median(&wall)),
+            goal,
+            met,
+        ]);
+    }
+    let ratio = median(&ready[1]) / median(&ready[0]);
+    let none = String::new;
+    table.row([
+        "three nodes / one node".into(),
+        format!("{ratio:.2}x"),
+        none(),
+        none(),
+        none(),
+        "<= 2x".into(),
+        at_most(ratio, 2.0),
+    ]);
+    table.print();
+}
+
+fn steps(size: u8, round: &Round) {
+    let mut table = Table::new(
+        format!("start: where the time goes, nodes: {size}, the median run ({:.1} ms)", round.ready),
+        &["step", "begins at ms", "takes ms"],
+    );
+    let mut trace = round.trace.clone();
+    trace.sort_by_key(|s| s.start_micros);
+    for step in trace {
+        let milli = |micros: u64| format!("{:.2}", micros as f64 / 1000.0);
+        table.row([step.name, milli(step.start_micros), milli(step.micros)]);
+    }
+    table.print();
+}
