@@ -1,6 +1,6 @@
 // Called by Trunk's hooks (Trunk.toml). `vendor` bundles what comes from npm, and the style sheet, into static/gen
-// before the build; `compress` writes a Brotli copy beside each file of the finished page, so that the server
-// never compresses anything. It must not fetch anything but the packages named in package-lock.json.
+// before the build; `compress` minifies the bridge to the program and writes a Brotli copy beside each file of the
+// finished page, so that the server never compresses anything. It must not fetch anything but the packages named in package-lock.json.
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -32,7 +32,7 @@ async function vendor() {
 
   // What the page fetches only when it is used; the names hold a hash, so they may be cached for ever.
   const lazy = await build({
-    ...common, format: "esm", entryPoints: ["src/editor.js", "src/webgl.js"], entryNames: "[name]-[hash]", outdir: "gen/lazy",
+    ...common, format: "esm", entryPoints: ["src/editor.js", "src/search.js", "src/webgl.js"], entryNames: "[name]-[hash]", outdir: "gen/lazy",
   });
   const names = lazy.outputFiles.map((file) => file.path.split("/").pop());
   for (const file of readdirSync(join(gen, "lazy"))) if (!names.includes(file)) rmSync(join(gen, "lazy", file));
@@ -41,21 +41,27 @@ async function vendor() {
 
   const first = await build({
     ...common, format: "iife", globalName: "vendor", entryPoints: ["src/vendor.js"], outdir: "gen", external: ["/lazy/*"],
-    define: { EDITOR_URL: url("editor"), WEBGL_URL: url("webgl") },
+    define: { EDITOR_URL: url("editor"), SEARCH_URL: url("search"), WEBGL_URL: url("webgl") },
   });
   const styles = await build({ ...common, entryPoints: ["app.css"], outdir: "gen", external: ["*.svg"] });
   for (const file of [...first.outputFiles, ...styles.outputFiles]) put(file.path, file.contents);
 }
 
-function compress() {
+async function compress() {
   const root = process.env.TRUNK_STAGING_DIR;
   if (!root) throw new Error("compress is called by Trunk, which sets TRUNK_STAGING_DIR");
+  const { transform } = await import("esbuild");
   // A debug build is looked at from this machine; only a release is worth the seconds.
   const quality = process.env.TRUNK_PROFILE === "release" ? 11 : 4;
   const walk = (dir) => readdirSync(dir, { withFileTypes: true })
     .flatMap((entry) => (entry.isDirectory() ? walk(join(dir, entry.name)) : [join(dir, entry.name)]));
   for (const file of walk(root).filter((name) => /\.(html|js|css|wasm|svg|json)$/.test(name))) {
-    const raw = readFileSync(file);
+    let raw = readFileSync(file);
+    // The bridge between JavaScript and the program, as wasm-bindgen wrote it.
+    if (/\/frontend-[0-9a-f]+\.js$/.test(file)) {
+      raw = Buffer.from((await transform(raw.toString(), { format: "esm", minify: true, legalComments: "none" })).code);
+      writeFileSync(file, raw);
+    }
     const params = { [constants.BROTLI_PARAM_QUALITY]: quality, [constants.BROTLI_PARAM_SIZE_HINT]: raw.length };
     writeFileSync(`${file}.br`, brotliCompressSync(raw, { params }));
   }

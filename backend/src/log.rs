@@ -34,8 +34,9 @@ impl Write for Bounded {
 
 /// Sends the process's log to standard error. `DRYDOCK_LOG` chooses what is logged, as in `debug` or `drydock_session=trace`.
 pub fn start() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("DRYDOCK_LOG")
-        .unwrap_or_else(|_| "warn,drydock=info,drydock_backend=info,drydock_warden=info,drydock_session=info".into());
+    let filter = tracing_subscriber::EnvFilter::try_from_env("DRYDOCK_LOG").unwrap_or_else(|_| {
+        "warn,drydock=info,drydock_backend=info,drydock_warden=info,drydock_session=info".into()
+    });
     let colour = std::io::IsTerminal::is_terminal(&io::stderr());
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(|| Bounded).init();
 }

@@ -18,7 +18,8 @@ const SOCKET: &str = "window.benchSocket = { sent: 0, came: 0 };
     }";
 
 /// Notes for each key the moment of the event itself, of its way through the page, and of the parsed echo.
-const WATCH: &str = "const term = window.__drydock.term(1); const keys = window.benchKeys = []; let at = null;
+const WATCH: &str =
+    "const term = window.__drydock.term(1); const keys = window.benchKeys = []; let at = null;
     addEventListener('keydown', e => {
         at = { event: e.timeStamp, handler: performance.now() }; benchSocket.sent = benchSocket.came = 0;
     }, true);
@@ -46,10 +47,13 @@ pub async fn run() {
     let server = crate::serve();
     let session = server.session().await;
     let alone = alone(&server, &session).await;
-    let browser = Browser::start_with(&std::env::var("X").iter().map(|s|s.as_str()).collect::<Vec<_>>()).await;
+    let browser =
+        Browser::start_with(&std::env::var("X").iter().map(|s| s.as_str()).collect::<Vec<_>>()).await;
     browser.cdp("Page.addScriptToEvaluateOnNewDocument", json!({ "source": SOCKET })).await;
     browser.open_session(&session.url).await;
-    if let Ok(y) = std::env::var("Y") { browser.script::<bool>(&format!("{y}; return true"), vec![]).await; }
+    if let Ok(y) = std::env::var("Y") {
+        browser.script::<bool>(&format!("{y}; return true"), vec![]).await;
+    }
     // A long line that wraps costs readline more; a learner's lines are short.
     let bash = typed(&browser, Some(60)).await;
     browser.run(1, "cat > /dev/null").await;
@@ -113,7 +117,8 @@ async fn typed(browser: &Browser, line: Option<usize>) -> Vec<Key> {
         let code = format!("Key{}", letter.to_uppercase());
         let virtual_code = u32::from(letter.as_bytes()[0].to_ascii_uppercase());
         let down = json!({ "type": "keyDown", "key": letter, "code": code, "text": letter, "windowsVirtualKeyCode": virtual_code });
-        let up = json!({ "type": "keyUp", "key": letter, "code": code, "windowsVirtualKeyCode": virtual_code });
+        let up =
+            json!({ "type": "keyUp", "key": letter, "code": code, "windowsVirtualKeyCode": virtual_code });
         browser.cdp("Input.dispatchKeyEvent", down).await;
         browser.script_async::<bool>(ECHOED, vec![json!(i + 1)]).await;
         browser.cdp("Input.dispatchKeyEvent", up).await;
@@ -121,7 +126,8 @@ async fn typed(browser: &Browser, line: Option<usize>) -> Vec<Key> {
             clear(browser, i + 1).await;
         }
     }
-    let keys = browser.script("const keys = window.benchKeys; window.benchKeys = []; return keys", vec![]).await;
+    let keys =
+        browser.script("const keys = window.benchKeys; window.benchKeys = []; return keys", vec![]).await;
     browser.chord(&[key::CONTROL], 'c').await;
     browser.until_prompt(1).await;
     keys
@@ -131,5 +137,7 @@ async fn typed(browser: &Browser, line: Option<usize>) -> Vec<Key> {
 async fn clear(browser: &Browser, measured: usize) {
     browser.chord(&[key::CONTROL], 'u').await;
     browser.until_prompt(1).await;
-    browser.script::<bool>("window.benchKeys.length = arguments[0]; return true", vec![json!(measured)]).await;
+    browser
+        .script::<bool>("window.benchKeys.length = arguments[0]; return true", vec![json!(measured)])
+        .await;
 }

@@ -85,8 +85,9 @@ fn processes_of(spawner: i32) -> Vec<Usage> {
 }
 
 async fn many(server: &Server) {
-    let wanted: usize =
-        std::env::var("DRYDOCK_BENCH_SESSIONS").ok().map_or(200, |n| n.parse().expect("a number of sessions"));
+    let wanted: usize = std::env::var("DRYDOCK_BENCH_SESSIONS")
+        .ok()
+        .map_or(200, |n| n.parse().expect("a number of sessions"));
     let before = available_mb();
     let began = Instant::now();
     let mut sessions = Vec::new();
@@ -99,8 +100,7 @@ async fn many(server: &Server) {
     let took = began.elapsed();
     tokio::time::sleep(REST).await;
     let used = before - available_mb();
-    let processes: Vec<Usage> =
-        sessions.iter().flat_map(|id| processes_of(server.session_pid(id))).collect();
+    let processes: Vec<Usage> = sessions.iter().flat_map(|id| processes_of(server.session_pid(id))).collect();
     let pss: f64 = processes.iter().map(|p| p.pss).sum::<f64>() * KIB_IN_MB;
     let began = Instant::now();
     for id in &sessions {
@@ -125,11 +125,7 @@ async fn many(server: &Server) {
     ]);
     table.row(["PSS of their processes".into(), mb(pss), mb(pss / count)]);
     table.row(["memory that the host has less".into(), mb(used), mb(used / count)]);
-    table.row([
-        "time to end them".into(),
-        format!("{:.1} s", ended.as_secs_f64()),
-        per(ms(ended) / count),
-    ]);
+    table.row(["time to end them".into(), format!("{:.1} s", ended.as_secs_f64()), per(ms(ended) / count)]);
     table.print();
 }
 

@@ -21,7 +21,10 @@ const KINDS: [(&str, &str); 3] = [
         "for i in $(seq 300); do printf '\\e[32m-rw-r--r--\\e[0m 1 \\e[1;34mroot\\e[0m %5d \\e[38;5;214mname-%d.txt\\e[0m \\e[38;2;90;200;250mtrue colour\\e[0m\\n' $i $i; done > /tmp/c; \
          for i in $(seq 400); do cat /tmp/c; done > FILE",
     ),
-    ("lines of 1000 characters", "head -c 750 /dev/zero | base64 -w0 > /tmp/l; echo >> /tmp/l; for i in $(seq 12000); do cat /tmp/l; done > FILE"),
+    (
+        "lines of 1000 characters",
+        "head -c 750 /dev/zero | base64 -w0 > /tmp/l; echo >> /tmp/l; for i in $(seq 12000); do cat /tmp/l; done > FILE",
+    ),
 ];
 
 /// Runs a command by the keyboard's way; ms from its Enter until the line that ends it is parsed.
@@ -149,7 +152,7 @@ async fn interrupt(browser: &Browser) {
         tokio::time::sleep(FLOOD).await;
         browser.script::<bool>(WATCH_C, vec![]).await;
         browser.chord(&[key::CONTROL], 'c').await;
-        times.push(browser.script_async(WAIT_C, vec![]).await);
+        times.push(browser.script_async(WAIT_C, vec![]).await); eprintln!("{times:?}");
     }
     let mut table = Table::new(
         format!("output: Ctrl+C after 2 s of yes to the prompt parsed, ms, {FLOODS} rounds"),
@@ -180,7 +183,12 @@ async fn heap_now(browser: &Browser) -> Heap {
 }
 
 async fn heap(server: &Server, session: &Created, browser: &Browser) {
-    crate::in_node(server, session, "for i in $(seq 14); do cat /root/bench0; done | head -c 95M > /root/big").await;
+    crate::in_node(
+        server,
+        session,
+        "for i in $(seq 14); do cat /root/bench0; done | head -c 95M > /root/big",
+    )
+    .await;
     // The scroll-back is full before, as it is behind.
     browser.script_async::<f64>(RUN, vec![json!("/root/bench0")]).await;
     browser.until_prompt(1).await;

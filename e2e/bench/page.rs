@@ -104,15 +104,8 @@ fn report(warm: &[Moments], cold: &[Moments]) {
         let begin = |m: &Moments| if from.is_empty() { 0.0 } else { m.at(from) };
         let times: Vec<f64> = rounds.iter().map(|m| m.at(to) - begin(m)).collect();
         let value = median(&times);
-        let (goal, met) =
-            goal.map_or_else(Default::default, |g| (format!("<= {g:.0}"), at_most(value, g)));
-        table.row([
-            name.into(),
-            format!("{value:.1}"),
-            format!("{:.1}", quantile(&times, 0.9)),
-            goal,
-            met,
-        ]);
+        let (goal, met) = goal.map_or_else(Default::default, |g| (format!("<= {g:.0}"), at_most(value, g)));
+        table.row([name.into(), format!("{value:.1}"), format!("{:.1}", quantile(&times, 0.9)), goal, met]);
     };
     let steps: [(&str, &str, &str); 6] = [
         ("  click to its handler", "bench:click", "drydock:start-click"),

@@ -45,7 +45,8 @@ pub async fn run() {
     for (name, program, size, opost) in KINDS {
         let (mut ours, mut bare, mut snapshots) = (Vec::new(), Vec::new(), 0);
         for _ in 0..ROUNDS {
-            let (rate, screens) = through(&mut page, &program.replace("FILE", "/root/file"), opost, size).await;
+            let (rate, screens) =
+                through(&mut page, &program.replace("FILE", "/root/file"), opost, size).await;
             ours.push(rate);
             snapshots += screens;
             let host = program.replace("FILE", &on_host);
@@ -64,7 +65,9 @@ pub async fn run() {
         ]);
     }
     table.print();
-    println!("screens: how often output was replaced by a picture of the screen, as for a page that is too slow");
+    println!(
+        "screens: how often output was replaced by a picture of the screen, as for a page that is too slow"
+    );
 }
 
 async fn page(server: &Server, session: &Created) -> PageSocket {

@@ -2,15 +2,17 @@
 // (bound in frontend/src/term/vendor.rs). Besides it holds the few things that are shorter in JavaScript than through
 // bindings. No logic of the page belongs here.
 import { FitAddon } from "@xterm/addon-fit";
-import { SearchAddon } from "@xterm/addon-search";
 import { Unicode11Addon } from "@xterm/addon-unicode11";
 import { WebLinksAddon } from "@xterm/addon-web-links";
 import { Terminal } from "@xterm/xterm";
 
-export { FitAddon, SearchAddon, Terminal, Unicode11Addon, WebLinksAddon };
+export { FitAddon, Terminal, Unicode11Addon, WebLinksAddon };
 
 /** The text editor (CodeMirror), fetched on first use. */
 export const loadEditor = () => import(EDITOR_URL);
+
+/** Search in a terminal, fetched on first use. */
+export const loadSearch = () => import(SEARCH_URL);
 
 /** The WebGL renderer, fetched on first use. */
 export const loadWebgl = () => import(WEBGL_URL);

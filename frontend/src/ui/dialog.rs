@@ -18,13 +18,10 @@ pub fn dialog(open: RwSignal<bool>, title: &str, testid: &str, content: El) -> E
     let close = move || node.with_value(HtmlDialogElement::close);
     // Removed while open, it closes first: closing is what gives the focus back.
     on_cleanup(close);
-    let head = el("header").class("dialog-head").child(el("h2").attr("id", &heading).text(title)).child(
-        el("button")
-            .class("quiet")
-            .attr("aria-label", "Close")
-            .click(close)
-            .child(icon(icon::CLOSE)),
-    );
+    let head = el("header")
+        .class("dialog-head")
+        .child(el("h2").attr("id", &heading).text(title))
+        .child(el("button").class("quiet").attr("aria-label", "Close").click(close).child(icon(icon::CLOSE)));
     made.class("dialog")
         .testid(testid)
         .attr("aria-labelledby", &heading)

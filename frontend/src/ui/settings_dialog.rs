@@ -40,18 +40,18 @@ pub fn settings_dialog(open: RwSignal<bool>) -> El {
                         .text("Size of letters")
                         .child(
                             el("button")
-                                .attr("aria-label", "Smaller letters")
+                                .attr("aria-label", "A−, smaller letters")
                                 .testid("font-smaller")
                                 .click(move || settings.update(|s| s.change_font(-1)))
-                                .child(el("span").attr("aria-hidden", "true").text("A−")),
+                                .text("A−"),
                         )
                         .child(el("output").text_of(move || settings.with(|s| s.font_size.to_string())))
                         .child(
                             el("button")
-                                .attr("aria-label", "Larger letters")
+                                .attr("aria-label", "A+, larger letters")
                                 .testid("font-larger")
                                 .click(move || settings.update(|s| s.change_font(1)))
-                                .child(el("span").attr("aria-hidden", "true").text("A+")),
+                                .text("A+"),
                         ),
                 )
                 .child(
