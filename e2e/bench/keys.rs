@@ -50,6 +50,7 @@ pub async fn run() {
     let browser =
         Browser::start_with(&std::env::var("X").iter().map(|s| s.as_str()).collect::<Vec<_>>()).await;
     browser.cdp("Page.addScriptToEvaluateOnNewDocument", json!({ "source": SOCKET })).await;
+    if let Ok(h) = std::env::var("HACK") { browser.cdp("Page.addScriptToEvaluateOnNewDocument", json!({ "source": h })).await; }
     browser.open_session(&session.url).await;
     if let Ok(y) = std::env::var("Y") {
         browser.script::<bool>(&format!("{y}; return true"), vec![]).await;
@@ -126,6 +127,7 @@ async fn typed(browser: &Browser, line: Option<usize>) -> Vec<Key> {
             clear(browser, i + 1).await;
         }
     }
+    if std::env::var("Y").is_ok() { println!("{}", browser.script::<serde_json::Value>("const o={}; for(const k in window.D||{}){const a=D[k].sort((x,y)=>x-y);o[k]=[a.length,a[a.length>>1]]} return o", vec![]).await); }
     let keys =
         browser.script("const keys = window.benchKeys; window.benchKeys = []; return keys", vec![]).await;
     browser.chord(&[key::CONTROL], 'c').await;
