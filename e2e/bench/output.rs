@@ -78,7 +78,7 @@ const WATCH_C: &str = "const term = window.__drydock.term(1); window.benchPrompt
     addEventListener('keydown', key, true);
     const watch = term.onWriteParsed(() => {
         const b = term.buffer.active; const line = b.getLine(b.baseY + b.cursorY)?.translateToString(true) ?? '';
-        if (at === null || !line.endsWith('#')) return;
+        if (at === null || !line.trimEnd().endsWith('#')) return;
         window.benchPrompt = performance.now() - at;
         watch.dispose(); removeEventListener('keydown', key, true);
     });
@@ -96,9 +96,8 @@ pub async fn run() {
     let server = crate::serve();
     let session = server.session().await;
     let browser = Browser::start_with(&["--enable-precise-memory-info"]).await;
-    if let Ok(h) = std::env::var("HACK") { browser.cdp("Page.addScriptToEvaluateOnNewDocument", json!({ "source": h })).await; }
     browser.open_session(&session.url).await;
-    if std::env::var("Z").is_err() {speed(&server, &session, &browser).await;}
+    speed(&server, &session, &browser).await;
     // What was fetched for the comparison must not count.
     browser.reload().await;
     browser.find("session-page").await;
@@ -153,8 +152,7 @@ async fn interrupt(browser: &Browser) {
         tokio::time::sleep(FLOOD).await;
         browser.script::<bool>(WATCH_C, vec![]).await;
         browser.chord(&[key::CONTROL], 'c').await;
-        eprintln!("flood: {}", browser.script::<serde_json::Value>("const t=window.__drydock.term(1), b=t.buffer.active; return [b.length, b.type, b.getLine(b.baseY+b.cursorY).translateToString(true), document.activeElement===t.textarea]", vec![]).await);
-        times.push(browser.script_async(WAIT_C, vec![]).await); eprintln!("{times:?}");
+        times.push(browser.script_async(WAIT_C, vec![]).await);
     }
     let mut table = Table::new(
         format!("output: Ctrl+C after 2 s of yes to the prompt parsed, ms, {FLOODS} rounds"),

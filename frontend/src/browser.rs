@@ -1,9 +1,13 @@
 //! Small things that the browser gives: clock, storage, address bar, media queries. Everything else of the page comes
 //! here for them, so a browser without storage or with odd answers is dealt with in one place.
 
+use crate::{
+    logic::read::{Read, from_text},
+    store::known::Known,
+};
 use gloo_events::EventListener;
 use leptos::prelude::*;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{HtmlElement, MediaQueryList, Window};
 
@@ -48,8 +52,8 @@ fn storage_text(key: &str) -> Option<String> {
 }
 
 /// What is stored under a key, if it is there and can be read.
-pub fn load<T: DeserializeOwned>(key: &str) -> Option<T> {
-    serde_json::from_str(&storage_text(key)?).ok()
+pub fn load<T: Read>(key: &str) -> Option<T> {
+    from_text(&storage_text(key)?)
 }
 
 /// What is stored under a key, as text.
@@ -79,12 +83,12 @@ pub fn stored_keys(prefix: &str) -> Vec<String> {
 }
 
 /// A signal that follows a media query for the life of the page.
-pub fn media(query: &str) -> ReadSignal<bool> {
+pub fn media(query: &str) -> Known<bool> {
     let list: Option<MediaQueryList> = window().match_media(query).ok().flatten();
-    let (matches, set) = signal(list.as_ref().is_some_and(|list| list.matches()));
+    let matches = Known::new(list.as_ref().is_some_and(|list| list.matches()));
     if let Some(list) = list {
         let again = list.clone();
-        EventListener::new(&list, "change", move |_| set.set(again.matches())).forget();
+        EventListener::new(&list, "change", move |_| matches.set(again.matches())).forget();
     }
     matches
 }

@@ -41,7 +41,7 @@
 //! | **files** | |
 //! | `files` | the dock |
 //! | `files-node`, `files-path` | whose files, which directory |
-//! | `upload-input`, `new-folder`, `new-file`, `files-reload`, `files-close` | its controls |
+//! | `upload-input`, `new-folder`, `new-file`, `new-name`, `files-reload`, `files-close` | its controls |
 //! | `file-{name}` | an entry's name; `edit-{name}`, `download-{name}`, `delete-{name}` its buttons |
 //! | `upload-{n}` | a file on its way |
 //! | `editor`, `editor-save`, `editor-close`, `editor-conflict` | the text editor |
@@ -51,3 +51,4 @@
 //! | `link-{id}`, `revoke-{id}` | links and their ends |
 //! | **others** | |
 //! | `keyboard-sheet`, `settings-dialog` | dialogs |
+//! | `theme-{name}`, `font-smaller`, `font-larger`, `copy-on-select`, `screen-reader` | settings |

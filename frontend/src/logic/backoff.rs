@@ -1,6 +1,8 @@
 //! How long to wait before the next attempt to connect: 0.25 s, doubled up to 8 s, each ±30 % so that a class of
 //! thirty pages does not come back in one instant. Called by `net::link`.
 
+use super::units::within;
+
 /// First wait, in milliseconds.
 const FIRST: f64 = 250.0;
 /// Longest wait before the spread is added, in milliseconds.
@@ -19,7 +21,7 @@ impl Backoff {
     pub fn next(&mut self, random: f64) -> u32 {
         let base = (FIRST * 2f64.powi(self.failures.min(16) as i32)).min(LONGEST);
         self.failures = self.failures.saturating_add(1);
-        let spread = 1.0 + SPREAD * (random.clamp(0.0, 1.0) * 2.0 - 1.0);
+        let spread = 1.0 + SPREAD * (within(random, 0.0, 1.0) * 2.0 - 1.0);
         (base * spread) as u32
     }
 

@@ -1,23 +1,23 @@
 //! The delay shown beside the connection's dot: the median of the last ten pings. Called by the store.
 
-use std::collections::VecDeque;
-
 /// How many pings count.
 const KEPT: usize = 10;
 
 /// The last measured delays.
 #[derive(Debug, Default)]
-pub struct Latency(VecDeque<f64>);
+pub struct Latency(Vec<f64>);
 
 impl Latency {
     /// Takes one more delay in milliseconds and tells the median.
     pub fn add(&mut self, millis: f64) -> f64 {
         if self.0.len() == KEPT {
-            self.0.pop_front();
+            self.0.remove(0);
         }
-        self.0.push_back(millis);
-        let mut sorted: Vec<f64> = self.0.iter().copied().collect();
-        sorted.sort_by(f64::total_cmp);
+        self.0.push(millis);
+        let mut sorted: Vec<f64> = Vec::with_capacity(KEPT);
+        for &kept in &self.0 {
+            sorted.insert(sorted.partition_point(|other| *other < kept), kept);
+        }
         sorted[sorted.len() / 2]
     }
 }

@@ -2,10 +2,14 @@
 //! [`Layout`] per session, `ui::workspace` draws it from the rectangles that it tells, and localStorage remembers it
 //! as JSON; so whatever comes from there is repaired before it is used.
 
-use super::keys::Direction;
+use super::{
+    keys::Direction,
+    read::{Read, field, from_text, names, objects},
+    units::within,
+};
 use drydock_protocol::TerminalId;
-use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
+use serde::Serialize;
+use serde_json::Value;
 
 /// Names a group or a split, unique within a layout.
 pub type Id = u32;
@@ -16,7 +20,7 @@ pub const LEAST: f64 = 0.1;
 pub const MOST_GROUPS: usize = 16;
 
 /// Which way a split divides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Axis {
     /// Side by side.
@@ -26,7 +30,7 @@ pub enum Axis {
 }
 
 /// Tabs that share one place; one of them shows.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Group {
     /// Its name.
     pub id: Id,
@@ -36,7 +40,7 @@ pub struct Group {
     pub active: Option<TerminalId>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Tree {
     Group(Group),
@@ -83,7 +87,7 @@ pub struct Bar {
 }
 
 /// The arrangement of one session's terminals.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Layout {
     root: Tree,
     focus: Id,
@@ -99,8 +103,8 @@ impl Default for Layout {
 impl Layout {
     /// What was remembered, with all that can't be used taken out.
     pub fn from_json(text: &str) -> Option<Self> {
-        let mut layout: Self = serde_json::from_str(text).ok()?;
-        let (mut seen, mut ids) = (HashSet::new(), HashSet::new());
+        let mut layout: Self = from_text(text)?;
+        let (mut seen, mut ids) = (Vec::new(), Vec::new());
         if !layout.root.repair(&mut seen, &mut ids) || layout.groups().len() > MOST_GROUPS {
             return None;
         }
@@ -232,7 +236,7 @@ impl Layout {
         if let Some(Tree::Split { share, .. }) = self.root.split_mut(split)
             && value.is_finite()
         {
-            *share = value.clamp(LEAST, 1.0 - LEAST);
+            *share = within(value, LEAST, 1.0 - LEAST);
         }
     }
 
@@ -297,6 +301,33 @@ impl Layout {
 /// How far `at` is outside of `start..start + length`.
 fn outside(at: f64, start: f64, length: f64) -> f64 {
     (start - at).max(at - start - length).max(0.0)
+}
+
+/// True if a thing was not in the list yet; it is now.
+fn new<T: PartialEq>(list: &mut Vec<T>, thing: T) -> bool {
+    let is_new = !list.contains(&thing);
+    if is_new {
+        list.push(thing);
+    }
+    is_new
+}
+
+objects! {
+    Layout { root, focus, next }
+    Group { id, tabs, active }
+}
+names! { Axis { "row" => Row, "column" => Column } }
+
+impl Read for Tree {
+    fn read(value: &Value) -> Option<Self> {
+        if let Some(group) = value.get("group") {
+            return Group::read(group).map(Self::Group);
+        }
+        let split = value.get("split")?;
+        let (id, axis, share) = (field(split, "id")?, field(split, "axis")?, field(split, "share")?);
+        let side = |name| Self::read(split.get(name)?).map(Box::new);
+        Some(Self::Split { id, axis, share, first: side("first")?, second: side("second")? })
+    }
 }
 
 // === impl Tree ===
@@ -365,18 +396,18 @@ impl Tree {
     }
 
     /// Mends what a file may hold; false if names are used twice.
-    fn repair(&mut self, seen: &mut HashSet<TerminalId>, ids: &mut HashSet<Id>) -> bool {
+    fn repair(&mut self, seen: &mut Vec<TerminalId>, ids: &mut Vec<Id>) -> bool {
         match self {
             Self::Group(group) => {
-                group.tabs.retain(|t| seen.insert(*t));
+                group.tabs.retain(|t| new(seen, *t));
                 if group.active.is_none_or(|t| !group.tabs.contains(&t)) {
                     group.active = group.tabs.first().copied();
                 }
-                ids.insert(group.id)
+                new(ids, group.id)
             }
             Self::Split { id, share, first, second, .. } => {
-                *share = if share.is_finite() { share.clamp(LEAST, 1.0 - LEAST) } else { 0.5 };
-                ids.insert(*id) && first.repair(seen, ids) && second.repair(seen, ids)
+                *share = if share.is_finite() { within(*share, LEAST, 1.0 - LEAST) } else { 0.5 };
+                new(ids, *id) && first.repair(seen, ids) && second.repair(seen, ids)
             }
         }
     }

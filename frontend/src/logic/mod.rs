@@ -8,5 +8,7 @@ pub mod latency;
 pub mod layout;
 pub mod outbox;
 pub mod paths;
+pub mod read;
+pub mod small;
 pub mod stream;
 pub mod units;

@@ -1,19 +1,37 @@
 //! Figures as people read them. Called by the nodes panel and the files dock.
 
+/// A number with so many decimals (at most 6). The standard library's way to write fractions is exact to the last of a
+/// thousand digits, and large.
+pub fn fixed(value: f64, decimals: u32) -> String {
+    let scale = 10i64.pow(decimals.min(6));
+    let scaled = (value * scale as f64).round() as i64;
+    let sign = if scaled < 0 { "-" } else { "" };
+    let (whole, part) = (scaled.unsigned_abs() / scale as u64, scaled.unsigned_abs() % scale as u64);
+    match decimals {
+        0 => format!("{sign}{whole}"),
+        _ => format!("{sign}{whole}.{part:0width$}", width = decimals.min(6) as usize),
+    }
+}
+
+/// A number within bounds. `f64::clamp` would bring along the code that prints its operands when the bounds are mixed up.
+pub fn within(value: f64, least: f64, most: f64) -> f64 {
+    value.max(least).min(most)
+}
+
 /// `512 B`, `1.5 KB`, `23 MB`: powers of 1024 with the customary letters.
 pub fn bytes(n: u64) -> String {
     let mut value = n as f64;
     for unit in ["B", "KB", "MB", "GB"] {
         if value < 1024.0 {
             return if unit == "B" || value >= 100.0 {
-                format!("{value:.0} {unit}")
+                format!("{} {unit}", fixed(value, 0))
             } else {
-                format!("{value:.1} {unit}")
+                format!("{} {unit}", fixed(value, 1))
             };
         }
         value /= 1024.0;
     }
-    format!("{value:.1} TB")
+    format!("{} TB", fixed(value, 1))
 }
 
 /// Thousandths of a CPU as a percentage: `0.4 %`, `37 %`.
@@ -41,6 +59,16 @@ mod tests {
         assert_eq!(bytes(1536), "1.5 KB");
         assert_eq!(bytes(300 << 20), "300 MB");
         assert_eq!(bytes(u64::MAX), "16777216.0 TB");
+    }
+
+    #[test]
+    fn fractions() {
+        assert_eq!(fixed(0.5, 4), "0.5000");
+        assert_eq!(fixed(33.33336, 4), "33.3334");
+        assert_eq!(fixed(-1.26, 1), "-1.3");
+        assert_eq!(fixed(-0.01, 0), "0");
+        assert_eq!(fixed(1.05, 2), "1.05");
+        assert_eq!(fixed(f64::NAN, 2), "0.00");
     }
 
     #[test]

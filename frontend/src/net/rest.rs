@@ -1,6 +1,7 @@
 //! The REST interface under `/api/v1`, one function a request. Every failure becomes a [`Problem`], whose message is a
 //! sentence for people.
 
+use crate::logic::read::{Read, from_text};
 use drydock_protocol::{
     NodeName, SessionId,
     api::{
@@ -9,7 +10,8 @@ use drydock_protocol::{
     },
 };
 use js_sys::{Uint8Array, encode_uri_component as encode};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
+use std::pin::Pin;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Headers, RequestInit, Response};
@@ -40,12 +42,12 @@ impl Problem {
 
     /// From an answer whose body should be an [`ApiError`].
     pub fn from_body(status: u16, body: &str) -> Self {
-        match serde_json::from_str::<ApiError>(body) {
-            Ok(error) => {
-                let session = (status == 410).then(|| serde_json::from_str(body).ok()).flatten();
+        match from_text::<ApiError>(body) {
+            Some(error) => {
+                let session = (status == 410).then(|| from_text(body).map(Box::new)).flatten();
                 Self { status, code: error.code, message: error.message, session }
             }
-            Err(_) => {
+            None => {
                 let message = format!("The server answered with status {status}. Try again in a moment.");
                 Self { status, code: "unknown".into(), message, session: None }
             }
@@ -70,32 +72,98 @@ pub struct FileContent {
     pub modified_micros: Option<String>,
 }
 
+/// What a request will bring.
+pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Problem>>>>;
+
 const API: &str = "/api/v1";
 
-async fn send(
-    method: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: Option<&JsValue>,
-) -> Result<Response, Problem> {
-    let lost = |_| Problem::unreachable();
-    let init = RequestInit::new();
-    init.set_method(method);
-    let fields = Headers::new().map_err(lost)?;
-    for (name, value) in headers {
-        fields.set(name, value).map_err(lost)?;
+/// A request that is being put together. Everything that takes time is in its methods, once for all requests.
+struct Call {
+    method: &'static str,
+    path: String,
+    headers: Vec<(&'static str, String)>,
+    body: Option<JsValue>,
+}
+
+fn call(method: &'static str, path: impl Into<String>) -> Call {
+    Call { method, path: path.into(), headers: Vec::new(), body: None }
+}
+
+fn get(path: impl Into<String>) -> Call {
+    call("GET", path)
+}
+
+fn post(path: impl Into<String>) -> Call {
+    call("POST", path)
+}
+
+fn delete(path: impl Into<String>) -> Call {
+    call("DELETE", path)
+}
+
+impl Call {
+    fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
     }
-    init.set_headers(&fields);
-    if let Some(body) = body {
-        init.set_body(body);
+
+    fn json(mut self, body: &impl Serialize) -> Self {
+        // The contract's bodies have no part that JSON can't hold.
+        self.body = serde_json::to_string(body).ok().map(|text| JsValue::from_str(&text));
+        self.header("Content-Type", "application/json")
     }
-    let answer = crate::browser::window().fetch_with_str_and_init(&format!("{API}{path}"), &init);
-    let response: Response = JsFuture::from(answer).await.map_err(lost)?.unchecked_into();
-    if response.ok() {
-        return Ok(response);
+
+    async fn send(self) -> Result<Response, Problem> {
+        let lost = |_| Problem::unreachable();
+        let init = RequestInit::new();
+        init.set_method(self.method);
+        let fields = Headers::new().map_err(lost)?;
+        for (name, value) in &self.headers {
+            fields.set(name, value).map_err(lost)?;
+        }
+        init.set_headers(&fields);
+        if let Some(body) = &self.body {
+            init.set_body(body);
+        }
+        let answer = crate::browser::window().fetch_with_str_and_init(&format!("{API}{}", self.path), &init);
+        let response: Response = JsFuture::from(answer).await.map_err(lost)?.unchecked_into();
+        if response.ok() {
+            return Ok(response);
+        }
+        let text = text(&response).await?;
+        Err(Problem::from_body(response.status(), &text))
     }
-    let text = text(&response).await?;
-    Err(Problem::from_body(response.status(), &text))
+
+    /// Status and body.
+    async fn text(self) -> Result<(u16, String), Problem> {
+        let response = self.send().await?;
+        Ok((response.status(), text(&response).await?))
+    }
+
+    /// What the body says.
+    fn read<T: Read + 'static>(self) -> Answer<T> {
+        self.answer(|_, body| from_text(body))
+    }
+
+    /// That it is done.
+    fn done(self) -> Answer<()> {
+        self.answer(|_, _| Some(()))
+    }
+
+    /// A session, or a place in the queue for one.
+    fn place(self) -> Answer<Place> {
+        self.answer(|status, body| match status {
+            202 => from_text(body).map(Place::Waiting),
+            _ => from_text(body).map(|created| Place::Ready(Box::new(created))),
+        })
+    }
+
+    fn answer<T: 'static>(self, read: fn(u16, &str) -> Option<T>) -> Answer<T> {
+        Box::pin(async move {
+            let (status, body) = self.text().await?;
+            read(status, &body).ok_or_else(|| Problem::unreadable(status))
+        })
+    }
 }
 
 async fn text(response: &Response) -> Result<String, Problem> {
@@ -104,118 +172,90 @@ async fn text(response: &Response) -> Result<String, Problem> {
     Ok(text.as_string().unwrap_or_default())
 }
 
-async fn read<T: DeserializeOwned>(response: Response) -> Result<T, Problem> {
-    let body = text(&response).await?;
-    serde_json::from_str(&body).map_err(|_| Problem::unreadable(response.status()))
-}
-
-async fn get<T: DeserializeOwned>(path: &str) -> Result<T, Problem> {
-    read(send("GET", path, &[], None).await?).await
-}
-
-async fn post(path: &str, body: &impl Serialize) -> Result<Response, Problem> {
-    let body = serde_json::to_string(body).map_err(|_| Problem::unreadable(0))?;
-    send("POST", path, &[("Content-Type", "application/json")], Some(&JsValue::from_str(&body))).await
-}
-
-async fn delete(path: &str) -> Result<(), Problem> {
-    send("DELETE", path, &[], None).await.map(drop)
-}
-
 /// What can be started.
-pub async fn playgrounds() -> Result<Vec<Playground>, Problem> {
-    get("/playgrounds").await
+pub fn playgrounds() -> Answer<Vec<Playground>> {
+    get("/playgrounds").read()
 }
 
 /// How full the host is.
-pub async fn host() -> Result<Host, Problem> {
-    get("/host").await
-}
-
-async fn place(response: Response) -> Result<Place, Problem> {
-    if response.status() == 202 {
-        read(response).await.map(Place::Waiting)
-    } else {
-        read(response).await.map(Place::Ready)
-    }
+pub fn host() -> Answer<Host> {
+    get("/host").read()
 }
 
 /// Asks for a session.
-pub async fn create(wish: &CreateSession) -> Result<Place, Problem> {
-    place(post("/sessions", wish).await?).await
+pub fn create(wish: &CreateSession) -> Answer<Place> {
+    post("/sessions").json(wish).place()
 }
 
 /// Asks how far a place in the queue has come.
-pub async fn queue(ticket: &str) -> Result<Place, Problem> {
-    let path = format!("/queue/{}", String::from(encode(ticket)));
-    place(send("GET", &path, &[], None).await?).await
+pub fn queue(ticket: &str) -> Answer<Place> {
+    get(format!("/queue/{}", String::from(encode(ticket)))).place()
 }
 
 /// Turns a link's token into this browser's right to the session (a cookie that the page can't read).
-pub async fn enter(id: &SessionId, token: &str) -> Result<(), Problem> {
-    let path = format!("/sessions/{id}/enter");
-    send("POST", &path, &[("Authorization", &format!("Bearer {token}"))], None).await.map(drop)
+pub fn enter(id: &SessionId, token: &str) -> Answer<()> {
+    post(format!("/sessions/{id}/enter")).header("Authorization", format!("Bearer {token}")).done()
 }
 
 /// How a session stands.
-pub async fn session(id: &SessionId) -> Result<Session, Problem> {
-    get(&format!("/sessions/{id}")).await
+pub fn session(id: &SessionId) -> Answer<Session> {
+    get(format!("/sessions/{id}")).read()
 }
 
 /// Ends a session.
-pub async fn end(id: &SessionId) -> Result<(), Problem> {
-    delete(&format!("/sessions/{id}")).await
+pub fn end(id: &SessionId) -> Answer<()> {
+    delete(format!("/sessions/{id}")).done()
 }
 
 /// Gives a session more time.
-pub async fn extend(id: &SessionId, seconds: u64) -> Result<(), Problem> {
-    post(&format!("/sessions/{id}/extend"), &Extend { seconds }).await.map(drop)
+pub fn extend(id: &SessionId, seconds: u64) -> Answer<()> {
+    post(format!("/sessions/{id}/extend")).json(&Extend { seconds }).done()
 }
 
 /// Adds a node.
-pub async fn add_node(id: &SessionId) -> Result<NodeAddress, Problem> {
-    read(send("POST", &format!("/sessions/{id}/nodes"), &[], None).await?).await
+pub fn add_node(id: &SessionId) -> Answer<NodeAddress> {
+    post(format!("/sessions/{id}/nodes")).read()
 }
 
 /// Removes a node.
-pub async fn remove_node(id: &SessionId, node: NodeName) -> Result<(), Problem> {
-    delete(&format!("/sessions/{id}/nodes/{node}")).await
+pub fn remove_node(id: &SessionId, node: NodeName) -> Answer<()> {
+    delete(format!("/sessions/{id}/nodes/{node}")).done()
 }
 
 /// Switches a node on or off.
-pub async fn power(id: &SessionId, node: NodeName, on: bool) -> Result<(), Problem> {
-    post(&format!("/sessions/{id}/nodes/{node}/power"), &SetPower { on }).await.map(drop)
+pub fn power(id: &SessionId, node: NodeName, on: bool) -> Answer<()> {
+    post(format!("/sessions/{id}/nodes/{node}/power")).json(&SetPower { on }).done()
 }
 
 /// The session's links.
-pub async fn links(id: &SessionId) -> Result<Vec<Link>, Problem> {
-    get(&format!("/sessions/{id}/links")).await
+pub fn links(id: &SessionId) -> Answer<Vec<Link>> {
+    get(format!("/sessions/{id}/links")).read()
 }
 
 /// Makes a link.
-pub async fn create_link(id: &SessionId, wish: &CreateLink) -> Result<Link, Problem> {
-    read(post(&format!("/sessions/{id}/links"), wish).await?).await
+pub fn create_link(id: &SessionId, wish: &CreateLink) -> Answer<Link> {
+    post(format!("/sessions/{id}/links")).json(wish).read()
 }
 
 /// Makes a link useless.
-pub async fn revoke_link(id: &SessionId, link: u64) -> Result<(), Problem> {
-    delete(&format!("/sessions/{id}/links/{link}")).await
+pub fn revoke_link(id: &SessionId, link: u64) -> Answer<()> {
+    delete(format!("/sessions/{id}/links/{link}")).done()
 }
 
 /// Where a browser opens a port of a node.
-pub async fn port(id: &SessionId, node: NodeName, port: u16) -> Result<PortLink, Problem> {
-    read(send("POST", &format!("/sessions/{id}/ports/{node}/{port}"), &[], None).await?).await
+pub fn port(id: &SessionId, node: NodeName, port: u16) -> Answer<PortLink> {
+    post(format!("/sessions/{id}/ports/{node}/{port}")).read()
 }
 
 /// What is in a directory of a node.
-pub async fn list(id: &SessionId, node: NodeName, path: &str) -> Result<Listing, Problem> {
-    get(&format!("/sessions/{id}/nodes/{node}/files?path={}", String::from(encode(path)))).await
+pub fn list(id: &SessionId, node: NodeName, path: &str) -> Answer<Listing> {
+    get(format!("/sessions/{id}/nodes/{node}/files?path={}", String::from(encode(path)))).read()
 }
 
 /// Makes a directory.
-pub async fn make_dir(id: &SessionId, node: NodeName, path: &str) -> Result<(), Problem> {
+pub fn make_dir(id: &SessionId, node: NodeName, path: &str) -> Answer<()> {
     let path = format!("/sessions/{id}/nodes/{node}/files/mkdir?path={}", String::from(encode(path)));
-    send("POST", &path, &[], None).await.map(drop)
+    post(path).done()
 }
 
 /// The address of a file, below [`API`].
@@ -234,30 +274,36 @@ pub fn upload_url(id: &SessionId, node: NodeName, path: &str) -> String {
 }
 
 /// Reads a file.
-pub async fn read_file(id: &SessionId, node: NodeName, path: &str) -> Result<FileContent, Problem> {
-    let response = send("GET", &file(id, node, path), &[], None).await?;
-    let modified_micros = response.headers().get("X-Modified-Micros").ok().flatten();
-    let buffer = response.array_buffer().map_err(|_| Problem::unreachable())?;
-    let buffer = JsFuture::from(buffer).await.map_err(|_| Problem::unreachable())?;
-    Ok(FileContent { bytes: Uint8Array::new(&buffer).to_vec(), modified_micros })
+pub fn read_file(id: &SessionId, node: NodeName, path: &str) -> Answer<FileContent> {
+    let call = get(file(id, node, path));
+    Box::pin(async move {
+        let response = call.send().await?;
+        let modified_micros = response.headers().get("X-Modified-Micros").ok().flatten();
+        let buffer = response.array_buffer().map_err(|_| Problem::unreachable())?;
+        let buffer = JsFuture::from(buffer).await.map_err(|_| Problem::unreachable())?;
+        Ok(FileContent { bytes: Uint8Array::new(&buffer).to_vec(), modified_micros })
+    })
 }
 
 /// Writes a text file; refused if it was changed since `unless_changed_since`.
-pub async fn write_file(
+pub fn write_file(
     id: &SessionId,
     node: NodeName,
     path: &str,
     text: &str,
     unless_changed_since: Option<&str>,
-) -> Result<(), Problem> {
-    let mut headers = vec![("Content-Type", "application/octet-stream")];
-    headers.extend(unless_changed_since.map(|micros| ("If-Unmodified-Since-Micros", micros)));
-    send("PUT", &file(id, node, path), &headers, Some(&JsValue::from_str(text))).await.map(drop)
+) -> Answer<()> {
+    let mut put = call("PUT", file(id, node, path)).header("Content-Type", "application/octet-stream");
+    put.body = Some(JsValue::from_str(text));
+    match unless_changed_since {
+        Some(micros) => put.header("If-Unmodified-Since-Micros", micros).done(),
+        None => put.done(),
+    }
 }
 
 /// Deletes a file or a directory with all in it.
-pub async fn remove_file(id: &SessionId, node: NodeName, path: &str) -> Result<(), Problem> {
-    delete(&file(id, node, path)).await
+pub fn remove_file(id: &SessionId, node: NodeName, path: &str) -> Answer<()> {
+    delete(file(id, node, path)).done()
 }
 
 /// Opens an address of the outside world in a tab that knows nothing of this page.

@@ -2,14 +2,16 @@
 
 use super::{
     files::Files,
+    known::Known,
     notices::Notices,
     own_sessions,
     route::{self, Route},
     session::SessionStore,
-    settings::{self, Panels, Settings},
+    settings::{self, Looks, Panels, Settings},
     share::Share,
     start::Start,
     test_access,
+    watch::watch,
 };
 use crate::browser;
 use drydock_protocol::SessionId;
@@ -20,15 +22,15 @@ use wasm_bindgen::JsValue;
 #[derive(Clone, Copy)]
 pub struct App {
     /// The page that shows.
-    pub route: RwSignal<Route>,
+    pub route: Known<Route>,
     /// What the learner chose.
-    pub settings: RwSignal<Settings>,
-    /// True if the page is dark now.
-    pub dark: Memo<bool>,
+    pub settings: Known<Settings>,
+    /// How the page looks.
+    pub looks: Looks,
     /// True on a screen with room for one pane only.
-    pub narrow: ReadSignal<bool>,
+    pub narrow: Known<bool>,
     /// Widths of the panels at the sides.
-    pub panels: RwSignal<Panels>,
+    pub panels: Known<Panels>,
     /// What was just said.
     pub notices: Notices,
     /// The way to a new session.
@@ -49,14 +51,15 @@ pub fn use_app() -> App {
 impl App {
     /// Made once, when the page starts.
     pub fn new() -> Self {
-        let (settings, dark) = settings::follow();
+        let looks = settings::follow();
+        let settings = looks.settings;
         let notices = Notices::new();
         let narrow = browser::media("(max-width: 700px)");
-        let session = SessionStore::new(settings, dark, narrow, notices);
+        let session = SessionStore::new(looks, narrow, notices);
         let app = Self {
             route: route::follow(),
             settings,
-            dark,
+            looks,
             narrow,
             panels: settings::follow_panels(),
             notices,
@@ -105,14 +108,15 @@ impl App {
         };
         // Now, before anything is drawn, and at every change.
         open(&self.route.get_untracked());
-        Effect::new(move |before: Option<Route>| {
+        let mut before = self.route.get_untracked();
+        watch(move || {
             let now = self.route.get();
-            if before.is_some_and(|before| before != now) {
+            if before != now {
                 open(&now);
                 self.files.reset();
                 self.share.reset();
+                before = now;
             }
-            now
         });
         // A link to the same session, pasted into the address bar, changes only the fragment.
         let again = gloo_events::EventListener::new(&browser::window(), "hashchange", move |_| {

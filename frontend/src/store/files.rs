@@ -1,12 +1,11 @@
 //! The files dock: one directory of one node, and the file that is being edited.
 
-use super::{notices::Notices, session::SessionStore};
+use super::{known::Known, notices::Notices, session::SessionStore};
 use crate::{
     logic::{paths, units},
     net::rest::{self, Problem},
 };
 use drydock_protocol::{NodeName, api::Listing, pipe::Entry};
-use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 use web_sys::FileList;
 
@@ -56,19 +55,19 @@ pub enum Saving {
 #[derive(Clone, Copy)]
 pub struct Files {
     /// The dock is open.
-    pub open: RwSignal<bool>,
+    pub open: Known<bool>,
     /// Whose files.
-    pub node: RwSignal<Option<NodeName>>,
+    pub node: Known<Option<NodeName>>,
     /// Which directory.
-    pub path: RwSignal<String>,
+    pub path: Known<String>,
     /// What is in it.
-    pub shown: RwSignal<Shown>,
+    pub shown: Known<Shown>,
     /// The file in the editor.
-    pub editing: RwSignal<Option<OpenFile>>,
+    pub editing: Known<Option<OpenFile>>,
     /// How saving went.
-    pub saving: RwSignal<Saving>,
+    pub saving: Known<Saving>,
     /// Numbers the questions: only the answer to the last one counts.
-    asked: RwSignal<u32>,
+    asked: Known<u32>,
     session: SessionStore,
     notices: Notices,
 }
@@ -76,13 +75,13 @@ pub struct Files {
 impl Files {
     pub(super) fn new(session: SessionStore, notices: Notices) -> Self {
         Self {
-            open: RwSignal::new(false),
-            node: RwSignal::new(None),
-            path: RwSignal::new(HOME.into()),
-            shown: RwSignal::new(Shown::Loading),
-            editing: RwSignal::new(None),
-            saving: RwSignal::new(Saving::Clean),
-            asked: RwSignal::new(0),
+            open: Known::new(false),
+            node: Known::new(None),
+            path: Known::new(HOME.into()),
+            shown: Known::new(Shown::Loading),
+            editing: Known::new(None),
+            saving: Known::new(Saving::Clean),
+            asked: Known::new(0),
             session,
             notices,
         }

@@ -1,6 +1,6 @@
 //! The session's time: when it ends, and more of it.
 
-use super::session::SessionStore;
+use super::{known::Known, session::SessionStore, watch::watch};
 use crate::{browser, logic::clock, net::rest};
 use gloo_timers::callback::Interval;
 use leptos::prelude::*;
@@ -39,13 +39,13 @@ impl Life {
 
 impl SessionStore {
     /// Seconds left, counted down each second; says the warnings.
-    pub fn countdown(self) -> ReadSignal<Option<u64>> {
-        let (left, set) = signal(self.life.get_untracked().map(|life| life.seconds_left()));
+    pub fn countdown(self) -> Known<Option<u64>> {
+        let left = Known::new(self.life.get_untracked().map(|life| life.seconds_left()));
         let tick = move || {
             let now = self.life.get_untracked().map(|life| life.seconds_left());
             let before = left.get_untracked();
             if now != before {
-                set.set(now);
+                left.set(now);
                 if let (Some(before), Some(now)) = (before, now)
                     && let Some(sentence) = clock::warning(before, now)
                 {
@@ -53,7 +53,7 @@ impl SessionStore {
                 }
             }
         };
-        Effect::new(move |_| {
+        watch(move || {
             self.life.track();
             tick();
         });

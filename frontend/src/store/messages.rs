@@ -6,19 +6,18 @@ use super::{
     session::{Connection, Phase, SessionStore, USAGE_KEPT},
     terminals::Asked,
 };
-use crate::browser;
+use crate::{browser, logic::read::from_text};
 use drydock_protocol::{
     control::{FromPage, ToPage},
     frame::ServerFrame,
     state::{Role, SessionState},
 };
-use leptos::prelude::*;
 
 impl SessionStore {
     /// A JSON message.
     pub(super) fn on_text(self, text: &str) {
         // What this page can't read is newer than it.
-        let Ok(message) = serde_json::from_str::<ToPage>(text) else { return };
+        let Some(message) = from_text::<ToPage>(text) else { return };
         match message {
             ToPage::Hello { you, role, input_seq } => self.on_hello(you, role, input_seq),
             ToPage::State { state } => self.on_state(state),
@@ -120,14 +119,18 @@ impl SessionStore {
     /// Each node's figures for its small chart.
     fn keep_usage(self, state: &SessionState) {
         self.usage.update(|all| {
-            all.retain(|name, _| state.nodes.iter().any(|n| n.name == *name));
+            all.retain(|name| state.nodes.iter().any(|n| n.name == name));
             for node in &state.nodes {
                 let Some(usage) = node.usage else { continue };
-                let kept = all.entry(node.name).or_default();
-                if kept.len() == USAGE_KEPT {
-                    kept.pop_front();
+                match all.get_mut(node.name) {
+                    Some(kept) => {
+                        if kept.len() == USAGE_KEPT {
+                            kept.remove(0);
+                        }
+                        kept.push(usage);
+                    }
+                    None => all.insert(node.name, vec![usage]),
                 }
-                kept.push_back(usage);
             }
         });
     }
@@ -149,7 +152,7 @@ impl SessionStore {
     /// A request for a terminal was refused: the place that waited for it goes.
     fn not_opened(self, request: u32) {
         let inner = self.inner();
-        let asked = inner.asked.borrow_mut().remove(&request);
+        let asked = inner.asked.borrow_mut().remove(request);
         if let Some(Asked { .. }) = asked {
             let present: Vec<_> =
                 self.state.with_untracked(|s| s.terminals.iter().map(|t| (t.id, t.node)).collect());

@@ -3,6 +3,7 @@
 
 pub mod app;
 pub mod files;
+pub mod known;
 pub mod life;
 pub mod messages;
 pub mod notices;
@@ -17,5 +18,6 @@ pub mod start;
 pub mod terminals;
 pub mod test_access;
 pub mod uploads;
+pub mod watch;
 
 pub use app::{App, use_app};

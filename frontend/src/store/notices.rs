@@ -1,7 +1,7 @@
 //! Sentences that the page says about what just happened; `ui::notice_list` shows them and a screen reader reads them.
 
+use super::known::Known;
 use gloo_timers::callback::Timeout;
-use leptos::prelude::*;
 
 /// How long a notice stays, in milliseconds.
 const STAYS: u32 = 9000;
@@ -32,14 +32,14 @@ pub struct Notice {
 #[derive(Clone, Copy)]
 pub struct Notices {
     /// Oldest first.
-    pub list: RwSignal<Vec<Notice>>,
-    next: RwSignal<u32>,
+    pub list: Known<Vec<Notice>>,
+    next: Known<u32>,
 }
 
 impl Notices {
     /// None yet.
     pub fn new() -> Self {
-        Self { list: RwSignal::new(Vec::new()), next: RwSignal::new(0) }
+        Self { list: Known::new(Vec::new()), next: Known::new(0) }
     }
 
     /// Says that something went as wished.

@@ -1,16 +1,20 @@
 //! The sessions that this browser made or entered, so that the start page can list them; kept in localStorage under
 //! `drydock.sessions`. No secret is kept: the right to a session is a cookie that the page can't read.
 
-use crate::browser;
+use crate::{
+    browser,
+    logic::read::{Read, field, objects},
+};
 use drydock_protocol::SessionId;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 
 const KEY: &str = "drydock.sessions";
 /// Most sessions that are remembered.
 const MOST: usize = 20;
 
 /// A session to come back to.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OwnSession {
     /// Its id.
     pub id: SessionId,
@@ -21,6 +25,8 @@ pub struct OwnSession {
     /// When it ends, seconds since 1970.
     pub expires_at: u64,
 }
+
+objects! { OwnSession { id, playground, nodes, expires_at } }
 
 /// The sessions that have not ended, newest first. Forgets the others and how their terminals were arranged.
 pub fn list() -> Vec<OwnSession> {

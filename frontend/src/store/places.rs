@@ -4,6 +4,7 @@
 use super::{
     session::{Area, Connection, SessionStore, layout_key},
     terminals::Place,
+    watch::watch,
 };
 use crate::{
     browser,
@@ -66,7 +67,7 @@ impl SessionStore {
     pub fn pane_resized(self, id: TerminalId) {
         let inner = self.inner();
         // The first size counts at once: the prompt is drawn for it.
-        if !inner.rooms.borrow().contains_key(&id) {
+        if inner.rooms.borrow().get(id).is_none() {
             return self.tell_rooms();
         }
         let later = Timeout::new(REST, move || self.tell_rooms());
@@ -84,7 +85,7 @@ impl SessionStore {
         let shown: Vec<_> =
             untrack(|| self.groups()).into_iter().filter_map(|(group, _)| group.active).collect();
         for (id, view) in inner.views.borrow().iter() {
-            let visible = look && shown.contains(id);
+            let visible = look && shown.contains(&id);
             let room = visible.then(|| view.room()).flatten();
             if reader {
                 view.shrink_to_fit();
@@ -95,9 +96,9 @@ impl SessionStore {
             if hidden || inner.rooms.borrow().get(id) == Some(&room) {
                 continue;
             }
-            inner.rooms.borrow_mut().insert(*id, room);
+            inner.rooms.borrow_mut().insert(id, room);
             if let Some(link) = inner.link.borrow().as_ref() {
-                link.send_bytes(&ClientFrame::Resize { terminal: *id, room }.encode());
+                link.send_bytes(&ClientFrame::Resize { terminal: id, room }.encode());
             }
         }
     }
@@ -107,7 +108,7 @@ impl SessionStore {
         let shown: Vec<_> =
             untrack(|| self.groups()).into_iter().filter_map(|(group, _)| group.active).collect();
         for (id, view) in self.inner().views.borrow().iter() {
-            view.set_visible(shown.contains(id));
+            view.set_visible(shown.contains(&id));
         }
     }
 
@@ -116,14 +117,17 @@ impl SessionStore {
         let inner = self.inner();
         let asked = inner.asked.borrow();
         let waiting: Vec<Id> = asked
-            .values()
+            .iter()
+            .map(|(_, a)| a)
             .filter_map(|a| if let Place::Group(g) = a.place { Some(g) } else { None })
             .collect();
         let mut layout = self.layout.get_untracked();
         let mut ids: Vec<TerminalId> = present
             .iter()
             // A terminal that was probably asked for here gets its place when the answer comes.
-            .filter(|(id, node)| layout.group_of(*id).is_some() || !asked.values().any(|a| a.node == *node))
+            .filter(|(id, node)| {
+                layout.group_of(*id).is_some() || !asked.iter().map(|(_, a)| a).any(|a| a.node == *node)
+            })
             .map(|(id, _)| *id)
             .collect();
         ids.extend(inner.ahead.borrow().iter());
@@ -145,7 +149,8 @@ impl SessionStore {
 
     /// Remembers the arrangement, and tells the session what is looked at.
     pub(super) fn follow_layout(self) {
-        Effect::new(move |before: Option<Option<TerminalId>>| {
+        let mut before = None;
+        watch(move || {
             let layout = self.layout.get();
             self.narrow.track();
             self.area.track();
@@ -155,28 +160,26 @@ impl SessionStore {
                 browser::save(&layout_key(&id), &layout);
             }
             let active = layout.active();
-            if before.flatten() != active {
+            if std::mem::replace(&mut before, active) != active {
                 self.say_focus();
                 if let Some(active) = active {
-                    self.bells.update(|bells| {
-                        bells.remove(&active);
-                    });
+                    self.bells.update(|bells| bells.retain(|b| *b != active));
                 }
             }
             self.show_views();
             // What is hidden now has no room any more; what shows now tells its own.
             let later = Timeout::new(REST, move || self.tell_rooms());
             self.inner().fit_later.replace(Some(later));
-            active
         });
         EventListener::new(&document(), "visibilitychange", move |_| self.tell_rooms()).forget();
     }
 
     /// Terminals follow what the learner chooses.
     pub(super) fn follow_settings(self) {
-        Effect::new(move |before: Option<()>| {
-            let (settings, dark) = (self.settings.get(), self.dark.get());
-            if before.is_some() {
+        let mut first = true;
+        watch(move || {
+            let (settings, dark) = (self.looks.settings.get(), self.looks.dark());
+            if !std::mem::replace(&mut first, false) {
                 for view in self.views() {
                     view.apply(&settings, dark);
                 }

@@ -3,7 +3,6 @@
 use super::session::SessionStore;
 use crate::{browser, net::rest};
 use drydock_protocol::NodeName;
-use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 
 impl SessionStore {

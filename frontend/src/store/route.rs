@@ -1,9 +1,9 @@
 //! Which page the address bar names. Two pages need no router: a signal, `history` and one listener.
 
+use super::known::Known;
 use crate::browser;
 use drydock_protocol::SessionId;
 use gloo_events::EventListener;
-use leptos::prelude::*;
 use wasm_bindgen::JsValue;
 
 /// A page.
@@ -38,15 +38,15 @@ impl Route {
 }
 
 /// The page that shows; follows the browser's back and forward buttons.
-pub fn follow() -> RwSignal<Route> {
+pub fn follow() -> Known<Route> {
     let here = || Route::of(&browser::window().location().pathname().unwrap_or_default());
-    let route = RwSignal::new(here());
+    let route = Known::new(here());
     EventListener::new(&browser::window(), "popstate", move |_| route.set(here())).forget();
     route
 }
 
 /// Goes to a page without loading anything.
-pub fn go(route: RwSignal<Route>, to: Route) {
+pub fn go(route: Known<Route>, to: Route) {
     if let Ok(history) = browser::window().history() {
         let _ = history.push_state_with_url(&JsValue::NULL, "", Some(&to.path()));
     }

@@ -3,15 +3,16 @@
 
 use super::{
     app::App,
+    known::Known,
     life::Life,
     notices::Notices,
     own_sessions::{self, OwnSession},
-    settings::Settings,
+    settings::Looks,
     uploads::Upload,
 };
 use crate::{
     browser,
-    logic::{latency::Latency, layout::Layout, outbox::Outbox},
+    logic::{latency::Latency, layout::Layout, outbox::Outbox, small::Few},
     net::{
         link::{Event, Link},
         rest::{self, Problem},
@@ -29,7 +30,6 @@ use gloo_timers::callback::Timeout;
 use leptos::prelude::*;
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     rc::Rc,
 };
 use wasm_bindgen_futures::spawn_local;
@@ -94,42 +94,41 @@ pub enum Area {
 #[derive(Clone, Copy)]
 pub struct SessionStore {
     /// Its id.
-    pub id: RwSignal<Option<SessionId>>,
+    pub id: Known<Option<SessionId>>,
     /// How far the page has come.
-    pub phase: RwSignal<Phase>,
+    pub phase: Known<Phase>,
     /// How the connection stands.
-    pub connection: RwSignal<Connection>,
+    pub connection: Known<Connection>,
     /// Median of the last pings in milliseconds.
-    pub latency: RwSignal<Option<f64>>,
+    pub latency: Known<Option<f64>>,
     /// What this page may do.
-    pub role: RwSignal<Role>,
+    pub role: Known<Role>,
     /// The number of this page's connection.
-    pub me: RwSignal<u64>,
+    pub me: Known<u64>,
     /// Nodes, terminals and viewers.
-    pub state: RwSignal<SessionState>,
+    pub state: Known<SessionState>,
     /// What `GET /sessions/{id}` says.
-    pub about: RwSignal<Option<Session>>,
+    pub about: Known<Option<Session>>,
     /// When it ends.
-    pub life: RwSignal<Option<Life>>,
+    pub life: Known<Option<Life>>,
     /// How its terminals are arranged.
-    pub layout: RwSignal<Layout>,
+    pub layout: Known<Layout>,
     /// Each node's last figures.
-    pub usage: RwSignal<HashMap<NodeName, VecDeque<Usage>>>,
+    pub usage: Known<Few<NodeName, Vec<Usage>>>,
     /// Terminals that rang the bell and were not looked at since.
-    pub bells: RwSignal<HashSet<TerminalId>>,
+    pub bells: Known<Vec<TerminalId>>,
     /// The terminal whose search box is open.
-    pub searching: RwSignal<Option<TerminalId>>,
+    pub searching: Known<Option<TerminalId>>,
     /// Files on their way.
-    pub uploads: RwSignal<Vec<Upload>>,
+    pub uploads: Known<Vec<Upload>>,
     /// What a narrow screen shows.
-    pub area: RwSignal<Area>,
+    pub area: Known<Area>,
     /// A node is being added.
-    pub adding: RwSignal<bool>,
+    pub adding: Known<bool>,
     /// The key bar's Ctrl is held.
-    pub ctrl: RwSignal<bool>,
-    pub(super) settings: RwSignal<Settings>,
-    pub(super) dark: Memo<bool>,
-    pub(super) narrow: ReadSignal<bool>,
+    pub ctrl: Known<bool>,
+    pub(super) looks: Looks,
+    pub(super) narrow: Known<bool>,
     pub(super) notices: Notices,
     inner: StoredValue<Rc<Inner>, LocalStorage>,
 }
@@ -140,14 +139,14 @@ pub(super) struct Inner {
     pub link: RefCell<Option<Link>>,
     pub outbox: RefCell<Outbox>,
     pub latency: RefCell<Latency>,
-    pub views: RefCell<BTreeMap<TerminalId, Rc<View>>>,
+    pub views: RefCell<Few<TerminalId, Rc<View>>>,
     /// Terminals asked for, by request.
-    pub asked: RefCell<HashMap<u32, super::terminals::Asked>>,
+    pub asked: RefCell<Few<u32, super::terminals::Asked>>,
     pub next_request: Cell<u32>,
     /// Terminals that were opened and are not in the state yet.
-    pub ahead: RefCell<HashSet<TerminalId>>,
+    pub ahead: RefCell<Vec<TerminalId>>,
     /// The room last told for each terminal on this connection.
-    pub rooms: RefCell<HashMap<TerminalId, Option<Size>>>,
+    pub rooms: RefCell<Few<TerminalId, Option<Size>>>,
     pub fit_later: RefCell<Option<Timeout>>,
     /// The terminal that gets the focus once it is on the screen.
     pub wants_focus: Cell<Option<TerminalId>>,
@@ -161,32 +160,26 @@ pub(super) struct Inner {
 }
 
 impl SessionStore {
-    pub(super) fn new(
-        settings: RwSignal<Settings>,
-        dark: Memo<bool>,
-        narrow: ReadSignal<bool>,
-        notices: Notices,
-    ) -> Self {
+    pub(super) fn new(looks: Looks, narrow: Known<bool>, notices: Notices) -> Self {
         let store = Self {
-            id: RwSignal::new(None),
-            phase: RwSignal::new(Phase::None),
-            connection: RwSignal::new(Connection::Connecting),
-            latency: RwSignal::new(None),
-            role: RwSignal::new(Role::View),
-            me: RwSignal::new(0),
-            state: RwSignal::new(SessionState::default()),
-            about: RwSignal::new(None),
-            life: RwSignal::new(None),
-            layout: RwSignal::new(Layout::default()),
-            usage: RwSignal::new(HashMap::new()),
-            bells: RwSignal::new(HashSet::new()),
-            searching: RwSignal::new(None),
-            uploads: RwSignal::new(Vec::new()),
-            area: RwSignal::new(Area::Terminals),
-            adding: RwSignal::new(false),
-            ctrl: RwSignal::new(false),
-            settings,
-            dark,
+            id: Known::new(None),
+            phase: Known::new(Phase::None),
+            connection: Known::new(Connection::Connecting),
+            latency: Known::new(None),
+            role: Known::new(Role::View),
+            me: Known::new(0),
+            state: Known::new(SessionState::default()),
+            about: Known::new(None),
+            life: Known::new(None),
+            layout: Known::new(Layout::default()),
+            usage: Known::new(Few::default()),
+            bells: Known::new(Vec::new()),
+            searching: Known::new(None),
+            uploads: Known::new(Vec::new()),
+            area: Known::new(Area::Terminals),
+            adding: Known::new(false),
+            ctrl: Known::new(false),
+            looks,
             narrow,
             notices,
             inner: StoredValue::new_local(Rc::default()),
@@ -250,8 +243,8 @@ impl SessionStore {
         self.about.set(None);
         self.life.set(None);
         self.layout.set(Layout::default());
-        self.usage.update(HashMap::clear);
-        self.bells.update(HashSet::clear);
+        self.usage.update(Few::clear);
+        self.bells.update(Vec::clear);
         self.searching.set(None);
         self.uploads.update(Vec::clear);
         self.area.set(Area::Terminals);
@@ -361,7 +354,7 @@ impl SessionStore {
     fn over(self, why: Over) {
         let inner = self.inner();
         inner.link.replace(None);
-        inner.views.replace(BTreeMap::new());
+        inner.views.take();
         if let (Some(id), true) = (self.id.get_untracked(), matches!(why, Over::Ended(_) | Over::NotFound(_)))
         {
             // What can be started again is remembered until the page is left.

@@ -1,15 +1,24 @@
 //! What a learner chose for this browser; kept in localStorage under `drydock.settings`.
 
-use crate::browser;
+use super::known::Known;
+use crate::{
+    browser,
+    logic::{
+        read::{Read, field, names},
+        units::within,
+    },
+    store::watch::watch,
+};
 use leptos::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 
 const KEY: &str = "drydock.settings";
 /// Letters' height if nobody chose another, in CSS pixels.
 const FONT: u16 = 14;
 
 /// Light or dark.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Theme {
     /// As the system has it.
@@ -22,8 +31,7 @@ pub enum Theme {
 }
 
 /// The choices.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Settings {
     /// Light or dark.
     pub theme: Theme,
@@ -41,6 +49,21 @@ impl Default for Settings {
     }
 }
 
+names! { Theme { "system" => System, "light" => Light, "dark" => Dark } }
+
+impl Read for Settings {
+    fn read(value: &Value) -> Option<Self> {
+        // What an older page stored lacks what came later.
+        let usual = Self::default();
+        Some(Self {
+            theme: field(value, "theme").unwrap_or(usual.theme),
+            font_size: field(value, "font_size").unwrap_or(usual.font_size),
+            copy_on_select: field(value, "copy_on_select").unwrap_or(usual.copy_on_select),
+            screen_reader: field(value, "screen_reader").unwrap_or(usual.screen_reader),
+        })
+    }
+}
+
 impl Settings {
     /// Letters larger (1), smaller (-1) or as they were (0).
     pub fn change_font(&mut self, step: i8) {
@@ -51,21 +74,36 @@ impl Settings {
     }
 }
 
-/// The choices as a signal that stores itself, and whether the page is dark.
-pub fn follow() -> (RwSignal<Settings>, Memo<bool>) {
+/// How the page looks: what was chosen, and what the system prefers.
+#[derive(Clone, Copy)]
+pub struct Looks {
+    /// What was chosen.
+    pub settings: Known<Settings>,
+    system_dark: Known<bool>,
+}
+
+impl Looks {
+    /// True if the page is dark now.
+    pub fn dark(self) -> bool {
+        match self.settings.with(|s| s.theme) {
+            Theme::System => self.system_dark.get(),
+            Theme::Light => false,
+            Theme::Dark => true,
+        }
+    }
+}
+
+/// The choices, which store themselves.
+pub fn follow() -> Looks {
     let mut loaded: Settings = browser::load(KEY).unwrap_or_default();
     loaded.font_size = loaded.font_size.clamp(8, 32);
-    let settings = RwSignal::new(loaded);
-    let system = browser::media("(prefers-color-scheme: dark)");
-    let dark = Memo::new(move |_| match settings.with(|s| s.theme) {
-        Theme::System => system.get(),
-        Theme::Light => false,
-        Theme::Dark => true,
-    });
-    Effect::new(move |before: Option<Settings>| {
+    let settings = Known::new(loaded);
+    let mut saved = settings.get_untracked();
+    watch(move || {
         let now = settings.get();
-        if before.as_ref().is_some_and(|before| *before != now) {
+        if saved != now {
             browser::save(KEY, &now);
+            saved = now.clone();
         }
         if let Some(root) = document().document_element() {
             let _ = match now.theme {
@@ -74,16 +112,14 @@ pub fn follow() -> (RwSignal<Settings>, Memo<bool>) {
                 Theme::Dark => root.set_attribute("data-theme", "dark"),
             };
         }
-        now
     });
-    (settings, dark)
+    Looks { settings, system_dark: browser::media("(prefers-color-scheme: dark)") }
 }
 
 const PANELS_KEY: &str = "drydock.panels";
 
 /// Widths of the panels at the sides, in CSS pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Panels {
     /// The nodes.
     pub nodes: f64,
@@ -97,13 +133,19 @@ impl Default for Panels {
     }
 }
 
+impl Read for Panels {
+    fn read(value: &Value) -> Option<Self> {
+        Some(Self { nodes: field(value, "nodes")?, files: field(value, "files")? })
+    }
+}
+
 impl Panels {
     /// Least and greatest width of a panel.
     pub const RANGE: (f64, f64) = (180.0, 720.0);
 
     fn mended(self) -> Self {
         let mend = |width: f64, usual: f64| {
-            if width.is_finite() { width.clamp(Self::RANGE.0, Self::RANGE.1) } else { usual }
+            if width.is_finite() { within(width, Self::RANGE.0, Self::RANGE.1) } else { usual }
         };
         let usual = Self::default();
         Self { nodes: mend(self.nodes, usual.nodes), files: mend(self.files, usual.files) }
@@ -111,14 +153,15 @@ impl Panels {
 }
 
 /// The widths as a signal that stores itself.
-pub fn follow_panels() -> RwSignal<Panels> {
-    let panels = RwSignal::new(browser::load::<Panels>(PANELS_KEY).unwrap_or_default().mended());
-    Effect::new(move |before: Option<Panels>| {
+pub fn follow_panels() -> Known<Panels> {
+    let panels = Known::new(browser::load::<Panels>(PANELS_KEY).unwrap_or_default().mended());
+    let mut saved = panels.get_untracked();
+    watch(move || {
         let now = panels.get();
-        if before.is_some_and(|before| before != now) {
+        if saved != now {
             browser::save(PANELS_KEY, &now);
+            saved = now;
         }
-        now
     });
     panels
 }
@@ -139,7 +182,7 @@ mod tests {
 
     #[test]
     fn settings_of_an_older_page_are_completed() {
-        let s: Settings = serde_json::from_str(r#"{"theme":"dark","gone":1}"#).unwrap();
+        let s: Settings = crate::logic::read::from_text(r#"{"theme":"dark","gone":1}"#).unwrap();
         assert_eq!((s.theme, s.font_size), (Theme::Dark, FONT));
     }
 }

@@ -1,30 +1,29 @@
 //! The session's links, for the share dialog.
 
-use super::{notices::Notices, session::SessionStore};
+use super::{known::Known, notices::Notices, session::SessionStore};
 use crate::net::rest;
 use drydock_protocol::{
     api::{CreateLink, Link},
     state::Role,
 };
-use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 
 /// The share dialog's store.
 #[derive(Clone, Copy)]
 pub struct Share {
     /// The links; absent while they are not known.
-    pub links: RwSignal<Option<Vec<Link>>>,
+    pub links: Known<Option<Vec<Link>>>,
     /// The link just made, with its secret.
-    pub fresh: RwSignal<Option<Link>>,
+    pub fresh: Known<Option<Link>>,
     /// A request is on its way.
-    pub busy: RwSignal<bool>,
+    pub busy: Known<bool>,
     session: SessionStore,
     notices: Notices,
 }
 
 impl Share {
     pub(super) fn new(session: SessionStore, notices: Notices) -> Self {
-        let (links, fresh, busy) = (RwSignal::new(None), RwSignal::new(None), RwSignal::new(false));
+        let (links, fresh, busy) = (Known::new(None), Known::new(None), Known::new(false));
         Self { links, fresh, busy, session, notices }
     }
 

@@ -1,6 +1,6 @@
 //! The way to a new session: what can be started, the wish, the place in the queue.
 
-use super::{App, own_sessions};
+use super::{App, known::Known, own_sessions};
 use crate::{
     browser,
     net::rest::{self, Place, Problem},
@@ -8,7 +8,6 @@ use crate::{
 };
 use drydock_protocol::api::{CreateSession, Created, Host, Playground, Queued};
 use gloo_timers::future::TimeoutFuture;
-use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 
 /// How often the place in the queue is asked for, in milliseconds.
@@ -42,23 +41,23 @@ pub enum Offer {
 #[derive(Clone, Copy)]
 pub struct Start {
     /// How far the wish has come.
-    pub progress: RwSignal<Progress>,
+    pub progress: Known<Progress>,
     /// What can be started.
-    pub offer: RwSignal<Offer>,
+    pub offer: Known<Offer>,
     /// How full the host is.
-    pub host: RwSignal<Option<Host>>,
+    pub host: Known<Option<Host>>,
     /// Numbers the wishes, so that a wish that was given up does nothing when it is answered.
-    wish: RwSignal<u32>,
+    wish: Known<u32>,
 }
 
 impl Start {
     /// Nothing known, nothing wished.
     pub fn new() -> Self {
         Self {
-            progress: RwSignal::new(Progress::Idle),
-            offer: RwSignal::new(Offer::Loading),
-            host: RwSignal::new(None),
-            wish: RwSignal::new(0),
+            progress: Known::new(Progress::Idle),
+            offer: Known::new(Offer::Loading),
+            host: Known::new(None),
+            wish: Known::new(0),
         }
     }
 

@@ -44,12 +44,12 @@ pub enum Place {
 impl SessionStore {
     /// A terminal of this page.
     pub fn view(self, id: TerminalId) -> Option<Rc<View>> {
-        self.inner().views.borrow().get(&id).cloned()
+        self.inner().views.borrow().get(id).cloned()
     }
 
     /// All terminals of this page.
     pub(super) fn views(self) -> Vec<Rc<View>> {
-        self.inner().views.borrow().values().cloned().collect()
+        self.inner().views.borrow().iter().map(|(_, view)| view.clone()).collect()
     }
 
     /// What the server says about a terminal.
@@ -79,7 +79,7 @@ impl SessionStore {
     /// A new terminal beside a group, on the node of the group's own terminal.
     pub fn split(self, group: Id, axis: Axis) {
         let Some(node) = self.node_of_group(group) else { return };
-        match self.layout.try_update(|layout| layout.split(group, axis)).flatten() {
+        match self.layout.update(|layout| layout.split(group, axis)) {
             Some(new) => self.open_terminal(node, Place::Group(new)),
             None => self.notices.error("There is no room for more panes. Close one first."),
         }
@@ -151,10 +151,11 @@ impl SessionStore {
         let inner = self.inner();
         let stays =
             |id: &TerminalId| present.iter().any(|(p, _)| p == id) || inner.ahead.borrow().contains(id);
-        let gone: Vec<TerminalId> = inner.views.borrow().keys().copied().filter(|id| !stays(id)).collect();
+        let gone: Vec<TerminalId> =
+            inner.views.borrow().iter().map(|(id, _)| id).filter(|id| !stays(id)).collect();
         for id in gone {
             // Taken out before it is dropped: letting go of a terminal moves the focus, which looks at the others.
-            let view = inner.views.borrow_mut().remove(&id);
+            let view = inner.views.borrow_mut().remove(id);
             drop(view);
         }
         for (id, _) in present {
@@ -173,9 +174,9 @@ impl SessionStore {
     /// An answer to a request for a terminal.
     pub(super) fn on_opened(self, request: u32, id: TerminalId) {
         let inner = self.inner();
-        let Some(asked) = inner.asked.borrow_mut().remove(&request) else { return };
+        let Some(asked) = inner.asked.borrow_mut().remove(request) else { return };
         if self.state.with_untracked(|s| !s.terminals.iter().any(|t| t.id == id)) {
-            inner.ahead.borrow_mut().insert(id);
+            inner.ahead.borrow_mut().push(id);
         }
         if self.view(id).is_none() {
             self.make_view(id);
@@ -192,8 +193,9 @@ impl SessionStore {
     }
 
     fn make_view(self, id: TerminalId) -> Rc<View> {
-        let settings = self.settings.get_untracked();
-        let view = View::new(id, &settings, self.dark.get_untracked(), move |id, out| self.on_out(id, out));
+        let settings = self.looks.settings.get_untracked();
+        let view =
+            View::new(id, &settings, untrack(|| self.looks.dark()), move |id, out| self.on_out(id, out));
         view.set_read_only(self.role.get_untracked() < Role::Type);
         self.inner().views.borrow_mut().insert(id, view.clone());
         view
@@ -211,7 +213,9 @@ impl SessionStore {
             Out::Bell => {
                 if self.layout.with_untracked(|l| l.active()) != Some(id) {
                     self.bells.update(|bells| {
-                        bells.insert(id);
+                        if !bells.contains(&id) {
+                            bells.push(id);
+                        }
                     });
                 }
             }
@@ -243,7 +247,7 @@ impl SessionStore {
                 }
             }
             Action::Split { down } => self.split(group, if down { Axis::Column } else { Axis::Row }),
-            Action::FontSize(step) => self.settings.update(|s| s.change_font(step)),
+            Action::FontSize(step) => self.looks.settings.update(|s| s.change_font(step)),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Files on their way from this computer to a node.
 
+use super::known::Known;
 use super::session::SessionStore;
 use crate::{
     logic::{paths, units},
@@ -31,7 +32,7 @@ pub struct Upload {
     /// Its path there.
     pub path: String,
     /// How far it has come.
-    pub sent: ArcRwSignal<Sent>,
+    pub sent: Known<Sent>,
     request: StoredValue<Option<XmlHttpRequest>, LocalStorage>,
 }
 
@@ -61,11 +62,11 @@ impl SessionStore {
     async fn upload_one(self, node: NodeName, path: String, file: File) {
         let Some(id) = self.id.get_untracked() else { return };
         let number = self.uploads.with_untracked(|all| all.iter().map(|u| u.id).max().unwrap_or(0)) + 1;
-        let sent = ArcRwSignal::new(Sent::Part(0.0));
+        let sent = Known::new(Sent::Part(0.0));
         let request = StoredValue::new_local(None);
-        let entry = Upload { id: number, node, path: path.clone(), sent: sent.clone(), request };
+        let entry = Upload { id: number, node, path: path.clone(), sent, request };
         self.uploads.update(|all| all.push(entry));
-        let progress = sent.clone();
+        let progress = sent;
         let url = rest::upload_url(&id, node, &path);
         let result = upload::put(
             &url,

@@ -97,11 +97,15 @@ extern "C" {
     #[wasm_bindgen(method, getter)]
     pub fn rows(this: &Dimensions) -> f64;
 
+    /// Fetches the search.
+    #[wasm_bindgen(js_namespace = vendor, js_name = loadSearch)]
+    pub fn load_search() -> Promise;
+    /// The module of the search.
+    pub type SearchModule;
+    #[wasm_bindgen(method, getter, js_name = SearchAddon)]
+    pub fn addon(this: &SearchModule) -> Function;
     /// Finds text in the screen and its history.
-    #[wasm_bindgen(js_namespace = vendor)]
     pub type SearchAddon;
-    #[wasm_bindgen(constructor, js_namespace = vendor)]
-    pub fn new() -> SearchAddon;
     #[wasm_bindgen(method, js_name = findNext)]
     pub fn find_next(this: &SearchAddon, text: &str, options: &JsValue) -> bool;
     #[wasm_bindgen(method, js_name = findPrevious)]

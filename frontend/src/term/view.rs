@@ -8,6 +8,7 @@ use crate::{
     logic::{
         keys::{Action, Key, Situation, action},
         stream::{Stream, Take},
+        units::within,
     },
     store::settings::Settings,
 };
@@ -53,7 +54,7 @@ pub struct View {
     id: TerminalId,
     xterm: vendor::Terminal,
     fit: vendor::FitAddon,
-    search: vendor::SearchAddon,
+    search: RefCell<Option<vendor::SearchAddon>>,
     stream: RefCell<Stream>,
     /// What the writes that xterm.js still works on mean, in their order.
     writes: RefCell<VecDeque<Done>>,
@@ -88,7 +89,7 @@ impl View {
             Self {
                 id,
                 fit: vendor::FitAddon::new(),
-                search: vendor::SearchAddon::new(),
+                search: RefCell::default(),
                 stream: RefCell::default(),
                 writes: RefCell::default(),
                 // Not a `Closure`: xterm.js may call it once more after the terminal is gone.
@@ -110,7 +111,6 @@ impl View {
             }
         });
         view.xterm.load_addon(view.fit.as_ref());
-        view.xterm.load_addon(view.search.as_ref());
         view.apply(settings, dark);
         view.listen();
         view.hook_queries();
@@ -215,7 +215,8 @@ impl View {
         let now = now.unwrap_or(f64::from(self.font.get()));
         let ratio = (f64::from(room.cols) / f64::from(self.xterm.cols()))
             .min(f64::from(room.rows) / f64::from(self.xterm.rows()));
-        let font = (now * ratio).floor().clamp(6.0, f64::from(self.font.get()));
+        let font = (now * ratio).floor();
+        let font = within(font, 6.0, f64::from(self.font.get()));
         if (font - now).abs() >= 1.0 {
             self.set_option("fontSize", &JsValue::from_f64(font));
         }
@@ -236,15 +237,40 @@ impl View {
         self.xterm.modes().application_cursor_keys()
     }
 
-    /// Finds text; tells whether there is any.
-    pub fn find(&self, text: &str, back: bool) -> bool {
+    /// Fetches the search and calls `ready`.
+    pub fn load_search(self: &Rc<Self>, ready: impl FnOnce() + 'static) {
+        let weak = Rc::downgrade(self);
+        spawn_local(async move {
+            let module = JsFuture::from(vendor::load_search()).await;
+            if let (Ok(module), Some(view)) = (module, weak.upgrade()) {
+                view.use_search(module.unchecked_ref());
+                ready();
+            }
+        });
+    }
+
+    fn use_search(&self, module: &vendor::SearchModule) {
+        if self.search.borrow().is_some() {
+            return;
+        }
+        let Ok(addon) = Reflect::construct(&module.addon(), &Array::new()) else { return };
+        self.xterm.load_addon(&addon);
+        self.search.replace(Some(addon.unchecked_into()));
+    }
+
+    /// Finds text; tells whether there is any, `None` while the search is on its way.
+    pub fn find(&self, text: &str, back: bool) -> Option<bool> {
+        let search = self.search.borrow();
+        let search = search.as_ref()?;
         let options = object(&[("incremental", JsValue::from_bool(false))]);
-        if back { self.search.find_previous(text, &options) } else { self.search.find_next(text, &options) }
+        Some(if back { search.find_previous(text, &options) } else { search.find_next(text, &options) })
     }
 
     /// The search is over.
     pub fn find_nothing(&self) {
-        self.search.clear();
+        if let Some(search) = self.search.borrow().as_ref() {
+            search.clear();
+        }
     }
 
     /// Whether it can be seen: only then is the graphics card's memory spent on it.
@@ -343,7 +369,13 @@ impl View {
         self.xterm.on_data(&self.keep(emit(|text| Out::Input(text.into_bytes()))));
         // Old mouse reports: one byte a character.
         self.xterm.on_binary(&self.keep(emit(|text| Out::Input(text.chars().map(|c| c as u8).collect()))));
-        self.xterm.on_bell(&self.keep(emit(|_| Out::Bell)));
+        let weak = Rc::downgrade(self);
+        let bell = Closure::<dyn Fn()>::new(move || {
+            if let Some(view) = weak.upgrade() {
+                (view.out)(view.id, Out::Bell);
+            }
+        });
+        self.xterm.on_bell(&self.keep(bell));
         let weak = Rc::downgrade(self);
         let open = Closure::<dyn Fn(JsValue, String)>::new(move |_, address: String| {
             if let Some(view) = weak.upgrade() {
@@ -461,6 +493,8 @@ fn make_xterm() -> vendor::Terminal {
         ("cols", Size::DEFAULT.cols.into()),
         ("rows", Size::DEFAULT.rows.into()),
         ("cursorBlink", JsValue::TRUE),
+        // Some fonts put the underscore below their own height, where it would be cut off.
+        ("lineHeight", JsValue::from_f64(1.07)),
         ("fontFamily", JsValue::from_str(font)),
         ("scrollback", JsValue::from_f64(5000.0)),
         ("macOptionIsMeta", JsValue::FALSE),

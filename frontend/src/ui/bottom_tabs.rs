@@ -3,7 +3,6 @@
 use super::el::{El, el};
 use super::icon::{self, icon};
 use crate::store::{session::Area, use_app};
-use leptos::prelude::*;
 
 /// The tabs.
 pub fn bottom_tabs() -> El {

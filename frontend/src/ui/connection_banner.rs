@@ -1,9 +1,10 @@
 //! Says that the connection is lost, once that has lasted a second, and when it is tried again.
 
 use super::el::{El, el};
+use crate::store::watch::watch;
 use crate::{
     browser,
-    store::{session::Connection, use_app},
+    store::{known::Known, session::Connection, use_app},
 };
 use gloo_timers::callback::Interval;
 use leptos::prelude::*;
@@ -14,10 +15,10 @@ const PATIENCE: f64 = 1000.0;
 /// The banner.
 pub fn connection_banner() -> El {
     let session = use_app().session;
-    let since = RwSignal::new(None::<f64>);
-    let now = RwSignal::new(browser::now());
+    let since = Known::new(None::<f64>);
+    let now = Known::new(browser::now());
     let timer = StoredValue::new_local(None::<Interval>);
-    Effect::new(move |_| match session.connection.get() {
+    watch(move || match session.connection.get() {
         Connection::Up => {
             since.set(None);
             timer.set_value(None);
@@ -29,29 +30,26 @@ pub fn connection_banner() -> El {
         _ => {}
     });
     on_cleanup(move || timer.set_value(None));
-    let shown = Memo::new(move |_| since.get().is_some_and(|since| now.get() - since >= PATIENCE));
-    let wait = Memo::new(move |_| match session.connection.get() {
+    let shown = move || since.get().is_some_and(|since| now.get() - since >= PATIENCE);
+    let wait = move || match session.connection.get() {
         Connection::Lost { retry_at } => Some(((retry_at - now.get()) / 1000.0).ceil().max(0.0) as u32),
         _ => None,
-    });
-    el("div").class("banner-place").attr("role", "status").when(
-        move || shown.get(),
-        move || {
-            el("div")
-                .class("banner")
-                .testid("connection-banner")
-                .child(el("span").text_of(move || {
-                    if session.me.get() == 0 {
-                        "Connecting to the session …"
-                    } else {
-                        "The connection is lost. The session goes on; what you type is kept."
-                    }
-                }))
-                .child(el("span").attr("aria-hidden", "true").text_of(move || match wait.get() {
-                    Some(0) | None => String::new(),
-                    Some(s) => format!(" Next attempt in {s} s."),
-                }))
-                .child(el("button").testid("retry-now").click(move || session.retry_now()).text("Try now"))
-        },
-    )
+    };
+    el("div").class("banner-place").attr("role", "status").when(shown, move || {
+        el("div")
+            .class("banner")
+            .testid("connection-banner")
+            .child(el("span").text_of(move || {
+                if session.me.get() == 0 {
+                    "Connecting to the session …"
+                } else {
+                    "The connection is lost. The session goes on; what you type is kept."
+                }
+            }))
+            .child(el("span").attr("aria-hidden", "true").text_of(move || match wait() {
+                Some(0) | None => String::new(),
+                Some(s) => format!(" Next attempt in {s} s."),
+            }))
+            .child(el("button").testid("retry-now").click(move || session.retry_now()).text("Try now"))
+    })
 }

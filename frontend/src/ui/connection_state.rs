@@ -1,8 +1,8 @@
 //! The dot that tells whether the session can be reached, with the delay.
 
 use super::el::{El, el};
+use crate::logic::units::fixed;
 use crate::store::{session::Connection, use_app};
-use leptos::prelude::*;
 
 /// The dot.
 pub fn connection_state() -> El {
@@ -16,7 +16,7 @@ pub fn connection_state() -> El {
         Connection::Connecting => "connecting".to_owned(),
         Connection::Lost { .. } => "no connection".to_owned(),
         Connection::Up => {
-            session.latency.get().map_or("connected".into(), |ms| format!("{:.0} ms", ms.max(1.0)))
+            session.latency.get().map_or("connected".into(), |ms| format!("{} ms", fixed(ms.max(1.0), 0)))
         }
     };
     let title = move || match session.connection.get() {

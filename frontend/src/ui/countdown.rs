@@ -5,7 +5,6 @@ use crate::{
     logic::clock::{self, Urgency},
     store::use_app,
 };
-use leptos::prelude::*;
 
 /// The countdown.
 pub fn countdown() -> El {

@@ -3,7 +3,7 @@
 
 use super::{
     el::{El, el},
-    icon::{self, icon},
+    icon::{self, icon_button},
     notice_list::notice_list,
 };
 use leptos::prelude::*;
@@ -21,7 +21,7 @@ pub fn dialog(open: RwSignal<bool>, title: &str, testid: &str, content: El) -> E
     let head = el("header")
         .class("dialog-head")
         .child(el("h2").attr("id", &heading).text(title))
-        .child(el("button").class("quiet").attr("aria-label", "Close").click(close).child(icon(icon::CLOSE)));
+        .child(icon_button("Close", icon::CLOSE).click(close));
     made.class("dialog")
         .testid(testid)
         .attr("aria-labelledby", &heading)

@@ -1,9 +1,13 @@
 //! How the page's elements are made: by a small builder over Leptos' signals and owners. Leptos' own `view!` compiles
-//! its rendering anew for every type of view, which made this page's program three times as large; here each step is
-//! one function, and closures are boxed at its door. What changes is followed by an effect of the owner that the
-//! element was made under, and ends with it.
+//! its rendering anew for every type of view, which cost a good third of this page's program and its limit for the first
+//! load; here each step is one function, and closures are boxed at its door. What changes is followed by an effect of
+//! the owner that the element was made under, and ends with it.
 
 use leptos::prelude::*;
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
 use wasm_bindgen::{JsCast, JsValue, prelude::Closure};
 use web_sys::{Element, Event, HtmlElement, Node};
 
@@ -144,6 +148,25 @@ impl El {
         self
     }
 
+    /// A part that is made anew when what `read` tells becomes another.
+    pub fn switch<T: PartialEq + Clone + 'static>(
+        self,
+        read: impl Fn() -> T + 'static,
+        make: impl Fn(T) -> El + 'static,
+    ) -> Self {
+        let told = Rc::new(RefCell::new(None));
+        let now = told.clone();
+        let changed = move || {
+            let new = Some(read());
+            let changed = *told.borrow() != new;
+            told.replace(new);
+            changed
+        };
+        let make = move || now.borrow().clone().map_or_else(nothing, &make);
+        self.follow_switch(Box::new(changed), Box::new(make));
+        self
+    }
+
     /// An element for each of a list of numbers; a number keeps its element for as long as it is in the list.
     pub fn each(self, numbers: impl Fn() -> Vec<u32> + 'static, make: impl Fn(u32) -> El + 'static) -> Self {
         self.follow_each(Box::new(numbers), Box::new(make));
@@ -208,11 +231,19 @@ impl El {
 
     fn follow_attr(&self, name: &'static str, read: Box<dyn Fn() -> Option<String>>) {
         let this = self.clone();
-        follow(Box::new(move || match read() {
-            Some(value) => this.set(name, &value),
-            None => {
-                let _ = this.element().remove_attribute(name);
+        let mut told = None;
+        follow(Box::new(move || {
+            let now = read();
+            if now == told {
+                return;
             }
+            match &now {
+                Some(value) => this.set(name, value),
+                None => {
+                    let _ = this.element().remove_attribute(name);
+                }
+            }
+            told = now;
         }));
     }
 
@@ -226,7 +257,14 @@ impl El {
     fn follow_text(&self, read: Box<dyn Fn() -> String>) {
         let node = document().create_text_node("");
         self.append(&node);
-        follow(Box::new(move || node.set_data(&read())));
+        let mut told = String::new();
+        follow(Box::new(move || {
+            let now = read();
+            if now != told {
+                node.set_data(&now);
+                told = now;
+            }
+        }));
     }
 
     fn follow_property(&self, name: &'static str, read: Box<dyn Fn() -> JsValue>) {
@@ -246,24 +284,32 @@ impl El {
     }
 
     fn follow_when(&self, is_so: Box<dyn Fn() -> bool>, make: Box<dyn Fn() -> El>) {
+        let shown = Rc::new(Cell::new(false));
+        let now = shown.clone();
+        let changed = move || {
+            let new = is_so();
+            shown.replace(new) != new
+        };
+        let make = move || if now.get() { make() } else { nothing() };
+        self.follow_switch(Box::new(changed), Box::new(make));
+    }
+
+    fn follow_switch(&self, mut changed: Box<dyn FnMut() -> bool>, make: Box<dyn Fn() -> El>) {
         let place = Place::at_end_of(self);
         let scope = Owner::current().unwrap_or_default();
         let mut shown: Option<Owner> = None;
         follow(Box::new(move || {
-            let now = is_so();
-            if now == shown.is_some() {
+            if !changed() {
                 return;
             }
             if let Some(owner) = shown.take() {
                 place.clear();
                 owner.cleanup();
             }
-            if now {
-                let owner = scope.child();
-                let El(new) = untrack(|| owner.with(&make));
-                place.put(&new);
-                shown = Some(owner);
-            }
+            let owner = scope.child();
+            let El(new) = untrack(|| owner.with(&make));
+            place.put(&new);
+            shown = Some(owner);
         }));
     }
 

@@ -3,7 +3,7 @@
 use super::el::{El, el, group};
 use super::{
     confirm_button::confirm_button,
-    icon::{self, icon},
+    icon::{self, icon, icon_button},
 };
 use crate::{
     browser,
@@ -11,6 +11,7 @@ use crate::{
     term::vendor::{self, Editor, EditorModule},
 };
 use leptos::prelude::*;
+use std::rc::Rc;
 use wasm_bindgen::{JsCast, prelude::Closure};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::Element;
@@ -30,7 +31,7 @@ pub fn file_editor() -> El {
     };
     let host = host.mounted(move || {
         let Some(file) = files.editing.get_untracked() else { return };
-        let dark = app.dark.get_untracked();
+        let dark = untrack(|| app.looks.dark());
         spawn_local(async move {
             let Ok(module) = JsFuture::from(vendor::load_editor()).await else {
                 files.close_file();
@@ -63,7 +64,7 @@ pub fn file_editor() -> El {
     });
     group()
         .child(editor_head(Box::new(move || save(false))))
-        .child(conflict(Callback::new(move |()| save(true))))
+        .child(conflict(Rc::new(move || save(true))))
         .when(move || waiting.get(), move || el("p").class("muted").text("Fetching the editor …"))
         .child(host)
 }
@@ -110,28 +111,26 @@ fn editor_head(save: Box<dyn Fn()>) -> El {
                     move || icon(icon::CLOSE),
                 )
             } else {
-                el("button")
-                    .class("quiet")
-                    .attr("aria-label", "Close the file")
+                icon_button("Close the file", icon::CLOSE)
                     .testid("editor-close")
                     .click(move || files.close_file())
-                    .child(icon(icon::CLOSE))
             }
         })
 }
 
 /// Somebody else has changed the file.
-fn conflict(save: Callback<()>) -> El {
+fn conflict(save: Rc<dyn Fn()>) -> El {
     let files = use_app().files;
     group().when(
         move || files.saving.get() == Saving::Conflict,
         move || {
+            let save = save.clone();
             el("div")
                 .class("conflict")
                 .attr("role", "alert")
                 .testid("editor-conflict")
                 .child(el("p").text("The file was changed on the node since it was opened here."))
-                .child(el("button").click(move || save.run(())).text("Overwrite it"))
+                .child(el("button").click(move || save()).text("Overwrite it"))
                 .child(
                     el("button")
                         .click(move || {

@@ -3,7 +3,7 @@
 use super::el::{El, el, group};
 use super::{
     confirm_button::confirm_button,
-    icon::{self, icon},
+    icon::{self, icon, icon_button},
 };
 use crate::{
     logic::{paths, units},
@@ -13,7 +13,6 @@ use drydock_protocol::{
     api::Listing,
     pipe::{Entry, EntryKind},
 };
-use leptos::prelude::*;
 
 /// The list.
 pub fn file_list() -> El {
@@ -30,9 +29,8 @@ pub fn file_list() -> El {
 
 /// The entries, directories first.
 fn entries(listing: Listing) -> El {
-    let Listing { path, mut entries, cut } = listing;
+    let Listing { path, entries, cut } = listing;
     let files = use_app().files;
-    entries.sort_by_key(|e| e.kind != EntryKind::Directory);
     let empty = entries.is_empty();
     let up = (path != "/").then(|| {
         let above = paths::parent(&path);
@@ -51,7 +49,9 @@ fn entries(listing: Listing) -> El {
             ),
         )
     });
-    let rows: Vec<El> = entries.into_iter().map(row).collect();
+    let (directories, others): (Vec<Entry>, Vec<Entry>) =
+        entries.into_iter().partition(|e| e.kind == EntryKind::Directory);
+    let rows = directories.into_iter().chain(others).map(row);
     group()
         .child(
             el("table")
@@ -110,13 +110,9 @@ fn row(entry: Entry) -> El {
                 .children(file.then(|| {
                     group()
                         .child(
-                            el("button")
-                                .class("quiet")
-                                .attr("title", "Edit")
-                                .attr("aria-label", format!("Edit {name}"))
+                            icon_button("Edit", icon::PEN)
                                 .testid(format!("edit-{name}"))
-                                .click(move || files.edit(&edited))
-                                .child(icon(icon::PEN)),
+                                .click(move || files.edit(&edited)),
                         )
                         .child(
                             el("a")

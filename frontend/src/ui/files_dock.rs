@@ -5,12 +5,12 @@ use super::nodes_panel::{node_name, node_numbers};
 use super::{
     file_editor::file_editor,
     file_list::file_list,
-    icon::{self, icon},
+    icon::{self, icon, icon_button},
     upload_list::upload_list,
 };
 use crate::{
     logic::paths,
-    store::{session::Area, use_app},
+    store::{known::Known, session::Area, use_app},
 };
 use leptos::prelude::*;
 use web_sys::{DragEvent, Event, HtmlInputElement};
@@ -27,7 +27,7 @@ pub fn files_dock() -> El {
             files.upload(&list);
         }
     };
-    let editing = Memo::new(move |_| files.editing.with(|e| e.as_ref().map(|e| (e.node, e.path.clone()))));
+    let editing = move || files.editing.with(|e| e.as_ref().map(|e| (e.node, e.path.clone())));
     el("section")
         .class("files")
         .class_if("dragging", move || dragging.get())
@@ -40,12 +40,8 @@ pub fn files_dock() -> El {
         })
         .on("dragleave", move |_: Event| dragging.set(false))
         .on("drop", on_drop)
-        .part(move || {
-            if editing.get().is_some() {
-                file_editor()
-            } else {
-                group().child(dock_head()).child(file_list())
-            }
+        .switch(editing, |editing| {
+            if editing.is_some() { file_editor() } else { group().child(dock_head()).child(file_list()) }
         })
         .child(upload_list())
 }
@@ -84,23 +80,11 @@ fn dock_head() -> El {
                 )
                 .child(el("span").class("spacer"))
                 .child(
-                    el("button")
-                        .class("quiet")
-                        .attr("title", "Read again")
-                        .attr("aria-label", "Read the directory again")
+                    icon_button("Read again", icon::RELOAD)
                         .testid("files-reload")
-                        .click(move || files.reload())
-                        .child(icon(icon::RELOAD)),
+                        .click(move || files.reload()),
                 )
-                .child(
-                    el("button")
-                        .class("quiet")
-                        .attr("title", "Close the files")
-                        .attr("aria-label", "Close the files")
-                        .testid("files-close")
-                        .click(close)
-                        .child(icon(icon::CLOSE)),
-                ),
+                .child(icon_button("Close the files", icon::CLOSE).testid("files-close").click(close)),
         )
         .child(crumbs())
         .child(dock_buttons())
@@ -129,7 +113,7 @@ fn crumbs() -> El {
 /// Upload, new folder, new file.
 fn dock_buttons() -> El {
     let files = use_app().files;
-    let naming = RwSignal::new(None::<Making>);
+    let naming = Known::new(None::<Making>);
     let chosen = move |event: Event| {
         let input: HtmlInputElement = event_target(&event);
         if let Some(list) = input.files().filter(|list| list.length() > 0) {
@@ -181,10 +165,10 @@ enum Making {
 }
 
 /// Asks for the name of what is made.
-fn name_form(making: Making, naming: RwSignal<Option<Making>>) -> El {
+fn name_form(making: Making, naming: Known<Option<Making>>) -> El {
     let files = use_app().files;
     let name = RwSignal::new(String::new());
-    let wrong = RwSignal::new(None::<&'static str>);
+    let wrong = RwSignal::new(String::new());
     let label = match making {
         Making::Folder => "Name of the new folder",
         Making::File => "Name of the new file",
@@ -193,7 +177,7 @@ fn name_form(making: Making, naming: RwSignal<Option<Making>>) -> El {
         event.prevent_default();
         let name = name.get_untracked().trim().to_owned();
         if let Some(reason) = paths::refuse(&name) {
-            return wrong.set(Some(reason));
+            return wrong.set(reason.to_owned());
         }
         match making {
             Making::Folder => files.make_dir(&name),
@@ -221,10 +205,5 @@ fn name_form(making: Making, naming: RwSignal<Option<Making>>) -> El {
         .child(
             el("button").attr("type", "button").class("quiet").click(move || naming.set(None)).text("Cancel"),
         )
-        .child(
-            el("p")
-                .class("problem-text")
-                .attr("role", "alert")
-                .text_of(move || wrong.get().unwrap_or_default()),
-        )
+        .child(el("p").class("problem-text").attr("role", "alert").text_of(move || wrong.get()))
 }

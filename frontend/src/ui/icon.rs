@@ -1,6 +1,6 @@
 //! Small line drawings. They are decoration: whatever holds one has words of its own for screen readers.
 
-use super::el::{El, svg};
+use super::el::{El, el, svg};
 
 pub const PLUS: &str = "M8 3v10M3 8h10";
 pub const CLOSE: &str = "M4 4l8 8M12 4l-8 8";
@@ -32,4 +32,9 @@ pub fn icon(lines: &str) -> El {
         .attr("aria-hidden", "true")
         .attr("focusable", "false")
         .child(svg("path").attr("d", lines))
+}
+
+/// A button that shows a drawing only; `label` says what it does.
+pub fn icon_button(label: &str, lines: &str) -> El {
+    el("button").class("quiet").attr("title", label).attr("aria-label", label).child(icon(lines))
 }

@@ -2,7 +2,6 @@
 
 use super::el::{El, el, group};
 use crate::store::use_app;
-use leptos::prelude::*;
 
 /// Name, letter on the key, what it sends, what it sends in application mode.
 const KEYS: [(&str, &str, &str, &str); 10] = [

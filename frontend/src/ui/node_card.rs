@@ -3,10 +3,13 @@
 use super::el::{El, el, group};
 use super::{
     confirm_button::confirm_button,
-    icon::{self, icon},
+    icon::{self, icon, icon_button},
     usage_chart::usage_chart,
 };
-use crate::{logic::units, store::use_app};
+use crate::{
+    logic::units,
+    store::{session::SessionStore, use_app},
+};
 use drydock_protocol::{
     NodeName,
     state::{Node, Port, Power},
@@ -16,10 +19,8 @@ use leptos::prelude::*;
 /// The card.
 pub fn node_card(name: NodeName) -> El {
     let session = use_app().session;
-    let node = Memo::new(move |_| session.state.with(|s| s.nodes.iter().find(|n| n.name == name).cloned()));
-    let with =
-        move |read: fn(&Node) -> String| move || node.with(|n| n.as_ref().map(read).unwrap_or_default());
-    let power = move || node.with(|n| n.as_ref().map_or(Power::Off, |n| n.power));
+    let with = move |read: fn(&Node) -> String| move || of_node(session, name, read).unwrap_or_default();
+    let power = move || power_of(session, name);
     let (state, words) = (
         move || match power() {
             Power::Starting => "starting",
@@ -36,8 +37,7 @@ pub fn node_card(name: NodeName) -> El {
     let memory = with(|n| n.usage.map_or("–".into(), |u| units::bytes(u.memory)));
     let address = with(|n| n.address.clone());
     let copy_address = move || {
-        let address = node.with_untracked(|n| n.as_ref().map(|n| n.address.clone()));
-        session.copy(address.unwrap_or_default(), Some("The address is copied."));
+        session.copy(untrack(address), Some("The address is copied."));
     };
     el("li")
         .class("node")
@@ -49,7 +49,7 @@ pub fn node_card(name: NodeName) -> El {
                 .child(el("span").class("dot").attr("aria-hidden", "true"))
                 .child(el("h3").text(name.to_string()))
                 .child(el("span").class("node-power").text_of(words))
-                .child(node_buttons(name, Signal::derive(power))),
+                .child(node_buttons(name)),
         )
         .child(
             el("dl")
@@ -78,16 +78,26 @@ pub fn node_card(name: NodeName) -> El {
                 ),
         )
         .child(usage_chart(name))
-        .child(ports(
-            name,
-            Signal::derive(move || node.with(|n| n.as_ref().map(|n| n.ports.clone()).unwrap_or_default())),
-        ))
+        .child(ports(name))
+}
+
+/// What the session says about a node, if it is there.
+fn of_node<T>(session: SessionStore, name: NodeName, read: fn(&Node) -> T) -> Option<T> {
+    session.state.with(|s| s.nodes.iter().find(|n| n.name == name).map(read))
+}
+
+fn power_of(session: SessionStore, name: NodeName) -> Power {
+    of_node(session, name, |n| n.power).unwrap_or(Power::Off)
+}
+
+fn number_of(port: &Port) -> u32 {
+    u32::from(port.port) << 1 | u32::from(port.loopback_only)
 }
 
 /// What can be done with a node.
-fn node_buttons(name: NodeName, power: Signal<Power>) -> El {
+fn node_buttons(name: NodeName) -> El {
     let session = use_app().session;
-    let is_on = move || power.get() == Power::On;
+    let is_on = move || power_of(session, name) == Power::On;
     let power_label =
         move || if is_on() { format!("Switch {name} off") } else { format!("Switch {name} on") };
     el("span")
@@ -95,14 +105,10 @@ fn node_buttons(name: NodeName, power: Signal<Power>) -> El {
         .when(
             move || session.may_type(),
             move || {
-                el("button")
-                    .class("quiet")
+                icon_button(&format!("New terminal on {name}"), icon::TERMINAL)
                     .testid(format!("open-terminal-{name}"))
-                    .attr("title", format!("New terminal on {name}"))
-                    .attr("aria-label", format!("New terminal on {name}"))
                     .attr_if("disabled", move || !is_on())
                     .click(move || session.open_tab(name))
-                    .child(icon(icon::TERMINAL))
             },
         )
         .when(
@@ -115,7 +121,7 @@ fn node_buttons(name: NodeName, power: Signal<Power>) -> El {
                             .testid(format!("power-{name}"))
                             .attr_of("title", power_label)
                             .attr_of("aria-label", power_label)
-                            .attr_if("disabled", move || power.get() == Power::Starting)
+                            .attr_if("disabled", move || power_of(session, name) == Power::Starting)
                             .click(move || session.power(name, !untrack(is_on)))
                             .child(icon(icon::POWER)),
                     )
@@ -131,15 +137,15 @@ fn node_buttons(name: NodeName, power: Signal<Power>) -> El {
 }
 
 /// The ports that something listens on.
-fn ports(name: NodeName, ports: Signal<Vec<Port>>) -> El {
-    let any = Memo::new(move |_| !ports.with(Vec::is_empty));
+fn ports(name: NodeName) -> El {
+    let session = use_app().session;
     group().when(
-        move || any.get(),
+        move || of_node(session, name, |n| !n.ports.is_empty()) == Some(true),
         move || {
             el("ul").class("ports").attr("aria-label", format!("Ports of {name}")).each(
                 // Whether it can be opened is a part of the number: a port that changes gets another chip.
                 move || {
-                    ports.get().iter().map(|p| u32::from(p.port) << 1 | u32::from(p.loopback_only)).collect()
+                    of_node(session, name, |n| n.ports.iter().map(number_of).collect()).unwrap_or_default()
                 },
                 move |number| chip(name, (number >> 1) as u16, number & 1 == 1),
             )

@@ -7,7 +7,6 @@ use super::{
 };
 use crate::store::{session::SessionStore, use_app};
 use drydock_protocol::NodeName;
-use leptos::prelude::*;
 
 /// The panel.
 pub fn nodes_panel() -> El {

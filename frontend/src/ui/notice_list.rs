@@ -1,9 +1,8 @@
 //! Sentences about what just happened, in a corner; a screen reader reads them as they come.
 
 use super::el::{El, el};
-use super::icon::{self, icon};
+use super::icon::{self, icon_button};
 use crate::store::{notices::Kind, use_app};
-use leptos::prelude::*;
 
 /// The list.
 pub fn notice_list() -> El {
@@ -25,11 +24,5 @@ fn line(id: u32) -> El {
         .attr("class", if error { "notice error" } else { "notice" })
         .testid("notice")
         .child(el("p").text(words))
-        .child(
-            el("button")
-                .class("quiet")
-                .attr("aria-label", "Dismiss")
-                .click(move || notices.dismiss(id))
-                .child(icon(icon::CLOSE)),
-        )
+        .child(icon_button("Dismiss", icon::CLOSE).click(move || notices.dismiss(id)))
 }

@@ -1,6 +1,7 @@
 //! A page in the stead of a session that can't be used: what happened, and the way on.
 
 use super::el::{El, el, group, nothing};
+use crate::store::watch::watch;
 use crate::{
     logic::clock,
     store::{route::Route, session::Over, start::Progress, use_app},
@@ -42,9 +43,10 @@ pub fn problem_page(kind: Kind) -> El {
         el("button").class("primary").testid("start-again").attr_if("disabled", busy).click(start).text(label)
     };
     // The queue and what went wrong are told on the start page.
-    Effect::new(move |before: Option<()>| {
+    let mut first = true;
+    watch(move || {
         let elsewhere = matches!(app.start.progress.get(), Progress::Waiting(_) | Progress::Failed(_));
-        if elsewhere && before.is_some() {
+        if !std::mem::replace(&mut first, false) && elsewhere {
             app.go(Route::Start);
         }
     });

@@ -28,12 +28,13 @@ fn root() -> El {
     let sheet = RwSignal::new(false);
     listen(app, sheet);
     let route = app.route;
-    let over = Memo::new(move |_| match app.session.phase.get() {
-        Phase::Over(why) => Some(why),
-        _ => None,
-    });
+    // Whether the session is being entered or works makes no other page.
+    let shown = move || match (route.get(), app.session.phase.get()) {
+        (Route::Session(_), Phase::Over(why)) => (route.get(), Some(why)),
+        (route, _) => (route, None),
+    };
     group()
-        .part(move || match (route.get(), over.get()) {
+        .switch(shown, move |shown| match shown {
             (Route::Start, _) => start_page(),
             (Route::Session(_), None) => session_page(sheet),
             (Route::Session(_), Some(why)) => problem_page(Kind::Session(why)),

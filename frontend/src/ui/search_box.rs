@@ -1,7 +1,7 @@
 //! The search box of a terminal (Ctrl+Shift+F).
 
 use super::el::{El, el};
-use super::icon::{self, icon};
+use super::icon::{self, icon_button};
 use crate::store::use_app;
 use drydock_protocol::TerminalId;
 use leptos::prelude::*;
@@ -14,9 +14,13 @@ pub fn search_box(id: TerminalId) -> El {
     let nothing = RwSignal::new(false);
     let find = move |back: bool| {
         let words = wanted.get_untracked();
-        let found = words.is_empty() || session.view(id).is_some_and(|view| view.find(&words, back));
-        nothing.set(!found);
+        let found = session.view(id).and_then(|view| view.find(&words, back));
+        nothing.set(!words.is_empty() && found == Some(false));
     };
+    if let Some(view) = session.view(id) {
+        // What was typed meanwhile is looked for as soon as it can be.
+        view.load_search(move || find(true));
+    }
     let close = move || {
         session.searching.set(None);
         if let Some(view) = session.view(id) {
@@ -55,27 +59,7 @@ pub fn search_box(id: TerminalId) -> El {
                 .attr("role", "status")
                 .text_of(move || if nothing.get() { "not found" } else { "" }),
         )
-        .child(
-            el("button")
-                .class("quiet")
-                .attr("aria-label", "Find above (Enter)")
-                .attr("title", "Above (Enter)")
-                .click(move || find(true))
-                .child(icon(icon::UP)),
-        )
-        .child(
-            el("button")
-                .class("quiet")
-                .attr("aria-label", "Find below (Shift+Enter)")
-                .attr("title", "Below (Shift+Enter)")
-                .click(move || find(false))
-                .child(icon(icon::DOWN)),
-        )
-        .child(
-            el("button")
-                .class("quiet")
-                .attr("aria-label", "Close the search (Escape)")
-                .click(close)
-                .child(icon(icon::CLOSE)),
-        )
+        .child(icon_button("Above (Enter)", icon::UP).click(move || find(true)))
+        .child(icon_button("Below (Shift+Enter)", icon::DOWN).click(move || find(false)))
+        .child(icon_button("Close the search (Escape)", icon::CLOSE).click(close))
 }

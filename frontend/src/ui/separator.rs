@@ -1,6 +1,7 @@
 //! A line between two areas that can be moved: by pointer, by arrow keys, back by a double click or Enter.
 
 use super::el::{El, el};
+use crate::logic::units::{fixed, within};
 use leptos::prelude::*;
 use std::rc::Rc;
 use wasm_bindgen::JsCast;
@@ -21,11 +22,11 @@ pub struct Line {
     /// The value that a double click brings back.
     pub usual: f64,
     /// The value.
-    pub value: Signal<f64>,
+    pub value: Rc<dyn Fn() -> f64>,
     /// The value for a place of the pointer, in CSS pixels of the window.
     pub at: Box<dyn Fn((f64, f64)) -> Option<f64>>,
     /// Changes the value.
-    pub set: Callback<f64>,
+    pub set: Rc<dyn Fn(f64)>,
     /// Where it is, if the style sheet does not say.
     pub place: Box<dyn Fn() -> Option<String>>,
 }
@@ -35,7 +36,9 @@ pub fn separator(line: Line) -> El {
     let Line { testid, label, upright, backwards, range: (least, most), usual, value, at, set, place } = line;
     let upright: Rc<dyn Fn() -> bool> = upright.into();
     let (upright_now, upright_told) = (upright.clone(), upright.clone());
-    let put = move |value: f64| set.run(value.clamp(least, most));
+    let value_now = value.clone();
+    let put: Rc<dyn Fn(f64)> = Rc::new(move |value| set(within(value, least, most)));
+    let (put_dragged, put_usual) = (put.clone(), put.clone());
     let grab = move |event: PointerEvent| {
         if let Some(line) = line_of(&event).filter(|_| event.button() == 0) {
             event.prevent_default();
@@ -46,13 +49,13 @@ pub fn separator(line: Line) -> El {
     let drag = move |event: PointerEvent| {
         let held = line_of(&event).is_some_and(|line| line.has_pointer_capture(event.pointer_id()));
         if held && let Some(value) = at((f64::from(event.client_x()), f64::from(event.client_y()))) {
-            put(value);
+            put_dragged(value);
         }
     };
     let key = move |event: KeyboardEvent| {
         let step = (most - least) / if event.shift_key() { 5.0 } else { 40.0 };
         let sign = if backwards { -1.0 } else { 1.0 };
-        let now = value.get_untracked();
+        let now = untrack(|| value_now());
         match (event.key().as_str(), untrack(|| upright_now())) {
             ("ArrowLeft", true) | ("ArrowUp", false) => put(now - sign * step),
             ("ArrowRight", true) | ("ArrowDown", false) => put(now + sign * step),
@@ -64,7 +67,7 @@ pub fn separator(line: Line) -> El {
         event.prevent_default();
     };
     // Shares are told as percentages, widths in pixels.
-    let told = move |v: f64| if most <= 1.0 { format!("{:.0}", v * 100.0) } else { format!("{v:.0}") };
+    let told = move |v: f64| fixed(if most <= 1.0 { v * 100.0 } else { v }, 0);
     el("div")
         .class("separator")
         .class_if("upright", move || upright())
@@ -75,11 +78,11 @@ pub fn separator(line: Line) -> El {
         .attr_of("aria-orientation", move || if upright_told() { "vertical" } else { "horizontal" })
         .attr("aria-valuemin", told(least))
         .attr("aria-valuemax", told(most))
-        .attr_of("aria-valuenow", move || told(value.get()))
+        .attr_of("aria-valuenow", move || told(value()))
         .attr_maybe("style", place)
         .on("pointerdown", grab)
         .on("pointermove", drag)
-        .on("dblclick", move |_: MouseEvent| put(usual))
+        .on("dblclick", move |_: MouseEvent| put_usual(usual))
         .on("keydown", key)
 }
 

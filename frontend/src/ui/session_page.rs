@@ -14,9 +14,12 @@ use super::{
     top_bar::top_bar,
     workspace::workspace,
 };
+use crate::logic::units::fixed;
+use crate::store::watch::watch;
 use crate::store::{session::Area, settings::Panels, use_app};
 use drydock_protocol::state::Role;
 use leptos::prelude::*;
+use std::rc::Rc;
 
 /// The dialogs that the top bar opens.
 #[derive(Clone, Copy)]
@@ -53,7 +56,7 @@ pub fn session_page(sheet: RwSignal<bool>) -> El {
     };
     let widths = move || {
         let Panels { nodes, files } = app.panels.get();
-        format!("--nodes-width: {nodes:.0}px; --files-width: {files:.0}px")
+        format!("--nodes-width: {}px; --files-width: {}px", fixed(nodes, 0), fixed(files, 0))
     };
     let files_shown = move || app.files.open.get() || (app.narrow.get() && session.area.get() == Area::Files);
     follow_title();
@@ -70,35 +73,9 @@ pub fn session_page(sheet: RwSignal<bool>) -> El {
                 .class("areas")
                 .class_if("with-files", files_shown)
                 .child(nodes_panel())
-                .child(separator(Line {
-                    testid: "separator-nodes".into(),
-                    label: "Width of the nodes panel",
-                    upright: Box::new(|| true),
-                    backwards: false,
-                    range: Panels::RANGE,
-                    usual: Panels::default().nodes,
-                    value: Signal::derive(move || app.panels.get().nodes),
-                    at: Box::new(|pointer| Some(pointer.0)),
-                    set: Callback::new(move |width| app.panels.update(|p| p.nodes = width)),
-                    place: Box::new(|| None),
-                }))
+                .child(nodes_edge())
                 .child(workspace())
-                .when(files_shown, move || {
-                    group()
-                        .child(separator(Line {
-                            testid: "separator-files".into(),
-                            label: "Width of the files dock",
-                            upright: Box::new(|| true),
-                            backwards: true,
-                            range: Panels::RANGE,
-                            usual: Panels::default().files,
-                            value: Signal::derive(move || app.panels.get().files),
-                            at: Box::new(|pointer| Some(window().inner_width().ok()?.as_f64()? - pointer.0)),
-                            set: Callback::new(move |width| app.panels.update(|p| p.files = width)),
-                            place: Box::new(|| None),
-                        }))
-                        .child(files_dock())
-                }),
+                .when(files_shown, || group().child(files_edge()).child(files_dock())),
         )
         .child(bottom_tabs())
         .when(move || dialogs.share.get(), move || share_dialog(dialogs.share))
@@ -107,10 +84,44 @@ pub fn session_page(sheet: RwSignal<bool>) -> El {
         .when(move || dialogs.end.get(), move || end_dialog(dialogs.end))
 }
 
+/// The line beside the nodes.
+fn nodes_edge() -> El {
+    let panels = use_app().panels;
+    separator(Line {
+        testid: "separator-nodes".into(),
+        label: "Width of the nodes panel",
+        upright: Box::new(|| true),
+        backwards: false,
+        range: Panels::RANGE,
+        usual: Panels::default().nodes,
+        value: Rc::new(move || panels.get().nodes),
+        at: Box::new(|pointer| Some(pointer.0)),
+        set: Rc::new(move |width| panels.update(|p| p.nodes = width)),
+        place: Box::new(|| None),
+    })
+}
+
+/// The line beside the files.
+fn files_edge() -> El {
+    let panels = use_app().panels;
+    separator(Line {
+        testid: "separator-files".into(),
+        label: "Width of the files dock",
+        upright: Box::new(|| true),
+        backwards: true,
+        range: Panels::RANGE,
+        usual: Panels::default().files,
+        value: Rc::new(move || panels.get().files),
+        at: Box::new(|pointer| Some(window().inner_width().ok()?.as_f64()? - pointer.0)),
+        set: Rc::new(move |width| panels.update(|p| p.files = width)),
+        place: Box::new(|| None),
+    })
+}
+
 /// The browser tab is named after the terminal that has the focus.
 fn follow_title() {
     let session = use_app().session;
-    Effect::new(move |_| {
+    watch(move || {
         let active = session.layout.with(|l| l.active());
         let title = session.state.with(|s| {
             s.terminals.iter().find(|t| Some(t.id) == active).map(|t| match t.title.as_str() {

@@ -2,7 +2,11 @@
 
 use super::el::{El, el, group, nothing};
 use super::{confirm_button::confirm_button, dialog::dialog};
-use crate::{browser, logic::clock, store::use_app};
+use crate::{
+    browser,
+    logic::clock,
+    store::{known::Known, use_app},
+};
 use drydock_protocol::{api::Link, state::Role};
 use leptos::prelude::*;
 use web_sys::Event;
@@ -34,8 +38,8 @@ fn words(role: Role) -> &'static str {
 /// What link to make.
 fn create_form() -> El {
     let share = use_app().share;
-    let role = RwSignal::new(Role::View);
-    let ttl = RwSignal::new(None::<u64>);
+    let role = Known::new(Role::View);
+    let ttl = Known::new(None::<u64>);
     let choose_role = move |event: web_sys::Event| {
         role.set(match event_target_value(&event).as_str() {
             "type" => Role::Type,

@@ -5,12 +5,14 @@ use super::{own_session_list::own_session_list, queue_card::queue_card};
 use crate::{
     logic::clock,
     store::{
+        known::Known,
         start::{Offer, Progress},
         use_app,
     },
 };
 use drydock_protocol::api::{CreateSession, Host, Playground};
 use leptos::prelude::*;
+use std::rc::Rc;
 use web_sys::Event;
 
 /// Lives that can be chosen, in seconds.
@@ -22,11 +24,11 @@ pub fn start_page() -> El {
     start.load();
     document().set_title("Drydock");
     // The form stays as it is while a request is on its way.
-    let waiting = Memo::new(move |_| match start.progress.get() {
+    let waiting = move || match start.progress.get() {
         Progress::Waiting(queued) => Some(queued),
         _ => None,
-    });
-    el("main").class("start").testid("start-page").child(el("header").class("hero").child(el("p").class("brand").text("Drydock")).child(el("h1").text("Linux nodes in your browser")).child(el("p").class("lead").text("Press Start and type as root. Every node is a machine of your own for a while; nothing to install, no account."))).part(move || match waiting.get() {
+    };
+    el("main").class("start").testid("start-page").child(el("header").class("hero").child(el("p").class("brand").text("Drydock")).child(el("h1").text("Linux nodes in your browser")).child(el("p").class("lead").text("Press Start and type as root. Every node is a machine of your own for a while; nothing to install, no account."))).switch(waiting, |waiting| match waiting {
                 Some(queued) => queue_card(queued),
                 None => start_form(),
             }).child(own_session_list()).child(host_info())
@@ -67,19 +69,20 @@ fn choice(list: Vec<Playground>) -> El {
     let app = use_app();
     let start = app.start;
     let chosen = RwSignal::new(list.first().map(|p| p.name.clone()).unwrap_or_default());
-    let nodes = RwSignal::new(list.first().map_or(1, |p| p.nodes));
-    let life = RwSignal::new(None::<u64>);
-    let offers = StoredValue::new(list.clone());
-    let most = move || {
+    let nodes = Known::new(list.first().map_or(1, |p| p.nodes));
+    let life = Known::new(None::<u64>);
+    let offers = list.clone();
+    let most: Rc<dyn Fn() -> u8> = Rc::new(move || {
         let name = chosen.get();
-        offers.with_value(|all| all.iter().find(|p| p.name == name).map_or(1, |p| p.max_nodes)).max(1)
-    };
+        offers.iter().find(|p| p.name == name).map_or(1, |p| p.max_nodes).max(1)
+    });
+    let most_wished = most.clone();
     let busy = move || start.progress.with(|p| *p == Progress::Starting);
     let submit = move |event: web_sys::SubmitEvent| {
         event.prevent_default();
         let wish = CreateSession {
             playground: chosen.get_untracked(),
-            nodes: Some(nodes.get_untracked().clamp(1, untrack(most))),
+            nodes: Some(nodes.get_untracked().clamp(1, untrack(|| most_wished()))),
             ttl_seconds: life.get_untracked(),
         };
         start.start(app, wish);
@@ -90,37 +93,14 @@ fn choice(list: Vec<Playground>) -> El {
         .on("submit", submit)
         .child(el("fieldset").class("playgrounds").child(el("legend").text("Playground")).children(cards))
         .child(
-            el("div")
-                .class("fields")
-                .child(
-                    el("label")
-                        .class("field")
-                        .child(el("span").text("Nodes"))
-                        .child(
-                            el("input")
-                                .attr("type", "number")
-                                .attr("inputmode", "numeric")
-                                .attr("min", "1")
-                                .attr_of("max", move || most().to_string())
-                                .testid("nodes-input")
-                                .value(move || nodes.get().to_string())
-                                .on("input", move |event: Event| {
-                                    if let Ok(n) = event_target_value(&event).parse() {
-                                        nodes.set(n);
-                                    }
-                                }),
-                        )
-                        .child(el("small").text_of(move || format!("1 to {}", most()))),
-                )
-                .child(life_field(life))
-                .child(
-                    el("button")
-                        .attr("type", "submit")
-                        .class("primary start-button")
-                        .testid("start-button")
-                        .attr_if("disabled", busy)
-                        .text_of(move || if busy() { "Starting …" } else { "Start" }),
-                ),
+            el("div").class("fields").child(nodes_field(nodes, most)).child(life_field(life)).child(
+                el("button")
+                    .attr("type", "submit")
+                    .class("primary start-button")
+                    .testid("start-button")
+                    .attr_if("disabled", busy)
+                    .text_of(move || if busy() { "Starting …" } else { "Start" }),
+            ),
         )
         .child(
             el("div").class("form-problem problem-text").attr("role", "alert").testid("start-error").text_of(
@@ -132,8 +112,30 @@ fn choice(list: Vec<Playground>) -> El {
         )
 }
 
+/// How many nodes.
+fn nodes_field(nodes: Known<u8>, most: Rc<dyn Fn() -> u8>) -> El {
+    let most_told = most.clone();
+    let input = el("input")
+        .attr("type", "number")
+        .attr("inputmode", "numeric")
+        .attr("min", "1")
+        .attr_of("max", move || most().to_string())
+        .testid("nodes-input")
+        .value(move || nodes.get().to_string())
+        .on("input", move |event: Event| {
+            if let Ok(n) = event_target_value(&event).parse() {
+                nodes.set(n);
+            }
+        });
+    el("label")
+        .class("field")
+        .child(el("span").text("Nodes"))
+        .child(input)
+        .child(el("small").text_of(move || format!("1 to {}", most_told())))
+}
+
 /// One playground.
-fn playground_card(playground: Playground, chosen: RwSignal<String>, nodes: RwSignal<u8>) -> El {
+fn playground_card(playground: Playground, chosen: RwSignal<String>, nodes: Known<u8>) -> El {
     let Playground { name, title, description, nodes: usual, .. } = playground;
     let (id, value, testid) = (name.clone(), name.clone(), format!("playground-{name}"));
     el("label")
@@ -159,7 +161,7 @@ fn playground_card(playground: Playground, chosen: RwSignal<String>, nodes: RwSi
 }
 
 /// How long the session shall live.
-fn life_field(life: RwSignal<Option<u64>>) -> El {
+fn life_field(life: Known<Option<u64>>) -> El {
     let host = use_app().start.host;
     let choices = move || {
         let (usual, most) =

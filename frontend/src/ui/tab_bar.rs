@@ -2,11 +2,11 @@
 
 use super::el::{El, el};
 use super::{
-    icon::{self, icon},
+    icon::{self, icon, icon_button},
     workspace::fill,
 };
 use crate::{
-    logic::layout::{Axis, Group, Id, Rect},
+    logic::layout::{Axis, Group, Id},
     store::{terminals::Place, use_app},
 };
 use drydock_protocol::TerminalId;
@@ -16,16 +16,13 @@ use web_sys::{KeyboardEvent, MouseEvent};
 /// The bar.
 pub fn tab_bar(id: Id) -> El {
     let session = use_app().session;
-    let group = Memo::new(move |_| session.groups().into_iter().find(|(g, _)| g.id == id));
-    let tabs = move || {
-        group.with(|g| g.as_ref().map(|(g, _)| g.tabs.iter().map(|t| t.0).collect()).unwrap_or_default())
-    };
-    let place =
-        move || fill(group.with(|g| g.as_ref().map_or(Rect { x: 0.0, y: 0.0, w: 0.0, h: 0.0 }, |(_, r)| *r)));
+    let group = move || session.groups().into_iter().find(|(g, _)| g.id == id);
+    let tabs = move || group().map(|(g, _)| g.tabs.iter().map(|t| t.0).collect()).unwrap_or_default();
+    let place = move || group().map(|(_, rect)| fill(rect)).unwrap_or_default();
     let focus = move || session.layout.with(|l| l.focus()) == id;
     // Arrow keys go through the tabs; Tab goes on to the terminal.
     let key = move |event: KeyboardEvent| {
-        let Some((Group { tabs, active, .. }, _)) = group.get_untracked() else { return };
+        let Some((Group { tabs, active, .. }, _)) = untrack(group) else { return };
         let Some(at) = tabs.iter().position(|t| Some(*t) == active) else { return };
         let next = match event.key().as_str() {
             "ArrowLeft" => tabs[(at + tabs.len() - 1) % tabs.len()],
@@ -53,19 +50,15 @@ pub fn tab_bar(id: Id) -> El {
                 .attr("role", "tablist")
                 .attr("aria-label", "Terminals of this pane")
                 .on("keydown", key)
-                .each(tabs, move |number| {
-                    let active =
-                        Signal::derive(move || group.with(|g| g.as_ref().and_then(|(g, _)| g.active)));
-                    tab(TerminalId(number), active)
-                }),
+                .each(tabs, move |number| tab(TerminalId(number), id)),
         )
-        .when(move || session.may_type(), move || group_buttons(id, group))
+        .when(move || session.may_type(), move || group_buttons(id))
 }
 
 /// One tab. The cross is for the mouse only; the keyboard closes with Delete, so that nothing focusable is inside a tab.
-fn tab(terminal: TerminalId, group: Signal<Option<TerminalId>>) -> El {
+fn tab(terminal: TerminalId, group: Id) -> El {
     let session = use_app().session;
-    let active = move || group.get() == Some(terminal);
+    let active = move || session.groups().iter().any(|(g, _)| g.id == group && g.active == Some(terminal));
     let name = move || {
         session.terminal(terminal).map_or_else(
             || "…".to_owned(),
@@ -114,10 +107,12 @@ fn tab(terminal: TerminalId, group: Signal<Option<TerminalId>>) -> El {
 }
 
 /// Opens, splits, closes.
-fn group_buttons(id: Id, group: Memo<Option<(Group, Rect)>>) -> El {
+fn group_buttons(id: Id) -> El {
     let app = use_app();
     let session = app.session;
-    let active = move || group.with_untracked(|g| g.as_ref().and_then(|(g, _)| g.active));
+    let active = move || {
+        untrack(|| session.groups()).into_iter().find(|(g, _)| g.id == id).and_then(|(g, _)| g.active)
+    };
     let new = move || {
         if let Some(node) = session.node_of_group(id) {
             session.open_terminal(node, Place::Group(id));
@@ -130,40 +125,18 @@ fn group_buttons(id: Id, group: Memo<Option<(Group, Rect)>>) -> El {
     };
     el("div")
         .class("group-buttons")
+        .child(icon_button("New terminal (Ctrl+Shift+Enter)", icon::PLUS).testid("new-tab").click(new))
         .child(
-            el("button")
-                .class("quiet")
-                .testid("new-tab")
-                .attr("title", "New terminal (Ctrl+Shift+Enter)")
-                .attr("aria-label", "New terminal")
-                .click(new)
-                .child(icon(icon::PLUS)),
-        )
-        .child(
-            el("button")
+            icon_button("Split to the right (Ctrl+Shift+E)", icon::SPLIT_RIGHT)
                 .class("quiet wide-only")
                 .testid("split-right")
-                .attr("title", "Split to the right (Ctrl+Shift+E)")
-                .attr("aria-label", "Split to the right")
-                .click(move || session.split(id, Axis::Row))
-                .child(icon(icon::SPLIT_RIGHT)),
+                .click(move || session.split(id, Axis::Row)),
         )
         .child(
-            el("button")
+            icon_button("Split downwards (Ctrl+Shift+O)", icon::SPLIT_DOWN)
                 .class("quiet wide-only")
                 .testid("split-down")
-                .attr("title", "Split downwards (Ctrl+Shift+O)")
-                .attr("aria-label", "Split downwards")
-                .click(move || session.split(id, Axis::Column))
-                .child(icon(icon::SPLIT_DOWN)),
+                .click(move || session.split(id, Axis::Column)),
         )
-        .child(
-            el("button")
-                .class("quiet")
-                .testid("close-tab")
-                .attr("title", "Close this terminal")
-                .attr("aria-label", "Close this terminal")
-                .click(close)
-                .child(icon(icon::CLOSE)),
-        )
+        .child(icon_button("Close this terminal", icon::CLOSE).testid("close-tab").click(close))
 }

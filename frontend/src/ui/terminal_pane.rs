@@ -3,6 +3,7 @@
 
 use super::el::{El, el, group, nothing};
 use super::{search_box::search_box, workspace::fill};
+use crate::store::watch::watch;
 use crate::store::{App, use_app};
 use drydock_protocol::TerminalId;
 use gloo_events::EventListener;
@@ -15,23 +16,21 @@ pub fn terminal_pane(id: TerminalId) -> El {
     let app = use_app();
     let session = app.session;
     let host = el("div").class("term-host");
-    let place = Memo::new(move |_| {
-        session.groups().into_iter().find(|(g, _)| g.active == Some(id)).map(|(_, rect)| rect)
-    });
-    let node = Memo::new(move |_| session.terminal(id).map(|t| t.node));
+    let place =
+        move || session.groups().into_iter().find(|(g, _)| g.active == Some(id)).map(|(_, rect)| rect);
+    let node = move || session.terminal(id).map(|t| t.node);
     let label = move || {
-        let on = node.get().map_or_else(String::new, |node| format!(" on {node}"));
+        let on = node().map_or_else(String::new, |node| format!(" on {node}"));
         let only = if session.may_type() { "" } else { " View only." };
         format!("Terminal {id}{on}.{only} Control, Shift and Escape leave it.")
     };
-    open_when_shown(app, id, host.dom(), Memo::new(move |_| place.get().is_some()), label);
+    open_when_shown(app, id, host.dom(), move || place().is_some(), label);
     let dragging = RwSignal::new(false);
     let on_drop = move |event: DragEvent| {
         event.prevent_default();
         dragging.set(false);
         let files = event.data_transfer().and_then(|data| data.files()).filter(|files| files.length() > 0);
-        if let (Some(files), Some(node), true) = (files, node.get_untracked(), untrack(|| session.may_type()))
-        {
+        if let (Some(files), Some(node), true) = (files, untrack(node), untrack(|| session.may_type())) {
             app.files.upload_home(node, &files);
         }
     };
@@ -41,8 +40,8 @@ pub fn terminal_pane(id: TerminalId) -> El {
         .attr("role", "tabpanel")
         .attr("aria-labelledby", format!("tab-{id}"))
         .testid(format!("terminal-{id}"))
-        .attr_if("hidden", move || place.get().is_none())
-        .attr_of("style", move || place.get().map(fill).unwrap_or_default())
+        .attr_if("hidden", move || place().is_none())
+        .attr_of("style", move || place().map(fill).unwrap_or_default())
         .class_if("focus", move || session.layout.with(|l| l.active()) == Some(id))
         .class_if("stale", move || session.connection.get() != crate::store::session::Connection::Up)
         .on("focusin", move |_: Event| session.focused(id))
@@ -61,7 +60,7 @@ pub fn terminal_pane(id: TerminalId) -> El {
                 el("p").class("drop-hint").text_of(move || {
                     format!(
                         "Drop to upload into /root of {}",
-                        node.get().map(|n| n.to_string()).unwrap_or_default()
+                        node().map(|n| n.to_string()).unwrap_or_default()
                     )
                 })
             },
@@ -74,15 +73,15 @@ fn open_when_shown(
     app: App,
     id: TerminalId,
     host: Element,
-    shown: Memo<bool>,
-    label: impl Fn() -> String + Copy + Send + Sync + 'static,
+    shown: impl Fn() -> bool + 'static,
+    label: impl Fn() -> String + Copy + 'static,
 ) {
     let session = app.session;
     let watcher = StoredValue::new_local(None::<(ResizeObserver, Closure<dyn Fn()>)>);
     // After a reload the remembered layout shows the pane before the session has told of its terminal.
-    let there = Memo::new(move |_| session.terminal(id).is_some());
-    Effect::new(move |_| {
-        if !shown.get() || !there.get() {
+    let there = move || session.terminal(id).is_some();
+    watch(move || {
+        if !shown() || !there() {
             return;
         }
         let Some(view) = session.view(id) else { return };
@@ -98,10 +97,15 @@ fn open_when_shown(
         session.pane_resized(id);
         session.give_focus(id);
     });
-    Effect::new(move |_| {
-        let label = label();
+    let mut told = String::new();
+    watch(move || {
+        let now = label();
+        if now == told {
+            return;
+        }
         if let Some(view) = session.view(id).filter(|view| view.is_open()) {
-            view.set_label(&label);
+            view.set_label(&now);
+            told = now;
         }
     });
     on_cleanup(move || {
@@ -123,9 +127,9 @@ fn copy_when_selected(app: App, id: TerminalId) {
 /// What is said when the program of a terminal has ended.
 fn ended(id: TerminalId) -> El {
     let session = use_app().session;
-    let exited = Memo::new(move |_| session.terminal(id).and_then(|t| t.exited));
-    group().part(move || {
-        let Some(status) = exited.get() else { return nothing() };
+    let exited = move || session.terminal(id).and_then(|t| t.exited);
+    group().switch(exited, move |exited| {
+        let Some(status) = exited else { return nothing() };
         el("div")
             .class("ended")
             .attr("role", "status")

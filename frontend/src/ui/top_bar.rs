@@ -55,52 +55,41 @@ pub fn top_bar(dialogs: Dialogs) -> El {
         .when(
             move || session.may_own(),
             move || {
-                el("button")
-                    .class("tool")
-                    .testid("share")
-                    .attr("aria-label", "Share")
-                    .attr("title", "Share")
-                    .attr("aria-haspopup", "dialog")
-                    .click(move || dialogs.share.set(true))
-                    .child(icon(icon::SHARE))
-                    .child(el("span").class("tool-text").text("Share"))
+                let look = icon(icon::SHARE);
+                opens(dialogs.share, "share", "Share", look).class("tool").child(words("Share"))
             },
         )
         .child(theme_button(app))
         .child(
-            el("button")
-                .class("tool icon-only wide-only")
-                .testid("keyboard-map")
-                .attr("title", "Keyboard map (?)")
-                .attr("aria-label", "Keyboard map")
-                .attr("aria-haspopup", "dialog")
-                .click(move || dialogs.sheet.set(true))
-                .child(icon(icon::KEYBOARD)),
+            opens(dialogs.sheet, "keyboard-map", "Keyboard map (?)", icon(icon::KEYBOARD))
+                .class("tool icon-only wide-only"),
         )
-        .child(
-            el("button")
-                .class("tool icon-only")
-                .testid("settings")
-                .attr("title", "Settings")
-                .attr("aria-label", "Settings")
-                .attr("aria-haspopup", "dialog")
-                .click(move || dialogs.settings.set(true))
-                .child(icon(icon::SLIDERS)),
-        )
+        .child(opens(dialogs.settings, "settings", "Settings", icon(icon::SLIDERS)).class("tool icon-only"))
         .when(
             move || session.may_own(),
             move || {
-                el("button")
+                let look = icon(icon::STOP);
+                opens(dialogs.end, "end-session", "End the session", look)
                     .class("tool danger")
-                    .testid("end-session")
-                    .attr("title", "End the session")
-                    .attr("aria-label", "End the session")
-                    .attr("aria-haspopup", "dialog")
-                    .click(move || dialogs.end.set(true))
-                    .child(icon(icon::STOP))
-                    .child(el("span").class("tool-text").text("End"))
+                    .child(words("End"))
             },
         )
+}
+
+/// A button that opens a dialog.
+fn opens(dialog: RwSignal<bool>, testid: &str, label: &str, look: El) -> El {
+    el("button")
+        .testid(testid)
+        .attr("title", label)
+        .attr("aria-label", label)
+        .attr("aria-haspopup", "dialog")
+        .click(move || dialog.set(true))
+        .child(look)
+}
+
+/// Words that are left out where there is no room for them.
+fn words(text: &str) -> El {
+    el("span").class("tool-text").text(text)
 }
 
 /// Opens and closes the files dock.
@@ -124,16 +113,16 @@ fn files_button(app: App) -> El {
                 .attr_of("aria-pressed", move || app.files.open.get().to_string())
                 .click(toggle)
                 .child(icon(icon::FOLDER))
-                .child(el("span").class("tool-text").text("Files"))
+                .child(words("Files"))
         },
     )
 }
 
 /// Light or dark.
 fn theme_button(app: App) -> El {
-    let label = move || if app.dark.get() { "Use the light theme" } else { "Use the dark theme" };
+    let label = move || if app.looks.dark() { "Use the light theme" } else { "Use the dark theme" };
     let toggle = move || {
-        let theme = if app.dark.get_untracked() { Theme::Light } else { Theme::Dark };
+        let theme = if untrack(|| app.looks.dark()) { Theme::Light } else { Theme::Dark };
         app.settings.update(|s| s.theme = theme);
     };
     el("button")
@@ -142,5 +131,5 @@ fn theme_button(app: App) -> El {
         .attr_of("title", label)
         .attr_of("aria-label", label)
         .click(toggle)
-        .part(move || if app.dark.get() { icon(icon::SUN) } else { icon(icon::MOON) })
+        .part(move || if app.looks.dark() { icon(icon::SUN) } else { icon(icon::MOON) })
 }

@@ -1,7 +1,7 @@
 //! Files on their way to a node, with their progress.
 
 use super::el::{El, el, group, nothing};
-use super::icon::{self, icon};
+use super::icon::{self, icon_button};
 use crate::{
     logic::paths,
     store::{
@@ -9,7 +9,6 @@ use crate::{
         use_app,
     },
 };
-use leptos::prelude::*;
 
 /// The list; nothing while no file is on its way.
 pub fn upload_list() -> El {
@@ -30,7 +29,7 @@ fn line(upload: Upload) -> El {
     let number = upload.id;
     let name = paths::name(&upload.path).to_owned();
     let title = format!("{}:{}", upload.node, upload.path);
-    let state = upload.sent.clone();
+    let state = upload.sent;
     let progress = {
         let name = name.clone();
         move || match state.get() {
@@ -53,11 +52,5 @@ fn line(upload: Upload) -> El {
         .testid(format!("upload-{number}"))
         .child(el("span").class("upload-name").attr("title", title).text(name.clone()))
         .part(progress)
-        .child(
-            el("button")
-                .class("quiet")
-                .attr("aria-label", format!("Stop or dismiss the upload of {name}"))
-                .click(stop)
-                .child(icon(icon::CLOSE)),
-        )
+        .child(icon_button(&format!("Stop or dismiss the upload of {name}"), icon::CLOSE).click(stop))
 }

@@ -8,12 +8,14 @@ use super::{
     tab_bar::tab_bar,
     terminal_pane::terminal_pane,
 };
+use crate::logic::units::fixed;
 use crate::{
     logic::layout::{Axis, Bar, LEAST, Rect},
     store::use_app,
 };
 use drydock_protocol::TerminalId;
 use leptos::prelude::*;
+use std::rc::Rc;
 use web_sys::Element;
 
 /// The area.
@@ -46,28 +48,23 @@ pub fn workspace() -> El {
 
 /// The style of something that fills a rectangle of the workspace.
 pub fn fill(rect: Rect) -> String {
-    format!(
-        "--x: {:.4}%; --y: {:.4}%; --w: {:.4}%; --h: {:.4}%",
-        rect.x * 100.0,
-        rect.y * 100.0,
-        rect.w * 100.0,
-        rect.h * 100.0
-    )
+    let [x, y, w, h] = [rect.x, rect.y, rect.w, rect.h].map(|part| fixed(part * 100.0, 4));
+    format!("--x: {x}%; --y: {y}%; --w: {w}%; --h: {h}%")
 }
 
 /// The line between the two sides of a split.
 fn split_line(id: u32, area: Element) -> El {
     let session = use_app().session;
-    let bar = Memo::new(move |_| session.bars().into_iter().find(|bar| bar.id == id));
+    let bar = move || session.bars().into_iter().find(|bar| bar.id == id);
     let place = move || {
-        let Bar { axis, share, area, .. } = bar.get()?;
+        let Bar { axis, share, area, .. } = bar()?;
         Some(fill(match axis {
             Axis::Row => Rect { x: area.x + area.w * share, w: 0.0, ..area },
             Axis::Column => Rect { y: area.y + area.h * share, h: 0.0, ..area },
         }))
     };
     let at = move |pointer: (f64, f64)| {
-        let (bar, all) = (bar.get_untracked()?, area.get_bounding_client_rect());
+        let (bar, all) = (untrack(bar)?, area.get_bounding_client_rect());
         Some(match bar.axis {
             Axis::Row => ((pointer.0 - all.x()) / all.width() - bar.area.x) / bar.area.w,
             Axis::Column => ((pointer.1 - all.y()) / all.height() - bar.area.y) / bar.area.h,
@@ -76,13 +73,13 @@ fn split_line(id: u32, area: Element) -> El {
     separator(Line {
         testid: format!("split-{id}"),
         label: "Share of the first pane, in per cent",
-        upright: Box::new(move || bar.get().is_some_and(|bar| bar.axis == Axis::Row)),
+        upright: Box::new(move || bar().is_some_and(|bar| bar.axis == Axis::Row)),
         backwards: false,
         range: (LEAST, 1.0 - LEAST),
         usual: 0.5,
-        value: Signal::derive(move || bar.get().map_or(0.5, |bar| bar.share)),
+        value: Rc::new(move || bar().map_or(0.5, |bar| bar.share)),
         at: Box::new(at),
-        set: Callback::new(move |share| session.layout.update(|l| l.set_share(id, share))),
+        set: Rc::new(move |share| session.layout.update(|l| l.set_share(id, share))),
         place: Box::new(place),
     })
 }
