@@ -1,6 +1,6 @@
 //! Memory of an idle session, and many idle sessions at once.
 //!
-//! A session's processes are found by the host user ids that belong to it alone. Their PSS is read after some seconds in
+//! A session's processes are its first one and all below that. Their PSS is read after some seconds in
 //! which nothing happens: a shell that has just started still gives memory back.
 
 use crate::{
@@ -9,6 +9,7 @@ use crate::{
 };
 use drydock_e2e::Server;
 use std::{
+    collections::HashMap,
     fs,
     time::{Duration, Instant},
 };
@@ -52,32 +53,34 @@ async fn one(server: &Server) {
     crate::end(server, session.id.as_str()).await;
 }
 
-/// The processes that run with an id of the session whose first process this is.
+/// The session's first process and all below it: nothing leaves its process namespace.
 fn processes_of(spawner: i32) -> Vec<Usage> {
-    let map = fs::read_to_string(format!("/proc/{spawner}/uid_map")).expect("the spawner runs");
-    let base: u32 = map.split_whitespace().nth(1).and_then(|b| b.parse().ok()).expect("a range of ids");
-    let range = base..base + 65536;
-    let mut found = Vec::new();
+    let mut all = HashMap::new();
     for entry in fs::read_dir("/proc").expect("/proc").flatten() {
-        let path = entry.path();
-        // Gone already, or no process.
-        let Ok(status) = fs::read_to_string(path.join("status")) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+        // Gone already.
+        let Ok(status) = fs::read_to_string(entry.path().join("status")) else { continue };
         let field = |name: &str| {
             status.lines().find_map(|l| Some(l.strip_prefix(name)?.split_whitespace().next()?.to_owned()))
         };
-        if !field("Uid:").and_then(|u| u.parse().ok()).is_some_and(|uid: u32| range.contains(&uid)) {
-            continue;
+        let parent = field("PPid:").and_then(|p| p.parse::<i32>().ok()).unwrap_or(0);
+        all.insert(pid, (parent, field("Name:").unwrap_or_default()));
+    }
+    let belongs = |mut pid: i32| {
+        while pid != spawner {
+            let Some((parent, _)) = all.get(&pid) else { return false };
+            pid = *parent;
         }
-        let rollup = fs::read_to_string(path.join("smaps_rollup")).unwrap_or_default();
+        true
+    };
+    let mut found = Vec::new();
+    for (pid, (_, name)) in all.iter().filter(|(pid, _)| belongs(**pid)) {
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
         let kib = |name: &str| -> f64 {
             let line = rollup.lines().find_map(|l| l.strip_prefix(name));
             line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0.0)
         };
-        found.push(Usage {
-            name: field("Name:").unwrap_or_default(),
-            pss: kib("Pss:"),
-            own: kib("Pss_Anon:") + kib("Pss_Shmem:"),
-        });
+        found.push(Usage { name: name.clone(), pss: kib("Pss:"), own: kib("Pss_Anon:") + kib("Pss_Shmem:") });
     }
     assert!(found.iter().any(|p| p.pss > 0.0), "no process of the session was found");
     found.sort_unstable_by(|a, b| b.pss.total_cmp(&a.pss));

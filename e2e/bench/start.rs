@@ -4,7 +4,7 @@ use crate::{
     end,
     table::{Table, at_most, median, ms, quantile},
 };
-use drydock_e2e::Server;
+use drydock_e2e::{Server, until};
 use drydock_protocol::{
     api::{Created, Session},
     pipe::Step,
@@ -47,10 +47,16 @@ async fn measure(server: &Server, nodes: u8) -> Round {
     let began = Instant::now();
     let session: Created = crate::create(server, nodes).await;
     let wall = ms(began.elapsed());
-    let shown = server.operate(Method::GET, &format!("/sessions/{}", session.id), None).await;
-    let shown: Session = shown.has(200).json();
+    // The steps are written down after the answer.
+    until("the steps of the start", async || !steps_of(server, &session).await.is_empty()).await;
+    let trace = steps_of(server, &session).await;
     end(server, session.id.as_str()).await;
-    Round { ready: session.ready_ms, wall, trace: shown.trace }
+    Round { ready: session.ready_ms, wall, trace }
+}
+
+async fn steps_of(server: &Server, session: &Created) -> Vec<Step> {
+    let path = format!("/sessions/{}", session.id);
+    server.operate(Method::GET, &path, None).await.has(200).json::<Session>().trace
 }
 
 fn totals(rounds: &[Vec<Round>; 2]) {

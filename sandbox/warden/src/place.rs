@@ -5,11 +5,17 @@
 
 use crate::error::{Error, at};
 use drydock_protocol::SessionId;
-use nix::unistd::{Gid, Uid, chown};
+use nix::{
+    fcntl::{Flock, FlockArg},
+    unistd::{Gid, Uid, chown},
+};
 use std::{
+    ffi::OsString,
     fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -78,7 +84,7 @@ impl Place {
             nix::fcntl::fcntl(&lock, nix::fcntl::FcntlArg::F_SETLKW(&whole))
                 .map_err(|_| Error::Running(state.clone()))?;
         }
-        let server = claim(&state)?;
+        let server = claim(Path::new(CLAIMS), &state)?;
         let place = Self { state, server, _lock: lock };
         for (dir, mode, owner) in [
             ("run/sessions", 0o711, 0),
@@ -145,28 +151,31 @@ impl Place {
     }
 }
 
-/// Finds our claim or makes one. A claim whose state directory has been deleted is free again.
-fn claim(state: &Path) -> Result<u32, Error> {
-    fs::create_dir_all(CLAIMS).map_err(at(CLAIMS))?;
-    let path = |n: u32| Path::new(CLAIMS).join(n.to_string());
-    let owner = |n: u32| fs::read_to_string(path(n)).ok().map(PathBuf::from);
+/// Finds our claim among `claims` or makes one. A claim whose state directory has been deleted is free again. All
+/// of it happens under one lock: two servers that start at the same moment must never get the same ids.
+fn claim(claims: &Path, state: &Path) -> Result<u32, Error> {
+    fs::create_dir_all(claims).map_err(at(claims))?;
+    let lock_path = claims.join("lock");
+    let lock = File::create(&lock_path).map_err(at(&lock_path))?;
+    let _held =
+        Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, e)| Error::File(lock_path, e.into()))?;
+    let path = |n: u32| claims.join(n.to_string());
+    let owner = |n: u32| fs::read(path(n)).ok().map(|dir| PathBuf::from(OsString::from_vec(dir)));
     if let Some(n) = (0..SERVERS).find(|n| owner(*n).as_deref() == Some(state)) {
         return Ok(n);
     }
-    for n in 0..SERVERS {
-        if owner(n).is_some_and(|dir| !dir.join("run/warden.lock").exists()) {
-            let _taken_by_another = fs::remove_file(path(n));
-        }
-        match OpenOptions::new().write(true).create_new(true).open(path(n)) {
-            Ok(mut file) => {
-                file.write_all(state.as_os_str().as_encoded_bytes()).map_err(at(path(n)))?;
-                return Ok(n);
-            }
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(e) => return Err(Error::File(path(n), e)),
-        }
-    }
-    Err(Error::Host(format!("{SERVERS} servers run on this host already ({CLAIMS})")))
+    let free = |n: &u32| owner(*n).is_none_or(|dir| !dir.join("run/warden.lock").exists());
+    let Some(n) = (0..SERVERS).find(free) else {
+        return Err(Error::Host(format!(
+            "{SERVERS} servers run on this host already ({})",
+            claims.display()
+        )));
+    };
+    // Through a rename, so that a crash leaves no claim with half a path, which would look free.
+    let draft = claims.join("draft");
+    fs::write(&draft, state.as_os_str().as_bytes()).map_err(at(&draft))?;
+    fs::rename(&draft, path(n)).map_err(at(path(n)))?;
+    Ok(n)
 }
 
 fn make_dir(path: &Path, mode: u32, owner: u32) -> Result<(), Error> {
@@ -174,4 +183,56 @@ fn make_dir(path: &Path, mode: u32, owner: u32) -> Result<(), Error> {
     chown(path, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))
         .map_err(|e| Error::File(path.into(), e.into()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(at(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{collections::BTreeSet, sync::Barrier, thread};
+
+    fn state(dir: &Path, name: &str) -> PathBuf {
+        let state = dir.join(name);
+        fs::create_dir_all(state.join("run")).unwrap();
+        fs::write(state.join("run/warden.lock"), "").unwrap();
+        state
+    }
+
+    #[test]
+    fn servers_that_start_together_never_share_ids() {
+        for _ in 0..50 {
+            let dir = tempfile::tempdir().unwrap();
+            let claims = dir.path().join("claims");
+            // A claim that all of them find stale.
+            fs::create_dir_all(&claims).unwrap();
+            fs::write(claims.join("0"), "/nowhere").unwrap();
+            let together = Barrier::new(8);
+            let numbers: BTreeSet<u32> = thread::scope(|scope| {
+                let one = |n: usize| {
+                    let state = state(dir.path(), &n.to_string());
+                    let (claims, together) = (&claims, &together);
+                    scope.spawn(move || {
+                        together.wait();
+                        claim(claims, &state).unwrap()
+                    })
+                };
+                let threads: Vec<_> = (0..8).map(one).collect();
+                threads.into_iter().map(|t| t.join().unwrap()).collect()
+            });
+            assert_eq!(numbers, (0..8).collect());
+        }
+    }
+
+    #[test]
+    fn a_server_gets_its_own_number_again_and_a_full_host_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let claims = dir.path().join("claims");
+        for n in 0..SERVERS {
+            assert_eq!(claim(&claims, &state(dir.path(), &n.to_string())).unwrap(), n);
+        }
+        assert_eq!(claim(&claims, &state(dir.path(), "7")).unwrap(), 7);
+        let error = claim(&claims, &state(dir.path(), "one more")).unwrap_err();
+        assert!(error.to_string().contains("32 servers"), "{error}");
+        fs::remove_dir_all(dir.path().join("3")).unwrap();
+        assert_eq!(claim(&claims, &state(dir.path(), "one more")).unwrap(), 3);
+    }
 }
