@@ -97,6 +97,14 @@ impl Hierarchies {
         ))
     }
 
+    /// True if sessions of this server have control groups on this host, so that its ids may be in use.
+    pub fn has_sessions(&self, server: &str) -> bool {
+        self.mounts().into_iter().any(|mount| {
+            let entries = fs::read_dir(mount.join("drydock").join(server));
+            entries.is_ok_and(|list| list.flatten().any(|e| e.file_type().is_ok_and(|t| t.is_dir())))
+        })
+    }
+
     fn mounts(&self) -> Vec<&Path> {
         match self {
             Self::V2(path) => vec![path],

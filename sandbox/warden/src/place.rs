@@ -84,7 +84,8 @@ impl Place {
             nix::fcntl::fcntl(&lock, nix::fcntl::FcntlArg::F_SETLKW(&whole))
                 .map_err(|_| Error::Running(state.clone()))?;
         }
-        let server = claim(Path::new(CLAIMS), &state)?;
+        let groups = drydock_runtime::cgroup::Hierarchies::detect()?;
+        let server = claim(Path::new(CLAIMS), &state, |n| groups.has_sessions(&n.to_string()))?;
         let place = Self { state, server, _lock: lock };
         for (dir, mode, owner) in [
             ("run/sessions", 0o711, 0),
@@ -151,9 +152,9 @@ impl Place {
     }
 }
 
-/// Finds our claim among `claims` or makes one. A claim whose state directory has been deleted is free again. All
-/// of it happens under one lock: two servers that start at the same moment must never get the same ids.
-fn claim(claims: &Path, state: &Path) -> Result<u32, Error> {
+/// Finds our claim among `claims` or makes one. A claim whose state directory has been deleted is free again,
+/// unless its sessions still run (`in_use`). All of it happens under one lock: two servers must never get the same ids.
+fn claim(claims: &Path, state: &Path, in_use: impl Fn(u32) -> bool) -> Result<u32, Error> {
     fs::create_dir_all(claims).map_err(at(claims))?;
     let lock_path = claims.join("lock");
     let lock = File::create(&lock_path).map_err(at(&lock_path))?;
@@ -164,7 +165,7 @@ fn claim(claims: &Path, state: &Path) -> Result<u32, Error> {
     if let Some(n) = (0..SERVERS).find(|n| owner(*n).as_deref() == Some(state)) {
         return Ok(n);
     }
-    let free = |n: &u32| owner(*n).is_none_or(|dir| !dir.join("run/warden.lock").exists());
+    let free = |n: &u32| owner(*n).is_none_or(|dir| !dir.join("run/warden.lock").exists()) && !in_use(*n);
     let Some(n) = (0..SERVERS).find(free) else {
         return Err(Error::Host(format!(
             "{SERVERS} servers run on this host already ({})",
@@ -212,7 +213,7 @@ mod tests {
                     let (claims, together) = (&claims, &together);
                     scope.spawn(move || {
                         together.wait();
-                        claim(claims, &state).unwrap()
+                        claim(claims, &state, |_| false).unwrap()
                     })
                 };
                 let threads: Vec<_> = (0..8).map(one).collect();
@@ -227,12 +228,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let claims = dir.path().join("claims");
         for n in 0..SERVERS {
-            assert_eq!(claim(&claims, &state(dir.path(), &n.to_string())).unwrap(), n);
+            assert_eq!(claim(&claims, &state(dir.path(), &n.to_string()), |_| false).unwrap(), n);
         }
-        assert_eq!(claim(&claims, &state(dir.path(), "7")).unwrap(), 7);
-        let error = claim(&claims, &state(dir.path(), "one more")).unwrap_err();
+        assert_eq!(claim(&claims, &state(dir.path(), "7"), |_| true).unwrap(), 7);
+        let error = claim(&claims, &state(dir.path(), "one more"), |_| false).unwrap_err();
         assert!(error.to_string().contains("32 servers"), "{error}");
         fs::remove_dir_all(dir.path().join("3")).unwrap();
-        assert_eq!(claim(&claims, &state(dir.path(), "one more")).unwrap(), 3);
+        // The directory is gone, but sessions made from it may go on.
+        assert!(claim(&claims, &state(dir.path(), "one more"), |n| n == 3).is_err());
+        assert_eq!(claim(&claims, &state(dir.path(), "one more"), |_| false).unwrap(), 3);
     }
 }
