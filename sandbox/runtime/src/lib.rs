@@ -7,6 +7,7 @@ pub mod btrfs;
 pub mod caps;
 pub mod cgroup;
 pub mod channel;
+pub mod container;
 pub mod egress;
 pub mod files;
 pub mod launch;

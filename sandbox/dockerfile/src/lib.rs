@@ -1,0 +1,1 @@
+//! Dockerfiles: parsed, planned, built

@@ -1,0 +1,1 @@
+//! Container networks of a node: bridges, addresses, names, published ports

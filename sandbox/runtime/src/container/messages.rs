@@ -1,0 +1,128 @@
+//! What the engine of a node and the node's init say to each other ([`crate::channel::Channel`] messages), and what a container's
+//! child reports before it becomes the container.
+//!
+//! ```text
+//! engine ── EngineToInit / InitToEngine ── node init ── clone ──▶ child ── exec ──▶ the container's program
+//!    └───────────── ToChild / FromChild (report channel) ───────────┘
+//! ```
+//!
+//! The init keeps process descriptors and the engine's ends of pipes, so a new engine process takes running containers over
+//! from it: after a start of the engine, [`InitToEngine::Alive`] comes for each, then [`InitToEngine::Synced`].
+
+use super::spec::Interface;
+use serde::{Deserialize, Serialize};
+
+/// Names a process that the engine has asked for: a container's id, or an exec's.
+pub type Key = String;
+
+/// Names that a key may have: up to 64 characters.
+pub const MAX_KEY: usize = 64;
+
+/// engine → node init.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EngineToInit {
+    /// Make a container. Descriptors: `[spec, report]` with a tty (the master comes over the report channel), else
+    /// `[spec, report, stdin, stdout, stderr]`. `spec` is a memory file with a [`super::spec::ContainerSpec`] from its
+    /// start, postcard. Answered by [`InitToEngine::Started`] or [`InitToEngine::Refused`].
+    Run {
+        /// Names it from now on.
+        key: Key,
+        /// The namespaces that are cloned at once (`CLONE_NEW…`), as [`super::spec::Namespaces::clone_flags`] has it.
+        flags: i32,
+        /// Process of the node whose pid namespace it joins.
+        join_pid: Option<i32>,
+    },
+    /// Start a process in a container. Descriptors: `[spec, report, pidfd]`, then as for `Run`; `spec` holds a
+    /// [`super::spec::ProcessSpec`], `pidfd` is the container's first process. Answered as `Run` is.
+    Exec {
+        /// Names it from now on.
+        key: Key,
+        /// The container's control group below the node's.
+        cgroup: String,
+    },
+    /// Keep these descriptors (up to 4) for an engine to come.
+    Keep {
+        /// Whose.
+        key: Key,
+    },
+    /// The engine has noted the exit: forget the process and what was kept for it.
+    Forget {
+        /// Which.
+        key: Key,
+    },
+}
+
+/// node init → engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InitToEngine {
+    /// A process of an earlier engine. Descriptors: `[pidfd, kept…]`.
+    Alive {
+        /// Its name.
+        key: Key,
+        /// Its process id in the node.
+        pid: i32,
+        /// Its exit status, if it has ended meanwhile.
+        exited: Option<i32>,
+    },
+    /// All [`Self::Alive`] have been told.
+    Synced,
+    /// It is cloned. Descriptor: `[pidfd]`. What follows comes over the report channel.
+    Started {
+        /// Its name.
+        key: Key,
+        /// Its process id in the node.
+        pid: i32,
+    },
+    /// It could not be cloned.
+    Refused {
+        /// Its name.
+        key: Key,
+        /// `errno`.
+        errno: i32,
+        /// What failed, for people.
+        message: String,
+    },
+    /// It has ended.
+    Exited {
+        /// Its name.
+        key: Key,
+        /// Exit status, 128 + n for signal n.
+        status: i32,
+    },
+}
+
+/// The child → engine, over the report channel. When the channel closes without [`Self::Failed`], the program runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromChild {
+    /// The root is built, and it waits for [`ToChild::Go`]. Descriptor, with a tty: `[pty master]`.
+    Prepared,
+    /// It can't become the container.
+    Failed(Failure),
+}
+
+/// engine → the child.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToChild {
+    /// Its interfaces are there: set them up and start the program.
+    Go(Vec<Interface>),
+}
+
+/// Why a program was not started; Docker makes exit codes of it (127, 126, 128).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What kind.
+    pub kind: FailureKind,
+    /// In runc's words where it has some: `exec: "x": executable file not found in $PATH`.
+    pub message: String,
+}
+
+/// What kind of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailureKind {
+    /// There is no such program (127).
+    NotFound,
+    /// It can't be executed (126).
+    NotExecutable,
+    /// Everything else (128).
+    Other,
+}
