@@ -5,3 +5,20 @@
 
 pub mod messages;
 pub mod spec;
+
+use crate::channel::Channel;
+use drydock_protocol::NodeName;
+use std::os::fd::OwnedFd;
+
+/// What the engine of a node is born with: a fork of the node's init, in all of the node's namespaces.
+#[derive(Debug)]
+pub struct EngineBoot {
+    /// Which node.
+    pub node: NodeName,
+    /// To the node's init: [`messages::EngineToInit`], [`messages::InitToEngine`].
+    pub channel: Channel,
+    /// Listening Unix stream socket: `/run/docker.sock`. The init keeps it too; what connects while no engine runs waits.
+    pub listener: OwnedFd,
+    /// To the session process, for what the page shows; closed when that is gone.
+    pub pictures: Option<Channel>,
+}
