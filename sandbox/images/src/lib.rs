@@ -10,6 +10,7 @@ mod digest;
 mod entries;
 mod error;
 mod oci;
+mod reference;
 mod store;
 mod transfer;
 mod unpack;
@@ -17,6 +18,7 @@ mod unpack;
 pub use debian::BuildOptions;
 pub use digest::Digest;
 pub use error::Error;
+pub use reference::{AnyReference, DEFAULT_DOMAIN, DEFAULT_TAG, Reference, ReferenceError};
 pub use store::{Image, Listing, Progress, Store};
 
 /// What everything in this crate returns.
