@@ -1,0 +1,84 @@
+//! The engine of a node: what all requests share, and its life from the first connection to its end.
+
+use crate::{
+    cgroup::Groups, containers::Containers, events::Events, exec::Execs, init::Init, volumes::Volumes,
+};
+use drydock_protocol::NodeName;
+use drydock_runtime::container::EngineBoot;
+use std::{path::PathBuf, sync::Arc};
+use tokio::sync::oneshot;
+
+/// Everything that a request may need.
+#[derive(Debug)]
+pub struct Engine {
+    /// Which node this is.
+    pub node: NodeName,
+    /// `/var/lib/docker`.
+    pub root: PathBuf,
+    /// Makes processes for us.
+    pub init: Arc<Init>,
+    /// All containers.
+    pub containers: Containers,
+    /// Programs that run in containers beside their first.
+    pub execs: Execs,
+    /// Volumes.
+    pub volumes: Volumes,
+    /// What happened, for `docker events`.
+    pub events: Events,
+    /// Control groups of containers.
+    pub groups: Groups,
+}
+
+/// Runs the engine until the node ends or it is told to stop. Returns the exit status for the process.
+pub fn run(boot: EngineBoot) -> i32 {
+    // A client that goes away must not take the engine with it. Blocked, not ignored: `Command` resets the mask of what it runs.
+    let mut pipe = nix::sys::signal::SigSet::empty();
+    pipe.add(nix::sys::signal::Signal::SIGPIPE);
+    let _always_works = pipe.thread_block();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "no runtime for the engine");
+            return 1;
+        }
+    };
+    let status = runtime.block_on(live(boot));
+    // Blocking work (a tar stream whose client is gone) must not hold up the end.
+    runtime.shutdown_background();
+    status
+}
+
+async fn live(boot: EngineBoot) -> i32 {
+    let EngineBoot { node, channel, listener, pictures } = boot;
+    let (gone, node_ends) = oneshot::channel();
+    let (init, survivors) = Init::connect(channel, gone);
+    let root = PathBuf::from("/var/lib/docker");
+    let engine = Arc::new(Engine {
+        node,
+        init,
+        containers: Containers::new(root.join("containers")),
+        execs: Execs::default(),
+        volumes: Volumes::open(&root),
+        events: Events::default(),
+        groups: Groups::detect(),
+        root,
+    });
+    let _ = pictures;
+    let Ok(survivors) = survivors.await else { return 0 };
+    crate::containers::adopt(&engine, survivors).await;
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => {
+            tracing::error!(%error, "no signals for the engine");
+            return 1;
+        }
+    };
+    tokio::select! {
+        () = crate::http::serve(engine.clone(), listener) => 1,
+        _ = terminate.recv() => {
+            crate::containers::save_all(&engine);
+            0
+        }
+        _ = node_ends => 0,
+    }
+}

@@ -1,0 +1,97 @@
+//! What a request is refused with: an HTTP status and Docker's own words. Clients decide by the status, people read the words.
+
+use axum::{
+    Json,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+
+/// A refusal as the Engine API tells it: `{"message": "…"}`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// In Docker's words.
+    pub message: String,
+}
+
+/// What almost everything in this crate returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Any status.
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    /// 400: the request makes no sense.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// 403: it may not be done.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, message)
+    }
+
+    /// 404: there is no such thing.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, message)
+    }
+
+    /// 409: not in this state.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, message)
+    }
+
+    /// 304: it is so already. Has no body.
+    pub fn not_modified() -> Self {
+        Self::new(StatusCode::NOT_MODIFIED, "")
+    }
+
+    /// 500: something below failed.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, message)
+    }
+
+    /// 501: not here.
+    pub fn not_implemented(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_IMPLEMENTED, message)
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        if self.status == StatusCode::NOT_MODIFIED {
+            return self.status.into_response();
+        }
+        (self.status, Json(serde_json::json!({ "message": self.message }))).into_response()
+    }
+}
+
+/// Says what was being done when the system refused: `open /x: permission denied`, as Go prints it.
+pub trait Context<T> {
+    /// Makes an internal error of it.
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> Context<T> for std::io::Result<T> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|e| Error::internal(format!("{}: {}", what(), go_words(&e))))
+    }
+}
+
+impl<T> Context<T> for nix::Result<T> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|e| Error::internal(format!("{}: {}", what(), go_words(&e.into()))))
+    }
+}
+
+/// The text that Go's `syscall.Errno` has: lower case and without a number.
+pub fn go_words(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(code) => nix::errno::Errno::from_raw(code).desc().to_lowercase(),
+        None => error.to_string(),
+    }
+}
