@@ -12,6 +12,7 @@ mod engine;
 mod error;
 mod events;
 mod exec;
+mod filters;
 mod http;
 mod init;
 mod rootfs;

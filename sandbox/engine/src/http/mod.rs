@@ -1,9 +1,20 @@
-//! HTTP: the listener, versions in paths, errors, upgraded connections.
+//! HTTP of the Engine API: the server on the node's Unix socket, the version prefix of paths, query strings, JSON bodies,
+//! lines of progress, and connections that stop speaking HTTP (`attach`, `exec`). Nothing here knows a container.
+//!
+//! [`serve`] is the entry point; `api` holds what is served.
 
-use crate::engine::Engine;
-use std::{os::fd::OwnedFd, sync::Arc};
+mod hijack;
+mod json;
+mod lines;
+mod progress;
+mod query;
+mod server;
+mod version;
 
-/// Answers connections to the socket for ever.
-pub async fn serve(_engine: Arc<Engine>, _listener: OwnedFd) {
-    std::future::pending().await
-}
+pub use hijack::{Connection, Form, Pending, hijack};
+pub use json::{Answer, answer, read_json};
+pub use lines::{Lines, body_of, stream};
+pub use progress::{Progress, human_size};
+pub use query::Query;
+pub use server::{accept, serve};
+pub use version::{ApiVersion, MAX_API, MIN_API, VERSION};

@@ -1,0 +1,130 @@
+//! Connections that stop speaking HTTP: `attach` and `exec` talk to a process over them. A client that asks for an upgrade
+//! gets `101 UPGRADED` and then the bare connection; another gets `200` and the same bytes as the body of the answer, with
+//! the body of its request as input.
+//!
+//! Half-close counts: a read of 0 is the end of the client's input, and output goes on after it.
+
+use axum::body::Body;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use hyper::ext::ReasonPhrase;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio_util::io::{ReaderStream, StreamReader};
+
+/// Bytes on their way to a client that could not be upgraded.
+const BUFFER: usize = 64 << 10;
+
+/// What flows from the process to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Bytes as they are: a terminal.
+    Raw,
+    /// Frames that tell output from error output.
+    Multiplexed,
+}
+
+impl Form {
+    /// The `Content-Type` that tells it.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Raw => "application/vnd.docker.raw-stream",
+            Self::Multiplexed => "application/vnd.docker.multiplexed-stream",
+        }
+    }
+}
+
+/// Input of a client that was not upgraded.
+type Input = Pin<Box<dyn AsyncRead + Send>>;
+
+/// A connection that is not there before the answer has been sent.
+pub enum Pending {
+    /// Comes with the upgrade.
+    Upgrade(OnUpgrade),
+    /// Is there at once.
+    Body(Connection),
+}
+
+impl Pending {
+    /// Waits until the answer is sent. Call it in a task of its own: the answer goes out when the handler returns.
+    pub async fn open(self) -> io::Result<Connection> {
+        match self {
+            Self::Upgrade(upgrade) => {
+                upgrade.await.map(|io| Connection::Upgraded(TokioIo::new(io))).map_err(io::Error::other)
+            }
+            Self::Body(connection) => Ok(connection),
+        }
+    }
+}
+
+/// Both directions between a client and a process.
+pub enum Connection {
+    /// The bare connection.
+    Upgraded(TokioIo<Upgraded>),
+    /// The bodies of request and answer.
+    Bodies(Input, DuplexStream),
+}
+
+/// Answers a request with a connection. `body` is the request's, if it was not read as something else.
+pub fn hijack(parts: &mut Parts, body: Body, form: Form) -> (Response, Pending) {
+    let asked = parts.headers.contains_key(header::UPGRADE);
+    if let Some(upgrade) = parts.extensions.remove::<OnUpgrade>().filter(|_| asked) {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        response.extensions_mut().insert(ReasonPhrase::from_static(b"UPGRADED"));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("tcp"));
+        return (response, Pending::Upgrade(upgrade));
+    }
+    let (ours, theirs) = tokio::io::duplex(BUFFER);
+    let mut response = Response::new(Body::from_stream(ReaderStream::new(theirs)));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(form.content_type()));
+    let input = body.into_data_stream().map_err(io::Error::other);
+    let input = StreamReader::<_, Bytes>::new(Box::pin(input));
+    (response, Pending::Body(Connection::Bodies(Box::pin(input), ours)))
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Upgraded(io) => Pin::new(io).poll_read(context, buffer),
+            Self::Bodies(input, _) => input.as_mut().poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Upgraded(io) => Pin::new(io).poll_write(context, bytes),
+            Self::Bodies(_, output) => Pin::new(output).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Upgraded(io) => Pin::new(io).poll_flush(context),
+            Self::Bodies(_, output) => Pin::new(output).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Upgraded(io) => Pin::new(io).poll_shutdown(context),
+            Self::Bodies(_, output) => Pin::new(output).poll_shutdown(context),
+        }
+    }
+}
