@@ -3,24 +3,28 @@
 
 use crate::{Error, Result, error::Context};
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
-    link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    link::{
+        InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
+        LinkMessage,
+    },
     route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use std::{
     io,
     net::{IpAddr, Ipv4Addr},
+    os::fd::{AsRawFd, BorrowedFd},
 };
 
 /// Number of the loopback interface in every network namespace.
 pub const LOOPBACK: u32 = 1;
 
-/// Requests to the network namespace that the calling process is in.
+/// Requests to the network namespace that the calling thread is in.
 #[derive(Debug, Default)]
 pub struct Batch {
     requests: Vec<(String, NetlinkMessage<RouteNetlinkMessage>)>,
@@ -72,6 +76,72 @@ impl Batch {
         self.create(format!("make interfaces {name} and {}", peer.name), RouteNetlinkMessage::NewLink(link))
     }
 
+    /// Makes a pair of connected interfaces, as [`Pair`] describes it; the kernel numbers the near end.
+    pub fn pair(&mut self, pair: &Pair<'_>, namespace: BorrowedFd<'_>) -> &mut Self {
+        let mtu = pair.mtu.map(LinkAttribute::Mtu);
+        let mut other = LinkMessage::default();
+        other.header.index = pair.peer.index;
+        other.attributes = vec![
+            LinkAttribute::IfName(pair.peer.name.into()),
+            LinkAttribute::Address(pair.peer.mac.to_vec()),
+            LinkAttribute::NetNsFd(namespace.as_raw_fd()),
+        ];
+        other.attributes.extend(mtu.clone());
+        let mut link = up(0);
+        link.attributes = vec![
+            LinkAttribute::IfName(pair.name.into()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Veth),
+                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(other))),
+            ]),
+            LinkAttribute::Controller(pair.bridge),
+        ];
+        link.attributes.extend(mtu);
+        self.create(format!("make interfaces {} and {}", pair.name, pair.peer.name), RouteNetlinkMessage::NewLink(link))
+    }
+
+    /// Lets a port of a bridge talk to ports that are not isolated only.
+    pub fn isolate(&mut self, name: &str) -> &mut Self {
+        let mut link = LinkMessage::default();
+        link.attributes = vec![
+            LinkAttribute::IfName(name.into()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::PortKind(InfoPortKind::Bridge),
+                LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(true)])),
+            ]),
+        ];
+        self.request(format!("isolate bridge port {name}"), RouteNetlinkMessage::NewLink(link), 0)
+    }
+
+    /// Sets the largest packet of an interface.
+    pub fn mtu(&mut self, index: u32, mtu: u32) -> &mut Self {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.attributes = vec![LinkAttribute::Mtu(mtu)];
+        self.request(format!("set the MTU of interface {index}"), RouteNetlinkMessage::SetLink(link), 0)
+    }
+
+    /// Deletes an interface by its name.
+    pub fn delete_named(&mut self, name: &str) -> &mut Self {
+        let mut link = LinkMessage::default();
+        link.attributes = vec![LinkAttribute::IfName(name.into())];
+        self.request(format!("delete interface {name}"), RouteNetlinkMessage::DelLink(link), 0)
+    }
+
+    /// Makes `gateway` the default route in place of the one that is there.
+    pub fn replace_default_route(&mut self, gateway: Ipv4Addr) -> &mut Self {
+        self.request(
+            format!("route to {gateway}"),
+            RouteNetlinkMessage::NewRoute(default_route(Some(gateway))),
+            NLM_F_CREATE | NLM_F_REPLACE,
+        )
+    }
+
+    /// Removes the default route.
+    pub fn delete_default_route(&mut self) -> &mut Self {
+        self.request("remove the default route".into(), RouteNetlinkMessage::DelRoute(default_route(None)), 0)
+    }
+
     /// Switches an interface on.
     pub fn up(&mut self, index: u32) -> &mut Self {
         self.request(format!("switch on interface {index}"), RouteNetlinkMessage::SetLink(up(index)), 0)
@@ -104,14 +174,7 @@ impl Batch {
 
     /// Adds a default route.
     pub fn default_route(&mut self, gateway: Ipv4Addr) -> &mut Self {
-        let mut message = RouteMessage::default();
-        message.header.address_family = AddressFamily::Inet;
-        message.header.table = RouteHeader::RT_TABLE_MAIN;
-        message.header.protocol = RouteProtocol::Boot;
-        message.header.scope = RouteScope::Universe;
-        message.header.kind = RouteType::Unicast;
-        message.attributes = vec![RouteAttribute::Gateway(RouteAddress::Inet(gateway))];
-        self.create(format!("route to {gateway}"), RouteNetlinkMessage::NewRoute(message))
+        self.create(format!("route to {gateway}"), RouteNetlinkMessage::NewRoute(default_route(Some(gateway))))
     }
 
     fn create(&mut self, what: String, message: RouteNetlinkMessage) -> &mut Self {
@@ -164,6 +227,71 @@ impl Batch {
     }
 }
 
+/// An interface of the network namespace that the calling thread is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its number.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// The bridge that it is a port of.
+    pub bridge: Option<u32>,
+}
+
+/// All interfaces.
+pub fn links() -> Result<Vec<Link>> {
+    let mut socket = Socket::new(NETLINK_ROUTE).step(|| "open a netlink socket")?;
+    socket.bind_auto().step(|| "bind a netlink socket")?;
+    let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetLink(LinkMessage::default()));
+    request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    request.finalize();
+    let mut bytes = vec![0; request.buffer_len()];
+    request.serialize(&mut bytes);
+    socket.send_to(&bytes, &SocketAddr::new(0, 0), 0).step(|| "send to netlink")?;
+    let mut links = Vec::new();
+    loop {
+        let (answer, _) = socket.recv_from_full().step(|| "read from netlink")?;
+        let mut rest = &answer[..];
+        while !rest.is_empty() {
+            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
+                .map_err(|e| Error::new("read a netlink answer", io::Error::other(e)))?;
+            let length = message.header.length as usize;
+            rest = &rest[length.next_multiple_of(4).min(rest.len())..];
+            match message.payload {
+                NetlinkPayload::Done(_) => return Ok(links),
+                NetlinkPayload::Error(error) => return Err(Error::new("list interfaces", error.to_io())),
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => links.extend(read_link(&link)),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn read_link(link: &LinkMessage) -> Option<Link> {
+    let name = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.clone()),
+        _ => None,
+    })?;
+    let bridge = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Controller(index) => Some(*index),
+        _ => None,
+    });
+    Some(Link { index: link.header.index, name, bridge })
+}
+
+/// A pair of connected interfaces: one here, a port of a bridge, and one in another network namespace.
+#[derive(Debug, Clone, Copy)]
+pub struct Pair<'a> {
+    /// Name of the one here.
+    pub name: &'a str,
+    /// The bridge that it is a port of.
+    pub bridge: u32,
+    /// Largest packet, for both.
+    pub mtu: Option<u32>,
+    /// The other one. Number 0: the kernel chooses.
+    pub peer: Peer<'a>,
+}
+
 /// The other end of a pair of interfaces.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer<'a> {
@@ -173,6 +301,17 @@ pub struct Peer<'a> {
     pub index: u32,
     /// Its link-layer address.
     pub mac: [u8; 6],
+}
+
+fn default_route(gateway: Option<Ipv4Addr>) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet;
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Boot;
+    message.header.scope = RouteScope::Universe;
+    message.header.kind = RouteType::Unicast;
+    message.attributes = gateway.map(|gateway| RouteAttribute::Gateway(RouteAddress::Inet(gateway))).into_iter().collect();
+    message
 }
 
 fn up(index: u32) -> LinkMessage {

@@ -1,0 +1,457 @@
+//! What a network is: as it is asked for, checked, and kept on disk. The checks and their words are those of
+//! moby's `api/types/network/ipam.go`, `daemon/network.go` and `libnetwork/drivers/bridge`.
+
+use crate::{Error, Result, error::Kind};
+use ipnet::{IpNet, Ipv4Net};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
+
+/// Longest name of an interface (`IFNAMSIZ` less its zero byte).
+const MAX_INTERFACE: usize = 15;
+
+/// A network that somebody asks for (`POST /networks/create`).
+#[derive(Debug, Clone, Default)]
+pub struct NewNetwork {
+    /// Its name.
+    pub name: String,
+    /// `bridge` if empty.
+    pub driver: String,
+    /// No way out.
+    pub internal: bool,
+    /// `--attachable`: kept and shown.
+    pub attachable: bool,
+    /// `--ipv6`.
+    pub ipv6: bool,
+    /// `--ipv4=false` is refused.
+    pub ipv4: Option<bool>,
+    /// `--scope`.
+    pub scope: String,
+    /// IPAM driver: `default` if empty.
+    pub ipam_driver: String,
+    /// IPAM driver's options, kept and shown. `None` is shown as null.
+    pub ipam_options: Option<BTreeMap<String, String>>,
+    /// Subnets.
+    pub ipam: Vec<IpamConfig>,
+    /// Driver options.
+    pub options: BTreeMap<String, String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A subnet as it is asked for and shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct IpamConfig {
+    /// The subnet (`172.18.0.0/16`).
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub subnet: String,
+    /// Containers get addresses of this part of it.
+    #[serde(rename = "IPRange", skip_serializing_if = "String::is_empty")]
+    pub ip_range: String,
+    /// The bridge's address.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub gateway: String,
+    /// Addresses that are used by others.
+    #[serde(rename = "AuxiliaryAddresses", skip_serializing_if = "BTreeMap::is_empty")]
+    pub auxiliary: BTreeMap<String, String>,
+}
+
+/// Which kind of network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Driver {
+    /// A bridge of the node.
+    Bridge,
+    /// The node's own network namespace.
+    Host,
+    /// A network namespace with nothing but the loopback interface.
+    Null,
+}
+
+impl Driver {
+    /// Its name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bridge => "bridge",
+            Self::Host => "host",
+            Self::Null => "null",
+        }
+    }
+}
+
+/// A network as it is kept on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Definition {
+    pub id: String,
+    pub name: String,
+    pub created: String,
+    pub driver: Driver,
+    pub internal: bool,
+    pub attachable: bool,
+    pub ipam_options: Option<BTreeMap<String, String>>,
+    /// As asked for; empty: chosen by us.
+    pub ipam: Vec<IpamConfig>,
+    pub options: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+    /// Only a bridge has one.
+    pub bridge: Option<Bridge>,
+}
+
+/// What a bridge network is in the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Bridge {
+    /// Name of the interface.
+    pub interface: String,
+    pub subnet: Ipv4Net,
+    pub range: Option<Ipv4Net>,
+    pub gateway: Ipv4Addr,
+    /// Used by others.
+    pub reserved: Vec<Ipv4Addr>,
+    pub mtu: Option<u32>,
+    /// Containers on it may talk to each other.
+    pub icc: bool,
+    pub masquerade: bool,
+    /// Published ports are bound to this address if none is named.
+    pub host_binding: Option<IpAddr>,
+}
+
+impl Definition {
+    /// Whether the subnet was the user's choice (only then may a container ask for an address).
+    pub fn static_subnet(&self) -> bool {
+        !self.ipam.is_empty()
+    }
+
+    pub fn predefined(&self) -> bool {
+        is_predefined(&self.name)
+    }
+}
+
+/// Whether the name is that of a network which always exists.
+pub fn is_predefined(name: &str) -> bool {
+    matches!(name, "bridge" | "host" | "none" | "default")
+}
+
+/// Options of the bridge driver, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BridgeOptions {
+    pub interface: Option<String>,
+    pub mtu: Option<u32>,
+    pub icc: bool,
+    pub masquerade: bool,
+    pub host_binding: Option<IpAddr>,
+}
+
+impl BridgeOptions {
+    pub fn read(options: &BTreeMap<String, String>) -> Result<Self> {
+        let mut read = Self { interface: None, mtu: None, icc: true, masquerade: true, host_binding: None };
+        for (label, value) in options {
+            let refuse =
+                |why: &str| Kind::Invalid.error(format!("failed to parse {label} value: {value} ({why})"));
+            let boolean = || parse_bool(value).ok_or_else(|| refuse(&bool_error(value)));
+            match label.as_str() {
+                "com.docker.network.bridge.name" if !value.is_empty() => {
+                    check_interface(value)?;
+                    read.interface = Some(value.clone());
+                }
+                "com.docker.network.driver.mtu" => {
+                    let mtu = value
+                        .parse()
+                        .map_err(|_| refuse(&format!("strconv.Atoi: parsing {value:?}: invalid syntax")))?;
+                    if !(68..=65_535).contains(&mtu) {
+                        return Err(Kind::Invalid.error(format!("invalid MTU number: {mtu}")));
+                    }
+                    read.mtu = Some(mtu);
+                }
+                "com.docker.network.bridge.enable_icc" => read.icc = boolean()?,
+                "com.docker.network.bridge.enable_ip_masquerade" => read.masquerade = boolean()?,
+                "com.docker.network.bridge.host_binding_ipv4" => {
+                    read.host_binding = Some(value.parse().map_err(|_| refuse("nil ip"))?);
+                }
+                "com.docker.network.bridge.gateway_mode_ipv4" if value != "nat" => {
+                    if !matches!(value.as_str(), "routed" | "nat-unprotected" | "isolated") {
+                        return Err(refuse(&format!("unknown gateway mode {value}")));
+                    }
+                    return Err(Kind::NotImplemented
+                        .error(format!("gateway mode {value} is not available on this engine: use nat")));
+                }
+                _ => {}
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// Go's `strconv.ParseBool`.
+fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+fn bool_error(text: &str) -> String {
+    format!("strconv.ParseBool: parsing {text:?}: invalid syntax")
+}
+
+fn check_interface(name: &str) -> Result<()> {
+    let good = name.len() <= MAX_INTERFACE
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        && !matches!(name, "." | ".." | "lo" | "eth0");
+    if good { Ok(()) } else { Err(Kind::Invalid.error(format!("invalid bridge name {name:?}"))) }
+}
+
+impl NewNetwork {
+    /// What can be said without a look at other networks.
+    pub(crate) fn check(&self) -> Result<()> {
+        if is_predefined(&self.name) {
+            return Err(Kind::Forbidden
+                .error(format!("operation is not permitted on predefined {} network ", self.name)));
+        }
+        if self.name.trim().is_empty() {
+            return Err(Kind::Invalid.error("invalid name: name is empty"));
+        }
+        if self.name.contains('/') || self.name.chars().any(char::is_control) {
+            return Err(Kind::Invalid.error(format!("invalid network name: {:?}", self.name)));
+        }
+        check_driver(&self.driver)?;
+        if !matches!(self.scope.as_str(), "" | "local") {
+            return Err(
+                Kind::Forbidden.error("cannot create a swarm scoped network when swarm is not active")
+            );
+        }
+        if !matches!(self.ipam_driver.as_str(), "" | "default") {
+            return Err(Kind::Invalid.error(format!("invalid ipam driver: {:?}", self.ipam_driver)));
+        }
+        if self.ipv4 == Some(false) && !self.ipv6 {
+            return Err(Kind::Invalid.error("IPv4 or IPv6 must be enabled"));
+        }
+        if self.ipv6 || self.ipv4 == Some(false) {
+            return Err(Kind::NotImplemented
+                .error("IPv6 networks are not available on this engine: create the network without --ipv6"));
+        }
+        check_ipam(&self.ipam)
+    }
+
+    /// The user's subnet, range and gateway, which [`check`](Self::check) has found good.
+    pub(crate) fn subnet(&self) -> Result<Option<Subnet>> {
+        let mut subnets =
+            self.ipam.iter().filter(|config| !matches!(config.subnet.parse(), Ok(IpNet::V6(_))));
+        let Some(config) = subnets.next() else { return Ok(None) };
+        if subnets.next().is_some() {
+            return Err(Kind::Forbidden.error("bridge driver doesn't support multiple subnets"));
+        }
+        let invalid = |e: String| Kind::Invalid.error(format!("Invalid subnet {} : {e}", config.subnet));
+        let net: Ipv4Net = config.subnet.parse().map_err(|e| invalid(format!("{e}")))?;
+        if net.prefix_len() == 0 {
+            return Err(Kind::Invalid.error("ipv4 pool is empty"));
+        }
+        Ok(Some(Subnet {
+            net,
+            range: config.ip_range.parse().ok(),
+            gateway: config.gateway.parse().ok(),
+            reserved: config.auxiliary.values().filter_map(|address| address.parse().ok()).collect(),
+        }))
+    }
+}
+
+/// A checked wish.
+#[derive(Debug)]
+pub(crate) struct Subnet {
+    pub net: Ipv4Net,
+    pub range: Option<Ipv4Net>,
+    pub gateway: Option<Ipv4Addr>,
+    pub reserved: Vec<Ipv4Addr>,
+}
+
+fn check_driver(driver: &str) -> Result<()> {
+    match driver {
+        "" | "bridge" => Ok(()),
+        "host" | "null" => Err(Kind::Forbidden.error(format!("only one instance of {driver:?} network is allowed"))),
+        "overlay" => Err(Kind::Forbidden.error(
+            "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node \
+             to swarm and try again.",
+        )),
+        "macvlan" | "ipvlan" => Err(Kind::NotImplemented
+            .error(format!("kernel does not support {driver} interfaces on this machine: use the bridge driver"))),
+        _ => Err(Kind::NotFound.error(format!("could not find plugin {driver} in v1 plugin registry: plugin not found"))),
+    }
+}
+
+/// All that is wrong, in one message, as Docker joins it.
+fn check_ipam(configs: &[IpamConfig]) -> Result<()> {
+    let mut errors = Vec::new();
+    for config in configs {
+        match config.subnet.parse::<IpNet>() {
+            Err(_) => errors.push(format!("invalid subnet {}: invalid CIDR block notation", config.subnet)),
+            // Docker looks at an IPv6 subnet only where IPv6 is enabled.
+            Ok(IpNet::V6(_)) => {}
+            Ok(IpNet::V4(subnet)) => check_config(config, subnet, &mut errors),
+        }
+    }
+    match &errors[..] {
+        [] => Ok(()),
+        errors => Err(Kind::Invalid.error(format!("invalid network config:\n{}", join(errors)))),
+    }
+}
+
+/// How Docker joins several errors in one.
+pub(crate) fn join(errors: &[String]) -> String {
+    match errors {
+        [only] => only.trim().to_owned(),
+        _ => format!("* {}", errors.join("\n* ")),
+    }
+}
+
+fn check_config(config: &IpamConfig, subnet: Ipv4Net, errors: &mut Vec<String>) {
+    if subnet != subnet.trunc() {
+        errors.push(format!("invalid subnet {subnet}: it should be {}", subnet.trunc()));
+    }
+    check_range(&config.ip_range, subnet, errors);
+    if let Err(why) = check_address(&config.gateway, subnet) {
+        errors.push(format!("invalid gateway {}: {why}", config.gateway));
+    }
+    for (name, address) in &config.auxiliary {
+        if let Err(why) = check_address(address, subnet) {
+            errors.push(format!("invalid auxiliary address {name}: {why}"));
+        }
+    }
+}
+
+fn check_range(text: &str, subnet: Ipv4Net, errors: &mut Vec<String>) {
+    if text.is_empty() {
+        return;
+    }
+    let range = match text.parse::<IpNet>() {
+        Err(_) => return errors.push(format!("invalid ip-range {text}: invalid CIDR block notation")),
+        Ok(IpNet::V6(_)) => {
+            return errors.push(format!("invalid ip-range {text}: parent subnet is an IPv4 block"));
+        }
+        Ok(IpNet::V4(range)) => range,
+    };
+    if range.prefix_len() < subnet.prefix_len() {
+        errors
+            .push(format!("invalid ip-range {range}: CIDR block is bigger than its parent subnet {subnet}"));
+    }
+    if range != range.trunc() {
+        errors.push(format!("invalid ip-range {range}: it should be {}", range.trunc()));
+    }
+    if !crate::ipam::overlap(&subnet, &range) {
+        errors.push(format!("invalid ip-range {range}: parent subnet {subnet} doesn't contain ip-range"));
+    }
+}
+
+fn check_address(text: &str, subnet: Ipv4Net) -> std::result::Result<(), String> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    match text.parse::<IpAddr>() {
+        Err(_) => Err("invalid address".into()),
+        Ok(IpAddr::V6(_)) => Err("parent subnet is an IPv4 block".into()),
+        Ok(IpAddr::V4(address)) if !subnet.contains(&address) => {
+            Err(format!("parent subnet {subnet} doesn't contain this address"))
+        }
+        Ok(IpAddr::V4(_)) => Ok(()),
+    }
+}
+
+/// Docker's words for a network that does not exist.
+pub(crate) fn not_found(name: &str) -> Error {
+    Kind::NotFound.error(format!("network {name} not found"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(subnet: &str, range: &str, gateway: &str, auxiliary: &str) -> String {
+        let mut config = IpamConfig {
+            subnet: subnet.into(),
+            ip_range: range.into(),
+            gateway: gateway.into(),
+            ..IpamConfig::default()
+        };
+        if !auxiliary.is_empty() {
+            config.auxiliary.insert("other".into(), auxiliary.into());
+        }
+        let new = NewNetwork { name: "n".into(), ipam: vec![config], ..NewNetwork::default() };
+        new.check().map_or_else(|e| e.to_string(), |()| String::new())
+    }
+
+    #[test]
+    fn subnets_are_checked_in_dockers_words() {
+        assert_eq!(refusal("10.0.0.0/24", "10.0.0.0/25", "10.0.0.9", "10.0.0.10"), "");
+        assert_eq!(
+            refusal("10.0.0.0", "", "", ""),
+            "invalid network config:\ninvalid subnet 10.0.0.0: invalid CIDR block notation"
+        );
+        assert_eq!(
+            refusal("10.0.0.1/24", "", "", ""),
+            "invalid network config:\ninvalid subnet 10.0.0.1/24: it should be 10.0.0.0/24"
+        );
+        assert_eq!(
+            refusal("10.0.0.0/24", "10.0.1.0/25", "10.0.1.1", "x"),
+            "invalid network config:\n\
+             * invalid ip-range 10.0.1.0/25: parent subnet 10.0.0.0/24 doesn't contain ip-range\n\
+             * invalid gateway 10.0.1.1: parent subnet 10.0.0.0/24 doesn't contain this address\n\
+             * invalid auxiliary address other: invalid address"
+        );
+    }
+
+    #[test]
+    fn drivers_are_refused_in_dockers_words() {
+        let refusal = |driver: &str| {
+            let new = NewNetwork { name: "n".into(), driver: driver.into(), ..NewNetwork::default() };
+            new.check().unwrap_err()
+        };
+        let unknown = refusal("weave");
+        assert_eq!(unknown.kind(), Kind::NotFound);
+        assert_eq!(
+            unknown.to_string(),
+            "could not find plugin weave in v1 plugin registry: plugin not found"
+        );
+        assert!(refusal("macvlan").to_string().contains("kernel does not support macvlan"));
+        assert!(refusal("overlay").to_string().starts_with("This node is not a swarm manager."));
+        let predefined = NewNetwork { name: "host".into(), ..NewNetwork::default() }.check().unwrap_err();
+        assert_eq!(predefined.to_string(), "operation is not permitted on predefined host network ");
+    }
+
+    #[test]
+    fn options_are_read_or_refused() {
+        let read = |pairs: &[(&str, &str)]| {
+            let options = pairs
+                .iter()
+                .map(|(label, value)| (format!("com.docker.network.{label}"), (*value).to_owned()))
+                .collect();
+            BridgeOptions::read(&options)
+        };
+        let good = read(&[
+            ("bridge.name", "web0"),
+            ("driver.mtu", "1400"),
+            ("bridge.enable_icc", "false"),
+            ("bridge.enable_ip_masquerade", "0"),
+            ("bridge.host_binding_ipv4", "127.0.0.1"),
+        ]);
+        let expected = BridgeOptions {
+            interface: Some("web0".into()),
+            mtu: Some(1400),
+            icc: false,
+            masquerade: false,
+            host_binding: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        };
+        assert_eq!(good.unwrap(), expected);
+        assert_eq!(
+            read(&[("bridge.enable_icc", "maybe")]).unwrap_err().to_string(),
+            "failed to parse com.docker.network.bridge.enable_icc value: maybe \
+             (strconv.ParseBool: parsing \"maybe\": invalid syntax)"
+        );
+        for bad in ["lo", "..", "a/b", "a b", "sixteen-letters-"] {
+            assert!(read(&[("bridge.name", bad)]).is_err(), "{bad}");
+        }
+        assert!(read(&[("driver.mtu", "1")]).is_err());
+        assert!(read(&[("bridge.gateway_mode_ipv4", "routed")]).is_err());
+    }
+}

@@ -1,0 +1,514 @@
+//! Containers in networks: an endpoint is one container in one network. Reserved in memory first, made in the kernel
+//! when the container's first process is there.
+
+use crate::{
+    Error, Mac, Networks, Result,
+    bridge::accept,
+    definition::{Bridge, Driver, is_predefined, join},
+    error::Kind,
+    inside::Namespace,
+    networks::{State, short},
+    publish::Published,
+    random,
+    resolver::Server,
+};
+use drydock_runtime::{
+    container::spec::Interface,
+    netlink::{self, Batch, LOOPBACK, Pair, Peer},
+};
+use nix::{errno::Errno, net::if_::if_nametoindex};
+use serde::{Deserialize, Serialize};
+use std::{
+    net::Ipv4Addr,
+    os::fd::AsFd,
+    sync::{Arc, atomic::AtomicU32},
+};
+
+/// Number of a container's first interface; the loopback interface is 1.
+const FIRST_INDEX: u32 = 2;
+
+/// A container that is to be in a network.
+#[derive(Debug, Clone, Default)]
+pub struct EndpointRequest {
+    /// The network: id, name, or the beginning of an id.
+    pub network: String,
+    /// The container's id.
+    pub container: String,
+    /// Its name, without the slash.
+    pub container_name: String,
+    /// Names in the embedded name server ([`dns_names`]); the first is that of its address.
+    pub dns_names: Vec<String>,
+    /// `--link`: (alias, name of the other container), for this container's questions only.
+    pub links: Vec<(String, String)>,
+    /// `--network-alias` was given (Docker refuses it on the default networks).
+    pub has_aliases: bool,
+    /// `--ip`
+    pub address: Option<String>,
+    /// `--mac-address`
+    pub mac: Option<String>,
+    /// `gw-priority`: the network with the highest one has the default route.
+    pub gateway_priority: i64,
+}
+
+/// One container in one network. The engine keeps it with the container, for [`Networks::adopt`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Its id: 64 digits.
+    pub id: String,
+    /// The network's id.
+    pub network_id: String,
+    /// The network's name.
+    pub network_name: String,
+    /// What kind of network: only a bridge gives an interface.
+    pub driver: Driver,
+    /// No way out of the network.
+    pub internal: bool,
+    /// The container's id.
+    pub container: String,
+    /// Its name, without the slash.
+    pub container_name: String,
+    /// Names in the embedded name server.
+    pub dns_names: Vec<String>,
+    /// (alias, name of the other container)
+    pub links: Vec<(String, String)>,
+    /// The network with the highest one has the default route.
+    pub gateway_priority: i64,
+    /// The interface on the node's side (`veth1a2b3c4`).
+    pub host_interface: String,
+    /// The container's number of interface: 0 is `eth0`.
+    pub number: u32,
+    /// Its address.
+    pub address: Option<Ipv4Addr>,
+    /// Length of the subnet's prefix.
+    pub prefix: u8,
+    /// The bridge's address; none on internal networks.
+    pub gateway: Option<Ipv4Addr>,
+    /// Its link-layer address.
+    pub mac: Option<Mac>,
+    /// The interfaces have been made.
+    pub plugged: bool,
+}
+
+impl Endpoint {
+    /// Name of the interface inside the container.
+    pub fn interface(&self) -> String {
+        format!("eth{}", self.number)
+    }
+
+    /// Number of the interface inside the container, if it was made by [`Networks::plug`].
+    pub fn index(&self) -> u32 {
+        FIRST_INDEX + self.number
+    }
+
+    /// The network is one that somebody has made: it has the embedded name server.
+    pub fn user_defined(&self) -> bool {
+        !is_predefined(&self.network_name)
+    }
+}
+
+/// What is known of a container as long as it is in a network.
+#[derive(Debug, Default)]
+pub(crate) struct Container {
+    /// Its first process.
+    pub pid: Option<i32>,
+    /// Address of the endpoint with the default route: where published ports lead. 0: none.
+    pub target: Arc<AtomicU32>,
+    pub published: Vec<Published>,
+    pub resolver: Option<Server>,
+}
+
+/// The names that a container has in a user-defined network: its name, its aliases, the beginning of its id, its host name.
+pub fn dns_names(name: &str, aliases: &[String], id: &str, hostname: &str) -> Vec<String> {
+    let all = [name].into_iter().chain(aliases.iter().map(String::as_str)).chain([short(id), hostname]);
+    let mut names: Vec<String> = Vec::new();
+    for candidate in all.filter(|name| !name.is_empty()) {
+        if !names.iter().any(|name| name == candidate) {
+            names.push(candidate.to_owned());
+        }
+    }
+    names
+}
+
+impl Networks {
+    /// Gives a container a place in a network: an address and all that follows from it. No system call.
+    pub fn reserve(&self, request: &EndpointRequest) -> Result<Endpoint> {
+        let mut state = self.state();
+        let network = state.find(&request.network)?;
+        let id = network.definition.id.clone();
+        if network.endpoints.contains_key(&request.container) {
+            return Err(Kind::Forbidden.error(format!(
+                "endpoint with name {} already exists in network {}",
+                request.container_name, network.definition.name
+            )));
+        }
+        let (address, mac) = check(request, &network.definition)?;
+        let number = free_number(&state, &request.container);
+        let network = state.network_mut(&id).ok_or_else(|| crate::definition::not_found(&id))?;
+        let definition = &network.definition;
+        let address = match (&mut network.pool, address) {
+            (None, _) => None,
+            (Some(pool), Some(address)) => pool.take(address).map(|()| Some(address))?,
+            (Some(pool), None) => Some(pool.take_next().ok_or_else(|| {
+                Kind::Unavailable.error(format!(
+                    "no available IPv4 addresses on this network's address pools: {} ({id})",
+                    definition.name
+                ))
+            })?),
+        };
+        let endpoint = Endpoint {
+            id: random::hex::<32>(),
+            network_name: definition.name.clone(),
+            driver: definition.driver,
+            internal: definition.internal,
+            container: request.container.clone(),
+            container_name: request.container_name.clone(),
+            dns_names: request.dns_names.clone(),
+            links: request.links.clone(),
+            gateway_priority: request.gateway_priority,
+            host_interface: address.map(|_| host_interface()).unwrap_or_default(),
+            number,
+            address,
+            prefix: network.pool.as_ref().map_or(0, crate::ipam::Pool::prefix),
+            gateway: definition.bridge.as_ref().filter(|_| !definition.internal).map(|bridge| bridge.gateway),
+            mac: address.map(|address| mac.unwrap_or_else(|| Mac::of(address))),
+            plugged: false,
+            network_id: id,
+        };
+        network.endpoints.insert(request.container.clone(), endpoint.clone());
+        state.containers.entry(request.container.clone()).or_default();
+        Ok(endpoint)
+    }
+
+    /// Makes the interfaces of all of a container's endpoints, in the network namespace of its first process, and says
+    /// how the child sets them up. One request to the kernel; no program is run.
+    pub fn plug(&self, container: &str, pid: i32) -> Result<Vec<Interface>> {
+        self.make_pairs(container, pid)?;
+        let mut state = self.state();
+        state.containers.entry(container.to_owned()).or_default().pid = Some(pid);
+        let way_out = set_target(&state, container);
+        let interfaces = state.endpoints_of(container).filter_map(|endpoint| {
+            Some(Interface {
+                index: endpoint.index(),
+                address: endpoint.address?,
+                prefix: endpoint.prefix,
+                gateway: endpoint.gateway.filter(|_| way_out.as_deref() == Some(endpoint.id.as_str())),
+            })
+        });
+        Ok(interfaces.collect())
+    }
+
+    /// Makes the interfaces of endpoints that a running container has got (`docker network connect`) and sets them up from
+    /// outside.
+    pub fn plug_running(&self, container: &str, pid: i32) -> Result<()> {
+        let before = self.way_out(container);
+        let made = self.make_pairs(container, pid)?;
+        let after = {
+            let mut state = self.state();
+            state.containers.entry(container.to_owned()).or_default().pid = Some(pid);
+            set_target(&state, container);
+            way_out(&state, container)
+        };
+        Namespace::of(pid)?.run(|| {
+            for endpoint in &made {
+                set_up(endpoint)?;
+            }
+            set_way_out(before.as_ref(), after.as_ref())
+        })
+    }
+
+    /// The endpoint through which a container reaches the outside, and through which published ports lead.
+    pub fn way_out(&self, container: &str) -> Option<Endpoint> {
+        way_out(&self.state(), container)
+    }
+
+    /// A container's endpoints, in the order of their interfaces.
+    pub fn endpoints(&self, container: &str) -> Vec<Endpoint> {
+        let mut endpoints: Vec<Endpoint> = self.state().endpoints_of(container).cloned().collect();
+        endpoints.sort_by_key(|endpoint| endpoint.number);
+        endpoints
+    }
+
+    /// Makes what is reserved and not yet there. Answers what was made.
+    fn make_pairs(&self, container: &str, pid: i32) -> Result<Vec<Endpoint>> {
+        let wanted: Vec<(Endpoint, Bridge)> = {
+            let state = self.state();
+            let unplugged = state.endpoints_of(container).filter(|endpoint| !endpoint.plugged);
+            unplugged
+                .filter_map(|e| Some((e.clone(), state.network(&e.network_id)?.definition.bridge.clone()?)))
+                .collect()
+        };
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let namespace = Namespace::of(pid)?;
+        let mut batch = Batch::new();
+        for (endpoint, bridge) in &wanted {
+            let Some(mac) = endpoint.mac else { continue };
+            let name = endpoint.interface();
+            let peer = Peer { name: &name, index: endpoint.index(), mac: mac.0 };
+            let index = self.bridge_index(bridge)?;
+            let pair = Pair { name: &endpoint.host_interface, bridge: index, mtu: bridge.mtu, peer };
+            batch.pair(&pair, namespace.fd().as_fd());
+            batch.up(index);
+            if !bridge.icc {
+                batch.isolate(&endpoint.host_interface);
+            }
+        }
+        if let Err(error) = batch.send() {
+            for (endpoint, _) in &wanted {
+                let _not_made = Batch::new().delete_named(&endpoint.host_interface).send();
+            }
+            return Err(Error::from(error).context("failed to add the host <=> sandbox pair interfaces: "));
+        }
+        let mut state = self.state();
+        for (endpoint, _) in &wanted {
+            let network = state.network_mut(&endpoint.network_id);
+            if let Some(endpoint) = network.and_then(|network| network.endpoints.get_mut(container)) {
+                endpoint.plugged = true;
+            }
+        }
+        Ok(wanted.into_iter().map(|(endpoint, _)| endpoint).collect())
+    }
+
+    /// Takes a container out of one network. If it runs, it loses the interface.
+    pub fn release(&self, network: &str, container: &str) -> Result<()> {
+        let before = self.way_out(container);
+        let (endpoint, pid, after) = {
+            let mut state = self.state();
+            let (id, name) = {
+                let network = state.find(network)?;
+                (network.definition.id.clone(), network.definition.name.clone())
+            };
+            let endpoint =
+                state.network_mut(&id).and_then(|network| network.remove(container)).ok_or_else(|| {
+                    Kind::Forbidden.error(format!("container {container} is not connected to network {name}"))
+                })?;
+            set_target(&state, container);
+            let pid = state.containers.get(container).and_then(|container| container.pid);
+            let after = way_out(&state, container);
+            if state.endpoints_of(container).next().is_none() {
+                state.containers.get_mut(container).map(|container| container.resolver.take());
+            }
+            (endpoint, pid, after)
+        };
+        unplug(&endpoint)?;
+        if let Some(pid) = pid
+            && let Ok(namespace) = Namespace::of(pid)
+        {
+            namespace.run(|| set_way_out(before.as_ref(), after.as_ref()))?;
+        }
+        Ok(())
+    }
+
+    /// Takes a container that has ended out of all networks: addresses, interfaces, names, published ports.
+    pub async fn release_container(&self, container: &str) -> Result<()> {
+        let (endpoints, published) = {
+            let mut state = self.state();
+            let endpoints: Vec<Endpoint> =
+                state.networks.iter_mut().filter_map(|network| network.remove(container)).collect();
+            let known = state.containers.remove(container);
+            let published = known.map(|known| known.published).unwrap_or_default();
+            state.ports.release(&published);
+            (endpoints, !published.is_empty())
+        };
+        for endpoint in &endpoints {
+            unplug(endpoint)?;
+        }
+        if published {
+            self.blocking(|networks| networks.update_firewall()).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes over a container that has outlived the engine: its endpoints as the engine has kept them. Published ports and the
+    /// name server are asked for anew.
+    pub fn adopt(&self, endpoints: &[Endpoint], pid: i32) -> Result<()> {
+        let mut state = self.state();
+        for endpoint in endpoints {
+            let network = state
+                .network_mut(&endpoint.network_id)
+                .ok_or_else(|| crate::definition::not_found(&endpoint.network_id))?;
+            if let (Some(pool), Some(address)) = (&mut network.pool, endpoint.address) {
+                pool.take(address)?;
+            }
+            network.endpoints.insert(endpoint.container.clone(), endpoint.clone());
+            state.containers.entry(endpoint.container.clone()).or_default().pid = Some(pid);
+        }
+        if let Some(endpoint) = endpoints.first() {
+            set_target(&state, &endpoint.container);
+        }
+        Ok(())
+    }
+
+    /// Changes a container's name in all of its networks (`docker rename`).
+    pub fn rename(&self, container: &str, old: &str, new: &str) {
+        let mut state = self.state();
+        for endpoint in state.networks.iter_mut().filter_map(|network| network.endpoints.get_mut(container)) {
+            new.clone_into(&mut endpoint.container_name);
+            for name in endpoint.dns_names.iter_mut().filter(|name| *name == old) {
+                new.clone_into(name);
+            }
+        }
+    }
+
+    /// Deletes interfaces of containers that nobody knows any more: to be called when all that run have been adopted.
+    pub fn sweep(&self) -> Result<()> {
+        let (bridges, known): (Vec<String>, Vec<String>) = {
+            let state = self.state();
+            let bridges =
+                state.networks.iter().filter_map(|n| Some(n.definition.bridge.as_ref()?.interface.clone()));
+            let known =
+                state.networks.iter().flat_map(|n| n.endpoints.values().map(|e| e.host_interface.clone()));
+            (bridges.collect(), known.collect())
+        };
+        let links = netlink::links()?;
+        let ours: Vec<u32> = links.iter().filter(|l| bridges.contains(&l.name)).map(|l| l.index).collect();
+        let orphans = links.iter().filter(|link| {
+            link.name.starts_with("veth")
+                && link.bridge.is_some_and(|bridge| ours.contains(&bridge))
+                && !known.contains(&link.name)
+        });
+        for link in orphans {
+            accept(Batch::new().delete(link.index).send(), Errno::ENODEV)?;
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    pub fn endpoints_of<'a>(&'a self, container: &'a str) -> impl Iterator<Item = &'a Endpoint> {
+        self.networks.iter().filter_map(move |network| network.endpoints.get(container))
+    }
+}
+
+impl crate::networks::Network {
+    fn remove(&mut self, container: &str) -> Option<Endpoint> {
+        let endpoint = self.endpoints.remove(container)?;
+        if let (Some(pool), Some(address)) = (&mut self.pool, endpoint.address) {
+            pool.release(address);
+        }
+        Some(endpoint)
+    }
+}
+
+/// The wish for an address and a link-layer address, checked as `validateEndpointSettings` of moby's
+/// `daemon/container_operations.go` does it.
+fn check(
+    request: &EndpointRequest,
+    definition: &crate::definition::Definition,
+) -> Result<(Option<Ipv4Addr>, Option<Mac>)> {
+    let mut errors = Vec::new();
+    let wish = request.address.as_deref().filter(|address| !address.is_empty());
+    if definition.predefined() && wish.is_some() {
+        errors.push("user specified IP address is supported on user defined networks only".to_owned());
+    }
+    if definition.predefined() && request.has_aliases {
+        errors.push(
+            "network-scoped alias is supported only for containers in user defined networks".to_owned(),
+        );
+    }
+    let address = wish.and_then(|text| {
+        let address = text.parse().ok().filter(|address: &Ipv4Addr| !address.is_unspecified());
+        if address.is_none() {
+            errors.push(format!("invalid IPv4 address: {text}"));
+        }
+        address
+    });
+    if let Some(address) = address {
+        let bridge = definition.bridge.as_ref();
+        let inside = bridge.is_some_and(|bridge| bridge.range.unwrap_or(bridge.subnet).contains(&address));
+        if !definition.static_subnet() {
+            errors.push(
+                "user specified IP address is supported only when connecting to networks with user configured subnets"
+                    .to_owned(),
+            );
+        } else if !inside {
+            errors.push(format!("no configured subnet or ip-range contain the IP address {address}"));
+        }
+    }
+    if !errors.is_empty() {
+        return Err(Kind::Invalid.error(format!("invalid endpoint settings:\n{}", join(&errors))));
+    }
+    let mac = request.mac.as_deref().filter(|mac| !mac.is_empty());
+    let mac = mac.map(str::parse).transpose().map_err(|e: String| Kind::Invalid.error(e))?;
+    Ok((address, mac))
+}
+
+/// The first number of interface that the container does not use.
+fn free_number(state: &State, container: &str) -> u32 {
+    let used: Vec<u32> =
+        state.endpoints_of(container).filter(|e| e.driver == Driver::Bridge).map(|e| e.number).collect();
+    (0..).find(|number| !used.contains(number)).unwrap_or_default()
+}
+
+fn host_interface() -> String {
+    let mut name = format!("veth{}", random::hex::<4>());
+    // Seven digits, as Docker's.
+    name.pop();
+    name
+}
+
+/// The endpoint with the default route: not internal, then by priority, then by the network's name.
+fn way_out(state: &State, container: &str) -> Option<Endpoint> {
+    let candidates = state.endpoints_of(container).filter(|endpoint| endpoint.gateway.is_some());
+    candidates
+        .min_by(|a, b| {
+            b.gateway_priority.cmp(&a.gateway_priority).then_with(|| a.network_name.cmp(&b.network_name))
+        })
+        .cloned()
+}
+
+/// Leads published ports to the endpoint with the default route. Answers its id.
+fn set_target(state: &State, container: &str) -> Option<String> {
+    let endpoint = way_out(state, container);
+    let address = endpoint.as_ref().and_then(|endpoint| endpoint.address).map_or(0, Ipv4Addr::to_bits);
+    if let Some(known) = state.containers.get(container) {
+        known.target.store(address, std::sync::atomic::Ordering::Relaxed);
+    }
+    endpoint.map(|endpoint| endpoint.id)
+}
+
+/// Inside the container: address of one interface.
+fn set_up(endpoint: &Endpoint) -> Result<()> {
+    let name = endpoint.interface();
+    let index = if_nametoindex(name.as_str()).map_err(|e| Error::io(&format!("find {name}"), &e.into()))?;
+    let mut batch = Batch::new();
+    batch.up(LOOPBACK);
+    if let Some(address) = endpoint.address {
+        batch.address(index, address, endpoint.prefix);
+    }
+    Ok(batch.up(index).send()?)
+}
+
+/// Inside the container: the default route.
+fn set_way_out(before: Option<&Endpoint>, after: Option<&Endpoint>) -> Result<()> {
+    let (old, new) = (before.and_then(|e| e.gateway), after.and_then(|e| e.gateway));
+    match (old, new) {
+        _ if before.map(|e| &e.id) == after.map(|e| &e.id) => Ok(()),
+        (_, Some(gateway)) => Ok(Batch::new().replace_default_route(gateway).send()?),
+        // It went with the interface, or the container's own root has removed it.
+        (Some(_), None) => accept(Batch::new().delete_default_route().send(), Errno::ESRCH),
+        (None, None) => Ok(()),
+    }
+}
+
+fn unplug(endpoint: &Endpoint) -> Result<()> {
+    if !endpoint.plugged {
+        return Ok(());
+    }
+    // It goes with the container's network namespace, too.
+    accept(Batch::new().delete_named(&endpoint.host_interface).send(), Errno::ENODEV)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_a_container() {
+        let id = "0123456789abcdef".repeat(4);
+        let aliases = ["db".to_owned(), "web".to_owned()];
+        assert_eq!(dns_names("web", &aliases, &id, "0123456789ab"), ["web", "db", "0123456789ab"]);
+        assert_eq!(dns_names("", &[], &id, "host"), ["0123456789ab", "host"]);
+    }
+}

@@ -1,0 +1,432 @@
+//! The networks of a node: which there are, found by name, made and removed.
+
+use crate::{
+    Error, Result, bridge,
+    definition::{Bridge, BridgeOptions, Definition, Driver, NewNetwork, not_found},
+    endpoints::{Container, Endpoint},
+    error::Kind,
+    firewall::Firewall,
+    inspect,
+    ipam::{self, Pool},
+    ports::Allocator,
+    random,
+    store::Store,
+    time,
+};
+use ipnet::Ipv4Net;
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::Ipv4Addr,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// Where things are in the node.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Definitions are kept below it.
+    pub directory: PathBuf,
+    /// The node's resolvers.
+    pub resolv_conf: PathBuf,
+    /// Rules are given to this program.
+    pub iptables_restore: PathBuf,
+    /// Says what rules there are.
+    pub iptables_save: PathBuf,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            directory: "/var/lib/docker/network".into(),
+            resolv_conf: "/etc/resolv.conf".into(),
+            iptables_restore: "/usr/sbin/iptables-restore".into(),
+            iptables_save: "/usr/sbin/iptables-save".into(),
+        }
+    }
+}
+
+/// The networks of a node. Clones are the same networks.
+#[derive(Debug, Clone)]
+pub struct Networks {
+    pub(crate) shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub config: Config,
+    store: Store,
+    /// Held for moments only, never while something waits.
+    state: Mutex<State>,
+    pub firewall: Mutex<Firewall>,
+    /// Held while a bridge is made, so that it is made once.
+    pub bridges: Mutex<()>,
+}
+
+/// All that is known. The kernel's part of it is made from it, never the other way round.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    /// In the order in which they were made.
+    pub networks: Vec<Network>,
+    pub containers: HashMap<String, Container>,
+    pub ports: Allocator,
+}
+
+#[derive(Debug)]
+pub(crate) struct Network {
+    pub definition: Definition,
+    /// Of a bridge only.
+    pub pool: Option<Pool>,
+    /// By the id of the container.
+    pub endpoints: BTreeMap<String, Endpoint>,
+}
+
+impl Network {
+    pub fn new(definition: Definition) -> Self {
+        let pool = definition.bridge.as_ref().map(|bridge| {
+            let mut pool = Pool::new(bridge.subnet, bridge.range);
+            for address in bridge.reserved.iter().chain([&bridge.gateway]) {
+                // Two of them may be the same.
+                let _taken = pool.take(*address);
+            }
+            pool
+        });
+        Self { definition, pool, endpoints: BTreeMap::new() }
+    }
+}
+
+impl State {
+    pub fn network(&self, id: &str) -> Option<&Network> {
+        self.networks.iter().find(|network| network.definition.id == id)
+    }
+
+    pub fn network_mut(&mut self, id: &str) -> Option<&mut Network> {
+        self.networks.iter_mut().find(|network| network.definition.id == id)
+    }
+
+    /// By id, name, or the beginning of an id, in Docker's order.
+    pub fn find(&self, term: &str) -> Result<&Network> {
+        if let Some(network) = self.network(term) {
+            return Ok(network);
+        }
+        // "default" is the API's old name for the network of containers that name none.
+        let name = if term == "default" { "bridge" } else { term };
+        if let Some(network) = self.networks.iter().find(|network| network.definition.name == name) {
+            return Ok(network);
+        }
+        let mut by_prefix = self
+            .networks
+            .iter()
+            .filter(|network| !term.is_empty() && network.definition.id.starts_with(term));
+        match (by_prefix.next(), by_prefix.count()) {
+            (None, _) => Err(not_found(term)),
+            (Some(network), 0) => Ok(network),
+            (Some(_), more) => Err(Kind::Invalid.error(format!(
+                "network {term} is ambiguous ({} matches found based on ID prefix)",
+                more + 1
+            ))),
+        }
+    }
+
+    fn bridges(&self) -> impl Iterator<Item = (&Definition, &Bridge)> {
+        self.networks
+            .iter()
+            .filter_map(|network| Some((&network.definition, network.definition.bridge.as_ref()?)))
+    }
+}
+
+impl Networks {
+    /// Takes over what is there: reads definitions, makes the predefined networks and `docker0`, switches forwarding
+    /// on. Firewall rules follow in the background; whoever changes them waits for that.
+    pub fn open(config: Config) -> Result<Self> {
+        let store = Store::new(&config.directory);
+        let mut state = State::default();
+        state.networks = store.load().into_iter().map(Network::new).collect();
+        let changed = add_predefined(&mut state)?;
+        let networks = Self {
+            shared: Arc::new(Shared {
+                firewall: Mutex::new(Firewall::new(&config)),
+                config,
+                store,
+                state: Mutex::new(state),
+                bridges: Mutex::new(()),
+            }),
+        };
+        if changed {
+            networks.save()?;
+        }
+        let forwarded = bridge::enable_forwarding();
+        let first =
+            networks.state().bridges().find(|(d, _)| d.name == "bridge").map(|(_, bridge)| bridge.clone());
+        if let Some(bridge) = first {
+            networks.ensure_bridge(&bridge)?;
+        }
+        let background = networks.clone();
+        let drop_policy = forwarded == bridge::Forwarding::SwitchedOn;
+        // Of the namespace that the caller is in: a thread inherits it.
+        let thread = std::thread::Builder::new().name("firewall".into()).spawn(move || {
+            if let Err(error) = background.lay_firewall(drop_policy) {
+                tracing::error!(%error, "firewall");
+            }
+        });
+        thread.map_err(|e| Error::io("start a thread", &e))?;
+        Ok(networks)
+    }
+
+    /// All networks, in the order in which they were made (the predefined ones first).
+    pub fn list(&self) -> Vec<inspect::Network> {
+        self.state().networks.iter().map(inspect::Network::of).collect()
+    }
+
+    /// One network by id, name, or the beginning of an id.
+    pub fn find(&self, name_or_id: &str) -> Result<inspect::Network> {
+        self.state().find(name_or_id).map(inspect::Network::of)
+    }
+
+    /// Makes a network; answers its id.
+    pub async fn create(&self, new: NewNetwork) -> Result<String> {
+        self.blocking(move |networks| networks.create_now(&new)).await
+    }
+
+    fn create_now(&self, new: &NewNetwork) -> Result<String> {
+        new.check()?;
+        let wish = new.subnet()?;
+        let options = BridgeOptions::read(&new.options)?;
+        let routes = bridge::routes();
+        let definition = {
+            let mut state = self.state();
+            if state.networks.iter().any(|network| network.definition.name == new.name) {
+                return Err(Kind::Conflict.error(format!("network with name {} already exists", new.name)));
+            }
+            let definition = define(new, wish, options, &state, &routes)?;
+            state.networks.push(Network::new(definition.clone()));
+            definition
+        };
+        let made =
+            definition.bridge.as_ref().map_or(Ok(()), |bridge| self.ensure_bridge(bridge)).and_then(|()| {
+                self.save()?;
+                self.update_firewall()
+            });
+        if let Err(error) = made {
+            self.forget(&definition);
+            return Err(error);
+        }
+        Ok(definition.id)
+    }
+
+    /// Removes a network that no container is connected to; answers what it was.
+    pub async fn remove(&self, name_or_id: &str) -> Result<inspect::Network> {
+        let name = name_or_id.to_owned();
+        self.blocking(move |networks| networks.remove_now(&name)).await
+    }
+
+    fn remove_now(&self, name_or_id: &str) -> Result<inspect::Network> {
+        let (definition, shown) = {
+            let state = self.state();
+            let network = state.find(name_or_id)?;
+            let definition = &network.definition;
+            if definition.predefined() {
+                return Err(Kind::Forbidden
+                    .error(format!("{} is a pre-defined network and cannot be removed", definition.name)));
+            }
+            if !network.endpoints.is_empty() {
+                let named = |e: &Endpoint| format!("name:{:?} id:{:?}", e.container_name, short(&e.id));
+                let active: Vec<String> = network.endpoints.values().map(named).collect();
+                return Err(Kind::Forbidden.error(format!(
+                    "error while removing network: network {} has active endpoints ({})",
+                    definition.name,
+                    active.join(", ")
+                )));
+            }
+            (definition.clone(), inspect::Network::of(network))
+        };
+        self.forget(&definition);
+        self.save()?;
+        Ok(shown)
+    }
+
+    /// Takes a network out of memory, kernel and firewall; what is no longer there is no error.
+    fn forget(&self, definition: &Definition) {
+        self.state().networks.retain(|network| network.definition.id != definition.id);
+        if let Some(bridge) = &definition.bridge {
+            self.remove_bridge(bridge);
+        }
+        if let Err(error) = self.update_firewall() {
+            tracing::warn!(network = definition.name, %error, "remove firewall rules");
+        }
+    }
+
+    pub(crate) fn save(&self) -> Result<()> {
+        let definitions: Vec<Definition> =
+            self.state().networks.iter().map(|network| network.definition.clone()).collect();
+        self.shared.store.save(definitions.iter())
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that holds it leaves it half changed in a way that matters more than going on does.
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs what waits for programs on a thread of its own. It runs to its end even if nobody waits for it any more.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let networks = self.clone();
+        tokio::task::spawn_blocking(move || work(&networks))
+            .await
+            .map_err(|e| Kind::Internal.error(format!("network task: {e}")))?
+    }
+}
+
+/// The first twelve digits of an id.
+pub(crate) fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
+/// A network's definition, with a subnet that nobody else has.
+fn define(
+    new: &NewNetwork,
+    wish: Option<crate::definition::Subnet>,
+    options: BridgeOptions,
+    state: &State,
+    routes: &[Ipv4Net],
+) -> Result<Definition> {
+    let id = random::hex::<32>();
+    let interface = options.interface.unwrap_or_else(|| format!("br-{}", short(&id)));
+    if let Some((other, _)) = state.bridges().find(|(_, bridge)| bridge.interface == interface) {
+        return Err(Kind::Forbidden.error(format!(
+            "cannot create network {id} ({interface}): conflicts with network {} ({interface}): networks have same \
+             bridge name",
+            other.id
+        )));
+    }
+    let taken: Vec<Ipv4Net> = state.bridges().map(|(_, bridge)| bridge.subnet).collect();
+    let ipam = if wish.is_some() { new.ipam.clone() } else { Vec::new() };
+    let (subnet, range, gateway, reserved) = match wish {
+        None => (ipam::choose_subnet(taken.iter().chain(routes))?, None, None, Vec::new()),
+        Some(wish) => {
+            if taken.iter().any(|other| ipam::overlap(other, &wish.net)) {
+                return Err(Kind::Forbidden
+                    .error("invalid pool request: Pool overlaps with other one on this address space"));
+            }
+            (wish.net, wish.range, wish.gateway, wish.reserved)
+        }
+    };
+    let gateway = choose_gateway(subnet, range, gateway, &reserved)?;
+    let bridge = Bridge {
+        interface,
+        subnet,
+        range,
+        gateway,
+        reserved,
+        mtu: options.mtu,
+        icc: options.icc,
+        masquerade: options.masquerade,
+        host_binding: options.host_binding,
+    };
+    Ok(Definition {
+        id,
+        name: new.name.clone(),
+        created: time::now(),
+        driver: Driver::Bridge,
+        internal: new.internal,
+        attachable: new.attachable,
+        ipam_options: new.ipam_options.clone(),
+        ipam,
+        options: new.options.clone(),
+        labels: new.labels.clone(),
+        bridge: Some(bridge),
+    })
+}
+
+/// The gateway that was asked for, or the first free address.
+fn choose_gateway(
+    subnet: Ipv4Net,
+    range: Option<Ipv4Net>,
+    wish: Option<Ipv4Addr>,
+    reserved: &[Ipv4Addr],
+) -> Result<Ipv4Addr> {
+    let mut pool = Pool::new(subnet, range);
+    let gateway = match wish {
+        None => pool.take_first().ok_or_else(|| {
+            Kind::Internal.error("failed to allocate gateway (): no available addresses on this pool")
+        })?,
+        Some(gateway) => {
+            let refused =
+                |e: Error| Kind::Internal.error(format!("failed to allocate gateway ({gateway}): {e}"));
+            pool.take(gateway).map_err(refused)?;
+            gateway
+        }
+    };
+    for address in reserved {
+        let refused = |e: Error| {
+            Kind::Internal.error(format!("failed to allocate secondary ip address ({address}): {e}"))
+        };
+        pool.take(*address).map_err(refused)?;
+    }
+    Ok(gateway)
+}
+
+/// Makes the networks that always exist, if they are not there. Says whether it made one.
+fn add_predefined(state: &mut State) -> Result<bool> {
+    let mut changed = false;
+    for (name, driver) in [("none", Driver::Null), ("host", Driver::Host), ("bridge", Driver::Bridge)] {
+        if state.networks.iter().any(|network| network.definition.name == name) {
+            continue;
+        }
+        changed = true;
+        let bridge = match driver {
+            Driver::Bridge => Some(default_bridge(state)?),
+            _ => None,
+        };
+        let mut definition = Definition {
+            id: random::hex::<32>(),
+            name: name.into(),
+            created: time::now(),
+            driver,
+            internal: false,
+            attachable: false,
+            ipam_options: None,
+            ipam: Vec::new(),
+            options: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            bridge,
+        };
+        if driver == Driver::Bridge {
+            definition.options = default_options();
+        }
+        state.networks.push(Network::new(definition));
+    }
+    Ok(changed)
+}
+
+fn default_bridge(state: &State) -> Result<Bridge> {
+    let taken: Vec<Ipv4Net> = state.bridges().map(|(_, bridge)| bridge.subnet).collect();
+    let routes = bridge::routes_but("docker0");
+    let subnet = ipam::choose_subnet(taken.iter().chain(&routes))?;
+    Ok(Bridge {
+        interface: "docker0".into(),
+        subnet,
+        range: None,
+        gateway: choose_gateway(subnet, None, None, &[])?,
+        reserved: Vec::new(),
+        mtu: None,
+        icc: true,
+        masquerade: true,
+        host_binding: None,
+    })
+}
+
+fn default_options() -> BTreeMap<String, String> {
+    [
+        ("com.docker.network.bridge.default_bridge", "true"),
+        ("com.docker.network.bridge.enable_icc", "true"),
+        ("com.docker.network.bridge.enable_ip_masquerade", "true"),
+        ("com.docker.network.bridge.host_binding_ipv4", "0.0.0.0"),
+        ("com.docker.network.bridge.name", "docker0"),
+        ("com.docker.network.driver.mtu", "1500"),
+    ]
+    .into_iter()
+    .map(|(label, value)| (label.to_owned(), value.to_owned()))
+    .collect()
+}

@@ -1,0 +1,276 @@
+//! Published ports: a socket of the node for each, a task that carries its traffic to the container, and firewall
+//! rules that let the outside reach the container with its own address.
+
+use crate::{
+    Binding, Error, Networks, PortRequest, Protocol, Result,
+    error::Kind,
+    proxy::{self, Proxy, Socket},
+};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::{Arc, atomic::AtomicU32},
+};
+use tokio::runtime::Handle;
+
+/// So often another port is tried if somebody else has the one that was chosen.
+const ATTEMPTS: u32 = 10;
+
+/// A port that is published: it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Published {
+    binding: Binding,
+    target: Arc<AtomicU32>,
+    _proxy: Proxy,
+}
+
+impl Published {
+    pub fn binding(&self) -> &Binding {
+        &self.binding
+    }
+
+    /// Where it leads now.
+    pub fn target(&self) -> Option<Ipv4Addr> {
+        proxy::address(&self.target)
+    }
+}
+
+impl Networks {
+    /// Publishes ports of a container; they lead to its endpoint with the default route ([`Networks::way_out`]). All or none.
+    pub async fn publish(&self, container: &str, requests: &[PortRequest]) -> Result<Vec<Binding>> {
+        if requests.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (container, requests) = (container.to_owned(), requests.to_vec());
+        let runtime = Handle::current();
+        self.blocking(move |networks| networks.publish_now(&container, requests, &runtime)).await
+    }
+
+    /// Takes all published ports of a container back (it has stopped).
+    pub async fn unpublish(&self, container: &str) -> Result<()> {
+        let published = {
+            let mut state = self.state();
+            let known = state.containers.get_mut(container);
+            let published = known.map(|known| std::mem::take(&mut known.published)).unwrap_or_default();
+            state.ports.release(&published);
+            published
+        };
+        if published.is_empty() {
+            return Ok(());
+        }
+        drop(published);
+        self.blocking(|networks| networks.update_firewall()).await
+    }
+
+    /// Where a container's ports are published.
+    pub fn published(&self, container: &str) -> Vec<Binding> {
+        let state = self.state();
+        let known = state.containers.get(container);
+        known.map(|known| known.published.iter().map(|p| p.binding).collect()).unwrap_or_default()
+    }
+
+    fn publish_now(
+        &self,
+        container: &str,
+        requests: Vec<PortRequest>,
+        runtime: &Handle,
+    ) -> Result<Vec<Binding>> {
+        let way_out = self.way_out(container);
+        let Some(target) = way_out.as_ref().and_then(|endpoint| endpoint.address) else {
+            return Ok(Vec::new());
+        };
+        let host_binding = {
+            let state = self.state();
+            let network = way_out.and_then(|e| state.network(&e.network_id));
+            network.and_then(|n| n.definition.bridge.as_ref()).and_then(|bridge| bridge.host_binding)
+        };
+        let mut bound = Vec::new();
+        for group in group(requests) {
+            match self.bind_group(&group, host_binding, target) {
+                Ok(sockets) => bound.extend(sockets),
+                Err(error) => {
+                    self.give_back(bound.iter().map(|(binding, _)| *binding));
+                    return Err(error);
+                }
+            }
+        }
+        let bindings: Vec<Binding> = bound.iter().map(|(binding, _)| *binding).collect();
+        {
+            let mut state = self.state();
+            let State { containers, ports, .. } = &mut *state;
+            let Some(known) = containers.get_mut(container) else {
+                for binding in &bindings {
+                    ports.give_back(binding.protocol, binding.host_ip, binding.host_port);
+                }
+                return Err(Kind::Conflict.error(format!("container {container} is in no network any more")));
+            };
+            // The sockets listen only now: a client is either refused or served.
+            let _runtime = runtime.enter();
+            for (binding, socket) in bound {
+                let started = socket.start(known.target.clone(), binding.container_port);
+                match started {
+                    Ok(proxy) => {
+                        known.published.push(Published {
+                            binding,
+                            target: known.target.clone(),
+                            _proxy: proxy,
+                        });
+                    }
+                    Err(error) => tracing::warn!(container, ?binding, %error, "start a proxy"),
+                }
+            }
+        }
+        if let Err(error) = self.update_firewall() {
+            tracing::warn!(container, %error, "firewall rules of published ports");
+        }
+        Ok(bindings)
+    }
+
+    /// Binds one host port for requests that differ in the address only.
+    fn bind_group(
+        &self,
+        group: &[PortRequest],
+        host_binding: Option<IpAddr>,
+        target: Ipv4Addr,
+    ) -> Result<Vec<(Binding, Socket)>> {
+        let request = group[0];
+        let addresses: Vec<IpAddr> =
+            group.iter().flat_map(|request| addresses(request, host_binding)).collect();
+        let fixed = request.range().is_some_and(|(begin, end)| begin == end);
+        let mut refusal = None;
+        for _ in 0..if fixed { 1 } else { ATTEMPTS } {
+            let port = self.state().ports.take(request.protocol, &addresses, request.range())?;
+            match bind_all(&request, &addresses, port, target) {
+                Ok(sockets) => return Ok(sockets),
+                Err(error) => {
+                    let mut state = self.state();
+                    for address in &addresses {
+                        state.ports.give_back(request.protocol, *address, port);
+                    }
+                    refusal = Some(error);
+                }
+            }
+        }
+        Err(refusal.unwrap_or_else(|| Kind::Internal.error("no port could be bound")))
+    }
+
+    fn give_back(&self, bindings: impl Iterator<Item = Binding>) {
+        let mut state = self.state();
+        for binding in bindings {
+            state.ports.give_back(binding.protocol, binding.host_ip, binding.host_port);
+        }
+    }
+}
+
+use crate::networks::State;
+
+/// Requests in Docker's order: fixed ports first, and those together that differ in the address only, since they are
+/// to get the same port.
+fn group(mut requests: Vec<PortRequest>) -> Vec<Vec<PortRequest>> {
+    let key = |request: &PortRequest| {
+        let fixed = request.range().is_some_and(|(begin, end)| begin == end);
+        (!fixed, request.container_port, request.protocol, request.range())
+    };
+    requests.sort_by_key(|request| (key(request), request.host_ip));
+    requests.dedup();
+    requests.chunk_by(|a, b| key(a) == key(b)).map(<[PortRequest]>::to_vec).collect()
+}
+
+/// The addresses of the node that a request is for.
+fn addresses(request: &PortRequest, host_binding: Option<IpAddr>) -> Vec<IpAddr> {
+    match request.host_ip.or(host_binding) {
+        Some(address) if request.host_ip.is_some() || !address.is_unspecified() => vec![address],
+        _ => {
+            let mut all = vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
+            // As Docker: not on a node that has no IPv6.
+            all.extend(proxy::ipv6_available().then_some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
+            all
+        }
+    }
+}
+
+fn bind_all(
+    request: &PortRequest,
+    addresses: &[IpAddr],
+    port: u16,
+    target: Ipv4Addr,
+) -> Result<Vec<(Binding, Socket)>> {
+    addresses
+        .iter()
+        .map(|address| {
+            let socket = Socket::bind(request.protocol, *address, port).map_err(|errno| {
+                let what = describe(request, *address, port, target);
+                let why = errno.desc().to_lowercase();
+                Error::from_bind(format!("failed to bind host port {what}: {why}"))
+            })?;
+            let binding = Binding {
+                protocol: request.protocol,
+                host_ip: *address,
+                host_port: port,
+                container_port: request.container_port,
+            };
+            Ok((binding, socket))
+        })
+        .collect()
+}
+
+/// `for 0.0.0.0:80:172.17.0.2:80/tcp`, and with the port that was tried in front of it if there was a choice.
+fn describe(request: &PortRequest, address: IpAddr, port: u16, target: Ipv4Addr) -> String {
+    let host = match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    };
+    let PortRequest { protocol, container_port, .. } = request;
+    match request.range() {
+        Some((begin, end)) if begin == end => {
+            format!("for {host}:{begin}:{target}:{container_port}/{protocol}")
+        }
+        Some((begin, end)) => format!("{port} for {host}:{begin}-{end}:{target}:{container_port}/{protocol}"),
+        None => format!("for {host}::{target}:{container_port}/{protocol}"),
+    }
+}
+
+impl Error {
+    fn from_bind(message: String) -> Self {
+        Kind::Internal.error(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(host: &str, begin: u16, end: u16, port: u16) -> PortRequest {
+        PortRequest {
+            protocol: Protocol::Tcp,
+            host_ip: host.parse().ok(),
+            host_port: begin,
+            host_port_end: end,
+            container_port: port,
+        }
+    }
+
+    #[test]
+    fn requests_are_grouped_and_sorted() {
+        let groups = group(vec![
+            request("", 0, 0, 80),
+            request("::1", 81, 0, 81),
+            request("127.0.0.1", 81, 81, 81),
+            request("", 8000, 8010, 80),
+        ]);
+        let ports: Vec<(usize, u16)> = groups.iter().map(|g| (g.len(), g[0].host_port)).collect();
+        assert_eq!(ports, [(2, 81), (1, 0), (1, 8000)]);
+        assert_eq!(groups[0][0].host_ip, "127.0.0.1".parse().ok());
+    }
+
+    #[test]
+    fn refusals_name_the_port_as_docker_does() {
+        let target = Ipv4Addr::new(172, 17, 0, 2);
+        let v4 = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        assert_eq!(describe(&request("", 80, 0, 80), v4, 80, target), "for 0.0.0.0:80:172.17.0.2:80/tcp");
+        let v6 = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        assert_eq!(
+            describe(&request("", 8080, 8082, 82), v6, 8081, target),
+            "8081 for [::]:8080-8082:172.17.0.2:82/tcp"
+        );
+    }
+}
