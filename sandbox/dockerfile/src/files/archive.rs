@@ -1,0 +1,239 @@
+//! Archives: contexts that come as tar, and `ADD x.tar.gz`. What an archive names is made below a [`Tree`], whatever it names.
+
+use super::copy::{create, make_way};
+use super::owner::Owner;
+use super::tree::{self, Kind, Tree};
+use crate::ignore::{self, Patterns};
+use crate::language::go::clean;
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use std::io::{self, BufReader, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use tar::EntryType;
+
+/// Entries of one archive.
+const MAX_ENTRIES: usize = 2_000_000;
+/// Bytes that a header may have: names, attributes.
+const BLOCK: usize = 512;
+
+/// Decompresses what begins as gzip, bzip2, xz or zstd does; passes everything else on.
+fn decompressed<'a>(from: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    let mut from = BufReader::with_capacity(64 << 10, from);
+    let mut magic = Vec::new();
+    from.by_ref().take(6).read_to_end(&mut magic)?;
+    let from = io::Cursor::new(magic.clone()).chain(from);
+    Ok(match magic.as_slice() {
+        [0x1f, 0x8b, ..] => Box::new(flate2::read::MultiGzDecoder::new(from)),
+        [b'B', b'Z', b'h', ..] => Box::new(bzip2::read::MultiBzDecoder::new(from)),
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => Box::new(lzma_rust2::XzReader::new(from, true)),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::stream::read::Decoder::new(from)?),
+        _ => Box::new(from),
+    })
+}
+
+/// Whether a file is a tar archive, compressed or not: whether a first header can be read.
+pub fn is_archive(file: impl Read) -> bool {
+    let Ok(from) = decompressed(file) else { return false };
+    let mut block = Vec::with_capacity(BLOCK);
+    if from.take(BLOCK as u64).read_to_end(&mut block).is_err() || block.len() < BLOCK {
+        return false;
+    }
+    let header = tar::Header::from_byte_slice(&block);
+    let sum = block
+        .iter()
+        .enumerate()
+        .map(|(at, b)| if (148..156).contains(&at) { 32 } else { u32::from(*b) })
+        .sum::<u32>();
+    header.cksum().is_ok_and(|expected| expected == sum) && block[0] != 0
+}
+
+/// Unpacks a context: everything is owned by root and what `.dockerignore` names is left out, except the Dockerfile (`keep`) and
+/// `.dockerignore` itself, which the builder reads.
+///
+/// # Errors
+/// If the archive is broken or the files can't be made.
+pub fn unpack_context(archive: impl Read, to: &Tree, dockerfile: &str) -> io::Result<()> {
+    unpack(archive, to, "/", None)?;
+    let own = format!("{dockerfile}.dockerignore");
+    let file = if to.kind(&own)? == Some(Kind::File) { own } else { ".dockerignore".to_owned() };
+    if to.kind(&file)? != Some(Kind::File) {
+        return Ok(());
+    }
+    let text = to.read(&file, 1 << 20)?;
+    let patterns = Patterns::new(&ignore::read(&String::from_utf8_lossy(&text))).map_err(|e| {
+        io::Error::new(io::ErrorKind::InvalidInput, format!("error parsing .dockerignore: {e}"))
+    })?;
+    let keep = [clean(dockerfile), file, ".dockerignore".to_owned()];
+    remove_ignored(to.directory("/")?.as_fd(), "", &patterns, &keep, 0)?;
+    Ok(())
+}
+
+/// Removes what is ignored; true if the directory is empty afterwards.
+fn remove_ignored(
+    directory: BorrowedFd<'_>,
+    relative: &str,
+    patterns: &Patterns,
+    keep: &[String],
+    depth: usize,
+) -> io::Result<bool> {
+    if depth > super::MAX_DEPTH {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "directories are nested too deeply"));
+    }
+    let mut left = 0;
+    for name in tree::names(directory)? {
+        let path = if relative.is_empty() { name.clone() } else { format!("{relative}/{name}") };
+        let stat = rustix::fs::statat(directory, name.as_str(), AtFlags::SYMLINK_NOFOLLOW)?;
+        let ignored = patterns.matches(&path) && !keep.contains(&path);
+        if Kind::of(&stat) == Kind::Directory {
+            let below = tree::open_directory(directory, &name)?;
+            let empty = remove_ignored(below.as_fd(), &path, patterns, keep, depth + 1)?;
+            if ignored && empty {
+                rustix::fs::unlinkat(directory, name.as_str(), AtFlags::REMOVEDIR)?;
+                continue;
+            }
+        } else if ignored {
+            rustix::fs::unlinkat(directory, name.as_str(), AtFlags::empty())?;
+            continue;
+        }
+        left += 1;
+    }
+    Ok(left == 0)
+}
+
+/// Unpacks a tar archive (plain, gzip, bzip2, xz, zstd) into a directory, which is made if it is missing. Owners are those of
+/// the archive, or `owner`.
+///
+/// # Errors
+/// If the archive is broken or the files can't be made.
+pub fn unpack(archive: impl Read, to: &Tree, directory: &str, owner: Option<Owner>) -> io::Result<()> {
+    to.make_directories(directory, 0o755, owner.unwrap_or((0, 0)))?;
+    let mut archive = tar::Archive::new(decompressed(archive)?);
+    // Directories get their times last: what is written into them changes those.
+    let mut times = Vec::new();
+    for (count, entry) in archive.entries()?.enumerate() {
+        if count > MAX_ENTRIES {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "too many entries in archive"));
+        }
+        unpack_entry(entry?, to, directory, owner, &mut times)?;
+    }
+    for (path, modified) in times.into_iter().rev() {
+        // It may have been replaced by a later entry.
+        if let Ok(directory) = to.directory(&path).and_then(|d| tree::open_directory(d.as_fd(), ".")) {
+            _ = rustix::fs::futimens(&directory, &modified_at(modified));
+        }
+    }
+    Ok(())
+}
+
+fn unpack_entry<R: Read>(
+    mut entry: tar::Entry<'_, R>,
+    to: &Tree,
+    root: &str,
+    owner: Option<Owner>,
+    times: &mut Vec<(String, i64)>,
+) -> io::Result<()> {
+    let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("invalid archive: {what}"));
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| bad("file name is not UTF-8"));
+    // `..` at the front leads nowhere, as in a root.
+    let path = clean(&format!("/{}", text(&entry.path_bytes())?));
+    let kind = entry.header().entry_type();
+    if path == "/" || matches!(kind, EntryType::XGlobalHeader) {
+        return Ok(());
+    }
+    let (parent, name) = path.rsplit_once('/').ok_or_else(|| bad("name"))?;
+    let attributes = attributes(&mut entry)?;
+    let header = entry.header();
+    let number = |n: u64| u32::try_from(n).map_err(|_| bad("owner"));
+    let owner =
+        owner.map_or_else(|| Ok((number(header.uid()?)?, number(header.gid()?)?)), Ok::<_, io::Error>)?;
+    let (mode, modified) = (header.mode()? & 0o7777, i64::try_from(header.mtime()?).unwrap_or(0));
+    let (directory, _) = to.make(&format!("{root}/{parent}"), 0o755, (0, 0))?;
+    let directory = directory.as_fd();
+    match kind {
+        EntryType::Directory => {
+            unpack_directory(directory, name, mode, owner)?;
+            times.push((format!("{root}/{path}"), modified));
+            return Ok(());
+        }
+        EntryType::Symlink => {
+            make_way(directory, name)?;
+            let target = entry.link_name_bytes().ok_or_else(|| bad("link"))?;
+            rustix::fs::symlinkat(target.as_ref(), directory, name)?;
+        }
+        EntryType::Link => {
+            let target = clean(&format!("/{}", text(&entry.link_name_bytes().ok_or_else(|| bad("link"))?)?));
+            let (above, target) = target.rsplit_once('/').ok_or_else(|| bad("link"))?;
+            let above = to.directory(&format!("{root}/{above}"))?;
+            make_way(directory, name)?;
+            // Without AT_SYMLINK_FOLLOW: a link to a symbolic link is just that.
+            rustix::fs::linkat(above, target, directory, name, AtFlags::empty())?;
+            return Ok(());
+        }
+        EntryType::Fifo | EntryType::Char | EntryType::Block => {
+            make_way(directory, name)?;
+            let device = rustix::fs::makedev(
+                header.device_major()?.unwrap_or_default(),
+                header.device_minor()?.unwrap_or_default(),
+            );
+            let kind = match kind {
+                EntryType::Fifo => FileType::Fifo,
+                EntryType::Char => FileType::CharacterDevice,
+                _ => FileType::BlockDevice,
+            };
+            rustix::fs::mknodat(directory, name, kind, Mode::from_raw_mode(mode), device)?;
+        }
+        _ => {
+            make_way(directory, name)?;
+            let mut file = create(directory, name)?;
+            io::copy(&mut entry, &mut file)?;
+            tree::set_owner(file.as_fd(), owner)?;
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+            for (name, value) in attributes {
+                // Not every file system has attributes; the file is of use without.
+                _ = rustix::fs::fsetxattr(&file, name.as_str(), &value, XattrFlags::empty());
+            }
+            rustix::fs::futimens(&file, &modified_at(modified))?;
+            return Ok(());
+        }
+    }
+    let (uid, gid) = (Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)));
+    rustix::fs::chownat(directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+    rustix::fs::utimensat(directory, name, &modified_at(modified), AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(())
+}
+
+fn unpack_directory(parent: BorrowedFd<'_>, name: &str, mode: u32, owner: Owner) -> io::Result<()> {
+    match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if Kind::of(&stat) == Kind::Directory => {}
+        Ok(_) => {
+            rustix::fs::unlinkat(parent, name, AtFlags::empty())?;
+            return tree::make_directory(parent, name, mode, owner);
+        }
+        Err(_) => return tree::make_directory(parent, name, mode, owner),
+    }
+    let directory = tree::open_directory(parent, name)?;
+    tree::set_owner(directory.as_fd(), owner)?;
+    rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode))?;
+    Ok(())
+}
+
+/// Extended attributes of an entry that may be taken over (see [`super::copy`]).
+fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Vec<(String, Vec<u8>)>> {
+    let mut found = Vec::new();
+    let Some(extensions) = entry.pax_extensions()? else { return Ok(found) };
+    for extension in extensions {
+        let extension = extension?;
+        let Some(name) = extension.key().ok().and_then(|key| key.strip_prefix("SCHILY.xattr.")) else {
+            continue;
+        };
+        if name == "security.capability" || (name.starts_with("user.") && !name.starts_with("user.overlay."))
+        {
+            found.push((name.to_owned(), extension.value_bytes().to_vec()));
+        }
+    }
+    Ok(found)
+}
+
+fn modified_at(seconds: i64) -> Timestamps {
+    let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
+    Timestamps { last_access: time, last_modification: time }
+}

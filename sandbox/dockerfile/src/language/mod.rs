@@ -1,0 +1,19 @@
+//! The Dockerfile language: text → typed instructions ([`parse`]), and the words within ([`shell`]).
+
+mod error;
+mod flags;
+pub(crate) mod go;
+mod instruction;
+pub(crate) mod lines;
+mod mount;
+mod parse;
+pub mod shell;
+mod words;
+
+pub use error::ParseError;
+pub(crate) use error::suggest;
+pub use instruction::{
+    CommandLine, Copy, Dockerfile, Health, InlineFile, Instruction, Kind, Network, Pair, Run, Stage,
+};
+pub use mount::{Mount, MountKind, Sharing, parse_mount};
+pub use parse::{parse, parse_instructions};
