@@ -3,6 +3,7 @@
 
 use anyhow::Context;
 use clap::Args;
+use drydock_runtime::launch::Mains;
 use drydock_warden::Config;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,9 @@ pub struct Options {
     /// Directory of the node images; without it `images` in the state directory.
     #[arg(long, env = "DRYDOCK_IMAGES", value_name = "DIR")]
     images: Option<PathBuf>,
+    /// Directory of the container images that all sessions share; without it `catalogue` in the state directory.
+    #[arg(long, env = "DRYDOCK_CATALOGUE", value_name = "DIR")]
+    catalogue: Option<PathBuf>,
     /// Size of the file that holds all sessions' disks, in bytes; it takes only what is used. Without it, most of the free space.
     #[arg(long, env = "DRYDOCK_DISK_BYTES", value_name = "BYTES")]
     disk_bytes: Option<u64>,
@@ -39,8 +43,9 @@ pub fn run(state_dir: &Path, options: Options) -> anyhow::Result<()> {
     let config = Config {
         state_dir: state_dir.to_path_buf(),
         images: options.images.unwrap_or_else(|| state_dir.join("images")),
+        catalogue: options.catalogue.unwrap_or_else(|| state_dir.join("catalogue")),
         disk_bytes: disk_bytes.max(LEAST_DISK),
-        session_main: drydock_session::run,
+        mains: Mains { session: drydock_session::run, engine: drydock_engine::run },
     };
     drydock_warden::run(&config, || {
         if options.tell_ready {

@@ -26,6 +26,10 @@ use std::{
 
 /// v1 controllers that a session needs; `freezer` is a controller only there.
 const V1_CONTROLLERS: [&str; 5] = ["memory", "pids", "cpu", "cpuacct", "freezer"];
+/// v2 controllers that containers get where the host has them.
+const V2_OPTIONAL: [&str; 2] = ["cpuset", "io"];
+/// Where a node's own processes are on v2, as systemd calls it.
+const INIT_GROUP: &str = "init.scope";
 /// v2 controllers that a session needs.
 const V2_CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
 
@@ -339,6 +343,29 @@ impl NodesDir {
         Ok(())
     }
 
+    /// Moves the calling process, the node's init in its control group namespace, on into a leaf of the node's group, so that groups
+    /// with controllers can be made beside it: on v2 no group may have both (cgroups(7), "no internal processes").
+    pub fn leave_room(&self, node: NodeName) -> Result<()> {
+        let Some(tree) = self.trees.iter().find(|t| t.controllers.is_none()) else { return Ok(()) };
+        let leaf = format!("{node}/{INIT_GROUP}");
+        match mkdirat(&tree.dir, leaf.as_str(), Mode::from_bits_truncate(0o755)) {
+            Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+            Err(e) => return Err(Error::new(format!("make the control group {leaf}"), e)),
+        }
+        let put = |path: String, text: &str| -> Result<()> {
+            let fd = openat(&tree.dir, path.as_str(), OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
+                .step(|| format!("open {path}"))?;
+            fs::File::from(fd).write_all(text.as_bytes()).step(|| format!("write {text} to {path}"))
+        };
+        put(format!("{leaf}/cgroup.procs"), "0")?;
+        put(format!("{node}/cgroup.subtree_control"), &V2_CONTROLLERS.map(|c| format!("+{c}")).join(" "))?;
+        for controller in V2_OPTIONAL {
+            // Only where the host passes it on.
+            let _not_here = put(format!("{node}/cgroup.subtree_control"), &format!("+{controller}"));
+        }
+        Ok(())
+    }
+
     /// Removes the group of a node and what the node made below it. `ResourceBusy` while a process is left.
     pub fn remove(&self, node: NodeName) -> Result<()> {
         for tree in &self.trees {
@@ -396,6 +423,9 @@ impl NodesDir {
 }
 
 fn enable_v2_controllers(dir: &Path) -> Result<()> {
+    for controller in V2_OPTIONAL {
+        let _not_here = fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}"));
+    }
     write(&dir.join("cgroup.subtree_control"), &V2_CONTROLLERS.map(|c| format!("+{c}")).join(" "))
 }
 

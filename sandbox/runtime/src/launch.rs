@@ -35,8 +35,10 @@ pub struct Launch<'a> {
     pub userns: BorrowedFd<'a>,
     /// Its control group, with limits set.
     pub group: &'a SessionGroup,
-    /// Its first nodes with their root file systems (detached mounts).
-    pub nodes: &'a [(NodeName, OwnedFd)],
+    /// Its first nodes with their disks.
+    pub nodes: &'a [(NodeName, NodeDisk)],
+    /// Container images that all sessions share, as nodes see them (a detached mount).
+    pub catalogue: Option<OwnedFd>,
     /// Listening stream socket for serve.
     pub listener: BorrowedFd<'a>,
     /// Listening packet socket for the warden's later messages ([`crate::messages::FromWarden`]).
@@ -47,10 +49,28 @@ pub struct Launch<'a> {
     pub resolvers: Option<&'a [Ipv4Addr]>,
     /// The nodes' system call filter.
     pub filter: &'a BpfProgram,
-    /// What the session process does; it returns its exit status.
-    pub session_main: fn(crate::messages::SessionBoot) -> i32,
+    /// What the session's processes do.
+    pub mains: Mains,
     /// Zero of the time line of all traces.
     pub origin: Instant,
+}
+
+/// What the processes of a session do once they are set up; each returns its exit status. All are forks without exec.
+#[derive(Debug, Clone, Copy)]
+pub struct Mains {
+    /// The session process.
+    pub session: fn(crate::messages::SessionBoot) -> i32,
+    /// The Docker engine of a node.
+    pub engine: fn(crate::container::EngineBoot) -> i32,
+}
+
+/// The disk of a node: detached mounts.
+#[derive(Debug)]
+pub struct NodeDisk {
+    /// Its root file system.
+    pub root: OwnedFd,
+    /// `/var/lib/docker`: a plain directory, since an overlay can't be the writable layer of another.
+    pub docker: OwnedFd,
 }
 
 const NAMESPACES: i32 = libc::CLONE_NEWPID
@@ -112,8 +132,9 @@ impl<'a> Launch<'a> {
     where
         'a: 'b,
     {
-        let roots = self.nodes.iter().map(|(_, root)| root.as_fd());
-        [self.listener, self.control.as_fd()].into_iter().chain(nodes_dir.fds()).chain(roots)
+        let disks = self.nodes.iter().flat_map(|(_, disk)| [disk.root.as_fd(), disk.docker.as_fd()]);
+        let catalogue = self.catalogue.as_ref().map(AsFd::as_fd);
+        [self.listener, self.control.as_fd()].into_iter().chain(nodes_dir.fds()).chain(disks).chain(catalogue)
     }
 }
 

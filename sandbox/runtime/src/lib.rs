@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod channel;
 pub mod container;
 pub mod egress;
+mod engine_host;
 pub mod files;
 pub mod launch;
 pub mod limits;

@@ -121,6 +121,9 @@ pub enum FromInit {
         /// What failed, for people.
         message: String,
     },
+    /// The node's Docker engine has been started. One descriptor comes along: a channel on which it tells what the page
+    /// shows of it, from the beginning.
+    Engine,
     /// The process has ended. Processes that it left behind may still run and hold the pty.
     Exited {
         /// The number from the request.
@@ -130,9 +133,9 @@ pub enum FromInit {
     },
 }
 
-/// warden → spawner, over a connection to the spawner's own socket. One descriptor comes along.
+/// warden → spawner, over a connection to the spawner's own socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromWarden {
-    /// Here is the root file system of a new node (a detached mount); start it.
+    /// Here is the disk of a new node; start it. Descriptors: the mounts of [`crate::launch::NodeDisk`], root first.
     AddNode(NodeName),
 }

@@ -81,6 +81,26 @@ pub fn idmapped(directory: &Path, userns: BorrowedFd<'_>) -> Result<OwnedFd> {
     Err(Error::new(format!("map the ids of {}", directory.display()), io::Error::last_os_error()))
 }
 
+/// Sets attributes (`MOUNT_ATTR_…`) of a detached mount, or of the one that `mount` is the root of; with `recursive` of all
+/// below it too (mount_setattr(2), Linux 5.12).
+pub fn set_attributes(mount: BorrowedFd<'_>, attributes: impl Into<u64>, recursive: bool) -> Result<()> {
+    let attributes =
+        libc::mount_attr { attr_set: attributes.into(), attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is an empty C string, and the kernel reads exactly the given size of `attributes`.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of_val(&attributes),
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(Error::new("set mount attributes", io::Error::last_os_error())) }
+}
+
 /// Attaches a detached mount to a directory or file that is open.
 pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;

@@ -3,14 +3,15 @@
 
 use crate::{Error, Result, error::Context};
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
+    NetlinkPayload,
 };
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
     link::{
-        InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
-        LinkMessage,
+        InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags,
+        LinkInfo, LinkMessage,
     },
     route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
 };
@@ -97,7 +98,10 @@ impl Batch {
             LinkAttribute::Controller(pair.bridge),
         ];
         link.attributes.extend(mtu);
-        self.create(format!("make interfaces {} and {}", pair.name, pair.peer.name), RouteNetlinkMessage::NewLink(link))
+        self.create(
+            format!("make interfaces {} and {}", pair.name, pair.peer.name),
+            RouteNetlinkMessage::NewLink(link),
+        )
     }
 
     /// Lets a port of a bridge talk to ports that are not isolated only.
@@ -174,7 +178,10 @@ impl Batch {
 
     /// Adds a default route.
     pub fn default_route(&mut self, gateway: Ipv4Addr) -> &mut Self {
-        self.create(format!("route to {gateway}"), RouteNetlinkMessage::NewRoute(default_route(Some(gateway))))
+        self.create(
+            format!("route to {gateway}"),
+            RouteNetlinkMessage::NewRoute(default_route(Some(gateway))),
+        )
     }
 
     fn create(&mut self, what: String, message: RouteNetlinkMessage) -> &mut Self {
@@ -260,7 +267,9 @@ pub fn links() -> Result<Vec<Link>> {
             match message.payload {
                 NetlinkPayload::Done(_) => return Ok(links),
                 NetlinkPayload::Error(error) => return Err(Error::new("list interfaces", error.to_io())),
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => links.extend(read_link(&link)),
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
+                    links.extend(read_link(&link))
+                }
                 _ => {}
             }
         }
@@ -310,7 +319,8 @@ fn default_route(gateway: Option<Ipv4Addr>) -> RouteMessage {
     message.header.protocol = RouteProtocol::Boot;
     message.header.scope = RouteScope::Universe;
     message.header.kind = RouteType::Unicast;
-    message.attributes = gateway.map(|gateway| RouteAttribute::Gateway(RouteAddress::Inet(gateway))).into_iter().collect();
+    message.attributes =
+        gateway.map(|gateway| RouteAttribute::Gateway(RouteAddress::Inet(gateway))).into_iter().collect();
     message
 }
 

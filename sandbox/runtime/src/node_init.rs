@@ -6,6 +6,8 @@ use crate::{
     Error, Result, caps,
     cgroup::NodesDir,
     channel::Channel,
+    container::EngineBoot,
+    engine_host::EngineHost,
     error::Context,
     files,
     messages::{FromInit, ToInit},
@@ -52,6 +54,8 @@ pub struct InitBoot<'a> {
     pub filter: &'a BpfProgram,
     /// See [`crate::launch::Launch::resolvers`].
     pub resolvers: Option<&'a [Ipv4Addr]>,
+    /// What the node's Docker engine does when it is started; it returns its exit status.
+    pub engine_main: fn(EngineBoot) -> i32,
     /// Zero of the time line of all traces.
     pub origin: Instant,
 }
@@ -63,6 +67,7 @@ struct Init {
     channel: Channel,
     root: NodeRoot,
     signals: SignalFd,
+    engine: EngineHost,
     /// Processes that the session process has asked for, by process id.
     started: HashMap<i32, u32>,
 }
@@ -71,14 +76,19 @@ struct Init {
 pub fn run(boot: InitBoot<'_>) -> i32 {
     process::set_title("init");
     let built = build(&boot);
-    let InitBoot { node, channel, go, reporter, .. } = boot;
+    let hierarchies: Vec<_> = boot.cgroup.layout().map(|names| names.map(<[String]>::to_vec)).collect();
+    let InitBoot { node, channel, go, reporter, engine_main, .. } = boot;
     drop(go);
-    let report = built.as_ref().map(|(_, steps)| steps).map_err(ToString::to_string);
+    let built = built.and_then(|(root, steps)| {
+        let engine = EngineHost::new(node, root.root.as_fd(), hierarchies, engine_main)?;
+        Ok((root, engine, steps))
+    });
+    let report = built.as_ref().map(|(_, _, steps)| steps).map_err(ToString::to_string);
     let mut reporter = std::fs::File::from(reporter);
     let _spawner_gone = reporter.write_all(&serde_json::to_vec(&report).unwrap_or_default());
     drop(reporter);
-    let Ok((root, _)) = built else { return 1 };
-    if let Err(e) = start(channel, root).and_then(|mut init| init.serve()) {
+    let Ok((root, engine, _)) = built else { return 1 };
+    if let Err(e) = start(channel, root, engine).and_then(|mut init| init.serve()) {
         tracing::error!(%node, "init failed: {e}");
     }
     1
@@ -93,6 +103,7 @@ fn build(boot: &InitBoot<'_>) -> Result<(NodeRoot, Vec<drydock_protocol::pipe::S
     process::close_all_but(&keep);
     boot.cgroup.join(boot.node)?;
     unshare(CloneFlags::CLONE_NEWCGROUP).step(|| "unshare the control group namespace")?;
+    boot.cgroup.leave_room(boot.node)?;
     trace.step(&format!("{} control group", boot.node));
     let root = node_root::enter(boot.node, boot.cgroup)?;
     trace.step(&format!("{} file systems", boot.node));
@@ -128,28 +139,33 @@ fn build(boot: &InitBoot<'_>) -> Result<(NodeRoot, Vec<drydock_protocol::pipe::S
     Ok((root, trace.into_steps()))
 }
 
-fn start(channel: Channel, root: NodeRoot) -> Result<Init> {
-    process::close_all_but(&[channel.as_fd(), root.root.as_fd(), root.devpts.as_fd()]);
+fn start(channel: Channel, root: NodeRoot, engine: EngineHost) -> Result<Init> {
+    let mut keep = vec![channel.as_fd(), root.root.as_fd(), root.devpts.as_fd()];
+    keep.extend(engine.fds());
+    process::close_all_but(&keep);
     let mut set = SigSet::empty();
     set.add(Signal::SIGCHLD);
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).step(|| "block SIGCHLD")?;
     let signals =
         SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).step(|| "signalfd")?;
-    Ok(Init { channel, root, signals, started: HashMap::new() })
+    Ok(Init { channel, root, signals, engine, started: HashMap::new() })
 }
 
 impl Init {
     fn serve(&mut self) -> Result<()> {
         loop {
-            let mut fds = [
+            let mut fds = vec![
                 PollFd::new(self.channel.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             ];
-            match poll(&mut fds, PollTimeout::NONE) {
+            fds.extend(self.engine.poll_fds());
+            match poll(&mut fds, self.engine.deadline().map_or(PollTimeout::NONE, until)) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(e) => return Err(Error::new("poll", e)),
             }
-            let [asked, children] = fds.map(|f| f.any().unwrap_or(false));
+            let ready: Vec<bool> = fds.iter().map(|f| f.any().unwrap_or(false)).collect();
+            drop(fds);
+            let (asked, children) = (ready[0], ready[1]);
             // Requests first: a process that ends at once must be known before it is reaped.
             if asked {
                 let Some((request, fds)) = self.channel.recv::<ToInit>().step(|| "read a request")? else {
@@ -157,6 +173,7 @@ impl Init {
                 };
                 self.answer(request, fds)?;
             }
+            self.engine.work(&ready[2..], &self.channel)?;
             if children {
                 self.reap()?;
             }
@@ -229,11 +246,20 @@ impl Init {
                 Ok(_) => continue,
                 Err(e) => return Err(Error::new("wait", e)),
             };
+            if self.engine.ended(pid, status) {
+                continue;
+            }
             if let Some(id) = self.started.remove(&pid) {
                 self.channel.send(&FromInit::Exited { id, status }, &[]).step(|| "tell an exit")?;
             }
         }
     }
+}
+
+/// As a time-out for poll(2), rounded up.
+fn until(deadline: Instant) -> PollTimeout {
+    let millis = deadline.saturating_duration_since(Instant::now()).as_millis().saturating_add(1);
+    PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
 }
 
 /// A program with all that execve(2) wants, made before the fork.

@@ -19,12 +19,17 @@ pub const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tt
 /// Where the roots of the nodes lie.
 const NODES: &str = "/nodes";
 
+/// The place of the container images that all nodes share.
+pub fn catalogue() -> &'static Path {
+    Path::new("/catalogue")
+}
+
 /// The place of a node's root.
 pub fn node_path(node: NodeName) -> PathBuf {
     Path::new(NODES).join(node.to_string())
 }
 
-/// Builds `/proc`, `/sys`, `/dev/{null,…}`, `/nodes` on a tmpfs and makes it the root. Called by the spawner first of all, in
+/// Builds `/proc`, `/sys`, `/dev/{null,…}`, `/catalogue`, `/nodes` on a tmpfs and makes it the root. Called by the spawner first of all, in
 /// its new mount and pid namespaces; afterwards no path of the host can be reached.
 pub fn build() -> Result<()> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
@@ -46,7 +51,7 @@ pub fn build() -> Result<()> {
     let root = open("/tmp", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, rustix::fs::Mode::empty())
         .step(|| "open the new root")?;
     mounts::pivot(root.as_fd())?;
-    for dir in ["/proc", "/sys", "/dev", NODES] {
+    for dir in ["/proc", "/sys", "/dev", "/catalogue", NODES] {
         fs::create_dir(dir).step(|| format!("make {dir}"))?;
     }
     mounts::attach_at(proc.as_fd(), Path::new("/proc"))?;

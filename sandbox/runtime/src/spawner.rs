@@ -14,7 +14,7 @@ use crate::{
     cgroup::NodesDir,
     channel::Channel,
     error::Context,
-    launch::Launch,
+    launch::{Launch, NodeDisk},
     limits::Limits,
     messages::{FromSpawner, FromWarden, SessionBoot, ToSpawner},
     mounts, netlink, node_init, process, session_root,
@@ -31,7 +31,10 @@ use nix::{
     },
     unistd::{pipe2, sethostname},
 };
-use rustix::mount::{UnmountFlags, unmount};
+use rustix::{
+    fs::{Mode, OFlags},
+    mount::{UnmountFlags, unmount},
+};
 use std::{
     collections::BTreeMap,
     fs,
@@ -57,14 +60,17 @@ pub fn address(node: NodeName) -> Ipv4Addr {
 /// What the kernel counts per user namespace (namespaces(7), `/proc/sys/user`), beside the limits that an operator sets.
 const NAMESPACE_LIMITS: [(&str, u32); 8] = [
     ("max_user_namespaces", 64),
-    ("max_pid_namespaces", 256),
-    ("max_mnt_namespaces", 256),
-    ("max_net_namespaces", 128),
-    ("max_uts_namespaces", 256),
-    ("max_ipc_namespaces", 256),
-    ("max_cgroup_namespaces", 256),
+    ("max_pid_namespaces", 512),
+    ("max_mnt_namespaces", 512),
+    ("max_net_namespaces", 512),
+    ("max_uts_namespaces", 512),
+    ("max_ipc_namespaces", 512),
+    ("max_cgroup_namespaces", 512),
     ("max_time_namespaces", 32),
 ];
+
+/// Where the Docker engine of a node keeps its data, below the node's root.
+const DOCKER_ROOT: &str = "var/lib/docker";
 
 struct Node {
     /// Its init, unless it is off.
@@ -113,8 +119,11 @@ impl<'a> Spawner<'a> {
         sethostname(format!("drydock-{}", launch.id)).step(|| "sethostname")?;
         limit_namespaces(launch.limits)?;
         let mut nodes = BTreeMap::new();
-        for (name, root) in launch.nodes {
-            attach_root(*name, root)?;
+        if let Some(catalogue) = &launch.catalogue {
+            mounts::attach_at(catalogue.as_fd(), session_root::catalogue())?;
+        }
+        for (name, disk) in launch.nodes {
+            attach_disk(*name, disk)?;
             nodes.insert(*name, Node { pid: None, starting: None, remove: false });
         }
         let mut set = SigSet::empty();
@@ -162,7 +171,7 @@ impl<'a> Spawner<'a> {
                 })
             };
             match boot() {
-                Ok(boot) => (self.launch.session_main)(boot),
+                Ok(boot) => (self.launch.mains.session)(boot),
                 Err(e) => {
                     tracing::error!("the session process can't start: {e}");
                     1
@@ -226,6 +235,7 @@ impl<'a> Spawner<'a> {
             let cgroup = &self.cgroup;
             let filter = self.launch.filter;
             let (origin, resolvers) = (self.launch.origin, self.launch.resolvers);
+            let engine_main = self.launch.mains.engine;
             let pid = process::clone(namespaces, || {
                 node_init::run(node_init::InitBoot {
                     node: name,
@@ -235,6 +245,7 @@ impl<'a> Spawner<'a> {
                     cgroup,
                     filter,
                     resolvers,
+                    engine_main,
                     origin,
                 })
             })?;
@@ -341,12 +352,14 @@ impl<'a> Spawner<'a> {
         else {
             return Ok(());
         };
-        let root =
-            fds.first().ok_or_else(|| Error::new("new node", io::Error::other("no root came along")))?;
+        let mut fds = fds.into_iter();
+        let (Some(root), Some(docker)) = (fds.next(), fds.next()) else {
+            return Err(Error::new("new node", io::Error::other("its disk did not come along")));
+        };
         if self.nodes.contains_key(&name) {
             return Err(Error::new(name, io::Error::from(io::ErrorKind::AlreadyExists)));
         }
-        attach_root(name, root)?;
+        attach_disk(name, &NodeDisk { root, docker })?;
         self.nodes.insert(name, Node { pid: None, starting: None, remove: false });
         self.tell(&FromSpawner::Added(name), None)?;
         if let Err(e) = self.power_on(&[name], netlink::Batch::new()) {
@@ -396,10 +409,21 @@ fn veth_index(node: NodeName) -> u32 {
     10 + u32::from(node.number())
 }
 
-fn attach_root(name: NodeName, root: &OwnedFd) -> Result<()> {
+/// Mounts a node's disk at its place in the session's root. Nothing of the learner runs in the node yet, and a new disk has only
+/// what the image has.
+fn attach_disk(name: NodeName, disk: &NodeDisk) -> Result<()> {
     let place = session_root::node_path(name);
     fs::create_dir(&place).step(|| format!("make {}", place.display()))?;
-    mounts::attach_at(root.as_fd(), &place)
+    mounts::attach_at(disk.root.as_fd(), &place)?;
+    let root = rustix::fs::open(&place, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .step(|| format!("open {}", place.display()))?;
+    mounts::attach_below(disk.docker.as_fd(), root.as_fd(), DOCKER_ROOT)?;
+    let catalogue = session_root::catalogue();
+    if mounts::is_mount_point(catalogue) {
+        let copy = mounts::copy(rustix::fs::CWD, &catalogue.to_string_lossy(), false)?;
+        mounts::attach_below(copy.as_fd(), root.as_fd(), &format!("{DOCKER_ROOT}/catalogue"))?;
+    }
+    Ok(())
 }
 
 fn limit_namespaces(limits: &Limits) -> Result<()> {

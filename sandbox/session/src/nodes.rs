@@ -84,6 +84,8 @@ pub struct Init {
     last_id: Cell<u32>,
     starting: RefCell<HashMap<u32, oneshot::Sender<Result<Process, Error>>>>,
     running: RefCell<HashMap<u32, oneshot::Sender<i32>>>,
+    /// What the node's Docker engine tells of itself; kept open for it.
+    engine: RefCell<Option<Channel>>,
     down: Notify,
 }
 
@@ -308,6 +310,7 @@ impl Init {
             last_id: Cell::new(0),
             starting: RefCell::default(),
             running: RefCell::default(),
+            engine: RefCell::default(),
             down: Notify::new(),
         })
     }
@@ -384,6 +387,11 @@ impl Init {
             FromInit::SpawnFailed { id, errno, message } => {
                 if let Some(waiting) = self.starting.borrow_mut().remove(&id) {
                     let _unwanted = waiting.send(Err(Error::Spawn { errno, message }));
+                }
+            }
+            FromInit::Engine => {
+                if let Some(fd) = fds.into_iter().next() {
+                    self.engine.borrow_mut().replace(fd.into());
                 }
             }
             FromInit::Exited { id, status } => {

@@ -10,7 +10,7 @@ use crate::{
 use drydock_protocol::SessionId;
 use drydock_runtime::{
     channel::{Channel, Listener},
-    messages::SessionBoot,
+    launch::Mains,
 };
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -35,10 +35,12 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The store of node images.
     pub images: PathBuf,
+    /// The store of container images that all sessions share.
+    pub catalogue: PathBuf,
     /// Size of the file that holds all sessions' disks, in bytes (it takes only what is used).
     pub disk_bytes: u64,
-    /// What a session process does.
-    pub session_main: fn(SessionBoot) -> i32,
+    /// What the processes of a session do.
+    pub mains: Mains,
 }
 
 struct Server {
@@ -65,7 +67,8 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
     let socket = state_paths::warden_socket(place.state());
     let web = place.web_user();
     let images = drydock_images::Store::open(&config.images)?;
-    let sessions = Sessions::new(place, images, config.disk_bytes, config.session_main)?;
+    let catalogue = drydock_images::Store::open(&config.catalogue)?;
+    let sessions = Sessions::new(place, images, catalogue, config.disk_bytes, config.mains)?;
     let _left_by_a_crash = fs::remove_file(&socket);
     let listener = Listener::bind(&socket).map_err(at(&socket))?;
     chown(&socket, Some(Uid::from_raw(web)), Some(Gid::from_raw(web)))

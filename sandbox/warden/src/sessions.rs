@@ -8,16 +8,16 @@ use crate::{
     place::{Place, state_paths},
     record::{self, Record},
 };
-use drydock_images::Store;
+use drydock_images::{Image, Store};
 use drydock_protocol::{NodeName, SessionId, pipe::Step};
 use drydock_runtime::{
     cgroup::{self, Hierarchies, SessionGroup},
     channel::{Channel, Listener},
     egress::Egress,
-    launch::Launch,
+    launch::{Launch, Mains, NodeDisk},
     limits::Limits,
-    messages::{FromWarden, SessionBoot},
-    overlay, pidfd, seccomp,
+    messages::FromWarden,
+    mounts, overlay, pidfd, seccomp,
     trace::Trace,
     uplink::Uplink,
     userns,
@@ -59,9 +59,11 @@ pub struct Sessions {
     disk: Disk,
     /// Open for as long as its layers are mounted.
     images: Store,
+    /// Container images that all sessions share.
+    catalogue: Store,
     hierarchies: Hierarchies,
     filter: seccompiler::BpfProgram,
-    session_main: fn(SessionBoot) -> i32,
+    mains: Mains,
     running: BTreeMap<SessionId, Session>,
     /// Holds [`cgroup::favor_moves`].
     _fast_moves: Option<OwnedFd>,
@@ -74,8 +76,9 @@ impl Sessions {
     pub fn new(
         place: Place,
         images: Store,
+        catalogue: Store,
         disk_bytes: u64,
-        session_main: fn(SessionBoot) -> i32,
+        mains: Mains,
     ) -> Result<Self, Error> {
         let hierarchies = Hierarchies::detect()?;
         let filter = seccomp::compile()?;
@@ -86,9 +89,10 @@ impl Sessions {
             place,
             disk,
             images,
+            catalogue,
             hierarchies,
             filter,
-            session_main,
+            mains,
             running: BTreeMap::new(),
             _fast_moves: cgroup::favor_moves()
                 .inspect_err(|e| tracing::info!("sessions start some 12 ms later than they could: {e}"))
@@ -198,26 +202,25 @@ impl Sessions {
         let userns = userns.finish()?;
         let (group, listener, control, log) = prepared?;
         trace.step("user namespace");
-        let mut roots = Vec::new();
+        let mut disks = Vec::new();
         for node in &record.nodes {
-            self.disk.prepare_node(&record.id, *node, &record.limits)?;
-            let disk = self.disk.path(&record.id);
-            let root = overlay::create(&image.layers, userns.as_fd(), &disk, &node.to_string(), base)?;
-            roots.push((*node, root));
+            disks.push((*node, self.node_disk(record, *node, &image, userns.as_fd())?));
         }
+        let catalogue = mounts::idmapped(self.catalogue.dir(), userns.as_fd())?;
         trace.step("overlay mounts");
         let pid = Launch {
             id: &record.id,
             limits: &record.limits,
             userns: userns.as_fd(),
             group: &group,
-            nodes: &roots,
+            nodes: &disks,
+            catalogue: Some(catalogue),
             listener: listener.as_fd(),
             control: &control,
             log: log.as_fd(),
             resolvers: record.uplink.then_some(&egress.resolvers[..]),
             filter: &self.filter,
-            session_main: self.session_main,
+            mains: self.mains,
             origin: trace.origin(),
         }
         .start()?;
@@ -231,6 +234,26 @@ impl Sessions {
             trace.step("uplink");
         }
         Ok(Session { record: record.clone(), pidfd, userns })
+    }
+
+    /// Makes the disk of a node: its root over the image's layers, and its `/var/lib/docker`.
+    fn node_disk(
+        &self,
+        record: &Record,
+        node: NodeName,
+        image: &Image,
+        userns: BorrowedFd<'_>,
+    ) -> Result<NodeDisk, Error> {
+        self.disk.prepare_node(&record.id, node, &record.limits)?;
+        let (disk, base) = (self.disk.path(&record.id), self.place.base(record.slot));
+        let root = overlay::create(&image.layers, userns, &disk, &node.to_string(), base)?;
+        let docker = disk.join(node.to_string()).join("docker");
+        fs::create_dir(&docker).map_err(at(&docker))?;
+        chown(&docker, Some(Uid::from_raw(base)), Some(Gid::from_raw(base)))
+            .map_err(|e| Error::File(docker.clone(), e.into()))?;
+        fs::set_permissions(&docker, fs::Permissions::from_mode(0o710)).map_err(at(&docker))?;
+        let docker = mounts::copy(rustix::fs::CWD, &docker.to_string_lossy(), false)?;
+        Ok(NodeDisk { root, docker })
     }
 
     /// Disk, control group, sockets and log of a session.
@@ -279,14 +302,13 @@ impl Sessions {
         record.nodes.push(node);
         record.save(self.place.state())?;
         let image = self.images.resolve(&record.image)?;
-        let made = self.disk.prepare_node(id, node, &record.limits).and_then(|()| {
-            let base = self.place.base(record.slot);
-            let disk = self.disk.path(id);
-            let root =
-                overlay::create(&image.layers, session.userns.as_fd(), &disk, &node.to_string(), base)?;
+        let (record, userns) = (session.record.clone(), session.userns.try_clone().map_err(at("userns"))?);
+        let made = self.node_disk(&record, node, &image, userns.as_fd()).and_then(|disk| {
             let path = self.place.state().join("run/warden").join(format!("{id}.sock"));
             let channel = Channel::connect(&path).map_err(at(&path))?;
-            channel.send(&FromWarden::AddNode(node), &[root.as_fd()]).map_err(at(path))
+            channel
+                .send(&FromWarden::AddNode(node), &[disk.root.as_fd(), disk.docker.as_fd()])
+                .map_err(at(path))
         });
         if made.is_err() {
             self.forget_node(id, node)?;

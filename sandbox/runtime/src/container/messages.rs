@@ -45,7 +45,8 @@ pub enum EngineToInit {
         /// Whose.
         key: Key,
     },
-    /// The engine has noted the exit: forget the process and what was kept for it.
+    /// The engine has noted the exit, or does not want to know of it (after [`FromChild::Failed`]): forget the process and what was
+    /// kept for it.
     Forget {
         /// Which.
         key: Key,

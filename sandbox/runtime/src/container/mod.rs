@@ -3,8 +3,14 @@
 //!
 //! [`EngineToInit::Run`]: messages::EngineToInit::Run
 
+pub mod child;
 pub mod messages;
+pub(crate) mod process;
+mod reaper;
+mod root;
+pub mod seccomp;
 pub mod spec;
+mod users;
 
 use crate::channel::Channel;
 use drydock_protocol::NodeName;

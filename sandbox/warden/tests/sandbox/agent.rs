@@ -97,8 +97,12 @@ impl Agent {
         let request = ToInit::Spawn { id: self.next, argv, env: vec![], cwd: None, tty: None };
         let init = &self.inits[&node];
         init.send(&request, &[]).unwrap();
-        let Ok(Some((FromInit::Spawned { .. }, mut fds))) = init.recv() else {
-            return (1, "not spawned".into());
+        let mut fds = loop {
+            match init.recv() {
+                Ok(Some((FromInit::Spawned { .. }, fds))) => break fds,
+                Ok(Some((FromInit::Engine, _))) => {}
+                other => return (1, format!("not spawned: {other:?}")),
+            }
         };
         let (stderr, stdout) = (fds.pop().unwrap(), fds.pop().unwrap());
         drop(fds);
@@ -108,9 +112,12 @@ impl Agent {
             File::from(pipe).take(1 << 20).read_to_end(&mut bytes).unwrap();
             output.push_str(&String::from_utf8_lossy(&bytes));
         }
-        match init.recv() {
-            Ok(Some((FromInit::Exited { status, .. }, _))) => (status, output),
-            other => (1, format!("{output}\nno exit status: {other:?}")),
+        loop {
+            match init.recv() {
+                Ok(Some((FromInit::Exited { status, .. }, _))) => return (status, output),
+                Ok(Some((FromInit::Engine, _))) => {}
+                other => return (1, format!("{output}\nno exit status: {other:?}")),
+            }
         }
     }
 }

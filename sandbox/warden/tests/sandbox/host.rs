@@ -1,8 +1,11 @@
 //! The host's side of a test: a warden in a state directory of its own, and what can be asked of it.
 
-use crate::agent::{self, Ask};
+use crate::{
+    agent::{self, Ask},
+    engine,
+};
 use drydock_protocol::{NodeName, SessionId};
-use drydock_runtime::{channel::Channel, egress::Egress, limits::Limits};
+use drydock_runtime::{channel::Channel, egress::Egress, launch::Mains, limits::Limits};
 use drydock_warden::{
     Config,
     messages::{Answer, Call, Message, Request},
@@ -23,7 +26,9 @@ use tempfile::TempDir;
 pub fn be_the_warden(state_dir: PathBuf) {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let images = std::env::var_os("DRYDOCK_IMAGES").map_or_else(|| state_dir.join("images"), PathBuf::from);
-    let config = Config { state_dir, images, disk_bytes: 8 << 30, session_main: agent::main };
+    let catalogue = state_dir.join("catalogue");
+    let mains = Mains { session: agent::main, engine: engine::main };
+    let config = Config { state_dir, images, catalogue, disk_bytes: 8 << 30, mains };
     drydock_warden::run(&config, || {
         println!("ready");
         std::io::stdout().flush().unwrap();

@@ -2,7 +2,9 @@
 //! test (`agent.rs`), which runs the commands that a test asks for. Needs root and the node image (`DRYDOCK_IMAGES`).
 
 mod agent;
+mod containers;
 mod egress;
+mod engine;
 mod host;
 mod leaks;
 mod nodes;
@@ -20,6 +22,9 @@ fn main() {
     // Sessions of all tests together would only wait for each other on two cores; and one test counts what is on the host.
     args.test_threads = Some(1);
     let tests: Vec<Trial> =
-        [nodes::tests(), walls::tests(), egress::tests(), leaks::tests()].into_iter().flatten().collect();
+        [nodes::tests(), containers::tests(), walls::tests(), egress::tests(), leaks::tests()]
+            .into_iter()
+            .flatten()
+            .collect();
     libtest_mimic::run(&args, tests).exit();
 }

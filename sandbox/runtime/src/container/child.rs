@@ -1,0 +1,222 @@
+//! The child that the node's init clones for a container, from its first step to the container's program. Read [`build`] from top to
+//! bottom. It is a fork without exec of an untraceable process: what it holds can't be reached from the container.
+
+use super::{
+    messages::{Failure, FailureKind, FromChild, ToChild},
+    process::{self as program, Stdio},
+    reaper, root,
+    seccomp::Filters,
+    spec::{ContainerSpec, Interface, Namespace, ProcessSpec},
+};
+use crate::{Error, Result, channel::Channel, error::Context, mounts, netlink, process};
+use nix::{
+    sched::{CloneFlags, setns, unshare},
+    unistd::{sethostname, setsid},
+};
+use rustix::fs::OFlags;
+use serde::de::DeserializeOwned;
+use std::{
+    fs::File,
+    io::{self, Read, Seek, Write},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+/// Largest specification, in bytes.
+const MAX_SPEC: u64 = 4 << 20;
+
+/// What a child is born with.
+pub struct ChildBoot<'a> {
+    /// Memory file with its specification.
+    pub spec: OwnedFd,
+    /// Where it reports.
+    pub report: Channel,
+    /// Standard input, output and error; absent with a terminal.
+    pub stdio: Option<Stdio>,
+    /// The node's root directory.
+    pub node_root: BorrowedFd<'a>,
+    /// The node's control group hierarchies ([`crate::cgroup::NodesDir::layout`]).
+    pub hierarchies: &'a [Option<Vec<String>>],
+    /// The containers' system call filters.
+    pub filters: &'a Filters,
+}
+
+/// Becomes a container's first process; returns the exit status of a child that could not. What `boot` owns is closed on the way: the caller
+/// must never drop it.
+pub fn run(boot: &ChildBoot<'_>) -> i32 {
+    process::set_title("drydock-init");
+    match build(boot) {
+        // Nobody reads this status: the report tells why.
+        Err(failure) => report(&boot.report, failure),
+        Ok((spec, stdio)) => {
+            match program::enter(&spec.process, stdio, boot.report.as_fd(), boot.filters, true) {
+                Err(failure) => report(&boot.report, failure),
+                Ok(program) if spec.init => reaper::run(&program, &boot.report),
+                Ok(program) => report(&boot.report, program::execute(&program)),
+            }
+        }
+    }
+}
+
+/// Becomes a process of `docker exec` in the container whose namespaces this process is in by now.
+pub fn exec(boot: &ChildBoot<'_>) -> i32 {
+    let begin = || -> std::result::Result<(ProcessSpec, Stdio), Failure> {
+        setsid().step(|| "setsid").map_err(other)?;
+        process::reset_signals();
+        let spec: ProcessSpec = read_spec(boot.spec.as_fd()).map_err(other)?;
+        let stdio = stdio(
+            boot,
+            spec.tty.map(|size| {
+                let devpts = root::find_devpts()?;
+                root::open_pty(devpts.as_fd(), size, false)
+            }),
+        )?;
+        Ok((spec, stdio))
+    };
+    let begun = begin();
+    match begun {
+        Err(failure) => report(&boot.report, failure),
+        Ok((spec, stdio)) => match program::enter(&spec, stdio, boot.report.as_fd(), boot.filters, false) {
+            Err(failure) => report(&boot.report, failure),
+            Ok(program) => report(&boot.report, program::execute(&program)),
+        },
+    }
+}
+
+/// Tells why it did not become what it should; the status is Docker's for this.
+pub(super) fn report(report: &Channel, failure: Failure) -> i32 {
+    let status = match failure.kind {
+        FailureKind::NotFound => 127,
+        FailureKind::NotExecutable => 126,
+        FailureKind::Other => 128,
+    };
+    let _engine_gone = report.send(&FromChild::Failed(failure), &[]);
+    status
+}
+
+fn other(e: impl std::fmt::Display) -> Failure {
+    Failure { kind: FailureKind::Other, message: e.to_string() }
+}
+
+/// The steps from a fresh clone to a container that only lacks its program.
+fn build(boot: &ChildBoot<'_>) -> std::result::Result<(ContainerSpec, Stdio), Failure> {
+    let spec: ContainerSpec = read_spec(boot.spec.as_fd()).map_err(other)?;
+    prepare(boot, &spec).map_err(other)?;
+    let devpts = root::enter(&spec, boot.hierarchies).map_err(other)?;
+    let size = spec.process.tty;
+    let stdio = stdio(boot, size.map(|size| root::open_pty(devpts.as_fd(), size, true)))?;
+    if size.is_none() {
+        boot.report.send(&FromChild::Prepared, &[]).map_err(other)?;
+    }
+    let Some((ToChild::Go(interfaces), _)) = boot.report.recv().map_err(other)? else {
+        return Err(other("the engine is gone"));
+    };
+    if spec.namespaces.net == Namespace::New {
+        set_up_network(&interfaces).map_err(other)?;
+    }
+    write_sysctls(&spec.sysctls)?;
+    root::lock(&spec).map_err(other)?;
+    Ok((spec, stdio))
+}
+
+/// Control group and namespaces, in the node's tree.
+fn prepare(boot: &ChildBoot<'_>, spec: &ContainerSpec) -> Result<()> {
+    let mut keep = vec![boot.spec.as_fd(), boot.report.as_fd(), boot.node_root];
+    keep.extend(boot.stdio.iter().flatten().map(AsFd::as_fd));
+    process::close_all_but(&keep);
+    process::reset_signals();
+    setsid().step(|| "setsid")?;
+    join_groups(boot.node_root, boot.hierarchies, &spec.cgroup)?;
+    if spec.namespaces.cgroup == Namespace::New {
+        unshare(CloneFlags::CLONE_NEWCGROUP).step(|| "unshare the control group namespace")?;
+    }
+    let others = [
+        (spec.namespaces.ipc, "ipc", CloneFlags::CLONE_NEWIPC),
+        (spec.namespaces.net, "net", CloneFlags::CLONE_NEWNET),
+        (spec.namespaces.uts, "uts", CloneFlags::CLONE_NEWUTS),
+        (spec.namespaces.cgroup, "cgroup", CloneFlags::CLONE_NEWCGROUP),
+    ];
+    for (namespace, name, flag) in others {
+        if let Namespace::Of(pid) = namespace {
+            let path = format!("/proc/{pid}/ns/{name}");
+            let namespace = File::open(&path).step(|| format!("open {path}"))?;
+            setns(namespace, flag).step(|| format!("join {path}"))?;
+        }
+    }
+    if spec.namespaces.uts == Namespace::New {
+        sethostname(&spec.hostname).step(|| "sethostname")?;
+        if !spec.domainname.is_empty() {
+            rustix::system::setdomainname(spec.domainname.as_bytes()).step(|| "setdomainname")?;
+        }
+    }
+    Ok(())
+}
+
+/// Moves this process into the group (a path below the node's) in every hierarchy.
+pub(crate) fn join_groups(
+    node_root: BorrowedFd<'_>,
+    hierarchies: &[Option<Vec<String>>],
+    group: &str,
+) -> Result<()> {
+    for hierarchy in hierarchies {
+        let dir = hierarchy.as_ref().map_or_else(String::new, |names| names.join(","));
+        let path = format!("sys/fs/cgroup/{dir}/{group}/cgroup.procs");
+        let file = mounts::open_below(node_root, &path, OFlags::WRONLY | OFlags::NONBLOCK)
+            .step(|| format!("open /{path}"))?;
+        File::from(file).write_all(b"0").step(|| format!("write to /{path}"))?;
+    }
+    Ok(())
+}
+
+/// The process's three descriptors; the master of a new terminal goes to the engine.
+fn stdio(
+    boot: &ChildBoot<'_>,
+    pty: Option<Result<(OwnedFd, OwnedFd)>>,
+) -> std::result::Result<Stdio, Failure> {
+    let copy = |fd: &OwnedFd| fd.try_clone().map_err(other);
+    match (pty, &boot.stdio) {
+        (Some(pty), _) => {
+            let (master, slave) = pty.map_err(other)?;
+            boot.report.send(&FromChild::Prepared, &[master.as_fd()]).map_err(other)?;
+            Ok([copy(&slave)?, copy(&slave)?, slave])
+        }
+        (None, Some([a, b, c])) => Ok([copy(a)?, copy(b)?, copy(c)?]),
+        (None, None) => Err(other("the process has neither a terminal nor pipes")),
+    }
+}
+
+fn set_up_network(interfaces: &[Interface]) -> Result<()> {
+    // As Docker sets them for every container: any user may listen below 1024 and send echo requests.
+    for (name, value) in [("ip_unprivileged_port_start", "0"), ("ping_group_range", "0 65535")] {
+        let path = format!("/proc/sys/net/ipv4/{name}");
+        std::fs::write(&path, value).step(|| format!("write {path}"))?;
+    }
+    let mut links = netlink::Batch::new();
+    links.up(netlink::LOOPBACK);
+    for interface in interfaces {
+        links.address(interface.index, interface.address, interface.prefix).up(interface.index);
+    }
+    for gateway in interfaces.iter().filter_map(|i| i.gateway) {
+        links.default_route(gateway);
+    }
+    links.send()
+}
+
+fn write_sysctls(sysctls: &[(String, String)]) -> std::result::Result<(), Failure> {
+    for (name, value) in sysctls {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        std::fs::write(&path, value).map_err(|e| {
+            let why = nix::errno::Errno::from_raw(e.raw_os_error().unwrap_or(0)).desc().to_lowercase();
+            other(format!("open {path}: {why}"))
+        })?;
+    }
+    Ok(())
+}
+
+fn read_spec<T: DeserializeOwned>(memory: BorrowedFd<'_>) -> Result<T> {
+    let mut file = File::from(memory.try_clone_to_owned().step(|| "duplicate a descriptor")?);
+    let mut bytes = Vec::new();
+    file.rewind()
+        .and_then(|()| file.take(MAX_SPEC).read_to_end(&mut bytes))
+        .step(|| "read the specification")?;
+    postcard::from_bytes(&bytes).map_err(|e| Error::new("read the specification", io::Error::other(e)))
+}

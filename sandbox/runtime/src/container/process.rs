@@ -1,0 +1,246 @@
+//! From a forked child that stands in a container's namespaces to the container's program: user, groups, limits, capabilities,
+//! system call filter, exec. Used by a container's first process and by `docker exec`; the order of the steps in [`enter`] is runc's
+//! (libcontainer, `finalizeNamespace`): what needs privilege first, the filter last.
+
+use super::{
+    messages::{Failure, FailureKind},
+    seccomp::Filters,
+    spec::ProcessSpec,
+    users::{self, User},
+};
+use crate::{Result, error::Context, process, seccomp};
+use nix::{
+    errno::Errno,
+    sys::{prctl, resource::Resource},
+    unistd::{Gid, Uid, execve, setgid, setgroups, setuid},
+};
+use rustix::{
+    fs::{Access, AtFlags, CWD, accessat},
+    thread::{CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities},
+};
+use std::{
+    ffi::CString,
+    fs,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+/// Where programs are looked up if the environment says nothing (Docker's default).
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Input, output and errors of the process.
+pub type Stdio = [OwnedFd; 3];
+
+/// What is ready to be executed.
+pub struct Program {
+    paths: Vec<CString>,
+    argv: Vec<CString>,
+    env: Vec<CString>,
+}
+
+/// Looks the user up (in the container's own files) and takes on everything that the process shall be, down to the
+/// filter. Returns what [`execute`] wants. After an error the process is good for nothing but reporting it.
+pub fn enter(
+    spec: &ProcessSpec,
+    stdio: Stdio,
+    report: BorrowedFd<'_>,
+    filters: &Filters,
+    make_cwd: bool,
+) -> std::result::Result<Program, Failure> {
+    let user = users::find(&spec.user, &spec.groups).map_err(other)?;
+    let program = prepare(spec, &user)?;
+    if make_cwd {
+        make_directory(&spec.cwd, &user);
+    }
+    let set_up = || -> Result<()> {
+        let [input, output, error] = stdio.each_ref().map(AsFd::as_fd);
+        if spec.tty.is_none() {
+            own_pipes(&user, &[input, output, error]);
+        }
+        process::set_stdio(input, output, error)?;
+        drop(stdio);
+        process::close_all_but(&[report]);
+        if spec.tty.is_some() {
+            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).step(|| "take the terminal")?;
+            let mode = rustix::fs::Mode::from_raw_mode(0o620);
+            let _cosmetic = rustix::fs::fchmod(rustix::stdio::stdin(), mode);
+            let uid = rustix::process::Uid::from_raw(user.uid);
+            rustix::fs::fchown(rustix::stdio::stdin(), Some(uid), None).step(|| "own the terminal")?;
+        }
+        set_rlimits(&spec.rlimits)?;
+        if let Some(score) = spec.oom_score_adj {
+            // Lowering it needs a privilege that no session has; Docker's rootless mode lets it be as well.
+            let _kept = fs::write("/proc/self/oom_score_adj", score.to_string());
+        }
+        let keep = capabilities(&spec.capabilities);
+        for capability in known().difference(keep).iter() {
+            remove_capability_from_bounding_set(capability).step(|| format!("drop {capability:?}"))?;
+        }
+        let filter = spec.seccomp.then(|| filters.choose(keep));
+        if !spec.no_new_privileges
+            && let Some(filter) = filter
+        {
+            // While SYS_ADMIN is there, so that set-user-id programs go on working; what comes below is not filtered.
+            seccomp::install(filter)?;
+        }
+        prctl::set_keepcaps(true).step(|| "keep capabilities")?;
+        let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
+        setgroups(&groups).step(|| "setgroups")?;
+        setgid(Gid::from_raw(user.gid)).step(|| format!("setgid {}", user.gid))?;
+        setuid(Uid::from_raw(user.uid)).step(|| format!("setuid {}", user.uid))?;
+        prctl::set_keepcaps(false).step(|| "keep capabilities")?;
+        let sets = CapabilitySets { effective: keep, permitted: keep, inheritable: CapabilitySet::empty() };
+        set_capabilities(None, sets).step(|| "set capabilities")?;
+        if spec.no_new_privileges {
+            prctl::set_no_new_privs().step(|| "set no_new_privs")?;
+            if let Some(filter) = filter {
+                seccomp::install(filter)?;
+            }
+        }
+        Ok(())
+    };
+    // As the user: a directory that only root may enter is refused, as runc refuses it.
+    set_up().map_err(|e| other(e.to_string()))?;
+    let cwd = if spec.cwd.is_empty() { "/" } else { &spec.cwd };
+    rustix::process::chdir(cwd).map_err(|e| {
+        let why = Errno::from_raw(e.raw_os_error()).desc().to_lowercase();
+        other(format!("chdir to cwd ({cwd:?}) set in config.json failed: {why}"))
+    })?;
+    Ok(program)
+}
+
+/// Becomes the program; returns only if it can't.
+pub fn execute(program: &Program) -> Failure {
+    let mut failure = (Errno::ENOENT, String::new());
+    for path in &program.paths {
+        let Err(e) = execve(path, &program.argv, &program.env);
+        failure = (e, path.to_string_lossy().into_owned());
+        if !matches!(e, Errno::ENOENT | Errno::EACCES) {
+            break;
+        }
+    }
+    let (errno, path) = failure;
+    let kind = if errno == Errno::ENOENT { FailureKind::NotFound } else { FailureKind::NotExecutable };
+    Failure { kind, message: format!("exec {path}: {}", errno.desc().to_lowercase()) }
+}
+
+fn other(message: impl Into<String>) -> Failure {
+    Failure { kind: FailureKind::Other, message: message.into() }
+}
+
+/// Finds the program as Go's `exec.LookPath` does, whose words Docker shows.
+fn prepare(spec: &ProcessSpec, user: &User) -> std::result::Result<Program, Failure> {
+    let text = |s: &str| CString::new(s).map_err(|_| other("an argument holds a zero byte"));
+    let mut env: Vec<CString> = spec.env.iter().map(|s| text(s)).collect::<std::result::Result<_, _>>()?;
+    if !spec.env.iter().any(|e| e.starts_with("HOME=")) {
+        env.push(text(&format!("HOME={}", user.home))?);
+    }
+    let name = spec.argv.first().ok_or_else(|| other("no command specified"))?;
+    let path = if name.contains('/') {
+        executable(name)
+            .map_err(|(kind, why)| Failure { kind, message: format!("exec: {name:?}: {why}") })?;
+        name.clone()
+    } else {
+        let path = spec.env.iter().rev().find_map(|e| e.strip_prefix("PATH=")).unwrap_or(PATH);
+        let found = path.split(':').map(|dir| match dir {
+            "" => name.clone(),
+            dir => format!("{}/{name}", dir.trim_end_matches('/')),
+        });
+        found.into_iter().find(|path| executable(path).is_ok()).ok_or_else(|| Failure {
+            kind: FailureKind::NotFound,
+            message: format!("exec: {name:?}: executable file not found in $PATH"),
+        })?
+    };
+    let argv = spec.argv.iter().map(|s| text(s)).collect::<std::result::Result<_, _>>()?;
+    Ok(Program { paths: vec![text(&path)?], argv, env })
+}
+
+fn executable(path: &str) -> std::result::Result<(), (FailureKind, String)> {
+    use std::os::unix::fs::PermissionsExt;
+    let says = |e: &std::io::Error| Errno::from_raw(e.raw_os_error().unwrap_or(0)).desc().to_lowercase();
+    match fs::metadata(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Err((FailureKind::NotFound, format!("stat {path}: no such file or directory")))
+        }
+        Err(e) => Err((FailureKind::NotExecutable, format!("stat {path}: {}", says(&e)))),
+        Ok(meta) if meta.is_dir() => Err((FailureKind::NotExecutable, "is a directory".into())),
+        Ok(meta) if meta.permissions().mode() & 0o111 == 0 => {
+            Err((FailureKind::NotExecutable, "permission denied".into()))
+        }
+        Ok(_) => match accessat(CWD, path, Access::EXEC_OK, AtFlags::empty()) {
+            Ok(()) => Ok(()),
+            Err(_) => Err((FailureKind::NotExecutable, "permission denied".into())),
+        },
+    }
+}
+
+/// Docker makes a working directory that is missing, for the user.
+fn make_directory(cwd: &str, user: &User) {
+    if cwd.is_empty() || fs::metadata(cwd).is_ok() {
+        return;
+    }
+    // What fails here fails again, with a message, when the process goes there.
+    let mut at = std::path::PathBuf::from("/");
+    for part in std::path::Path::new(cwd).components().skip(1) {
+        at.push(part);
+        if fs::create_dir(&at).is_ok() {
+            let _seen_later = std::os::unix::fs::chown(&at, Some(user.uid), Some(user.gid));
+        }
+    }
+}
+
+/// Programs open `/dev/stdout`, which asks the pipe's owner.
+fn own_pipes(user: &User, pipes: &[BorrowedFd<'_>]) {
+    if user.uid != 0 {
+        for pipe in pipes {
+            let uid = rustix::process::Uid::from_raw(user.uid);
+            let _pipes_only = rustix::fs::fchown(pipe, Some(uid), None);
+        }
+    }
+}
+
+fn set_rlimits(limits: &[(String, u64, u64)]) -> Result<()> {
+    for (name, soft, hard) in limits {
+        let resource = match name.as_str() {
+            "as" => Resource::RLIMIT_AS,
+            "core" => Resource::RLIMIT_CORE,
+            "cpu" => Resource::RLIMIT_CPU,
+            "data" => Resource::RLIMIT_DATA,
+            "fsize" => Resource::RLIMIT_FSIZE,
+            "locks" => Resource::RLIMIT_LOCKS,
+            "memlock" => Resource::RLIMIT_MEMLOCK,
+            "msgqueue" => Resource::RLIMIT_MSGQUEUE,
+            "nice" => Resource::RLIMIT_NICE,
+            "nofile" => Resource::RLIMIT_NOFILE,
+            "nproc" => Resource::RLIMIT_NPROC,
+            "rss" => Resource::RLIMIT_RSS,
+            "rtprio" => Resource::RLIMIT_RTPRIO,
+            "rttime" => Resource::RLIMIT_RTTIME,
+            "sigpending" => Resource::RLIMIT_SIGPENDING,
+            "stack" => Resource::RLIMIT_STACK,
+            _ => continue,
+        };
+        let (_, most) = nix::sys::resource::getrlimit(resource).step(|| format!("getrlimit {name}"))?;
+        // The node's own hard limit can't be exceeded.
+        let (soft, hard) = ((*soft).min(most), (*hard).min(most));
+        nix::sys::resource::setrlimit(resource, soft.min(hard), hard)
+            .step(|| format!("error setting rlimit {name}"))?;
+    }
+    Ok(())
+}
+
+/// The capabilities with these names that this process has.
+pub(crate) fn capabilities(names: &[String]) -> CapabilitySet {
+    let wanted = known().iter().filter(|c| {
+        let mut own = c.iter_names();
+        own.next().is_some_and(|(own, _)| names.iter().any(|name| name == own))
+    });
+    wanted.collect()
+}
+
+/// The capabilities that this kernel has and that are still in the bounding set.
+fn known() -> CapabilitySet {
+    CapabilitySet::all()
+        .iter()
+        .filter(|c| rustix::thread::capability_is_in_bounding_set(*c).unwrap_or(false))
+        .collect()
+}

@@ -1,0 +1,352 @@
+//! The file systems of a container: its root, `/proc`, `/sys`, `/dev`, and what the learner mounts. Called by the container's child in
+//! its own mount namespace, which is a copy of the node's. All that is mounted is opened before the pivot, in the node's
+//! tree, and attached after it, in the container's; a target is looked up inside the root only (openat2), whatever links an image has.
+
+use super::spec::{ContainerSpec, Mount, MountSource, Namespace};
+use crate::{Error, Result, error::Context, mounts, session_root};
+use drydock_protocol::frame::Size;
+use rustix::{
+    fs::{
+        CWD, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, mkdirat, open, openat, openat2, symlinkat,
+    },
+    mount::{MountAttrFlags, MountPropagationFlags, mount_change},
+};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+/// `PROC_SUPER_MAGIC` and `SYSFS_MAGIC` (linux/magic.h): nothing of the learner is mounted inside these.
+const KERNEL_FILE_SYSTEMS: [u64; 2] = [0x9fa0, 0x6265_6572];
+/// `DEVPTS_SUPER_MAGIC`.
+const DEVPTS: u64 = 0x1cd1;
+/// Directories that a path may have.
+const MAX_DEPTH: usize = 256;
+
+/// A mount that waits for the pivot.
+struct Prepared {
+    target: String,
+    tree: OwnedFd,
+    directory: bool,
+    propagation: Option<String>,
+}
+
+/// Builds the container's root and pivots into it. Returns the container's devpts. `controllers` are the control group hierarchies
+/// of the node as [`crate::cgroup::NodesDir::layout`] tells them.
+pub fn enter(spec: &ContainerSpec, controllers: &[Option<Vec<String>>]) -> Result<OwnedFd> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .step(|| "make mounts private")?;
+    // A mount of its own, so that a second look at the same directory stays as it is.
+    let copy = mounts::copy(CWD, &spec.root, false)?;
+    mounts::attach_at(copy.as_fd(), Path::new(&spec.root))?;
+    let root = open(spec.root.as_str(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .step(|| format!("open {}", spec.root))?;
+    let devpts = mounts::create(
+        "devpts",
+        &[("mode", "0620"), ("gid", "5"), ("ptmxmode", "0666"), ("max", "256")],
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC,
+    )?;
+    let own = kernel_mounts(spec, controllers)?;
+    let wanted = spec.mounts.iter().map(prepare).collect::<Result<Vec<_>>>()?;
+    let devices = session_root::DEVICES.map(|name| (name, mounts::copy(CWD, &format!("/dev/{name}"), false)));
+    mounts::pivot(root.as_fd())?;
+    let root =
+        open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).step(|| "open /")?;
+    for (target, tree) in &own {
+        attach_fd(root.as_fd(), tree.as_fd(), target)?;
+    }
+    if !spec.privileged {
+        // The directory of v1 hierarchies, which needed its places made first.
+        for (_, tree) in own.iter().filter(|(target, _)| target == "/sys/fs/cgroup") {
+            mounts::set_attributes(tree.as_fd(), libc::MOUNT_ATTR_RDONLY, false)?;
+        }
+    }
+    attach_fd(root.as_fd(), devpts.as_fd(), "/dev/pts")?;
+    fill_dev(root.as_fd(), devices)?;
+    for mount in &wanted {
+        attach(root.as_fd(), mount, false)?;
+    }
+    Ok(devpts)
+}
+
+/// What is left to do when nothing more must be written to the kernel's file systems: hides and locks paths, and the root.
+pub fn lock(spec: &ContainerSpec) -> Result<()> {
+    for path in &spec.read_only_paths {
+        match mounts::copy(CWD, path, true) {
+            Ok(tree) => {
+                mounts::set_attributes(tree.as_fd(), libc::MOUNT_ATTR_RDONLY, true)?;
+                mounts::attach_at(tree.as_fd(), Path::new(path))?;
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    for path in &spec.masked {
+        mask(path)?;
+    }
+    if spec.read_only {
+        let root = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).step(|| "open /")?;
+        mounts::set_attributes(root.as_fd(), libc::MOUNT_ATTR_RDONLY, false)?;
+    }
+    Ok(())
+}
+
+/// A pty in the container's devpts: (master, slave). With `console`, it also becomes `/dev/console`, as runc has it.
+pub fn open_pty(devpts: BorrowedFd<'_>, size: Size, console: bool) -> Result<(OwnedFd, OwnedFd)> {
+    let (master, slave) = crate::pty::open(devpts, size.clamped()).step(|| "make a terminal")?;
+    if console {
+        let name = rustix::termios::ttyname(&slave, Vec::new()).step(|| "name the terminal")?;
+        let name = name.to_string_lossy().into_owned();
+        if let Some(number) = name.rsplit('/').next() {
+            let tree = mounts::copy(devpts, number, false)?;
+            let root = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).step(|| "open /")?;
+            let mount = Prepared { target: "/dev/console".into(), tree, directory: false, propagation: None };
+            attach(root.as_fd(), &mount, true)?;
+        }
+    }
+    Ok((master, slave))
+}
+
+/// The devpts of the container whose root directory this process has; refused if something else lies there.
+pub fn find_devpts() -> Result<OwnedFd> {
+    let root = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).step(|| "open /")?;
+    let devpts = mounts::open_below(root.as_fd(), "dev/pts", OFlags::PATH | OFlags::DIRECTORY)
+        .step(|| "open /dev/pts")?;
+    if fstatfs(&devpts).step(|| "look at /dev/pts")?.f_type.cast_unsigned() != DEVPTS {
+        return Err(Error::new("/dev/pts is no devpts", io::Error::from(io::ErrorKind::Unsupported)));
+    }
+    Ok(devpts)
+}
+
+/// `/proc`, `/sys`, `/dev` and so on, made while the node's own are in sight (the kernel asks for that).
+fn kernel_mounts(
+    spec: &ContainerSpec,
+    controllers: &[Option<Vec<String>>],
+) -> Result<Vec<(String, OwnedFd)>> {
+    let safe = session_root::safe();
+    let locked = if spec.privileged { safe } else { safe | MountAttrFlags::MOUNT_ATTR_RDONLY };
+    let no_suid = MountAttrFlags::MOUNT_ATTR_NOSUID;
+    let sys = match spec.namespaces.net {
+        Namespace::New => mounts::create("sysfs", &[], locked)?,
+        // That of another network namespace: the node's view of it is all that may be had.
+        Namespace::Host | Namespace::Of(_) => {
+            let tree = mounts::copy(CWD, "/sys", false)?;
+            mounts::set_attributes(tree.as_fd(), locked.bits(), false)?;
+            tree
+        }
+    };
+    let mut list = vec![
+        ("/proc".into(), mounts::create("proc", &[], safe)?),
+        (
+            "/dev".into(),
+            mounts::create("tmpfs", &[("mode", "0755"), ("size", "65536k"), ("nr_inodes", "4096")], no_suid)?,
+        ),
+        ("/sys".into(), sys),
+    ];
+    for (number, hierarchy) in controllers.iter().enumerate() {
+        match hierarchy {
+            None => {
+                list.push(("/sys/fs/cgroup".into(), cgroup_mount(spec, "cgroup2", &[], "", locked)?));
+            }
+            Some(names) => {
+                if number == 0 {
+                    let options = [("mode", "0755"), ("size", "64k")];
+                    list.push(("/sys/fs/cgroup".into(), mounts::create("tmpfs", &options, safe)?));
+                }
+                let options: Vec<(&str, &str)> = names.iter().map(|c| (c.as_str(), "")).collect();
+                let name = names.join(",");
+                let tree = cgroup_mount(spec, "cgroup", &options, &name, locked)?;
+                list.push((format!("/sys/fs/cgroup/{name}"), tree));
+            }
+        }
+    }
+    let mqueue = match spec.namespaces.ipc {
+        Namespace::New => mounts::create("mqueue", &[], safe)?,
+        Namespace::Host | Namespace::Of(_) => mounts::copy(CWD, "/dev/mqueue", false)?,
+    };
+    list.push(("/dev/mqueue".into(), mqueue));
+    let has_shm = spec.mounts.iter().any(|m| m.target == "/dev/shm");
+    if !has_shm {
+        let shm = match spec.namespaces.ipc {
+            Namespace::Host => mounts::copy(CWD, "/dev/shm", false)?,
+            Namespace::New | Namespace::Of(_) => {
+                let size = spec.shm_size.to_string();
+                mounts::create("tmpfs", &[("mode", "1777"), ("size", &size)], safe)?
+            }
+        };
+        list.push(("/dev/shm".into(), shm));
+    }
+    Ok(list)
+}
+
+/// A hierarchy as the container sees it: its own group as root with a cgroup namespace of its own, else the node's.
+fn cgroup_mount(
+    spec: &ContainerSpec,
+    kind: &str,
+    options: mounts::Options<'_>,
+    name: &str,
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd> {
+    if spec.namespaces.cgroup == Namespace::New {
+        return mounts::create(kind, options, attributes);
+    }
+    let tree = mounts::copy(CWD, Path::new("/sys/fs/cgroup").join(name).to_string_lossy().as_ref(), false)?;
+    mounts::set_attributes(tree.as_fd(), attributes.bits(), false)?;
+    Ok(tree)
+}
+
+/// Opens what a mount shall show, in the node's tree.
+fn prepare(mount: &Mount) -> Result<Prepared> {
+    let (tree, directory) = match &mount.source {
+        MountSource::Bind(path) => {
+            let tree = mounts::copy(CWD, path, true)?;
+            let kind = fstat(&tree).step(|| format!("look at {path}"))?.st_mode;
+            if mount.read_only {
+                mounts::set_attributes(tree.as_fd(), libc::MOUNT_ATTR_RDONLY, true)?;
+            }
+            (tree, FileType::from_raw_mode(kind).is_dir())
+        }
+        MountSource::Tmpfs(options) => (tmpfs(options, mount.read_only)?, true),
+    };
+    Ok(Prepared { target: mount.target.clone(), tree, directory, propagation: mount.propagation.clone() })
+}
+
+/// A tmpfs with options as mount(8) takes them; Docker's defaults are noexec, nosuid and nodev.
+fn tmpfs(options: &[String], read_only: bool) -> Result<OwnedFd> {
+    let mut attributes = session_root::safe();
+    let mut own: Vec<(&str, &str)> = Vec::new();
+    for option in options {
+        match option.as_str() {
+            "exec" => attributes -= MountAttrFlags::MOUNT_ATTR_NOEXEC,
+            "suid" => attributes -= MountAttrFlags::MOUNT_ATTR_NOSUID,
+            "dev" => attributes -= MountAttrFlags::MOUNT_ATTR_NODEV,
+            "ro" => attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY,
+            "noatime" => attributes |= MountAttrFlags::MOUNT_ATTR_NOATIME,
+            "noexec" | "nosuid" | "nodev" | "rw" | "relatime" | "strictatime" | "sync" | "async" => {}
+            other => own.extend(other.split_once('=')),
+        }
+    }
+    if read_only {
+        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+    }
+    mounts::create("tmpfs", &own, attributes)
+}
+
+fn attach(root: BorrowedFd<'_>, mount: &Prepared, own: bool) -> Result<()> {
+    let target = make_target(root, &mount.target, mount.directory)
+        .step(|| format!("make mountpoint {:?}", mount.target))?;
+    let file_system = fstatfs(&target).step(|| format!("look at {}", mount.target))?.f_type.cast_unsigned();
+    if !own && KERNEL_FILE_SYSTEMS.contains(&file_system) && !allowed_in_proc(&mount.target) {
+        return Err(Error::new(
+            format!("{:?} cannot be mounted because it is inside /proc", mount.target),
+            io::Error::from(io::ErrorKind::PermissionDenied),
+        ));
+    }
+    mounts::attach(mount.tree.as_fd(), target.as_fd())
+        .map_err(|e| Error::new(format!("mount on {:?}: {e}", mount.target), io::ErrorKind::Other))?;
+    match mount.propagation.as_deref() {
+        Some("shared" | "rshared") => change(&mount.target, MountPropagationFlags::SHARED),
+        Some("slave" | "rslave") => change(&mount.target, MountPropagationFlags::DOWNSTREAM),
+        _ => Ok(()),
+    }
+}
+
+/// What lxcfs and some monitoring put over single files, as runc allows it.
+fn allowed_in_proc(target: &str) -> bool {
+    [
+        "/proc/cpuinfo",
+        "/proc/diskstats",
+        "/proc/meminfo",
+        "/proc/stat",
+        "/proc/swaps",
+        "/proc/uptime",
+        "/proc/loadavg",
+    ]
+    .contains(&target)
+}
+
+fn change(target: &str, flags: MountPropagationFlags) -> Result<()> {
+    mount_change(target, flags).step(|| format!("set the propagation of {target}"))
+}
+
+fn attach_fd(root: BorrowedFd<'_>, tree: BorrowedFd<'_>, target: &str) -> Result<()> {
+    let target_fd = make_target(root, target, true).step(|| format!("make mountpoint {target:?}"))?;
+    mounts::attach(tree, target_fd.as_fd())
+}
+
+/// Opens a path inside the root, links followed inside it, and makes what is missing.
+fn make_target(root: BorrowedFd<'_>, path: &str, directory: bool) -> io::Result<OwnedFd> {
+    let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
+    if parts.len() > MAX_DEPTH || parts.contains(&"..") {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let inside = |path: &str, flags| {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+    };
+    match inside(path, OFlags::PATH) {
+        Ok(found) => return Ok(found),
+        Err(rustix::io::Errno::NOENT) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let mut at = inside("/", OFlags::PATH | OFlags::DIRECTORY)?;
+    for (index, part) in parts.iter().enumerate() {
+        let so_far = parts[..=index].join("/");
+        let last = index + 1 == parts.len();
+        at = match inside(&so_far, OFlags::PATH) {
+            Ok(found) => found,
+            Err(rustix::io::Errno::NOENT) if last && !directory => {
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+                drop(openat(&at, *part, flags, Mode::from_raw_mode(0o644))?);
+                inside(&so_far, OFlags::PATH)?
+            }
+            Err(rustix::io::Errno::NOENT) => {
+                mkdirat(&at, *part, Mode::from_raw_mode(0o755))?;
+                inside(&so_far, OFlags::PATH)?
+            }
+            Err(e) => return Err(e.into()),
+        };
+    }
+    Ok(at)
+}
+
+/// `/dev` is a fresh tmpfs: only our own names are in it.
+fn fill_dev(root: BorrowedFd<'_>, devices: [(&'static str, Result<OwnedFd>); 6]) -> Result<()> {
+    let dev = mounts::open_below(root, "dev", OFlags::PATH | OFlags::DIRECTORY).step(|| "open /dev")?;
+    for (name, device) in devices {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
+        mounts::open_below(dev.as_fd(), name, flags).step(|| format!("make /dev/{name}"))?;
+        mounts::attach_below(device?.as_fd(), dev.as_fd(), name)?;
+    }
+    let links = [
+        ("/proc/self/fd", "fd"),
+        ("/proc/self/fd/0", "stdin"),
+        ("/proc/self/fd/1", "stdout"),
+        ("/proc/self/fd/2", "stderr"),
+        ("pts/ptmx", "ptmx"),
+        ("/proc/kcore", "core"),
+    ];
+    for (target, name) in links {
+        symlinkat(target, &dev, name).step(|| format!("make /dev/{name}"))?;
+    }
+    Ok(())
+}
+
+/// Hides a file under `/dev/null`, a directory under an empty one that can't be written.
+fn mask(path: &str) -> Result<()> {
+    let target = match open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(target) => target,
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::ACCESS) => return Ok(()),
+        Err(e) => return Err(Error::new(format!("open {path}"), e)),
+    };
+    let directory =
+        FileType::from_raw_mode(fstat(&target).step(|| format!("look at {path}"))?.st_mode).is_dir();
+    let cover = if directory {
+        let attributes = session_root::safe() | MountAttrFlags::MOUNT_ATTR_RDONLY;
+        mounts::create("tmpfs", &[("size", "4k"), ("nr_inodes", "1")], attributes)?
+    } else {
+        mounts::copy(CWD, "/dev/null", false)?
+    };
+    mounts::attach(cover.as_fd(), target.as_fd())
+}

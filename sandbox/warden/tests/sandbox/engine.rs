@@ -1,0 +1,198 @@
+//! The Docker engine of these tests: makes the containers that a test describes, over HTTP so that `curl` in a node can ask.
+//! The body of a request is an [`Order`]; the answer is the exit status on a line and then the output.
+
+use drydock_protocol::frame::Size;
+use drydock_runtime::{
+    channel::Channel,
+    container::{
+        EngineBoot,
+        messages::{EngineToInit, FromChild, InitToEngine, ToChild},
+        spec::{ContainerSpec, ProcessSpec},
+    },
+};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{BufRead, BufReader, Read, Write},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::net::{UnixListener, UnixStream},
+    },
+};
+
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Order {
+    /// Run a container to its end.
+    Run(String, ContainerSpec),
+    /// Start a container and leave it.
+    Start(String, ContainerSpec),
+    /// Run a process in a container to its end.
+    Exec(String, String, ProcessSpec),
+    /// What was told of an earlier engine's containers.
+    Told,
+}
+
+struct Engine {
+    channel: Channel,
+    running: BTreeMap<String, OwnedFd>,
+    told: String,
+}
+
+pub fn main(boot: EngineBoot) -> i32 {
+    let mut engine = Engine { channel: boot.channel, running: BTreeMap::new(), told: String::new() };
+    loop {
+        match engine.channel.recv::<InitToEngine>().unwrap().unwrap() {
+            (InitToEngine::Alive { key, exited, .. }, fds) => {
+                engine.told += &format!("{key} {exited:?} {}\n", fds.len());
+                engine.running.insert(key, fds.into_iter().next().unwrap());
+            }
+            (InitToEngine::Synced, _) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    for connection in UnixListener::from(boot.listener).incoming() {
+        let mut connection = connection.unwrap();
+        let (status, output) = match order(&connection) {
+            Some(order) => engine.carry_out(order),
+            None => (1, "no order".into()),
+        };
+        let _asker_gone = write!(connection, "HTTP/1.0 200 OK\r\n\r\n{status}\n{output}");
+    }
+    0
+}
+
+fn order(connection: &UnixStream) -> Option<Order> {
+    let mut reader = BufReader::new(connection);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        match line.trim().split_once(':') {
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                length = value.trim().parse().ok()?;
+            }
+            None if line.trim().is_empty() => break,
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    serde_json::from_slice(&body).ok()
+}
+
+impl Engine {
+    fn carry_out(&mut self, order: Order) -> (i32, String) {
+        match order {
+            Order::Told => (0, self.told.clone()),
+            Order::Run(key, spec) => {
+                let (pidfd, output) = match self.start(&key, &spec) {
+                    Ok(started) => started,
+                    Err(e) => return (-1, e),
+                };
+                drop(pidfd);
+                self.finish(&key, output)
+            }
+            Order::Start(key, spec) => match self.start(&key, &spec) {
+                Ok((pidfd, outputs)) => {
+                    let fds: Vec<_> = outputs.iter().map(AsFd::as_fd).collect();
+                    self.channel.send(&EngineToInit::Keep { key: key.clone() }, &fds).unwrap();
+                    self.running.insert(key, pidfd);
+                    (0, String::new())
+                }
+                Err(e) => (-1, e),
+            },
+            Order::Exec(key, container, process) => {
+                let pidfd = self.running[&container].try_clone().unwrap();
+                let request = EngineToInit::Exec { key: key.clone(), cgroup: format!("docker/{container}") };
+                let spec = postcard::to_stdvec(&process).unwrap();
+                match self.ask(request, &spec, process.tty, Some(pidfd)) {
+                    Ok((_, outputs)) => self.finish(&key, outputs),
+                    Err(e) => (-1, e),
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, key: &str, spec: &ContainerSpec) -> Result<(OwnedFd, Vec<OwnedFd>), String> {
+        self.channel.send(&EngineToInit::Forget { key: key.into() }, &[]).unwrap();
+        let flags = spec.namespaces.clone_flags();
+        let join_pid = match spec.namespaces.pid {
+            drydock_runtime::container::spec::Namespace::Of(pid) => Some(pid),
+            _ => None,
+        };
+        let request = EngineToInit::Run { key: key.into(), flags, join_pid };
+        self.ask(request, &postcard::to_stdvec(spec).unwrap(), spec.process.tty, None)
+    }
+
+    /// Returns the process and its outputs.
+    fn ask(
+        &mut self,
+        request: EngineToInit,
+        spec: &[u8],
+        tty: Option<Size>,
+        pidfd: Option<OwnedFd>,
+    ) -> Result<(OwnedFd, Vec<OwnedFd>), String> {
+        let exec = matches!(request, EngineToInit::Exec { .. });
+        let mut memory = File::from(memfd_create(c"spec", MFdFlags::MFD_CLOEXEC).unwrap());
+        memory.write_all(spec).unwrap();
+        let (report, theirs) = Channel::pair().unwrap();
+        let mut give = vec![OwnedFd::from(memory), theirs.into_fd()];
+        give.extend(pidfd);
+        let mut outputs = vec![];
+        if tty.is_none() {
+            let null = File::open("/dev/null").unwrap();
+            let (out_read, out_write) = std::io::pipe().unwrap();
+            give.extend([null.into(), out_write.try_clone().unwrap().into(), out_write.into()]);
+            outputs.push(OwnedFd::from(out_read));
+        }
+        let fds: Vec<_> = give.iter().map(AsFd::as_fd).collect();
+        self.channel.send(&request, &fds).unwrap();
+        drop(give);
+        let process = loop {
+            match self.channel.recv::<InitToEngine>().unwrap().unwrap() {
+                (InitToEngine::Started { .. }, mut fds) => break fds.remove(0),
+                (InitToEngine::Refused { message, .. }, _) => return Err(message),
+                _ => {}
+            }
+        };
+        match report.recv::<FromChild>().unwrap() {
+            Some((FromChild::Prepared, fds)) => {
+                // The master comes non-blocking.
+                for fd in &fds {
+                    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_RDWR)).unwrap();
+                }
+                outputs.extend(fds);
+            }
+            Some((FromChild::Failed(failure), _)) => return Err(format!("{failure:?}")),
+            None if exec && tty.is_none() => return Ok((process, outputs)),
+            None => return Err("ended without a word".into()),
+        }
+        if !exec {
+            report.send(&ToChild::Go(vec![]), &[]).unwrap();
+        }
+        match report.recv::<FromChild>().unwrap() {
+            None => Ok((process, outputs)),
+            Some((FromChild::Failed(failure), _)) => Err(format!("{failure:?}")),
+            Some(other) => Err(format!("{other:?}")),
+        }
+    }
+
+    fn finish(&mut self, key: &str, outputs: Vec<OwnedFd>) -> (i32, String) {
+        let mut bytes = Vec::new();
+        for output in outputs {
+            // The end of a terminal is an error (EIO).
+            let _end = File::from(output).read_to_end(&mut bytes);
+        }
+        loop {
+            if let (InitToEngine::Exited { key: ended, status }, _) =
+                self.channel.recv::<InitToEngine>().unwrap().unwrap()
+                && ended == key
+            {
+                self.channel.send(&EngineToInit::Forget { key: key.into() }, &[]).unwrap();
+                return (status, String::from_utf8_lossy(&bytes).into_owned());
+            }
+        }
+    }
+}
