@@ -4,7 +4,8 @@
 
 use crate::{
     Digest, Error, Progress, Result, Store,
-    oci::{self, Config, Descriptor, Manifest, RootFs, Run},
+    config::{ImageConfig, RootFs, RunConfig},
+    oci::{self, Descriptor, Manifest},
     store::{Taken, Writer, remove_tree},
 };
 use std::{
@@ -331,16 +332,18 @@ fn understand(line: &str) -> Option<(Option<&str>, String)> {
 
 fn describe(writer: &Writer<'_>, layer: Taken, created: &str) -> Result<Descriptor> {
     let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    let config = Config {
+    let config = ImageConfig {
         created: Some(created.into()),
         architecture: oci::architecture().into(),
         os: "linux".into(),
-        config: Run {
-            env: vec![path.into(), "LANG=C.UTF-8".into()],
-            cmd: vec!["/bin/bash".into()],
+        config: RunConfig {
+            env: Some(vec![path.into(), "LANG=C.UTF-8".into()]),
+            cmd: Some(vec!["/bin/bash".into()]),
             working_dir: "/root".into(),
+            ..RunConfig::default()
         },
         rootfs: RootFs { kind: "layers".into(), diff_ids: vec![layer.diff_id] },
+        ..ImageConfig::default()
     };
     let config = writer.add_json(oci::CONFIG, &config)?;
     let media_type = Some(oci::MANIFEST.to_owned());

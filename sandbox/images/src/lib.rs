@@ -5,12 +5,16 @@
 //! The crate runs as root on the host. What it reads (an image file) may come from anywhere: names, sizes, owners and
 //! digests are checked before anything becomes visible under its final name.
 
+pub mod config;
 mod debian;
 mod digest;
 mod entries;
 mod error;
+mod inflate;
+pub mod local;
 mod oci;
 mod reference;
+mod split;
 mod store;
 mod transfer;
 mod unpack;

@@ -9,6 +9,10 @@ use std::collections::BTreeMap;
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Annotation of an index entry: when the image was made.
 pub(crate) const CREATED: &str = "org.opencontainers.image.created";
+/// Our annotation of a layer: bytes of its files, as Docker counts the size of a layer.
+pub(crate) const CONTENT_SIZE: &str = "io.drydock.layer.content-size";
+/// Our annotation of a layer: bytes of its uncompressed tar.
+pub(crate) const TAR_SIZE: &str = "io.drydock.layer.tar-size";
 pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -67,42 +71,6 @@ pub(crate) struct Manifest {
     pub(crate) layers: Vec<Descriptor>,
 }
 
-/// An image configuration.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Config {
-    #[serde(default)]
-    pub(crate) created: Option<String>,
-    pub(crate) architecture: String,
-    pub(crate) os: String,
-    #[serde(default)]
-    pub(crate) config: Run,
-    pub(crate) rootfs: RootFs,
-}
-
-/// How a process is started from the image.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(crate) struct Run {
-    #[serde(deserialize_with = "null_is_empty")]
-    pub(crate) env: Vec<String>,
-    #[serde(deserialize_with = "null_is_empty")]
-    pub(crate) cmd: Vec<String>,
-    pub(crate) working_dir: String,
-}
-
-/// Docker writes `null` for an empty list.
-fn null_is_empty<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Vec<String>, D::Error> {
-    Ok(Option::deserialize(from)?.unwrap_or_default())
-}
-
-/// The layers of an image by the digests of their uncompressed tars, lowest first.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct RootFs {
-    #[serde(rename = "type")]
-    pub(crate) kind: String,
-    pub(crate) diff_ids: Vec<Digest>,
-}
-
 /// How a layer's blob is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Compression {
@@ -159,6 +127,34 @@ pub(crate) fn rfc3339(seconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}Z")
 }
 
+/// Seconds since 1970 of an RFC 3339 time.
+pub(crate) fn unix_seconds(text: &str) -> Option<i64> {
+    let number = |range: std::ops::Range<usize>| {
+        let digits = text.get(range)?;
+        if digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse::<i64>().ok() } else { None }
+    };
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    let rest = text.get(19..)?;
+    let zone = rest.find(['Z', 'z', '+', '-']).map(|at| &rest[at..])?;
+    let offset = match zone.as_bytes() {
+        [b'Z' | b'z'] => 0,
+        [sign @ (b'+' | b'-'), ..] if zone.len() == 6 => {
+            let (hours, minutes) =
+                (zone.get(1..3)?.parse::<i64>().ok()?, zone.get(4..6)?.parse::<i64>().ok()?);
+            (hours * 3600 + minutes * 60) * if *sign == b'-' { -1 } else { 1 }
+        }
+        _ => return None,
+    };
+    // A civil date to days, after Howard Hinnant's `days_from_civil`.
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let day_of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
+    let day_of_era = of_era * 365 + of_era / 4 - of_era / 100 + day_of_year;
+    let days = era * 146_097 + day_of_era - 719_468;
+    Some(days * 86_400 + hour * 3600 + minute * 60 + second - offset)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,6 +165,20 @@ mod tests {
         assert_eq!(rfc3339(951_782_399), "2000-02-28T23:59:59Z");
         assert_eq!(rfc3339(951_782_400), "2000-02-29T00:00:00Z");
         assert_eq!(rfc3339(1_795_221_000), "2026-11-21T00:30:00Z");
+    }
+
+    #[test]
+    fn times_are_read() {
+        for seconds in [0, 951_782_399, 951_782_400, 1_795_221_000] {
+            assert_eq!(unix_seconds(&rfc3339(seconds)), Some(seconds as i64));
+        }
+        assert_eq!(unix_seconds("2026-11-21T00:30:00.123456789Z"), Some(1_795_221_000));
+        assert_eq!(unix_seconds("2026-11-21T01:30:00+01:00"), Some(1_795_221_000));
+        assert_eq!(unix_seconds("0001-01-01T00:00:00Z"), Some(-62_135_596_800));
+        for bad in ["", "2026", "2026-11-21T00:30:00", "2026-11-21T00:30:00+1", "yyyy-11-21T00:30:00Z", "ü"]
+        {
+            assert_eq!(unix_seconds(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -15,9 +15,11 @@
 
 use crate::{
     Digest, Error, Result,
+    config::ImageConfig,
     digest::{HashReader, HashWriter, Tee},
-    oci::{self, Compression, Config, Descriptor, Index, Manifest},
-    unpack,
+    inflate,
+    oci::{self, Compression, Descriptor, Index, Manifest},
+    unpack::{self, Rules},
 };
 use rustix::fs::FlockOperation;
 use serde::Serialize;
@@ -123,7 +125,12 @@ impl Store {
         if let Some(missing) = layers.iter().find(|l| !l.is_dir()) {
             return Err(damaged(format!("{} is missing", missing.display())));
         }
-        Ok(Image { name: name.into(), digest: descriptor.digest, layers, env: config.config.env })
+        Ok(Image {
+            name: name.into(),
+            digest: descriptor.digest,
+            layers,
+            env: config.config.env.unwrap_or_default(),
+        })
     }
 
     /// All images, by name.
@@ -145,7 +152,7 @@ impl Store {
     }
 
     /// Manifest and configuration of an image.
-    pub(crate) fn read_image(&self, name: &str) -> Result<(Descriptor, Manifest, Config)> {
+    pub(crate) fn read_image(&self, name: &str) -> Result<(Descriptor, Manifest, ImageConfig)> {
         if !oci::is_name(name) {
             return Err(Error::Name(name.escape_debug().to_string()));
         }
@@ -256,7 +263,7 @@ impl Writer<'_> {
         let unpacked = self.tmp.join("layer");
         fs::create_dir(&unpacked).map_err(Error::path("make", &unpacked))?;
         let mut plain = HashReader::new(Tee { from: tar, copy: &mut encoder }, unpack::MAX_BYTES);
-        unpack::unpack(&mut plain, &unpacked)?;
+        unpack::unpack(&mut plain, &unpacked, &Rules::Host)?;
         let (diff_id, _) = plain.finish().map_err(Error::io("cannot read the layer"))?;
         let (file, digest, size) = encoder.finish().map_err(compress)?.finish();
         file.sync_all().map_err(Error::path("write", &blob))?;
@@ -277,15 +284,9 @@ impl Writer<'_> {
         let file = BufReader::new(File::open(blob).map_err(Error::path("open", blob))?);
         let unpacked = self.tmp.join("layer");
         fs::create_dir(&unpacked).map_err(Error::path("make", &unpacked))?;
-        let plain: Box<dyn Read> = match compression {
-            Compression::None => Box::new(file),
-            Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
-            Compression::Zstd => {
-                Box::new(zstd::Decoder::with_buffer(file).map_err(Error::path("read", blob))?)
-            }
-        };
+        let plain = inflate::open(compression, file).map_err(Error::path("read", blob))?;
         let mut plain = HashReader::new(plain, unpack::MAX_BYTES);
-        unpack::unpack(&mut plain, &unpacked)?;
+        unpack::unpack(&mut plain, &unpacked, &Rules::Host)?;
         let (found, _) = plain.finish().map_err(Error::io("cannot read the layer"))?;
         if found != *diff_id {
             return Err(Error::Digest { expected: format!("layer {diff_id}"), found: found.to_string() });
@@ -338,7 +339,7 @@ impl Writer<'_> {
         let (mut blobs, mut layers) = (HashSet::new(), HashSet::new());
         for entry in &index.manifests {
             let manifest: Manifest = self.store.json(&entry.digest)?;
-            let config: Config = self.store.json(&manifest.config.digest)?;
+            let config: ImageConfig = self.store.json(&manifest.config.digest)?;
             blobs.insert(entry.digest.hex().to_owned());
             blobs.insert(manifest.config.digest.hex().to_owned());
             blobs.extend(manifest.layers.iter().map(|l| l.digest.hex().to_owned()));

@@ -4,10 +4,11 @@
 
 use crate::{
     Digest, Error, Progress, Result, Store,
+    config::ImageConfig,
     digest::HashReader,
     entries,
     error::refused,
-    oci::{self, Compression, Config, Descriptor, Index, Manifest},
+    oci::{self, Compression, Descriptor, Index, Manifest},
     store::{Writer, read_json},
 };
 use std::{
@@ -103,7 +104,7 @@ fn import_one(writer: &Writer<'_>, blobs: &Blobs, entry: &Descriptor) -> Result<
         ));
     }
     let manifest: Manifest = read_json(find(blobs, entry)?)?;
-    let config: Config = read_json(find(blobs, &manifest.config)?)?;
+    let config: ImageConfig = read_json(find(blobs, &manifest.config)?)?;
     if config.os != "linux" || config.architecture != oci::architecture() {
         return refused(format!(
             "it is made for {}/{}, this machine is linux/{}",

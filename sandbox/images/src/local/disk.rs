@@ -1,0 +1,212 @@
+//! Where everything lies below `/var/lib/docker`, and reading and writing it. The learner is root on the node and may have
+//! put anything there: reads are bounded, never wait for a FIFO and never follow a link; writes are a temporary file and
+//! a rename, so that a killed engine leaves the old or the new content.
+
+use super::error::{Result, StoreError};
+use crate::Digest;
+use rustix::fs::{Mode, OFlags};
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// Largest file of the data base that is read.
+const MAX_FILE: u64 = 16 << 20;
+
+/// The directories of a store.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    pub(crate) root: PathBuf,
+    number: AtomicU64,
+}
+
+impl Disk {
+    /// Makes the directories that are missing and clears the temporary one.
+    pub(crate) fn open(root: &Path) -> Result<Self> {
+        let disk = Self { root: root.to_owned(), number: AtomicU64::new(0) };
+        remove(&disk.temporary())?;
+        let directories = [
+            disk.temporary(),
+            disk.root.join("overlay2/l"),
+            disk.database("imagedb/content/sha256"),
+            disk.database("imagedb/metadata/sha256"),
+            disk.database("layerdb/sha256"),
+            disk.database("layerdb/mounts"),
+            disk.database("manifests/sha256"),
+        ];
+        for directory in directories {
+            if fs::symlink_metadata(&directory).is_ok_and(|found| !found.is_dir()) {
+                remove(&directory)?;
+            }
+            fs::create_dir_all(&directory).map_err(StoreError::path("mkdir", &directory))?;
+        }
+        Ok(disk)
+    }
+
+    /// Work in progress: emptied when the store is opened. On the file system of all the rest.
+    fn temporary(&self) -> PathBuf {
+        self.root.join("image/overlay2/tmp")
+    }
+
+    fn database(&self, path: &str) -> PathBuf {
+        self.root.join("image/overlay2").join(path)
+    }
+
+    pub(crate) fn repositories(&self) -> PathBuf {
+        self.database("repositories.json")
+    }
+
+    pub(crate) fn image_contents(&self) -> PathBuf {
+        self.database("imagedb/content/sha256")
+    }
+
+    pub(crate) fn image_content(&self, id: &Digest) -> PathBuf {
+        self.image_contents().join(id.hex())
+    }
+
+    pub(crate) fn image_metadata(&self, id: &Digest) -> PathBuf {
+        self.database("imagedb/metadata/sha256").join(id.hex())
+    }
+
+    pub(crate) fn manifest(&self, digest: &Digest) -> PathBuf {
+        self.database("manifests/sha256").join(digest.hex())
+    }
+
+    pub(crate) fn layers(&self) -> PathBuf {
+        self.database("layerdb/sha256")
+    }
+
+    pub(crate) fn layer(&self, chain: &Digest) -> PathBuf {
+        self.layers().join(chain.hex())
+    }
+
+    pub(crate) fn holds(&self) -> PathBuf {
+        self.database("layerdb/mounts")
+    }
+
+    pub(crate) fn overlay(&self) -> PathBuf {
+        self.root.join("overlay2")
+    }
+
+    pub(crate) fn links(&self) -> PathBuf {
+        self.root.join("overlay2/l")
+    }
+
+    pub(crate) fn catalogue(&self) -> PathBuf {
+        self.root.join("catalogue")
+    }
+
+    /// A path for something new; nothing is there yet.
+    pub(crate) fn fresh(&self) -> PathBuf {
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
+        self.temporary().join(format!("{}-{number}", std::process::id()))
+    }
+
+    /// A new temporary directory, which goes with its guard unless it was moved away.
+    pub(crate) fn fresh_dir(&self) -> Result<Scratch> {
+        let path = self.fresh();
+        fs::create_dir(&path).map_err(StoreError::path("mkdir", &path))?;
+        Ok(Scratch(path))
+    }
+
+    /// Replaces a file in one step.
+    pub(crate) fn write(&self, to: &Path, bytes: &[u8]) -> Result<()> {
+        let temporary = self.fresh();
+        let written = fs::write(&temporary, bytes)
+            .map_err(StoreError::path("write", to))
+            .and_then(|()| replace(&temporary, to));
+        if written.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        written
+    }
+
+    /// Takes something out of the tree at once; deleting what it holds may take longer.
+    pub(crate) fn take_away(&self, path: &Path) -> Option<Scratch> {
+        let to = self.fresh();
+        fs::rename(path, &to).ok().map(|()| Scratch(to))
+    }
+}
+
+/// Renames; something else of the name (a directory where a file belongs) makes room.
+pub(crate) fn replace(from: &Path, to: &Path) -> Result<()> {
+    match fs::rename(from, to) {
+        Err(e) if matches!(e.raw_os_error(), Some(20 | 21 | 39)) => {
+            remove(to)?;
+            fs::rename(from, to).map_err(StoreError::path("rename", to))
+        }
+        other => other.map_err(StoreError::path("rename", to)),
+    }
+}
+
+/// A temporary file or tree.
+#[derive(Debug)]
+pub(crate) struct Scratch(pub(crate) PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // If this fails, the next opening of the store does it.
+        let _ = remove(&self.0);
+    }
+}
+
+/// Removes whatever there is, or nothing.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(e) => Err(e),
+    };
+    match removed {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StoreError::path("remove", path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Opens a regular file without waiting for anything and without following a link.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    Ok(file)
+}
+
+/// Reads a whole file of bounded size.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_file(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
+}
+
+/// Names in a directory that are digests.
+pub(crate) fn digests_in(dir: &Path) -> Vec<Digest> {
+    names_in(dir).iter().filter_map(|name| Digest::from_hex(name).ok()).collect()
+}
+
+/// Names in a directory that are text; what can't be read is empty.
+pub(crate) fn names_in(dir: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect()
+}
+
+/// Random characters of an alphabet.
+pub(crate) fn random(alphabet: &[u8], length: usize) -> Result<String> {
+    let mut bytes = vec![0; length];
+    let source = Path::new("/dev/urandom");
+    File::open(source)
+        .and_then(|mut f| f.read_exact(&mut bytes))
+        .map_err(StoreError::path("read", source))?;
+    Ok(bytes.iter().map(|b| char::from(alphabet[usize::from(*b) % alphabet.len()])).collect())
+}
+
+/// Writes a file in a directory that nobody else sees yet.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
+    File::create_new(path).and_then(|mut f| f.write_all(bytes)).map_err(StoreError::path("write", path))
+}

@@ -1,0 +1,140 @@
+//! Which name means which image: `repositories.json`, as Docker has it. A name has a tag or a digest, never both.
+
+use super::{
+    LocalStore,
+    disk::{self, Disk},
+    error::{Result, StoreError, invalid},
+    images, now,
+};
+use crate::{Digest, Reference};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The names of a store.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Names(BTreeMap<Reference, Digest>);
+
+/// `repositories.json`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct File {
+    /// Familiar repository name → familiar reference → image id.
+    repositories: BTreeMap<String, BTreeMap<String, Digest>>,
+}
+
+impl Names {
+    /// Reads the names of images that are there.
+    pub(crate) fn read(disk: &Disk, images: &BTreeMap<Digest, images::Record>) -> Self {
+        let file: File = disk::read(&disk.repositories())
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
+        let mut names = BTreeMap::new();
+        for (name, id) in file.repositories.into_values().flatten() {
+            if let Ok(reference) = Reference::parse(&name)
+                && !reference.is_name_only()
+                && images.contains_key(&id)
+            {
+                names.insert(key(&reference), id);
+            }
+        }
+        Self(names)
+    }
+
+    fn write(&self, disk: &Disk) -> Result<()> {
+        let mut file = File::default();
+        for (reference, id) in &self.0 {
+            let repository = file.repositories.entry(reference.familiar_name()).or_default();
+            repository.insert(reference.familiar(), id.clone());
+        }
+        let json = serde_json::to_vec(&file).map_err(StoreError::io("write repositories.json"))?;
+        disk.write(&disk.repositories(), &json)
+    }
+
+    /// The image of a name; without tag and digest, of the tag `latest`.
+    pub(crate) fn get(&self, reference: &Reference) -> Option<&Digest> {
+        self.0.get(&key(reference))
+    }
+
+    /// Names of an image, sorted.
+    pub(crate) fn of(&self, id: &Digest) -> Vec<Reference> {
+        self.0.iter().filter(|(_, of)| *of == id).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// All names, sorted.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Reference, &Digest)> {
+        self.0.iter()
+    }
+
+    /// Adds or moves names in one step; tells what the last one meant before.
+    pub(crate) fn set(
+        &mut self,
+        disk: &Disk,
+        references: &[Reference],
+        id: &Digest,
+    ) -> Result<Option<Digest>> {
+        let (mut changed, mut before) = (self.clone(), None);
+        for reference in references {
+            before = changed.0.insert(key(reference), id.clone());
+        }
+        changed.write(disk)?;
+        *self = changed;
+        Ok(before)
+    }
+
+    /// Takes names away in one step.
+    pub(crate) fn remove(&mut self, disk: &Disk, references: &[Reference]) -> Result<()> {
+        let mut changed = self.clone();
+        for reference in references {
+            changed.0.remove(&key(reference));
+        }
+        changed.write(disk)?;
+        *self = changed;
+        for reference in references {
+            // The manifest of a digest goes with the last name that has it.
+            let Some(digest) = reference.digest() else { continue };
+            if !self.0.keys().any(|k| k.digest() == Some(digest))
+                && let Ok(digest) = digest.parse()
+            {
+                let _ = disk::remove(&disk.manifest(&digest));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a name is stored under: with a digest the tag does not count, as in Docker.
+pub(crate) fn key(reference: &Reference) -> Reference {
+    match reference.digest() {
+        Some(digest) => reference.name_only().with_digest(digest).unwrap_or_else(|_| reference.clone()),
+        None => reference.clone().with_default_tag(),
+    }
+}
+
+impl LocalStore {
+    /// The image that a name means; without tag and digest, the tag `latest`.
+    pub fn id_of(&self, reference: &Reference) -> Option<Digest> {
+        self.state().names.get(reference).cloned()
+    }
+
+    /// All names with their images, sorted. Names have a tag or a digest.
+    pub fn names(&self) -> Vec<(Reference, Digest)> {
+        self.state().names.iter().map(|(name, id)| (name.clone(), id.clone())).collect()
+    }
+
+    /// Gives an image a name, which another one may lose; tells the image that had it, if it was another one.
+    pub fn tag(&self, image: &Digest, name: &Reference) -> Result<Option<Digest>> {
+        if name.digest().is_some() {
+            return invalid("refusing to create a tag with a digest reference");
+        }
+        let mut state = self.state();
+        let state = &mut *state;
+        let Some(record) = state.images.get_mut(image) else {
+            return Err(StoreError::NotFound(image.to_string()));
+        };
+        record.metadata.last_tag_time = Some(now());
+        record.write_metadata(self.disk(), image)?;
+        let before = state.names.set(self.disk(), std::slice::from_ref(name), image)?;
+        Ok(before.filter(|id| id != image))
+    }
+}
