@@ -2,6 +2,8 @@
 # only belongs to the build machine.
 set -eu
 tar --extract --file "$DRYDOCK_BUILD/files.tar" --directory "$1"
+chmod 755 "$1/usr/local/bin/systemctl" "$1/usr/local/bin/service"
+mkdir -p "$1/var/lib/docker/catalogue"
 # Completions are loaded when first asked for, from here; making them takes longer than a shell may take to start.
 for tool in kubectl; do
     chroot "$1" "$tool" completion bash > "$1/usr/share/bash-completion/completions/$tool"

@@ -27,13 +27,15 @@ const CLIENTS: &str = "forky";
 const PACKAGES: &str = include_str!("../node/packages");
 const SETUP: &str = include_str!("../node/setup.sh");
 const CUSTOMIZE: &str = include_str!("../node/customize.sh");
-/// Our own files: path, content. All belong to root with mode 0644.
+/// Our own files: path, content. All belong to root with mode 0644; `customize.sh` makes the programs executable.
 const FILES: &[(&str, &str)] = &[
     ("root/.bashrc", include_str!("../node/files/root/.bashrc")),
     ("root/.profile", include_str!("../node/files/root/.profile")),
     ("etc/motd", include_str!("../node/files/etc/motd")),
     ("etc/tmux.conf", include_str!("../node/files/etc/tmux.conf")),
     ("etc/default/locale", include_str!("../node/files/etc/locale")),
+    ("usr/local/bin/systemctl", include_str!("../node/files/usr/local/bin/systemctl")),
+    ("usr/local/bin/service", include_str!("../node/files/usr/local/bin/service")),
 ];
 /// Nobody reads manuals or other languages in a node; they would be half of the image. The profile script would load the
 /// completions at the start of every login shell, which `.bashrc` avoids.
