@@ -3,6 +3,8 @@
 use crate::{
     cgroup::Groups, containers::Containers, events::Events, exec::Execs, init::Init, volumes::Volumes,
 };
+use drydock_images::local::LocalStore;
+use drydock_network::Networks;
 use drydock_protocol::NodeName;
 use drydock_runtime::container::EngineBoot;
 use std::{path::PathBuf, sync::Arc};
@@ -21,6 +23,10 @@ pub struct Engine {
     pub containers: Containers,
     /// Programs that run in containers beside their first.
     pub execs: Execs,
+    /// The node's images and their layers. Blocks: call it from `spawn_blocking`.
+    pub images: LocalStore,
+    /// Networks of containers.
+    pub networks: Networks,
     /// Volumes.
     pub volumes: Volumes,
     /// What happened, for `docker events`.
@@ -53,11 +59,27 @@ async fn live(boot: EngineBoot) -> i32 {
     let (gone, node_ends) = oneshot::channel();
     let (init, survivors) = Init::connect(channel, gone);
     let root = PathBuf::from("/var/lib/docker");
+    let images = match LocalStore::open(&root) {
+        Ok(images) => images,
+        Err(error) => {
+            tracing::error!(%error, "no image store for the engine");
+            return 1;
+        }
+    };
+    let networks = match Networks::open(drydock_network::Config::default()) {
+        Ok(networks) => networks,
+        Err(error) => {
+            tracing::error!(%error, "no networks for the engine");
+            return 1;
+        }
+    };
     let engine = Arc::new(Engine {
         node,
         init,
         containers: Containers::new(root.join("containers")),
         execs: Execs::default(),
+        images,
+        networks,
         volumes: Volumes::open(&root),
         events: Events::default(),
         groups: Groups::detect(),
