@@ -9,6 +9,7 @@ use drydock_protocol::{
         ApiError, Created, Host, Link, Listing, NodeAddress, Playground, PortLink, Queued, Session, Status,
     },
     control::ToPage,
+    docker::{Activity, Container, Docker, Image},
     frame::Size,
     pipe::{Entry, EntryKind, Step},
     state::{Node, Port, Power, Role, SessionState, Terminal, Usage, Viewer},
@@ -124,12 +125,16 @@ pub(crate) use objects;
 
 objects! {
     ApiError { code, message }
+    Activity { title, detail, done, total }
+    Container { id, name, image, state, health, exit_code, ports }
     Created { id, url, token, nodes, ready_ms, expires_at }
+    Docker { containers, container_count, images, image_count, activities }
     Entry { name, kind, size, mode, modified_micros }
     Host { version, running, capacity, queued, default_ttl_seconds, max_ttl_seconds }
+    Image { id, names, size }
     Link { id, role, expires_at, revoked, url, qr_svg }
     Listing { path, entries, cut }
-    Node { name, address, power, usage, ports }
+    Node { name, address, power, usage, ports, docker }
     NodeAddress { name, address }
     Playground { name, title, description, nodes, max_nodes }
     Port { port, loopback_only }
@@ -205,8 +210,34 @@ mod tests {
         let name = NodeName::new(1).unwrap();
         let usage = Some(Usage { cpu_millis: 7, memory: 1 << 40, processes: 3 });
         let ports = vec![Port { port: 80, loopback_only: true }];
-        let node =
-            |power, usage| Node { name, address: "192.168.0.11".into(), power, usage, ports: ports.clone() };
+        let docker = Docker {
+            containers: vec![Container {
+                id: "0123456789ab".into(),
+                name: "web".into(),
+                image: "nginx".into(),
+                state: "running".into(),
+                health: Some("healthy".into()),
+                exit_code: None,
+                ports: vec![80, 8080],
+            }],
+            container_count: 1,
+            images: vec![Image { id: "ba9876543210".into(), names: vec!["nginx:latest".into()], size: 5 }],
+            image_count: 2,
+            activities: vec![Activity {
+                title: "pull nginx".into(),
+                detail: "layer 1 of 2".into(),
+                done: Some(1),
+                total: None,
+            }],
+        };
+        let node = |power, usage| Node {
+            name,
+            address: "192.168.0.11".into(),
+            power,
+            usage,
+            ports: ports.clone(),
+            docker: (power == Power::On).then(|| docker.clone()),
+        };
         let terminal = |exited| Terminal {
             id: TerminalId(4),
             node: name,

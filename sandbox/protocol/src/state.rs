@@ -1,7 +1,7 @@
 //! The picture of a session that the page, the CLI and the API show. It is made by the session process (its
 //! nodes, terminals and ports) and pushed whole over a tab's WebSocket whenever it changes.
 
-use crate::{NodeName, TerminalId, frame::Size};
+use crate::{NodeName, TerminalId, docker::Docker, frame::Size};
 use serde::{Deserialize, Serialize};
 
 /// Everything that a session process knows about its session.
@@ -30,6 +30,9 @@ pub struct Node {
     pub usage: Option<Usage>,
     /// TCP ports that something listens on, reachable from other nodes, ascending.
     pub ports: Vec<Port>,
+    /// Its Docker engine, once that has been used.
+    #[serde(default)]
+    pub docker: Option<Docker>,
 }
 
 /// Whether a node runs.

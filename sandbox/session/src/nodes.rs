@@ -4,6 +4,7 @@
 use crate::{error::Error, link::Link, session::Session};
 use drydock_protocol::{
     NodeName,
+    docker::Docker,
     frame::Size,
     pipe::FileOp,
     state::{self, Port, Power, Usage},
@@ -23,7 +24,7 @@ use std::{
     rc::Rc,
     time::Instant,
 };
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
 /// The node that gets the first terminal.
 const FIRST_NODE: u8 = 1;
@@ -40,6 +41,8 @@ pub struct Node {
     pub last_sample: Option<(Instant, u64)>,
     /// What listens in it.
     pub ports: Vec<Port>,
+    /// Its Docker engine, while that runs.
+    pub docker: Option<Docker>,
     init: Option<Rc<Init>>,
     stopping: bool,
     failure: Option<String>,
@@ -84,8 +87,8 @@ pub struct Init {
     last_id: Cell<u32>,
     starting: RefCell<HashMap<u32, oneshot::Sender<Result<Process, Error>>>>,
     running: RefCell<HashMap<u32, oneshot::Sender<i32>>>,
-    /// What the node's Docker engine tells of itself; kept open for it.
-    engine: RefCell<Option<Channel>>,
+    /// The channel on which the node's Docker engine tells of itself; a new one for each start of it.
+    engine: watch::Sender<Option<Rc<OwnedFd>>>,
     down: Notify,
 }
 
@@ -103,6 +106,7 @@ impl Node {
             usage: None,
             last_sample: None,
             ports: Vec::new(),
+            docker: None,
             init: None,
             stopping: false,
             failure: None,
@@ -118,6 +122,7 @@ impl Node {
             power: self.power,
             usage: self.usage.filter(|_| on),
             ports: if on { self.ports.clone() } else { Vec::new() },
+            docker: self.docker.clone().filter(|_| on),
         }
     }
 
@@ -160,11 +165,38 @@ impl Session {
         let mut nodes = self.nodes.borrow_mut();
         let node = nodes.entry(name).or_insert_with(Node::new);
         *node = Node { power: Power::On, init: Some(init.clone()), ..Node::new() };
+        tokio::task::spawn_local(self.clone().hear_engines(name, init.engine.subscribe()));
         tokio::task::spawn_local(init.run());
         drop(nodes);
         if name.number() == FIRST_NODE {
             tokio::task::spawn_local(self.clone().open_first(name));
         }
+    }
+
+    /// Takes the pictures of a node's engine, and of the next one when it was started anew, until the node goes down.
+    async fn hear_engines(self: Rc<Self>, name: NodeName, mut engines: watch::Receiver<Option<Rc<OwnedFd>>>) {
+        while engines.changed().await.is_ok() {
+            let Some(fd) = engines.borrow_and_update().clone() else { continue };
+            let link = fd.try_clone().and_then(|fd| Link::<()>::new(fd.into()));
+            let link = match link {
+                Ok(link) => link,
+                Err(e) => {
+                    tracing::warn!(node = %name, error = %e, "the node's engine can't be heard");
+                    continue;
+                }
+            };
+            while let Ok(Some((picture, _))) = link.recv::<Docker>().await {
+                self.show_engine(name, Some(picture));
+            }
+            self.show_engine(name, None);
+        }
+    }
+
+    fn show_engine(&self, name: NodeName, picture: Option<Docker>) {
+        if let Some(node) = self.nodes.borrow_mut().get_mut(&name) {
+            node.docker = picture;
+        }
+        self.mark_dirty();
     }
 
     fn node_down(&self, name: NodeName, reboot: bool) {
@@ -310,7 +342,7 @@ impl Init {
             last_id: Cell::new(0),
             starting: RefCell::default(),
             running: RefCell::default(),
-            engine: RefCell::default(),
+            engine: watch::Sender::new(None),
             down: Notify::new(),
         })
     }
@@ -391,7 +423,7 @@ impl Init {
             }
             FromInit::Engine => {
                 if let Some(fd) = fds.into_iter().next() {
-                    self.engine.borrow_mut().replace(fd.into());
+                    self.engine.send_replace(Some(Rc::new(fd)));
                 }
             }
             FromInit::Exited { id, status } => {
