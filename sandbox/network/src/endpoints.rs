@@ -213,7 +213,15 @@ impl Networks {
                 set_up(endpoint)?;
             }
             set_way_out(before.as_ref(), after.as_ref())
-        })
+        })?;
+        self.follow(before.as_ref(), after.as_ref())
+    }
+
+    /// Lets the firewall rules of published ports lead where the container's default route has gone.
+    fn follow(&self, before: Option<&Endpoint>, after: Option<&Endpoint>) -> Result<()> {
+        let moved = before.map(|e| &e.id) != after.map(|e| &e.id);
+        let Some(endpoint) = before.or(after).filter(|_| moved) else { return Ok(()) };
+        if self.published(&endpoint.container).is_empty() { Ok(()) } else { self.update_firewall() }
     }
 
     /// The endpoint through which a container reaches the outside, and through which published ports lead.
@@ -297,7 +305,7 @@ impl Networks {
         {
             namespace.run(|| set_way_out(before.as_ref(), after.as_ref()))?;
         }
-        Ok(())
+        self.follow(before.as_ref(), after.as_ref())
     }
 
     /// Takes a container that has ended out of all networks: addresses, interfaces, names, published ports.
@@ -307,17 +315,12 @@ impl Networks {
             let endpoints: Vec<Endpoint> =
                 state.networks.iter_mut().filter_map(|network| network.remove(container)).collect();
             let known = state.containers.remove(container);
-            let published = known.map(|known| known.published).unwrap_or_default();
-            state.ports.release(&published);
-            (endpoints, !published.is_empty())
+            (endpoints, known.map(|known| known.published).unwrap_or_default())
         };
         for endpoint in &endpoints {
             unplug(endpoint)?;
         }
-        if published {
-            self.blocking(|networks| networks.update_firewall()).await?;
-        }
-        Ok(())
+        self.stop(published).await
     }
 
     /// Takes over a container that has outlived the engine: its endpoints as the engine has kept them. Published ports and the

@@ -101,6 +101,9 @@ impl Pool {
     /// The first free address of the range from `start` on.
     fn free(&self, start: u32) -> Option<u32> {
         let end = self.range.broadcast().to_bits();
+        if start > end {
+            return None;
+        }
         let mut candidate = start;
         for used in self.used.range((Bound::Included(start), Bound::Included(end))) {
             if *used != candidate {

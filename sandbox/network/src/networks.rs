@@ -139,12 +139,13 @@ impl Networks {
     /// on. Firewall rules follow in the background; whoever changes them waits for that.
     pub fn open(config: Config) -> Result<Self> {
         let store = Store::new(&config.directory);
-        let mut state = State::default();
-        state.networks = store.load().into_iter().map(Network::new).collect();
+        let networks = store.load().into_iter().map(Network::new).collect();
+        let mut state = State { networks, ..State::default() };
         let changed = add_predefined(&mut state)?;
+        let drop_policy = bridge::enable_forwarding() == bridge::Forwarding::SwitchedOn;
         let networks = Self {
             shared: Arc::new(Shared {
-                firewall: Mutex::new(Firewall::new(&config)),
+                firewall: Mutex::new(Firewall::new(&config, drop_policy)),
                 config,
                 store,
                 state: Mutex::new(state),
@@ -154,17 +155,15 @@ impl Networks {
         if changed {
             networks.save()?;
         }
-        let forwarded = bridge::enable_forwarding();
         let first =
             networks.state().bridges().find(|(d, _)| d.name == "bridge").map(|(_, bridge)| bridge.clone());
         if let Some(bridge) = first {
             networks.ensure_bridge(&bridge)?;
         }
         let background = networks.clone();
-        let drop_policy = forwarded == bridge::Forwarding::SwitchedOn;
         // Of the namespace that the caller is in: a thread inherits it.
         let thread = std::thread::Builder::new().name("firewall".into()).spawn(move || {
-            if let Err(error) = background.lay_firewall(drop_policy) {
+            if let Err(error) = background.update_firewall() {
                 tracing::error!(%error, "firewall");
             }
         });

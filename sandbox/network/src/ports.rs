@@ -1,6 +1,6 @@
 //! Ports of the node that containers publish: which are taken, and which is next. As libnetwork's port allocator.
 
-use crate::{Result, error::Kind, publish::Published};
+use crate::{Result, error::Kind};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{HashMap, HashSet},
@@ -135,13 +135,6 @@ impl Allocator {
                 .find(|(p, other, n)| (*p, *n) == (protocol, port) && same_family(other))
                 .map(|t| t.1)
         })
-    }
-
-    /// Gives ports back.
-    pub fn release<'a>(&mut self, published: impl IntoIterator<Item = &'a Published>) {
-        for binding in published.into_iter().map(Published::binding) {
-            self.give_back(binding.protocol, binding.host_ip, binding.host_port);
-        }
     }
 
     /// Gives one port back.

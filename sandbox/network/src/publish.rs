@@ -2,8 +2,9 @@
 //! rules that let the outside reach the container with its own address.
 
 use crate::{
-    Binding, Error, Networks, PortRequest, Protocol, Result,
+    Binding, Networks, PortRequest, Result,
     error::Kind,
+    networks::State,
     proxy::{self, Proxy, Socket},
 };
 use std::{
@@ -20,7 +21,7 @@ const ATTEMPTS: u32 = 10;
 pub(crate) struct Published {
     binding: Binding,
     target: Arc<AtomicU32>,
-    _proxy: Proxy,
+    proxy: Proxy,
 }
 
 impl Published {
@@ -50,15 +51,21 @@ impl Networks {
         let published = {
             let mut state = self.state();
             let known = state.containers.get_mut(container);
-            let published = known.map(|known| std::mem::take(&mut known.published)).unwrap_or_default();
-            state.ports.release(&published);
-            published
+            known.map(|known| std::mem::take(&mut known.published)).unwrap_or_default()
         };
+        self.stop(published).await
+    }
+
+    /// Ends proxies. When this is done, the ports are free.
+    pub(crate) async fn stop(&self, published: Vec<Published>) -> Result<()> {
         if published.is_empty() {
             return Ok(());
         }
-        drop(published);
-        self.blocking(|networks| networks.update_firewall()).await
+        for Published { binding, proxy, .. } in published {
+            proxy.stop().await;
+            self.give_back([binding].into_iter());
+        }
+        self.blocking(Self::update_firewall).await
     }
 
     /// Where a container's ports are published.
@@ -103,17 +110,12 @@ impl Networks {
                 }
                 return Err(Kind::Conflict.error(format!("container {container} is in no network any more")));
             };
-            // The sockets listen only now: a client is either refused or served.
             let _runtime = runtime.enter();
             for (binding, socket) in bound {
                 let started = socket.start(known.target.clone(), binding.container_port);
                 match started {
                     Ok(proxy) => {
-                        known.published.push(Published {
-                            binding,
-                            target: known.target.clone(),
-                            _proxy: proxy,
-                        });
+                        known.published.push(Published { binding, target: known.target.clone(), proxy });
                     }
                     Err(error) => tracing::warn!(container, ?binding, %error, "start a proxy"),
                 }
@@ -161,8 +163,6 @@ impl Networks {
     }
 }
 
-use crate::networks::State;
-
 /// Requests in Docker's order: fixed ports first, and those together that differ in the address only, since they are
 /// to get the same port.
 fn group(mut requests: Vec<PortRequest>) -> Vec<Vec<PortRequest>> {
@@ -200,7 +200,7 @@ fn bind_all(
             let socket = Socket::bind(request.protocol, *address, port).map_err(|errno| {
                 let what = describe(request, *address, port, target);
                 let why = errno.desc().to_lowercase();
-                Error::from_bind(format!("failed to bind host port {what}: {why}"))
+                Kind::Internal.error(format!("failed to bind host port {what}: {why}"))
             })?;
             let binding = Binding {
                 protocol: request.protocol,
@@ -229,15 +229,10 @@ fn describe(request: &PortRequest, address: IpAddr, port: u16, target: Ipv4Addr)
     }
 }
 
-impl Error {
-    fn from_bind(message: String) -> Self {
-        Kind::Internal.error(message)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Protocol;
 
     fn request(host: &str, begin: u16, end: u16, port: u16) -> PortRequest {
         PortRequest {

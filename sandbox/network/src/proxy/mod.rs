@@ -55,6 +55,14 @@ pub(crate) struct Socket {
 #[derive(Debug)]
 pub(crate) struct Proxy(JoinHandle<()>);
 
+impl Proxy {
+    /// Ends it. When this is done, the port is free.
+    pub async fn stop(mut self) {
+        self.0.abort();
+        let _cancelled = (&mut self.0).await;
+    }
+}
+
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.0.abort();

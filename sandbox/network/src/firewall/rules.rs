@@ -1,0 +1,259 @@
+//! Which rules there are to be: the layout of moby 28's `libnetwork/drivers/bridge/internal/iptabler`, with the userland
+//! proxy on. Rules are written as `iptables-save` writes them, so that they are recognised.
+//!
+//! One thing is less: Docker drops packets that are addressed directly to any container (table raw) for each endpoint; here
+//! only containers with published ports have that rule. For the others, chain DOCKER drops the same packets.
+
+use crate::{
+    Protocol,
+    definition::{Bridge, Definition},
+    networks::State,
+    publish::Published,
+};
+use std::{collections::HashSet, net::IpAddr};
+
+/// Tables in the order in which they are written.
+pub(super) const TABLES: [Table; 3] = [Table::Filter, Table::Nat, Table::Raw];
+
+/// For rules of the machine's owner: we make it and never touch what is in it.
+pub(super) const USER_CHAIN: &str = "DOCKER-USER";
+
+/// Chains that hold nothing but our rules.
+pub(super) const OWN_CHAINS: [(Table, &str); 7] = [
+    (Table::Filter, "DOCKER"),
+    (Table::Filter, "DOCKER-BRIDGE"),
+    (Table::Filter, "DOCKER-CT"),
+    (Table::Filter, "DOCKER-FORWARD"),
+    (Table::Filter, "DOCKER-ISOLATION-STAGE-1"),
+    (Table::Filter, "DOCKER-ISOLATION-STAGE-2"),
+    (Table::Nat, "DOCKER"),
+];
+
+/// A table of the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Table {
+    Filter,
+    Nat,
+    Raw,
+}
+
+impl Table {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Filter => "filter",
+            Self::Nat => "nat",
+            Self::Raw => "raw",
+        }
+    }
+}
+
+/// Where in its chain a new rule is put.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Place {
+    Head,
+    Tail,
+}
+
+/// One rule.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Rule {
+    pub table: Table,
+    pub chain: &'static str,
+    pub place: Place,
+    pub spec: String,
+}
+
+/// Gathers rules, each once.
+#[derive(Default)]
+struct Rules {
+    rules: Vec<Rule>,
+    known: HashSet<Rule>,
+}
+
+impl Rules {
+    fn add(&mut self, table: Table, chain: &'static str, place: Place, spec: impl Into<String>) {
+        let rule = Rule { table, chain, place, spec: spec.into() };
+        if self.known.insert(rule.clone()) {
+            self.rules.push(rule);
+        }
+    }
+
+    fn filter(&mut self, chain: &'static str, place: Place, spec: impl Into<String>) {
+        self.add(Table::Filter, chain, place, spec);
+    }
+}
+
+/// All rules, for the networks and published ports that there are.
+pub(super) fn wanted(state: &State) -> Vec<Rule> {
+    use Place::{Head, Tail};
+    let mut rules = Rules::default();
+    rules.filter("FORWARD", Head, "-j DOCKER-USER");
+    rules.filter("FORWARD", Head, "-j DOCKER-FORWARD");
+    for chain in ["DOCKER-CT", "DOCKER-ISOLATION-STAGE-1", "DOCKER-BRIDGE"] {
+        rules.filter("DOCKER-FORWARD", Tail, format!("-j {chain}"));
+    }
+    rules.add(Table::Nat, "PREROUTING", Tail, "-m addrtype --dst-type LOCAL -j DOCKER");
+    rules.add(Table::Nat, "OUTPUT", Tail, "! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER");
+    for network in &state.networks {
+        if let Some(bridge) = &network.definition.bridge {
+            add_network(&mut rules, &network.definition, bridge);
+        }
+    }
+    let mut containers: Vec<_> =
+        state.containers.iter().filter(|(_, known)| !known.published.is_empty()).collect();
+    containers.sort_by_key(|(id, _)| *id);
+    for (id, known) in containers {
+        for published in &known.published {
+            let Some(target) = published.target() else { continue };
+            let endpoint = state.endpoints_of(id).find(|endpoint| endpoint.address == Some(target));
+            let network = endpoint.and_then(|endpoint| state.network(&endpoint.network_id));
+            let Some(bridge) = network.and_then(|network| network.definition.bridge.as_ref()) else {
+                continue;
+            };
+            add_port(&mut rules, published, &bridge.interface);
+        }
+    }
+    rules.rules
+}
+
+fn add_network(rules: &mut Rules, definition: &Definition, bridge: &Bridge) {
+    use Place::{Head, Tail};
+    let (br, subnet) = (&bridge.interface, bridge.subnet);
+    if definition.internal {
+        let verdict = if bridge.icc { "ACCEPT" } else { "DROP" };
+        rules.filter("DOCKER-FORWARD", Tail, format!("-i {br} -o {br} -j {verdict}"));
+        rules.filter("DOCKER-ISOLATION-STAGE-1", Head, format!("! -s {subnet} -o {br} -j DROP"));
+        rules.filter("DOCKER-ISOLATION-STAGE-1", Head, format!("! -d {subnet} -i {br} -j DROP"));
+        return;
+    }
+    if bridge.masquerade {
+        rules.add(Table::Nat, "POSTROUTING", Head, format!("-s {subnet} ! -o {br} -j MASQUERADE"));
+        rules.add(Table::Nat, "DOCKER", Head, format!("-i {br} -j RETURN"));
+    }
+    if bridge.icc {
+        rules.filter("DOCKER-FORWARD", Tail, format!("-i {br} -j ACCEPT"));
+    } else {
+        rules.filter("DOCKER-FORWARD", Tail, format!("-i {br} -o {br} -j DROP"));
+        rules.filter("DOCKER-FORWARD", Tail, format!("-i {br} ! -o {br} -j ACCEPT"));
+    }
+    rules.filter("DOCKER", Tail, format!("! -i {br} -o {br} -j DROP"));
+    rules.filter("DOCKER-CT", Tail, format!("-o {br} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"));
+    rules.filter("DOCKER-BRIDGE", Tail, format!("-o {br} -j DOCKER"));
+    rules.filter("DOCKER-ISOLATION-STAGE-1", Tail, format!("-i {br} ! -o {br} -j DOCKER-ISOLATION-STAGE-2"));
+    rules.filter("DOCKER-ISOLATION-STAGE-2", Head, format!("-o {br} -j DROP"));
+}
+
+fn add_port(rules: &mut Rules, published: &Published, br: &str) {
+    let (binding, Some(target)) = (published.binding(), published.target()) else { return };
+    // From IPv6 addresses the proxy alone leads to a container without one.
+    let IpAddr::V4(host) = binding.host_ip else { return };
+    let protocol = match binding.protocol {
+        Protocol::Tcp => "-p tcp -m tcp",
+        Protocol::Udp => "-p udp -m udp",
+    };
+    let (port, inner) = (binding.host_port, binding.container_port);
+    rules.add(Table::Raw, "PREROUTING", Place::Tail, format!("-d {target}/32 ! -i {br} -j DROP"));
+    if host.is_loopback() {
+        let spec = format!("-d {host}/32 ! -i lo {protocol} --dport {port} -j DROP");
+        rules.add(Table::Raw, "PREROUTING", Place::Tail, spec);
+    }
+    let to = if host.is_unspecified() { String::new() } else { format!("-d {host}/32 ") };
+    let spec = format!("{to}! -i {br} {protocol} --dport {port} -j DNAT --to-destination {target}:{inner}");
+    rules.add(Table::Nat, "DOCKER", Place::Tail, spec);
+    let spec = format!("-d {target}/32 ! -i {br} -o {br} {protocol} --dport {inner} -j ACCEPT");
+    rules.filter("DOCKER", Place::Head, spec);
+}
+
+/// Whether a rule in a chain that is not ours (`CHAIN rule`, as `iptables-save` prints it) was laid by us, perhaps by an
+/// earlier process for a network that is no more.
+pub(super) fn is_ours(table: Table, text: &str, wanted: &[Rule]) -> bool {
+    let Some((chain, spec)) = text.split_once(' ') else { return false };
+    if wanted.iter().any(|rule| rule.table == table && rule.chain == chain && rule.spec == spec) {
+        return !OWN_CHAINS.contains(&(table, chain)) && chain != USER_CHAIN;
+    }
+    match (table, chain) {
+        (Table::Filter, "FORWARD") => matches!(spec, "-j DOCKER-USER" | "-j DOCKER-FORWARD"),
+        (Table::Nat, "PREROUTING" | "OUTPUT") => spec.ends_with(" -j DOCKER"),
+        (Table::Nat, "POSTROUTING") => spec.ends_with(" -j MASQUERADE") && excludes_bridge(spec, "! -o "),
+        (Table::Raw, "PREROUTING") => {
+            spec.ends_with(" -j DROP") && (excludes_bridge(spec, "! -i ") || spec.starts_with("-d 127."))
+        }
+        _ => false,
+    }
+}
+
+/// Whether the rule is for all interfaces but one of our bridges.
+fn excludes_bridge(spec: &str, exclusion: &str) -> bool {
+    let name = spec.split_once(exclusion).and_then(|(_, rest)| rest.split(' ').next()).unwrap_or_default();
+    let generated = |id: &str| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    name == "docker0" || name.strip_prefix("br-").is_some_and(generated)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::networks::Network;
+
+    fn network(name: &str, interface: &str, subnet: &str, internal: bool, icc: bool) -> Network {
+        let bridge = serde_json::json!({
+            "interface": interface, "subnet": subnet, "range": null, "reserved": [], "mtu": null, "icc": icc,
+            "gateway": "192.0.2.1", "masquerade": true, "host_binding": null,
+        });
+        let definition = serde_json::json!({
+            "id": name, "name": name, "created": "", "driver": "bridge", "internal": internal, "attachable": false,
+            "ipam_options": null, "ipam": [], "options": {}, "labels": {}, "bridge": bridge,
+        });
+        Network::new(serde_json::from_value(definition).unwrap())
+    }
+
+    /// The chain as it stands after all rules have been laid one by one.
+    fn chain(rules: &[Rule], table: Table, chain: &str) -> Vec<String> {
+        let of =
+            |place| rules.iter().filter(move |r| r.table == table && r.chain == chain && r.place == place);
+        of(Place::Head).chain(of(Place::Tail)).map(|rule| rule.spec.clone()).collect()
+    }
+
+    #[test]
+    fn the_layout_is_dockers() {
+        let mut state = State::default();
+        state.networks.push(network("bridge", "docker0", "172.17.0.0/16", false, true));
+        state.networks.push(network("noicc", "br-0123456789ab", "172.18.0.0/16", false, false));
+        state.networks.push(network("closed", "br-closed", "192.0.2.0/24", true, true));
+        let rules = wanted(&state);
+        assert_eq!(chain(&rules, Table::Filter, "FORWARD"), ["-j DOCKER-USER", "-j DOCKER-FORWARD"]);
+        let expected = [
+            "-j DOCKER-CT",
+            "-j DOCKER-ISOLATION-STAGE-1",
+            "-j DOCKER-BRIDGE",
+            "-i docker0 -j ACCEPT",
+            "-i br-0123456789ab -o br-0123456789ab -j DROP",
+            "-i br-0123456789ab ! -o br-0123456789ab -j ACCEPT",
+            "-i br-closed -o br-closed -j ACCEPT",
+        ];
+        assert_eq!(chain(&rules, Table::Filter, "DOCKER-FORWARD"), expected);
+        let expected = [
+            "! -s 192.0.2.0/24 -o br-closed -j DROP",
+            "! -d 192.0.2.0/24 -i br-closed -j DROP",
+            "-i docker0 ! -o docker0 -j DOCKER-ISOLATION-STAGE-2",
+            "-i br-0123456789ab ! -o br-0123456789ab -j DOCKER-ISOLATION-STAGE-2",
+        ];
+        assert_eq!(chain(&rules, Table::Filter, "DOCKER-ISOLATION-STAGE-1"), expected);
+        assert_eq!(
+            chain(&rules, Table::Nat, "POSTROUTING"),
+            [
+                "-s 172.17.0.0/16 ! -o docker0 -j MASQUERADE",
+                "-s 172.18.0.0/16 ! -o br-0123456789ab -j MASQUERADE"
+            ]
+        );
+    }
+
+    #[test]
+    fn our_rules_are_recognised() {
+        let ours = |table, text| is_ours(table, text, &[]);
+        assert!(ours(Table::Nat, "POSTROUTING -s 172.19.0.0/16 ! -o br-0123456789ab -j MASQUERADE"));
+        assert!(!ours(Table::Nat, "POSTROUTING -s 172.19.0.0/16 ! -o br-lan -j MASQUERADE"));
+        assert!(ours(Table::Raw, "PREROUTING -d 172.17.0.2/32 ! -i docker0 -j DROP"));
+        assert!(!ours(Table::Raw, "PREROUTING -i docker0 -j DROP"));
+        assert!(!ours(Table::Filter, "DOCKER -j DROP"));
+    }
+}
