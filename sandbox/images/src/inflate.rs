@@ -4,7 +4,9 @@ use crate::oci::Compression;
 use std::io::{self, BufRead, BufReader, Read};
 
 /// Reads what a stream holds: gzip and zstd are unpacked, anything else passes as it is.
-pub(crate) fn inflate<'a>(from: impl Read + 'a) -> io::Result<(Compression, Box<dyn Read + 'a>)> {
+pub(crate) fn inflate<'a>(
+    from: impl Read + Send + 'a,
+) -> io::Result<(Compression, Box<dyn Read + Send + 'a>)> {
     let mut from = BufReader::with_capacity(64 << 10, from);
     let mut kind = sniff(from.fill_buf()?);
     if kind == Compression::None && from.buffer().len() < 4 {
@@ -19,7 +21,10 @@ pub(crate) fn inflate<'a>(from: impl Read + 'a) -> io::Result<(Compression, Box<
 }
 
 /// Reads a stream of a known kind.
-pub(crate) fn open<'a>(kind: Compression, from: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
+pub(crate) fn open<'a>(
+    kind: Compression,
+    from: impl BufRead + Send + 'a,
+) -> io::Result<Box<dyn Read + Send + 'a>> {
     Ok(match kind {
         Compression::None => Box::new(from),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(from)),

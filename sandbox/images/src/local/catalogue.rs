@@ -108,7 +108,8 @@ impl LocalStore {
         }
         let new = NewImage { config: &config, top: top.as_ref(), parent: None, origin: Origin::Catalogue };
         let id = self.create(&new)?;
-        let newer = self.name_pulled(name, &id, &found.digest, &manifest_bytes)?;
+        self.keep_manifest(&id, &found.digest, &manifest_bytes)?;
+        let newer = self.name_pulled(name, &id, &found.digest)?;
         Ok(Some(Pulled { id, digest: found.digest, newer }))
     }
 
@@ -131,15 +132,8 @@ impl LocalStore {
         self.register_in_place(diff_id.clone(), below, (size, noted(oci::TAR_SIZE).unwrap_or(0)), place)
     }
 
-    /// Gives a pulled image its name and its digest, and keeps its manifest. Tells whether the name means something else now.
-    pub(crate) fn name_pulled(
-        &self,
-        name: &Reference,
-        id: &Digest,
-        digest: &Digest,
-        manifest: &[u8],
-    ) -> Result<bool> {
-        self.disk().write(&self.disk().manifest(digest), manifest)?;
+    /// Gives a pulled image its name and its digest. Tells whether the name means something else now.
+    pub(crate) fn name_pulled(&self, name: &Reference, id: &Digest, digest: &Digest) -> Result<bool> {
         let canonical = name.name_only().with_digest(&digest.to_string())?;
         let mut wanted = vec![canonical];
         if name.digest().is_none() {

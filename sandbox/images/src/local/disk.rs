@@ -70,8 +70,12 @@ impl Disk {
         self.database("imagedb/metadata/sha256").join(id.hex())
     }
 
+    pub(crate) fn manifests(&self) -> PathBuf {
+        self.database("manifests/sha256")
+    }
+
     pub(crate) fn manifest(&self, digest: &Digest) -> PathBuf {
-        self.database("manifests/sha256").join(digest.hex())
+        self.manifests().join(digest.hex())
     }
 
     pub(crate) fn layers(&self) -> PathBuf {

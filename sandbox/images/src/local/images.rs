@@ -9,7 +9,7 @@ use super::{
 use crate::{AnyReference, Digest, Reference, config::ImageConfig};
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs,
     sync::Arc,
 };
@@ -96,6 +96,8 @@ pub(crate) struct Metadata {
     pub(crate) parent: Option<Digest>,
     pub(crate) origin: Origin,
     pub(crate) last_tag_time: Option<String>,
+    /// Manifests that it came with, as they are kept.
+    pub(crate) manifests: BTreeSet<Digest>,
 }
 
 impl Record {
@@ -149,6 +151,35 @@ impl LocalStore {
         }
     }
 
+    /// Manifests of an image that were pulled or pushed, by digest; [`LocalStore::manifest`] has their bytes.
+    pub fn manifests(&self, id: &Digest) -> Vec<Digest> {
+        let state = self.state();
+        state.images.get(id).map_or_else(Vec::new, |r| r.metadata.manifests.iter().cloned().collect())
+    }
+
+    /// Keeps a manifest of an image.
+    pub(crate) fn keep_manifest(&self, id: &Digest, digest: &Digest, bytes: &[u8]) -> Result<()> {
+        let mut state = self.state();
+        let Some(record) = state.images.get_mut(id) else {
+            return Err(StoreError::NotFound(id.to_string()));
+        };
+        self.disk().write(&self.disk().manifest(digest), bytes)?;
+        if record.metadata.manifests.insert(digest.clone()) {
+            record.write_metadata(self.disk(), id)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Notes that an image was pushed: it gets the digest that the registry gave (`name@sha256:…`), and its manifest is kept.
+    pub fn pushed(&self, id: &Digest, name: &Reference, manifest: &[u8]) -> Result<Digest> {
+        let digest = Digest::of(manifest);
+        self.keep_manifest(id, &digest, manifest)?;
+        let canonical = name.name_only().with_digest(&digest.to_string())?;
+        self.state().names.set(self.disk(), &[canonical], id)?;
+        Ok(digest)
+    }
+
     /// Images that were built on this one.
     pub fn children(&self, id: &Digest) -> Vec<Digest> {
         self.state().children(id)
@@ -177,7 +208,7 @@ impl LocalStore {
         if top.as_ref() != new.top.map(LayerRef::chain) {
             return invalid("layers from manifest don't match image configuration");
         }
-        let metadata = Metadata { parent: new.parent.cloned(), origin: new.origin, last_tag_time: None };
+        let metadata = Metadata { parent: new.parent.cloned(), origin: new.origin, ..Metadata::default() };
         let mut state = self.state();
         if state.images.contains_key(&id) {
             return Ok(id);
@@ -260,6 +291,11 @@ pub(crate) fn read_all(disk: &Disk, layers: &HashMap<ChainId, Layer>) -> BTreeMa
             let _ = disk::remove(&disk.image_metadata(&id));
         }
     }
+    for manifest in disk::digests_in(&disk.manifests()) {
+        if !images.values().any(|record: &Record| record.metadata.manifests.contains(&manifest)) {
+            let _ = disk::remove(&disk.manifest(&manifest));
+        }
+    }
     images
 }
 
@@ -282,6 +318,9 @@ impl State {
     /// Forgets an image and tells the garbage that it leaves. Its names are gone already.
     pub(crate) fn forget(&mut self, disk: &Disk, id: &Digest) -> Vec<(ChainId, Vec<super::disk::Scratch>)> {
         let Some(record) = self.images.remove(id) else { return Vec::new() };
+        for manifest in &record.metadata.manifests {
+            let _ = fs::remove_file(disk.manifest(manifest));
+        }
         let _ = fs::remove_file(disk.image_content(id));
         let _ = fs::remove_file(disk.image_metadata(id));
         record.top.map_or_else(Vec::new, |top| super::layers::release(disk, self, &top))

@@ -19,20 +19,26 @@
 //! with bounds, and an image whose parts are not all there is not listed. A thing gets its final name when it is complete, so a
 //! killed engine leaves no half image; a crash of the whole machine ends the session anyway, so nothing is synced.
 
+mod blob;
 mod catalogue;
 mod disk;
 mod error;
 mod images;
 mod layers;
 mod names;
+mod pull;
+mod remove;
 mod stage;
 
 pub(crate) use disk::open_file;
 
+pub use blob::{LayerBlob, LayerTar};
 pub use catalogue::{CatalogueImage, PullStep, Pulled};
 pub use error::{Result, StoreError};
 pub use images::{Image, NewImage, Origin};
 pub use layers::{ChainId, LayerInfo, LayerRef, LayerStack};
+pub use pull::Pull;
+pub use remove::{ImageUser, Pruned, Removal, RemoveOptions};
 
 use crate::Digest;
 use disk::Disk;

@@ -90,15 +90,6 @@ impl Names {
         }
         changed.write(disk)?;
         *self = changed;
-        for reference in references {
-            // The manifest of a digest goes with the last name that has it.
-            let Some(digest) = reference.digest() else { continue };
-            if !self.0.keys().any(|k| k.digest() == Some(digest))
-                && let Ok(digest) = digest.parse()
-            {
-                let _ = disk::remove(&disk.manifest(&digest));
-            }
-        }
         Ok(())
     }
 }

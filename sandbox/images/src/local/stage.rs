@@ -44,14 +44,14 @@ pub(crate) struct Expected<'a> {
 
 impl LocalStore {
     /// Takes a layer from a tar (plain, gzip or zstd) and puts it on top of another one. Nothing is left of one that fails.
-    pub fn add_layer(&self, tar: impl Read, parent: Option<&LayerRef>) -> Result<LayerRef> {
+    pub fn add_layer(&self, tar: impl Read + Send, parent: Option<&LayerRef>) -> Result<LayerRef> {
         self.register(self.stage(tar, Expected::default())?, parent)
     }
 
     /// The same for a layer that is known by the digest of its uncompressed tar.
     pub fn add_known_layer(
         &self,
-        tar: impl Read,
+        tar: impl Read + Send,
         parent: Option<&LayerRef>,
         diff_id: &Digest,
     ) -> Result<LayerRef> {
@@ -59,7 +59,7 @@ impl LocalStore {
         self.register(self.stage(tar, expected)?, parent)
     }
 
-    pub(crate) fn stage(&self, tar: impl Read, expected: Expected<'_>) -> Result<Staged> {
+    pub(crate) fn stage(&self, tar: impl Read + Send, expected: Expected<'_>) -> Result<Staged> {
         let dir = self.disk().fresh_dir()?;
         let diff = dir.0.join("diff");
         fs::create_dir(&diff).map_err(StoreError::path("mkdir", &diff))?;
