@@ -1,0 +1,286 @@
+//! Who reaches whom.
+
+use crate::world::{Process, connects, echo_server, id_of, node, outside, ping, request, sh};
+use drydock_network::{EndpointRequest, IpamConfig, Kind, NewNetwork, inspect::NetworkContainer};
+use std::net::{Ipv4Addr, SocketAddr};
+
+#[test]
+fn containers_of_the_default_bridge() {
+    node(async |world| {
+        let link = sh("ip -br link show docker0");
+        assert!(link.starts_with("docker0"), "{link}");
+        assert!(sh("ip -br -4 addr show docker0").contains("172.17.0.1/16"));
+        let (a, b) = (world.start("a", &["bridge"]), world.start("b", &["bridge"]));
+        assert_eq!((a.address(), b.address()), (Ipv4Addr::new(172, 17, 0, 2), Ipv4Addr::new(172, 17, 0, 3)));
+        let to = b.address();
+        assert!(a.process.run(move || ping(to)), "container to container");
+        assert!(a.process.run(|| ping(Ipv4Addr::new(172, 17, 0, 1))), "container to node");
+        assert!(ping(to), "node to container");
+        let inside = a.process.sh("ip addr show eth0; ip route");
+        assert!(inside.starts_with("2: eth0@if"), "{inside}");
+        assert!(
+            inside.contains("link/ether 02:42:ac:11:00:02")
+                && inside.contains("inet 172.17.0.2/16 brd 172.17.255.255")
+        );
+        assert!(inside.contains("default via 172.17.0.1 dev eth0"), "{inside}");
+        let host = &a.endpoints[0].host_interface;
+        assert!(host.len() == 11 && sh(&format!("ip link show {host}")).contains("master docker0"));
+
+        let shown = &world.networks.find("bridge").unwrap().containers[&a.id];
+        let expected = NetworkContainer {
+            name: "a".into(),
+            endpoint_id: a.endpoints[0].id.clone(),
+            mac_address: "02:42:ac:11:00:02".into(),
+            ipv4_address: "172.17.0.2/16".into(),
+            ipv6_address: String::new(),
+        };
+        assert_eq!(shown, &expected);
+        world.networks.release_container(&a.id).await.unwrap();
+        assert!(!sh("ip -br link").contains(host.as_str()));
+        let c = world.start("c", &["bridge"]);
+        assert_eq!(c.address(), Ipv4Addr::new(172, 17, 0, 4), "addresses grow");
+        assert!(sh("cat /proc/sys/net/ipv4/ip_forward").starts_with('1'));
+    });
+}
+
+#[test]
+fn networks_are_apart_and_reach_the_outside() {
+    node(async |world| {
+        let outside = outside();
+        outside.run(|| echo_server(80));
+        world.network("front").await;
+        world.network("back").await;
+        let (a, b) = (world.start("a", &["front"]), world.start("b", &["front"]));
+        let (c, d) = (world.start("c", &["back"]), world.start("d", &["bridge"]));
+        assert_eq!((a.address(), c.address()), (Ipv4Addr::new(172, 18, 0, 2), Ipv4Addr::new(172, 19, 0, 2)));
+        for container in [&b, &c, &d] {
+            container.process.run(|| echo_server(80));
+        }
+        let reached = |to: Ipv4Addr| a.process.run(move || (ping(to), connects((to, 80))));
+        assert_eq!(reached(b.address()), (true, true));
+        assert_eq!(reached(c.address()), (false, false), "another network");
+        assert_eq!(reached(d.address()), (false, false), "the default network");
+        let answer = a.process.run(|| crate::world::ask("203.0.113.1:80".parse().unwrap(), "out").unwrap());
+        assert_eq!(answer, "203.0.113.2 OUT", "the outside sees the node's address");
+        // Nobody outside gets in unasked, even with a route.
+        outside.sh("ip route add 172.16.0.0/12 via 203.0.113.2");
+        let to = b.address();
+        assert!(!outside.run(move || connects((to, 80))));
+    });
+}
+
+#[test]
+fn internal_networks_have_no_way_out() {
+    node(async |world| {
+        let _outside = outside();
+        let new = NewNetwork { name: "closed".into(), internal: true, ..NewNetwork::default() };
+        world.networks.create(new).await.unwrap();
+        let (a, b, c) =
+            (world.start("a", &["closed"]), world.start("b", &["closed"]), world.start("c", &["bridge"]));
+        assert_eq!(a.endpoints[0].gateway, None);
+        assert_eq!(a.process.sh("ip route show default"), "");
+        // Even with a route of its own making.
+        a.process.sh("ip route add default via 172.18.0.1");
+        let reached = |to: Ipv4Addr| a.process.run(move || ping(to));
+        assert!(reached(b.address()));
+        assert!(!reached(c.address()));
+        assert!(!reached(Ipv4Addr::new(203, 0, 113, 1)));
+    });
+}
+
+#[test]
+fn containers_may_be_kept_from_each_other() {
+    node(async |world| {
+        let _outside = outside();
+        let options = [("com.docker.network.bridge.enable_icc".into(), "false".into())].into();
+        world
+            .networks
+            .create(NewNetwork { name: "strict".into(), options, ..NewNetwork::default() })
+            .await
+            .unwrap();
+        let (a, b) = (world.start("a", &["strict"]), world.start("b", &["strict"]));
+        let to = b.address();
+        assert!(!a.process.run(move || ping(to)));
+        assert!(a.process.run(|| ping(Ipv4Addr::new(203, 0, 113, 1))));
+    });
+}
+
+#[test]
+fn networks_as_they_are_asked_for() {
+    node(async |world| {
+        let ipam = IpamConfig {
+            subnet: "10.7.0.0/24".into(),
+            ip_range: "10.7.0.128/25".into(),
+            gateway: "10.7.0.254".into(),
+            auxiliary: [("printer".to_owned(), "10.7.0.128".to_owned())].into(),
+        };
+        let options = [
+            ("com.docker.network.bridge.name".to_owned(), "web0".to_owned()),
+            ("com.docker.network.driver.mtu".to_owned(), "1400".to_owned()),
+        ];
+        let new = NewNetwork {
+            name: "web".into(),
+            ipam: vec![ipam.clone()],
+            options: options.into(),
+            labels: [("k".to_owned(), "v".to_owned())].into(),
+            ..NewNetwork::default()
+        };
+        let id = world.networks.create(new).await.unwrap();
+        let a = world.start("a", &["web"]);
+        assert_eq!(a.address(), Ipv4Addr::new(10, 7, 0, 129));
+        let wanted = |name: &str, address: &str, mac: &str| EndpointRequest {
+            address: Some(address.into()),
+            mac: Some(mac.into()),
+            ..request(name, &id[..8])
+        };
+        let b = world.start_as("b", vec![wanted("b", "10.7.0.200", "02:00:00:00:00:07")]);
+        let inside = b.process.sh("ip addr show eth0");
+        assert!(
+            inside.contains("mtu 1400")
+                && inside.contains("10.7.0.200/24")
+                && inside.contains("02:00:00:00:00:07")
+        );
+        assert!(
+            sh("ip addr show web0").contains("mtu 1400") && sh("ip addr show web0").contains("10.7.0.254/24")
+        );
+        let to = b.address();
+        assert!(a.process.run(move || ping(to)));
+        let shown = serde_json::to_value(world.networks.find("web").unwrap()).unwrap();
+        assert_eq!(shown["IPAM"]["Config"][0], serde_json::to_value(&ipam).unwrap());
+        assert_eq!(shown["IPAM"]["Config"][0]["IPRange"], "10.7.0.128/25");
+        assert_eq!((&shown["Labels"]["k"], &shown["EnableIPv6"]), (&"v".into(), &false.into()));
+
+        let refusal = |request| world.networks.reserve(&request).unwrap_err();
+        assert_eq!(refusal(wanted("c", "10.7.0.200", "")).to_string(), "Address already in use");
+        assert_eq!(
+            refusal(wanted("c", "10.8.0.2", "")).to_string(),
+            "invalid endpoint settings:\nno configured subnet or ip-range contain the IP address 10.8.0.2"
+        );
+        let on_bridge =
+            EndpointRequest { network: "bridge".into(), has_aliases: true, ..wanted("c", "172.17.0.9", "") };
+        assert_eq!(
+            refusal(on_bridge).to_string(),
+            "invalid endpoint settings:\n\
+             * user specified IP address is supported on user defined networks only\n\
+             * network-scoped alias is supported only for containers in user defined networks\n\
+             * user specified IP address is supported only when connecting to networks with user configured subnets"
+        );
+        assert_eq!(refusal(wanted("c", "", "1:2")).to_string(), "invalid MAC address 1:2");
+    });
+}
+
+#[test]
+fn refusals_are_in_dockers_words() {
+    node(async |world| {
+        world.network("n").await;
+        let create = async |name: &str, subnet: &str| {
+            let ipam = vec![IpamConfig { subnet: subnet.into(), ..IpamConfig::default() }];
+            world
+                .networks
+                .create(NewNetwork { name: name.into(), ipam, ..NewNetwork::default() })
+                .await
+                .unwrap_err()
+        };
+        let taken = create("n", "10.0.0.0/24").await;
+        assert_eq!(
+            (taken.kind(), taken.to_string().as_str()),
+            (Kind::Conflict, "network with name n already exists")
+        );
+        let overlap = create("m", "172.18.4.0/24").await;
+        assert_eq!(overlap.kind(), Kind::Forbidden);
+        assert_eq!(
+            overlap.to_string(),
+            "invalid pool request: Pool overlaps with other one on this address space"
+        );
+        assert_eq!(world.networks.find("m").unwrap_err().to_string(), "network m not found");
+
+        let remove = async |name: &str| world.networks.remove(name).await.unwrap_err().to_string();
+        assert_eq!(remove("bridge").await, "bridge is a pre-defined network and cannot be removed");
+        assert_eq!(remove("nosuch").await, "network nosuch not found");
+        let a = world.start("a", &["n"]);
+        let endpoint = &a.endpoints[0].id[..12];
+        assert_eq!(
+            remove("n").await,
+            format!(
+                "error while removing network: network n has active endpoints (name:\"a\" id:\"{endpoint}\")"
+            )
+        );
+        let again = world.networks.reserve(&request("a", "n")).unwrap_err();
+        assert_eq!(again.to_string(), "endpoint with name a already exists in network n");
+        world.networks.release("n", &a.id).unwrap();
+        let bridge = format!("br-{}", &world.networks.find("n").unwrap().id[..12]);
+        assert!(sh("ip -br link").contains(&bridge));
+        world.networks.remove("n").await.unwrap();
+        assert!(!sh("ip -br link").contains(&bridge));
+        assert!(!sh("iptables-save").contains(&bridge), "its rules are gone");
+    });
+}
+
+#[test]
+fn subnets_avoid_what_the_node_reaches_otherwise() {
+    node(async |world| {
+        sh(
+            "ip link add near type veth peer name far && ip addr add 172.18.9.1/24 dev near && ip link set near up \
+            && ip link set far up",
+        );
+        world.network("n").await;
+        assert!(sh("ip -br -4 addr").contains("172.19.0.1/16"), "{}", sh("ip -br -4 addr"));
+    });
+}
+
+#[test]
+fn running_containers_change_networks() {
+    node(async |world| {
+        world.network("zoo").await;
+        world.network("alpha").await;
+        let a = world.start("a", &["zoo"]);
+        let other = world.start("other", &["alpha"]);
+        let connect = |network: &str| {
+            world.networks.reserve(&request("a", network)).unwrap();
+            world.networks.plug_running(&a.id, a.process.pid()).unwrap();
+        };
+        connect("alpha");
+        // The first by name has the default route.
+        let routes = a.process.sh("ip route");
+        assert!(routes.contains("default via 172.19.0.1 dev eth1"), "{routes}");
+        let to = other.address();
+        assert!(a.process.run(move || ping(to)));
+        world.networks.release("alpha", &a.id).unwrap();
+        assert!(!a.process.run(move || ping(to)));
+        let routes = a.process.sh("ip route; ip -br link");
+        assert!(routes.contains("default via 172.18.0.1 dev eth0") && !routes.contains("eth1"), "{routes}");
+        world.networks.release("zoo", &a.id).unwrap();
+        assert_eq!(a.process.sh("ip route"), "");
+        connect("alpha");
+        let routes = a.process.sh("ip route");
+        assert!(routes.contains("default via 172.19.0.1 dev eth0"), "{routes}");
+        assert_eq!(world.networks.endpoints(&a.id).len(), 1);
+        let gone = world.networks.release("zoo", &a.id).unwrap_err();
+        assert_eq!(gone.to_string(), format!("container {} is not connected to network zoo", a.id));
+    });
+}
+
+#[test]
+fn host_and_none_give_no_interface() {
+    node(async |world| {
+        let endpoint = world.networks.reserve(&request("a", "host")).unwrap();
+        assert_eq!((endpoint.address, endpoint.mac), (None, None));
+        let process = Process::start();
+        assert_eq!(world.networks.plug(&id_of("a"), process.pid()).unwrap(), []);
+        let shown = &world.networks.find("host").unwrap().containers[&id_of("a")];
+        assert_eq!((shown.name.as_str(), shown.ipv4_address.as_str()), ("a", ""));
+        world.networks.release_container(&id_of("a")).await.unwrap();
+        assert!(world.networks.find("host").unwrap().containers.is_empty());
+    });
+}
+
+#[test]
+fn a_bridge_that_somebody_deleted_is_made_again() {
+    node(async |world| {
+        sh("ip link del docker0");
+        let (a, b) = (world.start("a", &["bridge"]), world.start("b", &["bridge"]));
+        b.process.run(|| echo_server(80));
+        let to = SocketAddr::from((b.address(), 80));
+        assert_eq!(a.process.run(move || crate::world::ask(to, "x").unwrap()), "172.17.0.2 X");
+    });
+}
