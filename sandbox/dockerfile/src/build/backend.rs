@@ -83,7 +83,7 @@ pub trait Backend: Sync {
     /// If it can't be made.
     fn workspace(&self, parent: &str, id: &str) -> Answer<Box<dyn Workspace>>;
 
-    /// The files of an image to read from, until the handle is dropped.
+    /// The files of an image to read from, until the handle is dropped; an empty directory for an empty id (scratch).
     ///
     /// # Errors
     /// If they can't be mounted.
@@ -154,6 +154,10 @@ pub trait Workspace: Send {
     /// # Errors
     /// If it can't be written.
     fn commit(&mut self, step: &Commit<'_>) -> Answer<String>;
+
+    /// Called before it is dropped when a command ran: whether the container is to stay for `docker ps -a` (that of a failed step
+    /// does, unless `--force-rm` was given).
+    fn finish(&mut self, _keep: bool) {}
 }
 
 /// An image to write.

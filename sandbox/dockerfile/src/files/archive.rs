@@ -12,7 +12,9 @@ use tar::EntryType;
 
 /// Entries of one archive.
 const MAX_ENTRIES: usize = 2_000_000;
-/// Bytes that a header may have: names, attributes.
+/// What unpacking xz may take, in KiB: more than `xz -9` needs (65 MiB).
+const XZ_MEMORY: u32 = 256 << 10;
+/// Size of a header.
 const BLOCK: usize = 512;
 
 /// Decompresses what begins as gzip, bzip2, xz or zstd does; passes everything else on.
@@ -24,7 +26,9 @@ fn decompressed<'a>(from: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     Ok(match magic.as_slice() {
         [0x1f, 0x8b, ..] => Box::new(flate2::read::MultiGzDecoder::new(from)),
         [b'B', b'Z', b'h', ..] => Box::new(bzip2::read::MultiBzDecoder::new(from)),
-        [0xfd, b'7', b'z', b'X', b'Z', 0] => Box::new(lzma_rust2::XzReader::new(from, true)),
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => {
+            Box::new(lzma_rust2::XzReader::new_mem_limit(from, true, XZ_MEMORY))
+        }
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::stream::read::Decoder::new(from)?),
         _ => Box::new(from),
     })

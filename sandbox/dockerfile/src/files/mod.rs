@@ -12,6 +12,7 @@ mod tree;
 
 pub use archive::{is_archive, unpack, unpack_context};
 pub use copy::{Copier, CopyOptions, Existing};
+pub(crate) use copy::{hash, hex};
 pub use mode::ModeChange;
 pub use owner::{Owner, resolve_owner};
 pub use tree::{Kind, Tree};

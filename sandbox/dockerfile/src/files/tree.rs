@@ -90,6 +90,15 @@ impl Tree {
         Ok(self.stat(path)?.as_ref().map(Kind::of))
     }
 
+    /// What kind of thing is at a path, a link itself if it is one.
+    pub(crate) fn link_kind(&self, path: &str) -> io::Result<Option<Kind>> {
+        match self.at(path, OFlags::PATH | OFlags::NOFOLLOW) {
+            Ok(file) => Ok(Some(Kind::of(&rustix::fs::fstat(&file)?))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Opens a regular file for reading, links followed.
     ///
     /// # Errors
@@ -179,6 +188,13 @@ impl Tree {
             }
         }
         Ok((self.directory(&done.join("/"))?, made))
+    }
+
+    /// Mode and owner of the root itself.
+    pub(crate) fn set_root(&self, mode: u32, owner: (u32, u32)) -> io::Result<()> {
+        let root = open_directory(self.root.as_fd(), ".")?;
+        set_owner(root.as_fd(), owner)?;
+        Ok(rustix::fs::fchmod(&root, Mode::from_raw_mode(mode))?)
     }
 
     /// Takes an empty file or directory away, if it is there and empty.

@@ -1,0 +1,464 @@
+//! One stage: its base image, then its instructions, each of which makes an image or finds one in the cache.
+
+use super::args::Args;
+use super::backend::{Backend, Commit, Files, Image, Platform, Workspace};
+use super::config::{CacheKey, Config, DEFAULT_PATH};
+use super::error::{BuildError, ErrorKind};
+use super::options::{Context, Mode, NamedContext, Options};
+use super::output::{Event, StepId};
+use super::plan::Plan;
+use crate::files::Tree;
+use crate::language::go::quote;
+use crate::language::shell::{Lexer, Variables, variables};
+use crate::language::{self, Instruction, Kind};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// What all stages of a build have in common.
+pub(super) struct Shared<'a> {
+    pub backend: &'a dyn Backend,
+    pub options: &'a Options,
+    pub context: &'a Context,
+    pub plan: &'a Plan,
+    pub escape: char,
+    pub emit: &'a (dyn Fn(Event<'_>) + Sync),
+}
+
+/// The images of the stages that are done.
+pub(super) struct Results(Mutex<Vec<Option<Image>>>);
+
+impl Results {
+    pub fn new(stages: usize) -> Self {
+        Self(Mutex::new(vec![None; stages]))
+    }
+
+    pub fn get(&self, index: usize) -> Option<Image> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(index).cloned().flatten()
+    }
+
+    fn set(&self, index: usize, image: Image) {
+        if let Some(slot) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index) {
+            *slot = Some(image);
+        }
+    }
+}
+
+/// A stage while it is built.
+pub(super) struct Builder<'a> {
+    pub shared: &'a Shared<'a>,
+    results: &'a Results,
+    index: usize,
+    pub id: StepId,
+    /// What the image will have.
+    pub config: Config,
+    pub author: String,
+    /// CMD was given in this stage, so ENTRYPOINT leaves it.
+    pub cmd_set: bool,
+    /// The image so far, the parent of the next; empty for scratch.
+    pub image: String,
+    pub args: Args,
+    platform: Option<Platform>,
+    /// A step was not in the cache, so none after it is.
+    cache_missed: bool,
+}
+
+/// Builds a stage; the ARGs that it declared.
+pub(super) fn build(shared: &Shared<'_>, results: &Results, index: usize) -> Result<Args, BuildError> {
+    let mut builder = Builder {
+        shared,
+        results,
+        index,
+        id: StepId { stage: Some(index), step: 0 },
+        config: Config::default(),
+        author: String::new(),
+        cmd_set: false,
+        image: String::new(),
+        args: shared.plan.args.of_stage(),
+        platform: None,
+        cache_missed: shared.options.no_cache,
+    };
+    builder.stage().inspect_err(|error| {
+        (shared.emit)(Event::Failed { id: builder.id, message: &error.message });
+    })?;
+    Ok(builder.args)
+}
+
+impl<'a> Builder<'a> {
+    pub fn mode(&self) -> Mode {
+        self.shared.options.mode
+    }
+
+    pub fn emit(&self, event: Event<'_>) {
+        (self.shared.emit)(event);
+    }
+
+    fn stage(&mut self) -> Result<(), BuildError> {
+        let plan = self.shared.plan;
+        let stage = &plan.stages[self.index];
+        if let Some(name) = &stage.name
+            && plan.find(name, false).is_some_and(|first| first < self.index)
+            && self.mode() == Mode::Classic
+        {
+            return Err(
+                BuildError::failed(format!("{name} stage name already used")).at(stage.line..=stage.line)
+            );
+        }
+        self.started(&stage.source, 0);
+        self.from().map_err(|e| e.at(stage.line..=stage.line))?;
+        self.done();
+        for (at, instruction) in stage.instructions.iter().enumerate() {
+            if self.shared.backend.cancelled() {
+                self.emit(Event::Note("Build cancelled"));
+                return Err(BuildError {
+                    kind: ErrorKind::Cancelled,
+                    ..BuildError::failed("Build cancelled")
+                });
+            }
+            self.id.step = at + 1;
+            self.started(&instruction.source, at + 1);
+            self.dispatch(instruction).map_err(|e| e.at(instruction.line..=instruction.last_line))?;
+            self.done();
+        }
+        self.emit(Event::StageDone { stage: self.index, image: &self.image });
+        let image =
+            Image { id: self.image.clone(), config: self.config.clone(), author: self.author.clone() };
+        self.results.set(self.index, image);
+        Ok(())
+    }
+
+    fn started(&self, source: &str, step: usize) {
+        let stage = &self.shared.plan.stages[self.index];
+        let shows = |i: &Instruction| {
+            matches!(i.kind, Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_))
+        };
+        let before = stage.instructions[..step].iter().filter(|i| shows(i)).count() + 1;
+        let shown = step == 0 || shows(&stage.instructions[step - 1]);
+        let name = stage.name.clone().unwrap_or_else(|| format!("stage-{}", self.index));
+        self.emit(Event::Started {
+            id: self.id,
+            source,
+            stage: &name,
+            number: self.shared.plan.first_step[self.index] + step,
+            total: self.shared.plan.total,
+            stage_number: if shown { before } else { 0 },
+            stage_total: 1 + stage.instructions.iter().filter(|i| shows(i)).count(),
+        });
+    }
+
+    fn done(&self) {
+        self.emit(Event::Done { id: self.id, image: &self.image });
+    }
+
+    // === FROM
+
+    fn from(&mut self) -> Result<(), BuildError> {
+        let stage = &self.shared.plan.stages[self.index];
+        let globals = self.args.globals();
+        let expand =
+            |text: &str| Lexer::new(self.shared.escape).word(text, &globals).map_err(BuildError::invalid);
+        self.platform = match &stage.platform {
+            None => self.shared.options.platform.clone(),
+            Some(text) => {
+                let name = expand(text).map_err(|e| {
+                    BuildError::invalid(format!("failed to process arguments for platform {text}: {e}"))
+                })?;
+                Some(
+                    parse_platform(&name)
+                        .map_err(|e| BuildError::invalid(format!("failed to parse platform {name}: {e}")))?,
+                )
+            }
+        };
+        let name = expand(&stage.base)?;
+        if name.is_empty() {
+            return Err(BuildError::invalid(format!("base name ({}) should not be blank", stage.base)));
+        }
+        let image = self.base(&name)?;
+        self.config = image.config;
+        (self.image, self.author) = (image.id, image.author);
+        if !self.config.env.iter().any(|e| e.starts_with("PATH=")) {
+            self.config.env.push(DEFAULT_PATH.into());
+        }
+        for stdin in ["OpenStdin", "StdinOnce"] {
+            self.config.other.remove(stdin);
+        }
+        let triggers = self.config.on_build.take().unwrap_or_default();
+        if triggers.is_empty() { Ok(()) } else { self.triggers(&triggers) }
+    }
+
+    fn base(&mut self, name: &str) -> Result<Image, BuildError> {
+        let earlier = self.shared.plan.find(name, false).filter(|stage| *stage < self.index);
+        if let Some(image) = earlier.and_then(|stage| self.results.get(stage)) {
+            return Ok(image);
+        }
+        if name == "scratch" {
+            return Ok(Image::default());
+        }
+        if let Some(NamedContext::Image(image)) = self.shared.options.contexts.get(name) {
+            return self.pulled(&image.clone());
+        }
+        self.pulled(name)
+    }
+
+    fn pulled(&self, name: &str) -> Result<Image, BuildError> {
+        let mut log = |line: &str| self.emit(Event::Pull { id: self.id, line });
+        let image =
+            self.shared.backend.image(name, self.platform.as_ref(), self.shared.options.pull, &mut log);
+        image.map_err(|e| match self.mode() {
+            Mode::Classic => e.into(),
+            Mode::BuildKit => BuildError::failed(format!("{name}: {e}")),
+        })
+    }
+
+    /// What the base image wants to be run here.
+    fn triggers(&mut self, triggers: &[String]) -> Result<(), BuildError> {
+        self.emit(Event::Triggers(triggers.len()));
+        for trigger in triggers {
+            let instructions = language::parse_instructions(trigger)?;
+            let [instruction] = instructions.as_slice() else {
+                return Err(BuildError::failed("onbuild trigger should be a single expression"));
+            };
+            if matches!(instruction.kind, Kind::Onbuild(_) | Kind::Maintainer(_)) {
+                return Err(BuildError::failed("onbuild trigger should be a single expression"));
+            }
+            self.dispatch(instruction)?;
+        }
+        Ok(())
+    }
+
+    // === Variables
+
+    /// What `$name` is here.
+    pub fn variables(&self) -> Variables {
+        let mut env = variables(&self.config.env);
+        let args = self.args.visible(&env);
+        env.extend(args);
+        env
+    }
+
+    pub fn lexer(&self) -> Lexer {
+        Lexer::new(self.shared.escape)
+    }
+
+    pub fn expand(&self, text: &str) -> Result<String, BuildError> {
+        self.lexer().word(text, &self.variables()).map_err(BuildError::invalid)
+    }
+
+    // === Images
+
+    /// Looks a step up; true: it was found and is the image now.
+    pub fn cached(&mut self, key: &CacheKey) -> Result<bool, BuildError> {
+        if self.cache_missed {
+            return Ok(false);
+        }
+        let found = self.shared.backend.cached(&self.image, key, &self.shared.options.cache_from)?;
+        self.cache_missed = found.is_none();
+        if let Some(image) = found {
+            self.image = image.id;
+            self.emit(Event::Cached(self.id));
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// A step that changes the configuration only.
+    pub fn commit(&mut self, comment: &str, created_by: &str) -> Result<(), BuildError> {
+        let key = CacheKey { config: self.nop(vec!["#(nop) ".into(), comment.into()]), extra: Vec::new() };
+        if self.cached(&key)? {
+            return Ok(());
+        }
+        let container = self.running()?;
+        let created_by = self.created_by(&key, created_by);
+        let step = self.step(&key, &container, &created_by, false);
+        self.image = self.shared.backend.commit(&step)?;
+        self.removed(&container, true);
+        Ok(())
+    }
+
+    /// The configuration with what a step does in the place of its command.
+    pub fn nop(&self, words: Vec<String>) -> Config {
+        let mut config = self.config.clone();
+        let mut cmd = config.shell();
+        cmd.extend(words);
+        config.cmd = Some(cmd);
+        config
+    }
+
+    pub fn created_by(&self, key: &CacheKey, buildkit: &str) -> String {
+        match self.mode() {
+            Mode::Classic => key.config.cmd.as_deref().unwrap_or_default().join(" "),
+            Mode::BuildKit => buildkit.to_owned(),
+        }
+    }
+
+    pub fn step<'s>(
+        &'s self,
+        key: &'s CacheKey,
+        container: &'s str,
+        created_by: &'s str,
+        keep_empty: bool,
+    ) -> Commit<'s> {
+        Commit {
+            parent: &self.image,
+            config: &self.config,
+            key,
+            container,
+            author: &self.author,
+            created_by,
+            comment: if self.mode() == Mode::BuildKit { "buildkit.dockerfile.v0" } else { "" },
+            keep_empty: keep_empty && self.mode() == Mode::BuildKit,
+            platform: self.platform.as_ref(),
+        }
+    }
+
+    /// A new container's id, told to the client.
+    pub fn running(&self) -> Result<String, BuildError> {
+        let id = random_id()?;
+        self.emit(Event::Running { id: self.id, container: &id });
+        Ok(id)
+    }
+
+    /// It is gone; not told of a failed one (which Docker leaves there) unless that is wished.
+    pub fn removed(&self, container: &str, succeeded: bool) -> bool {
+        let options = self.shared.options;
+        let removed = options.force_remove || (succeeded && !options.keep_containers);
+        if removed {
+            self.emit(Event::Removed { id: self.id, container });
+        }
+        removed
+    }
+
+    pub fn workspace(&self, id: &str) -> Result<(Box<dyn Workspace>, Tree), BuildError> {
+        let workspace = self.shared.backend.workspace(&self.image, id)?;
+        let tree = Tree::open(workspace.path())
+            .map_err(|e| BuildError::failed(format!("failed to open root: {e}")))?;
+        Ok((workspace, tree))
+    }
+
+    // === Files of others
+
+    /// The files that `--from` names, or those of the context.
+    pub fn source(&self, from: Option<&str>) -> Result<Source, BuildError> {
+        let Some(from) = from else {
+            let root = self.shared.context.root.clone();
+            return Source::directory(root.ok_or_else(|| BuildError::failed("missing build context"))?);
+        };
+        match self.shared.options.contexts.get(from) {
+            Some(NamedContext::Directory(path)) => return Source::directory(path.clone()),
+            Some(NamedContext::Image(image)) => return self.image_source(&self.pulled(image)?.id),
+            None => {}
+        }
+        if let Some(index) = self.stage_index(from)? {
+            let image = match self.results.get(index) {
+                Some(image) => image,
+                // Only a trigger of the base image can name a stage that nothing else needs.
+                None => {
+                    build(self.shared, self.results, index)?;
+                    self.results.get(index).unwrap_or_default()
+                }
+            };
+            return self.image_source(&image.id);
+        }
+        let image = match from {
+            "scratch" => Image::default(),
+            name => self.pulled(name)?,
+        };
+        self.image_source(&image.id)
+    }
+
+    fn stage_index(&self, from: &str) -> Result<Option<usize>, BuildError> {
+        let classic = self.mode() == Mode::Classic;
+        let found = self.shared.plan.find(from, false).or_else(|| from.parse().ok());
+        let count = self.shared.plan.stages.len();
+        match found {
+            Some(index) if index < self.index => Ok(Some(index)),
+            Some(index) if classic && from.parse::<usize>().is_ok() => {
+                Err(BuildError::failed(if index == self.index {
+                    "refers to current build stage"
+                } else {
+                    "index out of bounds"
+                }))
+            }
+            Some(_) if classic => Ok(None),
+            Some(index) if index >= count => Err(BuildError::invalid(format!("invalid stage index {index}"))),
+            Some(_) => {
+                let stage = &self.shared.plan.stages[self.index];
+                let name = stage.name.clone().unwrap_or_else(|| format!("stage-{}", self.index));
+                let (from, name) = (quote(from), quote(&name));
+                Err(BuildError::invalid(format!(
+                    "cannot copy from stage {from}, it needs to be defined before current stage {name}"
+                )))
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn image_source(&self, image: &str) -> Result<Source, BuildError> {
+        Source::files(self.shared.backend.files(image)?)
+    }
+}
+
+/// Files to copy from or to mount.
+pub(super) struct Source {
+    pub tree: Tree,
+    pub path: PathBuf,
+    /// Keeps an image mounted.
+    _held: Option<Box<dyn Files>>,
+}
+
+impl Source {
+    fn directory(path: PathBuf) -> Result<Self, BuildError> {
+        let tree = open(&path)?;
+        Ok(Self { tree, path, _held: None })
+    }
+
+    pub fn files(files: Box<dyn Files>) -> Result<Self, BuildError> {
+        let path = files.path().to_owned();
+        Ok(Self { tree: open(&path)?, path, _held: Some(files) })
+    }
+}
+
+fn open(path: &Path) -> Result<Tree, BuildError> {
+    Tree::open(path).map_err(|e: io::Error| BuildError::failed(format!("failed to open files: {e}")))
+}
+
+/// 64 hexadecimal digits.
+pub(super) fn random_id() -> Result<String, BuildError> {
+    let mut bytes = [0; 32];
+    rustix::rand::getrandom(bytes.as_mut_slice(), rustix::rand::GetRandomFlags::empty())
+        .map_err(|e| BuildError::failed(format!("no random numbers: {e}")))?;
+    Ok(crate::files::hex(&bytes))
+}
+
+/// `linux/arm64/v8`, `arm64`, `linux` (containerd's platforms.Parse).
+pub(super) fn parse_platform(text: &str) -> Result<Platform, String> {
+    let parts: Vec<&str> = text.split('/').collect();
+    let valid = |part: &&str| {
+        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "_-.()".contains(c))
+    };
+    if !parts.iter().all(valid) || parts.len() > 3 {
+        let text = quote(text);
+        return Err(format!(
+            "{text} is an invalid OS component of {text}: OSAndVersion specifier component must match"
+        ));
+    }
+    let architecture = |name: &str| {
+        match name.to_lowercase().as_str() {
+            "x86_64" | "x86-64" => "amd64",
+            "aarch64" => "arm64",
+            "i386" => "386",
+            other => return other.to_owned(),
+        }
+        .to_owned()
+    };
+    let host = architecture(std::env::consts::ARCH);
+    let known_os = ["linux", "darwin", "windows", "freebsd", "wasi", "wasip1"];
+    let (os, architecture, variant) = match parts.as_slice() {
+        [os] if known_os.contains(&os.to_lowercase().as_str()) => (os.to_lowercase(), host, ""),
+        [arch] => ("linux".to_owned(), architecture(arch), ""),
+        [os, arch] => (os.to_lowercase(), architecture(arch), ""),
+        [os, arch, variant, ..] => (os.to_lowercase(), architecture(arch), *variant),
+        [] => return Err(format!("{} is invalid", quote(text))),
+    };
+    Ok(Platform { os, architecture, variant: variant.to_owned() })
+}
