@@ -54,6 +54,15 @@ pub enum Open {
         /// Which port.
         port: u16,
     },
+    /// The site's services (its image registry), which nodes reach at the session's gateway. For every connection of a node
+    /// the session sends a text frame holding a [`NodeCall`]; serve takes it with [`Open::Take`].
+    Services,
+    /// Takes a connection that a [`NodeCall`] has told of. The session answers with one text frame holding a [`Reply`]; after
+    /// [`Reply::Done`] the connection carries the plain bytes of the node's.
+    Take {
+        /// The call's number.
+        call: u64,
+    },
     /// Work on a node's files, done inside the node by a process of the node. Answers as told at [`FileOp`].
     File {
         /// On which node.
@@ -61,6 +70,15 @@ pub enum Open {
         /// What to do.
         op: FileOp,
     },
+}
+
+/// A node has connected to a service of the site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeCall {
+    /// Number of the connection; it waits for some seconds.
+    pub call: u64,
+    /// The node's address.
+    pub from: std::net::IpAddr,
 }
 
 /// Kinds of binary frames on an [`Open::Exec`] connection: the payload's first byte; the rest is data.

@@ -3,7 +3,7 @@
 
 use crate::{
     error::Error,
-    exec, nodes,
+    exec, nodes, services,
     session::{First, Session},
     viewer, wire,
 };
@@ -17,7 +17,7 @@ use tokio::net::{TcpStream, UnixListener, UnixStream};
 /// A node's port must answer within this time.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Buffer of each direction of a forwarded TCP connection.
-const TCP_BUFFER: usize = 16 * 1024;
+pub(crate) const TCP_BUFFER: usize = 16 * 1024;
 /// Pause after an accept that failed because descriptors or memory are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -53,6 +53,8 @@ async fn serve(session: Rc<Session>, mut stream: UnixStream) -> io::Result<()> {
             exec::serve(&session, stream, node, nodes::Command { argv, env, cwd, tty }).await
         }
         Open::Tcp { node, port } => tcp(&session, stream, node, port).await,
+        Open::Services => services::tell(&session, stream).await,
+        Open::Take { call } => services::take(&session, stream, call).await,
         Open::File { node, op } => file(&session, stream, node, op).await,
     }
 }

@@ -1,7 +1,7 @@
-//! The session's name server on the bridge: the nodes' names and addresses, nothing else (RFC 1035, UDP and TCP). Asked
+//! The session's name server on the bridge: the nodes' names and addresses and that of the site's registry, nothing else (RFC 1035, UDP and TCP). Asked
 //! by the learner's programs, so every length, count and time is bounded and an unreadable question is dropped.
 
-use crate::{nodes, session::Session};
+use crate::{nodes, services, session::Session};
 use drydock_protocol::NodeName;
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},
@@ -149,6 +149,11 @@ fn look_up(query: &Query, exists: impl Fn(NodeName) -> bool) -> (ResponseCode, O
         return (ResponseCode::Refused, None);
     }
     let text = name.to_ascii().trim_end_matches('.').to_ascii_lowercase();
+    if text == services::REGISTRY_NAME {
+        let address = asked(RecordType::A)
+            .then(|| Record::from_rdata(name.clone(), TTL, RData::A(A(*services::REGISTRY.ip()))));
+        return (ResponseCode::NoError, address);
+    }
     match text.parse().ok().filter(|node| exists(*node)) {
         None => (ResponseCode::NXDomain, None),
         // The name is there, with no address of that kind.
@@ -191,6 +196,8 @@ mod tests {
         assert_eq!(ask("node2.", RecordType::A), (ok, vec!["192.168.0.12".into()]));
         assert_eq!(ask("NODE1.", RecordType::A), (ok, vec!["192.168.0.11".into()]));
         assert_eq!(ask("node2.", RecordType::AAAA), (ok, vec![]));
+        assert_eq!(ask("registry.", RecordType::A), (ok, vec!["192.168.0.1".into()]));
+        assert_eq!(ask("registry.", RecordType::AAAA), (ok, vec![]));
         assert_eq!(ask("12.0.168.192.in-addr.arpa.", RecordType::PTR), (ok, vec!["node2.".into()]));
     }
 

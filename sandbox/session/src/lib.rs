@@ -16,6 +16,7 @@ mod figures;
 mod link;
 mod nodes;
 mod pty;
+mod services;
 mod session;
 pub mod terminal;
 mod viewer;
@@ -34,11 +35,13 @@ use tokio::{net, task::LocalSet};
 pub struct Options {
     /// Address of the session's name server; absent: none.
     pub dns: Option<SocketAddr>,
+    /// Address at which nodes reach the site's image registry; absent: none.
+    pub registry: Option<SocketAddr>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { dns: Some(dns::ADDRESS) }
+        Self { dns: Some(dns::ADDRESS), registry: Some(services::REGISTRY.into()) }
     }
 }
 
@@ -85,6 +88,9 @@ pub fn serve(boot: SessionBoot, options: Options) -> io::Result<()> {
                     tracing::error!(%address, error = %e, "the name server can't listen; node names will not resolve");
                 }
             });
+        }
+        if let Some(address) = options.registry {
+            tokio::task::spawn_local(services::listen(session.clone(), address));
         }
         session.step("session process", began);
         session.hear_spawner().await

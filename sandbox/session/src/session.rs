@@ -1,7 +1,10 @@
 //! The session's state: nodes, terminals, viewers, and the picture of all that pages are pushed. Everything in this
 //! process holds an `Rc` of it. One thread; no borrow of a cell lives across an await.
 
-use crate::{error::Error, link::Link, nodes::Node, pty::Pty, terminal::ViewerId, viewer::Viewer, wire};
+use crate::{
+    error::Error, link::Link, nodes::Node, pty::Pty, services::Calls, terminal::ViewerId, viewer::Viewer,
+    wire,
+};
 use drydock_protocol::{
     NodeName, TerminalId,
     control::ToPage,
@@ -40,6 +43,8 @@ pub struct Session {
     pub opening: Cell<usize>,
     /// Number of the last terminal.
     pub last_terminal: Cell<u32>,
+    /// Connections of nodes that wait for serve.
+    pub calls: Calls,
     /// The pages.
     pub viewers: RefCell<BTreeMap<ViewerId, Rc<Viewer>>>,
     /// The terminal that is opened before anybody asks.
@@ -83,6 +88,7 @@ impl Session {
             terminals: RefCell::default(),
             opening: Cell::new(0),
             last_terminal: Cell::new(0),
+            calls: Calls::default(),
             viewers: RefCell::default(),
             first: RefCell::new(First::Awaited),
             changes: watch::Sender::new(0),

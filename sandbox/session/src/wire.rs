@@ -73,11 +73,16 @@ pub fn json(message: &impl Serialize) -> String {
     serde_json::to_string(message).unwrap_or_default()
 }
 
+/// Writes a message as one text frame.
+pub async fn text(to: &mut (impl AsyncWrite + Unpin), message: &impl Serialize) -> io::Result<()> {
+    let mut out = Vec::new();
+    put_text(&mut out, &json(message));
+    to.write_all(&out).await
+}
+
 /// Writes the answer to a request.
 pub async fn reply(to: &mut (impl AsyncWrite + Unpin), reply: &Reply) -> io::Result<()> {
-    let mut out = Vec::new();
-    put_text(&mut out, &json(reply));
-    to.write_all(&out).await
+    text(to, reply).await
 }
 
 #[cfg(test)]

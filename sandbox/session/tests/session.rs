@@ -6,7 +6,7 @@ use drydock_protocol::{
     TerminalId,
     control::{FromPage, ToPage},
     frame::{ClientFrame, Size, WINDOW},
-    pipe::{BINARY, Control, ErrorKind, FileOp, Open, Reply, TEXT, exec},
+    pipe::{BINARY, Control, ErrorKind, FileOp, NodeCall, Open, Reply, TEXT, exec},
     state::{Power, Role, SessionState},
 };
 use drydock_runtime::messages::FromSpawner;
@@ -372,7 +372,7 @@ fn ports_and_names_in_a_network_of_its_own() {
 #[test]
 #[ignore = "run by the test above, in a network namespace"]
 fn in_a_network_of_its_own() {
-    let world = World::with_dns(Options::default().dns);
+    let world = World::with(Options::default());
     assert!(matches!(world.ask(Control::Ready), Reply::Ready { .. }));
     let server = TcpListener::bind("192.168.0.11:0").unwrap();
     let port = server.local_addr().unwrap().port();
@@ -403,4 +403,28 @@ fn in_a_network_of_its_own() {
     let mut answer = vec![0; 2 + len];
     tcp.read_exact(&mut answer).unwrap();
     assert!(answer.ends_with(&[192, 168, 0, 11]));
+    a_node_reaches_the_registry(&world);
+}
+
+fn a_node_reaches_the_registry(world: &World) {
+    let registry = "192.168.0.1:5000";
+    // Nobody serves it yet: closed at once.
+    let mut nobody = std::net::TcpStream::connect(registry).unwrap();
+    assert_eq!(nobody.read(&mut [0]).unwrap(), 0);
+    let mut bell = world.open(&Open::Services);
+    // The session has read what the connection is for when it has answered a later one.
+    assert!(matches!(world.ask(Control::State), Reply::State { .. }));
+    let mut client = std::net::TcpStream::connect(registry).unwrap();
+    client.write_all(b"hello").unwrap();
+    let call: NodeCall = serde_json::from_slice(&bell.read().unwrap().1).unwrap();
+    assert_eq!(call.from.to_string(), "192.168.0.1");
+    let mut taken = world.open(&Open::Take { call: call.call });
+    assert_eq!(taken.reply(), Reply::Done);
+    let mut got = [0; 5];
+    taken.0.read_exact(&mut got).unwrap();
+    taken.0.write_all(b"there").unwrap();
+    client.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"there");
+    // Once only.
+    assert_eq!(kind(&world.open(&Open::Take { call: call.call }).reply()), Some(ErrorKind::Invalid));
 }

@@ -22,7 +22,6 @@ use std::{
     collections::HashMap,
     fs,
     io::{self, Read, Write},
-    net::SocketAddr,
     os::{
         fd::{AsFd, OwnedFd},
         unix::{
@@ -53,10 +52,10 @@ pub fn node(number: u8) -> NodeName {
 
 impl World {
     pub fn new() -> Self {
-        Self::with_dns(None)
+        Self::with(Options { dns: None, registry: None })
     }
 
-    pub fn with_dns(dns: Option<SocketAddr>) -> Self {
+    pub fn with(options: Options) -> Self {
         let directory = TempDir::new().unwrap();
         let group = directory.path().join("drydock/test/session/nodes/node1");
         fs::create_dir_all(&group).unwrap();
@@ -80,7 +79,7 @@ impl World {
             trace: Vec::new(),
         };
         let thread = thread::Builder::new().name("session".into());
-        let session = thread.spawn(move || drydock_session::serve(boot, Options { dns })).unwrap();
+        let session = thread.spawn(move || drydock_session::serve(boot, options)).unwrap();
         let spawner = Arc::new(ours);
         let played = spawner.clone();
         thread::spawn(move || play_spawner(&played));
