@@ -5,6 +5,7 @@
 //! The crate runs as root on the host. What it reads (an image file) may come from anywhere: names, sizes, owners and
 //! digests are checked before anything becomes visible under its final name.
 
+mod changes;
 pub mod config;
 mod debian;
 mod digest;
@@ -13,15 +14,18 @@ mod error;
 mod inflate;
 pub mod local;
 mod oci;
+mod pack;
 mod reference;
 mod split;
 mod store;
 mod transfer;
 mod unpack;
 
+pub use changes::{Change, ChangeKind, changes};
 pub use debian::BuildOptions;
 pub use digest::Digest;
 pub use error::Error;
+pub use pack::write_tar;
 pub use reference::{AnyReference, DEFAULT_DOMAIN, DEFAULT_TAG, Reference, ReferenceError};
 pub use store::{Image, Listing, Progress, Store};
 

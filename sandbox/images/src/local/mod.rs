@@ -21,8 +21,10 @@
 
 mod blob;
 mod catalogue;
+mod commit;
 mod disk;
 mod error;
+mod history;
 mod images;
 mod layers;
 mod names;
@@ -35,6 +37,7 @@ pub(crate) use disk::open_file;
 pub use blob::{LayerBlob, LayerTar};
 pub use catalogue::{CatalogueImage, PullStep, Pulled};
 pub use error::{Result, StoreError};
+pub use history::HistoryItem;
 pub use images::{Image, NewImage, Origin};
 pub use layers::{ChainId, LayerInfo, LayerRef, LayerStack};
 pub use pull::Pull;

@@ -31,8 +31,8 @@ pub(crate) struct Staged {
     pub(crate) size: u64,
     pub(crate) tar_size: u64,
     pub(crate) replaced: Vec<u32>,
-    /// Digest and size of what came, which may be compressed.
-    pub(crate) blob: (Digest, u64),
+    /// Digest of what came, which may be compressed.
+    pub(crate) blob: Digest,
 }
 
 /// What a layer must turn out to be.
@@ -75,8 +75,8 @@ impl LocalStore {
             io::copy(&mut plain, &mut io::sink()).map_err(reading())?;
             plain.from.finish().map_err(reading())?
         };
-        let blob = blob.finish().map_err(reading())?;
-        check_blob(expected.blob, &blob.0)?;
+        let (blob, _) = blob.finish().map_err(reading())?;
+        check_blob(expected.blob, &blob)?;
         check_diff_id(expected.diff_id, &diff_id)?;
 
         let replaced =
