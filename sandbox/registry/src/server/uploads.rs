@@ -1,0 +1,350 @@
+//! Uploads: a blob arrives at once, in pieces, or not at all because another repository has it.
+//!
+//! An upload's file grows; beside it, in memory, goes the running digest. After a restart the digest is computed again from the
+//! file, so a client may go on where it was. Only one request writes to an upload at a time.
+
+use super::{
+    Answer, CONTENT_DIGEST, Call, Inner, Registry,
+    names::{self, Name, UploadId},
+    refusal::Refusal,
+    store::Store,
+};
+use crate::digest::Hasher;
+use axum::body::Body;
+use drydock_images::Digest;
+use futures_util::StreamExt as _;
+use hyper::{
+    Response, StatusCode,
+    header::{CONTENT_RANGE, HeaderName, HeaderValue, LOCATION, RANGE},
+};
+use std::{
+    collections::HashMap,
+    io::{self, Read as _, SeekFrom},
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::{
+    fs::File,
+    io::{AsyncSeekExt as _, AsyncWriteExt as _},
+    sync::OwnedMutexGuard,
+};
+
+const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+
+/// The uploads that this process has seen.
+pub(super) struct Uploads {
+    live: Mutex<HashMap<UploadId, Live>>,
+}
+
+struct Live {
+    /// Bytes so far, by owner, for quotas.
+    owner: String,
+    bytes: u64,
+    state: Arc<tokio::sync::Mutex<State>>,
+}
+
+/// What one writer holds.
+struct State {
+    hasher: Hasher,
+    file: File,
+}
+
+type Held = OwnedMutexGuard<State>;
+
+impl Uploads {
+    pub(super) fn new() -> Self {
+        Self { live: Mutex::default() }
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut HashMap<UploadId, Live>) -> T) -> T {
+        work(&mut self.live.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes an upload out, unless somebody writes to it now.
+    pub(super) fn forget(&self, id: &UploadId) -> bool {
+        self.with(|live| {
+            let busy = live.get(id).is_some_and(|l| l.state.try_lock().is_err());
+            if !busy {
+                live.remove(id);
+            }
+            !busy
+        })
+    }
+
+    fn pending(&self, owner: &str) -> u64 {
+        self.with(|live| live.values().filter(|l| l.owner == owner).map(|l| l.bytes).sum())
+    }
+
+    fn set_bytes(&self, id: &UploadId, bytes: u64) {
+        self.with(|live| {
+            if let Some(one) = live.get_mut(id) {
+                one.bytes = bytes;
+            }
+        });
+    }
+}
+
+impl Registry {
+    /// Makes an upload.
+    async fn new_upload(&self, name: &Name) -> Result<(UploadId, Held), Refusal> {
+        if self.inner.uploads.with(|live| live.len()) >= self.inner.limits.uploads {
+            let text = "too many uploads are open: finish or cancel one";
+            return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", text));
+        }
+        let id = UploadId::new()?;
+        let (owner, upload) = (name.clone(), id.clone());
+        let file = self.disk(move |store| store.begin_upload(&owner, &upload)).await?;
+        let state = State { hasher: Hasher::new(), file: File::from_std(file) };
+        let held = self.remember_upload(name, &id, state).await?;
+        Ok((id, held))
+    }
+
+    async fn remember_upload(&self, name: &Name, id: &UploadId, state: State) -> Result<Held, Refusal> {
+        let owner = self.inner.policy.owner(name.as_str());
+        let bytes = state.hasher.bytes();
+        let state = Arc::new(tokio::sync::Mutex::new(state));
+        let held = Arc::clone(&state).try_lock_owned().map_err(|e| Refusal::internal("a new upload is busy", e))?;
+        self.inner.uploads.with(|live| live.insert(id.clone(), Live { owner, bytes, state }));
+        Ok(held)
+    }
+
+    /// Takes hold of an upload of this repository.
+    async fn hold(&self, name: &Name, id: &UploadId) -> Result<Held, Refusal> {
+        let (of, upload) = (name.clone(), id.clone());
+        if !self.disk(move |store| store.is_upload_of(&of, &upload)).await? {
+            return Err(Refusal::upload_unknown());
+        }
+        let known = self.inner.uploads.with(|live| live.get(id).map(|l| Arc::clone(&l.state)));
+        if let Some(state) = known {
+            let text = "another request is writing to this upload";
+            return state.try_lock_owned().map_err(|_| Refusal::upload_invalid(text));
+        }
+        let upload = id.clone();
+        let (hasher, file) = self.disk(move |store| reopen(store, &upload)).await?;
+        self.remember_upload(name, id, State { hasher, file: File::from_std(file) }).await
+    }
+
+    async fn drop_upload(&self, id: &UploadId, held: Held) -> Result<bool, Refusal> {
+        drop(held);
+        self.inner.uploads.forget(id);
+        let upload = id.clone();
+        self.disk(move |store| store.drop_upload(&upload)).await
+    }
+
+    /// How many bytes more the owner of a repository may have, besides what is on its way.
+    pub(super) async fn space(&self, name: &Name) -> Result<u64, Refusal> {
+        let name = name.clone();
+        let left = self.blocking(move |inner: &Inner| {
+            let owner = inner.policy.owner(name.as_str());
+            let Some(quota) = inner.policy.quota(&owner) else { return Ok(u64::MAX) };
+            let used = inner.store.used(|other| inner.policy.owner(other) == owner)?;
+            Ok(quota.saturating_sub(used).saturating_sub(inner.uploads.pending(&owner)))
+        });
+        left.await.map_err(|e| Refusal::internal("the space cannot be counted", e))
+    }
+
+    /// Gives a repository a blob that is there, if its owner has space for it.
+    async fn link(&self, name: &Name, digest: &Digest) -> Result<(), Refusal> {
+        let wanted = digest.clone();
+        let size = self.disk(move |store| store.blob_size(&wanted)).await?;
+        if size > self.space(name).await? {
+            return Err(over_quota());
+        }
+        let (name, digest) = (name.clone(), digest.clone());
+        self.disk(move |store| store.link_blob(&name, &digest)).await
+    }
+}
+
+impl Call {
+    /// `POST …/blobs/uploads/`: a mount, a whole blob, or an empty upload.
+    pub(super) async fn begin_upload(self, name: Name, body: Body) -> Answer {
+        if let Some(mounted) = self.mount(&name).await? {
+            return Ok(mounted);
+        }
+        if let Some(algorithm) = self.query.get("digest-algorithm").filter(|a| *a != "sha256") {
+            let text = format!("unsupported digest algorithm {algorithm:?}");
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", text));
+        }
+        let whole = match self.query.get("digest") {
+            Some(text) => Some(names::digest(text)?),
+            None => None,
+        };
+        let (id, mut held) = self.registry.new_upload(&name).await?;
+        let registry = self.registry.clone();
+        let Some(digest) = whole else { return progress(&name, &id, &held, StatusCode::ACCEPTED) };
+        match append(&registry, &name, &id, &mut held, body).await {
+            Ok(()) => commit(&registry, name, id, held, digest).await,
+            Err(refusal) => {
+                registry.drop_upload(&id, held).await?;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Takes a blob over from another repository that the sender may read.
+    async fn mount(&self, name: &Name) -> Result<Option<Response<Body>>, Refusal> {
+        let (Some(digest), Some(from)) = (self.query.get("mount"), self.query.get("from")) else { return Ok(None) };
+        let (Ok(digest), Ok(from)) = (names::digest(digest), Name::parse(from)) else { return Ok(None) };
+        if !self.may(&from, super::Action::Pull).await? {
+            return Ok(None);
+        }
+        let _gate = self.registry.inner.gate.read().await;
+        let wanted = digest.clone();
+        if !self.registry.disk(move |store| Ok(store.has_blob(&from, &wanted))).await? {
+            return Ok(None);
+        }
+        self.registry.link(name, &digest).await?;
+        created(name, &digest).map(Some)
+    }
+
+    /// `PATCH`: the next piece.
+    pub(super) async fn patch_upload(self, name: Name, id: UploadId, body: Body) -> Answer {
+        let registry = self.registry.clone();
+        let mut held = registry.hold(&name, &id).await?;
+        self.check_range(&name, &id, &held)?;
+        append(&registry, &name, &id, &mut held, body).await?;
+        progress(&name, &id, &held, StatusCode::ACCEPTED)
+    }
+
+    /// `PUT`: the last piece, perhaps empty, and the digest of the whole.
+    pub(super) async fn finish_upload(self, name: Name, id: UploadId, body: Body) -> Answer {
+        let registry = self.registry.clone();
+        let digest = match self.query.get("digest") {
+            Some(text) => names::digest(text)?,
+            None => return Err(Refusal::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "digest missing")),
+        };
+        let mut held = registry.hold(&name, &id).await?;
+        self.check_range(&name, &id, &held)?;
+        append(&registry, &name, &id, &mut held, body).await?;
+        commit(&registry, name, id, held, digest).await
+    }
+
+    /// `GET`: how far it is.
+    pub(super) async fn upload_status(self, name: Name, id: UploadId) -> Answer {
+        let held = self.registry.hold(&name, &id).await?;
+        progress(&name, &id, &held, StatusCode::NO_CONTENT)
+    }
+
+    /// `DELETE`: never mind.
+    pub(super) async fn cancel_upload(self, name: Name, id: UploadId) -> Answer {
+        let held = self.registry.hold(&name, &id).await?;
+        self.registry.drop_upload(&id, held).await?;
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        Ok(response)
+    }
+
+    /// A piece that says where it belongs must belong to the end.
+    fn check_range(&self, name: &Name, id: &UploadId, held: &Held) -> Result<(), Refusal> {
+        let Some(range) = self.head.headers.get(CONTENT_RANGE) else { return Ok(()) };
+        let range = range.to_str().unwrap_or_default().trim_start_matches("bytes ").trim_start_matches("bytes=");
+        let range = range.split('/').next().unwrap_or_default();
+        let bounds = range.split_once('-').and_then(|(from, to)| Some((from.parse::<u64>().ok()?, to.parse::<u64>().ok()?)));
+        let invalid = |status| {
+            let refusal = Refusal::new(status, "RANGE_INVALID", "invalid content range");
+            place(name, id).map_or_else(
+                |r| r,
+                |at| {
+                    refusal
+                        .with_header(LOCATION, at)
+                        .with_header(RANGE, so_far(held.hasher.bytes()))
+                        .with_header(UPLOAD_UUID, HeaderValue::from_str(id.as_str()).unwrap_or(HeaderValue::from_static("")))
+                },
+            )
+        };
+        match bounds {
+            Some((from, to)) if from <= to && from == held.hasher.bytes() => Ok(()),
+            Some(_) => Err(invalid(StatusCode::RANGE_NOT_SATISFIABLE)),
+            None => Err(invalid(StatusCode::BAD_REQUEST)),
+        }
+    }
+}
+
+/// Writes a body to the end of an upload. What arrived before a failure stays, so that the client can go on.
+async fn append(registry: &Registry, name: &Name, id: &UploadId, held: &mut Held, body: Body) -> Result<(), Refusal> {
+    let limits = &registry.inner.limits;
+    let mut space = registry.space(name).await?;
+    let before = held.hasher.bytes();
+    let disk = |e: io::Error| match e.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => super::no_space(&e),
+        _ => Refusal::internal("an upload cannot be written", e),
+    };
+    // A write that failed may have moved the cursor beyond what was counted.
+    held.file.seek(SeekFrom::Start(before)).await.map_err(disk)?;
+    let mut pieces = body.into_data_stream();
+    loop {
+        let piece = tokio::time::timeout(limits.idle, pieces.next()).await;
+        let piece = match piece.map_err(|_| Refusal::upload_invalid("nothing arrived for too long"))? {
+            None => break,
+            Some(piece) => piece.map_err(|_| Refusal::upload_invalid("the connection broke"))?,
+        };
+        let size = piece.len() as u64;
+        if held.hasher.bytes() + size > limits.blob {
+            let text = format!("a blob has at most {} bytes here", limits.blob);
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", text));
+        }
+        space = space.checked_sub(size).ok_or_else(over_quota)?;
+        held.file.write_all(&piece).await.map_err(disk)?;
+        held.hasher.update(&piece);
+        registry.inner.uploads.set_bytes(id, held.hasher.bytes());
+    }
+    held.file.flush().await.map_err(disk)
+}
+
+/// Makes an upload a blob if the digest is right.
+async fn commit(registry: &Registry, name: Name, id: UploadId, held: Held, digest: Digest) -> Answer {
+    if held.hasher.digest() != digest {
+        registry.drop_upload(&id, held).await?;
+        return Err(Refusal::digest_invalid());
+    }
+    let _gate = registry.inner.gate.read().await;
+    // What a failed write left behind the end does not belong to the blob.
+    held.file.set_len(held.hasher.bytes()).await.map_err(|e| Refusal::internal("an upload cannot be cut", e))?;
+    let (repository, upload, content) = (name.clone(), id.clone(), digest.clone());
+    registry.disk(move |store| store.keep_upload(&repository, &upload, &content)).await?;
+    drop(held);
+    registry.inner.uploads.forget(&id);
+    created(&name, &digest)
+}
+
+/// The file of an upload of an earlier process, and the digest of what it has.
+fn reopen(store: &Store, id: &UploadId) -> io::Result<(Hasher, std::fs::File)> {
+    let mut file = std::fs::File::options().read(true).write(true).open(store.upload(id))?;
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok((hasher, file)),
+            n => hasher.update(&buffer[..n]),
+        }
+    }
+}
+
+fn created(name: &Name, digest: &Digest) -> Answer {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::CREATED;
+    response.headers_mut().insert(LOCATION, super::lists::header(&format!("/v2/{name}/blobs/{digest}"))?);
+    response.headers_mut().insert(CONTENT_DIGEST, super::lists::header(&digest.to_string())?);
+    Ok(response)
+}
+
+fn progress(name: &Name, id: &UploadId, held: &Held, status: StatusCode) -> Answer {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response.headers_mut().insert(LOCATION, place(name, id)?);
+    response.headers_mut().insert(RANGE, so_far(held.hasher.bytes()));
+    response.headers_mut().insert(UPLOAD_UUID, super::lists::header(id.as_str())?);
+    Ok(response)
+}
+
+fn place(name: &Name, id: &UploadId) -> Result<HeaderValue, Refusal> {
+    super::lists::header(&format!("/v2/{name}/blobs/uploads/{}", id.as_str()))
+}
+
+/// `0-N`, where N is the last byte; the reference registry says `0-0` for nothing, too.
+fn so_far(bytes: u64) -> HeaderValue {
+    HeaderValue::from_str(&format!("0-{}", bytes.saturating_sub(1))).unwrap_or(HeaderValue::from_static("0-0"))
+}
+
+fn over_quota() -> Refusal {
+    Refusal::denied("the quota of this name is used up: delete images that are no longer needed")
+}
