@@ -4,32 +4,43 @@ use crate::oci::Compression;
 use std::io::{self, BufRead, BufReader, Read};
 
 /// Reads what a stream holds: gzip and zstd are unpacked, anything else passes as it is.
-pub(crate) fn inflate<'a>(
-    from: impl Read + Send + 'a,
-) -> io::Result<(Compression, Box<dyn Read + Send + 'a>)> {
+pub(crate) fn inflate<'a>(from: impl Read + 'a) -> io::Result<Inflated<Box<dyn BufRead + 'a>>> {
     let mut from = BufReader::with_capacity(64 << 10, from);
-    let mut kind = sniff(from.fill_buf()?);
+    let kind = sniff(from.fill_buf()?);
     if kind == Compression::None && from.buffer().len() < 4 {
         // A pipe may bring its first bytes one by one.
         let mut head = Vec::new();
         from.by_ref().take(4).read_to_end(&mut head)?;
-        kind = sniff(&head);
-        let joined = BufReader::new(io::Cursor::new(head).chain(from));
-        return Ok((kind, open(kind, joined)?));
+        let kind = sniff(&head);
+        return open(kind, Box::new(BufReader::new(io::Cursor::new(head).chain(from))));
     }
-    Ok((kind, open(kind, from)?))
+    open(kind, Box::new(from))
 }
 
 /// Reads a stream of a known kind.
-pub(crate) fn open<'a>(
-    kind: Compression,
-    from: impl BufRead + Send + 'a,
-) -> io::Result<Box<dyn Read + Send + 'a>> {
+pub(crate) fn open<R: BufRead>(kind: Compression, from: R) -> io::Result<Inflated<R>> {
     Ok(match kind {
-        Compression::None => Box::new(from),
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(from)),
-        Compression::Zstd => Box::new(zstd::Decoder::with_buffer(from)?),
+        Compression::None => Inflated::Plain(from),
+        Compression::Gzip => Inflated::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(from))),
+        Compression::Zstd => Inflated::Zstd(zstd::Decoder::with_buffer(from)?),
     })
+}
+
+/// A stream that is unpacked on the way.
+pub(crate) enum Inflated<R: BufRead> {
+    Plain(R),
+    Gzip(Box<flate2::bufread::MultiGzDecoder<R>>),
+    Zstd(zstd::Decoder<'static, R>),
+}
+
+impl<R: BufRead> Read for Inflated<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(from) => from.read(buffer),
+            Self::Gzip(from) => from.read(buffer),
+            Self::Zstd(from) => from.read(buffer),
+        }
+    }
 }
 
 /// The kind by its first bytes.

@@ -16,6 +16,7 @@ pub(crate) const TAR_SIZE: &str = "io.drydock.layer.tar-size";
 pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+pub(crate) const LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 pub(crate) const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 pub(crate) const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 /// The content of the file `oci-layout`.
@@ -30,13 +31,31 @@ pub(crate) struct Descriptor {
     pub(crate) media_type: String,
     pub(crate) digest: Digest,
     pub(crate) size: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) platform: Option<Platform>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) annotations: BTreeMap<String, String>,
 }
 
+/// What an image of an index is made for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Platform {
+    pub(crate) architecture: String,
+    pub(crate) os: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) variant: Option<String>,
+}
+
+impl Platform {
+    /// Whether it is this machine.
+    pub(crate) fn fits(&self) -> bool {
+        self.os == "linux" && self.architecture == architecture()
+    }
+}
+
 impl Descriptor {
     pub(crate) fn new(media_type: &str, digest: Digest, size: u64) -> Self {
-        Self { media_type: media_type.into(), digest, size, annotations: BTreeMap::new() }
+        Self { media_type: media_type.into(), digest, size, platform: None, annotations: BTreeMap::new() }
     }
 
     /// The image name that an index entry gives.

@@ -96,7 +96,7 @@ impl LocalStore {
                 let path = self.catalogue_blob_path(blob);
                 let file = disk::open_file(&path).map_err(StoreError::path("open", &path))?;
                 let kind = Compression::of(media_type)?;
-                inflate::open(kind, BufReader::new(file)).map_err(StoreError::path("read", &path))?
+                Box::new(inflate::open(kind, BufReader::new(file)).map_err(StoreError::path("read", &path))?)
             }
             Place::Own { id, replaced } => {
                 let dir = self.disk().overlay().join(id);

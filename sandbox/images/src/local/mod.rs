@@ -27,9 +27,11 @@ mod error;
 mod history;
 mod images;
 mod layers;
+mod load;
 mod names;
 mod pull;
 mod remove;
+mod save;
 mod stage;
 
 pub(crate) use disk::open_file;
@@ -40,6 +42,7 @@ pub use error::{Result, StoreError};
 pub use history::HistoryItem;
 pub use images::{Image, NewImage, Origin};
 pub use layers::{ChainId, LayerInfo, LayerRef, LayerStack};
+pub use load::LoadEvent;
 pub use pull::Pull;
 pub use remove::{ImageUser, Pruned, Removal, RemoveOptions};
 

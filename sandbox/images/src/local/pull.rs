@@ -94,7 +94,7 @@ impl Pull {
 
     /// Takes a layer's blob, as it comes over the line. Checks its digest and that of its content. One that is there already is not
     /// read.
-    pub fn add_layer(&self, number: usize, blob: impl Read + Send) -> Result<()> {
+    pub fn add_layer(&self, number: usize, blob: impl Read) -> Result<()> {
         let (Some(layer), Some(diff_id)) =
             (self.manifest.layers.get(number), self.config.rootfs.diff_ids.get(number))
         else {

@@ -44,14 +44,14 @@ pub(crate) struct Expected<'a> {
 
 impl LocalStore {
     /// Takes a layer from a tar (plain, gzip or zstd) and puts it on top of another one. Nothing is left of one that fails.
-    pub fn add_layer(&self, tar: impl Read + Send, parent: Option<&LayerRef>) -> Result<LayerRef> {
+    pub fn add_layer(&self, tar: impl Read, parent: Option<&LayerRef>) -> Result<LayerRef> {
         self.register(self.stage(tar, Expected::default())?, parent)
     }
 
     /// The same for a layer that is known by the digest of its uncompressed tar.
     pub fn add_known_layer(
         &self,
-        tar: impl Read + Send,
+        tar: impl Read,
         parent: Option<&LayerRef>,
         diff_id: &Digest,
     ) -> Result<LayerRef> {
@@ -59,7 +59,7 @@ impl LocalStore {
         self.register(self.stage(tar, expected)?, parent)
     }
 
-    pub(crate) fn stage(&self, tar: impl Read + Send, expected: Expected<'_>) -> Result<Staged> {
+    pub(crate) fn stage(&self, tar: impl Read, expected: Expected<'_>) -> Result<Staged> {
         let dir = self.disk().fresh_dir()?;
         let diff = dir.0.join("diff");
         fs::create_dir(&diff).map_err(StoreError::path("mkdir", &diff))?;
@@ -69,7 +69,7 @@ impl LocalStore {
 
         let mut blob = HashReader::new(tar, unpack::MAX_BYTES);
         let (diff_id, tar_size) = {
-            let (_, plain) = inflate::inflate(&mut blob).map_err(reading())?;
+            let plain = inflate::inflate(&mut blob).map_err(reading())?;
             let mut plain = Watched { from: HashReader::new(plain, unpack::MAX_BYTES), recorder: &recorder };
             unpack::unpack(&mut plain, &diff, &Rules::Node(&recorder))?;
             io::copy(&mut plain, &mut io::sink()).map_err(reading())?;
