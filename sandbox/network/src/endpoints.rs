@@ -453,7 +453,7 @@ fn host_interface() -> String {
 
 /// The endpoint with the default route: not internal, then by priority, then by the network's name.
 fn way_out(state: &State, container: &str) -> Option<Endpoint> {
-    let candidates = state.endpoints_of(container).filter(|endpoint| endpoint.gateway.is_some());
+    let candidates = state.endpoints_of(container).filter(|e| e.plugged && e.gateway.is_some());
     candidates
         .min_by(|a, b| {
             b.gateway_priority.cmp(&a.gateway_priority).then_with(|| a.network_name.cmp(&b.network_name))

@@ -1,6 +1,6 @@
 //! The node's firewall: Docker's chains and rules, kept by `iptables-restore` in one run a change. [`rules`] says what
-//! there is to be; this file knows what there is, and makes the difference. If that fails (a learner may have flushed
-//! everything), all is laid anew from what `iptables-save` shows.
+//! there is to be; this file knows what there is, and makes the difference. If `iptables-save` shows that rules of ours
+//! are missing (a learner may have flushed everything), all is laid anew.
 
 mod program;
 mod rules;
@@ -31,19 +31,13 @@ impl Firewall {
         if self.laid.as_ref() == Some(&wanted) {
             return Ok(());
         }
-        if let Some(laid) = self.laid.take() {
-            match program::feed(&self.restore, &["--noflush"], &difference(&laid, &wanted)) {
-                Ok(_) => {
-                    self.laid = Some(wanted);
-                    return Ok(());
-                }
-                Err(error) => {
-                    tracing::info!(%error, "firewall rules have been changed by somebody: laying them anew")
-                }
-            }
-        }
         let present = program::feed(&self.save, &[], "")?;
-        program::feed(&self.restore, &["--noflush"], &anew(&present, &wanted, self.drop_policy))?;
+        let script = match self.laid.take() {
+            Some(laid) if stands(&present, &laid) => difference(&laid, &wanted),
+            // The first time, or somebody has flushed everything.
+            _ => anew(&present, &wanted, self.drop_policy),
+        };
+        program::feed(&self.restore, &["--noflush"], &script)?;
         self.drop_policy = false;
         self.laid = Some(wanted);
         Ok(())
@@ -60,6 +54,16 @@ impl Networks {
     }
 }
 
+/// Whether all rules are there.
+fn stands(present: &str, laid: &[Rule]) -> bool {
+    TABLES.iter().all(|table| {
+        let lines: HashSet<&str> =
+            rules_of(present, *table).filter_map(|line| line.strip_prefix("-A ")).collect();
+        let mut rules = laid.iter().filter(|rule| rule.table == *table);
+        rules.all(|rule| lines.contains(format!("{} {}", rule.chain, rule.spec).as_str()))
+    })
+}
+
 /// Commands that make `wanted` of `laid`.
 fn difference(laid: &[Rule], wanted: &[Rule]) -> String {
     let (before, after): (HashSet<&Rule>, HashSet<&Rule>) = (laid.iter().collect(), wanted.iter().collect());
@@ -70,8 +74,7 @@ fn difference(laid: &[Rule], wanted: &[Rule]) -> String {
             line(&mut commands, "-D", rule);
         }
         let new = || wanted.iter().filter(|rule| rule.table == table && !before.contains(rule));
-        // Each is put before the one that was put there first.
-        for rule in new().filter(|rule| rule.place == Place::Head).rev() {
+        for rule in new().filter(|rule| rule.place == Place::Head) {
             line(&mut commands, "-I", rule);
         }
         for rule in new().filter(|rule| rule.place == Place::Tail) {
@@ -105,7 +108,7 @@ fn anew(present: &str, wanted: &[Rule], drop_policy: bool) -> String {
             }
         }
         let of_table = || wanted.iter().filter(|rule| rule.table == table);
-        for rule in of_table().filter(|rule| rule.place == Place::Head).rev() {
+        for rule in of_table().filter(|rule| rule.place == Place::Head) {
             line(&mut commands, "-I", rule);
         }
         for rule in of_table().filter(|rule| rule.place == Place::Tail) {
@@ -150,7 +153,7 @@ mod tests {
         let laid = [rule(Place::Head, "a"), rule(Place::Tail, "b")];
         let wanted =
             [rule(Place::Head, "c"), rule(Place::Head, "d"), rule(Place::Tail, "b"), rule(Place::Tail, "e")];
-        let expected = "*filter\n-D DOCKER a\n-I DOCKER d\n-I DOCKER c\n-A DOCKER e\nCOMMIT\n";
+        let expected = "*filter\n-D DOCKER a\n-I DOCKER c\n-I DOCKER d\n-A DOCKER e\nCOMMIT\n";
         assert_eq!(difference(&laid, &wanted), expected);
         assert_eq!(difference(&wanted, &wanted), "");
     }

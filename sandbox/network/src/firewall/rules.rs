@@ -47,7 +47,7 @@ impl Table {
     }
 }
 
-/// Where in its chain a new rule is put.
+/// Where in its chain a new rule is put: before all that are there, or behind them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Place {
     Head,
@@ -87,8 +87,8 @@ impl Rules {
 pub(super) fn wanted(state: &State) -> Vec<Rule> {
     use Place::{Head, Tail};
     let mut rules = Rules::default();
-    rules.filter("FORWARD", Head, "-j DOCKER-USER");
     rules.filter("FORWARD", Head, "-j DOCKER-FORWARD");
+    rules.filter("FORWARD", Head, "-j DOCKER-USER");
     for chain in ["DOCKER-CT", "DOCKER-ISOLATION-STAGE-1", "DOCKER-BRIDGE"] {
         rules.filter("DOCKER-FORWARD", Tail, format!("-j {chain}"));
     }
@@ -122,8 +122,8 @@ fn add_network(rules: &mut Rules, definition: &Definition, bridge: &Bridge) {
     if definition.internal {
         let verdict = if bridge.icc { "ACCEPT" } else { "DROP" };
         rules.filter("DOCKER-FORWARD", Tail, format!("-i {br} -o {br} -j {verdict}"));
-        rules.filter("DOCKER-ISOLATION-STAGE-1", Head, format!("! -s {subnet} -o {br} -j DROP"));
         rules.filter("DOCKER-ISOLATION-STAGE-1", Head, format!("! -d {subnet} -i {br} -j DROP"));
+        rules.filter("DOCKER-ISOLATION-STAGE-1", Head, format!("! -s {subnet} -o {br} -j DROP"));
         return;
     }
     if bridge.masquerade {
@@ -210,7 +210,8 @@ mod tests {
     fn chain(rules: &[Rule], table: Table, chain: &str) -> Vec<String> {
         let of =
             |place| rules.iter().filter(move |r| r.table == table && r.chain == chain && r.place == place);
-        of(Place::Head).chain(of(Place::Tail)).map(|rule| rule.spec.clone()).collect()
+        let heads: Vec<&Rule> = of(Place::Head).collect();
+        heads.into_iter().rev().chain(of(Place::Tail)).map(|rule| rule.spec.clone()).collect()
     }
 
     #[test]
@@ -241,8 +242,8 @@ mod tests {
         assert_eq!(
             chain(&rules, Table::Nat, "POSTROUTING"),
             [
-                "-s 172.17.0.0/16 ! -o docker0 -j MASQUERADE",
-                "-s 172.18.0.0/16 ! -o br-0123456789ab -j MASQUERADE"
+                "-s 172.18.0.0/16 ! -o br-0123456789ab -j MASQUERADE",
+                "-s 172.17.0.0/16 ! -o docker0 -j MASQUERADE"
             ]
         );
     }

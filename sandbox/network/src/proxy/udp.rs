@@ -74,7 +74,7 @@ pub(super) async fn serve(socket: UdpSocket, to: impl Fn() -> Option<SocketAddr>
             }
         };
         // A container that does not listen is found out by the answering side.
-        let _lost = towards.try_send(&buffer[..len]);
+        let _lost = towards.send(&buffer[..len]).await;
     }
 }
 

@@ -19,7 +19,7 @@ fn containers_survive_the_engine() {
         let (mut kept, mut before) = (None, String::new());
         runtime(async {
             let networks = Networks::open(config.clone()).unwrap();
-            let world = World { networks, directory: tempfile::tempdir().unwrap(), config: config.clone() };
+            let world = World { networks, config: config.clone() };
             world.network("front").await;
             let (a, b, lost) =
                 (world.start("a", &["front"]), world.start("b", &["front"]), world.start("lost", &["front"]));
@@ -85,7 +85,7 @@ fn starts_without_published_ports_run_no_program() {
         let config =
             drydock_network::Config { iptables_restore: "/nonexistent".into(), ..world.config.clone() };
         let networks = Networks::open(config).unwrap();
-        let bare = World { networks, directory: tempfile::tempdir().unwrap(), config: world.config.clone() };
+        let bare = World { networks, config: world.config.clone() };
         let a = bare.start("a", &["bridge"]);
         assert_eq!(bare.networks.publish(&a.id, &[]).await.unwrap(), []);
         bare.networks.release_container(&a.id).await.unwrap();

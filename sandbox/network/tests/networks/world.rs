@@ -30,7 +30,6 @@ pub const SHORT: Duration = Duration::from_millis(300);
 /// A node.
 pub struct World {
     pub networks: Networks,
-    pub directory: tempfile::TempDir,
     pub config: Config,
 }
 
@@ -41,7 +40,7 @@ pub fn node<F: Future<Output = ()>>(test: impl FnOnce(World) -> F + Send + 'stat
         let config = config(&directory);
         runtime(async {
             let networks = Networks::open(config.clone()).unwrap();
-            test(World { networks, directory, config }).await;
+            test(World { networks, config }).await;
         });
     });
 }
@@ -188,11 +187,11 @@ fn set_up(interfaces: &[Interface]) {
 pub fn outside() -> Process {
     let outside = Process::start();
     sh(&format!(
-        "ip link add out type veth peer name up netns {} && ip addr add 203.0.113.2/24 dev out && \
+        "ip link add out type veth peer name far netns {} && ip addr add 203.0.113.2/24 dev out && \
          ip link set out up",
         outside.pid()
     ));
-    outside.sh("ip link set lo up && ip addr add 203.0.113.1/24 dev up && ip link set up up");
+    outside.sh("ip link set lo up && ip addr add 203.0.113.1/24 dev far && ip link set far up");
     sh("ip route add default via 203.0.113.1");
     outside
 }
