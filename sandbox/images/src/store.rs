@@ -18,6 +18,7 @@ use crate::{
     config::ImageConfig,
     digest::{HashReader, HashWriter, Tee},
     inflate,
+    local::content_size,
     oci::{self, Compression, Descriptor, Index, Manifest},
     unpack::{self, Rules},
 };
@@ -264,10 +265,11 @@ impl Writer<'_> {
         fs::create_dir(&unpacked).map_err(Error::path("make", &unpacked))?;
         let mut plain = HashReader::new(Tee { from: tar, copy: &mut encoder }, unpack::MAX_BYTES);
         unpack::unpack(&mut plain, &unpacked, &Rules::Host)?;
-        let (diff_id, _) = plain.finish().map_err(Error::io("cannot read the layer"))?;
+        let (diff_id, tar_size) = plain.finish().map_err(Error::io("cannot read the layer"))?;
         let (file, digest, size) = encoder.finish().map_err(compress)?.finish();
         file.sync_all().map_err(Error::path("write", &blob))?;
-        Ok(Taken { blob, unpacked, descriptor: Descriptor::new(oci::LAYER_ZSTD, digest, size), diff_id })
+        let descriptor = Descriptor::new(oci::LAYER_ZSTD, digest, size);
+        Ok(Taken { blob, unpacked, descriptor, diff_id, tar_size })
     }
 
     /// Puts a layer and its blob where they belong.
@@ -361,6 +363,17 @@ pub(crate) struct Taken {
     unpacked: PathBuf,
     pub(crate) descriptor: Descriptor,
     pub(crate) diff_id: Digest,
+    pub(crate) tar_size: u64,
+}
+
+impl Taken {
+    /// Notes in the manifest what a node would have to count otherwise: the sizes of the layer's files and of its tar.
+    pub(crate) fn note_sizes(&mut self) -> Result<()> {
+        let size = content_size(&self.unpacked).map_err(Error::path("read", &self.unpacked))?;
+        self.descriptor.annotations.insert(oci::CONTENT_SIZE.into(), size.to_string());
+        self.descriptor.annotations.insert(oci::TAR_SIZE.into(), self.tar_size.to_string());
+        Ok(())
+    }
 }
 
 /// Reads a JSON document of bounded size.

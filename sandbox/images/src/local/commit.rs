@@ -60,7 +60,7 @@ impl LocalStore {
         let replaced = recorder.finish().map_err(recording())?;
         let (_, diff_id, tar_size) = to.finish();
         let size = content_size(&diff).map_err(StoreError::path("read", &diff))?;
-        let staged = Staged { dir, blob: diff_id.clone(), diff_id, size, tar_size, replaced };
+        let staged = Staged { dir, diff_id, size, tar_size, replaced };
         self.register(staged, parent)
     }
 }

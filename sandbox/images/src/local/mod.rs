@@ -35,6 +35,7 @@ mod save;
 mod stage;
 
 pub(crate) use disk::open_file;
+pub(crate) use stage::content_size;
 
 pub use blob::{LayerBlob, LayerTar};
 pub use catalogue::{CatalogueImage, PullStep, Pulled};

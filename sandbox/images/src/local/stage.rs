@@ -31,8 +31,6 @@ pub(crate) struct Staged {
     pub(crate) size: u64,
     pub(crate) tar_size: u64,
     pub(crate) replaced: Vec<u32>,
-    /// Digest of what came, which may be compressed.
-    pub(crate) blob: Digest,
 }
 
 /// What a layer must turn out to be.
@@ -82,7 +80,7 @@ impl LocalStore {
         let replaced =
             recorder.into_inner().finish().map_err(StoreError::path("write", dir.0.join(SPLIT)))?;
         let size = content_size(&diff).map_err(StoreError::path("read", &diff))?;
-        Ok(Staged { dir, diff_id, size, tar_size, replaced, blob })
+        Ok(Staged { dir, diff_id, size, tar_size, replaced })
     }
 }
 

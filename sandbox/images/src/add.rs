@@ -1,0 +1,84 @@
+//! Adding an image that was made here (by the Dockerfile builder) to the host's store: the catalogue that nodes pull from. Called
+//! by `drydock image add` and at a server's first start.
+
+use crate::{
+    Digest, Error, Progress, Result, Store,
+    config::ImageConfig,
+    error::refused,
+    oci::{self, Descriptor, Manifest},
+    store::Writer,
+};
+use std::io::Read;
+
+/// A layer of a new image.
+pub enum NewLayer<'a> {
+    /// Its uncompressed tar.
+    Tar(Box<dyn Read + 'a>),
+    /// A layer that another image of the store has, by the digest of its uncompressed tar.
+    Known(Digest),
+}
+
+impl Store {
+    /// Stores an image under a name (`docker.io/library/busybox:latest`) and tells the digest of its manifest. Layers come lowest first;
+    /// the configuration either says nothing of them or exactly what comes. An older image of the name is replaced.
+    pub fn add_image(
+        &self,
+        name: &str,
+        mut config: ImageConfig,
+        layers: Vec<NewLayer<'_>>,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Digest> {
+        if !oci::is_name(name) {
+            return Err(Error::Name(name.escape_debug().to_string()));
+        }
+        let writer = self.writer(progress)?;
+        let (mut descriptors, mut diff_ids) = (Vec::new(), Vec::new());
+        for layer in layers {
+            progress(Progress { stage: "storing", detail: name });
+            let (descriptor, diff_id) = add_layer(&writer, layer)?;
+            descriptors.push(descriptor);
+            diff_ids.push(diff_id);
+        }
+        if !config.rootfs.diff_ids.is_empty() && config.rootfs.diff_ids != diff_ids {
+            return refused("its layers are not what its configuration says");
+        }
+        config.rootfs.diff_ids = diff_ids;
+        let created = config.created.clone().unwrap_or_default();
+        let config = writer.add_json(oci::CONFIG, &config)?;
+        let media_type = Some(oci::MANIFEST.to_owned());
+        let manifest = Manifest { schema_version: 2, media_type, config, layers: descriptors };
+        let mut named = writer.add_json(oci::MANIFEST, &manifest)?;
+        let digest = named.digest.clone();
+        named.annotations.insert(oci::REF_NAME.into(), name.into());
+        named.annotations.insert(oci::CREATED.into(), created);
+        writer.commit(vec![named])?;
+        Ok(digest)
+    }
+
+    /// Whether the store has an image of this name whose parts are all there.
+    pub fn contains(&self, name: &str) -> bool {
+        self.resolve(name).is_ok()
+    }
+}
+
+fn add_layer(writer: &Writer<'_>, layer: NewLayer<'_>) -> Result<(Descriptor, Digest)> {
+    match layer {
+        NewLayer::Tar(tar) => {
+            let mut taken = writer.take_tar(tar)?;
+            taken.note_sizes()?;
+            writer.keep_tar(&taken)?;
+            Ok((taken.descriptor, taken.diff_id))
+        }
+        NewLayer::Known(diff_id) => {
+            for entry in writer.store.index()?.manifests {
+                let Some(name) = entry.name() else { continue };
+                let (_, manifest, config) = writer.store.read_image(name)?;
+                let at = config.rootfs.diff_ids.iter().position(|d| *d == diff_id);
+                if let Some(layer) = at.and_then(|at| manifest.layers.get(at)) {
+                    return Ok((layer.clone(), diff_id));
+                }
+            }
+            refused(format!("no image of the store has the layer {diff_id}"))
+        }
+    }
+}
