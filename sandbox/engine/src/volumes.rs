@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -278,21 +278,43 @@ impl Volumes {
     }
 }
 
+/// Bytes of the files below a directory; what has several names counts once. What can't be read counts nothing.
+pub fn size(path: &Path) -> i64 {
+    let mut seen = BTreeSet::new();
+    let mut total = 0_i64;
+    let mut directories = vec![path.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let Ok(meta) = entry.metadata() else { continue };
+            if meta.is_dir() {
+                directories.push(entry.path());
+            } else if meta.nlink() == 1 || seen.insert((meta.dev(), meta.ino())) {
+                total = total.saturating_add(i64::try_from(meta.len()).unwrap_or(i64::MAX));
+            }
+        }
+    }
+    total
+}
+
 /// A directory itself, not a link to one.
 fn is_dir(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir())
 }
 
 fn read_metadata(path: &Path) -> Option<BTreeMap<String, Record>> {
-    // A FIFO in the file's place must not hang the engine.
+    serde_json::from_slice(&read_small(path)?).ok()
+}
+
+/// Reads a file of the engine's own, if it is one: a FIFO or a link in its place must not hang or mislead us.
+pub(crate) fn read_small(path: &Path) -> Option<Vec<u8>> {
     let flags = (OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW).bits();
     let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
     if !file.metadata().ok()?.is_file() {
         return None;
     }
-    let mut text = vec![];
-    file.take(MAX_METADATA).read_to_end(&mut text).ok()?;
-    serde_json::from_slice(&text).ok()
+    let mut bytes = vec![];
+    file.take(MAX_METADATA).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// Names as Docker allows them: at least two of letters, digits, `_`, `.`, `-`, the first a letter or digit.
@@ -329,6 +351,9 @@ mod tests {
         let made = volumes.ensure("data", "", &none(), &labels, false).unwrap();
         assert!(made.new && made.mountpoint.is_dir() && !made.is_anonymous());
         fs::write(made.mountpoint.join("f"), "x").unwrap();
+        fs::create_dir(made.mountpoint.join("d")).unwrap();
+        fs::hard_link(made.mountpoint.join("f"), made.mountpoint.join("d/g")).unwrap();
+        assert_eq!(size(&made.mountpoint), 1);
         assert!(!volumes.ensure("data", "local", &none(), &none(), false).unwrap().new);
         assert!(volumes.ensure("0".repeat(64).as_str(), "", &none(), &none(), true).unwrap().is_anonymous());
 

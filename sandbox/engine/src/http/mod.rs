@@ -3,14 +3,16 @@
 //!
 //! [`serve`] is the entry point; `api` holds what is served.
 
+mod bytes;
 mod hijack;
 mod json;
-mod lines;
+pub mod lines;
 mod progress;
 mod query;
 mod server;
 mod version;
 
+pub use bytes::{produce, reader};
 pub use hijack::{Connection, Form, Pending, hijack};
 pub use json::{Answer, answer, read_json};
 pub use lines::{Lines, body_of, stream};

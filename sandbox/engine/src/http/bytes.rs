@@ -1,0 +1,103 @@
+//! Bodies that are no JSON: tars that are made while they are sent, and tars that are read while they come. Making and reading
+//! happen in threads that may block.
+
+use super::json::Answer;
+use crate::error::{Error, Result};
+use axum::body::Body;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use std::io::{self, Read, Write};
+use std::pin::Pin;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio_util::io::{ReaderStream, StreamReader, SyncIoBridge};
+
+/// Bytes on their way between the thread and the connection.
+const BUFFER: usize = 128 << 10;
+
+/// Answers with what `work` writes. If it fails before it has written anything, that is a refusal; later it breaks the connection,
+/// so that nobody takes a half for the whole. A client that goes away fails the next write.
+pub async fn produce(
+    content_type: &'static str,
+    work: impl FnOnce(&mut dyn Write) -> Result<()> + Send + 'static,
+) -> Answer {
+    let (ours, mut theirs) = tokio::io::duplex(BUFFER);
+    let task = tokio::task::spawn_blocking(move || {
+        let mut out = SyncIoBridge::new(ours);
+        work(&mut out)
+    });
+    let ended = |ended: std::result::Result<Result<()>, tokio::task::JoinError>| {
+        ended.map_err(|error| Error::internal(error.to_string()))?
+    };
+    let mut first = BytesMut::new();
+    let read = theirs.read_buf(&mut first).await;
+    let body = if read.is_ok_and(|read| read > 0) {
+        let last = stream::once(async move {
+            match ended(task.await) {
+                Ok(()) => Ok(Bytes::new()),
+                Err(error) => Err(io::Error::other(error.message)),
+            }
+        });
+        let first = stream::once(async move { Ok(first.freeze()) });
+        Body::from_stream(first.chain(ReaderStream::new(theirs)).chain(last))
+    } else {
+        ended(task.await)?;
+        Body::empty()
+    };
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    Ok(response)
+}
+
+/// Reads a body in a thread that may block. A client that goes away in the middle is an error of the reader. To be called where a
+/// runtime is.
+pub fn reader(body: Body) -> impl Read + Send + 'static {
+    let stream = body.into_data_stream().map_err(io::Error::other);
+    let reader: Pin<Box<dyn AsyncRead + Send>> = Box::pin(StreamReader::new(Box::pin(stream)));
+    SyncIoBridge::new(reader)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+
+    async fn produced(work: impl FnOnce(&mut dyn Write) -> Result<()> + Send + 'static) -> Answer {
+        produce("application/x-tar", work).await
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_the_body() {
+        let large = vec![7_u8; BUFFER * 3 + 5];
+        let copy = large.clone();
+        let response =
+            produced(move |out| out.write_all(&copy).map_err(|e| Error::internal(e.to_string()))).await;
+        let response = response.unwrap();
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/x-tar");
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), large);
+        let nothing = produced(|_| Ok(())).await.unwrap();
+        assert!(nothing.into_body().collect().await.unwrap().to_bytes().is_empty());
+    }
+
+    #[tokio::test]
+    async fn failures_are_refusals_first_and_broken_bodies_later() {
+        let early = produced(|_| Err(Error::not_found("No such image: x"))).await.unwrap_err();
+        assert_eq!(early, Error::not_found("No such image: x"));
+        let late = produced(|out| {
+            out.write_all(b"half").map_err(|e| Error::internal(e.to_string()))?;
+            Err(Error::internal("disk on fire"))
+        });
+        assert!(late.await.unwrap().into_body().collect().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn bodies_are_read_by_threads() {
+        let mut reader = reader(Body::from("context"));
+        let read = tokio::task::spawn_blocking(move || {
+            let mut text = String::new();
+            reader.read_to_string(&mut text).map(|_| text)
+        });
+        assert_eq!(read.await.unwrap().unwrap(), "context");
+    }
+}

@@ -1,0 +1,319 @@
+//! `docker pull`. What the host's catalogue has under a Docker Hub name comes from there: it is on the disk already, and works
+//! without Internet. Everything else comes from its registry.
+
+use super::blocking;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::http::{Lines, Progress, lines};
+use drydock_images::local::{ChainId, LayerRef, LocalStore, PullStep, Pulled};
+use drydock_images::{DEFAULT_DOMAIN, Digest, Reference};
+use drydock_registry::{
+    AuthConfig, Client, ClientOptions, Event, Events, ImageSink, LayerBlob, Platform, PullLayer, PullRequest,
+    PulledImage, SinkError,
+};
+use serde_json::{Value, json};
+use std::future::Future;
+use std::io::{self, Read};
+use std::path::Path;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+/// The registry of the site, which speaks plain HTTP: it is reached inside the host only.
+const SITE_REGISTRY: &str = "registry:5000";
+/// Operators and learners may add registries here, as for dockerd.
+const DAEMON_CONFIG: &str = "/etc/docker/daemon.json";
+
+/// The way to registries.
+#[derive(Clone)]
+pub struct Registries(Client);
+
+impl std::fmt::Debug for Registries {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Registries")
+    }
+}
+
+impl Registries {
+    /// With what `/etc/docker/daemon.json` says of insecure registries and mirrors. `root`: `/var/lib/docker`.
+    pub fn new(root: &Path) -> Self {
+        let config = crate::volumes::read_small(Path::new(DAEMON_CONFIG));
+        let config: Value = config.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        let list = |key: &str| {
+            let texts = config[key].as_array().into_iter().flatten().filter_map(Value::as_str);
+            texts.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let mut insecure = list("insecure-registries");
+        insecure.push(SITE_REGISTRY.to_owned());
+        let spool = root.join("tmp");
+        if let Err(error) = std::fs::create_dir_all(&spool) {
+            tracing::warn!(%error, "no directory for downloads");
+        }
+        let mirrors = list("registry-mirrors");
+        Self(Client::new(ClientOptions { insecure, mirrors, spool, ..ClientOptions::default() }))
+    }
+
+    /// Does work with the client in a thread of its own, where unpacking may block; it ends with the one who waits for it.
+    pub async fn with<T, F>(&self, work: impl FnOnce(Client) -> F + Send + 'static) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>>,
+    {
+        let (client, runtime) = (self.0.clone(), Handle::current());
+        let (wanted, unwanted) = oneshot::channel::<()>();
+        let task = tokio::task::spawn_blocking(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    done = work(client) => done,
+                    _ = unwanted => Err(Error::internal("context canceled")),
+                }
+            })
+        });
+        let done = task.await.map_err(|error| Error::internal(error.to_string()))?;
+        drop(wanted);
+        done
+    }
+
+    /// The same for work whose events become lines in their order. The work never waits for a slow client, so lines may queue; the
+    /// client tells them seldom enough for that.
+    pub async fn with_lines<T, F>(
+        &self,
+        lines: &Lines,
+        work: impl FnOnce(Client, Events) -> F + Send + 'static,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>>,
+    {
+        let (sender, mut receiver) = mpsc::unbounded_channel::<Event>();
+        let events: Events = Arc::new(move |event| drop(sender.send(event)));
+        let mut working = pin!(self.with(move |client| work(client, events)));
+        let done = loop {
+            tokio::select! {
+                biased;
+                Some(event) = receiver.recv() => lines.send(&line_of(event)).await?,
+                done = &mut working => break done,
+            }
+        };
+        while let Ok(event) = receiver.try_recv() {
+            lines.send(&line_of(event)).await?;
+        }
+        done
+    }
+}
+
+/// Pulls an image, or all tags of a name that has none.
+pub async fn pull(
+    engine: &Engine,
+    name: &Reference,
+    platform: Option<Platform>,
+    auth: AuthConfig,
+    lines: &Lines,
+) -> Result<()> {
+    if name.familiar_name() == "scratch" {
+        return Err(Error::forbidden("'scratch' is a reserved name"));
+    }
+    if !from_catalogue(engine, name, platform.as_ref(), lines).await? {
+        let request = PullRequest { reference: name.clone(), platform, auth };
+        let sink = Sink { store: engine.images.clone(), top: Mutex::default() };
+        let work = async move |client: Client, events| {
+            if request.reference.is_name_only() {
+                client.pull_all(&request, &sink, &events).await?;
+            } else {
+                client.pull(&request, &sink, &events).await?;
+            }
+            Ok(())
+        };
+        engine.registries.with_lines(lines, work).await?;
+    }
+    emit_pull(engine, name);
+    Ok(())
+}
+
+fn emit_pull(engine: &Engine, name: &Reference) {
+    let attributes = [("name".to_owned(), name.familiar_name())].into();
+    engine.events.emit("image", "pull", &name.familiar(), attributes);
+}
+
+/// Whether the catalogue had it.
+async fn from_catalogue(
+    engine: &Engine,
+    name: &Reference,
+    platform: Option<&Platform>,
+    lines: &Lines,
+) -> Result<bool> {
+    if name.domain() != DEFAULT_DOMAIN {
+        return Ok(false);
+    }
+    let (wanted, platform, out) = (name.clone(), platform.cloned(), lines.clone());
+    blocking(engine, move |store| {
+        let fits = |os: &str, architecture: &str| {
+            platform.as_ref().is_none_or(|wanted| wanted.rank(&Platform::new(os, architecture)).is_some())
+        };
+        let found: Vec<_> = if wanted.is_name_only() {
+            store.catalogue().into_iter().filter(|image| image.name.name() == wanted.name()).collect()
+        } else {
+            store.in_catalogue(&wanted).into_iter().collect()
+        };
+        let mut newer = false;
+        let mut any = false;
+        for image in found.iter().filter(|image| fits(&image.config.os, &image.config.architecture)) {
+            let name = if wanted.is_name_only() { &image.name } else { &wanted };
+            if let Some(pulled) = one_from_catalogue(store, name, &out)? {
+                newer |= pulled.newer;
+                any = true;
+            }
+        }
+        if any {
+            let what = if newer { "Downloaded newer image for" } else { "Image is up to date for" };
+            out.send_blocking(&lines::status("", &format!("Status: {what} {}", wanted.familiar())))?;
+        }
+        Ok::<_, Error>(any)
+    })
+    .await
+}
+
+fn one_from_catalogue(store: &LocalStore, name: &Reference, out: &Lines) -> Result<Option<Pulled>> {
+    let shown = name.digest().or(name.tag()).unwrap_or_default();
+    out.send_blocking(&lines::status(shown, &format!("Pulling from {}", name.path())))?;
+    let pulled = store.pull_from_catalogue(name, &mut |layer, step| {
+        let text = match step {
+            PullStep::Exists => "Already exists",
+            PullStep::Pulling => "Pulling fs layer",
+            PullStep::Downloaded => "Download complete",
+            PullStep::Complete => "Pull complete",
+        };
+        // A client that is gone does not undo what is nearly done: nothing is copied.
+        let _gone = out.send_blocking(&lines::transfer(layer, text, Progress::default()));
+    })?;
+    if let Some(pulled) = &pulled {
+        out.send_blocking(&lines::status("", &format!("Digest: {}", pulled.digest)))?;
+    }
+    Ok(pulled)
+}
+
+fn line_of(event: Event) -> Value {
+    let mut line = match (event.layer, event.amount) {
+        (_, Some(amount)) => lines::transfer(
+            &event.id,
+            &event.status,
+            Progress { current: amount.current, total: amount.total },
+        ),
+        (true, None) => lines::transfer(&event.id, &event.status, Progress::default()),
+        (false, None) if event.status.is_empty() => json!({}),
+        (false, None) => lines::status(&event.id, &event.status),
+    };
+    if let Some(aux) = event.aux {
+        line["progressDetail"] = json!({});
+        line["aux"] = aux;
+    }
+    line
+}
+
+/// Takes a pulled image into the node's store, layer by layer, the lowest first.
+struct Sink {
+    store: LocalStore,
+    /// The topmost layer so far, held so that nobody removes it.
+    top: Mutex<Option<LayerRef>>,
+}
+
+impl Sink {
+    fn top(&self) -> Option<LayerRef> {
+        self.top.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_top(&self, layer: Option<LayerRef>) {
+        *self.top.lock().unwrap_or_else(PoisonError::into_inner) = layer;
+    }
+}
+
+fn refused(error: impl std::fmt::Display) -> SinkError {
+    SinkError(error.to_string())
+}
+
+/// In a thread that may block.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SinkError> + Send + 'static,
+) -> Result<T, SinkError> {
+    tokio::task::spawn_blocking(work).await.map_err(refused)?
+}
+
+impl ImageSink for Sink {
+    async fn has_image(&self, config: &Digest) -> bool {
+        self.store.get(config).is_ok()
+    }
+
+    async fn has_layers(&self, diff_ids: &[Digest]) -> bool {
+        let Some(chain) = ChainId::of_all(diff_ids) else { return true };
+        let layer = self.store.layer(&chain);
+        let there = layer.is_some();
+        if there {
+            self.set_top(layer);
+        }
+        there
+    }
+
+    fn layer(
+        &self,
+        layer: PullLayer,
+        blob: LayerBlob,
+        events: Events,
+    ) -> impl Future<Output = Result<(), SinkError>> + Send {
+        let (store, below) = (self.store.clone(), self.top());
+        async move {
+            let added = aside(move || {
+                // The lowest layer lies on nothing, whatever an earlier image of this pull had on top.
+                let below = below.filter(|_| layer.index > 0);
+                let mut reader = Extracting::new(blob, &layer, events);
+                store.add_known_layer(&mut reader, below.as_ref(), &layer.diff_id).map_err(refused)
+            });
+            self.set_top(Some(added.await?));
+            Ok(())
+        }
+    }
+
+    async fn finish(&self, image: PulledImage) -> Result<bool, SinkError> {
+        let store = self.store.clone();
+        let done = aside(move || {
+            let pull = store.begin_pull(&image.reference, &image.manifest, &image.config).map_err(refused)?;
+            let index = (image.digest != image.manifest_digest).then_some(&image.digest);
+            pull.finish(index).map(|pulled| pulled.newer).map_err(refused)
+        });
+        let done = done.await;
+        self.set_top(None);
+        done
+    }
+}
+
+/// Reads a layer's blob and tells how far it is.
+struct Extracting {
+    blob: std::fs::File,
+    done: u64,
+    total: u64,
+    id: String,
+    events: Events,
+    told: Option<Instant>,
+}
+
+impl Extracting {
+    fn new(blob: LayerBlob, layer: &PullLayer, events: Events) -> Self {
+        let id = layer.digest.hex().get(..12).unwrap_or_default().to_owned();
+        Self { blob: blob.file, done: 0, total: blob.size, id, events, told: None }
+    }
+}
+
+impl Read for Extracting {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.blob.read(buffer)?;
+        self.done += read as u64;
+        let now = Instant::now();
+        let due = self.told.is_none_or(|told| now.duration_since(told) >= Duration::from_millis(100));
+        if read > 0 && (due || self.done == self.total) {
+            self.told = Some(now);
+            (self.events)(Event::bar(self.id.as_str(), "Extracting", self.done, self.total));
+        }
+        Ok(read)
+    }
+}
