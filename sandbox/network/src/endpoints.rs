@@ -22,10 +22,14 @@ use std::{
     net::Ipv4Addr,
     os::fd::AsFd,
     sync::{Arc, atomic::AtomicU32},
+    time::Duration,
 };
 
 /// Number of a container's first interface; the loopback interface is 1.
 const FIRST_INDEX: u32 = 2;
+
+/// The kernel removes what belonged to a network namespace in this time.
+const AFTERMATH: Duration = Duration::from_secs(2);
 
 /// A container that is to be in a network.
 #[derive(Debug, Clone, Default)]
@@ -148,7 +152,7 @@ impl Networks {
         let address = match (&mut network.pool, address) {
             (None, _) => None,
             (Some(pool), Some(address)) => pool.take(address).map(|()| Some(address))?,
-            (Some(pool), None) => Some(pool.take_next().ok_or_else(|| {
+            (Some(pool), None) => Some(pool.take_first().ok_or_else(|| {
                 Kind::Unavailable.error(format!(
                     "no available IPv4 addresses on this network's address pools: {} ({id})",
                     definition.name
@@ -289,7 +293,7 @@ impl Networks {
             };
             let endpoint =
                 state.network_mut(&id).and_then(|network| network.remove(container)).ok_or_else(|| {
-                    Kind::Forbidden.error(format!("container {container} is not connected to network {name}"))
+                    Kind::Internal.error(format!("container {container} is not connected to network {name}"))
                 })?;
             set_target(&state, container);
             let pid = state.containers.get(container).and_then(|container| container.pid);
@@ -317,10 +321,32 @@ impl Networks {
             let known = state.containers.remove(container);
             (endpoints, known.map(|known| known.published).unwrap_or_default())
         };
-        for endpoint in &endpoints {
-            unplug(endpoint)?;
-        }
+        let left =
+            endpoints.into_iter().filter(|endpoint| endpoint.plugged).map(|e| e.host_interface).collect();
+        self.clean_up_later(left);
         self.stop(published).await
+    }
+
+    /// Interfaces go with the container's network namespace. One that has not gone (somebody else is in that namespace) is
+    /// deleted some time later: the kernel takes about 18 ms for it, which nobody should have to wait for.
+    fn clean_up_later(&self, interfaces: Vec<String>) {
+        if interfaces.is_empty() {
+            return;
+        }
+        let networks = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(AFTERMATH).await;
+            let left: Vec<String> =
+                interfaces.into_iter().filter(|name| if_nametoindex(name.as_str()).is_ok()).collect();
+            if left.is_empty() {
+                return;
+            }
+            if let Err(error) =
+                networks.blocking(move |_| left.iter().try_for_each(|name| delete(name))).await
+            {
+                tracing::warn!(%error, "delete interfaces of a container");
+            }
+        });
     }
 
     /// Takes over a container that has outlived the engine: its endpoints as the engine has kept them. Published ports and the
@@ -499,8 +525,12 @@ fn unplug(endpoint: &Endpoint) -> Result<()> {
     if !endpoint.plugged {
         return Ok(());
     }
-    // It goes with the container's network namespace, too.
-    accept(Batch::new().delete_named(&endpoint.host_interface).send(), Errno::ENODEV)
+    delete(&endpoint.host_interface)
+}
+
+/// Deletes an interface of the node, if it has not gone with the container's network namespace.
+fn delete(interface: &str) -> Result<()> {
+    accept(Batch::new().delete_named(interface).send(), Errno::ENODEV)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use crate::{Result, error::Kind};
 use ipnet::Ipv4Net;
-use std::{collections::BTreeSet, net::Ipv4Addr, ops::Bound};
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 /// Docker's default pools: each is cut into subnets of the given prefix length.
 const DEFAULT_POOLS: [(Ipv4Net, u8); 7] = [
@@ -45,7 +45,6 @@ pub struct Pool {
     subnet: Ipv4Net,
     range: Ipv4Net,
     used: BTreeSet<u32>,
-    last: Option<u32>,
 }
 
 impl Pool {
@@ -56,7 +55,7 @@ impl Pool {
         if subnet.prefix_len() < 31 {
             used.extend([subnet.network().to_bits(), subnet.broadcast().to_bits()]);
         }
-        Self { subnet, range: range.unwrap_or(subnet), used, last: None }
+        Self { subnet, range: range.unwrap_or(subnet), used }
     }
 
     /// Length of the subnet's prefix.
@@ -75,21 +74,11 @@ impl Pool {
         Ok(())
     }
 
-    /// Takes the first free address (a gateway's).
+    /// Takes the first free address: what was released is used again at once, as on Docker's own bridges (only swarm
+    /// networks hand out all others before).
     pub fn take_first(&mut self) -> Option<Ipv4Addr> {
-        let address = self.free(self.range.network().to_bits())?;
+        let address = self.first_free()?;
         self.used.insert(address);
-        Some(Ipv4Addr::from_bits(address))
-    }
-
-    /// Takes the next address after the last one that was given: released addresses are used again only after all
-    /// others have been, so that a late packet for a dead container reaches nobody.
-    pub fn take_next(&mut self) -> Option<Ipv4Addr> {
-        let start = self.range.network().to_bits();
-        let next = self.last.and_then(|last| last.checked_add(1)).filter(|next| *next >= start);
-        let address = next.and_then(|next| self.free(next)).or_else(|| self.free(start))?;
-        self.used.insert(address);
-        self.last = Some(address);
         Some(Ipv4Addr::from_bits(address))
     }
 
@@ -98,14 +87,10 @@ impl Pool {
         self.used.remove(&address.to_bits());
     }
 
-    /// The first free address of the range from `start` on.
-    fn free(&self, start: u32) -> Option<u32> {
-        let end = self.range.broadcast().to_bits();
-        if start > end {
-            return None;
-        }
+    fn first_free(&self) -> Option<u32> {
+        let (start, end) = (self.range.network().to_bits(), self.range.broadcast().to_bits());
         let mut candidate = start;
-        for used in self.used.range((Bound::Included(start), Bound::Included(end))) {
+        for used in self.used.range(start..=end) {
             if *used != candidate {
                 break;
             }
@@ -153,29 +138,30 @@ mod tests {
     }
 
     #[test]
-    fn addresses_grow_and_wrap() {
+    fn addresses_grow_and_are_used_again() {
         let mut pool = Pool::new(net("10.0.0.0/29"), None);
-        assert_eq!(pool.take_first(), ip("10.0.0.1"));
-        let first: Vec<_> = (0..4).map(|_| pool.take_next()).collect();
-        assert_eq!(first, [ip("10.0.0.2"), ip("10.0.0.3"), ip("10.0.0.4"), ip("10.0.0.5")]);
-        pool.release("10.0.0.3".parse().unwrap());
-        assert_eq!(pool.take_next(), ip("10.0.0.6"));
-        assert_eq!(pool.take_next(), ip("10.0.0.3"));
-        assert_eq!(pool.take_next(), None);
+        let all: Vec<_> = (0..6).map(|_| pool.take_first()).collect();
+        let expected =
+            [ip("10.0.0.1"), ip("10.0.0.2"), ip("10.0.0.3"), ip("10.0.0.4"), ip("10.0.0.5"), ip("10.0.0.6")];
+        assert_eq!(all, expected);
         assert_eq!(pool.take_first(), None);
-        pool.release("10.0.0.1".parse().unwrap());
-        assert_eq!(pool.take_next(), ip("10.0.0.1"));
+        pool.release("10.0.0.5".parse().unwrap());
+        pool.release("10.0.0.3".parse().unwrap());
+        assert_eq!(
+            [pool.take_first(), pool.take_first(), pool.take_first()],
+            [ip("10.0.0.3"), ip("10.0.0.5"), None]
+        );
     }
 
     #[test]
     fn ranges_bound_what_is_handed_out_but_not_what_is_asked_for() {
         let mut pool = Pool::new(net("10.0.0.0/24"), Some(net("10.0.0.64/30")));
         assert_eq!(pool.take_first(), ip("10.0.0.64"));
-        assert_eq!(pool.take_next(), ip("10.0.0.65"));
+        assert_eq!(pool.take_first(), ip("10.0.0.65"));
         pool.take("10.0.0.9".parse().unwrap()).unwrap();
-        assert_eq!(pool.take_next(), ip("10.0.0.66"));
-        assert_eq!(pool.take_next(), ip("10.0.0.67"));
-        assert_eq!(pool.take_next(), None);
+        assert_eq!(pool.take_first(), ip("10.0.0.66"));
+        assert_eq!(pool.take_first(), ip("10.0.0.67"));
+        assert_eq!(pool.take_first(), None);
         let again = pool.take("10.0.0.9".parse().unwrap()).unwrap_err();
         assert_eq!((again.kind(), again.to_string().as_str()), (Kind::Forbidden, "Address already in use"));
         let outside = pool.take("10.0.1.9".parse().unwrap()).unwrap_err();
@@ -186,11 +172,11 @@ mod tests {
     fn the_smallest_and_the_largest_networks() {
         let mut pair = Pool::new(net("10.0.0.0/31"), None);
         assert_eq!(pair.take_first(), ip("10.0.0.0"));
-        assert_eq!(pair.take_next(), ip("10.0.0.1"));
-        assert_eq!(pair.take_next(), None);
+        assert_eq!(pair.take_first(), ip("10.0.0.1"));
+        assert_eq!(pair.take_first(), None);
         let mut last = Pool::new(net("255.255.255.252/30"), None);
-        assert_eq!(last.take_next(), ip("255.255.255.253"));
-        assert_eq!(last.take_next(), ip("255.255.255.254"));
-        assert_eq!(last.take_next(), None);
+        assert_eq!(last.take_first(), ip("255.255.255.253"));
+        assert_eq!(last.take_first(), ip("255.255.255.254"));
+        assert_eq!(last.take_first(), None);
     }
 }

@@ -135,7 +135,7 @@ impl State {
 }
 
 impl Networks {
-    /// Takes over what is there: reads definitions, makes the predefined networks and `docker0`, switches forwarding
+    /// Takes over what is there: reads definitions, makes the predefined ones and all bridges, switches forwarding
     /// on. Firewall rules follow in the background; whoever changes them waits for that.
     pub fn open(config: Config) -> Result<Self> {
         let store = Store::new(&config.directory);
@@ -155,10 +155,12 @@ impl Networks {
         if changed {
             networks.save()?;
         }
-        let first =
-            networks.state().bridges().find(|(d, _)| d.name == "bridge").map(|(_, bridge)| bridge.clone());
-        if let Some(bridge) = first {
-            networks.ensure_bridge(&bridge)?;
+        let bridges: Vec<Bridge> = networks.state().bridges().map(|(_, bridge)| bridge.clone()).collect();
+        for bridge in &bridges {
+            // One that can't be made is tried again when a container needs it.
+            if let Err(error) = networks.ensure_bridge(bridge) {
+                tracing::warn!(bridge = bridge.interface, %error, "make a bridge");
+            }
         }
         let background = networks.clone();
         // Of the namespace that the caller is in: a thread inherits it.

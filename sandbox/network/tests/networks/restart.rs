@@ -1,6 +1,8 @@
 //! An engine that starts anew finds what there is.
 
-use crate::world::{World, ask_here, config, echo_server, in_namespace, node, ping, request, runtime, sh};
+use crate::world::{
+    PATIENCE, World, ask_here, config, echo_server, in_namespace, node, ping, request, runtime, sh,
+};
 use drydock_network::{Networks, PortRequest, Protocol};
 use std::fs;
 
@@ -59,6 +61,9 @@ fn containers_survive_the_engine() {
             assert_ne!(c.address, of_a[0].address);
             assert_ne!(c.address, of_b[0].address);
             networks.release_container(&a.id).await.unwrap();
+            // Its process lives on: the interface does not go by itself.
+            assert!(sh("ip -br link").contains(&of_a[0].host_interface));
+            tokio::time::sleep(PATIENCE).await;
             assert!(!sh("ip -br link").contains(&of_a[0].host_interface));
         });
     });
