@@ -56,7 +56,7 @@ pub fn is_archive(file: impl Read) -> bool {
 /// # Errors
 /// If the archive is broken or the files can't be made.
 pub fn unpack_context(archive: impl Read, to: &Tree, dockerfile: &str) -> io::Result<()> {
-    unpack(archive, to, "/", None)?;
+    unpack(archive, to, "/", Some((0, 0)))?;
     let own = format!("{dockerfile}.dockerignore");
     let file = if to.kind(&own)? == Some(Kind::File) { own } else { ".dockerignore".to_owned() };
     if to.kind(&file)? != Some(Kind::File) {
@@ -146,10 +146,19 @@ fn unpack_entry<R: Read>(
     let (parent, name) = path.rsplit_once('/').ok_or_else(|| bad("name"))?;
     let attributes = attributes(&mut entry)?;
     let header = entry.header();
-    let number = |n: u64| u32::try_from(n).map_err(|_| bad("owner"));
-    let owner =
-        owner.map_or_else(|| Ok((number(header.uid()?)?, number(header.gid()?)?)), Ok::<_, io::Error>)?;
-    let (mode, modified) = (header.mode()? & 0o7777, i64::try_from(header.mtime()?).unwrap_or(0));
+    // Nothing in a numeric field is 0, as Go has it.
+    let old = header.as_old();
+    let number = |field: &[u8], value: io::Result<u64>| match value {
+        Err(_) if field.iter().all(|b| matches!(b, 0 | b' ')) => Ok(0),
+        value => value,
+    };
+    let id = |field: &[u8], value| u32::try_from(number(field, value)?).map_err(|_| bad("owner"));
+    let owner = match owner {
+        Some(owner) => owner,
+        None => (id(&old.uid, header.uid())?, id(&old.gid, header.gid())?),
+    };
+    let mode = id(&old.mode, header.mode().map(u64::from))? & 0o7777;
+    let modified = i64::try_from(number(&old.mtime, header.mtime())?).unwrap_or(0);
     let (directory, _) = to.make(&format!("{root}/{parent}"), 0o755, (0, 0))?;
     let directory = directory.as_fd();
     match kind {

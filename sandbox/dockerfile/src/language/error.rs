@@ -11,11 +11,37 @@ pub struct ParseError {
     pub message: String,
     /// The lines in question, from 1.
     pub lines: RangeInclusive<usize>,
+    /// Where it was found.
+    pub(crate) of: Of,
+}
+
+/// Where an error was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// There is no text.
+    Nothing,
+    /// When the text was cut into words.
+    Text,
+    /// When the words were understood.
+    Instruction,
 }
 
 impl ParseError {
-    pub(crate) fn new(message: impl Into<String>, lines: RangeInclusive<usize>) -> Self {
-        Self { message: message.into(), lines }
+    pub(super) fn new(message: impl Into<String>, lines: RangeInclusive<usize>) -> Self {
+        Self { message: message.into(), lines, of: Of::Instruction }
+    }
+
+    pub(super) fn text(message: impl Into<String>, lines: RangeInclusive<usize>) -> Self {
+        Self { of: Of::Text, ..Self::new(message, lines) }
+    }
+
+    /// As the classic builder says it, for a Dockerfile of this name.
+    pub fn of_classic(&self, name: &str) -> String {
+        match self.of {
+            Of::Nothing => format!("the Dockerfile ({name}) cannot be empty"),
+            Of::Text => format!("failed to parse {name}: {}", self.message),
+            Of::Instruction => self.message.clone(),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Text → instructions as lists of words: directives, comments, continuation lines, here-documents. The rules and their oddities
 //! are those of BuildKit's frontend/dockerfile/parser; [`super::parse`] gives the words their meaning.
 
-use super::error::ParseError;
+use super::error::{Of, ParseError};
 use super::shell::{Lexer, Variables};
 use super::words;
 use std::collections::BTreeSet;
@@ -73,7 +73,7 @@ struct Reader<'a> {
 /// Reads a Dockerfile's text.
 pub(crate) fn read(text: &str) -> Result<Lines, ParseError> {
     if text.len() > MAX_FILE {
-        return Err(ParseError::new(
+        return Err(ParseError::text(
             format!("dockerfile greater than max allowed size of {MAX_FILE}"),
             0..=0,
         ));
@@ -90,7 +90,7 @@ pub(crate) fn read(text: &str) -> Result<Lines, ParseError> {
     while let Some(line) = reader.next_line()? {
         let first_line = reader.at;
         let line = line.trim_end_matches(['\r', '\n']).trim_start();
-        reader.directive(line).map_err(|e| ParseError::new(e, first_line - 1..=first_line - 1))?;
+        reader.directive(line).map_err(|e| ParseError::text(e, first_line - 1..=first_line - 1))?;
         let (mut logical, mut ended) = reader.continued(if line.starts_with('#') { "" } else { line });
         if ended && logical.is_empty() {
             continue;
@@ -113,7 +113,8 @@ pub(crate) fn read(text: &str) -> Result<Lines, ParseError> {
         if empty_continuation {
             warnings.push(format!("Empty continuation line found in: {logical}"));
         }
-        let fail = |message: String, last: usize| ParseError::new(message, first_line..=last.max(first_line));
+        let fail =
+            |message: String, last: usize| ParseError::text(message, first_line..=last.max(first_line));
         let mut node = node(&logical, reader.escape, 0).map_err(|e| fail(e, reader.at))?;
         if node.can_have_heredocs() && logical.contains("<<") {
             node.heredocs = heredocs_of(&logical).map_err(|e| fail(e, reader.at))?;
@@ -128,7 +129,8 @@ pub(crate) fn read(text: &str) -> Result<Lines, ParseError> {
         nodes.push(node);
     }
     if nodes.is_empty() {
-        return Err(ParseError::new("file with no instructions", reader.at..=reader.at));
+        let error = ParseError::text("file with no instructions", reader.at..=reader.at);
+        return Err(if text.is_empty() { ParseError { of: Of::Nothing, ..error } } else { error });
     }
     Ok(Lines { nodes, escape: reader.escape, directives: reader.directives, warnings })
 }
@@ -138,7 +140,7 @@ impl<'a> Reader<'a> {
         let Some(line) = self.lines.get(self.at) else { return Ok(None) };
         if line.len() > MAX_LINE {
             let message = format!("dockerfile line greater than max allowed size of {MAX_LINE}");
-            return Err(ParseError::new(message, self.at..=self.at));
+            return Err(ParseError::text(message, self.at..=self.at));
         }
         self.at += 1;
         Ok(Some(line))

@@ -15,5 +15,5 @@ pub(crate) use error::suggest;
 pub use instruction::{
     CommandLine, Copy, Dockerfile, Health, InlineFile, Instruction, Kind, Network, Pair, Run, Stage,
 };
-pub use mount::{Mount, MountKind, Sharing, parse_mount};
+pub use mount::{Expand, Mount, MountKind, Sharing, parse_mount};
 pub use parse::{parse, parse_instructions};

@@ -99,14 +99,14 @@ const KEYS: [&str; 19] = [
     "env",
 ];
 
+/// Expands the variables in a word.
+pub type Expand<'a> = dyn Fn(&str) -> Result<String, String> + 'a;
+
 /// Reads the value of a `--mount`. Without `expand`, only what needs no variables is checked.
 ///
 /// # Errors
 /// BuildKit's text.
-pub fn parse_mount(
-    value: &str,
-    expand: Option<&dyn Fn(&str) -> Result<String, String>>,
-) -> Result<Mount, String> {
+pub fn parse_mount(value: &str, expand: Option<&Expand<'_>>) -> Result<Mount, String> {
     let mut mount = Mount::default();
     let (mut read_only, mut sharing) = (None, None);
     for field in csv(value)? {

@@ -1,0 +1,6 @@
+//! The builder against an engine that keeps its images in a temporary directory. Needs root, for owners.
+
+mod copying;
+mod files;
+mod steps;
+mod world;
