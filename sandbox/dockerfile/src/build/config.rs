@@ -114,3 +114,52 @@ impl CacheKey {
         key
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn config(json: Value) -> Config {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn configurations_of_real_images_are_read_and_kept() {
+        let image = json!({
+            "ArgsEscaped": true, "Cmd": ["cat", "out"], "Entrypoint": null, "Env": ["PATH=/bin", "FOO=bar"],
+            "ExposedPorts": {"80/tcp": {}}, "Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 5}, "Labels": null,
+            "OnBuild": null, "User": "", "Volumes": null, "WorkingDir": "/app", "StopTimeout": 3,
+        });
+        let read = config(image);
+        assert_eq!((read.env.len(), read.healthcheck.as_ref().unwrap().interval), (2, 5));
+        let written = serde_json::to_value(&read).unwrap();
+        assert_eq!((&written["StopTimeout"], &written["ArgsEscaped"]), (&json!(3), &json!(true)));
+        assert_eq!(config(written), read);
+        assert_eq!(config(json!({"Env": null, "User": null})), Config::default());
+    }
+
+    #[test]
+    fn keys_are_equal_where_docker_finds_a_step_in_the_cache() {
+        let key = |json: Value| CacheKey { config: config(json), extra: Vec::new() };
+        let base = key(json!({"Cmd": ["/bin/sh", "-c", "x"], "Env": ["A=1"]}));
+        let same = json!({
+            "Cmd": ["/bin/sh", "-c", "x"], "Env": ["A=1"], "Entrypoint": [], "Volumes": {}, "Hostname": "abc", "Image": "sha256:1",
+            "Tty": false,
+        });
+        assert_eq!(base.digest(), key(same.clone()).digest());
+        assert!(base.is_of(&config(same)));
+        for other in [
+            json!({"Cmd": ["/bin/sh", "-c", "y"], "Env": ["A=1"]}),
+            json!({"Cmd": ["/bin/sh", "-c", "x"], "Env": ["A=2"]}),
+            json!({"Cmd": ["/bin/sh", "-c", "x"], "Env": ["A=1"], "User": "me"}),
+            json!({"Cmd": ["/bin/sh", "-c", "x"], "Env": ["A=1"], "Tty": true}),
+        ] {
+            assert_ne!(base.digest(), key(other.clone()).digest());
+            assert!(!base.is_of(&config(other)));
+        }
+        let more = CacheKey { extra: vec!["network None".into()], ..base.clone() };
+        assert_ne!(base.digest(), more.digest());
+        assert!(!more.is_of(&base.config));
+    }
+}

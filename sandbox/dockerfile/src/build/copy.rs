@@ -460,9 +460,7 @@ fn digest(parts: &[&str]) -> String {
 
 /// Writes a download to a file without a name.
 fn keep(content: Box<dyn Read + Send>) -> io::Result<(File, String)> {
-    use rustix::fs::{Mode, OFlags};
-    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let mut file = File::from(rustix::fs::open(std::env::temp_dir(), flags, Mode::from_raw_mode(0o600))?);
+    let mut file = unnamed_file()?;
     let (mut content, mut hasher, mut total) = (content.take(MAX_DOWNLOAD + 1), Sha256::new(), 0);
     let mut buffer = vec![0; 128 << 10];
     loop {
@@ -477,6 +475,19 @@ fn keep(content: Box<dyn Read + Send>) -> io::Result<(File, String)> {
         hasher.update(&buffer[..length]);
         file.write_all(&buffer[..length])?;
     }
+}
+
+fn unnamed_file() -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    if let Ok(file) = rustix::fs::open(std::env::temp_dir(), flags, Mode::from_raw_mode(0o600)) {
+        return Ok(File::from(file));
+    }
+    // Not every file system has such files.
+    let path = std::env::temp_dir().join(super::stage::random_id().map_err(io::Error::other)?);
+    let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
 }
 
 fn now() -> i64 {

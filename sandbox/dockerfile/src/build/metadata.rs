@@ -31,6 +31,10 @@ impl Builder<'_> {
         let (config, cmd_set) = (&mut self.config, &mut self.cmd_set);
         let comment =
             Change { config, escape: self.shared.escape, cmd_set, args }.apply(&instruction.kind)?;
+        if self.mode() == Mode::BuildKit && matches!(instruction.kind, Kind::Cmd(_)) {
+            // Docker's images have had this field from BuildKit ever since; on Linux it means nothing.
+            self.config.other.insert("ArgsEscaped".into(), json!(true));
+        }
         let buildkit = match (&instruction.kind, &comment) {
             (Kind::Expose(_), Comment { exposed: Some(ports), .. }) => format!("EXPOSE {}", list(ports)),
             (_, comment) => comment.text.clone(),

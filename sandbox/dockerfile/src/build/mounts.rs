@@ -7,6 +7,7 @@ use crate::files::{self, Copier, CopyOptions, Tree};
 use crate::ignore::Patterns;
 use crate::language::go::{clean, quote};
 use crate::language::{Mount, MountKind, Run, parse_mount};
+use std::path::PathBuf;
 
 type Result<T> = std::result::Result<T, BuildError>;
 
@@ -19,7 +20,9 @@ pub(super) struct Mounted {
     /// What makes the command another one for the cache.
     pub key: Vec<String>,
     /// Keeps images mounted and caches locked until the command is done.
-    _held: Vec<Source>,
+    held: Vec<Source>,
+    /// Caches that are still to be had: index in `mounts`, id.
+    caches: Vec<(usize, String, Mount)>,
 }
 
 impl Builder<'_> {
@@ -32,7 +35,7 @@ impl Builder<'_> {
             let mount = parse_mount(text, Some(&expand)).map_err(BuildError::invalid)?;
             match mount.kind {
                 MountKind::Bind => self.bind(&mount, &mut all)?,
-                MountKind::Cache => self.cache_mount(&mount, &mut all)?,
+                MountKind::Cache => self.cache_mount(mount, &mut all)?,
                 MountKind::Tmpfs => {
                     let target = self.mount_target(&mount.target)?;
                     all.key.push(format!("tmpfs {target}"));
@@ -69,30 +72,49 @@ impl Builder<'_> {
         all.key.push(format!("bind {target} {hash}"));
         let bind = RunSource::Bind { path: real, discard: !mount.read_only };
         all.mounts.push(RunMount { target, source: bind, read_only: mount.read_only });
-        all._held.push(source);
+        all.held.push(source);
         Ok(())
     }
 
-    fn cache_mount(&self, mount: &Mount, all: &mut Mounted) -> Result<()> {
+    /// Where it is comes later ([`Self::hold_caches`]): nobody needs to wait for a cache when the step itself is in the cache.
+    fn cache_mount(&self, mount: Mount, all: &mut Mounted) -> Result<()> {
         let target = self.mount_target(&mount.target)?;
         let id = if mount.id.is_empty() { clean(&mount.target) } else { mount.id.clone() };
-        let held = Source::files(self.shared.backend.cache(&id, mount.sharing)?)?;
-        let failed =
-            |e: std::io::Error| BuildError::failed(format!("failed to prepare cache {}: {e}", quote(&id)));
-        let mut path = held.path.clone();
-        if held.tree.list("/").map_err(failed)?.is_empty() {
-            self.fill_cache(mount, &held.tree)?;
-        }
-        let source = clean(&format!("/{}", mount.source));
-        if mount.from.is_none() && source != "/" {
-            held.tree.make_directories(&source, 0o755, (0, 0)).map_err(failed)?;
-            path = held.tree.real_path(&source).map_err(failed)?;
-        }
-        // A cache is no part of the key: that it changes is its purpose.
+        // Its content is no part of the key: that it changes is its purpose.
         all.key.push(format!("cache {target} {id}"));
-        let bind = RunSource::Bind { path, discard: false };
-        all.mounts.push(RunMount { target, source: bind, read_only: mount.read_only });
-        all._held.push(held);
+        let source = RunSource::Bind { path: PathBuf::new(), discard: false };
+        all.mounts.push(RunMount { target, source, read_only: mount.read_only });
+        all.caches.push((all.mounts.len() - 1, id, mount));
+        Ok(())
+    }
+
+    /// Gets the caches of a command, each once and in the order of their names: commands that wait for each other's would wait for
+    /// ever.
+    pub fn hold_caches(&self, all: &mut Mounted) -> Result<()> {
+        let mut caches = std::mem::take(&mut all.caches);
+        caches.sort_by(|a, b| a.1.cmp(&b.1));
+        let mut last: Option<String> = None;
+        for (at, id, mount) in caches {
+            if last.as_ref() != Some(&id) {
+                let held = Source::files(self.shared.backend.cache(&id, mount.sharing)?)?;
+                all.held.push(held);
+                last = Some(id.clone());
+            }
+            let Some(held) = all.held.last() else { continue };
+            let failed = |e: std::io::Error| {
+                BuildError::failed(format!("failed to prepare cache {}: {e}", quote(&id)))
+            };
+            if held.tree.list("/").map_err(failed)?.is_empty() {
+                self.fill_cache(&mount, &held.tree)?;
+            }
+            let mut path = held.path.clone();
+            let source = clean(&format!("/{}", mount.source));
+            if mount.from.is_none() && source != "/" {
+                held.tree.make_directories(&source, 0o755, (0, 0)).map_err(failed)?;
+                path = held.tree.real_path(&source).map_err(failed)?;
+            }
+            all.mounts[at].source = RunSource::Bind { path, discard: false };
+        }
         Ok(())
     }
 

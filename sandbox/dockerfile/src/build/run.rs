@@ -19,10 +19,12 @@ impl Builder<'_> {
         let args = self.args.visible(&env);
         let mut mounted = self.mounts(run)?;
         mounted.mounts.extend(script);
-        let key = self.run_key(run, &argv, &self.args.recorded(&args), mounted.key);
+        let key = self.run_key(run, &argv, &self.args.recorded(&args), std::mem::take(&mut mounted.key));
         if self.cached(&key)? {
             return Ok(());
         }
+        // The script is the last mount, so the indices of the others stay true.
+        self.hold_caches(&mut mounted)?;
         let container = self.running()?;
         let (mut workspace, tree) = self.workspace(&container)?;
         let missing: Vec<String> = mounted.mounts.iter().flat_map(|m| missing(&tree, &m.target)).collect();
@@ -35,12 +37,12 @@ impl Builder<'_> {
             } else {
                 self.config.working_dir.clone()
             },
-            mounts: mounted.mounts,
+            mounts: std::mem::take(&mut mounted.mounts),
             network: run.network,
             insecure: run.insecure,
         };
         request.env.extend(args.iter().map(|(name, value)| format!("{name}={value}")));
-        request.env.extend(mounted.env);
+        request.env.append(&mut mounted.env);
         let id = self.id;
         let emit = self.shared.emit;
         let status = workspace.run(&request, &mut |stream, data| emit(Event::Log { id, stream, data }))?;
@@ -49,6 +51,7 @@ impl Builder<'_> {
             workspace.finish(!removed);
             return Err(self.run_failed(&argv, status));
         }
+        drop(mounted);
         // What was made for mounts is no part of the image. Innermost first.
         missing.iter().rev().for_each(|path| tree.remove_stub(path));
         let mut words = vec![];

@@ -217,6 +217,13 @@ fn archive() -> Vec<u8> {
     archive.into_inner().unwrap()
 }
 
+/// The same archive, as `xz` packs it.
+const XZ: &str = "\
+    fd377a585a000004e6d6b446020021011c00000010cf58cce027ff007e5d00349b81e4e9faec25a04d90bd758b9c0cc51564925aa6b9077f6d1f8204f114\
+    b9eb56cc3b9b0ea3063661cc4363fc22edefaa681bbc455a4c198cbf43ef83ff166156b0a1c5995b7fb2ae554c50c3bccc054ad266d0f40fdad29e35ef0e\
+    47e7b7e284bd71321e17e4f89d1b0c375a8d974f522082f40e53982e961fb97800000000ccfb9c25fca27dd900019a0180500000c3502dc3b1c467fb0200\
+    00000004595a";
+
 #[test]
 fn archives_are_unpacked_by_add_only() {
     let world = context();
@@ -229,7 +236,10 @@ fn archives_are_unpacked_by_add_only() {
     bzip.write_all(&archive()).unwrap();
     write("bzip.tar.bz2", &bzip.finish().unwrap());
     write("zstd.tar.zst", &zstd::encode_all(archive().as_slice(), 1).unwrap());
-    for name in ["plain.tar", "gzip.tgz", "bzip.tar.bz2", "zstd.tar.zst"] {
+    let xz: Vec<u8> =
+        (0..XZ.len()).step_by(2).map(|at| u8::from_str_radix(&XZ[at..at + 2], 16).unwrap()).collect();
+    write("xz.tar.xz", &xz);
+    for name in ["xz.tar.xz", "plain.tar", "gzip.tgz", "bzip.tar.bz2", "zstd.tar.zst"] {
         let built = world.build(&format!("FROM busybox\nADD {name} /d\nCOPY {name} /kept\n"));
         assert_eq!(
             (built.read("d/in/file").as_str(), built.stat("d/in/file")),

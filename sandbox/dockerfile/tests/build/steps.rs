@@ -348,6 +348,15 @@ fn commands_get_heredocs_mounts_and_networks() {
     assert!(world.build(text).lines.contains("Using cache"));
     world.file("src/x", "again");
     assert!(!world.build(text).lines.contains("Using cache"));
+    // One cache twice is one lock, and a step from the cache takes none.
+    let twice =
+        "FROM busybox\nRUN --mount=type=cache,id=k,target=/a --mount=type=cache,id=k,target=/b,source=in x\n";
+    world.build(twice);
+    assert_eq!(world.state.lock().unwrap().caches, ["c", "k"]);
+    assert!(world.build(twice).lines.contains("Using cache"));
+    assert_eq!(world.state.lock().unwrap().caches.len(), 2);
+    let last = world.runs().pop().unwrap();
+    assert!(matches!(&last.mounts[1].source, RunSource::Bind { path, .. } if path.ends_with("caches/k/in")));
     let missing = world.refused("FROM busybox\nRUN --mount=type=secret,id=none,required=true x\n");
     assert_eq!(missing.message, "secret none: not found");
     assert_eq!(world.refused("FROM busybox\nRUN --mount=target=/ x\n").message, "invalid mount target \"/\"");

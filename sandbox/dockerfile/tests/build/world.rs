@@ -40,6 +40,7 @@ pub struct State {
     pub names: BTreeMap<String, String>,
     pub runs: Vec<RunRequest>,
     pub dropped: usize,
+    pub caches: Vec<String>,
 }
 
 impl World {
@@ -296,6 +297,7 @@ impl Backend for World {
     }
 
     fn cache(&self, id: &str, _: Sharing) -> Answer<Box<dyn Files>> {
+        self.state.lock().unwrap().caches.push(id.to_owned());
         let root = self.dir.path().join("caches").join(id.replace('/', "_"));
         std::fs::create_dir_all(&root)?;
         Ok(Box::new(Held(root)))
