@@ -28,6 +28,7 @@ mod ports;
 mod proxy;
 mod publish;
 mod random;
+mod redirect;
 mod resolver;
 mod store;
 mod time;

@@ -3,7 +3,7 @@
 //! asked elsewhere, as moby's `libnetwork/resolver.go` does it. What comes in is written by strangers on both sides, so
 //! lengths, counts and times are bounded.
 
-use crate::{Error, Networks, Result, error::Kind, files, inside::Namespace, names};
+use crate::{Error, Networks, Result, error::Kind, files, inside::Namespace, names, redirect};
 use drydock_runtime::netlink::{Batch, LOOPBACK};
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},
@@ -112,12 +112,24 @@ impl Networks {
 /// Inside the container.
 fn open() -> Result<(std::net::UdpSocket, std::net::TcpListener)> {
     Batch::new().up(LOOPBACK).send()?;
-    let open = || {
-        let udp = std::net::UdpSocket::bind(ADDRESS)?;
-        let tcp = std::net::TcpListener::bind(ADDRESS)?;
+    let bind = |port| {
+        let address = SocketAddr::new(ADDRESS.ip(), port);
+        let (udp, tcp) = (std::net::UdpSocket::bind(address)?, std::net::TcpListener::bind(address)?);
         udp.set_nonblocking(true)?;
         tcp.set_nonblocking(true)?;
         Ok((udp, tcp))
+    };
+    let open = || {
+        // Port 53 is the container's; questions to it are led to ports that nobody else wants.
+        let (udp, tcp): (std::net::UdpSocket, std::net::TcpListener) = bind(0)?;
+        let ports = (udp.local_addr()?.port(), tcp.local_addr()?.port());
+        match redirect::lay(files::EMBEDDED, ports.0, ports.1) {
+            Ok(()) => Ok((udp, tcp)),
+            Err(error) => {
+                tracing::warn!(%error, "questions can't be redirected: the name server takes port 53 itself");
+                bind(PORT)
+            }
+        }
     };
     open().map_err(|e: io::Error| Error::io("open the name server's sockets", &e))
 }

@@ -228,3 +228,32 @@ fn garbage_gets_no_answer_and_does_no_harm() {
         assert!(!world.networks.serves_names(&a.id));
     });
 }
+
+#[test]
+fn a_container_may_serve_names_itself() {
+    node(async |world| {
+        world.network("front").await;
+        let a = world.start("a", &["front"]);
+        serve(&world, &a).await;
+        a.process.run(|| {
+            let any: SocketAddr = "0.0.0.0:53".parse().unwrap();
+            other_server(any);
+        });
+        assert_eq!(ask(&a.process, "a.", RecordType::A).await, found(&["172.18.0.2"]));
+        let own = a.process.begin(|| {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket.send_to(&question("example.org.", RecordType::A), "127.0.0.1:53").unwrap();
+            let mut buffer = [0; 4096];
+            let len = socket.recv(&mut buffer).unwrap();
+            read(&buffer[..len])
+        });
+        assert_eq!(own.join().unwrap(), found(&["198.51.100.1"]));
+        // An engine that starts anew has other ports.
+        world.networks.release("front", &a.id).unwrap();
+        world.networks.reserve(&request("a", "front")).unwrap();
+        world.networks.plug_running(&a.id, a.process.pid()).unwrap();
+        serve(&world, &a).await;
+        assert_eq!(ask(&a.process, "a.", RecordType::A).await, found(&["172.18.0.2"]));
+    });
+}

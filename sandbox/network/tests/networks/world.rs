@@ -196,10 +196,16 @@ pub fn outside() -> Process {
     outside
 }
 
-/// Sends an echo request (RFC 792) and says whether an answer came.
+/// Sends echo requests and says whether an answer came. More than one: an interface that has just been made may not yet
+/// let the first packet pass.
 pub fn ping(to: Ipv4Addr) -> bool {
+    (0..4).any(|_| ping_once(to))
+}
+
+/// RFC 792
+fn ping_once(to: Ipv4Addr) -> bool {
     let fd = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Icmp).unwrap();
-    let wait = TimeVal::milliseconds(500);
+    let wait = TimeVal::milliseconds(300);
     setsockopt(&fd, sockopt::ReceiveTimeout, &wait).unwrap();
     // Type 8, code 0, checksum, identifier 0x4242, sequence number 1.
     let packet = [8, 0, !0x4a, !0x43, 0x42, 0x42, 0, 1];
