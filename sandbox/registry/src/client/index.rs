@@ -132,23 +132,16 @@ impl Client {
         limit: usize,
         auth: &AuthConfig,
     ) -> Result<Vec<SearchResult>> {
-        #[derive(Deserialize)]
-        struct Page {
-            repositories: Option<Vec<String>>,
-        }
         let any = Reference::parse(&format!("{domain}/any")).map_err(|e| Error::Invalid(e.to_string()))?;
-        let found = self.at_endpoints(&any, false, async |endpoint| {
-            let repository = self.open_catalogue(endpoint, auth).await?;
-            let mut found = Vec::new();
-            let take = |page: Page| {
-                let names = page.repositories.unwrap_or_default();
-                found.extend(names.into_iter().filter(|name| name.contains(term)));
-                found.len() < limit
-            };
-            repository.pages(&repository.root_url("_catalog"), take).await?;
-            Ok(found)
-        });
-        let names = found.await?.into_iter().take(limit);
+        let mut ways = self.ways(&any, false).await;
+        let found = loop {
+            let Some(endpoint) = ways.next() else { return Err(ways.last()) };
+            let found = self.catalogue_at(&endpoint, term, limit, auth).await;
+            if let Some(outcome) = ways.judge(&endpoint, found) {
+                break outcome?;
+            }
+        };
+        let names = found.into_iter().take(limit);
         Ok(names
             .map(|name| SearchResult { name: format!("{domain}/{name}"), ..SearchResult::default() })
             .collect())
@@ -157,28 +150,59 @@ impl Client {
     /// Says what a registry has under a name.
     pub async fn inspect(&self, reference: &Reference, auth: &AuthConfig) -> Result<Inspection> {
         let reference = &reference.clone().with_default_tag();
-        let inspected = self.at_endpoints(reference, true, async |endpoint| {
-            let repository = self.open(endpoint, reference.path(), "pull", auth).await?;
-            let fetched = find(&repository, reference).await?;
-            let platforms = match understand(&fetched, reference)? {
-                Manifest::Index(entries) => entries.into_iter().filter_map(|e| e.platform).collect(),
-                Manifest::Image { config, .. } => {
-                    let config = repository.config(&config.digest).await?;
-                    serde_json::from_slice(&config).into_iter().collect()
-                }
-            };
-            let descriptor = Descriptor {
-                media_type: fetched.media_type,
-                size: fetched.bytes.len() as u64,
-                digest: fetched.digest,
-                platform: None,
-                annotations: None,
-                artifact_type: None,
-            };
-            Ok(Inspection { descriptor, platforms })
-        });
-        inspected.await
+        let mut ways = self.ways(reference, true).await;
+        while let Some(endpoint) = ways.next() {
+            let inspected = self.inspect_at(&endpoint, reference, auth).await;
+            if let Some(outcome) = ways.judge(&endpoint, inspected) {
+                return outcome;
+            }
+        }
+        Err(ways.last())
     }
+
+    async fn inspect_at(&self, endpoint: &Endpoint, reference: &Reference, auth: &AuthConfig) -> Result<Inspection> {
+        let repository = self.open(endpoint, reference.path(), "pull", auth).await?;
+        let fetched = find(&repository, reference).await?;
+        let platforms = match understand(&fetched, reference)? {
+            Manifest::Index(entries) => entries.into_iter().filter_map(|e| e.platform).collect(),
+            Manifest::Image { config, .. } => {
+                let config = repository.config(&config.digest).await?;
+                serde_json::from_slice(&config).into_iter().collect()
+            }
+        };
+        let descriptor = Descriptor {
+            media_type: fetched.media_type,
+            size: fetched.bytes.len() as u64,
+            digest: fetched.digest,
+            platform: None,
+            annotations: None,
+            artifact_type: None,
+        };
+        Ok(Inspection { descriptor, platforms })
+    }
+
+    async fn catalogue_at(
+        &self,
+        endpoint: &Endpoint,
+        term: &str,
+        limit: usize,
+        auth: &AuthConfig,
+    ) -> Result<Vec<String>> {
+        let repository = self.open_catalogue(endpoint, auth).await?;
+        let mut found = Vec::new();
+        let take = |page: CataloguePage| {
+            let names = page.repositories.unwrap_or_default();
+            found.extend(names.into_iter().filter(|name| name.contains(term)));
+            found.len() < limit
+        };
+        repository.pages(&repository.root_url("_catalog"), take).await?;
+        Ok(found)
+    }
+}
+
+#[derive(Deserialize)]
+struct CataloguePage {
+    repositories: Option<Vec<String>>,
 }
 
 /// The registry that a server address means: `https://index.docker.io/v1/` and nothing at all mean Docker Hub.

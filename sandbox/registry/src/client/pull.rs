@@ -128,6 +128,11 @@ struct RootFs {
     diff_ids: Vec<Digest>,
 }
 
+#[derive(Deserialize)]
+struct TagPage {
+    tags: Option<Vec<String>>,
+}
+
 /// The manifest for the platform, and what it names.
 struct Chosen {
     manifest: Fetched,
@@ -180,31 +185,25 @@ impl Client {
         if reference.familiar_name() == "scratch" {
             return Err(Error::Invalid("'scratch' is a reserved name".into()));
         }
-        let pulled = self.at_endpoints(reference, true, async |endpoint| {
-            let repository = self.open(endpoint, reference.path(), "pull", &request.auth).await?;
-            self.pull_from(Arc::new(repository), request, sink, events).await
-        });
-        pulled.await
-    }
-
-    /// Tries the ways to a registry until one leads to an answer.
-    pub(super) async fn at_endpoints<T>(
-        &self,
-        reference: &Reference,
-        mirrors: bool,
-        mut work: impl AsyncFnMut(&Endpoint) -> Result<T>,
-    ) -> Result<T> {
-        let mut last = Error::Invalid(format!("no endpoints found for {}", reference.familiar()));
-        for endpoint in self.endpoints(reference.domain(), mirrors).await {
-            match work(&endpoint).await {
-                Err(error) if endpoint.mirror || error.is_transport() => {
-                    tracing::info!(endpoint = endpoint.base, %error, "trying the next way to the registry");
-                    last = error;
-                }
-                other => return other.map_err(|e| e.of_pull(reference)),
+        let mut ways = self.ways(reference, true).await;
+        while let Some(endpoint) = ways.next() {
+            let pulled = self.pull_at(&endpoint, request, sink, events).await;
+            if let Some(outcome) = ways.judge(&endpoint, pulled) {
+                return outcome;
             }
         }
-        Err(last.of_pull(reference))
+        Err(ways.last())
+    }
+
+    async fn pull_at<S: ImageSink>(
+        &self,
+        endpoint: &Endpoint,
+        request: &PullRequest,
+        sink: &S,
+        events: &Events,
+    ) -> Result<PullOutcome> {
+        let repository = self.open(endpoint, request.reference.path(), "pull", &request.auth).await?;
+        self.pull_from(Arc::new(repository), request, sink, events).await
     }
 
     async fn pull_from<S: ImageSink>(
@@ -293,21 +292,26 @@ impl Client {
 
     /// All tags of a repository.
     pub async fn tags(&self, reference: &Reference, auth: &AuthConfig) -> Result<Vec<String>> {
-        #[derive(Deserialize)]
-        struct Page {
-            tags: Option<Vec<String>>,
+        let mut ways = self.ways(reference, false).await;
+        while let Some(endpoint) = ways.next() {
+            let listed = self.tags_at(&endpoint, reference, auth).await;
+            if let Some(outcome) = ways.judge(&endpoint, listed) {
+                return outcome;
+            }
         }
-        let listed = self.at_endpoints(reference, false, async |endpoint| {
-            let repository = self.open(endpoint, reference.path(), "pull", auth).await?;
-            let mut tags = Vec::new();
-            repository.pages(&repository.url("tags/list"), |page: Page| {
+        Err(ways.last())
+    }
+
+    async fn tags_at(&self, endpoint: &Endpoint, reference: &Reference, auth: &AuthConfig) -> Result<Vec<String>> {
+        let repository = self.open(endpoint, reference.path(), "pull", auth).await?;
+        let mut tags = Vec::new();
+        repository
+            .pages(&repository.url("tags/list"), |page: TagPage| {
                 tags.extend(page.tags.unwrap_or_default());
                 tags.len() < TAGS_MAX
             })
             .await?;
-            Ok(tags)
-        });
-        listed.await
+        Ok(tags)
     }
 }
 

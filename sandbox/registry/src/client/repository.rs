@@ -11,7 +11,7 @@ use crate::{
     manifest::{MANIFEST_MAX, media_type},
 };
 use bytes::Bytes;
-use drydock_images::{DEFAULT_DOMAIN, Digest};
+use drydock_images::{DEFAULT_DOMAIN, Digest, Reference};
 use hyper::{
     Method, StatusCode,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue},
@@ -29,6 +29,36 @@ pub(super) struct Endpoint {
     pub(super) base: String,
     /// It stands in for another registry; what it refuses, that one may give.
     pub(super) mirror: bool,
+}
+
+/// The ways to a registry, tried one after another until one leads to an answer.
+pub(super) struct Ways {
+    left: std::vec::IntoIter<Endpoint>,
+    reference: Reference,
+    last: Error,
+}
+
+impl Ways {
+    pub(super) fn next(&mut self) -> Option<Endpoint> {
+        self.left.next()
+    }
+
+    /// Whether that was an answer. Nobody at the door, or a mirror that does not help: then the next way is tried.
+    pub(super) fn judge<T>(&mut self, endpoint: &Endpoint, result: Result<T>) -> Option<Result<T>> {
+        match result {
+            Err(error) if endpoint.mirror || error.is_transport() => {
+                tracing::info!(endpoint = endpoint.base, %error, "trying the next way to the registry");
+                self.last = error;
+                None
+            }
+            other => Some(other.map_err(|e| e.of_pull(&self.reference))),
+        }
+    }
+
+    /// Why no way led anywhere.
+    pub(super) fn last(self) -> Error {
+        self.last.of_pull(&self.reference)
+    }
 }
 
 /// A manifest as it arrived.
@@ -62,6 +92,14 @@ impl Client {
             all.push(endpoint(&format!("http://{domain}"), false));
         }
         all
+    }
+
+    pub(super) async fn ways(&self, reference: &Reference, mirrors: bool) -> Ways {
+        Ways {
+            left: self.endpoints(reference.domain(), mirrors).await.into_iter(),
+            reference: reference.clone(),
+            last: Error::Invalid(format!("no endpoints found for {}", reference.familiar())),
+        }
     }
 
     /// Opens a repository at one endpoint.

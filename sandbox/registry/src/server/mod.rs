@@ -139,6 +139,13 @@ impl Registry {
         Ok(Collected { uploads, ..report })
     }
 
+    /// Deletes all repositories of an owner. Their content goes with the next garbage collection.
+    pub async fn delete_owner(&self, owner: &str) -> io::Result<()> {
+        let _alone = self.inner.gate.write().await;
+        let owner = owner.to_owned();
+        self.blocking(move |inner| inner.store.delete_repositories(|name| inner.policy.owner(name) == owner)).await
+    }
+
     /// How many bytes an owner's repositories have.
     pub async fn used(&self, owner: &str) -> io::Result<u64> {
         let owner = owner.to_owned();

@@ -290,6 +290,18 @@ impl Store {
         Ok(names)
     }
 
+    /// Deletes the repositories for which `gone` is true; nothing else may run meanwhile.
+    pub(super) fn delete_repositories(&self, gone: impl Fn(&str) -> bool) -> io::Result<()> {
+        for name in self.repositories()?.iter().filter(|name| gone(name.as_str())) {
+            // A repository may lie below another one: only its own folders go.
+            for folder in ["_layers", "_manifests", "_tags", "_referrers"] {
+                found(fs::remove_dir_all(self.repository(name).join(folder)))?;
+            }
+        }
+        *self.sizes.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(())
+    }
+
     // === Space ===
 
     /// The bytes of all repositories for which `counts` is true.
