@@ -37,12 +37,22 @@ impl Disk {
             disk.database("manifests/sha256"),
         ];
         for directory in directories {
-            if fs::symlink_metadata(&directory).is_ok_and(|found| !found.is_dir()) {
-                remove(&directory)?;
-            }
-            fs::create_dir_all(&directory).map_err(StoreError::path("mkdir", &directory))?;
+            disk.make_directories(&directory)?;
         }
         Ok(disk)
+    }
+
+    /// Makes a directory and those above it; something else in their places makes room.
+    fn make_directories(&self, directory: &Path) -> Result<()> {
+        let below = directory.strip_prefix(&self.root).unwrap_or(directory);
+        let mut so_far = self.root.clone();
+        for part in below.components() {
+            so_far.push(part);
+            if fs::symlink_metadata(&so_far).is_ok_and(|found| !found.is_dir()) {
+                remove(&so_far)?;
+            }
+        }
+        fs::create_dir_all(directory).map_err(StoreError::path("mkdir", directory))
     }
 
     /// Work in progress: emptied when the store is opened. On the file system of all the rest.
