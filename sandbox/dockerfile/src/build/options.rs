@@ -42,7 +42,7 @@ pub struct Options {
     pub keep_containers: bool,
     /// `forcerm=1`: that of a failed step is, too.
     pub force_remove: bool,
-    /// `BUILDKIT_CONTEXT_KEEP_GIT_DIR` and the like need no field; named contexts (`--build-context name=dir`) do.
+    /// `--build-context NAME=…`: what else than stages and images `FROM` and `--from` can name.
     pub contexts: BTreeMap<String, NamedContext>,
 }
 

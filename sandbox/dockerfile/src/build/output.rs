@@ -106,6 +106,8 @@ pub enum Event<'a> {
         /// `sha256:…`.
         image: &'a str,
     },
+    /// The image has this name now. The builder names nothing; who does says it so.
+    Tagged(&'a str),
 }
 
 /// Gets the events of a build, in order; those of parallel stages interleaved.
@@ -173,6 +175,7 @@ impl<F: FnMut(Line<'_>) + Send> Output for ClassicLines<F> {
             Event::Note(note) => writeln!(text, "{note}"),
             Event::Warning(warning) => writeln!(text, "[WARNING]: {warning}"),
             Event::Built { image } => writeln!(text, "Successfully built {}", short_id(image)),
+            Event::Tagged(name) => writeln!(text, "Successfully tagged {name}"),
             Event::Log { stream, data, .. } => return (self.send)(Line::Log(stream, data)),
             Event::Pull { line, .. } => return (self.send)(Line::Pull(line)),
             Event::StageDone { image, .. } if !image.is_empty() => return (self.send)(Line::Aux(image)),

@@ -3,7 +3,6 @@
 use super::copy::{create, make_way};
 use super::owner::Owner;
 use super::tree::{self, Kind, Tree};
-use crate::ignore::{self, Patterns};
 use crate::language::go::clean;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use std::io::{self, BufReader, Read};
@@ -50,59 +49,6 @@ pub fn is_archive(file: impl Read) -> bool {
     header.cksum().is_ok_and(|expected| expected == sum) && block[0] != 0
 }
 
-/// Unpacks a context: everything is owned by root and what `.dockerignore` names is left out, except the Dockerfile (`keep`) and
-/// `.dockerignore` itself, which the builder reads.
-///
-/// # Errors
-/// If the archive is broken or the files can't be made.
-pub fn unpack_context(archive: impl Read, to: &Tree, dockerfile: &str) -> io::Result<()> {
-    unpack(archive, to, "/", Some((0, 0)))?;
-    let own = format!("{dockerfile}.dockerignore");
-    let file = if to.kind(&own)? == Some(Kind::File) { own } else { ".dockerignore".to_owned() };
-    if to.kind(&file)? != Some(Kind::File) {
-        return Ok(());
-    }
-    let text = to.read(&file, 1 << 20)?;
-    let patterns = Patterns::new(&ignore::read(&String::from_utf8_lossy(&text))).map_err(|e| {
-        io::Error::new(io::ErrorKind::InvalidInput, format!("error parsing .dockerignore: {e}"))
-    })?;
-    let keep = [clean(dockerfile), file, ".dockerignore".to_owned()];
-    remove_ignored(to.directory("/")?.as_fd(), "", &patterns, &keep, 0)?;
-    Ok(())
-}
-
-/// Removes what is ignored; true if the directory is empty afterwards.
-fn remove_ignored(
-    directory: BorrowedFd<'_>,
-    relative: &str,
-    patterns: &Patterns,
-    keep: &[String],
-    depth: usize,
-) -> io::Result<bool> {
-    if depth > super::MAX_DEPTH {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "directories are nested too deeply"));
-    }
-    let mut left = 0;
-    for name in tree::names(directory)? {
-        let path = if relative.is_empty() { name.clone() } else { format!("{relative}/{name}") };
-        let stat = rustix::fs::statat(directory, name.as_str(), AtFlags::SYMLINK_NOFOLLOW)?;
-        let ignored = patterns.matches(&path) && !keep.contains(&path);
-        if Kind::of(&stat) == Kind::Directory {
-            let below = tree::open_directory(directory, &name)?;
-            let empty = remove_ignored(below.as_fd(), &path, patterns, keep, depth + 1)?;
-            if ignored && empty {
-                rustix::fs::unlinkat(directory, name.as_str(), AtFlags::REMOVEDIR)?;
-                continue;
-            }
-        } else if ignored {
-            rustix::fs::unlinkat(directory, name.as_str(), AtFlags::empty())?;
-            continue;
-        }
-        left += 1;
-    }
-    Ok(left == 0)
-}
-
 /// Unpacks a tar archive (plain, gzip, bzip2, xz, zstd) into a directory, which is made if it is missing. Owners are those of
 /// the archive, or `owner`.
 ///
@@ -135,7 +81,6 @@ fn unpack_entry<R: Read>(
     owner: Option<Owner>,
     times: &mut Vec<(String, i64)>,
 ) -> io::Result<()> {
-    let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("invalid archive: {what}"));
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| bad("file name is not UTF-8"));
     // `..` at the front leads nowhere, as in a root.
     let path = clean(&format!("/{}", text(&entry.path_bytes())?));
@@ -165,12 +110,6 @@ fn unpack_entry<R: Read>(
         EntryType::Directory => {
             unpack_directory(directory, name, mode, owner)?;
             times.push((format!("{root}/{path}"), modified));
-            return Ok(());
-        }
-        EntryType::Symlink => {
-            make_way(directory, name)?;
-            let target = entry.link_name_bytes().ok_or_else(|| bad("link"))?;
-            rustix::fs::symlinkat(target.as_ref(), directory, name)?;
         }
         EntryType::Link => {
             let target = clean(&format!("/{}", text(&entry.link_name_bytes().ok_or_else(|| bad("link"))?)?));
@@ -179,20 +118,13 @@ fn unpack_entry<R: Read>(
             make_way(directory, name)?;
             // Without AT_SYMLINK_FOLLOW: a link to a symbolic link is just that.
             rustix::fs::linkat(above, target, directory, name, AtFlags::empty())?;
-            return Ok(());
         }
-        EntryType::Fifo | EntryType::Char | EntryType::Block => {
+        EntryType::Symlink | EntryType::Fifo | EntryType::Char | EntryType::Block => {
             make_way(directory, name)?;
-            let device = rustix::fs::makedev(
-                header.device_major()?.unwrap_or_default(),
-                header.device_minor()?.unwrap_or_default(),
-            );
-            let kind = match kind {
-                EntryType::Fifo => FileType::Fifo,
-                EntryType::Char => FileType::CharacterDevice,
-                _ => FileType::BlockDevice,
-            };
-            rustix::fs::mknodat(directory, name, kind, Mode::from_raw_mode(mode), device)?;
+            unpack_special(&entry, directory, name, mode)?;
+            let (uid, gid) = (Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)));
+            rustix::fs::chownat(directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+            rustix::fs::utimensat(directory, name, &modified_at(modified), AtFlags::SYMLINK_NOFOLLOW)?;
         }
         _ => {
             make_way(directory, name)?;
@@ -205,13 +137,40 @@ fn unpack_entry<R: Read>(
                 _ = rustix::fs::fsetxattr(&file, name.as_str(), &value, XattrFlags::empty());
             }
             rustix::fs::futimens(&file, &modified_at(modified))?;
-            return Ok(());
         }
     }
-    let (uid, gid) = (Some(Uid::from_raw(owner.0)), Some(Gid::from_raw(owner.1)));
-    rustix::fs::chownat(directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
-    rustix::fs::utimensat(directory, name, &modified_at(modified), AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(())
+}
+
+fn bad(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("invalid archive: {what}"))
+}
+
+/// A symbolic link, FIFO or device (which a session can't make, as the kernel will say).
+fn unpack_special<R: Read>(
+    entry: &tar::Entry<'_, R>,
+    to: BorrowedFd<'_>,
+    name: &str,
+    mode: u32,
+) -> io::Result<()> {
+    let header = entry.header();
+    let kind = match header.entry_type() {
+        EntryType::Symlink => {
+            let target = entry.link_name_bytes().ok_or_else(|| bad("link"))?;
+            return Ok(rustix::fs::symlinkat(target.as_ref(), to, name)?);
+        }
+        EntryType::Fifo => FileType::Fifo,
+        EntryType::Char => FileType::CharacterDevice,
+        _ => FileType::BlockDevice,
+    };
+    let (major, minor) = match kind {
+        FileType::Fifo => (0, 0),
+        _ => (header.device_major()?.unwrap_or_default(), header.device_minor()?.unwrap_or_default()),
+    };
+    let device = rustix::fs::makedev(major, minor);
+    rustix::fs::mknodat(to, name, kind, Mode::from_raw_mode(mode), device)?;
+    // The process' mask took something away.
+    Ok(rustix::fs::chmodat(to, name, Mode::from_raw_mode(mode), AtFlags::empty())?)
 }
 
 fn unpack_directory(parent: BorrowedFd<'_>, name: &str, mode: u32, owner: Owner) -> io::Result<()> {

@@ -5,12 +5,14 @@
 //! block, and depth is bounded.
 
 mod archive;
+mod context;
 mod copy;
 mod mode;
 mod owner;
 mod tree;
 
-pub use archive::{is_archive, unpack, unpack_context};
+pub use archive::{is_archive, unpack};
+pub use context::{read_dockerfile, unpack_context};
 pub use copy::{Copier, CopyOptions, Existing};
 pub(crate) use copy::{hash, hex};
 pub use mode::ModeChange;

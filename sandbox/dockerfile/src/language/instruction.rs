@@ -99,7 +99,7 @@ pub enum Kind {
 /// A command in shell form or exec form.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CommandLine {
-    /// One text in shell form; words in exec form. `None`: nothing was written.
+    /// One text in shell form; words in exec form. Empty: nothing was written.
     pub words: Vec<String>,
     /// Shell form: the shell is put before it.
     pub shell: bool,

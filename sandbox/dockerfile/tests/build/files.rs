@@ -1,6 +1,6 @@
 //! Contexts and hostile archives.
 
-use drydock_dockerfile::files::{Kind, Tree, unpack, unpack_context};
+use drydock_dockerfile::files::{Kind, Tree, read_dockerfile, unpack, unpack_context};
 use std::io::Cursor;
 use std::path::Path;
 use tar::{Builder, EntryType, Header};
@@ -121,4 +121,31 @@ fn broken_archives_are_errors() {
         assert!(unpack(Cursor::new(bad.to_vec()), &tree, "/", None).is_err(), "{bad:?}");
     }
     unpack(Cursor::new(Vec::new()), &tree, "/", None).unwrap();
+}
+
+#[test]
+fn the_dockerfile_is_found_and_hidden_if_it_is_ignored() {
+    let dir = TempDir::new().unwrap();
+    let tree = Tree::open(dir.path()).unwrap();
+    let error = |name: &str| read_dockerfile(&tree, name).unwrap_err().to_string();
+    assert_eq!(error(""), "Cannot locate specified Dockerfile: Dockerfile");
+    assert_eq!(error("../x"), "Cannot locate specified Dockerfile: ../x");
+    std::fs::write(dir.path().join("dockerfile"), "small").unwrap();
+    assert_eq!(read_dockerfile(&tree, "").unwrap(), "small");
+    std::fs::write(dir.path().join("Dockerfile"), "FROM x").unwrap();
+    std::os::unix::fs::symlink("/dev/zero", dir.path().join("zero")).unwrap();
+    assert_eq!(error("zero"), "Cannot locate specified Dockerfile: zero");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        dir.path().join("fifo"),
+        rustix::fs::FileType::Fifo,
+        0o600.into(),
+        0,
+    )
+    .unwrap();
+    assert_eq!(error("fifo"), "failed to read fifo: not a regular file");
+    assert_eq!(read_dockerfile(&tree, "Dockerfile").unwrap(), "FROM x");
+    std::fs::write(dir.path().join(".dockerignore"), "Dockerfile\n").unwrap();
+    assert_eq!(read_dockerfile(&tree, "Dockerfile").unwrap(), "FROM x");
+    assert!(!dir.path().join("Dockerfile").exists() && dir.path().join(".dockerignore").exists());
 }
