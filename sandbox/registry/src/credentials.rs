@@ -132,7 +132,8 @@ mod tests {
         assert_eq!(decode_registry_auth("%%%"), Err(CredentialsError::Base64));
         assert!(matches!(decode_registry_auth("AAAA"), Err(CredentialsError::Json(_))));
         assert_eq!(decode_registry_auth(&"A".repeat(HEADER_MAX + 1)), Err(CredentialsError::TooLong));
-        let auth = AuthConfig { password: "hush".into(), identitytoken: "hush".into(), ..AuthConfig::default() };
+        let auth =
+            AuthConfig { password: "hush".into(), identitytoken: "hush".into(), ..AuthConfig::default() };
         assert!(!format!("{auth:?}").contains("hush"));
     }
 }

@@ -121,7 +121,12 @@ impl Error {
             Self::Transport { .. } | Self::Broken(_) | Self::Status(_) => true,
             Self::Api { code, .. } => !matches!(
                 code.as_str(),
-                "UNAUTHORIZED" | "UNSUPPORTED" | "DENIED" | "TOOMANYREQUESTS" | "NAME_UNKNOWN" | "BLOB_UNKNOWN"
+                "UNAUTHORIZED"
+                    | "UNSUPPORTED"
+                    | "DENIED"
+                    | "TOOMANYREQUESTS"
+                    | "NAME_UNKNOWN"
+                    | "BLOB_UNKNOWN"
             ),
             _ => false,
         }
@@ -169,7 +174,10 @@ mod tests {
              access to the resource is denied"
         );
         let unknown = api("MANIFEST_UNKNOWN", "manifest unknown").of_pull(&name);
-        assert_eq!(unknown.to_string(), "manifest for nosuch:1 not found: manifest unknown: manifest unknown");
+        assert_eq!(
+            unknown.to_string(),
+            "manifest for nosuch:1 not found: manifest unknown: manifest unknown"
+        );
         assert_eq!(unknown.kind(), Kind::NotFound);
         let refused = api("UNAUTHORIZED", "authentication required").of_pull(&name);
         assert_eq!(refused.to_string(), "unauthorized: authentication required");

@@ -71,6 +71,10 @@ impl Meter {
         self.current = current;
     }
 
+    pub(crate) fn set_total(&mut self, total: u64) {
+        self.total = total;
+    }
+
     pub(crate) fn add(&mut self, bytes: u64) {
         self.current += bytes;
         let step = if self.total > 0 { (self.total / 100).min(512 * 1024) } else { 512 * 1024 };

@@ -13,11 +13,12 @@ mod events;
 mod manifest;
 mod platform;
 pub mod server;
+mod store;
 
 pub use client::{
-    Client, ClientOptions, ImageSink, ImageSource, Inspection, KnownBlob, LayerBlob, LayerContent, LoginOutcome,
-    PullLayer, PullOutcome, PullRequest, PulledImage, PushImage, PushLayer, PushOutcome, PushRequest, Resolver,
-    SearchResult, SinkError,
+    Client, ClientOptions, ImageSink, ImageSource, Inspection, KnownBlob, LayerBlob, LayerContent,
+    LoginOutcome, PullLayer, PullOutcome, PullRequest, PulledImage, PushImage, PushLayer, PushOutcome,
+    PushRequest, Resolver, SearchResult, SinkError,
 };
 pub use credentials::{AuthConfig, CredentialsError, decode_registry_auth, decode_registry_config};
 pub use digest::Hasher;
@@ -25,6 +26,7 @@ pub use error::{Error, Kind};
 pub use events::{Amount, Event, Events};
 pub use manifest::{Descriptor, MANIFEST_MAX, media_type};
 pub use platform::{Platform, PlatformError};
+pub use store::{StoreSink, StoreSource, push_image};
 
 /// What the client returns.
 pub type Result<T> = std::result::Result<T, Error>;

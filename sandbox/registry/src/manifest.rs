@@ -82,7 +82,7 @@ pub(crate) struct RawManifest {
 /// A manifest that was understood.
 #[derive(Debug, Clone)]
 pub(crate) enum Manifest {
-    Image { config: Descriptor, layers: Vec<Descriptor> },
+    Image { config: Box<Descriptor>, layers: Vec<Descriptor> },
     Index(Vec<Descriptor>),
 }
 
@@ -122,7 +122,7 @@ impl RawManifest {
                 if layers.len() > LAYERS_MAX {
                     return invalid("the manifest has too many layers");
                 }
-                Ok(Manifest::Image { config, layers })
+                Ok(Manifest::Image { config: Box::new(config), layers })
             }
             (None, None, Some(manifests)) if !image => Ok(Manifest::Index(manifests)),
             _ => invalid("unsupported manifest format"),
@@ -147,10 +147,14 @@ mod tests {
     fn images_and_indexes_of_both_families() {
         let image = json!({"schemaVersion": 2, "config": descriptor(), "layers": [descriptor()]});
         for sent in [media_type::OCI_MANIFEST, media_type::DOCKER_MANIFEST, "text/plain"] {
-            assert!(matches!(understand(image.clone(), sent), Ok(Manifest::Image { layers, .. }) if layers.len() == 1));
+            assert!(
+                matches!(understand(image.clone(), sent), Ok(Manifest::Image { layers, .. }) if layers.len() == 1)
+            );
         }
         let index = json!({"schemaVersion": 2, "manifests": [descriptor()]});
-        assert!(matches!(understand(index.clone(), media_type::OCI_INDEX), Ok(Manifest::Index(l)) if l.len() == 1));
+        assert!(
+            matches!(understand(index.clone(), media_type::OCI_INDEX), Ok(Manifest::Index(l)) if l.len() == 1)
+        );
         assert!(understand(index, media_type::OCI_MANIFEST).is_err(), "said to be an image, is an index");
         assert!(understand(image, media_type::DOCKER_LIST).is_err(), "said to be an index, is an image");
     }

@@ -26,7 +26,9 @@ pub struct Platform {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlatformError {
     /// A part has characters that platforms do not have.
-    #[error("{0:?} is an invalid component of {1:?}: platform specifier component must match \"^[A-Za-z0-9_.-]+$\"")]
+    #[error(
+        "{0:?} is an invalid component of {1:?}: platform specifier component must match \"^[A-Za-z0-9_.-]+$\""
+    )]
     Component(String, String),
     /// There are too many parts.
     #[error("{0:?}: cannot parse platform specifier")]
@@ -151,7 +153,8 @@ impl FromStr for Platform {
             [os] if os.eq_ignore_ascii_case("wasi") => of(os, "wasm", ""),
             [processor] => {
                 let named = Self::new("linux", processor);
-                let known = ["amd64", "arm64", "arm", "386", "riscv64", "ppc64le", "s390x", "mips64le", "loong64"];
+                let known =
+                    ["amd64", "arm64", "arm", "386", "riscv64", "ppc64le", "s390x", "mips64le", "loong64"];
                 if known.contains(&named.architecture.as_str()) {
                     Ok(named)
                 } else {

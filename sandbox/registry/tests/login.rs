@@ -42,7 +42,10 @@ async fn a_registry_with_accounts() {
     let text = pull(AuthConfig::default()).await.unwrap_err().to_string();
     assert_eq!(text, format!("Head \"{url}\": no basic auth credentials"));
     let refused = pull(auth("ann", "guess")).await.unwrap_err();
-    assert_eq!((refused.to_string().as_str(), refused.kind()), ("unauthorized: authentication required", Kind::Unauthorized));
+    assert_eq!(
+        (refused.to_string().as_str(), refused.kind()),
+        ("unauthorized: authentication required", Kind::Unauthorized)
+    );
     pull(auth("ann", "secret")).await.unwrap();
 }
 
@@ -125,7 +128,8 @@ async fn token_site(registry: &Registry) -> (String, Arc<Mutex<Vec<String>>>) {
             let error = if bearer.is_empty() { "" } else { ",error=\"insufficient_scope\"" };
             let challenge = format!("Bearer realm=\"http://{host}/token\",service=\"reg\"{error}");
             let body = r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}"#;
-            let headers = [(header::WWW_AUTHENTICATE, challenge), (header::CONTENT_TYPE, "application/json".into())];
+            let headers =
+                [(header::WWW_AUTHENTICATE, challenge), (header::CONTENT_TYPE, "application/json".into())];
             (StatusCode::UNAUTHORIZED, headers, body).into_response()
         }
     })

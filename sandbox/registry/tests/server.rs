@@ -183,7 +183,8 @@ async fn a_blob_in_pieces() {
 
     assert_eq!(bench.send("PUT", &place, &[], "").await.refusal(), (400, "DIGEST_INVALID".into()));
     let digest = Digest::of(b"0123456789");
-    let done = bench.send("PUT", &format!("{place}?digest={digest}"), &[("content-range", "7-9")], "789").await;
+    let done =
+        bench.send("PUT", &format!("{place}?digest={digest}"), &[("content-range", "7-9")], "789").await;
     assert_eq!(done.status, 201);
     assert_eq!(&bench.get(done.header("location")).await.body[..], b"0123456789");
     assert_eq!(bench.get(&place).await.refusal(), (404, "BLOB_UPLOAD_UNKNOWN".into()), "it is over");
@@ -252,10 +253,18 @@ async fn manifests_and_tags() {
 
     assert_eq!(bench.send("DELETE", "/v2/team/app/manifests/v1", &[], "").await.status, 202);
     assert_eq!(bench.get("/v2/team/app/manifests/v1").await.status, 404);
-    assert_eq!(bench.get(&format!("/v2/team/app/manifests/{digest}")).await.status, 200, "only the tag is gone");
+    assert_eq!(
+        bench.get(&format!("/v2/team/app/manifests/{digest}")).await.status,
+        200,
+        "only the tag is gone"
+    );
     bench.image("team/app", "v3", b"layer").await;
     assert_eq!(bench.send("DELETE", &format!("/v2/team/app/manifests/{digest}"), &[], "").await.status, 202);
-    assert_eq!(bench.get("/v2/team/app/manifests/v3").await.status, 404, "tags of a deleted manifest go with it");
+    assert_eq!(
+        bench.get("/v2/team/app/manifests/v3").await.status,
+        404,
+        "tags of a deleted manifest go with it"
+    );
     let again = bench.send("DELETE", &format!("/v2/team/app/manifests/{digest}"), &[], "").await;
     assert_eq!(again.refusal(), (404, "MANIFEST_UNKNOWN".into()));
     let blob = Digest::of(b"layer");
@@ -269,7 +278,9 @@ async fn manifests_that_are_refused() {
     let config = bench.blob("a", b"{}").await;
     let missing = bench.put("a", "x", &manifest(&config, &Digest::of(b"missing"), 7)).await;
     assert_eq!(missing.refusal(), (400, "MANIFEST_BLOB_UNKNOWN".into()));
-    for bad in [json!({}), json!([]), json!({"schemaVersion": 1, "fsLayers": []}), json!({"schemaVersion": 2})] {
+    for bad in
+        [json!({}), json!([]), json!({"schemaVersion": 1, "fsLayers": []}), json!({"schemaVersion": 2})]
+    {
         assert_eq!(bench.put("a", "x", &bad).await.refusal(), (400, "MANIFEST_INVALID".into()), "{bad}");
     }
     let good = manifest(&config, &config, 2);
@@ -280,7 +291,8 @@ async fn manifests_that_are_refused() {
     let other = bench.put("a", &Digest::of(b"other").to_string(), &good).await;
     assert_eq!(other.refusal(), (400, "DIGEST_INVALID".into()));
     let huge = vec![b' '; 5 << 20];
-    let seen = bench.send("PUT", "/v2/a/manifests/x", &[("content-type", media_type::OCI_MANIFEST)], huge).await;
+    let seen =
+        bench.send("PUT", "/v2/a/manifests/x", &[("content-type", media_type::OCI_MANIFEST)], huge).await;
     assert_eq!(seen.refusal(), (413, "MANIFEST_INVALID".into()));
     assert_eq!(bench.get("/v2/a/manifests/x").await.status, 404, "none of them was taken");
 }
@@ -318,7 +330,10 @@ async fn lists_come_in_pages() {
     assert!(last.headers.get("link").is_none());
     let none = bench.get("/v2/app/tags/list?n=0").await;
     assert_eq!((none.json()["tags"].clone(), none.headers.get("link")), (json!([]), None));
-    assert_eq!(bench.get("/v2/app/tags/list?n=-1").await.refusal(), (400, "PAGINATION_NUMBER_INVALID".into()));
+    assert_eq!(
+        bench.get("/v2/app/tags/list?n=-1").await.refusal(),
+        (400, "PAGINATION_NUMBER_INVALID".into())
+    );
     assert_eq!(bench.get("/v2/none/tags/list").await.refusal(), (404, "NAME_UNKNOWN".into()));
     assert_eq!(bench.get("/v2/_catalog").await.json(), json!({"repositories": ["app", "app/part", "other"]}));
     let first = bench.get("/v2/_catalog?n=1").await;
@@ -349,8 +364,13 @@ async fn referrers() {
     let some = some.json()["manifests"].clone();
     assert_eq!(some[0]["digest"], json!(Digest::of(signature.to_string().as_bytes())));
     assert_eq!((&some[0]["annotations"]["by"], some.as_array().unwrap().len()), (&json!("ann"), 1));
-    let by_config = bench.get(&format!("{path}?artifactType={}", media_type::OCI_CONFIG.replace('+', "%2B"))).await;
-    assert_eq!(by_config.json()["manifests"].as_array().unwrap().len(), 1, "the configuration's type stands in");
+    let by_config =
+        bench.get(&format!("{path}?artifactType={}", media_type::OCI_CONFIG.replace('+', "%2B"))).await;
+    assert_eq!(
+        by_config.json()["manifests"].as_array().unwrap().len(),
+        1,
+        "the configuration's type stands in"
+    );
     let none = bench.get(&format!("/v2/none/referrers/{subject}")).await;
     assert_eq!((none.status, none.json()["manifests"].clone()), (200, json!([])));
     assert_eq!(bench.get("/v2/app/referrers/sha256:xyz").await.refusal(), (400, "DIGEST_INVALID".into()));
@@ -445,7 +465,8 @@ async fn only_one_writes_to_an_upload() {
     let begun = bench.send("POST", "/v2/a/blobs/uploads/", &[], "").await;
     let place = begun.header("location").to_owned();
     let request = Request::builder().method(Method::PATCH).uri(&place);
-    let request = request.body(Body::from_stream(futures_util::stream::pending::<std::io::Result<Bytes>>())).unwrap();
+    let request =
+        request.body(Body::from_stream(futures_util::stream::pending::<std::io::Result<Bytes>>())).unwrap();
     let router = bench.registry.router();
     let slow = tokio::spawn(ask(router, request));
     tokio::time::sleep(Duration::from_millis(50)).await;

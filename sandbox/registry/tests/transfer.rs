@@ -48,7 +48,8 @@ async fn what_is_pushed_can_be_pulled() {
         assert_eq!(unpack(blob), *tar);
         assert_eq!(layer.diff_id, Digest::of(tar));
         let told = log.of(&short(&layer.digest));
-        let all = ["Pulling fs layer", "Downloading", "Verifying Checksum", "Download complete", "Pull complete"];
+        let all =
+            ["Pulling fs layer", "Downloading", "Verifying Checksum", "Download complete", "Pull complete"];
         assert_eq!(told, all, "events of a layer");
     }
     assert_eq!(sink.images.lock().unwrap()[&reference(&name)].config, image.config);
@@ -59,6 +60,7 @@ async fn what_is_pushed_can_be_pulled() {
     assert_eq!(log.of("")[1], format!("Status: Image is up to date for {name}"));
     let by_digest = format!("{}/team/app@{digest}", site.domain);
     assert!(client().pull(&pull_of(&by_digest), &sink, &log.events()).await.is_ok());
+    assert_eq!(Digest::of(&outcome.manifest), digest);
 }
 
 #[tokio::test]
@@ -117,7 +119,10 @@ async fn a_broken_download_goes_on_where_it_was() {
             let blob = request.uri().path().contains("/blobs/");
             let range = request.headers().get(header::RANGE).map(|v| v.to_str().unwrap().to_owned());
             let answer = ask(inner, request).await;
-            let length: usize = answer.headers().get(header::CONTENT_LENGTH).map_or(0, |l| l.to_str().unwrap().parse().unwrap());
+            let length: usize = answer
+                .headers()
+                .get(header::CONTENT_LENGTH)
+                .map_or(0, |l| l.to_str().unwrap().parse().unwrap());
             if !blob || length < 300_000 {
                 return answer;
             }
@@ -184,7 +189,8 @@ async fn wrong_content_never_reaches_the_store() {
         })
         .await;
         let (sink, log) = (Memory::default(), Log::default());
-        let error = client().pull(&pull_of(&format!("{domain}/app")), &sink, &log.events()).await.unwrap_err();
+        let error =
+            client().pull(&pull_of(&format!("{domain}/app")), &sink, &log.events()).await.unwrap_err();
         assert!(error.to_string().contains(text), "{kind}: {error}");
         assert!(sink.layers.lock().unwrap().is_empty(), "{kind}");
         assert!(sink.images.lock().unwrap().is_empty(), "{kind}");
@@ -197,12 +203,14 @@ async fn a_registry_that_is_away_is_told_as_docker_tells_it() {
     let gone = listener.local_addr().unwrap().to_string();
     drop(listener);
     let log = Log::default();
-    let error = client().pull(&pull_of(&format!("{gone}/app")), &Memory::default(), &log.events()).await.unwrap_err();
+    let error =
+        client().pull(&pull_of(&format!("{gone}/app")), &Memory::default(), &log.events()).await.unwrap_err();
     let text = format!("Get \"http://{gone}/v2/\": dial tcp {gone}: connect: connection refused");
     assert_eq!(error.to_string(), text);
     assert_eq!(error.kind(), Kind::System);
     let (image, source) = image(&[noise(1, 10)]);
-    let error = client().push(&push_of(&format!("{gone}/app")), image, &source, &log.events()).await.unwrap_err();
+    let error =
+        client().push(&push_of(&format!("{gone}/app")), image, &source, &log.events()).await.unwrap_err();
     assert_eq!(error.to_string(), text);
 
     let nowhere = Client::new(ClientOptions {
@@ -211,11 +219,18 @@ async fn a_registry_that_is_away_is_told_as_docker_tells_it() {
         })),
         ..options()
     });
-    let error = nowhere.pull(&pull_of("busybox"), &Memory::default(), &log.events()).await.unwrap_err().to_string();
-    assert!(error.starts_with("Get \"https://registry-1.docker.io/v2/\": dial tcp: lookup registry-1.docker.io"), "{error}");
+    let error =
+        nowhere.pull(&pull_of("busybox"), &Memory::default(), &log.events()).await.unwrap_err().to_string();
+    assert!(
+        error.starts_with("Get \"https://registry-1.docker.io/v2/\": dial tcp: lookup registry-1.docker.io"),
+        "{error}"
+    );
     assert!(error.ends_with(": no such host"), "{error}");
     let error = nowhere.search("busybox", 0, &AuthConfig::default()).await.unwrap_err().to_string();
-    assert!(error.starts_with("Get \"https://index.docker.io/v1/search?q=busybox&n=25\": dial tcp: lookup"), "{error}");
+    assert!(
+        error.starts_with("Get \"https://index.docker.io/v1/search?q=busybox&n=25\": dial tcp: lookup"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -303,7 +318,12 @@ async fn many_pulls_share_three_places() {
             tokio::spawn(async move {
                 let sink = Memory::default();
                 client.pull(&request, &sink, &log.events()).await.unwrap();
-                sink.layers.into_inner().unwrap().into_iter().map(|(_, blob)| unpack(&blob)).collect::<Vec<_>>()
+                sink.layers
+                    .into_inner()
+                    .unwrap()
+                    .into_iter()
+                    .map(|(_, blob)| unpack(&blob))
+                    .collect::<Vec<_>>()
             })
         })
         .collect();
@@ -356,7 +376,8 @@ async fn what_is_not_there_is_told_as_docker_tells_it() {
     let name = format!("{}/app", site.domain);
     pushed(&name, &[1000]).await;
     let text = async |name: &str| {
-        let error = client().pull(&pull_of(name), &Memory::default(), &Log::default().events()).await.unwrap_err();
+        let error =
+            client().pull(&pull_of(name), &Memory::default(), &Log::default().events()).await.unwrap_err();
         assert_eq!(error.kind(), Kind::NotFound);
         error.to_string()
     };
@@ -384,8 +405,10 @@ async fn an_index_gives_the_image_of_the_platform() {
             "platform": {"os": os, "architecture": architecture},
         }));
     }
-    let index = serde_json::json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries});
-    let put = axum::http::Request::put("/v2/app/manifests/all").header(header::CONTENT_TYPE, media_type::OCI_INDEX);
+    let index =
+        serde_json::json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries});
+    let put =
+        axum::http::Request::put("/v2/app/manifests/all").header(header::CONTENT_TYPE, media_type::OCI_INDEX);
     let answer = ask(site.registry.router(), put.body(Body::from(index.to_string())).unwrap()).await;
     assert_eq!(answer.status(), StatusCode::CREATED);
 
@@ -419,7 +442,8 @@ async fn schema_1_is_refused() {
     })
     .await;
     let name = format!("{domain}/old:1");
-    let error = client().pull(&pull_of(&name), &Memory::default(), &Log::default().events()).await.unwrap_err();
+    let error =
+        client().pull(&pull_of(&name), &Memory::default(), &Log::default().events()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         format!(
@@ -437,7 +461,10 @@ async fn all_tags_and_the_catalogue() {
     let name = format!("{}/team/app", site.domain);
     for (i, tag) in ["a", "b", "c"].into_iter().enumerate() {
         let (image, source) = image(&[noise(i as u64, 1000)]);
-        client().push(&push_of(&format!("{name}:{tag}")), image, &source, &Log::default().events()).await.unwrap();
+        client()
+            .push(&push_of(&format!("{name}:{tag}")), image, &source, &Log::default().events())
+            .await
+            .unwrap();
     }
     let (sink, log) = (Memory::default(), Log::default());
     let all = client().pull_all(&pull_of(&name), &sink, &log.events()).await.unwrap();
@@ -453,12 +480,17 @@ async fn a_mirror_that_fails_is_passed_over_and_learns_no_password() {
     pushed(&format!("{}/library/busybox", site.domain), &[1000]).await;
     let seen = Arc::new(Mutex::new(Vec::new()));
     let headers = Arc::clone(&seen);
-    let mirror = serve(axum::Router::new().fallback(axum::routing::any(move |request: axum::extract::Request| {
-        headers.lock().unwrap().push(request.headers().get(header::AUTHORIZATION).cloned());
-        let status = if request.uri().path() == "/v2/" { StatusCode::UNAUTHORIZED } else { StatusCode::BAD_GATEWAY };
-        async move { (status, [(header::WWW_AUTHENTICATE, "Basic realm=\"x\"")]) }
-    })))
-    .await;
+    let mirror =
+        serve(axum::Router::new().fallback(axum::routing::any(move |request: axum::extract::Request| {
+            headers.lock().unwrap().push(request.headers().get(header::AUTHORIZATION).cloned());
+            let status = if request.uri().path() == "/v2/" {
+                StatusCode::UNAUTHORIZED
+            } else {
+                StatusCode::BAD_GATEWAY
+            };
+            async move { (status, [(header::WWW_AUTHENTICATE, "Basic realm=\"x\"")]) }
+        })))
+        .await;
     let client = Client::new(ClientOptions {
         mirrors: vec![format!("http://{mirror}")],
         hub: format!("http://{}", site.domain),

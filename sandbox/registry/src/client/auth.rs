@@ -3,7 +3,10 @@
 //! A registry is asked once (`GET /v2/`) what it wants. With `Bearer`, the service that the challenge names gives a token for
 //! the actions that are needed; tokens are kept until shortly before they end.
 
-use super::{http::{Http, empty, full}, op};
+use super::{
+    http::{Http, empty, full},
+    op,
+};
 use crate::{AuthConfig, Error, Result};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hyper::{
@@ -100,7 +103,12 @@ struct TokenAnswer {
 }
 
 impl Authorizer {
-    pub(super) fn new(http: Http, challenges: Vec<Challenge>, auth: AuthConfig, scope: Option<String>) -> Self {
+    pub(super) fn new(
+        http: Http,
+        challenges: Vec<Challenge>,
+        auth: AuthConfig,
+        scope: Option<String>,
+    ) -> Self {
         Self { http, challenges, auth, scope, offline: false, token: Mutex::new(None) }
     }
 
@@ -110,7 +118,12 @@ impl Authorizer {
     }
 
     /// The header for a request, or none if the registry wants nothing.
-    pub(super) async fn header(&self, method: &Method, url: &str, from: Option<&str>) -> Result<Option<HeaderValue>> {
+    pub(super) async fn header(
+        &self,
+        method: &Method,
+        url: &str,
+        from: Option<&str>,
+    ) -> Result<Option<HeaderValue>> {
         if !self.auth.registrytoken.is_empty() {
             return secret(&format!("Bearer {}", self.auth.registrytoken)).map(Some);
         }
@@ -149,7 +162,9 @@ impl Authorizer {
         let answer = self.ask(challenge, &scopes).await?;
         let value = if answer.access_token.is_empty() { answer.token } else { answer.access_token };
         if value.is_empty() {
-            return Err(Error::Content("authorization server did not include a token in the response".into()));
+            return Err(Error::Content(
+                "authorization server did not include a token in the response".into(),
+            ));
         }
         if extra.is_none() {
             let seconds = answer.expires_in.clamp(TOKEN_MIN, 24 * 3600);
@@ -212,7 +227,12 @@ impl Authorizer {
         format!("{realm}{joint}{}", query.finish())
     }
 
-    async fn ask_by_refresh_token(&self, realm: &str, service: &str, scopes: &[&str]) -> Result<super::http::Answer> {
+    async fn ask_by_refresh_token(
+        &self,
+        realm: &str,
+        service: &str,
+        scopes: &[&str],
+    ) -> Result<super::http::Answer> {
         let form = form_urlencoded::Serializer::new(String::new())
             .append_pair("scope", &scopes.join(" "))
             .append_pair("service", service)

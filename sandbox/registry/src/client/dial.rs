@@ -17,7 +17,11 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::{io::{AsyncRead, AsyncWrite}, net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_rustls::{
     TlsConnector,
     rustls::{self, CertificateError, ClientConfig, InvalidMessage, pki_types::ServerName},
@@ -29,11 +33,14 @@ const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 pub type Resolver =
     Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> + Send + Sync>;
 
+/// TLS configurations by `host:port` and whether anybody is trusted there.
+type TlsByHost = HashMap<(String, bool), Arc<ClientConfig>>;
+
 /// Makes connections for hyper's pool.
 #[derive(Clone)]
 pub(super) struct Dialer {
     options: Arc<ClientOptions>,
-    tls: Arc<Mutex<HashMap<(String, bool), Arc<ClientConfig>>>>,
+    tls: Arc<Mutex<TlsByHost>>,
     insecure: Arc<Mutex<HashSet<String>>>,
 }
 
@@ -246,7 +253,11 @@ mod tests {
         assert_eq!(system_text(&refused), "connection refused");
         let http = rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType);
         assert_eq!(tls_text(&http), "http: server gave HTTP response to HTTPS client");
-        let unknown = look_up_text("nosuch", &io::Error::other("failed to lookup: Name or service not known"));
-        assert!(unknown.starts_with("dial tcp: lookup nosuch") && unknown.ends_with(": no such host"), "{unknown}");
+        let unknown =
+            look_up_text("nosuch", &io::Error::other("failed to lookup: Name or service not known"));
+        assert!(
+            unknown.starts_with("dial tcp: lookup nosuch") && unknown.ends_with(": no such host"),
+            "{unknown}"
+        );
     }
 }

@@ -1,6 +1,10 @@
 //! One layer from a registry to a file without a name: in pieces, resumed where it broke, its digest checked.
 
-use super::{ClientOptions, pull::{LayerBlob, PullLayer}, repository::Repository};
+use super::{
+    ClientOptions,
+    pull::{LayerBlob, PullLayer},
+    repository::Repository,
+};
 use crate::{
     Error, Event, Events, Result,
     digest::{Hasher, short},
@@ -58,7 +62,10 @@ pub(super) async fn layer(
     };
     let options = Arc::clone(&repository.options);
     if layer.size > options.layer_max {
-        return Err(Error::Content(format!("layer {} exceeds the limit of {} bytes", layer.digest, options.layer_max)));
+        return Err(Error::Content(format!(
+            "layer {} exceeds the limit of {} bytes",
+            layer.digest, options.layer_max
+        )));
     }
     let mut spool = Spool::new(&options.spool).await?;
     let mut attempt = 1;

@@ -1,6 +1,10 @@
 //! One HTTP request to a registry: redirects, time limits, bounded bodies, and the registry's refusals as errors.
 
-use super::{ClientOptions, auth, dial::{DialError, Dialer, system_text}, op};
+use super::{
+    ClientOptions, auth,
+    dial::{DialError, Dialer, system_text},
+    op,
+};
 use crate::{Error, Result};
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Empty, Full, combinators::UnsyncBoxBody};
@@ -9,7 +13,10 @@ use hyper::{
     body::Incoming,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, USER_AGENT},
 };
-use hyper_util::{client::legacy, rt::{TokioExecutor, TokioTimer}};
+use hyper_util::{
+    client::legacy,
+    rt::{TokioExecutor, TokioTimer},
+};
 use std::{error::Error as _, io, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
@@ -85,7 +92,12 @@ impl Http {
     }
 
     /// Sends a request without a body and goes where the answer points. What identifies us stays with the first host.
-    pub(super) async fn fetch(&self, method: Method, url: &str, headers: &Headers) -> Result<Response<Incoming>> {
+    pub(super) async fn fetch(
+        &self,
+        method: Method,
+        url: &str,
+        headers: &Headers,
+    ) -> Result<Response<Incoming>> {
         let (mut url, mut headers) = (url.to_owned(), headers.clone());
         for _ in 0..=REDIRECTS_MAX {
             let limit = Some(self.options.answer_timeout);
@@ -123,7 +135,9 @@ impl Http {
             let frame = timeout(self.options.idle_timeout, body.frame()).await;
             match frame.map_err(|_| Error::Broken("read: i/o timeout".into()))? {
                 None => return Ok(None),
-                Some(Err(e)) if e.is_incomplete_message() => return Err(Error::Broken("unexpected EOF".into())),
+                Some(Err(e)) if e.is_incomplete_message() => {
+                    return Err(Error::Broken("unexpected EOF".into()));
+                }
                 Some(Err(e)) => return Err(Error::Broken(e.to_string())),
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
@@ -147,7 +161,8 @@ impl Http {
                 "insufficient_scope" => ("DENIED", "requested access to the resource is denied"),
                 _ => return None,
             };
-            let message = challenge.parameter("error_description").filter(|d| !d.is_empty()).unwrap_or(message);
+            let message =
+                challenge.parameter("error_description").filter(|d| !d.is_empty()).unwrap_or(message);
             Some(Error::Api { code: code.into(), message: message.into() })
         });
         let json = is_json(answer.headers());
@@ -187,7 +202,8 @@ fn of_body(status: StatusCode, json: bool, body: &[u8]) -> Error {
         Ok(Errors { details: Some(details), .. }) if !details.is_empty() => plain(details),
         Ok(Errors { errors: Some(mut errors), .. }) if !errors.is_empty() => {
             let first = errors.swap_remove(0);
-            let message = if first.message.is_empty() { standard(&first.code).to_owned() } else { first.message };
+            let message =
+                if first.message.is_empty() { standard(&first.code).to_owned() } else { first.message };
             Error::Api { code: first.code, message }
         }
         _ if status == StatusCode::UNAUTHORIZED => plain(standard("UNAUTHORIZED").to_owned()),
@@ -222,7 +238,10 @@ pub(super) fn status_text(status: StatusCode) -> String {
 
 fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    matches!(kind.split(';').next().unwrap_or_default().trim(), "application/json" | "application/vnd.api+json")
+    matches!(
+        kind.split(';').next().unwrap_or_default().trim(),
+        "application/json" | "application/vnd.api+json"
+    )
 }
 
 /// `scheme://host:port` of an address.
@@ -297,9 +316,13 @@ mod tests {
         let text = |status: u16, json, body: &str| {
             of_body(StatusCode::from_u16(status).unwrap(), json, body.as_bytes()).to_string()
         };
-        let unknown = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"x"}}]}"#;
+        let unknown =
+            r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"x"}}]}"#;
         assert_eq!(text(404, true, unknown), "manifest unknown: manifest unknown");
-        assert_eq!(text(401, true, r#"{"errors":[{"code":"UNAUTHORIZED"}]}"#), "unauthorized: authentication required");
+        assert_eq!(
+            text(401, true, r#"{"errors":[{"code":"UNAUTHORIZED"}]}"#),
+            "unauthorized: authentication required"
+        );
         assert_eq!(text(401, true, "{}"), "unauthorized: authentication required");
         assert_eq!(text(401, true, r#"{"details":"bad password"}"#), "unauthorized: bad password");
         assert_eq!(text(403, false, "go away\n"), "denied: go away");

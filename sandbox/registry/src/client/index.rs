@@ -160,7 +160,12 @@ impl Client {
         Err(ways.last())
     }
 
-    async fn inspect_at(&self, endpoint: &Endpoint, reference: &Reference, auth: &AuthConfig) -> Result<Inspection> {
+    async fn inspect_at(
+        &self,
+        endpoint: &Endpoint,
+        reference: &Reference,
+        auth: &AuthConfig,
+    ) -> Result<Inspection> {
         let repository = self.open(endpoint, reference.path(), "pull", auth).await?;
         let fetched = find(&repository, reference).await?;
         let platforms = match understand(&fetched, reference)? {

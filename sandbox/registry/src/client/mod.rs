@@ -108,9 +108,8 @@ impl Client {
 
     /// Whether a registry may be reached by plain HTTP: it is on the list, or one of its addresses is in a network on it.
     pub(crate) async fn is_insecure(&self, domain: &str) -> bool {
-        let listed = |entry: &String| {
-            entry.trim_start_matches("http://").trim_start_matches("https://") == domain
-        };
+        let listed =
+            |entry: &String| entry.trim_start_matches("http://").trim_start_matches("https://") == domain;
         if self.options.insecure.iter().any(listed) {
             return true;
         }

@@ -4,7 +4,10 @@
 //! some at a time. A layer goes to the [`ImageSink`] only when it is whole and its digest is right, bottom first; so a sink
 //! never unpacks what nobody vouched for, and a killed pull leaves nothing but whole layers.
 
-use super::{Client, download, repository::{Endpoint, Fetched, Repository}};
+use super::{
+    Client, download,
+    repository::{Endpoint, Fetched, Repository},
+};
 use crate::{
     AuthConfig, Descriptor, Error, Event, Events, Platform, Result,
     digest::short,
@@ -57,7 +60,7 @@ pub struct LayerBlob {
     pub size: u64,
 }
 
-/// An image of which all layers are in the sink.
+/// An image that comes: at [`ImageSink::finish`] all its layers are in the sink.
 #[derive(Debug, Clone)]
 pub struct PulledImage {
     /// Its name.
@@ -98,6 +101,12 @@ pub struct SinkError(pub String);
 
 /// Where a pulled image goes. The calls of one pull come one after another.
 pub trait ImageSink: Send + Sync {
+    /// Tells what is coming: all of the image but the content of its layers.
+    fn begin(&self, image: &PulledImage) -> impl Future<Output = std::result::Result<(), SinkError>> + Send {
+        let _ = image;
+        std::future::ready(Ok(()))
+    }
+
     /// Whether the image is there: then only the name is new.
     fn has_image(&self, config: &Digest) -> impl Future<Output = bool> + Send;
 
@@ -113,7 +122,8 @@ pub trait ImageSink: Send + Sync {
     ) -> impl Future<Output = std::result::Result<(), SinkError>> + Send;
 
     /// Registers the image and its name; true if the name meant another image before or none.
-    fn finish(&self, image: PulledImage) -> impl Future<Output = std::result::Result<bool, SinkError>> + Send;
+    fn finish(&self, image: PulledImage)
+    -> impl Future<Output = std::result::Result<bool, SinkError>> + Send;
 }
 
 /// The parts of a configuration that say what its layers are.
@@ -151,7 +161,12 @@ impl<T> Drop for Task<T> {
 
 impl Client {
     /// Pulls one image.
-    pub async fn pull<S: ImageSink>(&self, request: &PullRequest, sink: &S, events: &Events) -> Result<PullOutcome> {
+    pub async fn pull<S: ImageSink>(
+        &self,
+        request: &PullRequest,
+        sink: &S,
+        events: &Events,
+    ) -> Result<PullOutcome> {
         let outcome = self.pull_quietly(request, sink, events).await?;
         tell_status(events, &request.reference, outcome.updated);
         Ok(outcome)
@@ -240,10 +255,7 @@ impl Client {
     ) -> Result<PulledImage> {
         let config = repository.config(&chosen.config.digest).await?;
         let layers = match_layers(&config, chosen.layers)?;
-        if !sink.has_image(&chosen.config.digest).await {
-            self.collect_layers(repository, &layers, sink, events).await?;
-        }
-        Ok(PulledImage {
+        let image = PulledImage {
             reference: reference.clone(),
             digest: digest.clone(),
             manifest: chosen.manifest.bytes,
@@ -252,7 +264,12 @@ impl Client {
             config_digest: chosen.config.digest,
             config,
             layers,
-        })
+        };
+        sink.begin(&image).await.map_err(|e| Error::Sink(e.0))?;
+        if !sink.has_image(&image.config_digest).await {
+            self.collect_layers(repository, &image.layers, sink, events).await?;
+        }
+        Ok(image)
     }
 
     async fn collect_layers<S: ImageSink>(
@@ -281,7 +298,8 @@ impl Client {
             })
             .collect();
         for (layer, mut task) in missing.iter().zip(tasks) {
-            let blob = (&mut task.0).await.map_err(|e| Error::Broken(format!("download cancelled: {e}")))??;
+            let blob =
+                (&mut task.0).await.map_err(|e| Error::Broken(format!("download cancelled: {e}")))??;
             sink.layer(layer.clone(), blob, Arc::clone(events))
                 .await
                 .map_err(|e| Error::Sink(format!("failed to register layer: {e}")))?;
@@ -302,7 +320,12 @@ impl Client {
         Err(ways.last())
     }
 
-    async fn tags_at(&self, endpoint: &Endpoint, reference: &Reference, auth: &AuthConfig) -> Result<Vec<String>> {
+    async fn tags_at(
+        &self,
+        endpoint: &Endpoint,
+        reference: &Reference,
+        auth: &AuthConfig,
+    ) -> Result<Vec<String>> {
         let repository = self.open(endpoint, reference.path(), "pull", auth).await?;
         let mut tags = Vec::new();
         repository
@@ -328,11 +351,13 @@ impl Repository {
             if !answer.status().is_success() {
                 return Err(self.http.refusal(answer).await);
             }
-            let link = answer.headers().get(hyper::header::LINK).and_then(|v| v.to_str().ok()).map(str::to_owned);
+            let link =
+                answer.headers().get(hyper::header::LINK).and_then(|v| v.to_str().ok()).map(str::to_owned);
             let body = self.http.read(answer, crate::MANIFEST_MAX, "the list").await?;
             let page: P = serde_json::from_slice(&body).map_err(|e| Error::Content(e.to_string()))?;
             let more = take(page);
-            let target = link.as_deref().and_then(|l| l.split_once('<')?.1.split_once('>')).map(|(url, _)| url);
+            let target =
+                link.as_deref().and_then(|l| l.split_once('<')?.1.split_once('>')).map(|(url, _)| url);
             match target.and_then(|target| super::http::join(&url, target)) {
                 Some(next) if more => url = next,
                 _ => return Ok(()),
@@ -350,7 +375,8 @@ fn tell_status(events: &Events, reference: &Reference, updated: bool) {
 /// The manifest or index that the name means.
 pub(super) async fn find(repository: &Repository, reference: &Reference) -> Result<Fetched> {
     if let Some(text) = reference.digest() {
-        let digest = text.parse().map_err(|_| Error::Invalid(format!("unsupported digest algorithm: {text}")))?;
+        let digest =
+            text.parse().map_err(|_| Error::Invalid(format!("unsupported digest algorithm: {text}")))?;
         return repository.manifest(text, Some(&digest)).await;
     }
     let tag = reference.tag().unwrap_or(drydock_images::DEFAULT_TAG);
@@ -376,10 +402,11 @@ async fn choose(
                 for layer in &layers {
                     check_media_type(&layer.media_type)?;
                 }
-                return Ok(Chosen { manifest: fetched, config, layers });
+                return Ok(Chosen { manifest: fetched, config: *config, layers });
             }
             Manifest::Index(entries) => {
-                let best = best(&entries, &platform).ok_or_else(|| Error::NoPlatform(platform.to_string()))?;
+                let best =
+                    best(&entries, &platform).ok_or_else(|| Error::NoPlatform(platform.to_string()))?;
                 fetched = repository.manifest(&best.digest.to_string(), Some(&best.digest)).await?;
             }
         }
@@ -436,7 +463,8 @@ fn check_config_type(kind: &str) -> Result<()> {
 fn check_media_type(kind: &str) -> Result<()> {
     let lower = kind.to_lowercase();
     if lower.starts_with("application/vnd.docker.ai.") {
-        let text = "AI models are not yet supported by the Engine, please use \"docker model pull/run\" instead";
+        let text =
+            "AI models are not yet supported by the Engine, please use \"docker model pull/run\" instead";
         return Err(Error::Invalid(text.into()));
     }
     let families = ["application/vnd.oci.image.", "application/vnd.docker.", "application/octet-stream"];
@@ -450,7 +478,8 @@ fn check_media_type(kind: &str) -> Result<()> {
 /// The layers of the manifest with the digests of the configuration.
 fn match_layers(config: &[u8], layers: Vec<Descriptor>) -> Result<Vec<PullLayer>> {
     let config: Config = serde_json::from_slice(config).map_err(|e| Error::Content(e.to_string()))?;
-    let rootfs = config.rootfs.ok_or_else(|| Error::Content("invalid rootfs in image configuration".into()))?;
+    let rootfs =
+        config.rootfs.ok_or_else(|| Error::Content("invalid rootfs in image configuration".into()))?;
     if rootfs.diff_ids.len() != layers.len() {
         return Err(Error::Content("layers from manifest don't match image configuration".into()));
     }
@@ -484,10 +513,11 @@ mod tests {
 
     #[test]
     fn the_right_image_of_an_index_is_chosen() {
-        let all: Vec<_> = [None, Some("linux/arm64"), Some("linux/386"), Some("linux/amd64"), Some("wasi/wasm")]
-            .into_iter()
-            .map(entry)
-            .collect();
+        let all: Vec<_> =
+            [None, Some("linux/arm64"), Some("linux/386"), Some("linux/amd64"), Some("wasi/wasm")]
+                .into_iter()
+                .map(entry)
+                .collect();
         let choice = |platform: &str| best(&all, &platform.parse().unwrap()).unwrap().digest.clone();
         assert_eq!(choice("linux/amd64"), Digest::of(b"linux/amd64"));
         assert_eq!(choice("linux/arm64"), Digest::of(b"linux/arm64"));
@@ -498,18 +528,33 @@ mod tests {
 
     #[test]
     fn configurations_that_do_not_fit_are_refused() {
-        let layer = || Descriptor { media_type: "application/vnd.oci.image.layer.v1.tar".into(), ..entry(None) };
-        let text = |config: &str, n| match_layers(config.as_bytes(), vec![layer(); n]).unwrap_err().to_string();
+        let layer =
+            || Descriptor { media_type: "application/vnd.oci.image.layer.v1.tar".into(), ..entry(None) };
+        let text =
+            |config: &str, n| match_layers(config.as_bytes(), vec![layer(); n]).unwrap_err().to_string();
         assert_eq!(text("{}", 1), "invalid rootfs in image configuration");
-        assert_eq!(text(r#"{"rootfs":{"diff_ids":[]}}"#, 1), "layers from manifest don't match image configuration");
+        assert_eq!(
+            text(r#"{"rootfs":{"diff_ids":[]}}"#, 1),
+            "layers from manifest don't match image configuration"
+        );
         assert!(match_layers(br#"{"rootfs":{}}"#, vec![]).unwrap().is_empty());
     }
 
     #[test]
     fn only_images_are_pulled() {
-        assert!(check_config_type("application/vnd.docker.plugin.v1+json").unwrap_err().to_string().contains("(plugin)"));
+        assert!(
+            check_config_type("application/vnd.docker.plugin.v1+json")
+                .unwrap_err()
+                .to_string()
+                .contains("(plugin)")
+        );
         assert!(check_config_type("application/vnd.cncf.helm.config.v1+json").is_err());
-        assert!(check_config_type("application/vnd.docker.ai.model.config.v0.1+json").unwrap_err().to_string().contains("AI"));
+        assert!(
+            check_config_type("application/vnd.docker.ai.model.config.v0.1+json")
+                .unwrap_err()
+                .to_string()
+                .contains("AI")
+        );
         assert!(check_media_type("text/plain").is_err());
         assert!(check_media_type(crate::media_type::OCI_LAYER_ZSTD).is_ok());
     }

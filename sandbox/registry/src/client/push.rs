@@ -69,6 +69,8 @@ pub enum LayerContent {
     Blob {
         /// Its bytes.
         reader: Box<dyn Read + Send>,
+        /// How many they are, for the bar.
+        size: u64,
         /// How it is packed.
         media_type: String,
     },
@@ -93,6 +95,9 @@ pub struct PushOutcome {
     pub digest: Digest,
     /// Its size.
     pub size: u64,
+    /// The manifest.
+    #[serde(skip)]
+    pub manifest: Bytes,
 }
 
 #[derive(Serialize)]
@@ -122,7 +127,9 @@ impl Client {
         events: &Events,
     ) -> Result<PushOutcome> {
         let mut all = self.push_all(vec![(request.clone(), image)], source, events).await?;
-        all.pop().ok_or_else(|| Error::Invalid(format!("no tags to push for {}", request.reference.familiar_name())))
+        all.pop().ok_or_else(|| {
+            Error::Invalid(format!("no tags to push for {}", request.reference.familiar_name()))
+        })
     }
 
     /// Pushes several tags of one repository (`docker push --all-tags`).
@@ -187,15 +194,20 @@ impl Client {
         } else {
             (media_type::OCI_MANIFEST, media_type::OCI_CONFIG)
         };
-        let config = descriptor(config_kind, image.config.len() as u64, repository.put_bytes(image.config.clone()).await?);
+        let config = descriptor(
+            config_kind,
+            image.config.len() as u64,
+            repository.put_bytes(image.config.clone()).await?,
+        );
         let layers: Vec<_> = layers.into_iter().map(|l| family(l, plain)).collect();
         let manifest = ManifestOut { schema_version: 2, media_type: kind, config: &config, layers: &layers };
         let bytes = as_docker_writes(&manifest)?;
         let (digest, size) = (Digest::of(&bytes), bytes.len() as u64);
         let tag = reference.tag().unwrap_or(drydock_images::DEFAULT_TAG).to_owned();
-        repository.put_manifest(&tag, kind, bytes).await?;
+        let bytes = Bytes::from(bytes);
+        repository.put_manifest(&tag, kind, bytes.clone()).await?;
         events(Event::message("", format!("{tag}: digest: {digest} size: {size}")));
-        let outcome = PushOutcome { tag, digest, size };
+        let outcome = PushOutcome { tag, digest, size, manifest: bytes };
         let aux = serde_json::to_value(&outcome).ok();
         events(Event { aux, ..Event::layer("", "") });
         Ok(outcome)
@@ -225,7 +237,8 @@ impl Client {
         let mut done: HashMap<Digest, Descriptor> = HashMap::new();
         for layer in image.layers.iter().rev() {
             if let Some(mut task) = tasks.remove(&layer.diff_id) {
-                let blob = (&mut task.0).await.map_err(|e| Error::Broken(format!("upload cancelled: {e}")))??;
+                let blob =
+                    (&mut task.0).await.map_err(|e| Error::Broken(format!("upload cancelled: {e}")))??;
                 done.insert(layer.diff_id.clone(), blob);
             }
         }
@@ -273,7 +286,7 @@ impl Client {
 }
 
 impl Repository {
-    async fn put_manifest(&self, tag: &str, kind: &'static str, bytes: Vec<u8>) -> Result<()> {
+    async fn put_manifest(&self, tag: &str, kind: &'static str, bytes: Bytes) -> Result<()> {
         let url = self.url(&format!("manifests/{tag}"));
         let headers = vec![(CONTENT_TYPE, HeaderValue::from_static(kind))];
         let limit = Some(self.options.answer_timeout);
@@ -283,7 +296,14 @@ impl Repository {
 }
 
 fn descriptor(kind: &str, size: u64, digest: Digest) -> Descriptor {
-    Descriptor { media_type: kind.into(), size, digest, platform: None, annotations: None, artifact_type: None }
+    Descriptor {
+        media_type: kind.into(),
+        size,
+        digest,
+        platform: None,
+        annotations: None,
+        artifact_type: None,
+    }
 }
 
 /// The layer's media type in the manifest's own family.
@@ -315,8 +335,12 @@ mod tests {
         let digest = Digest::of(b"");
         let config = descriptor(media_type::DOCKER_CONFIG, 1456, digest.clone());
         let layers = [descriptor(media_type::DOCKER_LAYER, 772_795, digest)];
-        let manifest =
-            ManifestOut { schema_version: 2, media_type: media_type::DOCKER_MANIFEST, config: &config, layers: &layers };
+        let manifest = ManifestOut {
+            schema_version: 2,
+            media_type: media_type::DOCKER_MANIFEST,
+            config: &config,
+            layers: &layers,
+        };
         let bytes = as_docker_writes(&manifest).unwrap();
         // What every push of a busybox image has printed for years: `size: 527`.
         assert_eq!(bytes.len(), 527);

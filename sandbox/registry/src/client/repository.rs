@@ -103,7 +103,13 @@ impl Client {
     }
 
     /// Opens a repository at one endpoint.
-    pub(super) async fn open(&self, at: &Endpoint, path: &str, actions: &str, auth: &AuthConfig) -> Result<Repository> {
+    pub(super) async fn open(
+        &self,
+        at: &Endpoint,
+        path: &str,
+        actions: &str,
+        auth: &AuthConfig,
+    ) -> Result<Repository> {
         self.open_for(at, path, format!("repository:{path}:{actions}"), auth).await
     }
 
@@ -112,7 +118,13 @@ impl Client {
         self.open_for(at, "", "registry:catalog:*".into(), auth).await
     }
 
-    async fn open_for(&self, at: &Endpoint, path: &str, scope: String, auth: &AuthConfig) -> Result<Repository> {
+    async fn open_for(
+        &self,
+        at: &Endpoint,
+        path: &str,
+        scope: String,
+        auth: &AuthConfig,
+    ) -> Result<Repository> {
         let answer = self.ping(&at.base).await?;
         // What identifies us is for the registry, not for one that stands in for it.
         let auth = if at.mirror { AuthConfig::default() } else { auth.clone() };
@@ -144,7 +156,10 @@ impl Repository {
 
     /// A request without a body, with who we are; a token that is no longer taken is replaced once.
     pub(super) async fn fetch(&self, method: Method, url: &str, headers: Headers) -> Result<Answer> {
-        let answer = self.http.fetch(method.clone(), url, &self.authorised(&method, url, &headers, None).await?).await?;
+        let answer = self
+            .http
+            .fetch(method.clone(), url, &self.authorised(&method, url, &headers, None).await?)
+            .await?;
         if answer.status() != StatusCode::UNAUTHORIZED || !self.auth.forget().await {
             return Ok(answer);
         }
@@ -165,7 +180,13 @@ impl Repository {
         self.http.send(method, url, &headers, body, limit).await
     }
 
-    async fn authorised(&self, method: &Method, url: &str, headers: &Headers, from: Option<&str>) -> Result<Headers> {
+    async fn authorised(
+        &self,
+        method: &Method,
+        url: &str,
+        headers: &Headers,
+        from: Option<&str>,
+    ) -> Result<Headers> {
         let mut headers = headers.clone();
         // An upload may go to another host; who we are is not for that one.
         if super::http::origin(url) == super::http::origin(&self.base)
@@ -189,7 +210,8 @@ impl Repository {
 
     /// A manifest by tag or digest; with a digest its content is checked.
     pub(super) async fn manifest(&self, name: &str, expected: Option<&Digest>) -> Result<Fetched> {
-        let answer = self.fetch(Method::GET, &self.url(&format!("manifests/{name}")), accept_manifests()).await?;
+        let answer =
+            self.fetch(Method::GET, &self.url(&format!("manifests/{name}")), accept_manifests()).await?;
         if !answer.status().is_success() {
             return Err(self.http.refusal(answer).await);
         }

@@ -24,9 +24,13 @@ const NONBLOCK: i32 = 0o4000;
 /// The configuration for one registry.
 pub(super) fn config(host: &str, certs: Option<&Path>, insecure: bool) -> Result<Arc<ClientConfig>, Error> {
     let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+    let builder =
+        ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
     let config = if insecure {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(TrustAnyone(provider))).with_no_client_auth()
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(TrustAnyone(provider)))
+            .with_no_client_auth()
     } else {
         builder.with_root_certificates(roots(host, certs)).with_no_client_auth()
     };

@@ -77,7 +77,12 @@ impl Repository {
         events: &Events,
     ) -> Result<Descriptor> {
         let id = short(&layer.diff_id);
-        for known in layer.known.iter().take(CHECKS_MAX) {
+        let mut asked: Vec<&Digest> = Vec::new();
+        for known in &layer.known {
+            if asked.contains(&&known.digest) || asked.len() >= CHECKS_MAX {
+                continue;
+            }
+            asked.push(&known.digest);
             if let Ok(Some(size)) = self.has_blob(&known.digest).await {
                 events(Event::layer(id, "Layer already exists"));
                 return Ok(descriptor(known.digest.clone(), size, &known.media_type));
@@ -161,7 +166,8 @@ impl Repository {
             }
         });
         let body = StreamBody::new(pieces).boxed_unsync();
-        let answer = self.watched(self.send(Method::PATCH, place_url, binary(), body, None, None), &sent, place_url);
+        let answer =
+            self.watched(self.send(Method::PATCH, place_url, binary(), body, None, None), &sent, place_url);
         let answer = answer.await;
         // A reader that failed ends the body early; then its error is the true one.
         let packed = reader.await.map_err(io::Error::other).and_then(|packed| packed);
@@ -174,14 +180,20 @@ impl Repository {
         if answer.status() != StatusCode::ACCEPTED {
             return Err(self.http.refusal(answer).await);
         }
-        let packed = packed.ok_or_else(|| Error::Broken("the registry did not take the whole layer".into()))?;
+        let packed =
+            packed.ok_or_else(|| Error::Broken("the registry did not take the whole layer".into()))?;
         let next = place(place_url, answer.headers())?;
         self.commit(&next, &packed.digest, full("")).await?;
         Ok(packed)
     }
 
     /// Waits for an answer as long as something moves.
-    async fn watched<T>(&self, answer: impl Future<Output = Result<T>>, sent: &AtomicU64, url: &str) -> Result<T> {
+    async fn watched<T>(
+        &self,
+        answer: impl Future<Output = Result<T>>,
+        sent: &AtomicU64,
+        url: &str,
+    ) -> Result<T> {
         let mut answer = pin!(answer);
         let mut before = 0;
         loop {
@@ -214,9 +226,15 @@ fn read<S: ImageSource>(
             let packer = GzEncoder::new(io::BufWriter::with_capacity(PIECE, out), Compression::default());
             let packer = copy(&mut tar, packer, &mut meter)?;
             let buffered = packer.finish()?;
-            (buffered.into_inner().map_err(io::IntoInnerError::into_error)?, media_type::DOCKER_LAYER.to_owned())
+            (
+                buffered.into_inner().map_err(io::IntoInnerError::into_error)?,
+                media_type::DOCKER_LAYER.to_owned(),
+            )
         }
-        LayerContent::Blob { mut reader, media_type } => (copy(&mut reader, out, &mut meter)?, media_type),
+        LayerContent::Blob { mut reader, size, media_type } => {
+            meter.set_total(size);
+            (copy(&mut reader, out, &mut meter)?, media_type)
+        }
     };
     Ok(Packed { digest: out.hasher.digest(), size: out.hasher.bytes(), media_type })
 }

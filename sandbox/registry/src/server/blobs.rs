@@ -5,7 +5,10 @@ use axum::body::Body;
 use drydock_images::Digest;
 use hyper::{
     HeaderMap, Method, Response, StatusCode,
-    header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, RANGE},
+    header::{
+        ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue,
+        IF_NONE_MATCH, RANGE,
+    },
 };
 use std::io::SeekFrom;
 use tokio::{
@@ -55,8 +58,11 @@ impl Call {
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
         if self.head.method != Method::HEAD {
             let mut file = File::from_std(file);
-            file.seek(SeekFrom::Start(from)).await.map_err(|e| Refusal::internal("a blob cannot be read", e))?;
-            *response.body_mut() = Body::from_stream(ReaderStream::with_capacity(file.take(length), 64 * 1024));
+            file.seek(SeekFrom::Start(from))
+                .await
+                .map_err(|e| Refusal::internal("a blob cannot be read", e))?;
+            *response.body_mut() =
+                Body::from_stream(ReaderStream::with_capacity(file.take(length), 64 * 1024));
         }
         Ok(response)
     }
@@ -87,7 +93,9 @@ fn part(headers: &HeaderMap, size: u64) -> Part {
     let (from, to) = match (from.parse::<u64>(), to.parse::<u64>()) {
         (Ok(from), Ok(to)) if from <= to => (from, to.min(size.saturating_sub(1))),
         (Ok(from), Err(_)) if to.is_empty() => (from, size.saturating_sub(1)),
-        (Err(_), Ok(last)) if from.is_empty() && last > 0 => (size.saturating_sub(last), size.saturating_sub(1)),
+        (Err(_), Ok(last)) if from.is_empty() && last > 0 => {
+            (size.saturating_sub(last), size.saturating_sub(1))
+        }
         (Err(_), Ok(_)) if from.is_empty() => return Part::Nothing,
         _ => return Part::Whole,
     };

@@ -51,7 +51,8 @@ impl Call {
         let user = self.user.clone();
         let names = self.registry.blocking(move |inner| {
             let all = inner.store.repositories()?;
-            let seen = all.into_iter().filter(|n| inner.policy.allows(user.as_deref(), n.as_str(), Action::Pull));
+            let seen =
+                all.into_iter().filter(|n| inner.policy.allows(user.as_deref(), n.as_str(), Action::Pull));
             Ok(seen.map(|n| n.as_str().to_owned()).collect::<Vec<_>>())
         });
         let names = names.await.map_err(|e| Refusal::internal("the repositories cannot be listed", e))?;

@@ -75,7 +75,9 @@ impl Call {
         let (raw, media_type) = understand(&bytes, &sent_as)?;
         let links = Links::of(&raw);
         if bytes.len() as u64 > self.registry.space(&name).await? {
-            return Err(Refusal::denied("the quota of this name is used up: delete images that are no longer needed"));
+            return Err(Refusal::denied(
+                "the quota of this name is used up: delete images that are no longer needed",
+            ));
         }
         let _gate = self.registry.inner.gate.read().await;
         let stored = Stored { digest: digest.clone(), media_type, bytes: bytes.into() };
@@ -93,7 +95,8 @@ impl Call {
             Ok(None)
         });
         if let Some(missing) = missing.await? {
-            let refusal = Refusal::new(StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry");
+            let refusal =
+                Refusal::new(StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry");
             return Err(refusal.with_detail(json!({ "digest": missing })));
         }
         let mut response = Response::new(Body::empty());
@@ -119,9 +122,14 @@ impl Call {
         }
         let query = self.head.uri.query().unwrap_or_default();
         let tags = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == "tag");
-        let tags: Vec<Tag> = tags.take(TAGS_MAX + 1).map(|(_, tag)| Tag::parse(&tag)).collect::<Result<_, _>>()?;
+        let tags: Vec<Tag> =
+            tags.take(TAGS_MAX + 1).map(|(_, tag)| Tag::parse(&tag)).collect::<Result<_, _>>()?;
         if tags.len() > TAGS_MAX {
-            return Err(Refusal::new(StatusCode::URI_TOO_LONG, "TAG_INVALID", "too many tags in one request"));
+            return Err(Refusal::new(
+                StatusCode::URI_TOO_LONG,
+                "TAG_INVALID",
+                "too many tags in one request",
+            ));
         }
         Ok(tags)
     }
@@ -167,7 +175,12 @@ fn understand(bytes: &[u8], sent_as: &str) -> Result<(RawManifest, String), Refu
         ManifestError::Invalid(why) => Refusal::manifest_invalid(why),
     };
     let raw = RawManifest::parse(bytes).map_err(refuse)?;
-    let known = [media_type::OCI_MANIFEST, media_type::OCI_INDEX, media_type::DOCKER_MANIFEST, media_type::DOCKER_LIST];
+    let known = [
+        media_type::OCI_MANIFEST,
+        media_type::OCI_INDEX,
+        media_type::DOCKER_MANIFEST,
+        media_type::DOCKER_LIST,
+    ];
     let said = raw.media_type.as_str();
     if !said.is_empty() && known.contains(&sent_as) && said != sent_as {
         let text = format!("the manifest says that it is {said:?} and was sent as {sent_as:?}");

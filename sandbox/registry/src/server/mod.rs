@@ -143,7 +143,8 @@ impl Registry {
     pub async fn delete_owner(&self, owner: &str) -> io::Result<()> {
         let _alone = self.inner.gate.write().await;
         let owner = owner.to_owned();
-        self.blocking(move |inner| inner.store.delete_repositories(|name| inner.policy.owner(name) == owner)).await
+        self.blocking(move |inner| inner.store.delete_repositories(|name| inner.policy.owner(name) == owner))
+            .await
     }
 
     /// How many bytes an owner's repositories have.
@@ -177,7 +178,8 @@ impl Registry {
         let (head, body) = request.into_parts();
         let user = self.who(&head.headers).await?;
         let route = Route::parse(head.uri.path().strip_prefix("/v2/").unwrap_or_default())?;
-        let query = form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+        let query =
+            form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
         let call = Call { registry: self.clone(), head, user, query };
         if let Some(name) = route.name() {
             call.check(name, action(&call.head.method)).await?;

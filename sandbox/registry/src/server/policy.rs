@@ -75,7 +75,8 @@ impl Accounts {
     /// Reads lines `name:hash`. Lines of other kinds of hash are left out, as the reference registry does.
     pub fn parse(text: &str) -> Self {
         let pairs = text.lines().filter_map(|line| line.trim().split_once(':'));
-        let bcrypt = pairs.filter(|(user, hash)| !user.is_empty() && !user.starts_with('#') && hash.starts_with("$2"));
+        let bcrypt =
+            pairs.filter(|(user, hash)| !user.is_empty() && !user.starts_with('#') && hash.starts_with("$2"));
         Self { hashes: bcrypt.map(|(user, hash)| (user.to_owned(), hash.to_owned())).collect() }
     }
 

@@ -50,7 +50,11 @@ impl Links {
         };
         let mut blobs = digests(raw.layers.as_ref());
         blobs.extend(raw.config.as_ref().map(|c| c.digest.clone()));
-        Self { blobs, manifests: digests(raw.manifests.as_ref()), subject: raw.subject.as_ref().map(|s| s.digest.clone()) }
+        Self {
+            blobs,
+            manifests: digests(raw.manifests.as_ref()),
+            subject: raw.subject.as_ref().map(|s| s.digest.clone()),
+        }
     }
 }
 
@@ -183,7 +187,9 @@ impl Store {
     // === Manifests ===
 
     pub(super) fn manifest(&self, name: &Name, digest: &Digest) -> io::Result<Option<Stored>> {
-        let Some(media_type) = found(fs::read_to_string(self.manifest_link(name, digest)))? else { return Ok(None) };
+        let Some(media_type) = found(fs::read_to_string(self.manifest_link(name, digest)))? else {
+            return Ok(None);
+        };
         let Some(file) = found(File::open(self.blob(digest)))? else { return Ok(None) };
         let mut bytes = Vec::new();
         file.take(crate::MANIFEST_MAX as u64).read_to_end(&mut bytes)?;
@@ -397,7 +403,8 @@ impl Store {
         for digest in all.iter().filter(|d| !live.contains(d)) {
             report.manifests += u64::from(self.delete_manifest(name, digest)?);
         }
-        let needed: HashSet<&Digest> = live.iter().filter_map(|d| links.get(d)).flat_map(|l| &l.blobs).collect();
+        let needed: HashSet<&Digest> =
+            live.iter().filter_map(|d| links.get(d)).flat_map(|l| &l.blobs).collect();
         let mut kept = live.clone();
         for digest in digests(&folder.join("_layers"))? {
             // A push puts its layers before its manifest.

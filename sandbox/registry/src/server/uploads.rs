@@ -102,7 +102,8 @@ impl Registry {
         let owner = self.inner.policy.owner(name.as_str());
         let bytes = state.hasher.bytes();
         let state = Arc::new(tokio::sync::Mutex::new(state));
-        let held = Arc::clone(&state).try_lock_owned().map_err(|e| Refusal::internal("a new upload is busy", e))?;
+        let held =
+            Arc::clone(&state).try_lock_owned().map_err(|e| Refusal::internal("a new upload is busy", e))?;
         self.inner.uploads.with(|live| live.insert(id.clone(), Live { owner, bytes, state }));
         Ok(held)
     }
@@ -182,7 +183,9 @@ impl Call {
 
     /// Takes a blob over from another repository that the sender may read.
     async fn mount(&self, name: &Name) -> Result<Option<Response<Body>>, Refusal> {
-        let (Some(digest), Some(from)) = (self.query.get("mount"), self.query.get("from")) else { return Ok(None) };
+        let (Some(digest), Some(from)) = (self.query.get("mount"), self.query.get("from")) else {
+            return Ok(None);
+        };
         let (Ok(digest), Ok(from)) = (names::digest(digest), Name::parse(from)) else { return Ok(None) };
         if !self.may(&from, super::Action::Pull).await? {
             return Ok(None);
@@ -236,9 +239,12 @@ impl Call {
     /// A piece that says where it belongs must belong to the end.
     fn check_range(&self, name: &Name, id: &UploadId, held: &Held) -> Result<(), Refusal> {
         let Some(range) = self.head.headers.get(CONTENT_RANGE) else { return Ok(()) };
-        let range = range.to_str().unwrap_or_default().trim_start_matches("bytes ").trim_start_matches("bytes=");
+        let range =
+            range.to_str().unwrap_or_default().trim_start_matches("bytes ").trim_start_matches("bytes=");
         let range = range.split('/').next().unwrap_or_default();
-        let bounds = range.split_once('-').and_then(|(from, to)| Some((from.parse::<u64>().ok()?, to.parse::<u64>().ok()?)));
+        let bounds = range
+            .split_once('-')
+            .and_then(|(from, to)| Some((from.parse::<u64>().ok()?, to.parse::<u64>().ok()?)));
         let invalid = |status| {
             let refusal = Refusal::new(status, "RANGE_INVALID", "invalid content range");
             place(name, id).map_or_else(
@@ -247,7 +253,10 @@ impl Call {
                     refusal
                         .with_header(LOCATION, at)
                         .with_header(RANGE, so_far(held.hasher.bytes()))
-                        .with_header(UPLOAD_UUID, HeaderValue::from_str(id.as_str()).unwrap_or(HeaderValue::from_static("")))
+                        .with_header(
+                            UPLOAD_UUID,
+                            HeaderValue::from_str(id.as_str()).unwrap_or(HeaderValue::from_static("")),
+                        )
                 },
             )
         };
@@ -260,7 +269,13 @@ impl Call {
 }
 
 /// Writes a body to the end of an upload. What arrived before a failure stays, so that the client can go on.
-async fn append(registry: &Registry, name: &Name, id: &UploadId, held: &mut Held, body: Body) -> Result<(), Refusal> {
+async fn append(
+    registry: &Registry,
+    name: &Name,
+    id: &UploadId,
+    held: &mut Held,
+    body: Body,
+) -> Result<(), Refusal> {
     let limits = &registry.inner.limits;
     let mut space = registry.space(name).await?;
     let before = held.hasher.bytes();
@@ -298,7 +313,10 @@ async fn commit(registry: &Registry, name: Name, id: UploadId, held: Held, diges
     }
     let _gate = registry.inner.gate.read().await;
     // What a failed write left behind the end does not belong to the blob.
-    held.file.set_len(held.hasher.bytes()).await.map_err(|e| Refusal::internal("an upload cannot be cut", e))?;
+    held.file
+        .set_len(held.hasher.bytes())
+        .await
+        .map_err(|e| Refusal::internal("an upload cannot be cut", e))?;
     let (repository, upload, content) = (name.clone(), id.clone(), digest.clone());
     registry.disk(move |store| store.keep_upload(&repository, &upload, &content)).await?;
     drop(held);
@@ -342,7 +360,8 @@ fn place(name: &Name, id: &UploadId) -> Result<HeaderValue, Refusal> {
 
 /// `0-N`, where N is the last byte; the reference registry says `0-0` for nothing, too.
 fn so_far(bytes: u64) -> HeaderValue {
-    HeaderValue::from_str(&format!("0-{}", bytes.saturating_sub(1))).unwrap_or(HeaderValue::from_static("0-0"))
+    HeaderValue::from_str(&format!("0-{}", bytes.saturating_sub(1)))
+        .unwrap_or(HeaderValue::from_static("0-0"))
 }
 
 fn over_quota() -> Refusal {

@@ -2,18 +2,12 @@
 
 #![allow(dead_code, missing_docs)]
 
-use axum::{
-    Router,
-    body::Body,
-    extract::Request,
-    http::Response,
-    routing::any,
-};
+use axum::{Router, body::Body, extract::Request, http::Response, routing::any};
 use bytes::Bytes;
 use drydock_images::{Digest, Reference};
 use drydock_registry::{
-    AuthConfig, Client, ClientOptions, Event, Events, ImageSink, ImageSource, KnownBlob, LayerBlob, LayerContent,
-    PullLayer, PullRequest, PulledImage, PushImage, PushLayer, PushRequest, SinkError,
+    AuthConfig, Client, ClientOptions, Event, Events, ImageSink, ImageSource, KnownBlob, LayerBlob,
+    LayerContent, PullLayer, PullRequest, PulledImage, PushImage, PushLayer, PushRequest, SinkError,
     server::{Limits, Open, Policy, Registry},
 };
 use std::{
