@@ -1,6 +1,7 @@
 //! The endpoints, a file per subject; each file has `routes()`.
 
 pub mod archive;
+mod build;
 pub mod containers;
 pub mod exec;
 mod images;
@@ -25,6 +26,7 @@ pub fn routes() -> Router<Arc<Engine>> {
         .merge(exec::routes())
         .merge(archive::routes())
         .merge(images::routes())
+        .merge(build::routes())
         .merge(volumes::routes())
         .merge(networks::routes())
         .merge(swarm::routes())

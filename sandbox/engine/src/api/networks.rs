@@ -1,7 +1,7 @@
 //! Endpoints of networks. What a network is stands in the network crate; containers are connected by `containers/net.rs`.
 
 use crate::clock::Timestamp;
-use crate::containers::model::EndpointSettings;
+use crate::containers::{model::EndpointSettings, net};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::filters::Filters;
@@ -204,8 +204,8 @@ async fn connect(
     body: Body,
 ) -> Answer {
     let request: ConnectRequest = read_json(&headers, body).await?.unwrap_or_default();
-    let container = engine.containers.get(&request.container)?;
-    crate::containers::net::connect(&engine, &container, &id, request.endpoint_config).await?;
+    let settings = request.endpoint_config.unwrap_or_default();
+    net::connect(&engine, &id, &request.container, settings).await?;
     Ok(StatusCode::OK.into_response())
 }
 
@@ -217,7 +217,7 @@ async fn disconnect(
 ) -> Answer {
     let request: DisconnectRequest = read_json(&headers, body).await?.unwrap_or_default();
     match engine.containers.get(&request.container) {
-        Ok(container) => crate::containers::net::disconnect(&engine, &container, &id).await?,
+        Ok(_) => net::disconnect(&engine, &id, &request.container, request.force).await?,
         // A container that nobody knows any more may still hold an address.
         Err(_) if request.force => {
             let network = engine.networks.find(&id)?;

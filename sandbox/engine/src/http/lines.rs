@@ -97,6 +97,12 @@ fn gone() -> Error {
     Error::internal("context canceled")
 }
 
+/// Lines for somebody here instead of a client: a build that pulls.
+pub fn channel() -> (Lines, mpsc::Receiver<Bytes>) {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    (Lines { sender, told: Arc::default() }, receiver)
+}
+
 /// Ends its task when it is dropped.
 struct Cancel(JoinHandle<Result<()>>);
 

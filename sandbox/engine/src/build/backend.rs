@@ -1,0 +1,256 @@
+//! The engine as the builder sees it. All of this is called in threads that may block.
+
+use super::step::{Mounted, Step};
+use super::{Cancel, Request, cache, download};
+use crate::clock::Timestamp;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::http::{VERSION, lines};
+use crate::images;
+use drydock_dockerfile::build::{
+    Answer, Backend, BackendError, CacheKey, Commit, Config, Download, Files, Image, Platform, Workspace,
+};
+use drydock_dockerfile::language::Sharing;
+use drydock_images::config::{HistoryEntry, ImageConfig, RunConfig};
+use drydock_images::local::{self, LayerRef, NewImage, Origin, StoreError};
+use drydock_images::{Digest, Reference};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::runtime::Handle;
+
+/// The engine, for one build. A clone is the same build.
+#[derive(Clone)]
+pub struct Node {
+    pub(super) engine: Arc<Engine>,
+    pub(super) runtime: Handle,
+    pub(super) request: Request,
+    pub(super) cancel: Arc<Cancel>,
+}
+
+impl From<Error> for BackendError {
+    fn from(error: Error) -> Self {
+        Self(error.message)
+    }
+}
+
+impl Node {
+    /// To be made where a runtime is.
+    pub fn new(engine: Arc<Engine>, request: &Request, cancel: Arc<Cancel>) -> Self {
+        Self { engine, runtime: Handle::current(), request: request.clone(), cancel }
+    }
+
+    /// Pulls, and gives each line to `log`.
+    fn pull(&self, name: &Reference, platform: Option<&Platform>, log: &mut dyn FnMut(&str)) -> Result<()> {
+        let platform = platform.map(|platform| {
+            let text = platform.to_string();
+            text.parse::<drydock_registry::Platform>().map_err(|error| Error::invalid(error.to_string()))
+        });
+        let platform = platform.transpose()?;
+        let domain = name.domain();
+        let hub = "https://index.docker.io/v1/";
+        let credentials = &self.request.credentials;
+        let auth = credentials.get(domain).or_else(|| credentials.get(hub).filter(|_| domain == "docker.io"));
+        let (auth, name, engine) = (auth.cloned().unwrap_or_default(), name.clone(), self.engine.clone());
+        let (told, mut hear) = lines::channel();
+        let work =
+            self.runtime.spawn(async move { images::pull(&engine, &name, platform, auth, &told).await });
+        while let Some(line) = hear.blocking_recv() {
+            log(String::from_utf8_lossy(&line).trim_end());
+            if self.cancel.is_set() {
+                work.abort();
+            }
+        }
+        self.runtime.block_on(work).map_err(|_| Error::internal("context canceled"))?
+    }
+
+    fn shown(image: &local::Image) -> Result<Image> {
+        let config = serde_json::to_value(&image.config.config).and_then(serde_json::from_value::<Config>);
+        let config = config.map_err(|error| Error::internal(error.to_string()))?;
+        let author = image.config.author.clone().unwrap_or_default();
+        Ok(Image { id: image.id.to_string(), config, author })
+    }
+
+    /// Writes an image on top of `step.parent`, with a layer or without.
+    pub(super) fn write(&self, step: &Commit<'_>, layer: Option<&LayerRef>) -> Result<String> {
+        let store = &self.engine.images;
+        let parent = match step.parent {
+            "" => None,
+            id => Some(store.get(&digest(id)?)?),
+        };
+        let held = parent.as_ref().map(|parent| store.top_layer(&parent.id)).transpose()?.flatten();
+        let mut config =
+            parent.as_ref().map_or_else(ImageConfig::default, |parent| ImageConfig::clone(&parent.config));
+        let created = Some(Timestamp::now().to_string());
+        config.config = convert(step.config)?;
+        config.created.clone_from(&created);
+        config.docker_version = Some(VERSION.to_owned());
+        config.comment = None;
+        config.author = Some(step.author.to_owned()).filter(|author| !author.is_empty());
+        self.set_platform(&mut config, step.platform, parent.is_some());
+        let made_with =
+            serde_json::to_value(&step.key.config).map_err(|error| Error::internal(error.to_string()))?;
+        config.other.insert("container_config".to_owned(), made_with);
+        config.other.remove("container");
+        if !step.container.is_empty() {
+            config.other.insert("container".to_owned(), json!(step.container));
+        }
+        if let Some(layer) = layer {
+            config.rootfs.diff_ids.push(layer.diff_id().clone());
+        }
+        let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        config.history.push(HistoryEntry {
+            created,
+            created_by: text(step.created_by),
+            author: text(step.author),
+            comment: text(step.comment),
+            empty_layer: layer.is_none(),
+        });
+        let bytes = serde_json::to_vec(&config).map_err(|error| Error::internal(error.to_string()))?;
+        let new = NewImage {
+            config: &bytes,
+            top: layer.or(held.as_ref()),
+            parent: parent.as_ref().map(|parent| &parent.id),
+            origin: Origin::Built,
+        };
+        let id = store.create(&new)?.to_string();
+        cache::note(&self.engine, step.parent, step.key, &id)?;
+        Ok(id)
+    }
+
+    fn set_platform(&self, config: &mut ImageConfig, asked: Option<&Platform>, inherited: bool) {
+        let own = self.request.options.host.as_ref();
+        if let Some(platform) = asked.or(own.filter(|_| !inherited)) {
+            config.os.clone_from(&platform.os);
+            config.architecture.clone_from(&platform.architecture);
+            config.variant = Some(platform.variant.clone()).filter(|variant| !variant.is_empty());
+        }
+    }
+}
+
+pub(super) fn digest(id: &str) -> Result<Digest> {
+    id.parse().map_err(|_| Error::internal(format!("{id} is no image")))
+}
+
+fn convert(config: &Config) -> Result<RunConfig> {
+    let value = serde_json::to_value(config).map_err(|error| Error::internal(error.to_string()))?;
+    let value = match value {
+        Value::Object(mut fields) => {
+            fields.retain(|_, value| !value.is_null());
+            Value::Object(fields)
+        }
+        other => other,
+    };
+    serde_json::from_value(value).map_err(|error| Error::internal(error.to_string()))
+}
+
+impl Backend for Node {
+    fn image(
+        &self,
+        name: &str,
+        platform: Option<&Platform>,
+        pull: bool,
+        log: &mut dyn FnMut(&str),
+    ) -> Answer<Image> {
+        let store = &self.engine.images;
+        let found = match store.find(name) {
+            Ok(image) => Some(image),
+            Err(StoreError::NotFound(_)) => None,
+            Err(error) => return Err(Error::from(error).into()),
+        };
+        let is_id = found.as_ref().is_some_and(|image| image.id.to_string() == name);
+        if let Some(image) = found.filter(|_| !pull || is_id) {
+            return Ok(Self::shown(&image)?);
+        }
+        let reference = Reference::parse(name).map_err(Error::from)?.with_default_tag();
+        self.pull(&reference, platform, log)?;
+        let image = store.find(&reference.familiar()).map_err(Error::from)?;
+        Ok(Self::shown(&image)?)
+    }
+
+    fn cached(&self, parent: &str, key: &CacheKey, cache_from: &[String]) -> Answer<Option<Image>> {
+        let found = cache::find(&self.engine, parent, key, cache_from)?;
+        Ok(found.as_ref().map(Self::shown).transpose()?)
+    }
+
+    fn workspace(&self, parent: &str, id: &str) -> Answer<Box<dyn Workspace>> {
+        Ok(Box::new(Step::new(self.clone(), parent, id)?))
+    }
+
+    fn files(&self, image: &str) -> Answer<Box<dyn Files>> {
+        let id = crate::containers::names::new_id();
+        Ok(Box::new(Mounted::new(&self.engine, image, &id)?))
+    }
+
+    fn commit(&self, step: &Commit<'_>) -> Answer<String> {
+        Ok(self.write(step, None)?)
+    }
+
+    fn fetch(&self, url: &str) -> Answer<Download> {
+        Ok(download::file(&self.engine, url, &self.cancel)?)
+    }
+
+    fn git(&self, url: &str, keep_git_dir: bool, checksum: &str) -> Answer<Box<dyn Files>> {
+        Ok(Box::new(download::git(&self.engine, url, keep_git_dir, checksum, &self.cancel)?))
+    }
+
+    fn cache(&self, id: &str, sharing: Sharing) -> Answer<Box<dyn Files>> {
+        Ok(Box::new(Kept::new(&self.engine, id, sharing)?))
+    }
+
+    fn secret(&self, _: &str) -> Answer<Option<Vec<u8>>> {
+        // The classic way has no session over which a client could be asked.
+        Ok(None)
+    }
+
+    fn ssh(&self, _: &str) -> Answer<Option<PathBuf>> {
+        Ok(None)
+    }
+
+    fn cancelled(&self) -> bool {
+        self.cancel.is_set()
+    }
+}
+
+/// The directory of a cache mount, locked as its sharing asks.
+struct Kept {
+    path: PathBuf,
+    _lock: Option<nix::fcntl::Flock<fs::File>>,
+}
+
+impl Kept {
+    fn new(engine: &Engine, id: &str, sharing: Sharing) -> Result<Self> {
+        use crate::error::Context;
+        let name = Digest::of(id.as_bytes());
+        let root = engine.root.join("buildcache");
+        fs::create_dir_all(&root).doing(|| format!("mkdir {}", root.display()))?;
+        // A private cache that is in use makes room for the next one.
+        for number in 0..1000 {
+            let path = root.join(format!("{}-{number}", &name.hex()[..32]));
+            fs::create_dir_all(path.join("data")).doing(|| format!("mkdir {}", path.display()))?;
+            if sharing == Sharing::Shared {
+                return Ok(Self { path: path.join("data"), _lock: None });
+            }
+            let file = fs::File::create(path.join("lock")).doing(|| format!("create {}", path.display()))?;
+            use nix::fcntl::{Flock, FlockArg};
+            let how = if sharing == Sharing::Locked {
+                FlockArg::LockExclusive
+            } else {
+                FlockArg::LockExclusiveNonblock
+            };
+            match Flock::lock(file, how) {
+                Ok(lock) => return Ok(Self { path: path.join("data"), _lock: Some(lock) }),
+                Err((_, nix::errno::Errno::EWOULDBLOCK)) => {}
+                Err((_, error)) => return Err(error).doing(|| "lock a build cache".to_owned()),
+            }
+        }
+        Err(Error::internal(format!("too many builds use the cache {id}")))
+    }
+}
+
+impl Files for Kept {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+}

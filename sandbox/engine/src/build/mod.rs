@@ -1,0 +1,244 @@
+//! `docker build`, the classic way (`POST /build`): a tar with the context comes, lines of output go, and the builder (the
+//! dockerfile crate) makes an image step by step with what this module gives it: [`backend`] is the engine as the builder sees
+//! it, [`step`] the container of a step, [`cache`] what steps have made before, [`download`] what comes from addresses.
+//!
+//! A build runs in a thread that may block. A client that goes away cancels it; nothing is left of it but the steps that were done.
+
+mod backend;
+mod cache;
+mod download;
+mod request;
+mod step;
+
+pub use request::Request;
+
+use crate::engine::Engine;
+use crate::error::{Context as _, Error, Result};
+use crate::http::Lines;
+use crate::images;
+use backend::Node;
+use drydock_dockerfile::build::{self, BuildError, ClassicLines, ErrorKind, Line, Stream};
+use drydock_dockerfile::files::{Tree, unpack_context};
+use drydock_dockerfile::language;
+use drydock_images::Digest;
+use serde_json::{Value, json};
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::Notify;
+
+/// Largest Dockerfile that is read.
+const MAX_DOCKERFILE: u64 = 8 << 20;
+
+/// Ends a build from outside.
+#[derive(Debug, Default)]
+pub(crate) struct Cancel {
+    flag: AtomicBool,
+    /// Wakes the step that runs a command.
+    wake: Notify,
+}
+
+impl Cancel {
+    fn set(&self) {
+        self.flag.store(true, Ordering::Release);
+        self.wake.notify_waiters();
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.flag.load(Ordering::Acquire)
+    }
+
+    /// Ends when the build is cancelled.
+    pub(crate) async fn wait(&self) {
+        let woken = self.wake.notified();
+        if !self.is_set() {
+            woken.await;
+        }
+    }
+}
+
+/// Cancels when it is dropped: with the request of the client.
+struct Guard(Arc<Cancel>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}
+
+/// A directory that goes with the build.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Below `/var/lib/docker/tmp`, where the session's quota counts.
+    pub(crate) fn new(engine: &Engine, kind: &str) -> Result<Self> {
+        let name = format!("{kind}-{}", &crate::containers::names::new_id()[..16]);
+        let path = engine.root.join("tmp").join(name);
+        fs::create_dir_all(&path).doing(|| format!("mkdir {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "files of a build stay");
+        }
+    }
+}
+
+/// Builds, and tells lines on the way.
+pub async fn build(
+    engine: Arc<Engine>,
+    request: Request,
+    context: impl Read + Send + 'static,
+    lines: Lines,
+) -> Result<()> {
+    let cancel = Arc::new(Cancel::default());
+    let _cancelled_with_us = Guard(cancel.clone());
+    let (held, out) = (engine.clone(), lines.clone());
+    let tags = request.tags.clone();
+    let quiet = request.quiet;
+    let built = tokio::task::spawn_blocking(move || run(&held, request, context, &out, cancel));
+    let image = match built.await.map_err(|error| Error::internal(error.to_string()))? {
+        Ok(image) => image,
+        Err(failure) => return tell_failure(failure, &lines).await,
+    };
+    if quiet {
+        lines.send(&json!({ "stream": format!("{image}\n") })).await?;
+    }
+    let id = image.parse::<Digest>().map_err(|_| Error::internal(format!("{image} is no image")))?;
+    for tag in tags {
+        images::tag(&engine, &id, &tag).await?;
+        if !quiet {
+            lines.send(&json!({ "stream": format!("Successfully tagged {}\n", tag.familiar()) })).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Why a build ended without an image, and what was not told because of `q`.
+struct Failure {
+    error: BuildError,
+    untold: Vec<Value>,
+    told: bool,
+}
+
+async fn tell_failure(failure: Failure, lines: &Lines) -> Result<()> {
+    let Failure { error, untold, told } = failure;
+    for line in &untold {
+        lines.send(line).await?;
+    }
+    if !told && untold.is_empty() {
+        return Err(match error.kind {
+            ErrorKind::Invalid => Error::invalid(error.message),
+            ErrorKind::Failed | ErrorKind::Cancelled => Error::internal(error.message),
+        });
+    }
+    let mut detail = json!({ "message": error.message });
+    if let Some(code) = error.code {
+        detail["code"] = json!(code);
+    }
+    lines.send(&json!({ "errorDetail": detail, "error": error.message })).await
+}
+
+/// The whole build, in a thread that may block.
+fn run(
+    engine: &Arc<Engine>,
+    request: Request,
+    context: impl Read,
+    lines: &Lines,
+    cancel: Arc<Cancel>,
+) -> std::result::Result<String, Failure> {
+    let (mut untold, mut told) = (vec![], false);
+    let quiet = request.quiet;
+    let done = prepare(engine, &request, context).and_then(|(scratch, file)| {
+        let context = build::Context { root: Some(scratch.path().to_owned()) };
+        let node = Node::new(engine.clone(), &request, cancel);
+        let mut out = ClassicLines::new(|line: Line<'_>| {
+            let line = to_json(line);
+            if quiet {
+                untold.push(line);
+            } else {
+                told = true;
+                // A client that is gone cancels the build.
+                let _gone = lines.send_blocking(&line);
+            }
+        });
+        build::build(&node, &file, &request.options, &context, &mut out)
+    });
+    done.map(|image| image.id).map_err(|error| Failure { error, untold, told })
+}
+
+/// Unpacks the context and reads the Dockerfile.
+fn prepare(
+    engine: &Engine,
+    request: &Request,
+    context: impl Read,
+) -> std::result::Result<(Scratch, language::Dockerfile), BuildError> {
+    let failed =
+        |error: String| BuildError { message: error, code: None, lines: None, kind: ErrorKind::Failed };
+    let scratch = Scratch::new(engine, "build").map_err(|error| failed(error.message))?;
+    let tree = Tree::open(scratch.path()).map_err(|error| failed(error.to_string()))?;
+    unpack_context(context, &tree, &request.dockerfile)
+        .map_err(|error| failed(format!("Error processing tar file: {error}")))?;
+    let missing = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            failed(format!("Cannot locate specified Dockerfile: {}", request.dockerfile))
+        }
+        _ => failed(format!("failed to read Dockerfile {}: {error}", request.dockerfile)),
+    };
+    let text = tree.read(&request.dockerfile, MAX_DOCKERFILE).map_err(missing)?;
+    if text.is_empty() {
+        let text = format!("the Dockerfile ({}) cannot be empty", request.dockerfile);
+        return Err(BuildError { kind: ErrorKind::Invalid, ..failed(text) });
+    }
+    let file = language::parse(&String::from_utf8_lossy(&text))?;
+    Ok((scratch, file))
+}
+
+fn to_json(line: Line<'_>) -> Value {
+    match line {
+        Line::Stream(text) => json!({ "stream": text }),
+        Line::Log(Stream::Stdout, data) => json!({ "stream": String::from_utf8_lossy(data) }),
+        // Red, as the classic builder shows it.
+        Line::Log(Stream::Stderr, data) => {
+            json!({ "stream": format!("\u{1b}[91m{}\u{1b}[0m", String::from_utf8_lossy(data)) })
+        }
+        Line::Aux(id) => json!({ "aux": { "ID": id } }),
+        Line::Pull(line) => serde_json::from_str(line).unwrap_or_else(|_| json!({ "status": line })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_those_of_the_classic_builder() {
+        assert_eq!(to_json(Line::Aux("sha256:1")), json!({"aux": {"ID": "sha256:1"}}));
+        assert_eq!(to_json(Line::Log(Stream::Stdout, b"a\n")), json!({"stream": "a\n"}));
+        assert_eq!(to_json(Line::Log(Stream::Stderr, b"b\n")), json!({"stream": "\u{1b}[91mb\n\u{1b}[0m"}));
+        assert_eq!(to_json(Line::Pull(r#"{"status":"x","id":"1"}"#)), json!({"status": "x", "id": "1"}));
+        assert_eq!(to_json(Line::Pull("text")), json!({"status": "text"}));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_cancels() {
+        let cancel = Arc::new(Cancel::default());
+        let guard = Guard(cancel.clone());
+        let mut waits = Box::pin(cancel.wait());
+        assert!(futures_util::FutureExt::now_or_never(&mut waits).is_none());
+        drop(guard);
+        waits.await;
+        assert!(cancel.is_set());
+        cancel.wait().await;
+    }
+}
