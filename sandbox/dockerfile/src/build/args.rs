@@ -89,6 +89,12 @@ impl Args {
         self.referenced.insert(name.into());
     }
 
+    /// Bytes of what was declared.
+    pub fn size(&self) -> usize {
+        let values = self.allowed.iter().chain(&self.global);
+        values.map(|(name, value)| name.len() + value.as_ref().map_or(0, String::len)).sum()
+    }
+
     /// What a FROM may use.
     pub fn globals(&self) -> Variables {
         self.values(&self.global)

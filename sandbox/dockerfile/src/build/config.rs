@@ -65,6 +65,15 @@ impl Config {
         }
     }
 
+    /// Bytes of what instructions may fill without end.
+    pub(crate) fn size(&self) -> usize {
+        let triggers = self.on_build.as_deref().unwrap_or_default();
+        let lists = self.env.iter().chain(triggers).map(String::len);
+        let labels = self.labels.iter().flatten().map(|(name, value)| name.len() + value.len());
+        let volumes = self.volumes.iter().flatten().map(|(name, _)| name.len());
+        lists.chain(labels).chain(volumes).sum()
+    }
+
     pub(crate) fn set_env(&mut self, name: &str, value: &str) {
         let line = format!("{name}={value}");
         match self.env.iter_mut().find(|e| e.split('=').next() == Some(name)) {

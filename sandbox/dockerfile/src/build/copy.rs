@@ -18,6 +18,8 @@ type Result<T> = std::result::Result<T, BuildError>;
 
 /// Files that wildcards of one instruction may find.
 const MAX_MATCHES: usize = 100_000;
+/// Bytes of a here-document with its variables expanded.
+const MAX_INLINE: usize = 8 << 20;
 /// Bytes of a download.
 const MAX_DOWNLOAD: u64 = 8 << 30;
 
@@ -115,6 +117,7 @@ impl Builder<'_> {
         }
         let mut raw = crate::language::shell::Lexer::new('\\');
         raw.skip_quotes = true;
+        raw.max = MAX_INLINE;
         let known = self.variables();
         for file in copy.files.iter_mut().filter(|file| file.expand) {
             file.data = raw.word(&file.data, &known).map_err(BuildError::invalid)?;

@@ -252,6 +252,9 @@ impl Change<'_> {
         }
         for word in &all {
             ports.extend(ports::parse(word).map_err(BuildError::invalid)?);
+            if ports.len() > ports::MAX_PORTS {
+                return Err(BuildError::invalid("EXPOSE names too many ports"));
+            }
         }
         self.config
             .exposed_ports

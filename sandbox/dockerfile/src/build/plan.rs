@@ -10,6 +10,9 @@ use std::collections::BTreeSet;
 /// Stages that one Dockerfile may have.
 const MAX_STAGES: usize = 1000;
 
+/// Instructions that one Dockerfile may have. (Docker has no limit, but an image of more than 127 layers can't be run.)
+const MAX_STEPS: usize = 10_000;
+
 /// What is to be built.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -53,6 +56,11 @@ impl Plan {
         for (stage, wanted) in stages.iter().zip(&wanted) {
             first_step.push(total + 1);
             total += if *wanted { 1 + stage.instructions.len() } else { 0 };
+        }
+        if total > MAX_STEPS {
+            return Err(BuildError::invalid(format!(
+                "dockerfile contains more than {MAX_STEPS} instructions"
+            )));
         }
         Ok(Self { stages, needs, wanted, args, first_step, total })
     }
@@ -112,6 +120,9 @@ fn global_args(file: &Dockerfile, options: &Options) -> Result<Args, BuildError>
             };
             let (name, value) = (expand(name)?, value.as_deref().map(expand).transpose()?);
             args.declare_global(&name, value);
+            if args.size() > super::stage::MAX_VALUES {
+                return Err(BuildError::invalid("build arguments are too large"));
+            }
         }
     }
     Ok(args)

@@ -2,6 +2,9 @@
 
 use crate::language::go::quote;
 
+/// Ports that one EXPOSE may name.
+pub(super) const MAX_PORTS: usize = 3 * 65_536;
+
 /// `80`, `80/udp`, `8000-8010/tcp` (and `ip:host:container`, which Docker still takes) as `port/protocol`.
 pub(super) fn parse(text: &str) -> Result<Vec<String>, String> {
     let container = text.rsplit(':').next().unwrap_or(text);

@@ -15,6 +15,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+/// Bytes of all ENV, LABEL, ARG … of an image.
+pub(super) const MAX_VALUES: usize = 4 << 20;
+
 /// What all stages of a build have in common.
 pub(super) struct Shared<'a> {
     pub backend: &'a dyn Backend,
@@ -118,6 +121,10 @@ impl<'a> Builder<'a> {
             self.id.step = at + 1;
             self.started(&instruction.source, at + 1);
             self.dispatch(instruction).map_err(|e| e.at(instruction.line..=instruction.last_line))?;
+            if self.config.size() + self.args.size() > MAX_VALUES {
+                return Err(BuildError::invalid("image configuration is too large")
+                    .at(instruction.line..=instruction.last_line));
+            }
             self.done();
         }
         self.emit(Event::StageDone { stage: self.index, image: &self.image });

@@ -170,7 +170,7 @@ fn unpack_special<R: Read>(
     let device = rustix::fs::makedev(major, minor);
     rustix::fs::mknodat(to, name, kind, Mode::from_raw_mode(mode), device)?;
     // The process' mask took something away.
-    Ok(rustix::fs::chmodat(to, name, Mode::from_raw_mode(mode), AtFlags::empty())?)
+    tree::set_mode(to, name, mode)
 }
 
 fn unpack_directory(parent: BorrowedFd<'_>, name: &str, mode: u32, owner: Owner) -> io::Result<()> {

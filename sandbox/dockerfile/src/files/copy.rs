@@ -226,7 +226,7 @@ impl<'a> Copier<'a> {
         let (uid, gid) = self.options.owner.unwrap_or((stat.st_uid, stat.st_gid));
         let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         rustix::fs::chownat(to, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
-        rustix::fs::chmodat(to, name, Mode::from_raw_mode(mode), AtFlags::empty())?;
+        tree::set_mode(to, name, mode)?;
         rustix::fs::utimensat(to, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)?;
         Ok(())
     }

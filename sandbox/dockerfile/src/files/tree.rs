@@ -211,6 +211,17 @@ impl Tree {
     }
 }
 
+/// Mode of something that can't be opened (a FIFO, a device). A link in its place is not followed.
+pub(crate) fn set_mode(directory: BorrowedFd<'_>, name: &str, mode: u32) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(directory, name, flags, Mode::empty())?;
+    if Kind::of(&rustix::fs::fstat(&file)?) == Kind::Link {
+        return Err(Errno::LOOP.into());
+    }
+    Ok(rustix::fs::chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), Mode::from_raw_mode(mode))?)
+}
+
 /// Names without those that stand for nothing.
 fn components(path: &str) -> impl DoubleEndedIterator<Item = String> + '_ {
     path.split('/').filter(|c| !c.is_empty() && *c != ".").map(str::to_owned)

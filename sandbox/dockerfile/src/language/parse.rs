@@ -30,6 +30,9 @@ const NAMES: [&str; 18] = [
     "WORKDIR",
 ];
 
+/// Bytes of all here-documents of one COPY: one that is named several times is there several times.
+const MAX_INLINE: usize = 16 << 20;
+
 /// Reads a Dockerfile.
 ///
 /// # Errors
@@ -235,12 +238,16 @@ fn copy(node: &Node, name: &str) -> Result<Copy, String> {
     if heredoc(destination).is_some() {
         return Err(format!("{name} cannot accept a heredoc as a destination"));
     }
-    let (mut sources, mut files) = (Vec::new(), Vec::new());
+    let (mut sources, mut files, mut total) = (Vec::new(), Vec::new(), 0);
     for path in paths {
         match heredoc(path) {
             Some(Heredoc { name, expand, chomp, .. }) => {
                 let data =
                     node.heredocs.iter().rfind(|h| h.name == name).map(Heredoc::text).unwrap_or_default();
+                total += data.len();
+                if total > MAX_INLINE {
+                    return Err("heredocs are too large".into());
+                }
                 files.push(InlineFile { name, data, chomp, expand });
             }
             None => sources.push(path.clone()),

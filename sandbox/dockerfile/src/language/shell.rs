@@ -1,14 +1,15 @@
 //! Words of a Dockerfile: quotes, escapes and `$variables`, as BuildKit's shell lexer has them (frontend/dockerfile/shell).
 //!
-//! Where BuildKit recurses or grows without end, this has limits: [`MAX_DEPTH`] nested substitutions, [`MAX_SIZE`] bytes of result.
+//! Where BuildKit recurses or grows without end, this has limits: 100 nested substitutions, [`Lexer::max`] bytes of result.
 
 use crate::glob::Glob;
 use std::collections::BTreeMap;
 
 /// Substitutions within substitutions (`${a:-${b:-…}}`).
 const MAX_DEPTH: usize = 100;
-/// Bytes of an expanded word: a few lines of `ARG a=$a$a` would otherwise fill the memory.
-const MAX_SIZE: usize = 4 << 20;
+/// Bytes of an expanded word: a few lines of `ARG a=$a$a` would otherwise fill the memory. (A variable of more than 128 KiB no
+/// program can be started with.)
+const MAX_SIZE: usize = 1 << 20;
 /// Characters of a value in which `${v/p/r}` searches: its time grows with their square.
 const MAX_SEARCHED: usize = 16 << 10;
 
@@ -28,12 +29,21 @@ pub struct Lexer {
     pub skip_quotes: bool,
     /// What is not set stays as it is written.
     pub skip_unset: bool,
+    /// Bytes of a result.
+    pub max: usize,
 }
 
 impl Lexer {
     /// The usual reading: quotes and escapes are processed.
     pub fn new(escape: char) -> Self {
-        Self { escape, raw_quotes: false, raw_escapes: false, skip_quotes: false, skip_unset: false }
+        Self {
+            escape,
+            raw_quotes: false,
+            raw_escapes: false,
+            skip_quotes: false,
+            skip_unset: false,
+            max: MAX_SIZE,
+        }
     }
 
     /// Expands variables and removes quotes.
@@ -128,7 +138,7 @@ impl Reader<'_> {
     fn until(&mut self, stop: Option<char>) -> Result<(String, Vec<String>), String> {
         let (mut result, mut words) = (String::new(), Words::default());
         while let Some(c) = self.peek() {
-            if result.len() > MAX_SIZE {
+            if result.len() > self.lexer.max {
                 return Err("expanded value is too large".into());
             }
             if stop == Some(c) {
@@ -225,7 +235,7 @@ impl Reader<'_> {
                     result.push(c);
                 }
             }
-            if result.len() > MAX_SIZE {
+            if result.len() > self.lexer.max {
                 return Err("expanded value is too large".into());
             }
         }
@@ -352,7 +362,7 @@ impl Reader<'_> {
                     }
                 }
             }
-            if result.len() > MAX_SIZE {
+            if result.len() > self.lexer.max {
                 return Err("expanded value is too large".into());
             }
         }

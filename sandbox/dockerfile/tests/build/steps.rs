@@ -1,7 +1,9 @@
 //! Steps, cache, variables, stages.
 
 use crate::world::{World, events, letters};
-use drydock_dockerfile::build::{Config, Mode, NamedContext, RunSource, Stream};
+use drydock_dockerfile::build::{
+    Config, ErrorKind, Mode, NamedContext, RunSource, Stream, apply_changes, signal_number,
+};
 use drydock_dockerfile::language::Network;
 use std::sync::Arc;
 
@@ -376,10 +378,84 @@ fn named_contexts_and_scratch() {
 }
 
 #[test]
-fn many_stages_and_cancelled_builds_end() {
+fn many_stages_are_built_and_too_many_refused() {
     let world = World::buildkit();
     let stages: String = (1..200).map(|n| format!("FROM s{} AS s{n}\nENV a=1\n", n - 1)).collect();
     world.build(&format!("FROM busybox AS s0\n{stages}"));
     let too_many = "FROM busybox\n".repeat(1001);
     assert_eq!(world.refused(&too_many).message, "dockerfile contains more than 1000 stages");
+}
+
+#[test]
+fn a_cancelled_build_ends_at_the_next_step() {
+    let mut world = World::new();
+    let state = Arc::clone(&world.state);
+    world.play = Arc::new(move |_, _, _| {
+        state.lock().unwrap().cancelled = true;
+        0
+    });
+    let (lines, result) = world.try_build("FROM busybox\nRUN one\nRUN two\n");
+    let error = result.unwrap_err();
+    assert_eq!((error.message.as_str(), error.kind), ("Build cancelled", ErrorKind::Cancelled));
+    assert!(lines.ends_with("Build cancelled\n") && world.runs().len() == 1);
+    assert_eq!(world.state.lock().unwrap().dropped, 1);
+}
+
+#[test]
+fn changes_of_docker_commit() {
+    let mut config = Config::default();
+    let changes = ["ENV a=1 b=$x", "CMD [\"x\"]", "EXPOSE 80", "WORKDIR sub", "LABEL k=v", "USER me"]
+        .map(str::to_owned);
+    apply_changes(&mut config, &changes).unwrap();
+    assert_eq!(
+        (config.env.as_slice(), config.working_dir.as_str()),
+        (["a=1".to_owned(), "b=".to_owned()].as_slice(), "/sub")
+    );
+    assert_eq!((config.cmd.unwrap().len(), config.user.as_str(), config.labels.unwrap().len()), (1, "me", 1));
+    for (change, expected) in [
+        ("RUN x", "RUN is not a valid change command"),
+        ("foo x", "foo is not a valid change command"),
+        ("EXPOSE x", "invalid containerPort: x"),
+    ] {
+        assert_eq!(apply_changes(&mut Config::default(), &[change.into()]).unwrap_err().message, expected);
+    }
+}
+
+#[test]
+fn signals() {
+    for (text, number) in [
+        ("9", Some(9)),
+        ("sigterm", Some(15)),
+        ("SIGRTMIN+3", Some(37)),
+        ("RTMAX-1", Some(63)),
+        ("0", None),
+        ("X", None),
+    ] {
+        assert_eq!(signal_number(text), number, "{text}");
+    }
+}
+
+#[test]
+fn what_a_dockerfile_can_ask_for_has_limits() {
+    let world = World::new();
+    let steps = format!("FROM busybox\n{}", "ENV a=1\n".repeat(10_000));
+    assert_eq!(world.refused(&steps).message, "dockerfile contains more than 10000 instructions");
+    let doubled = "ENV a=$a$a\n".repeat(40);
+    let error = world.refused(&format!("FROM busybox\nENV a=xx\n{doubled}"));
+    assert!(error.message.ends_with("expanded value is too large"), "{:.200}", error.message);
+    let kilobyte = "x".repeat(1000);
+    let doubled = "ARG A=$A$A\n".repeat(9);
+    let many: String = (0..10).map(|n| format!("ARG V{n}=$A\n")).collect();
+    assert_eq!(
+        world.refused(&format!("ARG A={kilobyte}\n{doubled}{many}FROM busybox\n")).message,
+        "build arguments are too large"
+    );
+    let many: String = (0..10).map(|n| format!("LABEL l{n}=$A\n")).collect();
+    let error = world.refused(&format!("FROM busybox\nARG A={kilobyte}\n{doubled}{many}"));
+    assert_eq!(error.message, "image configuration is too large");
+    let ports = "0-65535 ".repeat(5);
+    assert_eq!(
+        world.refused(&format!("FROM busybox\nEXPOSE {ports}\n")).message,
+        "EXPOSE names too many ports"
+    );
 }

@@ -41,6 +41,7 @@ pub struct State {
     pub runs: Vec<RunRequest>,
     pub dropped: usize,
     pub caches: Vec<String>,
+    pub cancelled: bool,
 }
 
 impl World {
@@ -305,6 +306,10 @@ impl Backend for World {
 
     fn secret(&self, id: &str) -> Answer<Option<Vec<u8>>> {
         Ok(self.secrets.get(id).cloned())
+    }
+
+    fn cancelled(&self) -> bool {
+        self.state.lock().unwrap().cancelled
     }
 
     fn ssh(&self, _: &str) -> Answer<Option<PathBuf>> {
