@@ -93,15 +93,9 @@ impl Network {
     pub(crate) fn of(network: &networks::Network) -> Self {
         let definition = &network.definition;
         let config = definition.bridge.as_ref().map(|bridge| {
+            // As it was asked for: Docker does not show the gateway that it chose for a subnet of the user's.
             if definition.static_subnet() {
-                let mut config = definition.ipam.clone();
-                // Docker shows the gateway that it chose.
-                for config in config.iter_mut().filter(|config| config.gateway.is_empty()) {
-                    if config.subnet == bridge.subnet.to_string() {
-                        config.gateway = bridge.gateway.to_string();
-                    }
-                }
-                return config;
+                return definition.ipam.clone();
             }
             vec![IpamConfig {
                 subnet: bridge.subnet.to_string(),

@@ -15,11 +15,11 @@ const CONNECT: Duration = Duration::from_secs(10);
 pub(super) async fn serve(listener: TcpListener, to: impl Fn() -> Option<SocketAddr>) {
     let mut connections = JoinSet::new();
     loop {
-        // The semaphore is never closed.
-        let Ok(place) = PLACES.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((client, _)) => {
                 while connections.try_join_next().is_some() {}
+                // The semaphore is never closed.
+                let Ok(place) = PLACES.clone().acquire_owned().await else { return };
                 // Nowhere to go: the client sees that its connection is closed.
                 let Some(target) = to() else { continue };
                 connections.spawn(async move {

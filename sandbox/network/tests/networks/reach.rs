@@ -1,7 +1,10 @@
 //! Who reaches whom.
 
 use crate::world::{Process, connects, echo_server, id_of, node, outside, ping, request, sh};
-use drydock_network::{EndpointRequest, IpamConfig, Kind, NewNetwork, inspect::NetworkContainer};
+use drydock_network::{
+    EndpointRequest, IpamConfig, Kind, NewNetwork,
+    inspect::{EndpointState, NetworkContainer},
+};
 use std::net::{Ipv4Addr, SocketAddr};
 
 #[test]
@@ -165,6 +168,29 @@ fn networks_as_they_are_asked_for() {
              * user specified IP address is supported only when connecting to networks with user configured subnets"
         );
         assert_eq!(refusal(wanted("c", "", "1:2")).to_string(), "invalid MAC address 1:2");
+    });
+}
+
+#[test]
+fn networks_are_shown_as_docker_shows_them() {
+    node(async |world| {
+        let shown = |name: &str| serde_json::to_string_pretty(&world.networks.find(name).unwrap()).unwrap();
+        let bridge = world.networks.find("bridge").unwrap();
+        let expected =
+            include_str!("bridge.json").replace("ID", &bridge.id).replace("CREATED", &bridge.created);
+        assert_eq!(shown("bridge"), expected.trim_end());
+        assert!(shown("host").contains("\"Options\": null,\n    \"Config\": null"), "{}", shown("host"));
+        assert!(shown("none").contains("\"Driver\": \"null\""));
+        // The gateway that was not asked for is not shown.
+        let ipam = vec![IpamConfig { subnet: "10.7.0.0/24".into(), ..IpamConfig::default() }];
+        world.networks.create(NewNetwork { name: "n".into(), ipam, ..NewNetwork::default() }).await.unwrap();
+        let config = serde_json::to_value(world.networks.find("n").unwrap().ipam.config).unwrap();
+        assert_eq!(config, serde_json::json!([{"Subnet": "10.7.0.0/24"}]));
+
+        let a = world.start("a", &["n"]);
+        let state = EndpointState::from(&a.endpoints[0]);
+        assert_eq!((state.gateway.as_str(), state.ip_address.as_str()), ("10.7.0.1", "10.7.0.2"));
+        assert_eq!(state.dns_names.unwrap(), ["a", &a.id[..12]]);
     });
 }
 

@@ -79,8 +79,9 @@ pub struct Process(Child);
 
 impl Process {
     pub fn start() -> Self {
-        let child =
-            Command::new("unshare").args(["-n", "sleep", "1000"]).stdin(Stdio::null()).spawn().unwrap();
+        // It ends with the test, however that ends.
+        let program = ["-n", "setpriv", "--pdeathsig", "KILL", "sleep", "1000"];
+        let child = Command::new("unshare").args(program).stdin(Stdio::null()).spawn().unwrap();
         let ours = fs::read_link("/proc/thread-self/ns/net").unwrap();
         let theirs = || fs::read_link(format!("/proc/{}/ns/net", child.id())).unwrap();
         while theirs() == ours {
