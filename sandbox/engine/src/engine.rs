@@ -1,7 +1,9 @@
 //! The engine of a node: what all requests share, and its life from the first connection to its end.
 
+use crate::error::{Error, Result};
 use crate::{
-    cgroup::Groups, containers::Containers, events::Events, exec::Execs, init::Init, volumes::Volumes,
+    cgroup::Groups, containers::Containers, events::Events, exec::Execs, images::Registries, init::Init,
+    rootfs::Roots, volumes::Volumes,
 };
 use drydock_images::local::LocalStore;
 use drydock_network::Networks;
@@ -25,6 +27,10 @@ pub struct Engine {
     pub execs: Execs,
     /// The node's images and their layers. Blocks: call it from `spawn_blocking`.
     pub images: LocalStore,
+    /// Root file systems of containers.
+    pub roots: Roots,
+    /// The way to registries.
+    pub registries: Registries,
     /// Networks of containers.
     pub networks: Networks,
     /// Volumes.
@@ -66,6 +72,11 @@ async fn live(boot: EngineBoot) -> i32 {
             return 1;
         }
     };
+    let roots = Roots::new(&root);
+    if let Err(error) = roots.prepare() {
+        tracing::error!(%error, "no place for containers");
+        return 1;
+    }
     let networks = match Networks::open(drydock_network::Config::default()) {
         Ok(networks) => networks,
         Err(error) => {
@@ -79,6 +90,8 @@ async fn live(boot: EngineBoot) -> i32 {
         containers: Containers::new(root.join("containers")),
         execs: Execs::default(),
         images,
+        roots,
+        registries: Registries::new(&root),
         networks,
         volumes: Volumes::open(&root),
         events: Events::default(),
@@ -103,4 +116,10 @@ async fn live(boot: EngineBoot) -> i32 {
         }
         _ = node_ends => 0,
     }
+}
+
+/// Does work in a thread that may block.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::internal(error.to_string()))?
 }

@@ -95,3 +95,16 @@ pub fn go_words(error: &std::io::Error) -> String {
         None => error.to_string(),
     }
 }
+
+impl From<drydock_images::local::StoreError> for Error {
+    fn from(error: drydock_images::local::StoreError) -> Self {
+        use drydock_images::local::StoreError::{Conflict, Damaged, Invalid, Io, NotFound, Reference};
+        let status = match &error {
+            NotFound(_) => StatusCode::NOT_FOUND,
+            Conflict(_) => StatusCode::CONFLICT,
+            Invalid(_) | Reference(_) => StatusCode::BAD_REQUEST,
+            Damaged(_) | Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string())
+    }
+}

@@ -1,1 +1,202 @@
-//! The root file system of a container.
+//! The root file system of a container: overlayfs with the layers of its image below and a directory of its own above, all
+//! below `/var/lib/docker/overlay2` as Docker has it. Mounted while somebody needs it: the container that runs, a copy, an export.
+
+use crate::error::{Context, Error, Result};
+use drydock_images::local::LayerStack;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use std::{
+    collections::HashMap,
+    fs, io,
+    os::unix::fs::{DirBuilderExt, symlink},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// Options that are longer are not taken by mount(2).
+const PAGE: usize = 4096;
+/// The lowest layer of every container: what Docker puts into each (mount points for its own files), so that making them does
+/// not count as a change of the container. Below the image's layers, where it hides nothing.
+const BASE: &str = "drydock-base";
+
+/// Root file systems of the node.
+#[derive(Debug)]
+pub struct Roots {
+    /// `/var/lib/docker/overlay2`.
+    dir: PathBuf,
+    users: Mutex<HashMap<String, u32>>,
+}
+
+/// Where the parts of a container's root are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parts {
+    /// What the container has changed.
+    pub upper: PathBuf,
+    /// Scratch space of overlayfs.
+    pub work: PathBuf,
+    /// The whole, while it is mounted.
+    pub merged: PathBuf,
+}
+
+impl Roots {
+    /// Below `/var/lib/docker`.
+    pub fn new(root: &Path) -> Self {
+        Self { dir: root.join("overlay2"), users: Mutex::default() }
+    }
+
+    /// Makes the directories that all containers need, and makes short paths work.
+    pub fn prepare(&self) -> io::Result<()> {
+        let base = self.dir.join(BASE);
+        for dir in ["diff/dev/pts", "diff/dev/shm", "diff/etc", "diff/proc", "diff/sys"] {
+            fs::create_dir_all(base.join(dir))?;
+        }
+        for file in [".dockerenv", "dev/console", "etc/hostname", "etc/hosts", "etc/resolv.conf"] {
+            let path = base.join("diff").join(file);
+            if fs::symlink_metadata(&path).is_err() {
+                fs::File::create(path)?;
+            }
+        }
+        let mtab = base.join("diff/etc/mtab");
+        if fs::symlink_metadata(&mtab).is_err() {
+            symlink("/proc/mounts", mtab)?;
+        }
+        // Mount options with relative paths are short enough for an image of 127 layers.
+        std::env::set_current_dir(&self.dir)
+    }
+
+    fn users(&self) -> MutexGuard<'_, HashMap<String, u32>> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where a container's parts are.
+    pub fn parts(&self, id: &str) -> Parts {
+        let dir = self.dir.join(id);
+        Parts { upper: dir.join("diff"), work: dir.join("work"), merged: dir.join("merged") }
+    }
+
+    /// The layers below, topmost first, as inspection shows them.
+    pub fn lower(&self, layers: &LayerStack) -> Vec<PathBuf> {
+        layers.dirs.iter().cloned().chain([self.dir.join(BASE).join("diff")]).collect()
+    }
+
+    /// Makes the directories of a new container.
+    pub fn create(&self, id: &str) -> Result<()> {
+        let parts = self.parts(id);
+        let make = |path: &Path, mode: u32| fs::DirBuilder::new().mode(mode).create(path);
+        let dir = self.dir.join(id);
+        make(&dir, 0o710)
+            .and_then(|()| make(&parts.upper, 0o755))
+            .and_then(|()| make(&parts.work, 0o700))
+            .and_then(|()| make(&parts.merged, 0o700))
+            .doing(|| format!("mkdir {}", dir.display()))
+    }
+
+    /// Mounts a container's root, or counts one more user of it. Answers where.
+    pub fn mount(&self, id: &str, layers: &LayerStack) -> Result<PathBuf> {
+        let mut users = self.users();
+        let parts = self.parts(id);
+        let count = users.entry(id.into()).or_default();
+        if *count == 0 {
+            self.mount_overlay(id, layers, &parts)?;
+        }
+        *count += 1;
+        Ok(parts.merged)
+    }
+
+    fn mount_overlay(&self, id: &str, layers: &LayerStack, parts: &Parts) -> Result<()> {
+        let whole = |dir: &Path| {
+            let mut options = String::from("lowerdir=");
+            let lower = layers.links.iter().map(|l| dir.join(l)).chain([dir.join(BASE).join("diff")]);
+            for (n, path) in lower.enumerate() {
+                options.push_str(if n > 0 { ":" } else { "" });
+                options.push_str(&path.to_string_lossy());
+            }
+            let own = dir.join(id);
+            options + &format!(",upperdir={0}/diff,workdir={0}/work,userxattr", own.display())
+        };
+        let mut options = whole(&self.dir);
+        if options.len() >= PAGE {
+            options = whole(Path::new(""));
+        }
+        mount(Some("overlay"), &parts.merged, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+            .map_err(|e| {
+                Error::internal(format!(
+                    "error creating overlay mount to {}: {}",
+                    parts.merged.display(),
+                    crate::error::go_words(&e.into())
+                ))
+            })
+    }
+
+    /// Counts a user of a root that an earlier engine has mounted.
+    pub fn adopt(&self, id: &str) {
+        *self.users().entry(id.into()).or_default() += 1;
+    }
+
+    /// One user less; the last one unmounts. What is still open in it stays usable until it is closed.
+    pub fn unmount(&self, id: &str) {
+        let mut users = self.users();
+        match users.get_mut(id) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => {
+                users.remove(id);
+                self.detach(id);
+            }
+        }
+    }
+
+    /// Unmounts whatever an earlier engine has left.
+    pub fn detach(&self, id: &str) {
+        let merged = self.parts(id).merged;
+        while umount2(&merged, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).is_ok() {}
+    }
+
+    /// Takes a container's directory out of the way at once and tells where it can be deleted from, which takes longer.
+    pub fn discard(&self, id: &str) -> io::Result<PathBuf> {
+        self.detach(id);
+        let doomed = self.dir.join(format!("{id}-removing"));
+        match fs::rename(self.dir.join(id), &doomed) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(doomed),
+        }
+    }
+
+    /// Bytes of what a container has changed. Each file counts once.
+    pub fn changed_bytes(&self, id: &str) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        let mut seen = std::collections::HashSet::new();
+        let mut dirs = vec![self.parts(id).upper];
+        let mut bytes = 0;
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+                // Of the entry itself, never of what a link points to.
+                let Ok(metadata) = entry.metadata() else { continue };
+                if metadata.is_dir() {
+                    dirs.push(entry.path());
+                } else if metadata.nlink() < 2 || seen.insert(metadata.ino()) {
+                    bytes += metadata.len();
+                }
+            }
+        }
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_count_each_file_once() {
+        let temp = tempfile::tempdir().unwrap();
+        let roots = Roots::new(temp.path());
+        fs::create_dir_all(temp.path().join("overlay2")).unwrap();
+        roots.create("x").unwrap();
+        let upper = roots.parts("x").upper;
+        fs::create_dir(upper.join("d")).unwrap();
+        fs::write(upper.join("d/a"), "12345").unwrap();
+        fs::hard_link(upper.join("d/a"), upper.join("b")).unwrap();
+        assert_eq!(roots.changed_bytes("x"), 5);
+        let doomed = roots.discard("x").unwrap();
+        assert!(doomed.exists() && !roots.parts("x").upper.exists());
+    }
+}

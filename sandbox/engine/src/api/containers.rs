@@ -1,10 +1,414 @@
-//! Endpoints of containers.
+//! Endpoints of containers. What they do is in [`crate::containers`]; here is how requests ask for it.
 
-use crate::engine::Engine;
-use axum::Router;
-use std::sync::Arc;
+use crate::{
+    clock::Timestamp,
+    containers::{
+        Container, attach, changes, commit, create, inspect, list, logs,
+        model::{self, Config, CreateRequest},
+        prune,
+        record::Phase,
+        remove, start, stats, stop,
+        streams::Input,
+        top, update, wait,
+    },
+    engine::{Engine, blocking},
+    error::{Context, Error, Result},
+    filters::Filters,
+    http::{Answer, ApiVersion, Form, Query, answer, body_of, hijack, produce, read_json},
+    images,
+};
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{delete, get, post},
+};
+use bytes::Bytes;
+use futures_util::stream;
+use serde_json::{Value, json};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::mpsc;
+
+/// Pieces of a log on their way to a client.
+const PIECES: usize = 32;
 
 /// Where they are.
 pub fn routes() -> Router<Arc<Engine>> {
     Router::new()
+        .route("/containers/json", get(ps))
+        .route("/containers/create", post(create_one))
+        .route("/containers/prune", post(prune_all))
+        .route("/containers/{id}/json", get(inspect_one))
+        .route("/containers/{id}/start", post(start_one))
+        .route("/containers/{id}/stop", post(stop_one))
+        .route("/containers/{id}/restart", post(restart_one))
+        .route("/containers/{id}/kill", post(kill_one))
+        .route("/containers/{id}/pause", post(pause_one))
+        .route("/containers/{id}/unpause", post(unpause_one))
+        .route("/containers/{id}/rename", post(rename_one))
+        .route("/containers/{id}/update", post(update_one))
+        .route("/containers/{id}/wait", post(wait_for))
+        .route("/containers/{id}/resize", post(resize))
+        .route("/containers/{id}/attach", post(attach_to))
+        .route("/containers/{id}/logs", get(logs_of))
+        .route("/containers/{id}/top", get(top_of))
+        .route("/containers/{id}/stats", get(stats_of))
+        .route("/containers/{id}/changes", get(changes_of))
+        .route("/containers/{id}/export", get(export))
+        .route("/containers/{id}", delete(remove_one))
+        .route("/commit", post(commit_one))
+}
+
+type Engined = State<Arc<Engine>>;
+
+fn no_content() -> Response {
+    StatusCode::NO_CONTENT.into_response()
+}
+
+async fn ps(State(engine): Engined, query: Query) -> Answer {
+    let limit = query.number("limit").and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+    let wanted = list::Wanted {
+        all: query.flag("all"),
+        size: query.flag("size"),
+        limit,
+        filters: Filters::of(&query)?,
+    };
+    Ok(answer(StatusCode::OK, &list::list(&engine, &wanted)?))
+}
+
+async fn create_one(State(engine): Engined, query: Query, headers: HeaderMap, body: Body) -> Answer {
+    let value: Option<Value> = read_json(&headers, body).await?;
+    let value = value.ok_or_else(|| Error::invalid("invalid JSON: got EOF while reading request body"))?;
+    let configured = value
+        .as_object()
+        .is_some_and(|o| o.keys().any(|key| !matches!(key.as_str(), "HostConfig" | "NetworkingConfig")));
+    if !configured {
+        return Err(Error::invalid("config cannot be empty in order to create a container"));
+    }
+    let request: CreateRequest =
+        model::from_json(value).map_err(|e| Error::invalid(format!("invalid JSON: {e}")))?;
+    let created = create::create(&engine, query.text("name"), query.text("platform"), request)?;
+    Ok(answer(StatusCode::CREATED, &created))
+}
+
+async fn inspect_one(State(engine): Engined, Path(id): Path<String>, query: Query) -> Answer {
+    let container = engine.containers.get(&id)?;
+    Ok(answer(StatusCode::OK, &inspect::inspect(&engine, &container, query.flag("size"))))
+}
+
+async fn start_one(State(engine): Engined, Path(id): Path<String>, query: Query) -> Answer {
+    attach::keys(query.get("detachKeys"))?;
+    let container = engine.containers.get(&id)?;
+    start::start(&engine, &container).await?;
+    Ok(no_content())
+}
+
+fn seconds(query: &Query) -> Result<Option<i64>> {
+    match query.text("t") {
+        None => Ok(None),
+        Some(text) => match text.parse() {
+            Ok(seconds) => Ok(Some(seconds)),
+            Err(_) => Err(Error::invalid(format!("strconv.Atoi: parsing \"{text}\": invalid syntax"))),
+        },
+    }
+}
+
+async fn stop_one(State(engine): Engined, Path(id): Path<String>, query: Query) -> Answer {
+    let container = engine.containers.get(&id)?;
+    stop::stop(&engine, &container, query.text("signal"), seconds(&query)?).await?;
+    Ok(no_content())
+}
+
+async fn restart_one(State(engine): Engined, Path(id): Path<String>, query: Query) -> Answer {
+    let container = engine.containers.get(&id)?;
+    stop::restart(&engine, &container, query.text("signal"), seconds(&query)?).await?;
+    Ok(no_content())
+}
+
+async fn kill_one(State(engine): Engined, Path(id): Path<String>, query: Query) -> Answer {
+    let container = engine.containers.get(&id)?;
+    stop::kill(&engine, &container, &id, query.get("signal")).await?;
+    Ok(no_content())
+}
+
+async fn pause_one(State(engine): Engined, Path(id): Path<String>) -> Answer {
+    stop::pause(&engine, &engine.containers.get(&id)?).await?;
+    Ok(no_content())
+}
+
+async fn unpause_one(State(engine): Engined, Path(id): Path<String>) -> Answer {
+    stop::unpause(&engine, &engine.containers.get(&id)?).await?;
+    Ok(no_content())
+}
+
+async fn rename_one(State(engine): Engined, Path(id): Path<String>, query: Query) -> Answer {
+    stop::rename(&engine, &engine.containers.get(&id)?, query.get("name")).await?;
+    Ok(no_content())
+}
+
+async fn update_one(
+    State(engine): Engined,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let value: Option<Value> = read_json(&headers, body).await?;
+    let request = model::from_json(value.unwrap_or_default())
+        .map_err(|e| Error::invalid(format!("invalid JSON: {e}")))?;
+    let container = engine.containers.get(&id)?;
+    let warnings = update::update(&engine, &container, request).await?;
+    let warnings = if warnings.is_empty() { Value::Null } else { json!(warnings) };
+    Ok(answer(StatusCode::OK, &json!({"Warnings": warnings})))
+}
+
+async fn remove_one(State(engine): Engined, Path(id): Path<String>, query: Query) -> Answer {
+    let container = engine.containers.get(&id)?;
+    if query.flag("link") {
+        return Err(Error::invalid("Conflict, cannot remove the default link name of the container"));
+    }
+    let options = remove::Options { force: query.flag("force"), volumes: query.flag("v") };
+    remove::remove(&engine, &container, options).await?;
+    Ok(no_content())
+}
+
+async fn prune_all(State(engine): Engined, query: Query) -> Answer {
+    Ok(answer(StatusCode::OK, &prune::prune(&engine, &Filters::of(&query)?).await?))
+}
+
+/// The head goes out at once, the body at the end of the wait.
+async fn wait_for(State(engine): Engined, Path(id): Path<String>, query: Query) -> Answer {
+    let container = engine.containers.get(&id)?;
+    let condition = wait::Condition::parse(query.get("condition"))?;
+    let waiting = wait::wait(&container, condition);
+    Ok(body_of(stream::once(async move {
+        let answer = waiting.await;
+        let mut text = serde_json::to_vec(&answer).unwrap_or_default();
+        text.push(b'\n');
+        Bytes::from(text)
+    })))
+}
+
+/// Height and width of a terminal from a query.
+pub fn size(query: &Query) -> Result<(u16, u16)> {
+    let number = |key: &str| {
+        let text = query.get(key);
+        text.parse::<u16>()
+            .map_err(|_| Error::invalid(format!("invalid resize {key} \"{text}\": invalid syntax")))
+    };
+    Ok((number("h")?, number("w")?))
+}
+
+async fn resize(State(engine): Engined, Path(id): Path<String>, query: Query) -> Answer {
+    let (rows, columns) = size(&query)?;
+    let container = engine.containers.get(&id)?;
+    container.running()?;
+    let input = container.streams.input().borrow().clone();
+    match input {
+        Input::Open(terminal) if container.record().config.tty => {
+            terminal.resize(rows, columns).doing(|| "resize".to_string())?;
+        }
+        _ => {}
+    }
+    let attributes = [("height", rows.to_string()), ("width", columns.to_string())];
+    engine.container_event(&container.record(), "resize", &attributes);
+    Ok(StatusCode::OK.into_response())
+}
+
+/// What the stream of a container looks like to a client.
+fn form(tty: bool, version: ApiVersion) -> Form {
+    if tty || !version.at_least(42) { Form::Raw } else { Form::Multiplexed }
+}
+
+async fn attach_to(
+    State(engine): Engined,
+    Path(id): Path<String>,
+    version: ApiVersion,
+    query: Query,
+    request: Request,
+) -> Answer {
+    let container = engine.containers.get(&id)?;
+    let keys = attach::keys(query.get("detachKeys"))?;
+    match container.phase() {
+        Phase::Paused => {
+            return Err(Error::conflict(format!(
+                "container {id} is paused, unpause the container before attach"
+            )));
+        }
+        Phase::Restarting => {
+            return Err(Error::conflict(format!(
+                "container {id} is restarting, wait until the container is running"
+            )));
+        }
+        _ => {}
+    }
+    let (tty, open_stdin, stdin_once) = {
+        let config = &container.record().config;
+        (config.tty, config.open_stdin, config.stdin_once)
+    };
+    let (out, err) = (query.flag("stdout"), query.flag("stderr"));
+    let streams = query.flag("stream");
+    let session = attach::Session {
+        tty,
+        input: (streams && query.flag("stdin") && open_stdin).then(|| container.streams.input()),
+        close_input: stdin_once,
+        keys,
+    };
+    let output = streams.then(|| container.streams.attach(out, err));
+    let past = logs::Wanted { out, err, framed: !tty, ..logs::Wanted::default() };
+    let past = past_of(&container, query.flag("logs").then_some(past));
+    let (mut parts, body) = request.into_parts();
+    let (response, pending) = hijack(&mut parts, body, form(tty, version));
+    engine.container_event(&container.record(), "attach", &[]);
+    tokio::spawn(async move {
+        let Ok(connection) = pending.open().await else { return };
+        let closed = {
+            let (engine, container) = (engine.clone(), container.clone());
+            move || container.close_input(&engine.init)
+        };
+        let ended = attach::serve(connection, session, past, output, closed).await;
+        if ended == attach::Ended::Detached {
+            engine.container_event(&container.record(), "detach", &[]);
+        }
+    });
+    Ok(response)
+}
+
+/// What has been logged so far, if it is wanted.
+fn past_of(container: &Arc<Container>, wanted: Option<logs::Wanted>) -> mpsc::Receiver<Bytes> {
+    let (to, from) = mpsc::channel(PIECES);
+    if let Some(wanted) = wanted {
+        let container = container.clone();
+        tokio::spawn(async move {
+            let _not_readable = container.log.read(wanted, to).await;
+        });
+    }
+    from
+}
+
+async fn logs_of(
+    State(engine): Engined,
+    Path(id): Path<String>,
+    version: ApiVersion,
+    query: Query,
+) -> Answer {
+    let container = engine.containers.get(&id)?;
+    let (out, err) = (query.flag("stdout"), query.flag("stderr"));
+    if !out && !err {
+        return Err(Error::invalid("Bad parameters: you must choose at least one stream"));
+    }
+    let time = |key: &str| match query.text(key) {
+        None | Some("0") => Ok(None),
+        Some(text) => Timestamp::from_query(text)
+            .map(Some)
+            .ok_or_else(|| Error::invalid(format!("invalid value for \"{key}\": \"{text}\""))),
+    };
+    let (tty, none) = {
+        let record = container.record();
+        (record.config.tty, record.host.log_config.driver == "none")
+    };
+    if none {
+        return Err(Error::not_implemented("configured logging driver does not support reading"));
+    }
+    let wanted = logs::Wanted {
+        out,
+        err,
+        follow: query.flag("follow"),
+        tail: query.number("tail").and_then(|n| usize::try_from(n).ok()),
+        since: time("since")?,
+        until: time("until")?,
+        timestamps: query.flag("timestamps"),
+        details: query.flag("details"),
+        framed: !tty,
+    };
+    let from = past_of(&container, Some(wanted));
+    let pieces = stream::unfold(from, |mut from| async move { from.recv().await.map(|piece| (piece, from)) });
+    let mut response = body_of(pieces);
+    let kind = HeaderValue::from_static(form(tty, version).content_type());
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(response)
+}
+
+async fn top_of(State(engine): Engined, Path(id): Path<String>, query: Query) -> Answer {
+    let container = engine.containers.get(&id)?;
+    Ok(answer(StatusCode::OK, &top::top(&engine, &container, query.get("ps_args")).await?))
+}
+
+async fn stats_of(State(engine): Engined, Path(id): Path<String>, query: Query) -> Answer {
+    let container = engine.containers.get(&id)?;
+    let streaming = query.flag_or("stream", true);
+    if !streaming && query.flag("one-shot") {
+        let now = stats::sample(&engine, &container);
+        let text = stats::answer(&container.record(), &stats::Sample::default(), &now);
+        return Ok(answer(StatusCode::OK, &text));
+    }
+    if !streaming {
+        let before = stats::sample(&engine, &container);
+        if container.live().is_some() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let now = stats::sample(&engine, &container);
+        let text = stats::answer(&container.record(), &before, &now);
+        return Ok(answer(StatusCode::OK, &text));
+    }
+    let first = (engine, container, None::<stats::Sample>);
+    let samples = stream::unfold(first, |(engine, container, before)| async move {
+        if before.is_some() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if container.ends.borrow().removed {
+                return None;
+            }
+        }
+        let now = stats::sample(&engine, &container);
+        let before = before.unwrap_or_default();
+        let text = stats::answer(&container.record(), &before, &now);
+        Some((Bytes::from(format!("{text}\n")), (engine, container, Some(now))))
+    });
+    Ok(body_of(samples))
+}
+
+async fn changes_of(State(engine): Engined, Path(id): Path<String>) -> Answer {
+    let container = engine.containers.get(&id)?;
+    let found = blocking(move || changes::changes(&engine, &container)).await?;
+    Ok(answer(StatusCode::OK, &found))
+}
+
+async fn export(State(engine): Engined, Path(id): Path<String>) -> Answer {
+    let container = engine.containers.get(&id)?;
+    engine.container_event(&container.record(), "export", &[]);
+    let view = crate::containers::copy::View::root_only(&engine, &container)?;
+    produce("application/octet-stream", move |to| {
+        view.write_root(to).doing(|| format!("export {}", container.id))
+    })
+    .await
+}
+
+async fn commit_one(State(engine): Engined, query: Query, headers: HeaderMap, body: Body) -> Answer {
+    let config: Option<Value> = read_json(&headers, body).await?;
+    let config: Option<Config> = config
+        .filter(|c| c.as_object().is_some_and(|o| !o.is_empty()))
+        .map(model::from_json)
+        .transpose()
+        .map_err(|e| Error::invalid(format!("invalid JSON: {e}")))?;
+    let container = engine.containers.get(query.get("container"))?;
+    let name = images::tagged(query.get("repo"), query.get("tag"))?;
+    let changes: Vec<String> = query.all("changes").flat_map(str::lines).map(Into::into).collect();
+    let options = commit::Options {
+        author: query.get("author").into(),
+        comment: query.get("comment").into(),
+        pause: query.flag_or("pause", true),
+        config,
+        changes,
+    };
+    let (for_work, of) = (engine.clone(), container.clone());
+    let id = blocking(move || commit::commit(&for_work, &of, &options)).await?;
+    let mut attributes = vec![("imageID", id.clone())];
+    if let Some(name) = &name {
+        let digest = id.parse().map_err(|_| Error::internal("invalid image id"))?;
+        images::tag(&engine, &digest, name).await?;
+        attributes.push(("imageRef", name.familiar()));
+    }
+    engine.container_event(&container.record(), "commit", &attributes);
+    Ok(answer(StatusCode::CREATED, &json!({"Id": id})))
 }

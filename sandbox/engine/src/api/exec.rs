@@ -1,10 +1,120 @@
-//! Endpoints of exec.
+//! Endpoints of `docker exec`.
 
-use crate::engine::Engine;
-use axum::Router;
+use crate::{
+    containers::{attach, streams::Input},
+    engine::Engine,
+    error::Result,
+    exec::{self, Exec, ExecConfig},
+    http::{Answer, ApiVersion, Form, Query, answer, hijack, read_json},
+};
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, Request, State},
+    http::{HeaderMap, StatusCode},
+    response::IntoResponse,
+    routing::{get, post},
+};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
 use std::sync::Arc;
+use tokio::{io::AsyncWriteExt, sync::mpsc};
 
 /// Where they are.
 pub fn routes() -> Router<Arc<Engine>> {
     Router::new()
+        .route("/containers/{id}/exec", post(create))
+        .route("/exec/{id}/start", post(start))
+        .route("/exec/{id}/json", get(inspect))
+        .route("/exec/{id}/resize", post(resize))
+}
+
+type Engined = State<Arc<Engine>>;
+
+fn from_json<T: serde::de::DeserializeOwned>(value: Option<Value>) -> Result<T> {
+    let value = value.unwrap_or_else(|| json!({}));
+    crate::containers::model::from_json(value)
+        .map_err(|e| crate::error::Error::invalid(format!("invalid JSON: {e}")))
+}
+
+async fn create(State(engine): Engined, Path(id): Path<String>, headers: HeaderMap, body: Body) -> Answer {
+    let config: ExecConfig = from_json(read_json(&headers, body).await?)?;
+    attach::keys(&config.detach_keys)?;
+    let container = engine.containers.get(&id)?;
+    let exec = exec::create(&engine, &container, config)?;
+    Ok(answer(StatusCode::CREATED, &json!({"Id": exec.id})))
+}
+
+/// Body of `POST /exec/{id}/start`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct StartRequest {
+    detach: bool,
+    tty: bool,
+    console_size: Option<[u32; 2]>,
+}
+
+async fn start(
+    State(engine): Engined,
+    Path(id): Path<String>,
+    version: ApiVersion,
+    request: Request,
+) -> Answer {
+    let (mut parts, body) = request.into_parts();
+    // The body is JSON of known length; what follows it is the input of the program.
+    let asked: StartRequest = from_json(read_json(&parts.headers, body).await?)?;
+    let exec = engine.execs.get(&id)?;
+    exec.check_startable()?;
+    if asked.detach {
+        exec::start(&engine, &exec, false, asked.console_size).await?;
+        return Ok(StatusCode::OK.into_response());
+    }
+    let tty = exec.config.tty || asked.tty;
+    let form = if tty || !version.at_least(42) { Form::Raw } else { Form::Multiplexed };
+    let (response, pending) = hijack(&mut parts, Body::empty(), form);
+    let config = &exec.config;
+    let session = attach::Session {
+        tty,
+        input: config.attach_stdin.then(|| exec.streams.input()),
+        close_input: true,
+        keys: attach::keys(&config.detach_keys)?,
+    };
+    let output = exec.streams.attach(config.attach_stdout || tty, config.attach_stderr);
+    tokio::spawn(async move {
+        let Ok(mut connection) = pending.open().await else { return };
+        if let Err(error) = exec::start(&engine, &exec, session.input.is_some(), asked.console_size).await {
+            let text = format!("{}\r\n", error.message);
+            let piece = if tty {
+                Bytes::from(text)
+            } else {
+                crate::containers::streams::frame(crate::containers::streams::Stream::Out, text.as_bytes())
+            };
+            let _client_gone = connection.write_all(&piece).await;
+            let _client_gone = connection.shutdown().await;
+            return;
+        }
+        let (_, nothing) = mpsc::channel(1);
+        let input = exec.clone();
+        let closed = move || input.streams.set_input(Input::Closed);
+        let ended = attach::serve(connection, session, nothing, Some(output), closed).await;
+        if ended == attach::Ended::Detached {
+            tell_detached(&engine, &exec);
+        }
+    });
+    Ok(response)
+}
+
+fn tell_detached(engine: &Engine, exec: &Exec) {
+    engine.container_event(&exec.container.record(), "exec_detach", &[("execID", exec.id.clone())]);
+}
+
+async fn inspect(State(engine): Engined, Path(id): Path<String>) -> Answer {
+    Ok(answer(StatusCode::OK, &engine.execs.get(&id)?.inspect()))
+}
+
+async fn resize(State(engine): Engined, Path(id): Path<String>, query: Query) -> Answer {
+    let (rows, columns) = super::containers::size(&query)?;
+    engine.execs.get(&id)?.resize(rows, columns)?;
+    Ok(StatusCode::OK.into_response())
 }

@@ -1,0 +1,206 @@
+//! `docker create`: from a request to a container that can be started. Nothing is mounted here unless an image has content for
+//! a new volume; nothing is left behind when something is refused.
+
+use super::{
+    Container, image,
+    model::{CreateRequest, Created, EndpointSettings, HostConfig},
+    mounts, names, net,
+    record::{Mounted, Record},
+    validate,
+};
+use crate::{
+    clock::Timestamp,
+    containers::copy,
+    engine::Engine,
+    error::{Context, Error, Result},
+};
+use drydock_images::local::{Image, LayerStack};
+use std::{collections::BTreeMap, fs, os::unix::fs::DirBuilderExt, sync::Arc};
+
+/// Hidden or read-only in every container that is not privileged.
+const MASKED: [&str; 12] = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+];
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Makes a container. `name`: as the client gave it, if it did.
+pub fn create(
+    engine: &Arc<Engine>,
+    name: Option<&str>,
+    platform: Option<&str>,
+    request: CreateRequest,
+) -> Result<Created> {
+    let CreateRequest { mut config, host_config: mut host, networking_config } = request;
+    let mut warnings = Vec::new();
+    let found = engine.images.find(&config.image)?;
+    check_platform(platform, &found, &config.image)?;
+    image::merge(&mut config, &found.config.config);
+    let (path, args) = image::command(&mut config)?;
+    warnings.extend(validate::check(&mut config, &mut host, &engine.groups)?);
+    paths(&mut host);
+    warnings.extend(net::check_ports(&config, &host)?);
+    check_containers(engine, &host)?;
+
+    let id = names::new_id();
+    let name = match name.map(|n| n.strip_prefix('/').unwrap_or(n)).filter(|n| !n.is_empty()) {
+        Some(name) => {
+            names::check(name)?;
+            engine.containers.reserve(name, &id)?;
+            name.to_string()
+        }
+        None => names::generate(&engine.containers, &id)?,
+    };
+    let hostname_of_node = host.uts_mode == "host" || host.network_mode == "host";
+    if config.hostname.is_empty() && !host.network_mode.starts_with("container:") {
+        config.hostname = if hostname_of_node { engine.node.to_string() } else { id[..12].to_string() };
+    }
+    let mut networks: BTreeMap<String, EndpointSettings> =
+        networking_config.endpoints_config.into_iter().map(|(k, v)| (k, v.unwrap_or_default())).collect();
+    if host.network_mode.starts_with("container:") {
+        networks.clear();
+    } else if !networks.contains_key(&host.network_mode) {
+        // The client may name the network by its id in one place and by its name in the other.
+        let default = networks.remove("default").unwrap_or_default();
+        let same = engine.networks.find(&host.network_mode).ok();
+        if !same.is_some_and(|n| networks.contains_key(&n.name) || networks.contains_key(&n.id)) {
+            networks.insert(host.network_mode.clone(), default);
+        }
+    }
+    let record = Record {
+        created: Timestamp::now(),
+        path,
+        args,
+        image: found.id.to_string(),
+        image_size: found.size,
+        platform: "linux".into(),
+        config,
+        host,
+        networks,
+        name,
+        id,
+        ..Record::default()
+    };
+    let made = furnish(engine, record, &found);
+    made.map(|id| Created { id, warnings })
+}
+
+/// Gives the container its layers, directories and volumes, and makes it known.
+fn furnish(engine: &Arc<Engine>, mut record: Record, image: &Image) -> Result<String> {
+    let id = record.id.clone();
+    let dir = engine.containers.dir(&id);
+    let make = |record: &mut Record| -> Result<()> {
+        let layers = engine.images.hold(&id, &image.id)?;
+        engine.roots.create(&id)?;
+        fs::DirBuilder::new().mode(0o710).create(&dir).doing(|| format!("mkdir {}", dir.display()))?;
+        record.mount_points = mounts::resolve(engine, &record.config, &record.host)?;
+        populate(engine, record, &layers)?;
+        record.save(&dir).doing(|| format!("write {}", dir.display()))
+    };
+    if let Err(error) = make(&mut record) {
+        engine.containers.release(&record.name, &id);
+        for volume in record.mount_points.iter().filter(|m| m.anonymous) {
+            engine.volumes.remove_unused(&volume.point.name);
+        }
+        let _not_made = fs::remove_dir_all(&dir);
+        if let Ok(doomed) = engine.roots.discard(&id) {
+            let _not_made = fs::remove_dir_all(doomed);
+        }
+        let _not_held = engine.images.release(&id);
+        return Err(error);
+    }
+    engine.container_event(&record, "create", &[]);
+    engine.containers.add(Arc::new(Container::new(record, engine.containers.root())));
+    Ok(id)
+}
+
+fn check_platform(wanted: Option<&str>, image: &Image, reference: &str) -> Result<()> {
+    let Some(wanted) = wanted.filter(|p| !p.is_empty()) else { return Ok(()) };
+    let mut parts = wanted.split('/');
+    let (os, architecture) = (parts.next().unwrap_or_default(), parts.next());
+    let normal = |text: &str| match text {
+        "x86_64" | "x86-64" => "amd64".to_string(),
+        "aarch64" => "arm64".to_string(),
+        other => other.to_ascii_lowercase(),
+    };
+    let config = &image.config;
+    let fits = match architecture {
+        Some(architecture) => os == config.os && normal(architecture) == normal(&config.architecture),
+        None => os == config.os || normal(os) == normal(&config.architecture),
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(Error::not_found(format!(
+        "image with reference {reference} was found but does not provide the specified platform ({wanted})"
+    )))
+}
+
+/// What is hidden and read-only, as inspection shows it.
+pub fn paths(host: &mut HostConfig) {
+    let open = host.privileged || host.security_opt.iter().flatten().any(|o| o == "systempaths=unconfined");
+    if open {
+        host.masked_paths = Some(host.masked_paths.take().unwrap_or_default());
+        host.readonly_paths = Some(host.readonly_paths.take().unwrap_or_default());
+        return;
+    }
+    host.masked_paths.get_or_insert_with(|| MASKED.map(Into::into).to_vec());
+    host.readonly_paths.get_or_insert_with(|| READ_ONLY.map(Into::into).to_vec());
+    if host.cgroupns_mode.is_empty() {
+        host.cgroupns_mode = "private".into();
+    }
+}
+
+/// Containers that this one shares something with must be there; their names become ids, which a rename can't change.
+fn check_containers(engine: &Engine, host: &HostConfig) -> Result<()> {
+    for mode in [&host.network_mode, &host.pid_mode, &host.ipc_mode] {
+        if let Some(other) = mode.strip_prefix("container:") {
+            engine.containers.get(other)?;
+        }
+    }
+    for link in host.links.iter().flatten() {
+        let name = link.split(':').next().unwrap_or_default();
+        if name.is_empty() {
+            return Err(Error::invalid(format!("invalid link: {link}")));
+        }
+        engine.containers.get(name).map_err(|_| {
+            Error::invalid(format!("could not get container for {name}: No such container: {name}"))
+        })?;
+    }
+    Ok(())
+}
+
+/// Copies what the image has at the place of a volume into the volume, if that is empty (`docker run -v new:/usr/share`).
+fn populate(engine: &Engine, record: &Record, layers: &LayerStack) -> Result<()> {
+    let empty = |m: &&Mounted| {
+        m.copy
+            && m.point.kind == "volume"
+            && fs::read_dir(&m.point.source).is_ok_and(|mut d| d.next().is_none())
+    };
+    let volumes: Vec<&Mounted> = record.mount_points.iter().filter(empty).collect();
+    // Only if one of the layers has something there is it worth mounting them all.
+    let has = |m: &&Mounted| {
+        let inside = m.point.destination.trim_start_matches('/');
+        layers.dirs.iter().any(|dir| fs::symlink_metadata(dir.join(inside)).is_ok()) || inside.contains('/')
+    };
+    if !volumes.iter().any(has) {
+        return Ok(());
+    }
+    let root = engine.roots.mount(&record.id, layers)?;
+    let copied = volumes.iter().try_for_each(|m| {
+        copy::fill_volume(&root, &m.point.destination, m.point.source.as_ref())
+            .doing(|| format!("failed to populate volume {}", m.point.name))
+    });
+    engine.roots.unmount(&record.id);
+    copied
+}

@@ -1,0 +1,413 @@
+//! The end of a run, and what follows from it: the state, the events in Docker's order, a restart by the policy or removal. And
+//! what a new engine does about containers that an earlier one has left.
+
+use super::{
+    Container, Live, files, health, net,
+    record::{Phase, Record},
+    remove, start,
+    start::Ends,
+    streams::{Input, Io, Stream, pump},
+};
+use crate::{
+    clock::Timestamp,
+    containers::logs::Cutter,
+    engine::Engine,
+    init::{Process, Survivor},
+};
+use drydock_runtime::container::messages::EngineToInit;
+use std::{
+    collections::HashMap,
+    fs,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::Duration,
+};
+use tokio::{sync::oneshot, task::JoinSet};
+
+/// First pause before a restart; it doubles up to [`LONGEST`].
+const FIRST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(60);
+/// A run that was longer starts the pauses from the beginning.
+const STABLE: Duration = Duration::from_secs(10);
+/// How long output may still come after the end (from a process that has left the container's first one behind).
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Follows a run to its end.
+pub fn watch(engine: &Arc<Engine>, container: &Arc<Container>, exit: oneshot::Receiver<i32>, ends: Ends) {
+    let mut pumps = JoinSet::new();
+    let pairs = [(ends.stdout, Stream::Out), (ends.stderr, Stream::Err), (ends.terminal, Stream::Out)];
+    for (io, stream) in pairs {
+        if let Some(io) = io {
+            pumps.spawn(output(container.clone(), io, stream));
+        }
+    }
+    let (engine, container) = (engine.clone(), container.clone());
+    tokio::spawn(async move {
+        let Ok(status) = exit.await else { return };
+        let _late = tokio::time::timeout(DRAIN, async { while pumps.join_next().await.is_some() {} }).await;
+        pumps.abort_all();
+        ended(&engine, &container, status).await;
+    });
+}
+
+/// One stream to the log and to who is attached.
+async fn output(container: Arc<Container>, io: Arc<Io>, stream: Stream) {
+    let cutter = Arc::new(Mutex::new(Cutter::new(stream)));
+    let to = (container.clone(), cutter.clone());
+    pump(io, move |piece| {
+        let (container, cutter) = to.clone();
+        async move {
+            if let Ok(mut cutter) = cutter.lock() {
+                container.log.write(&mut cutter, &piece);
+            }
+            container.streams.hand_out(stream, &piece).await;
+        }
+    })
+    .await;
+    if let Ok(mut cutter) = cutter.lock() {
+        container.log.finish(&mut cutter);
+    }
+}
+
+/// A run has ended.
+async fn ended(engine: &Arc<Engine>, container: &Arc<Container>, status: i32) {
+    let turn = container.turn.lock().await;
+    engine.init.tell(&EngineToInit::Forget { key: container.id.clone() }, &[]);
+    health::stop(container);
+    engine.execs.container_ended(engine, &container.id);
+    let oom = status == 137 && engine.groups.oom_kills(&container.id) > 0;
+    if oom {
+        engine.container_event(&container.record(), "oom", &[]);
+    }
+    // With a pid namespace of its own all its processes end with the first one.
+    let shares_pids = !container.record().host.pid_mode.is_empty();
+    if shares_pids {
+        engine.groups.kill(&container.id);
+    }
+    container.set_live(None);
+    container.forget_ends();
+    let next = {
+        let mut record = container.record();
+        let now = Timestamp::now();
+        let lasted = now.since(record.state.started_at);
+        let next = decide(&record, status, container.stopping.load(Ordering::Acquire), lasted);
+        record.state.pid = 0;
+        record.state.exit_code = status;
+        record.state.oom_killed = oom;
+        record.state.finished_at = now;
+        record.state.phase = if next.is_some() { Phase::Restarting } else { Phase::Exited };
+        if let Some(health) = record.state.health.as_mut().filter(|h| h.status != "none") {
+            health.status = "unhealthy".into();
+            health.failing_streak = 0;
+        }
+        if next.is_some() {
+            record.restart_count += 1;
+        }
+        next
+    };
+    net::release(engine, container).await;
+    unmount(engine, container);
+    remove_group(engine, &container.id);
+    let auto_remove = {
+        let record = container.record();
+        let seconds = record.state.finished_at.since(record.state.started_at).as_secs();
+        let attributes = [("exitCode", status.to_string()), ("execDuration", seconds.to_string())];
+        engine.container_event(&record, "die", &attributes);
+        record.host.auto_remove && next.is_none()
+    };
+    container.log.set_live(false);
+    container.streams.finish();
+    container.streams.set_input(Input::NotYet);
+    container.ends.send_modify(|e| {
+        e.count += 1;
+        (e.running, e.code) = (next.is_some(), status);
+    });
+    drop(turn);
+    if auto_remove {
+        if let Err(error) = remove::remove(engine, container, remove::Options::auto()).await {
+            tracing::warn!(container = container.id, %error, "could not be removed at its end");
+        }
+        return;
+    }
+    engine.save_soon(container);
+    if let Some(pause) = next {
+        restart_after(engine, container, pause);
+    }
+}
+
+/// How long to wait before the next run, if there is one (`restartmanager.go`).
+fn decide(record: &Record, status: i32, stopping: bool, lasted: Duration) -> Option<Duration> {
+    let policy = &record.host.restart_policy;
+    let again = match policy.name.as_str() {
+        "always" => true,
+        "unless-stopped" => !record.has_been_manually_stopped,
+        "on-failure" => {
+            let left = policy.maximum_retry_count;
+            status != 0 && (left == 0 || i64::try_from(record.restart_count).is_ok_and(|n| n < left))
+        }
+        _ => false,
+    };
+    if !again || stopping || record.has_been_manually_stopped {
+        return None;
+    }
+    let doublings =
+        if lasted > STABLE { 0 } else { u32::try_from(record.restart_count).unwrap_or(u32::MAX).min(20) };
+    Some((FIRST * 2u32.pow(doublings)).min(LONGEST))
+}
+
+/// Starts it again after a pause, unless somebody stops, starts or removes it meanwhile.
+fn restart_after(engine: &Arc<Engine>, container: &Arc<Container>, pause: Duration) {
+    let (engine, container) = (engine.clone(), container.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = container.wake.notified() => return,
+        }
+        let turn = container.turn.lock().await;
+        if container.phase() != Phase::Restarting || container.stopping.load(Ordering::Acquire) {
+            return;
+        }
+        let failed = start::run(&engine, &container).await.err();
+        drop(turn);
+        if let Some(error) = failed {
+            tracing::warn!(container = container.id, %error, "could not be started again");
+        }
+    });
+}
+
+/// Undoes the mounts of a run.
+pub fn unmount(engine: &Engine, container: &Container) {
+    engine.roots.unmount(&container.id);
+    let volumes: Vec<String> = {
+        let record = container.record();
+        record
+            .mount_points
+            .iter()
+            .filter(|m| m.point.kind == "volume")
+            .map(|m| m.point.name.clone())
+            .collect()
+    };
+    for volume in volumes {
+        engine.volumes.unmount(&volume, &container.id);
+        let attributes =
+            [("container".to_string(), container.id.clone()), ("driver".to_string(), "local".to_string())];
+        engine.events.emit("volume", "unmount", &volume, attributes.into());
+    }
+}
+
+/// Removes the control group; processes that were killed may take a moment to be gone.
+fn remove_group(engine: &Arc<Engine>, id: &str) {
+    if engine.groups.remove(id) {
+        return;
+    }
+    let (engine, id) = (engine.clone(), id.to_string());
+    tokio::spawn(async move {
+        for pause in [1, 5, 20, 100, 500, 2000] {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            let started_again = engine.containers.get(&id).is_ok_and(|c| c.live().is_some());
+            if started_again || engine.groups.remove(&id) {
+                return;
+            }
+            engine.groups.kill(&id);
+        }
+    });
+}
+
+/// Takes over what is on the disk and what still runs.
+pub async fn adopt(engine: &Arc<Engine>, survivors: Vec<Survivor>) {
+    let mut survivors: HashMap<String, Survivor> =
+        survivors.into_iter().map(|s| (s.key.clone(), s)).collect();
+    let _made = fs::create_dir_all(engine.containers.root());
+    let mut known = Vec::new();
+    for entry in fs::read_dir(engine.containers.root()).into_iter().flatten().flatten() {
+        match Record::load(&entry.path()) {
+            Ok(record) => known.push(record),
+            Err(error) => {
+                tracing::warn!(path = %entry.path().display(), %error, "not a container");
+            }
+        }
+    }
+    known.sort_by_key(|r| r.created);
+    let mut to_start = Vec::new();
+    for record in known {
+        if engine.containers.reserve(&record.name, &record.id).is_err() {
+            tracing::warn!(container = record.short(), "two containers have one name");
+            continue;
+        }
+        let survivor = survivors.remove(&record.id);
+        let container = Arc::new(Container::new(record, engine.containers.root()));
+        engine.containers.add(container.clone());
+        match survivor {
+            Some(survivor) => take_over(engine, &container, survivor),
+            None => {
+                if settle(engine, &container) {
+                    to_start.push(container);
+                }
+            }
+        }
+    }
+    // Programs of `docker exec` whose client went with the old engine, and containers whose files are gone.
+    for (key, survivor) in survivors {
+        let pidfd = &survivor.process.pidfd;
+        let _gone = rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL);
+        let engine = engine.clone();
+        tokio::spawn(async move {
+            let _status = survivor.process.exit.await;
+            engine.init.tell(&EngineToInit::Forget { key }, &[]);
+        });
+    }
+    if let Err(error) = engine.networks.sweep() {
+        tracing::warn!(%error, "interfaces of containers that are gone stay");
+    }
+    for container in to_start {
+        let engine = engine.clone();
+        tokio::spawn(async move {
+            let _turn = container.turn.lock().await;
+            if container.phase().alive() {
+                return;
+            }
+            if let Err(error) = start::run(&engine, &container).await {
+                tracing::warn!(container = container.id, %error, "could not be started with the engine");
+            }
+        });
+    }
+}
+
+/// A container that has gone on without an engine.
+fn take_over(engine: &Arc<Engine>, container: &Arc<Container>, survivor: Survivor) {
+    let Survivor { process: Process { pid, pidfd, exit }, kept, .. } = survivor;
+    engine.roots.adopt(&container.id);
+    container.set_live(Some(Arc::new(Live {
+        pid,
+        pidfd,
+        cgroup: crate::cgroup::Groups::name(&container.id),
+    })));
+    let ends = sort_out(kept, container.record().config.tty);
+    let endpoints = {
+        let mut record = container.record();
+        // The old engine may have died between the start and the note of it.
+        if record.state.phase != Phase::Paused {
+            record.state.phase = Phase::Running;
+        }
+        record.state.pid = pid;
+        if record.state.started_at.is_zero() {
+            record.state.started_at = Timestamp::now();
+        }
+        record.has_been_started_before = true;
+        record.endpoints.clone()
+    };
+    container.ends.send_modify(|e| e.running = true);
+    if let Err(error) = engine.networks.adopt(&endpoints, pid) {
+        tracing::warn!(container = container.id, %error, "its networks are not as they were");
+    }
+    for mounted in container.record().mount_points.iter().filter(|m| m.point.kind == "volume") {
+        let _mounted_already = engine.volumes.mount(&mounted.point.name, &container.id);
+    }
+    container.keep(&engine.init, &ends);
+    let input = ends.terminal.clone().or(ends.stdin.clone()).map_or(Input::Closed, Input::Open);
+    container.streams.set_input(input);
+    container.log.set_live(true);
+    watch(engine, container, exit, ends);
+    health::watch(engine, container);
+    let (engine, container) = (engine.clone(), container.clone());
+    tokio::spawn(async move {
+        let record = container.record().clone();
+        if record.endpoints.iter().any(drydock_network::Endpoint::user_defined)
+            && let Err(error) = engine.networks.serve_names(&record.id, pid, net::resolver(&record)).await
+        {
+            tracing::warn!(container = record.short(), %error, "no name server");
+        }
+        if files::own(&record)
+            && let Err(error) = net::publish_again(&engine, &record).await
+        {
+            tracing::warn!(container = record.short(), %error, "its ports are not published any more");
+        }
+    });
+}
+
+/// The engine's ends in the order in which they were given to keep.
+fn sort_out(kept: Vec<OwnedFd>, tty: bool) -> Ends {
+    let mut all = kept.into_iter().filter_map(|fd| Io::new(fd).ok()).map(Arc::new);
+    if tty {
+        return Ends { terminal: all.next(), ..Ends::default() };
+    }
+    Ends { stdout: all.next(), stderr: all.next(), stdin: all.next(), terminal: None }
+}
+
+/// A container without a process. True if it is to be started with the engine.
+fn settle(engine: &Arc<Engine>, container: &Arc<Container>) -> bool {
+    let mut record = container.record();
+    engine.roots.detach(&record.id);
+    record.endpoints.clear();
+    record.published.clear();
+    let was = record.state.phase;
+    if was.running() {
+        record.state.phase = Phase::Exited;
+        record.state.pid = 0;
+        if was != Phase::Restarting {
+            // Nobody knows how it ended.
+            record.state.exit_code = 255;
+            record.state.finished_at = Timestamp::now();
+        }
+    }
+    if was == Phase::Removing || (was != Phase::Created && record.host.auto_remove) {
+        record.state.phase = if was == Phase::Removing { Phase::Dead } else { Phase::Exited };
+        drop(record);
+        let (engine, container) = (engine.clone(), container.clone());
+        tokio::spawn(async move {
+            let _logged = remove::remove(&engine, &container, remove::Options::auto()).await;
+        });
+        return false;
+    }
+    let again = match record.host.restart_policy.name.as_str() {
+        "always" => record.has_been_started_before,
+        "unless-stopped" => record.has_been_started_before && !record.has_been_manually_stopped,
+        "on-failure" => {
+            was.running() && decide(&record, record.state.exit_code, false, Duration::ZERO).is_some()
+        }
+        _ => false,
+    };
+    container.ends.send_replace(super::wait::Ends::of(&record));
+    drop(record);
+    engine.save_soon(container);
+    again
+}
+
+/// Writes what has changed to the disk, before the engine ends.
+pub fn save_all(engine: &Engine) {
+    for container in engine.containers.all() {
+        engine.save_now(&container);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(name: &str, retries: i64) -> Record {
+        let mut record = Record::default();
+        record.host.restart_policy.name = name.into();
+        record.host.restart_policy.maximum_retry_count = retries;
+        record
+    }
+
+    #[test]
+    fn policies_do_what_their_definition_says() {
+        let short = Duration::from_secs(1);
+        assert_eq!(decide(&policy("no", 0), 1, false, short), None);
+        assert_eq!(decide(&policy("always", 0), 0, false, short), Some(FIRST));
+        assert_eq!(decide(&policy("always", 0), 0, true, short), None);
+        assert_eq!(decide(&policy("on-failure", 2), 0, false, short), None);
+        let mut record = policy("on-failure", 2);
+        record.restart_count = 1;
+        assert_eq!(decide(&record, 1, false, short), Some(FIRST * 2));
+        record.restart_count = 2;
+        assert_eq!(decide(&record, 1, false, short), None);
+        let mut record = policy("unless-stopped", 0);
+        record.restart_count = 50;
+        assert_eq!(decide(&record, 0, false, short), Some(LONGEST));
+        assert_eq!(decide(&record, 0, false, Duration::from_secs(11)), Some(FIRST));
+        record.has_been_manually_stopped = true;
+        assert_eq!(decide(&record, 0, false, short), None);
+    }
+}

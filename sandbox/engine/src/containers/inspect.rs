@@ -1,0 +1,192 @@
+//! `docker inspect`: a container as clients see it, in the recorded shape (`tests/`).
+
+use super::{Container, logs, net, record::Record};
+use crate::engine::Engine;
+use serde_json::{Map, Value, json};
+
+/// `GET /containers/{id}/json`. `size`: with the sizes of its files, which takes a walk through them.
+pub fn inspect(engine: &Engine, container: &Container, size: bool) -> Value {
+    let record = container.record().clone();
+    let dir = engine.containers.dir(&record.id);
+    let file = |name: &str| {
+        if record.has_been_started_before {
+            dir.join(name).to_string_lossy().into_owned()
+        } else {
+            String::new()
+        }
+    };
+    let execs = engine.execs.running_in(&record.id);
+    let log = match record.host.log_config.driver.as_str() {
+        "json-file" if record.has_been_started_before => {
+            logs::json_path(&dir, &record.id).to_string_lossy().into_owned()
+        }
+        _ => String::new(),
+    };
+    let mut answer = json!({
+        "Id": record.id,
+        "Created": record.created,
+        "Path": record.path,
+        "Args": record.args,
+        "State": state(&record),
+        "Image": record.image,
+        "ResolvConfPath": file("resolv.conf"),
+        "HostnamePath": file("hostname"),
+        "HostsPath": file("hosts"),
+        "LogPath": log,
+        "Name": format!("/{}", record.name),
+        "RestartCount": record.restart_count,
+        "Driver": "overlay2",
+        "Platform": record.platform,
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": if execs.is_empty() { Value::Null } else { json!(execs) },
+        "HostConfig": record.host,
+        "GraphDriver": graph_driver(engine, &record),
+        "Mounts": mounts(&record),
+        "Config": record.config,
+        "NetworkSettings": network_settings(&record),
+    });
+    if size {
+        let changed = engine.roots.changed_bytes(&record.id);
+        answer["SizeRw"] = json!(changed);
+        answer["SizeRootFs"] = json!(changed + record.image_size);
+    }
+    answer
+}
+
+/// What is mounted, for inspection and lists.
+pub fn mounts(record: &Record) -> Value {
+    let mut points: Vec<_> = record.mount_points.iter().map(|m| &m.point).collect();
+    points.sort_by_key(|p| p.destination.as_str());
+    json!(points)
+}
+
+fn state(record: &Record) -> Value {
+    let state = &record.state;
+    let mut answer = json!({
+        "Status": state.phase.name(),
+        "Running": state.phase.running(),
+        "Paused": state.phase == super::record::Phase::Paused,
+        "Restarting": state.phase == super::record::Phase::Restarting,
+        "OOMKilled": state.oom_killed,
+        "Dead": state.phase == super::record::Phase::Dead,
+        "Pid": state.pid,
+        "ExitCode": state.exit_code,
+        "Error": state.error,
+        "StartedAt": state.started_at,
+        "FinishedAt": state.finished_at,
+    });
+    if let Some(health) = &state.health {
+        answer["Health"] = json!(health);
+    }
+    answer
+}
+
+fn graph_driver(engine: &Engine, record: &Record) -> Value {
+    let parts = engine.roots.parts(&record.id);
+    let lower = engine.images.held(&record.id).ok().flatten().map(|layers| engine.roots.lower(&layers));
+    let lower: Vec<String> = lower.into_iter().flatten().map(|p| p.to_string_lossy().into_owned()).collect();
+    json!({
+        "Data": {
+            "ID": record.id,
+            "LowerDir": lower.join(":"),
+            "MergedDir": parts.merged,
+            "UpperDir": parts.upper,
+            "WorkDir": parts.work,
+        },
+        "Name": "overlay2",
+    })
+}
+
+fn network_settings(record: &Record) -> Value {
+    // The old fields are those of the default bridge.
+    let bridge = record.networks.get("bridge").cloned().unwrap_or_default();
+    let alive = record.state.phase.alive();
+    let sandbox = if alive { record.id.chars().rev().collect::<String>() } else { String::new() };
+    let key = match (alive, record.host.network_mode.as_str()) {
+        (true, "host") => "/var/run/docker/netns/default".to_string(),
+        (true, _) => format!("/proc/{}/ns/net", record.state.pid),
+        (false, _) => String::new(),
+    };
+    let networks: Map<String, Value> =
+        record.networks.iter().map(|(name, settings)| (name.clone(), json!(settings))).collect();
+    json!({
+        "Bridge": "",
+        "SandboxID": sandbox,
+        "SandboxKey": key,
+        "Ports": net::port_map(record),
+        "HairpinMode": false,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": null,
+        "SecondaryIPv6Addresses": null,
+        "EndpointID": bridge.endpoint_id,
+        "Gateway": bridge.gateway,
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "IPAddress": bridge.ip_address,
+        "IPPrefixLen": bridge.ip_prefix_len,
+        "IPv6Gateway": "",
+        "MacAddress": bridge.mac_address,
+        "Networks": networks,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    const RECORDED: &str = include_str!("../../tests/recorded/container_inspect.json");
+
+    fn keys(value: &Value) -> BTreeSet<&str> {
+        value.as_object().map(|o| o.keys().map(String::as_str).collect()).unwrap_or_default()
+    }
+
+    fn record() -> (Record, Value) {
+        let recorded: Value = serde_json::from_str(RECORDED).unwrap();
+        let record = Record {
+            config: serde_json::from_value(recorded["Config"].clone()).unwrap(),
+            host: serde_json::from_value(recorded["HostConfig"].clone()).unwrap(),
+            networks: serde_json::from_value(recorded["NetworkSettings"]["Networks"].clone()).unwrap(),
+            ..Record::default()
+        };
+        (record, recorded)
+    }
+
+    #[test]
+    fn config_and_host_config_come_back_as_recorded() {
+        let (record, recorded) = record();
+        assert_eq!(json!(record.config), recorded["Config"]);
+        assert_eq!(json!(record.host), recorded["HostConfig"]);
+    }
+
+    #[test]
+    fn networks_have_the_recorded_shape() {
+        let (record, recorded) = record();
+        let ours = network_settings(&record);
+        let theirs = &recorded["NetworkSettings"];
+        assert_eq!(keys(&ours), keys(theirs));
+        assert_eq!(ours["Networks"], theirs["Networks"]);
+    }
+
+    #[test]
+    fn the_state_has_the_recorded_shape() {
+        let (mut record, recorded) = record();
+        record.state.health = Some(serde_json::from_value(recorded["State"]["Health"].clone()).unwrap());
+        let ours = state(&record);
+        assert_eq!(keys(&ours), keys(&recorded["State"]));
+        assert_eq!(ours["Health"], recorded["State"]["Health"]);
+        assert_eq!(ours["FinishedAt"], recorded["State"]["FinishedAt"]);
+    }
+
+    #[test]
+    fn mounts_have_the_recorded_shape() {
+        let (mut record, recorded) = record();
+        let point: super::super::model::MountPoint =
+            serde_json::from_value(recorded["Mounts"][0].clone()).unwrap();
+        record.mount_points.push(super::super::record::Mounted { point, ..Default::default() });
+        assert_eq!(mounts(&record), recorded["Mounts"]);
+    }
+}

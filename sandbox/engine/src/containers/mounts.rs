@@ -1,0 +1,363 @@
+//! What is mounted in a container: `-v`, `--mount`, `--tmpfs`, `--volumes-from` and the volumes that its image wants, read as
+//! Docker reads them (`volume/mounts/linux_parser.go`) and refused in its words.
+
+use super::{
+    model::{Config, HostConfig, MountPoint, MountRequest, Texts},
+    names::new_id,
+    record::Mounted,
+};
+use crate::{
+    engine::Engine,
+    error::{Error, Result},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Component, Path, PathBuf},
+};
+
+const PROPAGATIONS: [&str; 6] = ["private", "rprivate", "shared", "rshared", "slave", "rslave"];
+
+/// A request for a mount before its volume is there.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Wish {
+    mounted: Mounted,
+    options: Texts,
+    labels: Texts,
+    /// A bind whose source is made if it is missing (`-v`; not `--mount`).
+    make_source: bool,
+}
+
+/// Everything that a container shall have mounted; makes volumes and missing sources of binds.
+pub fn resolve(engine: &Engine, config: &Config, host: &HostConfig) -> Result<Vec<Mounted>> {
+    let mut wishes: BTreeMap<String, Wish> = BTreeMap::new();
+    for from in host.volumes_from.iter().flatten() {
+        for wish in of_other(engine, from)? {
+            wishes.insert(wish.mounted.point.destination.clone(), wish);
+        }
+    }
+    let mut named = BTreeSet::new();
+    let mut add = |wishes: &mut BTreeMap<String, Wish>, wish: Wish| {
+        let target = wish.mounted.point.destination.clone();
+        if !named.insert(target.clone()) {
+            return Err(Error::invalid(format!("Duplicate mount point: {target}")));
+        }
+        wishes.insert(target, wish);
+        Ok(())
+    };
+    for bind in host.binds.iter().flatten() {
+        add(&mut wishes, bind_spec(bind, &host.volume_driver)?)?;
+    }
+    for mount in host.mounts.iter().flatten() {
+        add(&mut wishes, mount_spec(mount)?)?;
+    }
+    for target in host.tmpfs.iter().flatten().map(|(target, _)| target) {
+        check_target(target)
+            .map_err(|why| Error::invalid(format!("invalid tmpfs target '{target}': {why}")))?;
+        if wishes.contains_key(&clean(target)) {
+            return Err(Error::invalid(format!("Duplicate mount point: {}", clean(target))));
+        }
+    }
+    for target in config.volumes.iter().flatten().map(|(target, _)| target) {
+        let target = clean(target);
+        let tmpfs = host.tmpfs.iter().flatten().any(|(t, _)| clean(t) == target);
+        if !target.starts_with('/') || target == "/" {
+            return Err(Error::invalid(format!("invalid volume specification: '{target}'")));
+        }
+        if !tmpfs && !wishes.contains_key(&target) {
+            let mounted = volume("", &target, true, "");
+            wishes.insert(target, Wish { mounted, ..Wish::default() });
+        }
+    }
+    wishes.into_values().map(|wish| grant(engine, wish)).collect()
+}
+
+/// Makes what a wish names.
+fn grant(engine: &Engine, wish: Wish) -> Result<Mounted> {
+    let Wish { mut mounted, options, labels, make_source } = wish;
+    let point = &mut mounted.point;
+    match point.kind.as_str() {
+        "volume" if point.source.is_empty() => {
+            mounted.anonymous = point.name.is_empty();
+            if mounted.anonymous {
+                point.name = new_id();
+            }
+            let volume =
+                engine.volumes.ensure(&point.name, &point.driver, &options, &labels, mounted.anonymous)?;
+            if volume.new {
+                let attributes = [("driver".to_string(), volume.driver.clone())].into();
+                engine.events.emit("volume", "create", &volume.name, attributes);
+            }
+            point.driver = volume.driver;
+            point.source = volume.mountpoint.to_string_lossy().into_owned();
+        }
+        "bind" => match fs::metadata(&point.source) {
+            Ok(_) => {}
+            Err(_) if make_source => fs::create_dir_all(&point.source).map_err(|e| {
+                let words = crate::error::go_words(&e);
+                Error::internal(format!(
+                    "error while creating mount source path '{0}': mkdir {0}: {words}",
+                    point.source
+                ))
+            })?,
+            Err(_) => {
+                return Err(Error::invalid(format!(
+                    "invalid mount config for type \"bind\": bind source path does not exist: {}",
+                    point.source
+                )));
+            }
+        },
+        _ => {}
+    }
+    Ok(mounted)
+}
+
+/// `container[:mode]`: all that another container has mounted.
+fn of_other(engine: &Engine, text: &str) -> Result<Vec<Wish>> {
+    let (name, mode) = text.split_once(':').unwrap_or((text, ""));
+    if name.is_empty() {
+        return Err(Error::invalid("malformed volumes-from specification: empty container"));
+    }
+    if !matches!(mode, "" | "ro" | "rw" | "z" | "Z") {
+        return Err(Error::invalid(format!("invalid mode for volumes-from: {mode}")));
+    }
+    let other = engine.containers.get(name)?;
+    let record = other.record();
+    let of_theirs = record.mount_points.iter().filter(|m| m.point.kind != "tmpfs").map(|theirs| {
+        let mut mounted = theirs.clone();
+        mounted.copy = false;
+        mounted.anonymous = false;
+        mounted.point.rw = theirs.point.rw && mode != "ro";
+        Wish { mounted, ..Wish::default() }
+    });
+    Ok(of_theirs.collect())
+}
+
+fn volume(name: &str, target: &str, rw: bool, mode: &str) -> Mounted {
+    Mounted {
+        point: MountPoint {
+            kind: "volume".into(),
+            name: name.into(),
+            destination: target.into(),
+            driver: "local".into(),
+            mode: mode.into(),
+            rw,
+            ..MountPoint::default()
+        },
+        copy: true,
+        ..Mounted::default()
+    }
+}
+
+/// `source:target:mode`, `target:mode`, `target`.
+fn bind_spec(text: &str, driver: &str) -> Result<Wish> {
+    let bad = || Error::invalid(format!("invalid volume specification: '{text}'"));
+    let parts: Vec<&str> = text.splitn(4, ':').collect();
+    if text.is_empty() || parts.iter().take(2).any(|p| p.is_empty()) {
+        return Err(bad());
+    }
+    let (source, target, mode) = match parts[..] {
+        [target] => ("", target, ""),
+        [target, mode] if is_mode(mode) && !mode.starts_with('/') => ("", target, mode),
+        [source, target] => (source, target, ""),
+        [source, target, mode] if !target.is_empty() => (source, target, mode),
+        _ => return Err(bad()),
+    };
+    if !is_mode(mode) {
+        return Err(Error::invalid(format!("invalid mode: {mode}")));
+    }
+    check_target(target)
+        .map_err(|why| Error::invalid(format!("invalid volume specification: '{text}': {why}")))?;
+    let target = clean(target);
+    let words: Vec<&str> = mode.split(',').collect();
+    let rw = !words.iter().any(|w| matches!(*w, "ro" | "readonly"));
+    let propagation = words.iter().find(|w| PROPAGATIONS.contains(w)).copied().unwrap_or("");
+    if source.starts_with('/') {
+        if words.contains(&"nocopy") {
+            return Err(Error::invalid(format!("invalid mode: {mode}")));
+        }
+        let point = MountPoint {
+            kind: "bind".into(),
+            source: clean(source),
+            destination: target,
+            mode: mode.into(),
+            rw,
+            propagation: if propagation.is_empty() { "rprivate".into() } else { propagation.into() },
+            ..MountPoint::default()
+        };
+        let mounted = Mounted { point, ..Mounted::default() };
+        return Ok(Wish { mounted, make_source: true, ..Wish::default() });
+    }
+    if source.contains('/') || source == "." || source == ".." {
+        return Err(Error::invalid(format!(
+            "create {source}: \"{source}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
+        )));
+    }
+    let mut mounted = volume(source, &target, rw, if mode.is_empty() { "z" } else { mode });
+    mounted.copy = !words.contains(&"nocopy");
+    mounted.point.driver = driver.into();
+    Ok(Wish { mounted, ..Wish::default() })
+}
+
+fn is_mode(text: &str) -> bool {
+    const WORDS: [&str; 9] =
+        ["ro", "rw", "readonly", "z", "Z", "nocopy", "cached", "delegated", "consistent"];
+    text.is_empty() || text.split(',').all(|w| WORDS.contains(&w) || PROPAGATIONS.contains(&w))
+}
+
+fn check_target(target: &str) -> Result<(), String> {
+    if !target.starts_with('/') {
+        return Err(format!("invalid mount path: '{target}' mount path must be absolute"));
+    }
+    if clean(target) == "/" {
+        return Err("invalid specification: destination can't be '/'".into());
+    }
+    Ok(())
+}
+
+/// One of `--mount`.
+fn mount_spec(request: &MountRequest) -> Result<Wish> {
+    let kind = request.kind.as_str();
+    let bad = |why: &str| Error::invalid(format!("invalid mount config for type \"{kind}\": {why}"));
+    if request.target.is_empty() {
+        return Err(bad("field Target must not be empty"));
+    }
+    check_target(&request.target).map_err(|why| bad(&why))?;
+    let target = clean(&request.target);
+    let extra = |present: bool, field: &str| {
+        if present { Err(bad(&format!("field {field} must not be specified"))) } else { Ok(()) }
+    };
+    let mut wish = Wish::default();
+    match kind {
+        "bind" => {
+            if request.source.is_empty() {
+                return Err(bad("field Source must not be empty"));
+            }
+            extra(request.volume_options.is_some(), "VolumeOptions")?;
+            extra(request.tmpfs_options.is_some(), "TmpfsOptions")?;
+            if !request.source.starts_with('/') {
+                return Err(bad(&format!(
+                    "invalid mount path: '{}' mount path must be absolute",
+                    request.source
+                )));
+            }
+            let options = request.bind_options.clone().unwrap_or_default();
+            if !options.propagation.is_empty() && !PROPAGATIONS.contains(&options.propagation.as_str()) {
+                return Err(bad(&format!("invalid propagation mode: {}", options.propagation)));
+            }
+            wish.make_source = options.create_mountpoint;
+            wish.mounted.point = MountPoint {
+                source: clean(&request.source),
+                propagation: if options.propagation.is_empty() {
+                    "rprivate".into()
+                } else {
+                    options.propagation
+                },
+                ..MountPoint::default()
+            };
+        }
+        "volume" => {
+            extra(request.bind_options.is_some(), "BindOptions")?;
+            extra(request.tmpfs_options.is_some(), "TmpfsOptions")?;
+            let options = request.volume_options.clone().unwrap_or_default();
+            if request.source.is_empty() && !options.subpath.is_empty() {
+                return Err(bad("must not set Subpath when using anonymous volumes"));
+            }
+            if Path::new(&options.subpath)
+                .components()
+                .any(|c| !matches!(c, Component::Normal(_) | Component::CurDir))
+            {
+                return Err(bad("subpath must be a relative path within the volume"));
+            }
+            let driver = options.driver_config.unwrap_or_default();
+            wish.mounted = volume(&request.source, &target, true, "z");
+            wish.mounted.copy = !options.no_copy && options.subpath.is_empty();
+            wish.mounted.point.driver = driver.name;
+            wish.options = driver.options.unwrap_or_default();
+            wish.labels = options.labels.unwrap_or_default();
+        }
+        "tmpfs" => {
+            if !request.source.is_empty() {
+                return Err(bad("field Source must not be specified"));
+            }
+            extra(request.bind_options.is_some(), "BindOptions")?;
+            extra(request.volume_options.is_some(), "VolumeOptions")?;
+        }
+        "image" => {
+            return Err(Error::not_implemented("mounts of type image are not available on this engine"));
+        }
+        _ => return Err(bad("mount type unknown")),
+    }
+    wish.mounted.point.kind = kind.into();
+    wish.mounted.point.destination = target;
+    wish.mounted.point.rw = !request.read_only;
+    wish.mounted.spec = Some(request.clone());
+    Ok(wish)
+}
+
+/// A path without `.`, `..` and double slashes, as Go's `path.Clean`.
+pub fn clean(path: &str) -> String {
+    let mut out = PathBuf::from("/");
+    for part in Path::new(path).components() {
+        match part {
+            Component::Normal(name) => out.push(name),
+            Component::ParentDir => drop(out.pop()),
+            _ => {}
+        }
+    }
+    out.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binds_are_read_as_docker_reads_them() {
+        let wish = bind_spec("/a/../b:/c/:ro,rslave", "").unwrap();
+        assert_eq!(
+            wish.mounted.point,
+            MountPoint {
+                kind: "bind".into(),
+                source: "/b".into(),
+                destination: "/c".into(),
+                mode: "ro,rslave".into(),
+                propagation: "rslave".into(),
+                ..MountPoint::default()
+            }
+        );
+        let wish = bind_spec("data:/d:nocopy", "").unwrap();
+        assert_eq!((wish.mounted.point.name.as_str(), wish.mounted.copy), ("data", false));
+        assert_eq!(bind_spec("v:/d", "").unwrap().mounted.point.mode, "z");
+        for (text, why) in [
+            (
+                "a:b",
+                "invalid volume specification: 'a:b': invalid mount path: 'b' mount path must be absolute",
+            ),
+            ("a:/", "invalid volume specification: 'a:/': invalid specification: destination can't be '/'"),
+            ("/a:/b:xx", "invalid mode: xx"),
+            (":/b", "invalid volume specification: ':/b'"),
+        ] {
+            assert_eq!(bind_spec(text, "").unwrap_err().message, why);
+        }
+    }
+
+    #[test]
+    fn mounts_are_checked_by_type() {
+        let request = |kind: &str, source: &str| MountRequest {
+            kind: kind.into(),
+            source: source.into(),
+            target: "/t".into(),
+            ..MountRequest::default()
+        };
+        assert_eq!(
+            mount_spec(&request("bind", "")).unwrap_err().message,
+            "invalid mount config for type \"bind\": field Source must not be empty"
+        );
+        assert_eq!(
+            mount_spec(&request("x", "")).unwrap_err().message,
+            "invalid mount config for type \"x\": mount type unknown"
+        );
+        assert!(mount_spec(&request("volume", "")).unwrap().mounted.copy);
+    }
+}

@@ -1,0 +1,389 @@
+//! A container's networks: from what was asked for to endpoints, published ports and names, and back.
+
+use super::{
+    Container,
+    model::{Config, EndpointSettings, HostConfig, PortBinding, PortMap},
+    record::Record,
+};
+use crate::{
+    engine::Engine,
+    error::{Error, Result},
+};
+use drydock_network::{Endpoint, EndpointRequest, PortRequest, Protocol, Resolver, dns_names};
+use drydock_runtime::container::spec::Interface;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// Checks what shall be published. Returns warnings.
+pub fn check_ports(config: &Config, host: &HostConfig) -> Result<Vec<String>> {
+    for port in config.exposed_ports.iter().flatten().map(|(port, _)| port) {
+        parse_port(port)?;
+    }
+    requests(host)?;
+    let published = host.port_bindings.as_ref().is_some_and(|p| !p.is_empty());
+    Ok(if published && host.network_mode == "host" {
+        vec!["Published ports are discarded when using host network mode".into()]
+    } else {
+        vec![]
+    })
+}
+
+/// `80/tcp`, `80`.
+fn parse_port(text: &str) -> Result<(u16, Protocol)> {
+    let bad = || Error::invalid(format!("invalid port specification: \"{text}\""));
+    let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let protocol = protocol.parse::<Protocol>()?;
+    // A range is the client's to expand; only its first port is meant otherwise.
+    let port = port.split('-').next().unwrap_or_default().parse().map_err(|_| bad())?;
+    Ok((port, protocol))
+}
+
+/// What is asked to be published (`-p`).
+fn requests(host: &HostConfig) -> Result<Vec<PortRequest>> {
+    let mut requests = Vec::new();
+    for (port, bindings) in host.port_bindings.iter().flatten() {
+        let (container_port, protocol) = parse_port(port)?;
+        // `"80/tcp": []` or null: any port of the node.
+        let any = [PortBinding::default()];
+        let bindings = bindings.as_deref().filter(|b| !b.is_empty()).unwrap_or(&any);
+        for binding in bindings {
+            let bad = || Error::invalid(format!("invalid port specification: \"{}\"", binding.host_port));
+            let host_ip = match binding.host_ip.as_str() {
+                "" => None,
+                text => {
+                    Some(text.parse().map_err(|_| Error::invalid(format!("invalid IP address: {text}")))?)
+                }
+            };
+            let (from, to) = binding.host_port.split_once('-').unwrap_or((&binding.host_port, ""));
+            let number =
+                |text: &str| if text.is_empty() { Ok(0) } else { text.parse::<u16>().map_err(|_| bad()) };
+            let (host_port, host_port_end) = (number(from)?, number(to)?);
+            requests.push(PortRequest { protocol, host_ip, host_port, host_port_end, container_port });
+        }
+    }
+    Ok(requests)
+}
+
+/// With `-P` every exposed port that is not published otherwise.
+fn all_requests(record: &Record) -> Result<Vec<PortRequest>> {
+    let mut all = requests(&record.host)?;
+    if record.host.publish_all_ports {
+        for port in record.config.exposed_ports.iter().flatten().map(|(port, _)| port) {
+            let (container_port, protocol) = parse_port(port)?;
+            if !all.iter().any(|r| (r.container_port, r.protocol) == (container_port, protocol)) {
+                all.push(PortRequest {
+                    protocol,
+                    host_ip: None,
+                    host_port: 0,
+                    host_port_end: 0,
+                    container_port,
+                });
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// (other container, alias) of `--link`.
+pub fn links(engine: &Engine, record: &Record) -> Vec<(Arc<Container>, String)> {
+    let pairs = record.host.links.iter().flatten().map(|link| {
+        let (name, alias) = link.split_once(':').unwrap_or((link, link));
+        (name.trim_start_matches('/'), alias.rsplit('/').next().unwrap_or(alias))
+    });
+    pairs.filter_map(|(name, alias)| Some((engine.containers.get(name).ok()?, alias.to_string()))).collect()
+}
+
+/// What to ask a network for.
+fn request(record: &Record, network: &str, settings: &EndpointSettings) -> EndpointRequest {
+    let aliases = settings.aliases.clone().unwrap_or_default();
+    let pair = |link: &String| {
+        let (name, alias) = link.split_once(':').unwrap_or((link, link));
+        (alias.to_string(), name.to_string())
+    };
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_string());
+    let user_defined = !drydock_network::is_predefined(network);
+    let mut links: Vec<(String, String)> = settings.links.iter().flatten().map(pair).collect();
+    if user_defined && network == record.host.network_mode {
+        links.extend(record.host.links.iter().flatten().map(pair));
+    }
+    let mac = some(&settings.mac_address)
+        .or_else(|| some(&record.config.mac_address).filter(|_| network == record.host.network_mode));
+    EndpointRequest {
+        network: network.into(),
+        container: record.id.clone(),
+        container_name: record.name.clone(),
+        dns_names: dns_names(&record.name, &aliases, &record.id, &record.config.hostname),
+        links,
+        has_aliases: !aliases.is_empty(),
+        address: settings.ipam_config.as_ref().and_then(|c| some(&c.ipv4_address)),
+        mac,
+        gateway_priority: settings.gw_priority,
+    }
+}
+
+/// Notes what a network has given.
+fn note(settings: &mut EndpointSettings, endpoint: &Endpoint) {
+    settings.network_id.clone_from(&endpoint.network_id);
+    settings.endpoint_id.clone_from(&endpoint.id);
+    settings.gateway = endpoint.gateway.map(|g| g.to_string()).unwrap_or_default();
+    settings.ip_address = endpoint.address.map(|a| a.to_string()).unwrap_or_default();
+    settings.ip_prefix_len = if endpoint.address.is_some() { endpoint.prefix } else { 0 };
+    settings.mac_address = endpoint.mac.map(|m| m.to_string()).unwrap_or_default();
+    settings.dns_names = endpoint.user_defined().then(|| endpoint.dns_names.clone());
+}
+
+/// Takes places in all networks of a container that is to start.
+pub fn reserve(engine: &Engine, record: &mut Record) -> Result<()> {
+    let mut networks = std::mem::take(&mut record.networks);
+    let mut endpoints = Vec::new();
+    let mut named = BTreeMap::new();
+    let mut failed = None;
+    for (name, mut settings) in std::mem::take(&mut networks) {
+        let asked = match engine.networks.reserve(&request(record, &name, &settings)) {
+            Ok(endpoint) if failed.is_none() => {
+                note(&mut settings, &endpoint);
+                // It may have been named by its id.
+                let name = endpoint.network_name.clone();
+                endpoints.push(endpoint);
+                name
+            }
+            Ok(_) => name,
+            Err(error) => {
+                failed = failed.or(Some(error));
+                name
+            }
+        };
+        named.insert(asked, settings);
+    }
+    record.networks = named;
+    record.endpoints = endpoints;
+    match failed {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
+}
+
+/// Makes the interfaces of a container whose first process is there, its names and its published ports.
+pub async fn plug(engine: &Engine, record: &Record, pid: i32) -> Result<Vec<Interface>> {
+    let interfaces = engine.networks.plug(&record.id, pid)?;
+    if record.endpoints.iter().any(Endpoint::user_defined) {
+        engine.networks.serve_names(&record.id, pid, resolver(record)).await?;
+    }
+    publish(engine, record).await?;
+    Ok(interfaces)
+}
+
+/// How the container's questions about others are answered.
+pub fn resolver(record: &Record) -> Resolver {
+    let dns = super::files::dns(record);
+    Resolver { ndots_set: dns.options.iter().any(|o| o.starts_with("ndots")), servers: dns.servers }
+}
+
+/// Publishes a container's ports.
+pub async fn publish(engine: &Engine, record: &Record) -> Result<Vec<drydock_network::Binding>> {
+    let wanted = all_requests(record)?;
+    if wanted.is_empty() || record.host.network_mode == "host" {
+        return Ok(vec![]);
+    }
+    engine.networks.publish(&record.id, &wanted).await.map_err(|error| {
+        let endpoint = engine.networks.way_out(&record.id).map(|e| e.id).unwrap_or_default();
+        let error = Error::from(error);
+        let message = format!(
+            "driver failed programming external connectivity on endpoint {} ({endpoint}): {}",
+            record.name, error.message
+        );
+        Error::new(error.status, message)
+    })
+}
+
+/// Publishes a container's ports where they were, for an engine that takes it over.
+pub async fn publish_again(engine: &Engine, record: &Record) -> Result<()> {
+    let same = record.published.iter().map(|b| PortRequest {
+        protocol: b.protocol,
+        host_ip: Some(b.host_ip),
+        host_port: b.host_port,
+        host_port_end: 0,
+        container_port: b.container_port,
+    });
+    engine.networks.publish(&record.id, &same.collect::<Vec<_>>()).await?;
+    Ok(())
+}
+
+/// Gives everything back when a container has ended, and tells it.
+pub async fn release(engine: &Engine, container: &Container) {
+    let endpoints = {
+        let mut record = container.record();
+        record.published.clear();
+        record.networks.values_mut().for_each(|settings| {
+            let mac = if settings.endpoint_id.is_empty() {
+                std::mem::take(&mut settings.mac_address)
+            } else {
+                String::new()
+            };
+            settings.clear();
+            settings.mac_address = mac;
+        });
+        std::mem::take(&mut record.endpoints)
+    };
+    if let Err(error) = engine.networks.release_container(&container.id).await {
+        tracing::warn!(container = container.id, %error, "a network could not be left");
+    }
+    for endpoint in endpoints {
+        tell(engine, "disconnect", &endpoint);
+    }
+}
+
+/// An event of a network.
+pub fn tell(engine: &Engine, action: &str, endpoint: &Endpoint) {
+    let attributes = [
+        ("container".to_string(), endpoint.container.clone()),
+        ("name".to_string(), endpoint.network_name.clone()),
+        ("type".to_string(), endpoint.driver.name().to_string()),
+    ];
+    engine.events.emit("network", action, &endpoint.network_id, attributes.into());
+}
+
+/// `docker network connect`.
+pub async fn connect(
+    engine: &Engine,
+    network: &str,
+    container: &str,
+    settings: impl Into<Option<EndpointSettings>>,
+) -> Result<()> {
+    let container = &engine.containers.get(container)?;
+    let mut settings = settings.into().unwrap_or_default();
+    let _turn = container.turn.lock().await;
+    let found = engine.networks.find(network)?;
+    let (live, request) = {
+        let record = container.record();
+        if record.host.network_mode.starts_with("container:") {
+            return Err(Error::invalid(
+                "container sharing network namespace with another container or host cannot be connected to any other network",
+            ));
+        }
+        if record.host.network_mode == "host" || found.name == "host" {
+            return Err(Error::forbidden(
+                "container cannot be disconnected from host network or connected to host network",
+            ));
+        }
+        if container.live().is_none() && record.networks.contains_key(&found.name) {
+            return Err(Error::forbidden(format!(
+                "endpoint with name {} already exists in network {}",
+                record.name, found.name
+            )));
+        }
+        (container.live(), request(&record, &found.name, &settings))
+    };
+    if let Some(live) = live {
+        let endpoint = engine.networks.reserve(&request)?;
+        if let Err(error) = engine.networks.plug_running(&container.id, live.pid) {
+            let _not_there = engine.networks.release(&found.id, &container.id);
+            return Err(error.into());
+        }
+        let resolver = resolver(&container.record());
+        if endpoint.user_defined() {
+            engine.networks.serve_names(&container.id, live.pid, resolver).await?;
+        }
+        note(&mut settings, &endpoint);
+        tell(engine, "connect", &endpoint);
+        container.record().endpoints = engine.networks.endpoints(&container.id);
+    } else {
+        settings.network_id.clone_from(&found.id);
+    }
+    let mut record = container.record();
+    record.networks.insert(found.name.clone(), settings);
+    refresh_files(engine, &record);
+    save(engine, &record)
+}
+
+/// `docker network disconnect`.
+pub async fn disconnect(engine: &Engine, network: &str, container: &str, _force: bool) -> Result<()> {
+    let container = &engine.containers.get(container)?;
+    let _turn = container.turn.lock().await;
+    let found = engine.networks.find(network)?;
+    let running = container.live().is_some();
+    {
+        let record = container.record();
+        if record.host.network_mode == "host" && found.name == "host" {
+            return Err(Error::invalid(
+                "cannot disconnect from host network - container was created in host network mode",
+            ));
+        }
+        let known = record.networks.contains_key(&found.name) || record.networks.contains_key(&found.id);
+        if !known {
+            return Err(Error::forbidden(format!(
+                "container {} is not connected to network {}",
+                container.id, found.name
+            )));
+        }
+    }
+    if running {
+        let endpoint =
+            engine.networks.endpoints(&container.id).into_iter().find(|e| e.network_id == found.id);
+        engine.networks.release(&found.id, &container.id)?;
+        if let Some(endpoint) = endpoint {
+            tell(engine, "disconnect", &endpoint);
+        }
+    }
+    let mut record = container.record();
+    record.networks.retain(|name, _| *name != found.name && *name != found.id);
+    record.endpoints.retain(|e| e.network_id != found.id);
+    refresh_files(engine, &record);
+    save(engine, &record)
+}
+
+fn refresh_files(engine: &Engine, record: &Record) {
+    if record.state.phase.alive()
+        && let Err(error) = super::files::hosts(engine, record)
+    {
+        tracing::warn!(container = record.short(), %error, "/etc/hosts could not be written");
+    }
+}
+
+fn save(engine: &Engine, record: &Record) -> Result<()> {
+    use crate::error::Context;
+    let dir = engine.containers.dir(&record.id);
+    record.save_state(&dir).doing(|| format!("write {}", dir.display()))
+}
+
+/// `Ports` as inspection shows them: published ones, and exposed ones as `null`.
+pub fn port_map(record: &Record) -> PortMap {
+    let mut map = PortMap::new();
+    if !record.state.phase.alive() {
+        return map;
+    }
+    for port in record.config.exposed_ports.iter().flatten().map(|(port, _)| port) {
+        map.insert(if port.contains('/') { port.clone() } else { format!("{port}/tcp") }, None);
+    }
+    for binding in &record.published {
+        let entry = map.entry(format!("{}/{}", binding.container_port, binding.protocol)).or_default();
+        entry.get_or_insert_default().push(PortBinding {
+            host_ip: binding.host_ip.to_string(),
+            host_port: binding.host_port.to_string(),
+        });
+    }
+    map
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_to_publish_are_read() {
+        let mut host = HostConfig::default();
+        let binding = PortBinding { host_ip: "127.0.0.1".into(), host_port: "8000-8010".into() };
+        host.port_bindings =
+            Some([("80/udp".to_string(), Some(vec![binding])), ("90".to_string(), None)].into());
+        let found = requests(&host).unwrap();
+        assert_eq!(
+            (found[0].host_port, found[0].host_port_end, found[0].protocol),
+            (8000, 8010, Protocol::Udp)
+        );
+        assert_eq!((found[1].host_port, found[1].container_port), (0, 90));
+        host.port_bindings = Some(
+            [("80/tcp".to_string(), Some(vec![PortBinding { host_port: "x".into(), ..Default::default() }]))]
+                .into(),
+        );
+        assert!(requests(&host).is_err());
+    }
+}

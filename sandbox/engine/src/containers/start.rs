@@ -1,0 +1,408 @@
+//! `docker start`: from a record to a running program. Read [`start`] from top to bottom. The child prepares its root while we
+//! make its network; both must be done before its program starts.
+
+use super::{
+    Container, Live, exit, files, health, net,
+    record::{Phase, Record},
+    spec,
+    streams::{Input, Io},
+};
+use crate::{
+    clock::Timestamp,
+    engine::Engine,
+    error::{Context, Error, Result},
+    init::{Process, memory_file},
+};
+use axum::http::StatusCode;
+use drydock_runtime::{
+    channel::Channel,
+    container::{
+        messages::{EngineToInit, Failure, FailureKind, FromChild, ToChild},
+        spec::ContainerSpec,
+    },
+};
+use nix::fcntl::OFlag;
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tokio::io::unix::AsyncFd;
+
+/// A child that reports nothing for so long is stuck (a bind of a dead network file system).
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The engine's ends of a run's input and output.
+#[derive(Debug, Default)]
+pub struct Ends {
+    /// Standard input.
+    pub stdin: Option<Arc<Io>>,
+    /// Standard output.
+    pub stdout: Option<Arc<Io>>,
+    /// Standard error.
+    pub stderr: Option<Arc<Io>>,
+    /// In place of all three.
+    pub terminal: Option<Arc<Io>>,
+}
+
+/// Starts a container because somebody asks for it.
+pub async fn start(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<()> {
+    let turn = container.turn.lock().await;
+    {
+        let record = container.record();
+        match record.state.phase {
+            Phase::Paused => {
+                return Err(Error::conflict("cannot start a paused container, try unpause instead"));
+            }
+            Phase::Running => return Err(Error::not_modified()),
+            Phase::Removing | Phase::Dead => {
+                return Err(Error::conflict("container is marked for removal and cannot be started"));
+            }
+            Phase::Created | Phase::Exited | Phase::Restarting => {}
+        }
+    }
+    container.stopping.store(false, Ordering::Release);
+    container.wake.notify_waiters();
+    {
+        let mut record = container.record();
+        record.restart_count = 0;
+        record.has_been_manually_stopped = false;
+    }
+    let started = run(engine, container).await;
+    drop(turn);
+    if started.is_err() && container.record().host.auto_remove {
+        let _reported_by_start =
+            super::remove::remove(engine, container, super::remove::Options::auto()).await;
+    }
+    started
+}
+
+/// Starts a container's program. The caller has the turn and has checked the phase.
+pub async fn run(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<()> {
+    match begin(engine, container).await {
+        Ok((process, ends)) => {
+            running(engine, container, process, ends);
+            Ok(())
+        }
+        Err(error) => {
+            give_up(engine, container, &error).await;
+            Err(error)
+        }
+    }
+}
+
+/// All steps until the program runs.
+async fn begin(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<(Process, Ends)> {
+    let id = &container.id;
+    let layers = engine
+        .images
+        .held(id)?
+        .ok_or_else(|| Error::internal(format!("the layers of container {id} are gone")))?;
+    let snapshot = {
+        let mut record = container.record();
+        if files::own(&record) {
+            net::reserve(engine, &mut record).map_err(network_failed)?;
+        }
+        record.clone()
+    };
+    let root = engine.roots.mount(id, &layers)?;
+    engine.groups.create(id, &snapshot.host.resources).map_err(create_failed)?;
+    if files::own(&snapshot) {
+        files::prepare(engine, &snapshot).doing(|| "write files of the container".to_string())?;
+    }
+    for mounted in snapshot.mount_points.iter().filter(|m| m.point.kind == "volume") {
+        engine.volumes.mount(&mounted.point.name, id)?;
+    }
+    check_binds(&snapshot)?;
+    let description = spec::container(engine, &snapshot, &root)?;
+    let (mut child, ends) = spawn(engine, id, &description, snapshot.config.open_stdin).await?;
+    let prepared = prepare(engine, &snapshot, &mut child, ends, &description).await;
+    match prepared {
+        Ok(ends) => Ok((child.process, ends)),
+        Err(error) => {
+            // It ends by itself when nobody is at the other end of its report; waiting for it keeps the key free.
+            drop(child.report);
+            let _pid = nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(child.process.pid),
+                nix::sys::signal::Signal::SIGKILL,
+            );
+            let _status = child.process.exit.await;
+            engine.init.tell(&EngineToInit::Forget { key: id.clone() }, &[]);
+            Err(error)
+        }
+    }
+}
+
+/// Network and root are made beside each other; then the program may start.
+async fn prepare(
+    engine: &Arc<Engine>,
+    record: &Record,
+    child: &mut Child,
+    mut ends: Ends,
+    description: &ContainerSpec,
+) -> Result<Ends> {
+    let interfaces = if record.endpoints.is_empty() {
+        vec![]
+    } else {
+        let interfaces = net::plug(engine, record, child.process.pid).await.map_err(network_failed)?;
+        record.endpoints.iter().for_each(|endpoint| net::tell(engine, "connect", endpoint));
+        interfaces
+    };
+    let (told, fds) = child.hear().await?;
+    match told {
+        Some(FromChild::Prepared) => {}
+        Some(FromChild::Failed(failure)) => return Err(start_failed(&failure)),
+        None => return Err(create_failed(Error::internal("the container's process has ended early"))),
+    }
+    if description.process.tty.is_some() {
+        let master =
+            fds.into_iter().next().ok_or_else(|| create_failed(Error::internal("no terminal came")))?;
+        ends.terminal = Some(Arc::new(Io::new(master).doing(|| "take the terminal".to_string())?));
+    }
+    child.report.get_ref().send(&ToChild::Go(interfaces), &[]).doing(|| "start the container".to_string())?;
+    match child.hear().await?.0 {
+        None => Ok(ends),
+        Some(FromChild::Failed(failure)) => Err(start_failed(&failure)),
+        Some(FromChild::Prepared) => Err(create_failed(Error::internal("the child has lost count"))),
+    }
+}
+
+/// A child on its way to its program.
+pub struct Child {
+    /// The process.
+    pub process: Process,
+    /// What it reports.
+    pub report: AsyncFd<Channel>,
+}
+
+impl Child {
+    /// The next report; nothing when its program runs.
+    pub async fn hear(&mut self) -> Result<(Option<FromChild>, Vec<OwnedFd>)> {
+        let next = async {
+            loop {
+                let mut guard = self.report.readable().await?;
+                match guard.try_io(|channel| channel.get_ref().recv::<FromChild>()) {
+                    Ok(Ok(None)) => return Ok((None, vec![])),
+                    Ok(Ok(Some((message, fds)))) => return Ok((Some(message), fds)),
+                    Ok(Err(e)) => return Err(e),
+                    Err(_not_ready) => {}
+                }
+            }
+        };
+        let heard: io::Result<_> = match tokio::time::timeout(PATIENCE, next).await {
+            Ok(heard) => heard,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        heard.doing(|| "the container's process does not report".to_string())
+    }
+}
+
+/// Pipes for a process, and its ends to give away.
+pub struct Plumbing {
+    /// Ours.
+    pub ends: Ends,
+    /// Its standard input, output and error; none with a terminal.
+    pub theirs: Vec<OwnedFd>,
+}
+
+impl Plumbing {
+    /// For a process with a terminal, or without, with input or without.
+    pub fn new(tty: bool, stdin: bool) -> Result<Self> {
+        let mut plumbing = Self { ends: Ends::default(), theirs: vec![] };
+        if tty {
+            return Ok(plumbing);
+        }
+        let make = |plumbing: &mut Self| -> io::Result<()> {
+            let pipe = || nix::unistd::pipe2(OFlag::O_CLOEXEC);
+            if stdin {
+                let (read, write) = pipe()?;
+                plumbing.theirs.push(read);
+                plumbing.ends.stdin = Some(Arc::new(Io::new(write)?));
+            } else {
+                plumbing.theirs.push(File::open("/dev/null")?.into());
+            }
+            for end in [&mut plumbing.ends.stdout, &mut plumbing.ends.stderr] {
+                let (read, write) = pipe()?;
+                plumbing.theirs.push(write);
+                *end = Some(Arc::new(Io::new(read)?));
+            }
+            Ok(())
+        };
+        make(&mut plumbing).doing(|| "pipes of the container".to_string())?;
+        Ok(plumbing)
+    }
+}
+
+/// A connected pair: ours, watched by the runtime, and the child's.
+pub fn report_pair() -> Result<(AsyncFd<Channel>, Channel)> {
+    let make = || -> io::Result<_> {
+        let (ours, theirs) = Channel::pair()?;
+        nix::fcntl::fcntl(&ours, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        Ok((AsyncFd::register(ours)?, theirs))
+    };
+    make().doing(|| "report channel".to_string())
+}
+
+async fn spawn(
+    engine: &Arc<Engine>,
+    id: &str,
+    description: &ContainerSpec,
+    stdin: bool,
+) -> Result<(Child, Ends)> {
+    let memory = memory_file(description)?;
+    let (report, theirs) = report_pair()?;
+    let plumbing = Plumbing::new(description.process.tty.is_some(), stdin)?;
+    let message = EngineToInit::Run {
+        key: id.to_string(),
+        flags: description.namespaces.clone_flags(),
+        join_pid: spec::join_pid(description),
+    };
+    let mut fds: Vec<BorrowedFd<'_>> = vec![memory.as_fd(), theirs.as_fd()];
+    fds.extend(plumbing.theirs.iter().map(AsFd::as_fd));
+    let started = engine.init.start(id, &message, &fds).await;
+    let process = started.map_err(|refused| create_failed(Error::internal(refused.message)))?;
+    Ok((Child { process, report }, plumbing.ends))
+}
+
+/// The program runs: notes it, tells it, and lets its output flow.
+fn running(engine: &Arc<Engine>, container: &Arc<Container>, process: Process, ends: Ends) {
+    let Process { pid, pidfd, exit } = process;
+    let live = Arc::new(Live { pid, pidfd, cgroup: crate::cgroup::Groups::name(&container.id) });
+    container.set_live(Some(live));
+    {
+        let mut record = container.record();
+        record.published = engine.networks.published(&container.id);
+        let first = !record.has_been_started_before;
+        record.has_been_started_before = true;
+        let health = health::initial(&record);
+        record.state = super::record::State {
+            phase: Phase::Running,
+            pid,
+            started_at: Timestamp::now(),
+            finished_at: if first { Timestamp::ZERO } else { record.state.finished_at },
+            health,
+            ..Default::default()
+        };
+        container.ends.send_modify(|e| (e.running, e.error) = (true, String::new()));
+        engine.container_event(&record, "start", &[]);
+    }
+    container.keep(&engine.init, &ends);
+    let input = ends.terminal.clone().or(ends.stdin.clone()).map_or(Input::Closed, Input::Open);
+    container.streams.set_input(input);
+    container.log.set_live(true);
+    exit::watch(engine, container, exit, ends);
+    health::watch(engine, container);
+    engine.save_soon(container);
+}
+
+/// Takes back what a failed start has made.
+async fn give_up(engine: &Arc<Engine>, container: &Arc<Container>, error: &Error) {
+    net::release(engine, container).await;
+    exit::unmount(engine, container);
+    engine.groups.remove(&container.id);
+    let mut record = container.record();
+    let code = code_of(&error.message);
+    record.state.phase = if record.has_been_started_before { Phase::Exited } else { Phase::Created };
+    record.state.pid = 0;
+    record.state.exit_code = code;
+    record.state.error.clone_from(&error.message);
+    container.ends.send_modify(|e| {
+        e.count += 1;
+        (e.running, e.code) = (false, code);
+    });
+    drop(record);
+    container.streams.finish();
+    container.streams.set_input(Input::NotYet);
+    engine.save_soon(container);
+}
+
+/// Sources of binds may have gone since creation. Docker makes those of `-v` again, and refuses those of `--mount`.
+fn check_binds(record: &Record) -> Result<()> {
+    for mounted in record.mount_points.iter().filter(|m| m.point.kind == "bind") {
+        let source = &mounted.point.source;
+        if std::fs::metadata(source).is_ok() {
+            continue;
+        }
+        if mounted.spec.is_some() {
+            return Err(Error::invalid(format!(
+                "invalid mount config for type \"bind\": bind source path does not exist: {source}"
+            )));
+        }
+        std::fs::create_dir_all(source)
+            .doing(|| format!("error while creating mount source path '{source}': mkdir {source}"))?;
+    }
+    Ok(())
+}
+
+fn network_failed(error: impl Into<Error>) -> Error {
+    let error = error.into();
+    Error::new(error.status, format!("failed to set up container networking: {}", error.message))
+}
+
+/// A refusal in the words that runc and its callers put around it.
+fn create_failed(error: Error) -> Error {
+    if error.message.starts_with("failed to create task") {
+        return error;
+    }
+    Error::internal(wrapped(&format!("unable to start container process: {}", error.message)))
+}
+
+fn wrapped(why: &str) -> String {
+    format!(
+        "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: {why}: unknown"
+    )
+}
+
+/// The child could not become the program.
+fn start_failed(failure: &Failure) -> Error {
+    let message = wrapped(&format!(
+        "unable to start container process: error during container init: {}",
+        failure.message
+    ));
+    let status = match failure.kind {
+        FailureKind::NotFound | FailureKind::NotExecutable => StatusCode::BAD_REQUEST,
+        FailureKind::Other => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    Error::new(status, message)
+}
+
+/// The exit status that Docker notes for a container that could not be started (`daemon/errors.go`).
+fn code_of(message: &str) -> i32 {
+    let any = |texts: &[&str]| texts.iter().any(|t| message.contains(t));
+    if !message.contains("OCI runtime create failed") {
+        return 128;
+    }
+    if any(&[
+        "executable file not found",
+        "no such file or directory",
+        "system cannot find the file specified",
+    ]) {
+        127
+    } else if any(&["permission denied", "is a directory", "exec format error"]) {
+        126
+    } else {
+        128
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_told_as_docker_tells_them() {
+        let failure = Failure {
+            kind: FailureKind::NotFound,
+            message: "exec: \"x\": executable file not found in $PATH".into(),
+        };
+        let error = start_failed(&failure);
+        assert_eq!(
+            error.message,
+            "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: exec: \"x\": executable file not found in $PATH: unknown"
+        );
+        assert_eq!((error.status, code_of(&error.message)), (StatusCode::BAD_REQUEST, 127));
+        assert_eq!(code_of("failed to set up container networking: network x not found"), 128);
+    }
+}

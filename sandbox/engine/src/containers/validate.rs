@@ -1,0 +1,636 @@
+//! What a request for a container may ask for, and the words in which the rest is refused: Docker's own, as people search for
+//! them. What a session can't give (devices, GPUs, real-time CPU) is refused clearly instead of being left out silently.
+
+use super::model::{Config, HostConfig, Resources};
+use crate::{
+    cgroup::Groups,
+    error::{Error, Result},
+};
+
+/// Smallest memory limit.
+const MIN_MEMORY: i64 = 6 << 20;
+
+/// Capabilities that exist, in the order of their numbers.
+pub const CAPABILITIES: [&str; 41] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+];
+
+/// Those of a container that asks for nothing.
+pub const DEFAULT_CAPABILITIES: [&str; 14] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FSETID",
+    "FOWNER",
+    "MKNOD",
+    "NET_RAW",
+    "SETGID",
+    "SETUID",
+    "SETFCAP",
+    "SETPCAP",
+    "NET_BIND_SERVICE",
+    "SYS_CHROOT",
+    "KILL",
+    "AUDIT_WRITE",
+];
+
+/// `CAP_NET_ADMIN`, `net_admin` → `NET_ADMIN`, if there is such a capability.
+pub fn capability(text: &str) -> Option<&'static str> {
+    let upper = text.to_ascii_uppercase();
+    let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
+    CAPABILITIES.into_iter().find(|name| *name == bare)
+}
+
+/// Checks a request, and puts in what Docker puts in. Returns warnings.
+pub fn check(config: &mut Config, host: &mut HostConfig, groups: &Groups) -> Result<Vec<String>> {
+    check_config(config)?;
+    check_modes(config, host)?;
+    let warnings = resources(&mut host.resources, groups)?;
+    check_restart(host)?;
+    check_log(host)?;
+    check_security(host)?;
+    check_extra_hosts(host)?;
+    sysctls(host)?;
+    if host.shm_size < 0 {
+        return Err(Error::invalid("SHM size can not be less than 0"));
+    }
+    if host.shm_size == 0 {
+        host.shm_size = 64 << 20;
+    }
+    if host.storage_opt.as_ref().is_some_and(|o| !o.is_empty()) {
+        return Err(Error::internal(
+            "--storage-opt is supported only for overlay over xfs with 'pquota' mount option",
+        ));
+    }
+    Ok(warnings)
+}
+
+fn check_config(config: &Config) -> Result<()> {
+    for variable in config.env.iter().flatten() {
+        if variable.is_empty() || variable.starts_with('=') {
+            return Err(Error::invalid(format!("invalid environment variable: {variable}")));
+        }
+    }
+    if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
+        return Err(Error::invalid(format!(
+            "the working directory '{}' is invalid, it needs to be an absolute path",
+            config.working_dir
+        )));
+    }
+    if !config.stop_signal.is_empty() {
+        super::signals::parse(&config.stop_signal)?;
+    }
+    check_hostname(&config.hostname)?;
+    let Some(health) = &config.healthcheck else { return Ok(()) };
+    const SHORTEST: i64 = 1_000_000;
+    let spans = [
+        ("Interval", health.interval),
+        ("Timeout", health.timeout),
+        ("StartPeriod", health.start_period),
+        ("StartInterval", health.start_interval),
+    ];
+    for (name, value) in spans {
+        if value != 0 && value < SHORTEST {
+            return Err(Error::invalid(format!("{name} in Healthcheck cannot be less than 1ms")));
+        }
+    }
+    if health.retries < 0 {
+        return Err(Error::invalid("Retries in Healthcheck cannot be negative"));
+    }
+    Ok(())
+}
+
+fn check_hostname(name: &str) -> Result<()> {
+    let label = |l: &str| {
+        !l.is_empty()
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    if name.is_empty() || (name.len() <= 63 && name.split('.').all(label)) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("invalid hostname: {name}")))
+}
+
+fn check_modes(config: &Config, host: &mut HostConfig) -> Result<()> {
+    if host.network_mode.is_empty() || host.network_mode == "default" {
+        host.network_mode = "bridge".into();
+    }
+    if host.isolation != "" && host.isolation != "default" {
+        return Err(Error::invalid(format!(
+            "invalid isolation mode: {}: isolation mode is not supported on linux",
+            host.isolation
+        )));
+    }
+    if host.runtime.is_empty() {
+        host.runtime = "runc".into();
+    }
+    if !matches!(host.runtime.as_str(), "runc" | "io.containerd.runc.v2") {
+        return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
+    }
+    let network = host.network_mode.clone();
+    let shares_network = network.starts_with("container:");
+    if shares_network || network == "host" {
+        let why = |what: &str| {
+            let with = if shares_network { "container type network mode" } else { "host type networking" };
+            Error::invalid(format!(
+                "conflicting options: {what} and the {}",
+                if shares_network { "container type network mode" } else { with }
+            ))
+        };
+        if shares_network && !config.hostname.is_empty() {
+            return Err(Error::invalid("conflicting options: hostname and the network mode"));
+        }
+        if host.links.as_ref().is_some_and(|l| !l.is_empty()) {
+            return Err(if shares_network {
+                why("links")
+            } else {
+                Error::invalid(
+                    "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+                )
+            });
+        }
+        if shares_network {
+            if host.dns.as_ref().is_some_and(|d| !d.is_empty()) {
+                return Err(Error::invalid("conflicting options: dns and the network mode"));
+            }
+            if host.extra_hosts.as_ref().is_some_and(|d| !d.is_empty()) {
+                return Err(Error::invalid(
+                    "conflicting options: custom host-to-IP mapping and the network mode",
+                ));
+            }
+            if host.port_bindings.as_ref().is_some_and(|p| !p.is_empty()) || host.publish_all_ports {
+                return Err(why("port publishing"));
+            }
+        }
+    }
+    let mode = |text: &str, what: &str, fixed: &[&str]| -> Result<()> {
+        let ok = fixed.contains(&text) || text.strip_prefix("container:").is_some_and(|c| !c.is_empty());
+        if ok { Ok(()) } else { Err(Error::invalid(format!("invalid {what} mode: {text}"))) }
+    };
+    mode(&host.pid_mode, "PID", &["", "host"])?;
+    if host.ipc_mode.is_empty() {
+        host.ipc_mode = "private".into();
+    }
+    mode(&host.ipc_mode, "IPC", &["none", "private", "shareable", "host"])?;
+    if !matches!(host.uts_mode.as_str(), "" | "host") {
+        return Err(Error::invalid(format!("invalid UTS mode: {}", host.uts_mode)));
+    }
+    if host.uts_mode == "host" && !config.hostname.is_empty() {
+        return Err(Error::invalid("conflicting options: hostname and the UTS mode"));
+    }
+    if !matches!(host.userns_mode.as_str(), "" | "host") {
+        return Err(Error::invalid(format!("invalid userns mode: {}", host.userns_mode)));
+    }
+    if !matches!(host.cgroupns_mode.as_str(), "" | "host" | "private") {
+        return Err(Error::invalid(format!("invalid cgroup namespace mode: {}", host.cgroupns_mode)));
+    }
+    Ok(())
+}
+
+/// Checks limits; used for `docker update` too. Controllers that are not there make warnings, as with Docker.
+pub fn resources(limits: &mut Resources, groups: &Groups) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    check_memory(limits)?;
+    if limits.kernel_memory > 0 {
+        warnings.push(
+            "Specifying a kernel memory limit is deprecated and will be removed in a future release.".into(),
+        );
+    }
+    check_cpu(limits)?;
+    if limits.oom_kill_disable == Some(true) && limits.memory == 0 {
+        warnings.push("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.".into());
+    }
+    if limits.blkio_weight > 0 && !(10..=1000).contains(&limits.blkio_weight) {
+        return Err(Error::invalid("Range of blkio weight is from 10 to 1000"));
+    }
+    if (limits.blkio_weight > 0 || limits.blkio_weight_device.as_ref().is_some_and(|l| !l.is_empty()))
+        && !groups.has("blkio")
+    {
+        warnings.push(
+            "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded."
+                .into(),
+        );
+        limits.blkio_weight = 0;
+    }
+    if (!limits.cpuset_cpus.is_empty() || !limits.cpuset_mems.is_empty()) && !groups.has("cpuset") {
+        warnings.push(
+            "Your kernel does not support cpuset or the cgroup is not mounted. Cpuset discarded.".into(),
+        );
+        (limits.cpuset_cpus, limits.cpuset_mems) = (String::new(), String::new());
+    }
+    let unbounded = |l: &Option<Vec<serde_json::Value>>| l.as_ref().is_some_and(|l| !l.is_empty());
+    let throttled = [
+        (&limits.blkio_device_read_bps, "BPS Block I/O read limit"),
+        (&limits.blkio_device_write_bps, "BPS Block I/O write limit"),
+        (&limits.blkio_device_read_iops, "IOPS Block read limit"),
+        (&limits.blkio_device_write_iops, "IOPS Block write limit"),
+    ];
+    for (list, what) in throttled {
+        if unbounded(list) {
+            warnings.push(format!(
+                "Your kernel does not support {what} or the cgroup is not mounted. {what} discarded."
+            ));
+        }
+    }
+    check_devices(limits)?;
+    for limit in limits.ulimits.iter().flatten() {
+        if limit.hard >= 0 && limit.soft > limit.hard {
+            return Err(Error::invalid(format!(
+                "ulimit soft limit must be less than or equal to hard limit: {} > {}",
+                limit.soft, limit.hard
+            )));
+        }
+    }
+    Ok(warnings)
+}
+
+fn check_memory(limits: &mut Resources) -> Result<()> {
+    let (memory, swap) = (limits.memory, limits.memory_swap);
+    if memory != 0 && memory < MIN_MEMORY {
+        return Err(Error::invalid("Minimum memory limit allowed is 6MB"));
+    }
+    if memory > 0 && swap > 0 && swap < memory {
+        return Err(Error::invalid("Minimum memoryswap limit should be larger than memory limit, see usage"));
+    }
+    if memory == 0 && swap > 0 {
+        return Err(Error::invalid(
+            "You should always set the Memory limit when using Memoryswap limit, see usage",
+        ));
+    }
+    if let Some(swappiness) = limits.memory_swappiness
+        && !(-1..=100).contains(&swappiness)
+    {
+        return Err(Error::invalid(format!(
+            "Invalid value: {swappiness}, valid memory swappiness range is 0-100"
+        )));
+    }
+    let reservation = limits.memory_reservation;
+    if reservation > 0 && reservation < MIN_MEMORY {
+        return Err(Error::invalid("Minimum memory reservation allowed is 6MB"));
+    }
+    if memory > 0 && reservation > 0 && memory < reservation {
+        return Err(Error::invalid(
+            "Minimum memory limit can not be less than memory reservation limit, see usage",
+        ));
+    }
+    if memory > 0 && swap == 0 {
+        limits.memory_swap = memory.saturating_mul(2);
+    }
+    Ok(())
+}
+
+fn check_cpu(limits: &Resources) -> Result<()> {
+    let conflict = |a: &str, b: &str| {
+        Err(Error::invalid(format!("Conflicting options: {a} and {b} cannot both be set.")))
+    };
+    if limits.nano_cpus > 0 && limits.cpu_period > 0 {
+        return conflict("Nano CPUs", "CPU Period").map_err(|_: Error| {
+            Error::invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set.")
+        });
+    }
+    if limits.nano_cpus > 0 && limits.cpu_quota > 0 {
+        return conflict("Nano CPUs", "CPU Quota");
+    }
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let most = i64::try_from(cpus).unwrap_or(1).saturating_mul(1_000_000_000);
+    if limits.nano_cpus < 0 || limits.nano_cpus > most {
+        return Err(Error::invalid(format!(
+            "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
+        )));
+    }
+    if limits.cpu_period != 0 && !(1000..=1_000_000).contains(&limits.cpu_period) {
+        return Err(Error::invalid(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+        ));
+    }
+    if limits.cpu_quota > 0 && limits.cpu_quota < 1000 {
+        return Err(Error::invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)"));
+    }
+    if limits.cpu_shares < 0 {
+        return Err(Error::invalid(format!(
+            "invalid CPU shares ({}): value must be a positive integer",
+            limits.cpu_shares
+        )));
+    }
+    if limits.cpu_realtime_period != 0 || limits.cpu_realtime_runtime != 0 {
+        return Err(Error::invalid("kernel does not support CPU real-time scheduler"));
+    }
+    if limits.cpu_percent > 0 {
+        return Err(Error::invalid("CPUPercent is not supported on linux"));
+    }
+    check_set(&limits.cpuset_cpus, "cpus")?;
+    check_set(&limits.cpuset_mems, "mems")
+}
+
+/// `0-2,5`.
+fn check_set(text: &str, what: &str) -> Result<()> {
+    let number = |t: &str| t.parse::<u16>().ok();
+    let range = |part: &str| match part.split_once('-') {
+        Some((from, to)) => number(from).zip(number(to)).is_some_and(|(a, b)| a <= b),
+        None => number(part).is_some(),
+    };
+    if text.is_empty() || text.split(',').all(range) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("Invalid value {text} for cpuset {what}")))
+}
+
+fn check_devices(limits: &Resources) -> Result<()> {
+    if let Some(request) = limits.device_requests.iter().flatten().next() {
+        let sets: Vec<String> =
+            request.capabilities.iter().flatten().map(|set| format!("[{}]", set.join(" "))).collect();
+        return Err(Error::internal(format!(
+            "could not select device driver \"{}\" with capabilities: [{}]",
+            request.driver,
+            sets.join(" ")
+        )));
+    }
+    /// These every container has anyway.
+    const HARMLESS: [&str; 7] =
+        ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/console"];
+    match limits.devices.iter().flatten().find(|d| !HARMLESS.contains(&d.path_on_host.as_str())) {
+        Some(device) if !std::path::Path::new(&device.path_on_host).exists() => {
+            Err(Error::internal(format!(
+                "error gathering device information while adding custom device \"{}\": no such file or directory",
+                device.path_on_host
+            )))
+        }
+        Some(device) => Err(Error::forbidden(format!(
+            "error gathering device information while adding custom device \"{}\": devices of the host are not available to containers here",
+            device.path_on_host
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Checks a restart policy; used for `docker update` too.
+pub fn check_restart(host: &HostConfig) -> Result<()> {
+    let policy = &host.restart_policy;
+    let invalid = |text: String| Err(Error::invalid(text));
+    match policy.name.as_str() {
+        "always" | "unless-stopped" | "no" if policy.maximum_retry_count != 0 => {
+            let mut text =
+                "invalid restart policy: maximum retry count can only be used with 'on-failure'".to_string();
+            if policy.maximum_retry_count < 0 {
+                text += " and cannot be negative";
+            }
+            return invalid(text);
+        }
+        "on-failure" if policy.maximum_retry_count < 0 => {
+            return invalid("invalid restart policy: maximum retry count cannot be negative".into());
+        }
+        "" | "no" | "always" | "unless-stopped" | "on-failure" => {}
+        other => {
+            return invalid(format!(
+                "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+            ));
+        }
+    }
+    if host.auto_remove && !matches!(policy.name.as_str(), "" | "no") {
+        return invalid("can't create 'AutoRemove' container with restart policy".into());
+    }
+    Ok(())
+}
+
+fn check_log(host: &mut HostConfig) -> Result<()> {
+    if host.log_config.driver.is_empty() {
+        host.log_config.driver = "json-file".into();
+    }
+    let known: &[&str] = match host.log_config.driver.as_str() {
+        "json-file" => &[
+            "max-file",
+            "max-size",
+            "compress",
+            "labels",
+            "labels-regex",
+            "env",
+            "env-regex",
+            "tag",
+            "mode",
+            "max-buffer-size",
+        ],
+        "local" => &["max-file", "max-size", "compress", "mode", "max-buffer-size"],
+        "none" => return Ok(()),
+        other => return Err(Error::internal(format!("logger: no log driver named '{other}' is registered"))),
+    };
+    for (key, value) in &host.log_config.config {
+        if !known.contains(&key.as_str()) {
+            return Err(Error::invalid(format!(
+                "unknown log opt '{key}' for {} log driver",
+                host.log_config.driver
+            )));
+        }
+        if key == "max-size" && parse_size(value).is_none() {
+            return Err(Error::invalid(format!("invalid size: '{value}'")));
+        }
+        if key == "max-file" && !value.parse::<i64>().is_ok_and(|n| n >= 1) {
+            return Err(Error::invalid(format!("max-file cannot be less than 1: {value}")));
+        }
+    }
+    Ok(())
+}
+
+fn check_security(host: &HostConfig) -> Result<()> {
+    for (field, list) in [("CapAdd", &host.cap_add), ("CapDrop", &host.cap_drop)] {
+        for text in list.iter().flatten() {
+            if !text.eq_ignore_ascii_case("all") && capability(text).is_none() {
+                return Err(Error::invalid(format!(
+                    "invalid {field}: unknown capability: \"CAP_{}\"",
+                    text.to_ascii_uppercase().trim_start_matches("CAP_")
+                )));
+            }
+        }
+    }
+    for option in host.security_opt.iter().flatten() {
+        let (key, value) = option.split_once('=').or_else(|| option.split_once(':')).unwrap_or((option, ""));
+        let ok = match key {
+            "no-new-privileges" => matches!(value, "" | "true" | "false"),
+            "seccomp" | "apparmor" | "label" | "systempaths" | "writable-cgroups" => {
+                !value.is_empty() || key == "label"
+            }
+            _ => false,
+        };
+        if !ok {
+            return Err(Error::invalid(format!("invalid --security-opt 2: \"{option}\"")));
+        }
+        if key == "seccomp" && !matches!(value, "unconfined" | "builtin") {
+            return Err(Error::not_implemented(
+                "custom seccomp profiles are not available here: use the default profile or seccomp=unconfined",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_extra_hosts(host: &HostConfig) -> Result<()> {
+    for entry in host.extra_hosts.iter().flatten() {
+        let (name, address) = entry.split_once(':').unwrap_or((entry, ""));
+        if name.is_empty() || address.is_empty() {
+            return Err(Error::invalid(format!("bad format for add-host: \"{entry}\"")));
+        }
+        let bare = address.trim_start_matches('[').trim_end_matches(']');
+        if bare != "host-gateway" && bare.parse::<std::net::IpAddr>().is_err() {
+            return Err(Error::invalid(format!("invalid IP address in add-host: \"{address}\"")));
+        }
+    }
+    for address in host.dns.iter().flatten() {
+        if address.parse::<std::net::IpAddr>().is_err() {
+            return Err(Error::invalid(format!("invalid DNS address: {address}")));
+        }
+    }
+    Ok(())
+}
+
+/// Only those of the container's own namespaces (runc: `libcontainer/configs/validate`).
+fn sysctls(host: &HostConfig) -> Result<()> {
+    const IPC: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    for name in host.sysctls.iter().flatten().map(|(name, _)| name) {
+        let dotted = name.replace('/', ".");
+        let own_ipc = !matches!(host.ipc_mode.as_str(), "host");
+        let refused = |why: String| {
+            Err(Error::internal(format!(
+                "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: {why}: unknown"
+            )))
+        };
+        if IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.") {
+            if own_ipc {
+                continue;
+            }
+            return refused(format!("sysctl \"{name}\" is not allowed in the hosts ipc namespace"));
+        }
+        if dotted.starts_with("net.") {
+            if host.network_mode != "host" {
+                continue;
+            }
+            return refused(format!("sysctl \"{name}\" not allowed in host network namespace"));
+        }
+        if dotted == "kernel.domainname" && host.uts_mode != "host" {
+            continue;
+        }
+        return refused(format!("sysctl \"{name}\" is not in a separate kernel namespace"));
+    }
+    Ok(())
+}
+
+/// A size such as `10m`, `1.5gb`, `512` in bytes, with units of 1024 as go-units' `RAMInBytes`.
+pub fn parse_size(text: &str) -> Option<i64> {
+    let text = text.trim();
+    let digits = text.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.trim().to_ascii_lowercase();
+    let shift = match unit.trim_end_matches('b').trim_end_matches('i') {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        "p" => 50,
+        _ => return None,
+    };
+    let value: f64 = number.parse().ok()?;
+    let bytes = value * (1u64 << shift) as f64;
+    (bytes >= 0.0 && bytes < 9e18).then_some(bytes as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::containers::model::{DeviceRequest, RestartPolicy};
+
+    fn refusal(change: impl FnOnce(&mut Config, &mut HostConfig)) -> String {
+        let (mut config, mut host) = (Config::default(), HostConfig::default());
+        change(&mut config, &mut host);
+        check(&mut config, &mut host, &Groups::detect()).unwrap_err().message
+    }
+
+    #[test]
+    fn refusals_are_in_dockers_words() {
+        assert_eq!(refusal(|_, h| h.resources.memory = 1 << 20), "Minimum memory limit allowed is 6MB");
+        let gpus =
+            DeviceRequest { count: -1, capabilities: Some(vec![vec!["gpu".into()]]), ..Default::default() };
+        assert_eq!(
+            refusal(|_, h| h.resources.device_requests = Some(vec![gpus])),
+            "could not select device driver \"\" with capabilities: [[gpu]]"
+        );
+        assert_eq!(refusal(|_, h| h.runtime = "kata".into()), "unknown or invalid runtime name: kata");
+        assert!(
+            refusal(|_, h| h.sysctls = Some([("kernel.panic".to_string(), "1".to_string())].into()))
+                .contains("is not in a separate kernel namespace")
+        );
+        assert!(refusal(|_, h| h.cap_add = Some(vec!["x".into()])).contains("unknown capability: \"CAP_X\""));
+        assert!(
+            refusal(|_, h| (h.auto_remove, h.restart_policy) =
+                (true, RestartPolicy { name: "always".into(), ..Default::default() }))
+            .contains("AutoRemove")
+        );
+    }
+
+    #[test]
+    fn defaults_are_those_of_docker() {
+        let (mut config, mut host) = (Config::default(), HostConfig::default());
+        host.resources.memory = 64 << 20;
+        check(&mut config, &mut host, &Groups::detect()).unwrap();
+        assert_eq!((host.resources.memory_swap, host.shm_size), (128 << 20, 64 << 20));
+        assert_eq!(
+            (host.network_mode.as_str(), host.ipc_mode.as_str(), host.runtime.as_str()),
+            ("bridge", "private", "runc")
+        );
+    }
+
+    #[test]
+    fn sizes_have_binary_units() {
+        assert_eq!(parse_size("10m"), Some(10 << 20));
+        assert_eq!(parse_size("1.5KiB"), Some(1536));
+        assert_eq!((parse_size("x"), parse_size("5q")), (None, None));
+    }
+}
