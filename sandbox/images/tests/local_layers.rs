@@ -317,6 +317,48 @@ fn stacks_are_topmost_first_and_links_lead_to_them() {
 }
 
 #[test]
+fn threads_may_bring_and_drop_the_same_layers() {
+    let scratch = Scratch::new();
+    let store = open(&scratch);
+    let (one, two) = (layer(&[file("one", b"1")]), layer(&[file("two", b"2")]));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..25 {
+                    let below = store.add_layer(&one[..], None).unwrap();
+                    let top = store.add_layer(&two[..], Some(&below)).unwrap();
+                    drop(below);
+                    let stack = store.stack(Some(top.chain())).unwrap();
+                    assert!(stack.dirs[0].join("two").exists() && stack.dirs[1].join("one").exists());
+                    let (docker, link) = (store.root().join("overlay2"), &stack.links[1]);
+                    assert!(docker.join(link).join("one").exists());
+                }
+            });
+        }
+    });
+    assert!(store.layers().is_empty());
+    assert_eq!(leftovers(&scratch), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_layer_whose_files_were_lost_can_come_again() {
+    let scratch = Scratch::new();
+    let store = open(&scratch);
+    let tar = layer(&[file("one", b"1")]);
+    let below = store.add_layer(&tar[..], None).unwrap();
+    let top = store.add_layer(&layer(&[file("two", b"2")])[..], Some(&below)).unwrap();
+    fs::remove_dir_all(dir(&store, &below)).unwrap();
+    let error = store.stack(Some(top.chain())).unwrap_err();
+    assert!(matches!(error, StoreError::Damaged(_)), "{error}");
+    let again = store.add_layer(&tar[..], None).unwrap();
+    let stack = store.stack(Some(top.chain())).unwrap();
+    assert!(stack.dirs[1].join("one").exists());
+    assert!(store.root().join("overlay2").join(&stack.links[1]).join("one").exists());
+    drop((below, top, again));
+    assert!(store.layers().is_empty());
+}
+
+#[test]
 fn layers_can_be_too_many() {
     let scratch = Scratch::new();
     let store = open(&scratch);

@@ -251,6 +251,12 @@ impl LocalStore {
         top.map(|top| self.stack(top.as_ref())).transpose()
     }
 
+    /// Takes hold of the topmost layer that a container holds: what `docker commit` builds on, even if the image is gone.
+    pub fn held_layer(&self, container: &str) -> Option<LayerRef> {
+        let top = self.state().holds.get(container).cloned().flatten()?;
+        self.layer(&top)
+    }
+
     /// Containers that hold layers. Those that the engine does not know any more should be released.
     pub fn holders(&self) -> Vec<String> {
         self.state().holds.keys().cloned().collect()

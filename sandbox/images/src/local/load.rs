@@ -135,7 +135,7 @@ impl LocalStore {
             progress(LoadEvent::Image(id.clone()));
             ids.push(id);
         }
-        if !named {
+        if !named && !ids.is_empty() {
             let lines = ids.iter().map(|id| format!("Loaded image ID: {id}\n")).collect();
             progress(LoadEvent::Message(lines));
         }

@@ -113,7 +113,7 @@ impl Inner {
 }
 
 /// Seconds and nanoseconds since 1970 as Docker writes times.
-pub(crate) fn now() -> String {
+pub fn now() -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let seconds = crate::oci::rfc3339(now.as_secs());
     format!("{}.{:09}Z", seconds.trim_end_matches('Z'), now.subsec_nanos())

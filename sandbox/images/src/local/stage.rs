@@ -58,48 +58,41 @@ impl LocalStore {
     }
 
     pub(crate) fn stage(&self, tar: impl Read, expected: Expected<'_>) -> Result<Staged> {
+        let Some(digest) = expected.blob else { return self.stage_plain(tar, expected.diff_id) };
+        let mut blob = HashReader::new(tar, unpack::MAX_BYTES);
+        let staged = self.stage_plain(&mut blob, expected.diff_id);
+        if staged.as_ref().is_err_and(StoreError::is_full) {
+            return staged;
+        }
+        // A blob that is not what was asked for explains why it can't be unpacked.
+        let (found, _) = blob.finish().map_err(StoreError::io("read the layer"))?;
+        if found != *digest {
+            return invalid(format!("filesystem layer verification failed for digest {digest}"));
+        }
+        staged
+    }
+
+    fn stage_plain(&self, tar: impl Read, expected: Option<&Digest>) -> Result<Staged> {
         let dir = self.disk().fresh_dir()?;
         let diff = dir.0.join("diff");
         fs::create_dir(&diff).map_err(StoreError::path("mkdir", &diff))?;
-        let recorder = Recorder::new(&dir.0.join(SPLIT), dir.0.join("replaced"));
-        let recorder = RefCell::new(recorder.map_err(StoreError::path("create", dir.0.join(SPLIT)))?);
+        let split = dir.0.join(SPLIT);
+        let recorder = Recorder::new(&split, dir.0.join("replaced"));
+        let recorder = RefCell::new(recorder.map_err(StoreError::path("create", &split))?);
         let reading = || StoreError::io("read the layer");
 
-        let mut blob = HashReader::new(tar, unpack::MAX_BYTES);
-        let (diff_id, tar_size) = {
-            let plain = inflate::inflate(&mut blob).map_err(reading())?;
-            let mut plain = Watched { from: HashReader::new(plain, unpack::MAX_BYTES), recorder: &recorder };
-            unpack::unpack(&mut plain, &diff, &Rules::Node(&recorder))?;
-            io::copy(&mut plain, &mut io::sink()).map_err(reading())?;
-            plain.from.finish().map_err(reading())?
-        };
-        let (blob, _) = blob.finish().map_err(reading())?;
-        check_blob(expected.blob, &blob)?;
-        check_diff_id(expected.diff_id, &diff_id)?;
+        let plain = inflate::inflate(tar).map_err(reading())?;
+        let mut plain = Watched { from: HashReader::new(plain, unpack::MAX_BYTES), recorder: &recorder };
+        unpack::unpack(&mut plain, &diff, &Rules::Node(&recorder))?;
+        io::copy(&mut plain, &mut io::sink()).map_err(reading())?;
+        let (diff_id, tar_size) = plain.from.finish().map_err(reading())?;
+        if let Some(expected) = expected.filter(|expected| **expected != diff_id) {
+            return invalid(format!("invalid diffID for layer: expected \"{expected}\", got \"{diff_id}\""));
+        }
 
-        let replaced =
-            recorder.into_inner().finish().map_err(StoreError::path("write", dir.0.join(SPLIT)))?;
+        let replaced = recorder.into_inner().finish().map_err(StoreError::path("write", &split))?;
         let size = content_size(&diff).map_err(StoreError::path("read", &diff))?;
         Ok(Staged { dir, diff_id, size, tar_size, replaced })
-    }
-}
-
-/// In Docker's words for a blob that is not what the manifest says.
-fn check_blob(expected: Option<&Digest>, found: &Digest) -> Result<()> {
-    match expected {
-        Some(expected) if expected != found => {
-            invalid(format!("filesystem layer verification failed for digest {expected}"))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn check_diff_id(expected: Option<&Digest>, found: &Digest) -> Result<()> {
-    match expected {
-        Some(expected) if expected != found => {
-            invalid(format!("invalid diffID for layer: expected \"{expected}\", got \"{found}\""))
-        }
-        _ => Ok(()),
     }
 }
 
