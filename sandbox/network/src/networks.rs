@@ -54,7 +54,8 @@ pub struct Networks {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub config: Config,
-    store: Store,
+    /// Held while definitions are written, so that the last one to write has seen all.
+    store: Mutex<Store>,
     /// Held for moments only, never while something waits.
     state: Mutex<State>,
     pub firewall: Mutex<Firewall>,
@@ -147,7 +148,7 @@ impl Networks {
             shared: Arc::new(Shared {
                 firewall: Mutex::new(Firewall::new(&config, drop_policy)),
                 config,
-                store,
+                store: Mutex::new(store),
                 state: Mutex::new(state),
                 bridges: Mutex::new(()),
             }),
@@ -222,9 +223,9 @@ impl Networks {
 
     fn remove_now(&self, name_or_id: &str) -> Result<inspect::Network> {
         let (definition, shown) = {
-            let state = self.state();
+            let mut state = self.state();
             let network = state.find(name_or_id)?;
-            let definition = &network.definition;
+            let definition = network.definition.clone();
             if definition.predefined() {
                 return Err(Kind::Forbidden
                     .error(format!("{} is a pre-defined network and cannot be removed", definition.name)));
@@ -238,7 +239,10 @@ impl Networks {
                     active.join(", ")
                 )));
             }
-            (definition.clone(), inspect::Network::of(network))
+            let shown = inspect::Network::of(network);
+            // At once: nobody may get in between.
+            state.networks.retain(|network| network.definition.id != definition.id);
+            (definition, shown)
         };
         self.forget(&definition);
         self.save()?;
@@ -257,9 +261,10 @@ impl Networks {
     }
 
     pub(crate) fn save(&self) -> Result<()> {
+        let store = self.shared.store.lock().unwrap_or_else(PoisonError::into_inner);
         let definitions: Vec<Definition> =
             self.state().networks.iter().map(|network| network.definition.clone()).collect();
-        self.shared.store.save(definitions.iter())
+        store.save(definitions.iter())
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {

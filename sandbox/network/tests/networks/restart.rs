@@ -103,3 +103,56 @@ fn starts_without_published_ports_run_no_program() {
         assert!(bare.networks.reserve(&request("b", "n")).is_err());
     });
 }
+
+#[test]
+fn many_at_once() {
+    node(async |world| {
+        let make = |n: usize| {
+            let networks = world.networks.clone();
+            tokio::spawn(async move {
+                let new = drydock_network::NewNetwork { name: format!("n{n}"), ..Default::default() };
+                networks.create(new).await.unwrap()
+            })
+        };
+        for task in (0..14).map(make).collect::<Vec<_>>() {
+            task.await.unwrap();
+        }
+        let containers: Vec<_> =
+            (0..14).map(|n| world.start(&format!("c{n}"), &[&format!("n{n}")])).collect();
+        let publish = |container: &crate::world::Container| {
+            let (networks, id) = (world.networks.clone(), container.id.clone());
+            container.process.run(|| echo_server(80));
+            let any = PortRequest {
+                protocol: Protocol::Tcp,
+                host_ip: None,
+                host_port: 0,
+                host_port_end: 0,
+                container_port: 80,
+            };
+            tokio::spawn(async move { networks.publish(&id, &[any]).await.unwrap()[0].host_port })
+        };
+        let mut ports = Vec::new();
+        for task in containers.iter().map(publish).collect::<Vec<_>>() {
+            ports.push(task.await.unwrap());
+        }
+        for (port, container) in ports.iter().zip(&containers) {
+            let gateway = container.endpoints[0].gateway.unwrap();
+            assert_eq!(ask_here(([127, 0, 0, 1], *port), "x").await.unwrap(), format!("{gateway} X"));
+        }
+        let nat = sh("iptables -t nat -S");
+        assert_eq!((nat.matches("DNAT").count(), nat.matches("MASQUERADE").count()), (14, 15));
+        let again = Networks::open(world.config.clone()).unwrap();
+        assert_eq!(
+            again.list(),
+            world
+                .networks
+                .list()
+                .into_iter()
+                .map(|n| drydock_network::inspect::Network {
+                    containers: std::collections::BTreeMap::new(),
+                    ..n
+                })
+                .collect::<Vec<_>>()
+        );
+    });
+}
