@@ -494,3 +494,69 @@ fn differences_are_told_as_docker_does() {
     assert_eq!(found, expected);
     assert_eq!(serde_json::to_string(&ChangeKind::Deleted).unwrap(), "2");
 }
+
+/// Runs a shell script in a mount namespace of its own with the layers mounted at `merged`, as containers have them.
+fn in_container(store: &LocalStore, top: &LayerRef, name: &str, script: &str) -> String {
+    let container = store.root().join("overlay2").join(name);
+    for sub in ["diff", "work", "merged"] {
+        fs::create_dir_all(container.join(sub)).unwrap();
+    }
+    let lower = store.stack(Some(top.chain())).unwrap().links.join(":");
+    let options = format!("lowerdir={lower},upperdir={name}/diff,workdir={name}/work,userxattr");
+    let script =
+        format!("mount -t overlay overlay -o {options} {name}/merged && cd {name}/merged && ({script})");
+    let ran = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-ec", &script])
+        .current_dir(store.root().join("overlay2"))
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    String::from_utf8(ran.stdout).unwrap()
+}
+
+#[test]
+fn the_kernel_sees_what_the_tars_say_and_what_it_writes_becomes_a_layer() {
+    let scratch = Scratch::new();
+    let store = open(&scratch);
+    let base =
+        layer(&[file("etc/gone", b""), file("etc/kept", b""), file("opt/hidden", b""), file("dir/a", b"")]);
+    let base = store.add_layer(&base[..], None).unwrap();
+    let over = [
+        directory("etc"),
+        file("etc/.wh.gone", b""),
+        directory("opt"),
+        file("opt/.wh..wh..opq", b""),
+        file("opt/new", b""),
+    ];
+    let over = store.add_layer(&layer(&over)[..], Some(&base)).unwrap();
+    let list = "find . -mindepth 1 | sort";
+    let shown = in_container(&store, &over, "one", list);
+    assert_eq!(shown, "./dir\n./dir/a\n./etc\n./etc/kept\n./opt\n./opt/new\n");
+
+    let shown = in_container(
+        &store,
+        &over,
+        "two",
+        &format!("rm -r dir etc/kept && mkdir dir && touch dir/b && mv opt/new etc/moved && {list}"),
+    );
+    assert_eq!(shown, "./dir\n./dir/b\n./etc\n./etc/moved\n./opt\n");
+    let upper = store.root().join("overlay2/two/diff");
+    let found = changes(&store.stack(Some(over.chain())).unwrap().dirs, &upper).unwrap();
+    let found: Vec<_> = found.iter().map(|c| (u8::from(c.kind), c.path.as_str())).collect();
+    let expected = [
+        (0, "/dir"),
+        (2, "/dir/a"),
+        (1, "/dir/b"),
+        (0, "/etc"),
+        (2, "/etc/kept"),
+        (1, "/etc/moved"),
+        (0, "/opt"),
+        (2, "/opt/new"),
+    ];
+    assert_eq!(found, expected);
+    let copied = store.commit_layer(&upper, Some(&over)).unwrap();
+    assert_eq!(in_container(&store, &copied, "three", list), shown, "by copy");
+    drop(copied);
+    let moved = store.adopt_layer(&upper, Some(&over)).unwrap();
+    assert_eq!(in_container(&store, &moved, "four", list), shown, "by move");
+}
