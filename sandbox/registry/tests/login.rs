@@ -97,6 +97,12 @@ async fn each_to_its_own_and_no_more_than_its_share() {
     let full = push("ann", "ann/other", 120_001).await.unwrap_err();
     assert!(full.to_string().starts_with("denied: the quota of this name is used up"), "{full}");
     push("bob", "bob/app", 120_001).await.unwrap();
+    // Layers that come side by side share what is left.
+    let (wide, source) = image(&[noise(1, 90_000), noise(2, 90_000), noise(3, 90_000), noise(4, 90_000)]);
+    let request = PushRequest { auth: auth("cyd", "cyd"), ..push_of(&format!("{}/cyd/app", site.domain)) };
+    let full = client().push(&request, wide, &source, &Log::default().events()).await.unwrap_err();
+    assert!(full.to_string().starts_with("denied: the quota"), "{full}");
+    assert!(site.registry.used("cyd").await.unwrap() <= 200_000);
     let used = site.registry.used("ann").await.unwrap();
     assert!((120_000..122_000).contains(&used), "{used}");
     let open = Registry::open(site.folder.path(), Arc::new(Folders), Limits::default()).unwrap();

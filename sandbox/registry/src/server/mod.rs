@@ -40,8 +40,10 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-diges
 pub struct Limits {
     /// The largest blob.
     pub blob: u64,
-    /// How many uploads may be open at a time.
+    /// How many uploads one owner may have open at a time.
     pub uploads: usize,
+    /// How many uploads may be open in all.
+    pub all_uploads: usize,
     /// How long a client may send nothing.
     pub idle: Duration,
     /// How many passwords are computed at a time.
@@ -50,7 +52,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { blob: 16 << 30, uploads: 256, idle: Duration::from_secs(60), logins: 2 }
+        Self { blob: 16 << 30, uploads: 64, all_uploads: 4096, idle: Duration::from_secs(60), logins: 2 }
     }
 }
 

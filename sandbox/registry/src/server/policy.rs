@@ -11,6 +11,9 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 /// bcrypt looks at no more of a password.
 const PASSWORD_MAX: usize = 72;
 
+/// A hash that no password has.
+const NOBODY: &str = "$2b$08$Pz1eEUdbBVBYQuwGA2W0iO1Y7H5BJ9E3Cq3bb7m6tMbvY9E8Aw1sG";
+
 /// What somebody wants to do with a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -22,7 +25,7 @@ pub enum Action {
     Delete,
 }
 
-/// The host's rules. All calls may block; they come from a thread for that.
+/// The host's rules. `check_password`, `allows` and `quota` may block: they are called on a thread for that.
 ///
 /// A registry is open to everybody or to accounts only: a Docker client sends a name and a password only to a registry that
 /// asks for them at `/v2/`, and then always.
@@ -39,7 +42,7 @@ pub trait Policy: Send + Sync + 'static {
         true
     }
 
-    /// Whose space a repository takes.
+    /// Whose space a repository takes. It must answer at once.
     fn owner(&self, repository: &str) -> String {
         repository.split('/').next().unwrap_or_default().to_owned()
     }
@@ -114,7 +117,6 @@ impl Policy for Accounts {
 
     fn check_password(&self, user: &str, password: &str) -> bool {
         // An unknown name costs as much time as a known one, so that names cannot be found by the clock.
-        const NOBODY: &str = "$2b$08$Pz1eEUdbBVBYQuwGA2W0iO1Y7H5BJ9E3Cq3bb7m6tMbvY9E8Aw1sG";
         let known = self.hashes.get(user);
         let hash = known.map_or(NOBODY, String::as_str);
         let right = password.len() <= PASSWORD_MAX && bcrypt::verify(password, hash).unwrap_or(false);
@@ -174,6 +176,11 @@ mod tests {
         assert!(!accounts.check_password("ann", ""));
         assert!(!accounts.check_password("old", "abc"));
         assert!(!accounts.check_password("nobody", "secret"));
+        assert_eq!(
+            bcrypt::verify("x", NOBODY).ok(),
+            Some(false),
+            "it is a hash, so it costs the time of one"
+        );
         assert!(!accounts.check_password("ann", &"secret".repeat(20)));
         assert_eq!(Accounts::line("a:b", "x"), Err(PasswordError::Name));
         assert_eq!(Accounts::line("a", ""), Err(PasswordError::Length));

@@ -74,6 +74,7 @@ impl Uploads {
         self.with(|live| live.values().filter(|l| l.owner == owner).map(|l| l.bytes).sum())
     }
 
+    /// What an upload has, as its file says.
     fn set_bytes(&self, id: &UploadId, bytes: u64) {
         self.with(|live| {
             if let Some(one) = live.get_mut(id) {
@@ -81,12 +82,28 @@ impl Uploads {
             }
         });
     }
+
+    /// Lets an upload grow if all uploads of its owner together stay within `limit`; layers come side by side.
+    fn grow(&self, id: &UploadId, bytes: u64, limit: u64) -> bool {
+        self.with(|live| {
+            let Some(owner) = live.get(id).map(|l| l.owner.clone()) else { return false };
+            let pending: u64 = live.values().filter(|l| l.owner == owner).map(|l| l.bytes).sum();
+            let fits = pending.saturating_add(bytes) <= limit;
+            if let Some(one) = live.get_mut(id).filter(|_| fits) {
+                one.bytes += bytes;
+            }
+            fits
+        })
+    }
 }
 
 impl Registry {
     /// Makes an upload.
     async fn new_upload(&self, name: &Name) -> Result<(UploadId, Held), Refusal> {
-        if self.inner.uploads.with(|live| live.len()) >= self.inner.limits.uploads {
+        let owner = self.inner.policy.owner(name.as_str());
+        let (all, own) =
+            self.inner.uploads.with(|live| (live.len(), live.values().filter(|l| l.owner == owner).count()));
+        if all >= self.inner.limits.all_uploads || own >= self.inner.limits.uploads {
             let text = "too many uploads are open: finish or cancel one";
             return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", text));
         }
@@ -133,12 +150,18 @@ impl Registry {
 
     /// How many bytes more the owner of a repository may have, besides what is on its way.
     pub(super) async fn space(&self, name: &Name) -> Result<u64, Refusal> {
+        let pending = self.inner.uploads.pending(&self.inner.policy.owner(name.as_str()));
+        Ok(self.left(name).await?.saturating_sub(pending))
+    }
+
+    /// How many bytes more the owner of a repository may have, with what is on its way.
+    async fn left(&self, name: &Name) -> Result<u64, Refusal> {
         let name = name.clone();
         let left = self.blocking(move |inner: &Inner| {
             let owner = inner.policy.owner(name.as_str());
             let Some(quota) = inner.policy.quota(&owner) else { return Ok(u64::MAX) };
             let used = inner.store.used(|other| inner.policy.owner(other) == owner)?;
-            Ok(quota.saturating_sub(used).saturating_sub(inner.uploads.pending(&owner)))
+            Ok(quota.saturating_sub(used))
         });
         left.await.map_err(|e| Refusal::internal("the space cannot be counted", e))
     }
@@ -277,8 +300,9 @@ async fn append(
     body: Body,
 ) -> Result<(), Refusal> {
     let limits = &registry.inner.limits;
-    let mut space = registry.space(name).await?;
+    let left = registry.left(name).await?;
     let before = held.hasher.bytes();
+    registry.inner.uploads.set_bytes(id, before);
     let disk = |e: io::Error| match e.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => super::no_space(&e),
         _ => Refusal::internal("an upload cannot be written", e),
@@ -297,10 +321,11 @@ async fn append(
             let text = format!("a blob has at most {} bytes here", limits.blob);
             return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", text));
         }
-        space = space.checked_sub(size).ok_or_else(over_quota)?;
+        if !registry.inner.uploads.grow(id, size, left) {
+            return Err(over_quota());
+        }
         held.file.write_all(&piece).await.map_err(disk)?;
         held.hasher.update(&piece);
-        registry.inner.uploads.set_bytes(id, held.hasher.bytes());
     }
     held.file.flush().await.map_err(disk)
 }
@@ -312,6 +337,11 @@ async fn commit(registry: &Registry, name: Name, id: UploadId, held: Held, diges
         return Err(Refusal::digest_invalid());
     }
     let _gate = registry.inner.gate.read().await;
+    // Others may have been finished since this one began.
+    if held.hasher.bytes() > registry.left(&name).await? {
+        registry.drop_upload(&id, held).await?;
+        return Err(over_quota());
+    }
     // What a failed write left behind the end does not belong to the blob.
     held.file
         .set_len(held.hasher.bytes())
