@@ -5,7 +5,7 @@ use super::{
     Container, Live, exit, files, health, net,
     record::{Phase, Record},
     spec,
-    streams::{Input, Io},
+    streams::{Input, Io, watched},
 };
 use crate::{
     clock::Timestamp,
@@ -240,7 +240,7 @@ pub fn report_pair() -> Result<(AsyncFd<Channel>, Channel)> {
     let make = || -> io::Result<_> {
         let (ours, theirs) = Channel::pair()?;
         nix::fcntl::fcntl(&ours, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        Ok((AsyncFd::register(ours)?, theirs))
+        Ok((watched(ours)?, theirs))
     };
     make().doing(|| "report channel".to_string())
 }

@@ -90,6 +90,6 @@ impl ImageSource for Source {
         let chain = self.chains.get(&layer.diff_id.to_string()).ok_or_else(missing)?;
         let blob = self.store.layer_blob(chain).map_err(io::Error::other)?;
         let reader = Box::new(blob.open().map_err(io::Error::other)?);
-        Ok(LayerContent::Blob { reader, media_type: blob.media_type.clone() })
+        Ok(LayerContent::Blob { reader, size: blob.size, media_type: blob.media_type.clone() })
     }
 }
