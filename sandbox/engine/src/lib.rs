@@ -5,6 +5,7 @@
 //! reads in this order: `api/containers.rs` → `containers/create.rs` → `containers/start.rs` → `init.rs` → the runtime crate.
 
 mod api;
+mod build;
 mod cgroup;
 mod clock;
 mod containers;
@@ -14,6 +15,7 @@ mod events;
 mod exec;
 mod filters;
 mod http;
+mod images;
 mod init;
 mod rootfs;
 mod volumes;

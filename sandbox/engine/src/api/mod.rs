@@ -11,6 +11,9 @@ mod swarm;
 mod system;
 mod volumes;
 
+#[cfg(test)]
+mod tests;
+
 use crate::clock::Timestamp;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
