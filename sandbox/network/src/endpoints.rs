@@ -186,7 +186,7 @@ impl Networks {
     /// Makes the interfaces of all of a container's endpoints, in the network namespace of its first process, and says
     /// how the child sets them up. One request to the kernel; no program is run.
     pub fn plug(&self, container: &str, pid: i32) -> Result<Vec<Interface>> {
-        self.make_pairs(container, pid)?;
+        self.make_pairs(container, pid, Endpoint::index)?;
         let mut state = self.state();
         state.containers.entry(container.to_owned()).or_default().pid = Some(pid);
         let way_out = set_target(&state, container);
@@ -205,7 +205,8 @@ impl Networks {
     /// outside.
     pub fn plug_running(&self, container: &str, pid: i32) -> Result<()> {
         let before = self.way_out(container);
-        let made = self.make_pairs(container, pid)?;
+        // Number 0: the kernel chooses one, since the container may have made interfaces of its own.
+        let made = self.make_pairs(container, pid, |_| 0)?;
         let after = {
             let mut state = self.state();
             state.containers.entry(container.to_owned()).or_default().pid = Some(pid);
@@ -241,7 +242,7 @@ impl Networks {
     }
 
     /// Makes what is reserved and not yet there. Answers what was made.
-    fn make_pairs(&self, container: &str, pid: i32) -> Result<Vec<Endpoint>> {
+    fn make_pairs(&self, container: &str, pid: i32, index: fn(&Endpoint) -> u32) -> Result<Vec<Endpoint>> {
         let wanted: Vec<(Endpoint, Bridge)> = {
             let state = self.state();
             let unplugged = state.endpoints_of(container).filter(|endpoint| !endpoint.plugged);
@@ -257,11 +258,11 @@ impl Networks {
         for (endpoint, bridge) in &wanted {
             let Some(mac) = endpoint.mac else { continue };
             let name = endpoint.interface();
-            let peer = Peer { name: &name, index: endpoint.index(), mac: mac.0 };
-            let index = self.bridge_index(bridge)?;
-            let pair = Pair { name: &endpoint.host_interface, bridge: index, mtu: bridge.mtu, peer };
+            let peer = Peer { name: &name, index: index(endpoint), mac: mac.0 };
+            let port_of = self.bridge_index(bridge)?;
+            let pair = Pair { name: &endpoint.host_interface, bridge: port_of, mtu: bridge.mtu, peer };
             batch.pair(&pair, namespace.fd().as_fd());
-            batch.up(index);
+            batch.up(port_of);
             if !bridge.icc {
                 batch.isolate(&endpoint.host_interface);
             }
@@ -272,6 +273,10 @@ impl Networks {
             }
             return Err(Error::from(error).context("failed to add the host <=> sandbox pair interfaces: "));
         }
+        namespace.run(|| {
+            wanted.iter().for_each(|(endpoint, _)| disable_ipv6(&endpoint.interface()));
+            Ok(())
+        })?;
         let mut state = self.state();
         for (endpoint, _) in &wanted {
             let network = state.network_mut(&endpoint.network_id);
@@ -495,6 +500,12 @@ fn set_target(state: &State, container: &str) -> Option<String> {
         known.target.store(address, std::sync::atomic::Ordering::Relaxed);
     }
     endpoint.map(|endpoint| endpoint.id)
+}
+
+/// Inside the container: an interface of a network without IPv6 has no IPv6 address either, and hears no router.
+fn disable_ipv6(interface: &str) {
+    // Where the kernel has no IPv6 there is nothing to disable.
+    let _no_ipv6 = std::fs::write(format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"), "1");
 }
 
 /// Inside the container: address of one interface.

@@ -26,6 +26,8 @@ fn containers_of_the_default_bridge() {
                 && inside.contains("inet 172.17.0.2/16 brd 172.17.255.255")
         );
         assert!(inside.contains("default via 172.17.0.1 dev eth0"), "{inside}");
+        assert!(!inside.contains("inet6"), "{inside}");
+        assert!(a.process.sh("ip addr show lo").contains("inet6 ::1"));
         let host = &a.endpoints[0].host_interface;
         assert!(host.len() == 11 && sh(&format!("ip link show {host}")).contains("master docker0"));
 
