@@ -18,23 +18,41 @@ pub enum NewLayer<'a> {
     Known(Digest),
 }
 
+/// An image to add.
+pub struct NewImage<'a> {
+    /// Its names (`docker.io/library/busybox:latest`); older images of these names are replaced.
+    pub names: &'a [String],
+    /// Either says nothing of the layers or exactly what comes.
+    pub config: ImageConfig,
+    /// Lowest first.
+    pub layers: Vec<NewLayer<'a>>,
+    /// Names what it was made from ([`Store::recipe`]).
+    pub recipe: Option<&'a str>,
+}
+
 impl Store {
-    /// Stores an image under a name (`docker.io/library/busybox:latest`) and tells the digest of its manifest. Layers come lowest first;
-    /// the configuration either says nothing of them or exactly what comes. An older image of the name is replaced.
+    /// Stores an image under one name and tells the digest of its manifest; see [`Store::add`].
     pub fn add_image(
         &self,
         name: &str,
-        mut config: ImageConfig,
+        config: ImageConfig,
         layers: Vec<NewLayer<'_>>,
         progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Digest> {
-        if !oci::is_name(name) {
-            return Err(Error::Name(name.escape_debug().to_string()));
+        self.add(NewImage { names: &[name.to_owned()], config, layers, recipe: None }, progress)
+    }
+
+    /// Stores an image and tells the digest of its manifest.
+    pub fn add(&self, image: NewImage<'_>, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Digest> {
+        let NewImage { names, mut config, layers, recipe } = image;
+        let Some(shown) = names.first() else { return refused("it has no name") };
+        if let Some(bad) = names.iter().find(|name| !oci::is_name(name)) {
+            return Err(Error::Name(bad.escape_debug().to_string()));
         }
         let writer = self.writer(progress)?;
         let (mut descriptors, mut diff_ids) = (Vec::new(), Vec::new());
         for layer in layers {
-            progress(Progress { stage: "storing", detail: name });
+            progress(Progress { stage: "storing", detail: shown });
             let (descriptor, diff_id) = add_layer(&writer, layer)?;
             descriptors.push(descriptor);
             diff_ids.push(diff_id);
@@ -47,12 +65,23 @@ impl Store {
         let config = writer.add_json(oci::CONFIG, &config)?;
         let media_type = Some(oci::MANIFEST.to_owned());
         let manifest = Manifest { schema_version: 2, media_type, config, layers: descriptors };
-        let mut named = writer.add_json(oci::MANIFEST, &manifest)?;
-        let digest = named.digest.clone();
-        named.annotations.insert(oci::REF_NAME.into(), name.into());
-        named.annotations.insert(oci::CREATED.into(), created);
-        writer.commit(vec![named])?;
+        let mut entry = writer.add_json(oci::MANIFEST, &manifest)?;
+        let digest = entry.digest.clone();
+        entry.annotations.insert(oci::CREATED.into(), created);
+        entry.annotations.extend(recipe.map(|recipe| (oci::RECIPE.to_owned(), recipe.to_owned())));
+        let named = names.iter().map(|name| {
+            let mut named = entry.clone();
+            named.annotations.insert(oci::REF_NAME.into(), name.clone());
+            named
+        });
+        writer.commit(named.collect())?;
         Ok(digest)
+    }
+
+    /// What the image of this name was made from, if that was noted.
+    pub fn recipe(&self, name: &str) -> Option<String> {
+        let entry = self.index().ok()?.manifests.into_iter().find(|entry| entry.name() == Some(name))?;
+        entry.annotations.get(oci::RECIPE).cloned()
     }
 
     /// Whether the store has an image of this name whose parts are all there.

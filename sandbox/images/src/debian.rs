@@ -5,23 +5,18 @@
 use crate::{
     Digest, Error, Progress, Result, Store,
     config::{ImageConfig, RootFs, RunConfig},
+    mmdebstrap::{self, DOCUMENTATION, DebianRoot, SUITE, now},
     oci::{self, Descriptor, Manifest},
     store::{Taken, Writer, remove_tree},
 };
 use std::{
-    collections::VecDeque,
     fs::{self, File, Permissions},
-    io::{BufRead, BufReader, Read},
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
-    process::{Child, ChildStderr, Command, Stdio},
-    sync::mpsc,
-    time::{SystemTime, UNIX_EPOCH},
+    sync::{Arc, atomic::AtomicBool},
 };
 use tar::{EntryType, Header};
 
-/// The Debian release that nodes run.
-const SUITE: &str = "trixie";
 /// The suite that brings the clients for which [`SUITE`] is too old.
 const CLIENTS: &str = "forky";
 const PACKAGES: &str = include_str!("../node/packages");
@@ -37,24 +32,30 @@ const FILES: &[(&str, &str)] = &[
     ("usr/local/bin/systemctl", include_str!("../node/files/usr/local/bin/systemctl")),
     ("usr/local/bin/service", include_str!("../node/files/usr/local/bin/service")),
 ];
-/// Nobody reads manuals or other languages in a node; they would be half of the image. The profile script would load the
-/// completions at the start of every login shell, which `.bashrc` avoids.
-const LEFT_OUT: &[&str] = &[
-    "/usr/share/man/*",
-    "/usr/share/doc/*",
-    "/usr/share/locale/*",
-    "/usr/share/info/*",
-    "/usr/share/lintian/*",
-    "/etc/profile.d/bash_completion.sh",
-];
-/// Lines of the builder's output that an error shows.
-const TAIL: usize = 20;
+/// Left out beside the documentation: it would load the completions at the start of every login shell, which `.bashrc` avoids.
+const COMPLETIONS: &str = "/etc/profile.d/bash_completion.sh";
 
 /// How to build an image.
 #[derive(Debug, Clone, Default)]
 pub struct BuildOptions {
     /// URL of a Debian mirror; absent: mmdebstrap's own default.
     pub mirror: Option<String>,
+    /// Becomes true when somebody wants an end.
+    pub stop: Option<Arc<AtomicBool>>,
+}
+
+/// Names everything that the node image is made from here: packages, scripts, files. An image with another recipe is stale
+/// ([`Store::recipe`]); newer packages of Debian do not make it so.
+pub fn node_recipe() -> Digest {
+    let mut all = Vec::new();
+    let settings = [SUITE, CLIENTS, PACKAGES, SETUP, CUSTOMIZE, COMPLETIONS];
+    let files = FILES.iter().flat_map(|(path, content)| [*path, *content]);
+    for part in settings.into_iter().chain(files).chain(DOCUMENTATION.iter().copied()) {
+        // With its length, so that nothing can move from one part to the next unseen.
+        all.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        all.extend_from_slice(part.as_bytes());
+    }
+    Digest::of(&all)
 }
 
 impl Store {
@@ -69,11 +70,10 @@ impl Store {
         if !oci::is_name(name) {
             return Err(Error::Name(name.escape_debug().to_string()));
         }
-        check_host()?;
+        mmdebstrap::check_host()?;
         let writer = self.writer(progress)?;
         let work = WorkDir::new(&writer)?;
-        let child = start(&work.0, options)?;
-        let layer = follow(&writer, child, progress)?;
+        let layer = root(&work.0, options).make(&work.0, progress, |tar| writer.take_tar(tar))?;
         drop(work);
 
         progress(Progress { stage: "storing", detail: "" });
@@ -84,33 +84,10 @@ impl Store {
         let mut named = manifest;
         named.annotations.insert(oci::REF_NAME.into(), name.into());
         named.annotations.insert(oci::CREATED.into(), now);
+        named.annotations.insert(oci::RECIPE.into(), node_recipe().to_string());
         writer.commit(vec![named])?;
         Ok(digest)
     }
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
-}
-
-/// Says which package is missing before anything is begun.
-fn check_host() -> Result<()> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let programs = [
-        ("mmdebstrap", "mmdebstrap debian-archive-keyring"),
-        ("unshare", "util-linux"),
-        ("setpriv", "util-linux"),
-    ];
-    for (program, package) in programs {
-        if !std::env::split_paths(&path).any(|dir| dir.join(program).is_file()) {
-            return Err(Error::Missing { program, package });
-        }
-    }
-    let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
-    if !Path::new(keyring).exists() {
-        return Err(Error::Missing { program: keyring, package: "debian-archive-keyring" });
-    }
-    Ok(())
 }
 
 /// Where mmdebstrap works: outside of the store, since apt's unprivileged downloader must get in, and on disk rather
@@ -168,168 +145,24 @@ fn packages() -> String {
     names.collect::<Vec<_>>().join(",")
 }
 
-fn start(work: &Path, options: &BuildOptions) -> Result<Child> {
-    // mmdebstrap makes mounts and starts many programs. In process and mount namespaces of its own all of them end with
-    // this process, however it ends.
-    let mut command = Command::new("setpriv");
-    command.args([
-        "--pdeathsig",
-        "KILL",
-        "unshare",
-        "--pid",
-        "--mount-proc",
-        "--fork",
-        "--kill-child",
-        "mmdebstrap",
-    ]);
-    command.args(["--mode=root", "--variant=minbase", "--format=tar", "--verbose"]);
-    command.arg("--aptopt=Acquire::Languages \"none\"");
-    command.args(LEFT_OUT.iter().map(|path| format!("--dpkgopt=path-exclude={path}")));
-    command.arg("--setup-hook=sh \"$DRYDOCK_BUILD/setup.sh\" \"$1\"");
-    command.arg("--customize-hook=sh \"$DRYDOCK_BUILD/customize.sh\" \"$1\"");
-    command.arg(format!("--include={}", packages()));
-    command.args([SUITE, "-"]);
-    if let Some(mirror) = &options.mirror {
-        command.arg(mirror);
+/// How the root of the node image is made.
+fn root(work: &Path, options: &BuildOptions) -> DebianRoot {
+    let left_out = DOCUMENTATION.iter().chain([&COMPLETIONS]);
+    let mut arguments: Vec<_> = left_out.map(|path| format!("--dpkgopt=path-exclude={path}")).collect();
+    arguments.push("--setup-hook=sh \"$DRYDOCK_BUILD/setup.sh\" \"$1\"".into());
+    arguments.push("--customize-hook=sh \"$DRYDOCK_BUILD/customize.sh\" \"$1\"".into());
+    DebianRoot {
+        variant: "minbase",
+        packages: packages(),
+        mirror: options.mirror.clone(),
+        arguments,
+        env: vec![
+            ("DRYDOCK_BUILD", work.into()),
+            ("DRYDOCK_SUITE", SUITE.into()),
+            ("DRYDOCK_CLIENTS", CLIENTS.into()),
+        ],
+        stop: options.stop.clone(),
     }
-    command.env("DRYDOCK_BUILD", work).env("DRYDOCK_SUITE", SUITE).env("DRYDOCK_CLIENTS", CLIENTS);
-    // Times within the build's own day are rounded to its midnight: the same packages give the same layer.
-    if std::env::var_os("SOURCE_DATE_EPOCH").is_none() {
-        command.env("SOURCE_DATE_EPOCH", (now() / 86_400 * 86_400).to_string());
-    }
-    command.env("TMPDIR", work).env("LC_ALL", "C.UTF-8");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().map_err(Error::io("cannot start mmdebstrap"))
-}
-
-/// Takes the tar from the running mmdebstrap while telling what it says.
-fn follow(writer: &Writer<'_>, mut child: Child, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Taken> {
-    let (Some(tar), Some(said)) = (child.stdout.take(), child.stderr.take()) else {
-        return Err(Error::Io {
-            what: "cannot start mmdebstrap".into(),
-            source: std::io::ErrorKind::BrokenPipe.into(),
-        });
-    };
-    let (sender, events) = mpsc::channel();
-    let mut tail = VecDeque::new();
-    let layer = std::thread::scope(|scope| {
-        let lines = sender.clone();
-        scope.spawn(move || read_lines(said, &lines));
-        let unpacker = scope.spawn(move || {
-            let counted = Counted { from: tar, bytes: 0, told: 0, to: sender };
-            writer.take_tar(BufReader::with_capacity(1 << 20, counted))
-        });
-        let mut stage = String::from("starting mmdebstrap");
-        for event in events {
-            match event {
-                Event::Bytes(bytes) => {
-                    progress(Progress {
-                        stage: "unpacking and packing",
-                        detail: &format!("{} MB", bytes >> 20),
-                    });
-                }
-                Event::Line(line) => {
-                    if let Some((new, detail)) = understand(&line) {
-                        stage = new.map_or(stage, str::to_owned);
-                        progress(Progress { stage: &stage, detail: &detail });
-                    }
-                    tail.push_back(line);
-                    if tail.len() > TAIL {
-                        tail.pop_front();
-                    }
-                }
-            }
-        }
-        unpacker.join()
-    });
-    let status = child.wait().map_err(Error::io("cannot wait for mmdebstrap"))?;
-    match layer {
-        // A broken tar is mostly a consequence of the builder's own failure, which says more.
-        _ if !status.success() => Err(Error::Build {
-            program: "mmdebstrap",
-            status: status.to_string(),
-            tail: tail.into_iter().collect::<Vec<_>>().join("\n"),
-        }),
-        Ok(layer) => layer,
-        Err(_) => {
-            Err(Error::Io { what: "the unpacking thread".into(), source: std::io::Error::other("panicked") })
-        }
-    }
-}
-
-enum Event {
-    Line(String),
-    Bytes(u64),
-}
-
-/// Sends each line of the builder's output, cut to a sane length.
-fn read_lines(said: ChildStderr, to: &mpsc::Sender<Event>) {
-    let mut said = BufReader::new(said);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        match said.by_ref().take(64 << 10).read_until(b'\n', &mut line) {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {
-                let text: String = String::from_utf8_lossy(&line).trim_end().chars().take(300).collect();
-                if to.send(Event::Line(text)).is_err() {
-                    return;
-                }
-            }
-        }
-    }
-}
-
-/// Counts what passes and tells it every 32 MB.
-struct Counted<R> {
-    from: R,
-    bytes: u64,
-    told: u64,
-    to: mpsc::Sender<Event>,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let n = self.from.read(buffer)?;
-        self.bytes += n as u64;
-        if self.bytes - self.told >= 32 << 20 {
-            self.told = self.bytes;
-            let _ = self.to.send(Event::Bytes(self.bytes));
-        }
-        Ok(n)
-    }
-}
-
-/// A line of mmdebstrap (`I: installing essential packages...`), of apt (`Get:3 URL suite/main amd64 name …`) or of dpkg
-/// (`Setting up name (version) ...`) as a new stage, if it begins one, and a detail.
-fn understand(line: &str) -> Option<(Option<&str>, String)> {
-    if let Some(stage) = line.strip_prefix("I: ") {
-        let stage = stage.trim_end_matches('.');
-        let internal = [
-            "chroot ",
-            "removing ",
-            "success ",
-            "done",
-            "automatically",
-            "finding",
-            "using ",
-            "running --",
-            "running special",
-            "not running",
-        ];
-        return (!internal.iter().any(|i| stage.starts_with(i))).then(|| (Some(stage), String::new()));
-    }
-    let mut words = line.split_whitespace();
-    let first = words.next()?;
-    if first.starts_with("Get:") {
-        let rest: Vec<_> = words.collect();
-        let size = line.rsplit_once('[').map_or("", |(_, size)| size.trim_end_matches(']'));
-        // URL, suite/component, architecture, name, architecture, version, [size, unit]; lists of packages have fewer.
-        let name = rest.get(3).filter(|_| rest.len() == 8)?;
-        return Some((None, format!("{name} {size}").trim_end().to_owned()));
-    }
-    let detail = line.strip_prefix("Setting up ").or_else(|| line.strip_prefix("Unpacking "))?;
-    Some((None, detail.split(' ').next().unwrap_or_default().to_owned()))
 }
 
 fn describe(writer: &Writer<'_>, layer: Taken, created: &str) -> Result<Descriptor> {
@@ -362,18 +195,5 @@ mod tests {
         let list = packages();
         assert!(list.starts_with("bash-completion,") && list.contains(",docker-cli/forky,"), "{list}");
         assert!(!list.contains(['#', ' ', '\n']) && !list.contains(",,"));
-    }
-
-    #[test]
-    fn progress_comes_from_what_the_builder_says() {
-        let get = "Get:7 http://deb.example/debian trixie/main amd64 vim amd64 2:9.1 [1736 kB]";
-        assert_eq!(understand(get), Some((None, "vim 1736 kB".into())));
-        let stage = "I: installing essential packages...";
-        assert_eq!(understand(stage), Some((Some("installing essential packages"), String::new())));
-        assert_eq!(understand("Setting up vim (2:9.1) ..."), Some((None, "vim".into())));
-        let list = "Get:5 http://deb.example/debian trixie/main amd64 Packages [9678 kB]";
-        for silent in ["", list, "Reading package lists...", "I: automatically chosen mode: root", "Get:1"] {
-            assert_eq!(understand(silent), None, "{silent}");
-        }
     }
 }

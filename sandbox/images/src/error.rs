@@ -56,6 +56,9 @@ pub enum Error {
         /// The last lines that it printed.
         tail: String,
     },
+    /// Somebody asked for an end.
+    #[error("stopped")]
+    Stopped,
     /// Only root can keep the owners of files.
     #[error("image work needs root (owners and modes of files are kept): run it with sudo")]
     NotRoot,

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Annotation of an index entry: when the image was made.
 pub(crate) const CREATED: &str = "org.opencontainers.image.created";
+/// Our annotation of an index entry: names what the image was made from, so that a changed recipe is seen.
+pub(crate) const RECIPE: &str = "io.drydock.image.recipe";
 /// Our annotation of a layer: bytes of its files, as Docker counts the size of a layer.
 pub(crate) const CONTENT_SIZE: &str = "io.drydock.layer.content-size";
 /// Our annotation of a layer: bytes of its uncompressed tar.

@@ -29,11 +29,19 @@ const MAX_LAYERS: usize = 128;
 impl Store {
     /// Writes an image as one file: a tar of an OCI image layout, the same bytes each time.
     pub fn export(&self, name: &str, to: &mut dyn Write) -> Result<()> {
-        let (descriptor, manifest, _) = self.read_image(name)?;
-        let mut blobs: BTreeSet<Digest> = manifest.layers.iter().map(|l| l.digest.clone()).collect();
-        blobs.insert(manifest.config.digest.clone());
-        blobs.insert(descriptor.digest.clone());
-        let index = Index { manifests: vec![descriptor], ..Index::default() };
+        self.export_all(&[name], to)
+    }
+
+    /// The same for several images; what they share is written once.
+    pub fn export_all(&self, names: &[&str], to: &mut dyn Write) -> Result<()> {
+        let mut index = Index::default();
+        let mut blobs = BTreeSet::new();
+        for name in names {
+            let (descriptor, manifest, _) = self.read_image(name)?;
+            blobs.extend(manifest.layers.into_iter().map(|l| l.digest));
+            blobs.extend([manifest.config.digest, descriptor.digest.clone()]);
+            index.manifests.push(descriptor);
+        }
         let index = serde_json::to_vec_pretty(&index).map_err(Error::io("cannot write JSON"))?;
 
         let mut tar = tar::Builder::new(to);

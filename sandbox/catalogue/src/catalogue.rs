@@ -1,0 +1,420 @@
+//! The catalogue itself: a store of the host, what is in it, and making what is missing.
+
+use crate::{
+    Error, Result,
+    host::{self, Host},
+    recipes::{self, Input, Recipe},
+    version::Description,
+    work::{Work, own_mounts},
+};
+use drydock_dockerfile::build::{self, Backend, Context, ErrorKind, Event, Mode};
+use drydock_images::{
+    Digest, NewImage, NewLayer, Progress, Store,
+    local::{ChainId, LocalStore},
+    mmdebstrap::{self, DOCUMENTATION, DebianRoot},
+};
+use serde::Serialize;
+use std::{
+    collections::VecDeque,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+/// Lines of a failed step that an error shows.
+const TAIL: usize = 20;
+
+/// A recipe's script for the root file system that mmdebstrap makes.
+const CUSTOMIZE: &str = "customize.sh";
+
+/// How to add images.
+#[derive(Debug, Clone, Default)]
+pub struct AddOptions {
+    /// URL of a Debian mirror (`http://` or `https://`); absent: deb.debian.org.
+    pub mirror: Option<String>,
+    /// Images whose recipe has not changed since they were made stay as they are.
+    pub if_missing: bool,
+    /// Becomes true when somebody wants an end.
+    pub stop: Option<Arc<AtomicBool>>,
+}
+
+/// An image that was asked for, or that one of those needed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Added {
+    /// Its familiar name.
+    pub name: &'static str,
+    /// Its normalised names with tags; empty if it was there.
+    pub names: Vec<String>,
+    /// Digest of its manifest; absent if it was there.
+    pub digest: Option<Digest>,
+    /// It was made now.
+    pub built: bool,
+    /// How long that took.
+    pub seconds: u64,
+}
+
+/// Whether an image is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It can be added.
+    Missing,
+    /// It is there, made from another recipe than this program's.
+    Stale,
+    /// It is there.
+    Present,
+}
+
+/// A line of the catalogue.
+#[derive(Debug, Clone, Serialize)]
+pub struct Entry {
+    /// Familiar name of the image.
+    pub name: String,
+    /// Its tags that are there.
+    pub tags: Vec<String>,
+    /// Whether it is there.
+    pub state: State,
+    /// Bytes of its compressed layers; 0 if it is not there.
+    pub size: u64,
+    /// When it was made, RFC 3339; empty if it is not there.
+    pub created: String,
+}
+
+/// A catalogue.
+#[derive(Debug)]
+pub struct Catalogue {
+    store: Store,
+}
+
+impl Catalogue {
+    /// Opens the catalogue in a directory and makes it if it is not there. Needs root.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        Ok(Self { store: Store::open(dir)? })
+    }
+
+    /// Its store, for export and import.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What can be added, then what is there beside that (imported from elsewhere).
+    pub fn list(&self) -> Result<Vec<Entry>> {
+        let there = self.store.list()?;
+        let mut entries = Vec::new();
+        let mut known = Vec::new();
+        for recipe in recipes::all() {
+            let prefix = format!("{}:", recipe.repository());
+            let mine: Vec<_> =
+                there.iter().filter_map(|l| Some((l.name.strip_prefix(&prefix)?, l))).collect();
+            let latest = there.iter().find(|l| l.name == recipe.reference());
+            known.push(prefix);
+            known.extend(recipe.also.map(|also| format!("{also}:")));
+            entries.push(Entry {
+                name: recipe.name.into(),
+                tags: mine.iter().map(|(tag, _)| (*tag).to_owned()).collect(),
+                state: self.state(recipe)?,
+                size: latest.map_or(0, |l| l.size),
+                created: latest.map_or_else(String::new, |l| l.created.clone()),
+            });
+        }
+        for other in there.iter().filter(|l| !known.iter().any(|prefix| l.name.starts_with(prefix))) {
+            let (name, tag) = other.name.rsplit_once(':').unwrap_or((&other.name, ""));
+            entries.push(Entry {
+                name: name.to_owned(),
+                tags: vec![tag.to_owned()],
+                state: State::Present,
+                size: other.size,
+                created: other.created.clone(),
+            });
+        }
+        Ok(entries)
+    }
+
+    /// Whether the image of a recipe is there.
+    pub fn state(&self, recipe: &Recipe) -> Result<State> {
+        let name = recipe.reference();
+        if !self.store.contains(&name) {
+            return Ok(State::Missing);
+        }
+        match recipe.digest() {
+            // This program can't make it, so what is there is as good as can be.
+            Err(Error::NoProgram(_)) => Ok(State::Present),
+            digest => Ok(match self.store.recipe(&name) {
+                Some(made_from) if made_from == digest?.to_string() => State::Present,
+                _ => State::Stale,
+            }),
+        }
+    }
+
+    /// Makes images and what they need, in that order. `progress` is told what happens.
+    pub fn add(
+        &self,
+        names: &[&str],
+        options: &AddOptions,
+        progress: &mut (dyn FnMut(Progress<'_>) + Send),
+    ) -> Result<Vec<Added>> {
+        let mut order: Vec<(&Recipe, bool)> = Vec::new();
+        for name in names {
+            with_needs(recipes::find(name)?, !options.if_missing, &mut order)?;
+        }
+        let mut added = Vec::new();
+        let mut prepared = false;
+        for (recipe, always) in order {
+            let name = recipe.name;
+            if !always && self.state(recipe)? == State::Present {
+                added.push(Added { name, names: Vec::new(), digest: None, built: false, seconds: 0 });
+                continue;
+            }
+            if !std::mem::replace(&mut prepared, true) {
+                own_mounts()?;
+            }
+            let began = Instant::now();
+            let (digest, names) = self.make(recipe, options, progress)?;
+            let seconds = began.elapsed().as_secs();
+            added.push(Added { name, names, digest: Some(digest), built: true, seconds });
+        }
+        Ok(added)
+    }
+
+    fn make(
+        &self,
+        recipe: &Recipe,
+        options: &AddOptions,
+        progress: &mut (dyn FnMut(Progress<'_>) + Send),
+    ) -> Result<(Digest, Vec<String>)> {
+        let recipe_digest = recipe.digest()?.to_string();
+        let work = Work::new()?;
+        let context = context(recipe, &work, options, progress)?;
+        let mirror = options.mirror.as_deref();
+        let host = Host::new(&work, self.store.dir(), mirror, options.stop.clone())?;
+        let image = build(recipe, &host, context, options, progress)?;
+        let failed = |e: build::BackendError| Error::Build {
+            name: recipe.name.into(),
+            what: e.to_string(),
+            tail: String::new(),
+        };
+        let description = {
+            let files = host.files(&image.id).map_err(failed)?;
+            Description::of(recipe, files.path())?
+        };
+        let mut config = image.config.clone();
+        let labels = config.labels.get_or_insert_default();
+        labels.retain(|name, _| !name.starts_with("org.opencontainers.image."));
+        labels.extend(description.labels);
+        let id = host::label(&host, &image, &config).map_err(failed)?;
+        let repositories = [Some(recipe.repository()), recipe.also.map(str::to_owned)];
+        let tagged =
+            |repository: String| description.tags.iter().map(move |tag| format!("{repository}:{tag}"));
+        let names: Vec<_> = repositories.into_iter().flatten().flat_map(tagged).collect();
+        let digest = store(&self.store, host.local(), &id, &names, &recipe_digest, progress)?;
+        Ok((digest, names))
+    }
+}
+
+/// A recipe after those that it needs; those are made only if they are missing.
+fn with_needs(recipe: &'static Recipe, always: bool, order: &mut Vec<(&'static Recipe, bool)>) -> Result<()> {
+    for base in recipe.needs()? {
+        with_needs(base, false, order)?;
+    }
+    match order.iter_mut().find(|(there, _)| there.name == recipe.name) {
+        Some((_, there)) => *there |= always,
+        None => order.push((recipe, always)),
+    }
+    Ok(())
+}
+
+/// Puts the files for the build into a directory.
+fn context(
+    recipe: &Recipe,
+    work: &Work,
+    options: &AddOptions,
+    progress: &mut (dyn FnMut(Progress<'_>) + Send),
+) -> Result<PathBuf> {
+    let dir = work.sub("context", 0o700)?;
+    let write = |name: &str, content: &[u8], mode: u32| {
+        let path = dir.join(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(Error::path("make", parent))?;
+        }
+        fs::write(&path, content).map_err(Error::path("write", &path))?;
+        fs::set_permissions(&path, Permissions::from_mode(mode))
+            .map_err(Error::path("set the mode of", &path))
+    };
+    for (name, content) in recipe.files() {
+        write(&name, &content, 0o644)?;
+    }
+    match recipe.input {
+        Input::None => {}
+        Input::Program(name) => {
+            write(name, &recipe.program()?.unwrap_or_default(), 0o755)?;
+        }
+        Input::Root { file, variant, packages } => {
+            let mut arguments: Vec<_> =
+                DOCUMENTATION.iter().map(|path| format!("--dpkgopt=path-exclude={path}")).collect();
+            arguments.push("--dpkgopt=path-include=/usr/share/doc/*/copyright".into());
+            // Containers get devices of their own.
+            arguments.push("--skip=output/dev".into());
+            if dir.join(CUSTOMIZE).exists() {
+                arguments.push(format!("--customize-hook=sh \"$DRYDOCK_CONTEXT/{CUSTOMIZE}\" \"$1\""));
+            }
+            let root = DebianRoot {
+                variant,
+                packages: packages.into(),
+                mirror: options.mirror.clone(),
+                arguments,
+                env: vec![("DRYDOCK_CONTEXT", dir.clone().into())],
+                stop: options.stop.clone(),
+            };
+            let mut named =
+                |p: Progress<'_>| progress(Progress { stage: &format!("{}: {}", recipe.name, p.stage), ..p });
+            let made = root.write(&work.sub("mmdebstrap", 0o755)?, &dir.join(file), &mut named);
+            made.map_err(|e| {
+                if matches!(e, drydock_images::Error::Stopped) { Error::Stopped } else { e.into() }
+            })?;
+        }
+    }
+    Ok(dir)
+}
+
+fn build(
+    recipe: &Recipe,
+    host: &Host,
+    context: PathBuf,
+    options: &AddOptions,
+    progress: &mut (dyn FnMut(Progress<'_>) + Send),
+) -> Result<build::Image> {
+    let mut teller =
+        Teller { name: recipe.name, stage: recipe.name.into(), lines: Lines::default(), progress };
+    let settings = build::Options { mode: Mode::BuildKit, ..build::Options::default() };
+    let context = Context { root: Some(context) };
+    let mut tell = |event: Event<'_>| teller.event(&event);
+    let built = build::build(host, &recipe.dockerfile()?, &settings, &context, &mut tell);
+    if options.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+        return Err(Error::Stopped);
+    }
+    built.map_err(|e| match e.kind {
+        ErrorKind::Cancelled => Error::Stopped,
+        _ => Error::Build { name: recipe.name.into(), what: e.to_string(), tail: teller.lines.tail() },
+    })
+}
+
+/// Copies an image from the store of the build into the catalogue; layers that are there are not read.
+fn store(
+    to: &Store,
+    from: &LocalStore,
+    id: &Digest,
+    names: &[String],
+    recipe: &str,
+    progress: &mut (dyn FnMut(Progress<'_>) + Send),
+) -> Result<Digest> {
+    let config = (*from.get(id)?.config).clone();
+    let there: Vec<_> = from.layers().into_iter().filter(|l| l.in_catalogue).map(|l| l.chain).collect();
+    let mut layers = Vec::new();
+    let mut below: Option<ChainId> = None;
+    for diff_id in &config.rootfs.diff_ids {
+        let chain = ChainId::of(below.as_ref(), diff_id);
+        layers.push(if there.contains(&chain) {
+            NewLayer::Known(diff_id.clone())
+        } else {
+            NewLayer::Tar(Box::new(from.layer_tar(&chain)?))
+        });
+        below = Some(chain);
+    }
+    Ok(to.add(NewImage { names, config, layers, recipe: Some(recipe) }, progress)?)
+}
+
+/// Turns the builder's events into progress.
+struct Teller<'a> {
+    name: &'a str,
+    stage: String,
+    lines: Lines,
+    progress: &'a mut (dyn FnMut(Progress<'_>) + Send),
+}
+
+impl Teller<'_> {
+    fn event(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Started { source, number, total, .. } => {
+                let step: String = source.split_whitespace().take(6).collect::<Vec<_>>().join(" ");
+                self.stage = format!("{}: step {number} of {total}: {step}", self.name);
+                self.lines = Lines::default();
+                (self.progress)(Progress { stage: &self.stage, detail: "" });
+            }
+            Event::Log { data, .. } => {
+                for line in self.lines.take(data) {
+                    // Of apt's and dpkg's lines only the names of packages.
+                    let detail = match mmdebstrap::understand(&line) {
+                        Some((_, detail)) => detail,
+                        None => line,
+                    };
+                    (self.progress)(Progress { stage: &self.stage, detail: &detail });
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The lines of a command's output, cut to a sane length.
+#[derive(Default)]
+struct Lines {
+    begun: Vec<u8>,
+    last: VecDeque<String>,
+}
+
+impl Lines {
+    /// The lines that are whole now.
+    fn take(&mut self, data: &[u8]) -> Vec<String> {
+        let mut whole = Vec::new();
+        for part in data.split_inclusive(|b| *b == b'\n') {
+            let room = 1000_usize.saturating_sub(self.begun.len());
+            self.begun.extend_from_slice(&part[..part.len().min(room)]);
+            if part.ends_with(b"\n") {
+                let line = String::from_utf8_lossy(&std::mem::take(&mut self.begun)).trim_end().to_owned();
+                self.last.push_back(line.clone());
+                whole.push(line);
+            }
+        }
+        while self.last.len() > TAIL {
+            self.last.pop_front();
+        }
+        whole
+    }
+
+    fn tail(mut self) -> String {
+        self.take(b"\n");
+        self.last.into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_needed_comes_first_and_once() {
+        let mut order = Vec::new();
+        for (name, always) in [("nginx", true), ("redis", false), ("debian", true)] {
+            with_needs(recipes::find(name).unwrap(), always, &mut order).unwrap();
+        }
+        let order: Vec<_> = order.iter().map(|(recipe, always)| (recipe.name, *always)).collect();
+        assert_eq!(order, [("debian", true), ("nginx", true), ("redis", false)]);
+    }
+
+    #[test]
+    fn lines_of_a_command() {
+        let mut lines = Lines::default();
+        assert_eq!(lines.take(b"on"), [""; 0]);
+        assert_eq!(lines.take(b"e\ntwo\nthr"), ["one", "two"]);
+        assert_eq!(lines.tail(), "one\ntwo\nthr");
+        let mut many = Lines::default();
+        (0..100).for_each(|n| drop(many.take(format!("{n}\n").as_bytes())));
+        let tail = many.tail();
+        assert!(tail.ends_with("98\n99") && tail.lines().count() <= TAIL, "{tail}");
+    }
+}

@@ -1,0 +1,235 @@
+//! The recipes: which images there are, what they are made from, and a digest that changes when any of that does.
+
+use crate::{Error, Result};
+use drydock_dockerfile::language;
+use drydock_images::{
+    Digest,
+    mmdebstrap::{DOCUMENTATION, SUITE},
+};
+use rust_embed::RustEmbed;
+use std::{borrow::Cow, collections::BTreeMap};
+
+/// `images/NAME/…`.
+#[derive(RustEmbed)]
+#[folder = "images"]
+struct Files;
+
+/// Programs of `programs/`, linked statically by the Makefile. Debug builds read them from the source tree.
+#[derive(RustEmbed)]
+#[folder = "gen"]
+#[allow_missing = true]
+struct Programs;
+
+/// What `drydock image add --basic` adds: small, and made within seconds.
+pub const BASIC: &[&str] = &["hello-world", "busybox", "whoami"];
+
+/// Added to the digests of all recipes. To be changed when the way of making images changes what comes out.
+const WAY: &str = "1";
+
+/// An image that can be made.
+#[derive(Debug)]
+pub struct Recipe {
+    /// Its familiar name (`nginx`); also the directory with its Dockerfile.
+    pub name: &'static str,
+    /// Another repository that has it too, as the best known place of the image is there.
+    pub also: Option<&'static str>,
+    /// What comes into the context beside the files of the directory.
+    pub(crate) input: Input,
+    /// Where the version comes from.
+    pub(crate) version: Version,
+}
+
+/// Made for the context.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// Nothing.
+    None,
+    /// One of our programs.
+    Program(&'static str),
+    /// A tar made by mmdebstrap: file name, variant, packages.
+    Root { file: &'static str, variant: &'static str, packages: &'static str },
+}
+
+/// What an image's version is.
+#[derive(Debug)]
+pub(crate) enum Version {
+    /// Drydock's.
+    Own,
+    /// `/etc/debian_version`.
+    Release,
+    /// That of the Debian package of this name.
+    Package(&'static str),
+    /// Debian's package with this name, whose version busybox tells itself.
+    Busybox(&'static str),
+}
+
+/// An image `FROM debian` for a package.
+const fn packaged(name: &'static str, package: &'static str) -> Recipe {
+    Recipe { name, also: None, input: Input::None, version: Version::Package(package) }
+}
+
+static RECIPES: [Recipe; 11] = [
+    Recipe { name: "hello-world", also: None, input: Input::Program("hello"), version: Version::Own },
+    Recipe {
+        name: "busybox",
+        also: None,
+        input: Input::Root { file: "package.tar", variant: "extract", packages: "busybox-static" },
+        version: Version::Busybox("busybox-static"),
+    },
+    Recipe {
+        name: "whoami",
+        also: Some("docker.io/traefik/whoami"),
+        input: Input::Program("whoami"),
+        version: Version::Own,
+    },
+    Recipe {
+        name: "debian",
+        also: None,
+        input: Input::Root { file: "rootfs.tar", variant: "minbase", packages: "" },
+        version: Version::Release,
+    },
+    packaged("nginx", "nginx"),
+    packaged("redis", "redis-server"),
+    packaged("httpd", "apache2-bin"),
+    packaged("python", "python3"),
+    packaged("registry", "docker-registry"),
+    packaged("postgres", "postgresql-17"),
+    packaged("node", "nodejs"),
+];
+
+/// All recipes, the small ones first.
+pub fn all() -> &'static [Recipe] {
+    &RECIPES
+}
+
+/// A recipe by its name.
+pub fn find(name: &str) -> Result<&'static Recipe> {
+    let found = RECIPES.iter().find(|recipe| recipe.name == name);
+    found.ok_or_else(|| Error::Unknown(name.escape_debug().to_string()))
+}
+
+impl Recipe {
+    /// Its repository, normalised: `docker.io/library/nginx`.
+    pub fn repository(&self) -> String {
+        format!("docker.io/library/{}", self.name)
+    }
+
+    /// The name that it always has, normalised: `docker.io/library/nginx:latest`.
+    pub fn reference(&self) -> String {
+        format!("{}:latest", self.repository())
+    }
+
+    /// The files of its directory, by their paths in it.
+    pub(crate) fn files(&self) -> BTreeMap<String, Cow<'static, [u8]>> {
+        let directory = format!("{}/", self.name);
+        let ours = |path: &str| path.strip_prefix(&directory).map(str::to_owned);
+        Files::iter().filter_map(|path| Some((ours(&path)?, Files::get(&path)?.data))).collect()
+    }
+
+    /// Its Dockerfile.
+    pub(crate) fn dockerfile(&self) -> Result<language::Dockerfile> {
+        let wrong = |what: String| Error::Recipe { name: self.name.into(), what };
+        let files = self.files();
+        let text = files.get("Dockerfile").ok_or_else(|| wrong("there is no Dockerfile".into()))?;
+        let text = std::str::from_utf8(text).map_err(|e| wrong(e.to_string()))?;
+        language::parse(text).map_err(|e| wrong(e.to_string()))
+    }
+
+    /// The recipes that its Dockerfile begins with, which must be in the catalogue before it.
+    pub fn needs(&self) -> Result<Vec<&'static Self>> {
+        let stages = self.dockerfile()?.stages;
+        let names: Vec<_> = stages.iter().filter_map(|stage| stage.name.clone()).collect();
+        let bases = stages.iter().map(|stage| stage.base.as_str());
+        bases.filter(|base| *base != "scratch" && !names.iter().any(|name| name == base)).map(find).collect()
+    }
+
+    /// Our program that goes into it, if one does.
+    pub(crate) fn program(&self) -> Result<Option<Cow<'static, [u8]>>> {
+        let Input::Program(name) = self.input else { return Ok(None) };
+        let program = Programs::get(name).ok_or_else(|| Error::NoProgram(name.into()))?;
+        Ok(Some(program.data))
+    }
+
+    /// Names all that it is made from here: Dockerfile, files, programs, packages, and the recipes below it. Newer packages of Debian
+    /// do not change it.
+    pub fn digest(&self) -> Result<Digest> {
+        let mut all = Vec::new();
+        let mut part = |bytes: &[u8]| {
+            // With its length, so that nothing can move from one part to the next unseen.
+            all.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+            all.extend_from_slice(bytes);
+        };
+        part(WAY.as_bytes());
+        part(format!("{:?} {:?} {:?}", self.also, self.input, self.version).as_bytes());
+        if matches!(self.input, Input::Root { .. }) {
+            part(SUITE.as_bytes());
+            DOCUMENTATION.iter().for_each(|path| part(path.as_bytes()));
+        }
+        for (path, content) in self.files() {
+            part(path.as_bytes());
+            part(&content);
+        }
+        part(&self.program()?.unwrap_or_default());
+        for base in self.needs()? {
+            part(base.digest()?.to_string().as_bytes());
+        }
+        Ok(Digest::of(&all))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dockerfiles_parse_and_what_they_need_comes_before_them() {
+        for (at, recipe) in all().iter().enumerate() {
+            for base in recipe.needs().unwrap() {
+                let before = all().iter().position(|r| r.name == base.name).unwrap();
+                assert!(before < at, "{} needs {}", recipe.name, base.name);
+            }
+        }
+        let needs = |name| find(name).unwrap().needs().unwrap().iter().map(|r| r.name).collect::<Vec<_>>();
+        assert_eq!(needs("nginx"), ["debian"]);
+        assert_eq!(needs("busybox"), [""; 0]);
+    }
+
+    #[test]
+    fn every_file_that_a_dockerfile_copies_is_there() {
+        for recipe in all() {
+            let made = match recipe.input {
+                Input::None => "",
+                Input::Program(name) => name,
+                Input::Root { file, .. } => file,
+            };
+            let files = recipe.files();
+            let stages = recipe.dockerfile().unwrap().stages;
+            for instruction in stages.iter().flat_map(|stage| &stage.instructions) {
+                let (language::Kind::Copy(copy) | language::Kind::Add(copy)) = &instruction.kind else {
+                    continue;
+                };
+                for source in copy.sources.iter().filter(|_| copy.from.is_none()) {
+                    assert!(files.contains_key(source) || source == made, "{}: {source}", recipe.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn recipes_have_digests_of_their_own_that_follow_what_they_need() {
+        let without_programs = all().iter().filter(|r| !matches!(r.input, Input::Program(_)));
+        let digests: Vec<_> = without_programs.map(|r| r.digest().unwrap()).collect();
+        for (at, digest) in digests.iter().enumerate() {
+            assert!(!digests[..at].contains(digest));
+        }
+        let nginx = find("nginx").unwrap();
+        assert_eq!(nginx.digest().unwrap(), nginx.digest().unwrap());
+        let other = Recipe { also: Some("docker.io/x/nginx"), ..packaged("nginx", "nginx") };
+        assert_ne!(nginx.digest().unwrap(), other.digest().unwrap());
+    }
+
+    #[test]
+    fn unknown_names_are_refused() {
+        assert!(matches!(find("windows"), Err(Error::Unknown(name)) if name == "windows"));
+    }
+}

@@ -1,0 +1,137 @@
+//! Which version an image has, read from its files, and the tags and labels that follow from it.
+
+use crate::{
+    Error, Result,
+    recipes::{Recipe, Version},
+};
+use drydock_images::mmdebstrap::SUITE;
+use std::{collections::BTreeMap, fs, path::Path};
+
+/// What is said of an image.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Description {
+    /// Its tags, `latest` first.
+    pub(crate) tags: Vec<String>,
+    /// `org.opencontainers.image.…`.
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+impl Description {
+    /// Of an image that is made, by its recipe and its files.
+    pub(crate) fn of(recipe: &Recipe, root: &Path) -> Result<Self> {
+        let wrong = |what: String| Error::Recipe { name: recipe.name.into(), what };
+        let read = |path: &str| fs::read(root.join(path)).map_err(Error::path("read", root.join(path)));
+        let text = |path: &str| Ok::<_, Error>(String::from_utf8_lossy(&read(path)?).into_owned());
+        let (version, from, source) = match recipe.version {
+            Version::Own => {
+                let version = env!("CARGO_PKG_VERSION").to_owned();
+                (version.clone(), format!("Drydock's own program {} {version}", recipe.name), None)
+            }
+            Version::Release => {
+                let version = text("etc/debian_version")?.trim().to_owned();
+                let from = format!("Debian {SUITE}'s packages (minbase), release {version}");
+                (version, from, Some("https://www.debian.org/".to_owned()))
+            }
+            Version::Package(package) => {
+                let version = package_version(&text("var/lib/dpkg/status")?, package)
+                    .ok_or_else(|| wrong(format!("it has no package {package}")))?;
+                packaged(package, &version)
+            }
+            Version::Busybox(package) => {
+                let version = busybox_version(&read("bin/busybox")?)
+                    .ok_or_else(|| wrong("busybox does not tell its version".into()))?;
+                packaged(package, &version)
+            }
+        };
+        let mut tags = vec!["latest".to_owned()];
+        match recipe.version {
+            Version::Own => {}
+            Version::Release => tags.extend([SUITE.to_owned()].into_iter().chain(numbers(&version))),
+            Version::Package(_) | Version::Busybox(_) => tags.extend(numbers(&version)),
+        }
+        let mut labels = BTreeMap::new();
+        let mut label =
+            |name: &str, value: String| labels.insert(format!("org.opencontainers.image.{name}"), value);
+        label("title", recipe.name.into());
+        label("version", version);
+        label("description", format!("Built by Drydock from {from}"));
+        // An image inherits the labels of the one below it, so an empty one must hide that.
+        label("source", source.unwrap_or_default());
+        labels.retain(|_, value| !value.is_empty());
+        Ok(Self { tags, labels })
+    }
+}
+
+fn packaged(package: &str, version: &str) -> (String, String, Option<String>) {
+    let from = format!("Debian {SUITE}'s package {package} {version}");
+    (upstream(version).to_owned(), from, Some(format!("https://packages.debian.org/{SUITE}/{package}")))
+}
+
+/// The version of an installed package, from dpkg's data base.
+fn package_version(status: &str, package: &str) -> Option<String> {
+    let paragraph =
+        status.split("\n\n").find(|p| p.lines().any(|l| l.strip_prefix("Package: ") == Some(package)))?;
+    paragraph.lines().find_map(|l| l.strip_prefix("Version: ")).map(str::to_owned)
+}
+
+/// From busybox' own words: `BusyBox v1.37.0 (Debian 1:1.37.0-6+b3)`.
+fn busybox_version(program: &[u8]) -> Option<String> {
+    const BEFORE: &[u8] = b"BusyBox v";
+    let mut places = (0..program.len()).filter(|at| program[*at..].starts_with(BEFORE));
+    places.find_map(|at| {
+        let line = program[at..program.len().min(at + 100)].split(|b| *b == 0).next()?;
+        let line = String::from_utf8_lossy(line);
+        let (_, version) = line.split_once("(Debian ")?;
+        Some(version.split_once(')')?.0.to_owned())
+    })
+}
+
+/// `5:8.0.2-3+deb13u1` is 8.0.2 by those who wrote it (deb-version(7)).
+fn upstream(version: &str) -> &str {
+    let version = version.split_once(':').map_or(version, |(_, rest)| rest);
+    let version = version.rsplit_once('-').map_or(version, |(upstream, _)| upstream);
+    version.split(['+', '~']).next().unwrap_or(version)
+}
+
+/// Tags: the major version, and with the minor one.
+fn numbers(version: &str) -> Vec<String> {
+    let parts: Vec<_> = version.split('.').take(2).collect();
+    (1..=parts.len()).map(|n| parts[..n].join(".")).filter(|tag| is_number(tag)).collect()
+}
+
+fn is_number(tag: &str) -> bool {
+    tag.starts_with(|c: char| c.is_ascii_digit()) && tag.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipes::find;
+
+    #[test]
+    fn versions() {
+        assert_eq!(upstream("5:8.0.2-3+deb13u1"), "8.0.2");
+        assert_eq!(upstream("2.8.3+ds1-1"), "2.8.3");
+        assert_eq!(upstream("20.19.2+dfsg-1"), "20.19.2");
+        assert_eq!(numbers("1.26.3"), ["1", "1.26"]);
+        assert_eq!(numbers("17"), ["17"]);
+        assert_eq!(numbers("forky/sid"), [""; 0]);
+        let program = b"\0x: BusyBox v1.37.0\0BusyBox v1.37.0 (Debian 1:1.37.0-6+b3)\0more (Debian 2)";
+        assert_eq!(busybox_version(program).unwrap(), "1:1.37.0-6+b3");
+        assert_eq!(busybox_version(b"BusyBox v1"), None);
+    }
+
+    #[test]
+    fn a_description_says_where_the_content_comes_from() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("var/lib/dpkg")).unwrap();
+        let status = "Package: nginx-common\nVersion: 9\n\nPackage: nginx\nStatus: install ok installed\nVersion: 1.26.3-3\n";
+        fs::write(root.path().join("var/lib/dpkg/status"), status).unwrap();
+        let described = Description::of(find("nginx").unwrap(), root.path()).unwrap();
+        assert_eq!(described.tags, ["latest", "1", "1.26"]);
+        let label = |name: &str| described.labels[&format!("org.opencontainers.image.{name}")].as_str();
+        assert_eq!(label("description"), "Built by Drydock from Debian trixie's package nginx 1.26.3-3");
+        assert_eq!(label("version"), "1.26.3");
+        assert!(Description::of(find("redis").unwrap(), root.path()).is_err());
+    }
+}
