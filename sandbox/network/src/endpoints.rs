@@ -6,7 +6,7 @@ use crate::{
     bridge::accept,
     definition::{Bridge, Driver, is_predefined, join},
     error::Kind,
-    inside::Namespace,
+    inside::{Inside, Namespace},
     networks::{State, short},
     publish::Published,
     random,
@@ -113,8 +113,8 @@ impl Endpoint {
 /// What is known of a container as long as it is in a network.
 #[derive(Debug, Default)]
 pub(crate) struct Container {
-    /// Its first process.
-    pub pid: Option<i32>,
+    /// Its network namespace.
+    pub inside: Option<Inside>,
     /// Address of the endpoint with the default route: where published ports lead. 0: none.
     pub target: Arc<AtomicU32>,
     pub published: Vec<Published>,
@@ -185,10 +185,11 @@ impl Networks {
 
     /// Makes the interfaces of all of a container's endpoints, in the network namespace of its first process, and says
     /// how the child sets them up. One request to the kernel; no program is run.
-    pub fn plug(&self, container: &str, pid: i32) -> Result<Vec<Interface>> {
-        self.make_pairs(container, pid, Endpoint::index)?;
+    pub fn plug(&self, container: &str, inside: impl Into<Inside>) -> Result<Vec<Interface>> {
+        let inside = inside.into();
+        self.make_pairs(container, &inside, Endpoint::index)?;
         let mut state = self.state();
-        state.containers.entry(container.to_owned()).or_default().pid = Some(pid);
+        state.containers.entry(container.to_owned()).or_default().inside = Some(inside);
         let way_out = set_target(&state, container);
         let interfaces = state.endpoints_of(container).filter_map(|endpoint| {
             Some(Interface {
@@ -203,17 +204,18 @@ impl Networks {
 
     /// Makes the interfaces of endpoints that a running container has got (`docker network connect`) and sets them up from
     /// outside.
-    pub fn plug_running(&self, container: &str, pid: i32) -> Result<()> {
+    pub fn plug_running(&self, container: &str, inside: impl Into<Inside>) -> Result<()> {
+        let inside = inside.into();
         let before = self.way_out(container);
         // Number 0: the kernel chooses one, since the container may have made interfaces of its own.
-        let made = self.make_pairs(container, pid, |_| 0)?;
+        let made = self.make_pairs(container, &inside, |_| 0)?;
         let after = {
             let mut state = self.state();
-            state.containers.entry(container.to_owned()).or_default().pid = Some(pid);
+            state.containers.entry(container.to_owned()).or_default().inside = Some(inside.clone());
             set_target(&state, container);
             way_out(&state, container)
         };
-        Namespace::of(pid)?.run(|| {
+        Namespace::of(&inside)?.run(|| {
             for endpoint in &made {
                 set_up(endpoint)?;
             }
@@ -242,7 +244,12 @@ impl Networks {
     }
 
     /// Makes what is reserved and not yet there. Answers what was made.
-    fn make_pairs(&self, container: &str, pid: i32, index: fn(&Endpoint) -> u32) -> Result<Vec<Endpoint>> {
+    fn make_pairs(
+        &self,
+        container: &str,
+        inside: &Inside,
+        index: fn(&Endpoint) -> u32,
+    ) -> Result<Vec<Endpoint>> {
         let wanted: Vec<(Endpoint, Bridge)> = {
             let state = self.state();
             let unplugged = state.endpoints_of(container).filter(|endpoint| !endpoint.plugged);
@@ -253,7 +260,8 @@ impl Networks {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let namespace = Namespace::of(pid)?;
+        let namespace = Namespace::of(inside)?;
+        let namespace = Namespace::of(inside)?;
         let mut batch = Batch::new();
         for (endpoint, bridge) in &wanted {
             let Some(mac) = endpoint.mac else { continue };
@@ -290,7 +298,7 @@ impl Networks {
     /// Takes a container out of one network. If it runs, it loses the interface.
     pub fn release(&self, network: &str, container: &str) -> Result<()> {
         let before = self.way_out(container);
-        let (endpoint, pid, after) = {
+        let (endpoint, inside, after) = {
             let mut state = self.state();
             let (id, name) = {
                 let network = state.find(network)?;
@@ -301,16 +309,16 @@ impl Networks {
                     Kind::Internal.error(format!("container {container} is not connected to network {name}"))
                 })?;
             set_target(&state, container);
-            let pid = state.containers.get(container).and_then(|container| container.pid);
+            let inside = state.containers.get(container).and_then(|container| container.inside.clone());
             let after = way_out(&state, container);
             if state.endpoints_of(container).next().is_none() {
                 state.containers.get_mut(container).map(|container| container.resolver.take());
             }
-            (endpoint, pid, after)
+            (endpoint, inside, after)
         };
         unplug(&endpoint)?;
-        if let Some(pid) = pid
-            && let Ok(namespace) = Namespace::of(pid)
+        if let Some(inside) = inside
+            && let Ok(namespace) = Namespace::of(&inside)
         {
             namespace.run(|| set_way_out(before.as_ref(), after.as_ref()))?;
         }
@@ -356,7 +364,8 @@ impl Networks {
 
     /// Takes over a container that has outlived the engine: its endpoints as the engine has kept them. Published ports and the
     /// name server are asked for anew.
-    pub fn adopt(&self, endpoints: &[Endpoint], pid: i32) -> Result<()> {
+    pub fn adopt(&self, endpoints: &[Endpoint], inside: impl Into<Inside>) -> Result<()> {
+        let inside = inside.into();
         let mut state = self.state();
         for endpoint in endpoints {
             let network = state
@@ -366,7 +375,7 @@ impl Networks {
                 pool.take(address)?;
             }
             network.endpoints.insert(endpoint.container.clone(), endpoint.clone());
-            state.containers.entry(endpoint.container.clone()).or_default().pid = Some(pid);
+            state.containers.entry(endpoint.container.clone()).or_default().inside = Some(inside.clone());
         }
         if let Some(endpoint) = endpoints.first() {
             set_target(&state, &endpoint.container);

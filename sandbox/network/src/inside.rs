@@ -3,21 +3,50 @@
 
 use crate::{Error, Result, error::Kind};
 use nix::sched::{CloneFlags, setns};
-use std::{fs::File, os::fd::OwnedFd, thread};
+use std::{fs::File, os::fd::OwnedFd, sync::Arc, thread};
 
 /// Threads do next to nothing.
 const STACK: usize = 128 << 10;
+
+/// How a container's network namespace is found.
+#[derive(Debug, Clone)]
+pub enum Inside {
+    /// By a process in it, whose program runs. (What a container's child is before that, nobody may look into.)
+    Process(i32),
+    /// By a descriptor, which the child gives away.
+    Descriptor(Arc<OwnedFd>),
+}
+
+impl From<i32> for Inside {
+    fn from(pid: i32) -> Self {
+        Self::Process(pid)
+    }
+}
+
+impl From<OwnedFd> for Inside {
+    fn from(namespace: OwnedFd) -> Self {
+        Self::Descriptor(Arc::new(namespace))
+    }
+}
 
 /// A network namespace.
 #[derive(Debug)]
 pub(crate) struct Namespace(OwnedFd);
 
 impl Namespace {
-    /// That of a process.
-    pub fn of(pid: i32) -> Result<Self> {
-        let path = format!("/proc/{pid}/ns/net");
-        let file = File::open(&path).map_err(|e| Error::io(&format!("open {path}"), &e))?;
-        Ok(Self(file.into()))
+    /// Opens it.
+    pub fn of(inside: &Inside) -> Result<Self> {
+        match inside {
+            Inside::Process(pid) => {
+                let path = format!("/proc/{pid}/ns/net");
+                let file = File::open(&path).map_err(|e| Error::io(&format!("open {path}"), &e))?;
+                Ok(Self(file.into()))
+            }
+            Inside::Descriptor(fd) => {
+                let fd = fd.try_clone().map_err(|e| Error::io("duplicate a network namespace", &e))?;
+                Ok(Self(fd))
+            }
+        }
     }
 
     /// Its descriptor.

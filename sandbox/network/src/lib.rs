@@ -36,6 +36,7 @@ mod time;
 pub use definition::{Driver, IpamConfig, NewNetwork, is_predefined};
 pub use endpoints::{Endpoint, EndpointRequest, dns_names};
 pub use error::{Error, Kind, Result};
+pub use inside::Inside;
 pub use mac::Mac;
 pub use networks::{Config, Networks};
 pub use ports::{Binding, PortRequest, Protocol};

@@ -3,7 +3,7 @@
 //! asked elsewhere, as moby's `libnetwork/resolver.go` does it. What comes in is written by strangers on both sides, so
 //! lengths, counts and times are bounded.
 
-use crate::{Error, Networks, Result, error::Kind, files, inside::Namespace, names, redirect};
+use crate::{Error, Networks, Result, error::Kind, files, inside::{Inside, Namespace}, names, redirect};
 use drydock_runtime::netlink::{Batch, LOOPBACK};
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},
@@ -74,14 +74,20 @@ impl Drop for Server {
 }
 
 impl Networks {
-    /// Serves names at 127.0.0.11 in the network namespace of process `pid`, for a container in a user-defined network,
+    /// Serves names at 127.0.0.11 in a network namespace, for a container in a user-defined network,
     /// until it is released. Switches the loopback interface on there. A second call has no effect.
-    pub async fn serve_names(&self, container: &str, pid: i32, resolver: Resolver) -> Result<()> {
+    pub async fn serve_names(
+        &self,
+        container: &str,
+        inside: impl Into<Inside>,
+        resolver: Resolver,
+    ) -> Result<()> {
+        let inside = inside.into();
         match self.state().containers.get(container) {
             Some(known) if known.resolver.is_none() => {}
             _ => return Ok(()),
         }
-        let namespace = Namespace::of(pid)?;
+        let namespace = Namespace::of(&inside)?;
         let (udp, tcp) = namespace.run(open)?;
         let start = || Ok::<_, io::Error>((UdpSocket::from_std(udp)?, TcpListener::from_std(tcp)?));
         let (udp, tcp) = start().map_err(|e| Error::io("start a name server", &e))?;

@@ -9,7 +9,7 @@ use crate::{
     engine::Engine,
     error::{Error, Result},
 };
-use drydock_network::{Endpoint, EndpointRequest, PortRequest, Protocol, Resolver, dns_names};
+use drydock_network::{Endpoint, EndpointRequest, Inside, PortRequest, Protocol, Resolver, dns_names};
 use drydock_runtime::container::spec::Interface;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -162,11 +162,11 @@ pub fn reserve(engine: &Engine, record: &mut Record) -> Result<()> {
     }
 }
 
-/// Makes the interfaces of a container whose first process is there, its names and its published ports.
-pub async fn plug(engine: &Engine, record: &Record, pid: i32) -> Result<Vec<Interface>> {
-    let interfaces = engine.networks.plug(&record.id, pid)?;
+/// Makes the interfaces of a container whose first process is there, and its published ports.
+pub async fn plug(engine: &Engine, record: &Record, inside: Inside) -> Result<Vec<Interface>> {
+    let interfaces = engine.networks.plug(&record.id, inside.clone())?;
     if record.endpoints.iter().any(Endpoint::user_defined) {
-        engine.networks.serve_names(&record.id, pid, resolver(record)).await?;
+        engine.networks.serve_names(&record.id, inside, resolver(record)).await?;
     }
     publish(engine, record).await?;
     Ok(interfaces)

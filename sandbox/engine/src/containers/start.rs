@@ -143,17 +143,21 @@ async fn prepare(
     mut ends: Ends,
     description: &ContainerSpec,
 ) -> Result<Ends> {
-    let interfaces = if record.endpoints.is_empty() {
-        vec![]
-    } else {
-        let interfaces = net::plug(engine, record, child.process.pid).await.map_err(network_failed)?;
-        record.endpoints.iter().for_each(|endpoint| net::tell(engine, "connect", endpoint));
-        interfaces
-    };
-    let (told, fds) = child.hear().await?;
+    let (mut told, mut fds) = child.hear().await?;
+    let mut interfaces = vec![];
+    if told == Some(FromChild::Network) {
+        if let Some(namespace) = fds.pop()
+            && !record.endpoints.is_empty()
+        {
+            interfaces = net::plug(engine, record, namespace.into()).await.map_err(network_failed)?;
+            record.endpoints.iter().for_each(|endpoint| net::tell(engine, "connect", endpoint));
+        }
+        (told, fds) = child.hear().await?;
+    }
     match told {
         Some(FromChild::Prepared) => {}
         Some(FromChild::Failed(failure)) => return Err(start_failed(&failure)),
+        Some(FromChild::Network) => return Err(create_failed(Error::internal("the child has lost count"))),
         None => return Err(create_failed(Error::internal("the container's process has ended early"))),
     }
     if description.process.tty.is_some() {
@@ -163,9 +167,12 @@ async fn prepare(
     }
     child.report.get_ref().send(&ToChild::Go(interfaces), &[]).doing(|| "start the container".to_string())?;
     match child.hear().await?.0 {
-        None => Ok(ends),
+        None => {
+            net::serve_names(engine, record, child.process.pid).await.map_err(network_failed)?;
+            Ok(ends)
+        }
         Some(FromChild::Failed(failure)) => Err(start_failed(&failure)),
-        Some(FromChild::Prepared) => Err(create_failed(Error::internal("the child has lost count"))),
+        Some(FromChild::Prepared | FromChild::Network) => Err(create_failed(Error::internal("the child has lost count"))),
     }
 }
 

@@ -296,6 +296,8 @@ async fn begin(
                         Some(Arc::new(Io::new(master).doing(|| "take the terminal".to_string())?));
                 }
             }
+            // Only a container's first process has one to tell of.
+            Some(FromChild::Network) => {}
             Some(FromChild::Failed(failure)) => {
                 let _status = child.process.exit.await;
                 engine.init.tell(&EngineToInit::Forget { key: exec.id.clone() }, &[]);

@@ -125,6 +125,10 @@ fn prepare(boot: &ChildBoot<'_>, spec: &ContainerSpec) -> Result<()> {
     process::close_all_but(&keep);
     process::reset_signals();
     setsid().step(|| "setsid")?;
+    if spec.namespaces.net == Namespace::New {
+        let namespace = File::open("/proc/thread-self/ns/net").step(|| "open the network namespace")?;
+        boot.report.send(&FromChild::Network, &[namespace.as_fd()]).step(|| "report")?;
+    }
     join_groups(boot.node_root, boot.hierarchies, &spec.cgroup)?;
     if spec.namespaces.cgroup == Namespace::New {
         unshare(CloneFlags::CLONE_NEWCGROUP).step(|| "unshare the control group namespace")?;

@@ -95,6 +95,9 @@ pub enum InitToEngine {
 /// The child → engine, over the report channel. When the channel closes without [`Self::Failed`], the program runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromChild {
+    /// It has a network namespace of its own (before anything else, and only then). Descriptor: the namespace, since what
+    /// `/proc` tells of this process is closed to all until its program runs.
+    Network,
     /// The root is built, and it waits for [`ToChild::Go`]. Descriptor, with a tty: `[pty master]`.
     Prepared,
     /// It can't become the container.

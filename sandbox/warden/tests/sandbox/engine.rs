@@ -157,7 +157,13 @@ impl Engine {
                 _ => {}
             }
         };
-        match report.recv::<FromChild>().unwrap() {
+        let mut told = report.recv::<FromChild>().unwrap();
+        if let Some((FromChild::Network, fds)) = &told {
+            assert_eq!(fds.len(), 1);
+            told = report.recv::<FromChild>().unwrap();
+        }
+        match told {
+            Some((FromChild::Network, _)) => return Err("twice".into()),
             Some((FromChild::Prepared, fds)) => {
                 // The master comes non-blocking.
                 for fd in &fds {
