@@ -167,10 +167,7 @@ async fn prepare(
     }
     child.report.get_ref().send(&ToChild::Go(interfaces), &[]).doing(|| "start the container".to_string())?;
     match child.hear().await?.0 {
-        None => {
-            net::serve_names(engine, record, child.process.pid).await.map_err(network_failed)?;
-            Ok(ends)
-        }
+        None => Ok(ends),
         Some(FromChild::Failed(failure)) => Err(start_failed(&failure)),
         Some(FromChild::Prepared | FromChild::Network) => Err(create_failed(Error::internal("the child has lost count"))),
     }
