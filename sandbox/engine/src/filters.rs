@@ -63,11 +63,6 @@ impl Filters {
         self.0.entry(key.to_owned()).or_default().insert(value.to_owned());
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Whether a key is there.
     pub fn has(&self, key: &str) -> bool {
         self.0.contains_key(key)
@@ -144,7 +139,7 @@ mod tests {
         let list = parse(r#"{"label":["a=b","c"],"status":["exited"]}"#);
         assert_eq!(map, list);
         assert_eq!(map.get("label").collect::<Vec<_>>(), ["a=b", "c"]);
-        assert!(parse("").is_empty() && parse("{}").is_empty());
+        assert_eq!((parse(""), parse("{}")), (Filters::default(), Filters::default()));
         for wrong in ["x", "[]", r#"{"a":1}"#, r#"{"a":{"b":1}}"#, r#"{"a":[1]}"#] {
             assert_eq!(Filters::parse(wrong).unwrap_err().message, "invalid filter", "{wrong}");
         }

@@ -11,7 +11,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
-use drydock_images::local::{Removal, RemoveOptions};
+use drydock_images::local::{Image, LocalStore, Removal, RemoveOptions};
 use drydock_images::{Digest, Reference};
 use drydock_registry::{AuthConfig, Client, Platform, decode_registry_auth};
 use serde_json::{Value, json};
@@ -47,8 +47,8 @@ async fn list(State(engine): State<Arc<Engine>>, version: ApiVersion, query: Que
         Ok::<_, Error>((images::select(store, &filters, all)?, shared))
     })
     .await?;
-    let show = |image| {
-        let &drydock_images::local::Image { ref id, .. } = image;
+    let show = |image: &Image| {
+        let id = &image.id;
         let users = || i64::try_from(images::users(&engine, id).len()).unwrap_or(i64::MAX);
         let shared = shared.as_ref().map(|sizes| sizes.get(id).copied().unwrap_or(0));
         images::summary(image, version, shared, if version.at_least(51) { users() } else { -1 })
@@ -65,7 +65,7 @@ pub async fn usage(engine: &Arc<Engine>) -> Result<Value> {
         Ok::<_, Error>((found, images::shared_sizes(store), layers))
     })
     .await?;
-    let show = |image: &drydock_images::local::Image| {
+    let show = |image: &Image| {
         let users = i64::try_from(images::users(engine, &image.id).len()).unwrap_or(i64::MAX);
         let mut value = images::summary(image, version, shared.get(&image.id).copied(), users);
         for names in ["RepoTags", "RepoDigests"] {
@@ -211,7 +211,7 @@ async fn prune(State(engine): State<Arc<Engine>>, query: Query) -> Answer {
     let held = engine.clone();
     let pruned = images::blocking(&engine, move |store| {
         let none = BTreeMap::new();
-        let fits = |image: &drydock_images::local::Image| {
+        let fits = |image: &Image| {
             let created = image.config.created.as_deref().and_then(|text| text.parse().ok());
             until.is_none_or(|until| created.is_some_and(|created: crate::clock::Timestamp| created <= until))
                 && filters.prune_labels(image.config.config.labels.as_ref().unwrap_or(&none))
@@ -272,7 +272,7 @@ async fn search(State(engine): State<Arc<Engine>>, headers: HeaderMap, query: Qu
 }
 
 /// Names of the catalogue with the term in them, once each whatever their tags.
-fn in_catalogue(store: &drydock_images::local::LocalStore, term: &str) -> Vec<Value> {
+fn in_catalogue(store: &LocalStore, term: &str) -> Vec<Value> {
     let mut found: BTreeMap<String, Value> = BTreeMap::new();
     for image in store.catalogue() {
         let name = image.name.familiar_name();

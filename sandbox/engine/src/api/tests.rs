@@ -365,12 +365,20 @@ fn networks_are_listed_made_and_removed() {
     });
 }
 
+fn header(size: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_mode(0o644);
+    header.set_size(size);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header
+}
+
 /// A tar with one file, as `docker import` gets it.
 fn tar() -> Vec<u8> {
     let mut tar = tar::Builder::new(vec![]);
-    let mut header = tar::Header::new_gnu();
-    header.set_mode(0o644);
-    header.set_size(5);
+    let mut header = header(5);
     tar.append_data(&mut header, "etc/motd", &b"hello"[..]).unwrap();
     tar.into_inner().unwrap()
 }
@@ -434,9 +442,7 @@ fn images_are_imported_shown_named_saved_and_removed() {
 fn context(dockerfile: &str) -> Vec<u8> {
     let mut tar = tar::Builder::new(vec![]);
     for (name, text) in [("Dockerfile", dockerfile), ("f.txt", "abc")] {
-        let mut header = tar::Header::new_gnu();
-        header.set_mode(0o644);
-        header.set_size(text.len() as u64);
+        let mut header = header(text.len() as u64);
         tar.append_data(&mut header, name, text.as_bytes()).unwrap();
     }
     tar.into_inner().unwrap()

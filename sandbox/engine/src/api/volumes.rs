@@ -1,7 +1,7 @@
 //! Endpoints of volumes. What a volume is stands in [`crate::volumes`]; who uses it is asked of the containers.
 
 use crate::clock::Timestamp;
-use crate::engine::Engine;
+use crate::engine::{Engine, blocking};
 use crate::error::{Error, Result};
 use crate::filters::Filters;
 use crate::http::{Answer, ApiVersion, Query, answer, read_json};
@@ -160,10 +160,6 @@ pub async fn usage(engine: &Arc<Engine>) -> Vec<Value> {
 async fn size_of(volume: &Volume) -> i64 {
     let path = volume.mountpoint.clone();
     blocking(move || Ok(crate::volumes::size(&path))).await.unwrap_or(-1)
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal(error.to_string()))?
 }
 
 fn users(engine: &Engine, name: &str) -> Vec<String> {

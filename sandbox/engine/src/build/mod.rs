@@ -14,7 +14,7 @@ pub use request::Request;
 
 use crate::engine::Engine;
 use crate::error::{Context as _, Error, Result};
-use crate::http::Lines;
+use crate::http::{Lines, drain};
 use crate::images;
 use backend::Node;
 use drydock_dockerfile::build::{self, BuildError, ClassicLines, ErrorKind, Line, Stream};
@@ -181,14 +181,15 @@ fn run(
 fn prepare(
     engine: &Engine,
     request: &Request,
-    context: impl Read,
+    mut context: impl Read,
 ) -> std::result::Result<(Scratch, language::Dockerfile), BuildError> {
     let failed =
         |error: String| BuildError { message: error, code: None, lines: None, kind: ErrorKind::Failed };
     let scratch = Scratch::new(engine, "build").map_err(|error| failed(error.message))?;
     let tree = Tree::open(scratch.path()).map_err(|error| failed(error.to_string()))?;
-    unpack_context(context, &tree, &request.dockerfile)
-        .map_err(|error| failed(format!("Error processing tar file: {error}")))?;
+    let unpacked = unpack_context(&mut context, &tree, &request.dockerfile);
+    drain(&mut context);
+    unpacked.map_err(|error| failed(format!("Error processing tar file: {error}")))?;
     let missing = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => {
             failed(format!("Cannot locate specified Dockerfile: {}", request.dockerfile))

@@ -177,7 +177,7 @@ mod tests {
                 "t=a@sha256:0000000000000000000000000000000000000000000000000000000000000000",
                 "build tag cannot contain a digest",
             ),
-            ("t=A", "repository name must be lowercase"),
+            ("t=A", "repository name (library/A) must be lowercase"),
             ("version=3", "invalid version \"3\""),
             ("buildargs=x", "error reading build args"),
             ("securityopt=x", "security options are not supported on linux"),

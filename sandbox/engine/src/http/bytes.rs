@@ -15,6 +15,8 @@ use tokio_util::io::{ReaderStream, StreamReader, SyncIoBridge};
 
 /// Bytes on their way between the thread and the connection.
 const BUFFER: usize = 128 << 10;
+/// More is not read of a body that nobody wants.
+const MAX_DRAINED: u64 = 4 << 30;
 
 /// Answers with what `work` writes. If it fails before it has written anything, that is a refusal; later it breaks the connection,
 /// so that nobody takes a half for the whole. A client that goes away fails the next write.
@@ -56,6 +58,11 @@ pub fn reader(body: Body) -> impl Read + Send + 'static {
     let stream = body.into_data_stream().map_err(io::Error::other);
     let reader: Pin<Box<dyn AsyncRead + Send>> = Box::pin(StreamReader::new(Box::pin(stream)));
     SyncIoBridge::new(reader)
+}
+
+/// Reads what is left of a body. A client that is still sending when its connection closes never reads the answer.
+pub fn drain(from: &mut impl Read) {
+    let _rest = io::copy(&mut from.take(MAX_DRAINED), &mut io::sink());
 }
 
 #[cfg(test)]

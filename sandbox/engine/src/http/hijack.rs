@@ -128,3 +128,84 @@ impl AsyncWrite for Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::accept;
+    use axum::Router;
+    use axum::extract::Request;
+    use axum::routing::post;
+    use std::path::PathBuf;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{UnixListener, UnixStream};
+
+    /// Answers with what it was given, but only after the end of it.
+    async fn echo(request: Request) -> Response {
+        let (mut parts, body) = request.into_parts();
+        let (response, pending) = hijack(&mut parts, body, Form::Multiplexed);
+        tokio::spawn(async move {
+            let mut connection = pending.open().await.unwrap();
+            let mut given = vec![];
+            connection.read_to_end(&mut given).await.unwrap();
+            connection.write_all(&given).await.unwrap();
+            connection.shutdown().await.unwrap();
+        });
+        response
+    }
+
+    fn serve(dir: &std::path::Path) -> PathBuf {
+        let socket = dir.join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        tokio::spawn(accept(listener, Router::new().route("/attach", post(echo))));
+        socket
+    }
+
+    async fn talk(socket: &std::path::Path, head: &str, input: &[u8]) -> String {
+        let mut stream = UnixStream::connect(socket).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 1024];
+        let mut all = vec![];
+        if head.contains("Upgrade") {
+            // The client speaks only when it was upgraded, and ends its input while it still listens.
+            let read = stream.read(&mut answer).await.unwrap();
+            all.extend_from_slice(&answer[..read]);
+            stream.write_all(input).await.unwrap();
+            stream.shutdown().await.unwrap();
+        } else {
+            stream.write_all(input).await.unwrap();
+        }
+        stream.read_to_end(&mut all).await.unwrap();
+        String::from_utf8(all).unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_upgraded_connection_is_bare_and_can_be_half_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = serve(dir.path());
+        let head = "POST /v1.51/attach HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
+        let answer = talk(&socket, head, b"some input").await;
+        assert!(answer.starts_with("HTTP/1.1 101 UPGRADED\r\n"), "{answer}");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let head = head.to_lowercase();
+        for line in [
+            "content-type: application/vnd.docker.multiplexed-stream",
+            "connection: upgrade",
+            "upgrade: tcp",
+            "api-version: 1.51",
+        ] {
+            assert!(head.lines().any(|is| is == line), "{line} in {head}");
+        }
+        assert_eq!(body, "some input");
+    }
+
+    #[tokio::test]
+    async fn without_an_upgrade_the_bodies_are_the_connection() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = serve(dir.path());
+        let head = "POST /attach HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Length: 5\r\n\r\n";
+        let answer = talk(&socket, head, b"input").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n5\r\ninput\r\n0\r\n\r\n"), "{answer}");
+    }
+}

@@ -29,11 +29,6 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Whether the client is gone: blocking work that can't be cancelled asks now and then.
-    pub fn is_closed(&self) -> bool {
-        self.sender.is_closed()
-    }
-
     /// One object. Waits while the client is slow; fails when it is gone.
     pub async fn send(&self, object: &Value) -> Result<()> {
         self.told.store(true, Ordering::Relaxed);
@@ -44,18 +39,6 @@ impl Lines {
     pub fn send_blocking(&self, object: &Value) -> Result<()> {
         self.told.store(true, Ordering::Relaxed);
         self.sender.blocking_send(line(object)).map_err(|_| gone())
-    }
-
-    /// One object, left out if the client is slow: for figures that the next one makes stale.
-    pub fn offer(&self, object: &Value) {
-        if self.sender.try_send(line(object)).is_ok() {
-            self.told.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// `{"status":"…"}`, with an id if it is about one thing of several.
-    pub async fn status(&self, id: &str, status: &str) -> Result<()> {
-        self.send(&self::status(id, status)).await
     }
 }
 
@@ -166,7 +149,7 @@ mod tests {
     #[tokio::test]
     async fn lines_come_in_order_and_a_late_failure_is_the_last() {
         let answer = stream(|lines| async move {
-            lines.status("1", "Pulling from bb").await?;
+            lines.send(&status("1", "Pulling from bb")).await?;
             lines.send(&transfer("abc", "Downloading", Progress { current: 5, total: 10 })).await?;
             Err(Error::not_found("no more"))
         });
@@ -197,7 +180,7 @@ mod tests {
         let (alive, ended) = oneshot::channel::<()>();
         let answer = stream(move |lines| async move {
             let _alive = alive;
-            lines.status("", "begun").await?;
+            lines.send(&status("", "begun")).await?;
             std::future::pending().await
         });
         drop(answer.await.unwrap());

@@ -12,11 +12,13 @@ mod query;
 mod server;
 mod version;
 
-pub use bytes::{produce, reader};
-pub use hijack::{Connection, Form, Pending, hijack};
+pub use bytes::{drain, produce, reader};
+pub use hijack::{Connection, Form, hijack};
 pub use json::{Answer, answer, read_json};
 pub use lines::{Lines, body_of, stream};
-pub use progress::{Progress, human_size};
+pub use progress::Progress;
 pub use query::Query;
-pub use server::{accept, serve};
+#[cfg(test)]
+pub use server::accept;
+pub use server::serve;
 pub use version::{ApiVersion, MAX_API, MIN_API, VERSION};

@@ -46,7 +46,7 @@ impl Progress {
 }
 
 /// A size with four digits and a decimal unit: `19.97kB`, `1.984MB`.
-pub fn human_size(bytes: u64) -> String {
+fn human_size(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     let mut size = bytes as f64;
     let mut unit = 0;

@@ -3,7 +3,7 @@
 use super::{blocking, emit};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::http::{Lines, Progress, VERSION, lines};
+use crate::http::{Lines, Progress, VERSION, drain, lines};
 use drydock_images::Digest;
 use drydock_images::config::{ImageConfig, RunConfig};
 use drydock_images::local::LoadEvent;
@@ -14,7 +14,7 @@ use std::io::Read;
 /// Makes an image of one layer from a tar. `changes` are instructions of a Dockerfile; `comment` tells where it comes from.
 pub async fn import(
     engine: &Engine,
-    tar: impl Read + Send + 'static,
+    mut tar: impl Read + Send + 'static,
     platform: Option<Platform>,
     comment: String,
     changes: Vec<String>,
@@ -30,17 +30,27 @@ pub async fn import(
         docker_version: Some(VERSION.to_owned()),
         ..ImageConfig::default()
     };
-    let id = blocking(engine, move |store| store.import(tar, image, None)).await?;
+    let id = blocking(engine, move |store| {
+        let done = store.import(&mut tar, image, None);
+        drain(&mut tar);
+        done
+    })
+    .await?;
     emit(engine, "import", &id.to_string(), &id.to_string());
     Ok(id)
 }
 
 /// Takes in the images of a tar, and tells which. `quiet`: without the layers.
-pub async fn load(engine: &Engine, tar: impl Read + Send + 'static, quiet: bool, out: &Lines) -> Result<()> {
+pub async fn load(
+    engine: &Engine,
+    mut tar: impl Read + Send + 'static,
+    quiet: bool,
+    out: &Lines,
+) -> Result<()> {
     let out = out.clone();
     let loaded = blocking(engine, move |store| {
         let mut loaded = vec![];
-        store.load(tar, &mut |event| {
+        let done = store.load(&mut tar, &mut |event| {
             let line = match event {
                 LoadEvent::Layer { diff_id, size } if !quiet => {
                     let id = diff_id.hex().get(..12).unwrap_or_default();
@@ -52,7 +62,9 @@ pub async fn load(engine: &Engine, tar: impl Read + Send + 'static, quiet: bool,
             };
             // A client that is gone has broken the tar too.
             let _gone = out.send_blocking(&line);
-        })?;
+        });
+        drain(&mut tar);
+        done?;
         Ok::<_, Error>(loaded)
     })
     .await?;

@@ -55,7 +55,7 @@ where
     done.map_err(|error| Error::internal(error.to_string()))?.map_err(Into::into)
 }
 
-/// Images that are not only steps of others, as `docker info` counts them.
+/// All images, steps of builds among them, as `docker info` counts.
 pub fn count(engine: &Engine) -> usize {
     engine.images.images().len()
 }

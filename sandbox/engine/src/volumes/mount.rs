@@ -39,7 +39,9 @@ pub fn mount(target: &Path, options: &BTreeMap<String, String>) -> Result<()> {
             }
             let again = flags | MsFlags::MS_REMOUNT;
             nix::mount::mount(None::<&str>, target, None::<&str>, again - MsFlags::MS_REC, None::<&str>)
-                .inspect_err(|_| drop(unmount(target)))
+                .inspect_err(|_| {
+                    let _half_mounted = unmount(target);
+                })
         });
     done.map_err(|error| {
         let data = data.map(|data| format!(", data: {data}")).unwrap_or_default();
