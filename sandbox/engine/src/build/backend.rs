@@ -11,10 +11,10 @@ use drydock_dockerfile::build::{
     Answer, Backend, BackendError, CacheKey, Commit, Config, Download, Files, Image, Platform, Workspace,
 };
 use drydock_dockerfile::language::Sharing;
-use drydock_images::config::{HistoryEntry, ImageConfig, RunConfig};
+use drydock_images::config::{HistoryEntry, ImageConfig};
 use drydock_images::local::{self, LayerRef, NewImage, Origin, StoreError};
 use drydock_images::{Digest, Reference};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -83,7 +83,7 @@ impl Node {
         let mut config =
             parent.as_ref().map_or_else(ImageConfig::default, |parent| ImageConfig::clone(&parent.config));
         let created = Some(Timestamp::now().to_string());
-        config.config = convert(step.config)?;
+        config.config = images::from_builder(step.config)?;
         config.created.clone_from(&created);
         config.docker_version = Some(VERSION.to_owned());
         config.comment = None;
@@ -131,18 +131,6 @@ impl Node {
 
 pub(super) fn digest(id: &str) -> Result<Digest> {
     id.parse().map_err(|_| Error::internal(format!("{id} is no image")))
-}
-
-fn convert(config: &Config) -> Result<RunConfig> {
-    let value = serde_json::to_value(config).map_err(|error| Error::internal(error.to_string()))?;
-    let value = match value {
-        Value::Object(mut fields) => {
-            fields.retain(|_, value| !value.is_null());
-            Value::Object(fields)
-        }
-        other => other,
-    };
-    serde_json::from_value(value).map_err(|error| Error::internal(error.to_string()))
 }
 
 impl Backend for Node {

@@ -4,6 +4,7 @@ use super::{blocking, emit};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::http::{Lines, Progress, VERSION, drain, lines};
+use drydock_dockerfile::build::{Config, apply_changes};
 use drydock_images::Digest;
 use drydock_images::config::{ImageConfig, RunConfig};
 use drydock_images::local::LoadEvent;
@@ -79,12 +80,23 @@ pub fn changed(config: &RunConfig, changes: &[String]) -> Result<RunConfig> {
     if changes.is_empty() {
         return Ok(config.clone());
     }
-    let other = |error: serde_json::Error| Error::internal(error.to_string());
-    let mut built: drydock_dockerfile::build::Config =
-        serde_json::to_value(config).and_then(serde_json::from_value).map_err(other)?;
-    drydock_dockerfile::build::apply_changes(&mut built, changes)
-        .map_err(|error| Error::invalid(error.to_string()))?;
-    serde_json::to_value(&built).and_then(serde_json::from_value).map_err(other)
+    let mut built: Config =
+        serde_json::to_value(config).and_then(serde_json::from_value).map_err(not_convertible)?;
+    apply_changes(&mut built, changes).map_err(|error| Error::invalid(error.to_string()))?;
+    from_builder(&built)
+}
+
+/// The builder's configuration in the store's form; lists that are empty are none, as Docker has them.
+pub fn from_builder(config: &Config) -> Result<RunConfig> {
+    let mut value = serde_json::to_value(config).map_err(not_convertible)?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.retain(|name, value| !value.is_null() && !(name == "Env" && *value == json!([])));
+    }
+    serde_json::from_value(value).map_err(not_convertible)
+}
+
+fn not_convertible(error: serde_json::Error) -> Error {
+    Error::internal(error.to_string())
 }
 
 #[cfg(test)]

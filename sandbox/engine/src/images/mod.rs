@@ -7,7 +7,7 @@ mod pull;
 mod push;
 mod show;
 
-pub use archive::{changed, import, load};
+pub use archive::{changed, from_builder, import, load};
 pub use filter::select;
 pub use pull::{Registries, pull};
 pub use push::push;
