@@ -95,7 +95,7 @@ impl View {
     fn whole(engine: &Arc<Engine>, container: &Container) -> Result<Self> {
         let mut view = Self::root_only(engine, container)?;
         if let Some(live) = container.live()
-            && let Ok(root) = open_dir(Path::new(&format!("/proc/{}/root", live.pid)))
+            && let Ok(root) = open_dir(Path::new(&format!("/proc/{}/root", engine.way_in(container, &live))))
         {
             view.root = root;
         }

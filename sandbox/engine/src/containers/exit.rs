@@ -297,6 +297,8 @@ fn take_over(engine: &Arc<Engine>, container: &Arc<Container>, survivor: Survivo
         record.endpoints.clone()
     };
     container.ends.send_modify(|e| e.running = true);
+    let live = container.live();
+    let pid = live.map_or(pid, |live| engine.way_in(container, &live));
     if let Err(error) = engine.networks.adopt(&endpoints, pid) {
         tracing::warn!(container = container.id, %error, "its networks are not as they were");
     }

@@ -289,6 +289,15 @@ impl Engine {
         self.events.emit("container", action, &record.id, attributes);
     }
 
+    /// A process of a container through which its namespaces and root can be entered. With `--init` that is not the first one:
+    /// nobody may look into ours.
+    pub fn way_in(&self, container: &Container, live: &Live) -> i32 {
+        if container.record().host.init != Some(true) {
+            return live.pid;
+        }
+        self.groups.processes(&container.id).into_iter().find(|pid| *pid != live.pid).unwrap_or(live.pid)
+    }
+
     /// Writes a container's state to the disk soon. Several changes in a row are written once, and those of a container that
     /// is removed right away (`docker run --rm`) never.
     pub fn save_soon(self: &Arc<Self>, container: &Arc<Container>) {

@@ -274,14 +274,15 @@ pub async fn connect(
         (container.live(), request(&record, &found.name, &settings))
     };
     if let Some(live) = live {
+        let pid = engine.way_in(container, &live);
         let endpoint = engine.networks.reserve(&request)?;
-        if let Err(error) = engine.networks.plug_running(&container.id, live.pid) {
+        if let Err(error) = engine.networks.plug_running(&container.id, pid) {
             let _not_there = engine.networks.release(&found.id, &container.id);
             return Err(error.into());
         }
         let resolver = resolver(&container.record());
         if endpoint.user_defined() {
-            engine.networks.serve_names(&container.id, live.pid, resolver).await?;
+            engine.networks.serve_names(&container.id, pid, resolver).await?;
         }
         note(&mut settings, &endpoint);
         tell(engine, "connect", &endpoint);

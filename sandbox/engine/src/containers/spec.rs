@@ -59,7 +59,7 @@ pub fn container(engine: &Engine, record: &Record, root: &Path) -> Result<Contai
 fn pid_of(engine: &Engine, name: &str) -> Result<i32> {
     let other = engine.containers.get(name)?;
     let live = other.live();
-    live.map(|live| live.pid).ok_or_else(|| {
+    live.map(|live| engine.way_in(&other, &live)).ok_or_else(|| {
         Error::conflict(format!("cannot join network namespace of a non running container: {name}"))
     })
 }

@@ -276,11 +276,15 @@ async fn begin(
     size: Option<[u32; 2]>,
 ) -> Result<(Process, Ends)> {
     let description = describe(engine, exec, size);
+    let pid = engine.way_in(&exec.container, live);
+    let other = rustix::process::Pid::from_raw(pid).filter(|_| pid != live.pid);
+    let other = other.and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok());
+    let target = other.as_ref().unwrap_or(&live.pidfd);
     let memory = memory_file(&description)?;
     let (report, theirs) = report_pair()?;
     let plumbing = Plumbing::new(description.tty.is_some(), input)?;
     let message = EngineToInit::Exec { key: exec.id.clone(), cgroup: live.cgroup.clone() };
-    let mut fds: Vec<BorrowedFd<'_>> = vec![memory.as_fd(), theirs.as_fd(), live.pidfd.as_fd()];
+    let mut fds: Vec<BorrowedFd<'_>> = vec![memory.as_fd(), theirs.as_fd(), target.as_fd()];
     fds.extend(plumbing.theirs.iter().map(AsFd::as_fd));
     let started = engine.init.start(&exec.id, &message, &fds).await;
     let process = started.map_err(|refused| Error::internal(wrapped(&refused.message)))?;
