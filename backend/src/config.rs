@@ -124,6 +124,11 @@ pub struct Config {
     #[arg(long, env = "DRYDOCK_RESOLVERS", value_delimiter = ',', value_name = "ADDRESS")]
     pub resolvers: Vec<Ipv4Addr>,
 
+    /// Space in the site's image registry (`registry:5000` from a node) for the images of one session, and for the shared ones
+    /// together.
+    #[arg(long, env = "DRYDOCK_REGISTRY_BYTES", default_value = "2GiB", value_name = "BYTES")]
+    pub registry_bytes: Bytes,
+
     /// Largest file that may be uploaded into a node.
     #[arg(long, env = "DRYDOCK_MAX_UPLOAD", default_value = "1GiB")]
     pub max_upload: Bytes,

@@ -44,6 +44,9 @@ pub enum StoreError {
     /// SQLite said no.
     #[error("database: {0}")]
     Sqlite(#[from] rusqlite::Error),
+    /// The image registry's files.
+    #[error("the image registry below the state directory: {0}")]
+    Registry(#[source] std::io::Error),
     /// Written by a newer program.
     #[error(
         "the database has version {found}, this program knows {known}: use a newer drydock or another --state-dir"

@@ -9,11 +9,13 @@ pub mod axe;
 pub mod browser;
 pub mod guard;
 pub mod http;
+pub mod lab;
 pub mod page_socket;
 pub mod server;
 
 pub use browser::Browser;
 pub use http::Answer;
+pub use lab::Lab;
 pub use page_socket::{Event, PageSocket};
 pub use server::{Output, Server};
 

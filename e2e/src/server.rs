@@ -253,6 +253,20 @@ pub fn images() -> PathBuf {
     dir
 }
 
+/// The container images that tests use: `DRYDOCK_CATALOGUE`, or those beside the node images.
+pub fn catalogue() -> PathBuf {
+    let dir = std::env::var_os("DRYDOCK_CATALOGUE").map_or_else(
+        || images().parent().map(|dir| dir.join("catalogue")).unwrap_or_default(),
+        PathBuf::from,
+    );
+    assert!(
+        dir.join("index.json").exists(),
+        "no container images in {}: prepare them (drydock image add --basic), or name their directory in DRYDOCK_CATALOGUE",
+        dir.display()
+    );
+    dir
+}
+
 /// The binary with an environment of its own.
 fn drydock() -> Command {
     let mut command = Command::new(binary());
@@ -261,7 +275,7 @@ fn drydock() -> Command {
             command.env_remove(name);
         }
     }
-    command.env("DRYDOCK_IMAGES", images());
+    command.env("DRYDOCK_IMAGES", images()).env("DRYDOCK_CATALOGUE", catalogue());
     command
 }
 

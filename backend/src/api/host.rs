@@ -1,20 +1,15 @@
 //! What there is to choose, how the host stands, health and figures.
 
 use super::App;
-use crate::{auth::Caller, error::Error, sessions::LINUX};
+use crate::{auth::Caller, error::Error, playgrounds};
 use axum::{Json, extract::State, http::header, response::IntoResponse};
 use drydock_protocol::api::{Host, Playground};
 
 /// List the playgrounds.
 #[utoipa::path(get, path = "/playgrounds", responses((status = 200, body = Vec<Playground>)))]
 pub async fn playgrounds(State(app): State<App>) -> Json<Vec<Playground>> {
-    Json(vec![Playground {
-        name: LINUX.into(),
-        title: "Linux".into(),
-        description: "Debian nodes on a network of their own, with you as root.".into(),
-        nodes: 1,
-        max_nodes: app.sessions.config.session_nodes,
-    }])
+    let most = app.sessions.config.session_nodes;
+    Json(playgrounds::ALL.iter().map(|kind| kind.offer(most)).collect())
 }
 
 /// What a newcomer should know.

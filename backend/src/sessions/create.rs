@@ -2,12 +2,12 @@
 //! is done or nothing of it is left, also when the asker goes away in the middle.
 
 use super::{
-    IMAGE, LINUX, OPERATOR, Sessions, Tracer,
+    IMAGE, OPERATOR, Sessions, Tracer,
     live::{End, EndKind, Live, Phase},
     now,
     queue::{self, Turn, Want},
 };
-use crate::{error::Error, store::SessionRow, token, warden::WardenError};
+use crate::{error::Error, playgrounds, store::SessionRow, token, warden::WardenError};
 use drydock_protocol::{
     api::{CreateSession, NodeAddress, Queued, Status},
     pipe::{Control, Reply},
@@ -45,13 +45,11 @@ pub enum Outcome {
 impl Sessions {
     /// Checks what a newcomer wants.
     pub fn check(&self, wish: &CreateSession, client: Option<String>) -> Result<Want, Error> {
-        if wish.playground != LINUX {
+        if playgrounds::find(&wish.playground).is_none() {
             let name: String = wish.playground.chars().take(40).collect();
             return Err(Error::invalid(
                 "unknown_playground",
-                format!(
-                    "There is no playground '{name}'. GET /api/v1/playgrounds lists them; 'linux' is one."
-                ),
+                format!("There is no playground '{name}'. There are: {}.", playgrounds::names()),
             ));
         }
         let most = self.config.session_nodes;

@@ -21,6 +21,7 @@ use std::{
 impl Sessions {
     /// Watches over a session until it has ended.
     pub(super) async fn mind(self: Arc<Self>, live: Arc<Live>) {
+        tokio::spawn(self.clone().serve_registry(live.clone()));
         let mut life_changes = live.life.subscribe();
         let mut closing = self.closing.subscribe();
         // What the session process last said about its idleness: not idle before this moment.

@@ -18,6 +18,7 @@ use crate::{
     error::Error,
     metrics::Metrics,
     pipe::Sockets,
+    registry::SiteRegistry,
     store::{SessionRow, Store},
     warden::{Event, Warden},
 };
@@ -40,8 +41,6 @@ use tokio::sync::{mpsc, watch};
 pub const OPERATOR: &str = "operator";
 /// Name of the node image.
 pub const IMAGE: &str = "node";
-/// The one playground so far.
-pub const LINUX: &str = "linux";
 /// How long the record of an ended session is kept, in seconds.
 const KEEP_ENDED: u64 = 7 * 86_400;
 
@@ -56,6 +55,8 @@ pub struct Sessions {
     pub metrics: Metrics,
     /// The way to session processes.
     pub sockets: Sockets,
+    /// The site's image registry.
+    pub registry: SiteRegistry,
     /// True once this server is about to end: connections close with "restart".
     pub closing: watch::Sender<bool>,
     store: Store,
@@ -86,12 +87,15 @@ impl Sessions {
     ) -> Result<Arc<Self>, crate::store::StoreError> {
         let store = Store::open(&state_dir.join("web/drydock.db"))?;
         store.purge(now().saturating_sub(KEEP_ENDED))?;
+        let registry = SiteRegistry::open(&state_dir.join("web"), config.registry_bytes.0)
+            .map_err(crate::store::StoreError::Registry)?;
         let (warden, events) = Warden::start(state_dir.join("run/warden.sock"));
         let sessions = Arc::new(Self {
             config,
             capacity,
             metrics: Metrics::new(),
             sockets: Sockets::new(state_dir.join("run/sessions")),
+            registry,
             closing: watch::Sender::new(false),
             store,
             warden,

@@ -1,0 +1,135 @@
+//! The site's image registry, `registry:5000` from every node. Each session has its own repositories and accounts in it; what is
+//! named `shared/…` all sessions see. The session process tells of connections (`Open::Services`) and this process takes them, so
+//! nothing listens on the host.
+
+mod accounts;
+mod scope;
+
+use crate::sessions::{Sessions, live::Live, live::Phase};
+use accounts::SiteAccounts;
+use axum::body::Body;
+use drydock_protocol::{
+    SessionId,
+    pipe::{NodeCall, Open},
+};
+use drydock_registry::server::{Garbage, Limits, Registry};
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{io, path::Path, sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
+use tower::ServiceExt;
+
+/// Most connections of one session.
+const MAX_CONNECTIONS: usize = 32;
+/// A request's head must come within this time.
+const HEAD_WITHIN: Duration = Duration::from_secs(30);
+/// Pause before a session process that did not answer is asked again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The registry of this server.
+pub struct SiteRegistry {
+    registry: Registry,
+    accounts: Arc<SiteAccounts>,
+}
+
+impl std::fmt::Debug for SiteRegistry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SiteRegistry")
+    }
+}
+
+impl SiteRegistry {
+    /// Opens it below the state directory's `web`. `quota`: bytes that the images of one session, and the shared ones
+    /// together, may have.
+    pub fn open(web: &Path, quota: u64) -> io::Result<Self> {
+        let accounts = Arc::new(SiteAccounts::open(&web.join("registry-accounts"), quota)?);
+        let registry = Registry::open(&web.join("registry"), accounts.clone(), Limits::default())?;
+        Ok(Self { registry, accounts })
+    }
+
+    /// Deletes what an ended session had in it.
+    pub async fn forget(&self, session: &SessionId) {
+        self.accounts.forget(session);
+        // What a push of another session has only just brought is left alone: it may not have its name yet.
+        let gone = match self.registry.delete_owner(session.as_str()).await {
+            Ok(()) => self.registry.collect_garbage(Garbage::default()).await.map(drop),
+            Err(e) => Err(e),
+        };
+        if let Err(e) = gone {
+            tracing::warn!(%session, error = %e, "images of an ended session are left in the registry");
+        }
+    }
+
+    /// Answers one request of a session.
+    async fn answer(&self, session: &SessionId, request: Request<Incoming>) -> axum::response::Response {
+        let mut request = request.map(Body::new);
+        scope::enter(session, &mut request);
+        let catalogue = request.uri().path() == "/v2/_catalog";
+        let Ok(response) = self.registry.router().oneshot(request).await;
+        scope::leave(session, response, catalogue).await
+    }
+}
+
+impl Sessions {
+    /// Serves the nodes of a session for as long as it lives.
+    pub async fn serve_registry(self: Arc<Self>, live: Arc<Live>) {
+        let mut life = live.life.subscribe();
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let over = |phase: &Phase| matches!(phase, Phase::Ended(_));
+        // A session that is being made does not listen yet.
+        if life.wait_for(|life| life.phase != Phase::Starting).await.is_err() {
+            return;
+        }
+        while !over(&life.borrow().phase) {
+            let told = self.clone().take_calls(&live.id, &places);
+            tokio::select! {
+                done = told => if let Err(e) = done {
+                    tracing::debug!(id = %live.id, error = %e, "a session's calls can't be heard");
+                },
+                _ = life.wait_for(|life| over(&life.phase)) => break,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PAUSE) => {}
+                _ = life.wait_for(|life| over(&life.phase)) => break,
+            }
+        }
+        self.registry.forget(&live.id).await;
+    }
+
+    async fn take_calls(
+        self: Arc<Self>,
+        id: &SessionId,
+        places: &Arc<Semaphore>,
+    ) -> Result<(), crate::pipe::PipeError> {
+        let (mut reader, _writer) = self.sockets.open(id, &Open::Services).await?;
+        while let Some(frame) = reader.next().await? {
+            let crate::pipe::Frame::Text(text) = frame else { continue };
+            let Ok(NodeCall { call, .. }) = serde_json::from_slice(&text) else { continue };
+            let Ok(place) = places.clone().try_acquire_owned() else {
+                tracing::debug!(%id, "too many connections of a session to the registry");
+                continue;
+            };
+            let (sessions, id) = (self.clone(), id.clone());
+            tokio::spawn(async move {
+                if let Err(e) = sessions.serve_call(&id, call).await {
+                    tracing::debug!(%id, error = %e, "a node's connection to the registry");
+                }
+                drop(place);
+            });
+        }
+        Ok(())
+    }
+
+    async fn serve_call(&self, id: &SessionId, call: u64) -> anyhow::Result<()> {
+        let stream = self.sockets.tcp(id, &Open::Take { call }).await?;
+        let service = service_fn(|request| async {
+            Ok::<_, std::convert::Infallible>(self.registry.answer(id, request).await)
+        });
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_WITHIN)
+            .serve_connection(TokioIo::new(stream), service)
+            .await?;
+        Ok(())
+    }
+}

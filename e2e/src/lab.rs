@@ -1,0 +1,82 @@
+//! A session in which a test types commands, as a learner does: everything is said to the official clients in a node.
+
+use crate::{Output, Server};
+use drydock_protocol::SessionId;
+use std::sync::Arc;
+
+/// A session of its own on the shared server.
+#[derive(Debug)]
+pub struct Lab {
+    server: Arc<Server>,
+    /// The session.
+    pub id: SessionId,
+}
+
+impl Lab {
+    /// A session of the playground `docker` with this many nodes.
+    pub async fn docker(nodes: u8) -> Self {
+        Self::on(Server::shared(), nodes).await
+    }
+
+    /// The same on a server with options of its own.
+    pub async fn on(server: Arc<Server>, nodes: u8) -> Self {
+        let nodes = nodes.to_string();
+        let made = server
+            .cli(&["session", "create", "--playground", "docker", "--nodes", &nodes, "--json"])
+            .await
+            .json::<drydock_protocol::api::Created>();
+        Self { server, id: made.id }
+    }
+
+    /// The server that it runs on.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Runs a script on node1, as it is.
+    pub async fn try_sh(&self, script: &str) -> Output {
+        self.server.exec(&self.id, "node1", script).await
+    }
+
+    /// Runs a script on node1, which must succeed; its standard output without the last line end.
+    #[track_caller]
+    pub fn sh(&self, script: &str) -> impl Future<Output = String> {
+        self.sh_on("node1", script)
+    }
+
+    /// The same on another node.
+    #[track_caller]
+    pub fn sh_on(&self, node: &str, script: &str) -> impl Future<Output = String> {
+        let caller = std::panic::Location::caller();
+        let (node, script) = (node.to_owned(), script.to_owned());
+        async move {
+            let output = self.server.exec(&self.id, &node, &script).await;
+            assert!(
+                output.status.success(),
+                "{caller}: {script}\n{}\n{}{}",
+                output.status,
+                output.text(),
+                output.stderr
+            );
+            output.text().trim_end().to_owned()
+        }
+    }
+
+    /// Runs a script that must fail with this status and say this (on either output).
+    #[track_caller]
+    pub fn refused(&self, script: &str, code: i32, words: &str) -> impl Future<Output = ()> {
+        let caller = std::panic::Location::caller();
+        let (script, words) = (script.to_owned(), words.to_owned());
+        async move {
+            let output = self.try_sh(&script).await;
+            let said = format!("{}{}", output.text(), output.stderr);
+            assert_eq!(output.code(), code, "{caller}: {script}\n{said}");
+            assert!(said.contains(&words), "{caller}: {script}\n'{words}' is not in:\n{said}");
+        }
+    }
+
+    /// Ends the session.
+    pub async fn end(self) {
+        self.server.cli(&["session", "delete", self.id.as_str()]).await.ok();
+    }
+}
