@@ -97,7 +97,7 @@ async fn d4_run() {
         lab.sh("script -qec 'docker run --rm -it busybox tty' /dev/null | grep -o /dev/pts/0").await,
         "/dev/pts/0"
     );
-    for (script, code) in [("exit 3", 3), ("kill -9 $$", 137), ("kill -TERM $$; sleep 1", 0)] {
+    for (script, code) in [("exit 3", 3), ("kill -9 $$", 137), ("kill -TERM $$; sleep 1", 143)] {
         assert_eq!(
             lab.try_sh(&format!("docker run --rm --init busybox sh -c '{script}'")).await.code(),
             code,
@@ -243,7 +243,7 @@ EOF",
     assert!(lab.sh("docker history app:1").await.contains("EXPOSE"));
     lab.refused("printf 'FROM busybox\\nRUNN x\\n' | docker build - 2>&1", 1, "unknown instruction: RUNN")
         .await;
-    lab.refused("printf 'FROM busybox\\nRUN exit 7\\n' | docker build - 2>&1", 1, "7").await;
+    lab.refused("printf 'FROM busybox\\nRUN exit 7\\n' | docker build - 2>&1", 7, "returned a non-zero code: 7").await;
     lab.end().await;
 }
 

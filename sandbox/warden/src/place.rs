@@ -101,16 +101,23 @@ impl Place {
     }
 
     /// Gives what an earlier server of this state directory has left in `web/` to serve's user of today, whose id depends
-    /// on the claim. The directory was that server's own, so only plain files of such users are touched.
+    /// on the claim. The directory was that server's own, so only plain files and directories of such users are touched.
     fn hand_over_web(&self) -> Result<(), Error> {
-        let web = state_paths::web(&self.state);
-        for entry in fs::read_dir(&web).map_err(at(&web))? {
-            let path = entry.map_err(at(&web))?.path();
-            let meta = fs::symlink_metadata(&path).map_err(at(&path))?;
-            if meta.is_file() && meta.nlink() == 1 && meta.uid() >= FIRST_ID && meta.uid() != self.web_user()
-            {
-                let id = self.web_user();
-                std::os::unix::fs::lchown(&path, Some(id), Some(id)).map_err(at(&path))?;
+        let id = self.web_user();
+        let mut todo = vec![state_paths::web(&self.state)];
+        while let Some(dir) = todo.pop() {
+            for entry in fs::read_dir(&dir).map_err(at(&dir))? {
+                let path = entry.map_err(at(&dir))?.path();
+                let meta = fs::symlink_metadata(&path).map_err(at(&path))?;
+                if meta.uid() < FIRST_ID || !(meta.is_dir() || meta.is_file() && meta.nlink() == 1) {
+                    continue;
+                }
+                if meta.uid() != id {
+                    std::os::unix::fs::lchown(&path, Some(id), Some(id)).map_err(at(&path))?;
+                }
+                if meta.is_dir() {
+                    todo.push(path);
+                }
             }
         }
         Ok(())
