@@ -5,9 +5,11 @@ LISTEN        ?= 127.0.0.1:8080
 STATE_DIR     ?= /var/lib/drydock
 DRYDOCK_CACHE ?= $(HOME)/.cache/drydock
 
-# The node image that tests use, built once; a server has its own below STATE_DIR.
-TEST_IMAGES := $(DRYDOCK_CACHE)/images
-RUN_IMAGES  := $(or $(DRYDOCK_IMAGES),$(STATE_DIR)/images)
+# The node image and the catalogue of container images that tests use, made once; a server has its own below STATE_DIR.
+TEST_IMAGES    := $(DRYDOCK_CACHE)/images
+RUN_IMAGES     := $(or $(DRYDOCK_IMAGES),$(STATE_DIR)/images)
+TEST_CATALOGUE := $(DRYDOCK_CACHE)/catalogue
+RUN_CATALOGUE  := $(or $(DRYDOCK_CATALOGUE),$(STATE_DIR)/catalogue)
 
 TRUNK_VERSION   := 0.21.14
 # wasm-bindgen's tool and its crate must be of one version.
@@ -18,6 +20,8 @@ TRUNK   := $(TOOLS)/.trunk-$(TRUNK_VERSION)
 BINDGEN := $(TOOLS)/.wasm-bindgen-$(BINDGEN_VERSION)
 BIN     := target/release/drydock
 PAGE    := dist/index.html
+# What runs in the catalogue's own images.
+PROGRAMS := sandbox/catalogue/gen/hello sandbox/catalogue/gen/whoami
 
 # `sudo make` often loses the way to Cargo.
 export PATH := $(TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH)
@@ -27,14 +31,16 @@ NICE := nice -n 10
 COMMON     := Cargo.toml Cargo.lock rust-toolchain.toml
 PAGE_FROM  := $(COMMON) Trunk.toml $(shell find frontend static sandbox/protocol -type f \
                 -not -path 'static/node_modules/*' -not -path 'static/gen/*' -not -name '.*')
-BIN_FROM   := $(COMMON) $(shell find backend sandbox -type f -not -name '.*' -not -path '*/tests/*')
+BIN_FROM   := $(COMMON) $(shell find backend sandbox -type f -not -name '.*' -not -path '*/tests/*' \
+                -not -path 'sandbox/catalogue/gen/*' -not -path 'sandbox/catalogue/programs/*')
+PROGRAMS_FROM := $(COMMON) $(shell find sandbox/catalogue/programs -type f -not -name '.*')
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run build image packages toolchain test test-v2 test-host test-browser lint bench clean root
+.PHONY: help run build image programs packages toolchain test test-v2 test-host test-browser lint bench clean root
 
 say = printf '\n==> %s\n'
 
@@ -44,13 +50,18 @@ help: ## List these commands
 
 run: root $(BIN) ## Install, build and serve on LISTEN
 	@$(call prepare_image,$(RUN_IMAGES),$(TEST_IMAGES))
+	@$(call prepare_catalogue,$(RUN_CATALOGUE),$(TEST_CATALOGUE),--basic) \
+	    || echo "Not all container images could be made; nodes find those that are there (drydock image catalogue)." >&2
 	@$(say) "Serving on http://$(LISTEN)"
 	@exec $(BIN) --state-dir '$(STATE_DIR)' serve --listen '$(LISTEN)'
 
 build: $(BIN) ## Install what is missing and build target/release/drydock
 
-image: root $(BIN) ## Prepare the node image below STATE_DIR
+image: root $(BIN) ## Prepare the node image and the basic container images below STATE_DIR
 	@$(call prepare_image,$(RUN_IMAGES),$(TEST_IMAGES))
+	@$(call prepare_catalogue,$(RUN_CATALOGUE),$(TEST_CATALOGUE),--basic)
+
+programs: $(PROGRAMS)
 
 root:
 	@if [ "$$(id -u)" != 0 ]; then \
@@ -103,8 +114,16 @@ $(PAGE): $(PAGE_FROM) $(TRUNK) $(BINDGEN) | packages toolchain
 	@$(NICE) trunk build --release
 	@touch $@
 
-# The page is part of the program, so it comes first.
-$(BIN): $(BIN_FROM) $(PAGE) | packages toolchain
+# Static, since their images have nothing else in them.
+$(PROGRAMS) &: $(PROGRAMS_FROM) | packages toolchain
+	@$(say) "Building the programs of the catalogue's own images"
+	@host=$$(rustc -vV | sed -n 's/^host: //p'); \
+	    RUSTFLAGS='-C target-feature=+crt-static' $(NICE) cargo build --release --locked -p drydock-programs \
+	        --config profile.release.strip=true --target "$$host" --target-dir target/programs; \
+	    install -D -t $(dir $(firstword $(PROGRAMS))) $(addprefix "target/programs/$$host/release"/,$(notdir $(PROGRAMS)))
+
+# The page and the programs are part of the program, so they come first.
+$(BIN): $(BIN_FROM) $(PAGE) $(PROGRAMS) | packages toolchain
 	@$(say) "Building $@"
 	@$(NICE) cargo build --release --locked -p drydock
 	@touch $@
@@ -120,7 +139,26 @@ define prepare_image
 	fi
 endef
 
+# prepare_catalogue DIRECTORY OTHER IMAGES: adds the images that DIRECTORY lacks, or has from older recipes; takes what OTHER has first.
+define prepare_catalogue
+	if [ ! -e '$(1)/index.json' ] && [ -e '$(2)/index.json' ]; then \
+	    $(say) "Copying the container images from $(2)"; \
+	    $(BIN) image --catalogue '$(2)' catalogue export - | $(BIN) image --catalogue '$(1)' catalogue import - > /dev/null; \
+	fi; \
+	[ -e '$(1)/index.json' ] || { $(say) "Preparing container images in $(1) (once)"; }; \
+	$(BIN) image --catalogue '$(1)' add --if-missing $(3) > /dev/null
+endef
+
 # === Tests
+
+# What tests run in nodes.
+TEST_CONTAINERS := --basic debian nginx
+
+define prepare_tests
+	$(call prepare_image,$(TEST_IMAGES),$(RUN_IMAGES)); \
+	$(call prepare_catalogue,$(TEST_CATALOGUE),$(RUN_CATALOGUE),$(TEST_CONTAINERS))
+endef
+PREPARED := DRYDOCK_IMAGES=$(TEST_IMAGES) DRYDOCK_CATALOGUE=$(TEST_CATALOGUE)
 
 test: lint test-host test-browser ## Install what is missing and run every check and test
 	@$(say) "All tests passed"
@@ -134,27 +172,27 @@ lint: | packages toolchain
 	@$(NICE) cargo clippy --locked -p frontend --target wasm32-unknown-unknown --all-targets -- -D warnings
 
 test-host: root $(BIN) ## Unit and integration tests
-	@$(call prepare_image,$(TEST_IMAGES),$(RUN_IMAGES))
+	@$(prepare_tests)
 	@$(say) "Unit and integration tests"
-	@DRYDOCK_IMAGES=$(TEST_IMAGES) $(NICE) cargo test --locked
+	@$(PREPARED) $(NICE) cargo test --locked
 	@$(say) "Tests of the page's logic"
 	@$(NICE) cargo test --locked -p frontend
 
 test-browser: root $(BIN) ## Browser tests against target/release/drydock
 	@.ci/packages test
-	@$(call prepare_image,$(TEST_IMAGES),$(RUN_IMAGES))
+	@$(prepare_tests)
 	@$(say) "Browser tests"
-	@DRYDOCK_IMAGES=$(TEST_IMAGES) DRYDOCK_BIN=$(CURDIR)/$(BIN) $(NICE) cargo test --locked -p drydock-e2e
+	@$(PREPARED) DRYDOCK_BIN=$(CURDIR)/$(BIN) $(NICE) cargo test --locked -p drydock-e2e
 
 test-v2: root ## The sandbox's tests on Debian 13 with control groups v2, in a virtual machine (4 minutes)
 	@.ci/packages v2
-	@DRYDOCK_IMAGES=$(TEST_IMAGES) e2e/outside/cgroup-v2.sh
+	@$(PREPARED) e2e/outside/cgroup-v2.sh
 
 bench: root $(BIN) ## Measure start, echo, output, memory; prints medians and ratios
 	@.ci/packages test
-	@$(call prepare_image,$(TEST_IMAGES),$(RUN_IMAGES))
-	@DRYDOCK_IMAGES=$(TEST_IMAGES) DRYDOCK_BIN=$(CURDIR)/$(BIN) cargo bench --locked -p drydock-e2e
+	@$(prepare_tests)
+	@$(PREPARED) DRYDOCK_BIN=$(CURDIR)/$(BIN) cargo bench --locked -p drydock-e2e
 
 clean: ## Delete what was built here (not images, tools or the state directory)
 	cargo clean
-	rm -rf dist static/gen static/node_modules
+	rm -rf dist static/gen static/node_modules sandbox/catalogue/gen

@@ -1,14 +1,19 @@
-//! `drydock image`: prepares, lists, exports and imports node images. Works on the image store itself, as root; needs no
+//! `drydock image`: prepares, lists, exports and imports node images, and the container images of the catalogue. Works on the image store itself, as root; needs no
 //! server. The text for people goes to standard error, what was asked for to standard output.
+
+mod catalogue;
+mod progress;
+
+pub use catalogue::{AddArgs, CatalogueCommand, catalogue_dir};
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use drydock_images::{BuildOptions, Progress, Store};
+use drydock_images::{BuildOptions, Progress, Store, node_recipe};
+use progress::{Printer, stop_on_signals};
 use std::{
     fs::{self, File},
     io::{self, BufReader, BufWriter, IsTerminal, Write},
     path::{Path, PathBuf},
-    time::Instant,
 };
 
 /// Options of `drydock image`.
@@ -17,6 +22,9 @@ pub struct ImageArgs {
     /// Directory of the images; without it `images` in the state directory. Several servers may share one.
     #[arg(long, env = "DRYDOCK_IMAGES", value_name = "DIR", global = true)]
     pub images: Option<PathBuf>,
+    /// Directory of the catalogue; without it `catalogue` in the state directory. Several servers may share one.
+    #[arg(long = "catalogue", env = "DRYDOCK_CATALOGUE", value_name = "DIR", global = true)]
+    pub catalogue_dir: Option<PathBuf>,
 
     #[command(subcommand)]
     command: Command,
@@ -34,7 +42,7 @@ enum Command {
         /// Debian mirror to take packages from; without it mmdebstrap's default.
         #[arg(long, value_name = "URL", value_parser = parse_mirror)]
         mirror: Option<String>,
-        /// Do nothing if there is an image of this name.
+        /// Do nothing if there is an image of this name that was made from the same list of packages and the same files.
         #[arg(long)]
         if_missing: bool,
     },
@@ -49,6 +57,13 @@ enum Command {
         name: String,
         /// The file; `-` is standard output.
         file: PathBuf,
+    },
+    /// Make container images that nodes find without Internet (needs the Internet or a mirror itself, and mmdebstrap).
+    Add(AddArgs),
+    /// List, export and import the container images that nodes find without Internet.
+    Catalogue {
+        #[command(subcommand)]
+        command: Option<CatalogueCommand>,
     },
 }
 
@@ -69,12 +84,21 @@ pub fn images_dir(images: Option<&Path>, state_dir: &Path) -> PathBuf {
 
 /// Runs the command.
 pub fn run(args: ImageArgs, state_dir: &Path, json: bool) -> anyhow::Result<()> {
+    let dir = catalogue_dir(args.catalogue_dir.as_deref(), state_dir);
+    let command = match args.command {
+        Command::Add(args) => return catalogue::add(&dir, &args, json),
+        Command::Catalogue { command } => {
+            return catalogue::run(&dir, command.unwrap_or(CatalogueCommand::List), json);
+        }
+        command => command,
+    };
     let store = Store::open(images_dir(args.images.as_deref(), state_dir))?;
-    match args.command {
+    match command {
         Command::List => list(&store, json),
         Command::Build { name, mirror, if_missing } => build(&store, &name, mirror, if_missing, json),
         Command::Import { file } => import(&store, &file, json),
         Command::Export { name, file } => export(&store, &name, &file, json),
+        Command::Add(_) | Command::Catalogue { .. } => Ok(()),
     }
 }
 
@@ -106,13 +130,26 @@ fn build(
     if_missing: bool,
     json: bool,
 ) -> anyhow::Result<()> {
-    if if_missing && store.resolve(name).is_ok() {
+    let there = if_missing && store.contains(name);
+    if there && store.recipe(name) == Some(node_recipe().to_string()) {
         return tell(json, &serde_json::json!({"name": name, "built": false}), &format!("{name} is there"));
     }
     let mut printer = Printer::new();
-    let digest = store.build(name, &BuildOptions { mirror }, &mut |progress| printer.show(progress))?;
+    let options = BuildOptions { mirror, stop: Some(stop_on_signals()?) };
+    let built = store.build(name, &options, &mut |progress| printer.show(progress));
     printer.finish();
-    let seconds = printer.began.elapsed().as_secs();
+    let digest = match built {
+        // A machine without Internet goes on with what it has.
+        Err(e) if there && !matches!(e, drydock_images::Error::Stopped) => {
+            eprintln!(
+                "drydock: {name} is there, but made from other packages or files; it could not be made anew: {e}"
+            );
+            let answer = serde_json::json!({"name": name, "built": false, "kept": e.to_string()});
+            return tell(json, &answer, &format!("{name} is there"));
+        }
+        built => built?,
+    };
+    let seconds = printer.seconds();
     let answer = serde_json::json!({"name": name, "digest": digest, "built": true, "seconds": seconds});
     tell(json, &answer, &format!("{name} {digest}, built in {seconds} s"))
 }
@@ -131,32 +168,40 @@ fn import(store: &Store, file: &Path, json: bool) -> anyhow::Result<()> {
 }
 
 fn export(store: &Store, name: &str, file: &Path, json: bool) -> anyhow::Result<()> {
+    let Some(size) = to_file(file, &mut |out| Ok(store.export(name, out)?))? else { return Ok(()) };
+    let answer = serde_json::json!({"name": name, "file": file, "size": size});
+    tell(json, &answer, &format!("{name} is in {} ({} MB)", file.display(), size / 1_000_000))
+}
+
+/// Writes images into a file and tells its size; `None` for standard output.
+fn to_file(
+    file: &Path,
+    write: &mut dyn FnMut(&mut dyn Write) -> anyhow::Result<()>,
+) -> anyhow::Result<Option<u64>> {
     if file == Path::new("-") {
         if io::stdout().is_terminal() {
             bail!("the image is not for a terminal: name a file or send standard output into one");
         }
-        store.export(name, &mut io::stdout().lock())?;
-        return Ok(());
+        write(&mut io::stdout().lock())?;
+        return Ok(None);
     }
     // The file gets its name when it is whole, so that nobody carries half an image away.
     let mut partial = file.as_os_str().to_owned();
     partial.push(".partial");
     let partial = PathBuf::from(partial);
-    let written = write_export(store, name, &partial)
+    let written = whole(&partial, write)
         .and_then(|()| fs::rename(&partial, file).with_context(|| format!("cannot make {}", file.display())));
     if written.is_err() {
         let _ = fs::remove_file(&partial);
     }
     written?;
-    let size = fs::metadata(file)?.len();
-    let answer = serde_json::json!({"name": name, "file": file, "size": size});
-    tell(json, &answer, &format!("{name} is in {} ({} MB)", file.display(), size / 1_000_000))
+    Ok(Some(fs::metadata(file)?.len()))
 }
 
-fn write_export(store: &Store, name: &str, to: &Path) -> anyhow::Result<()> {
+fn whole(to: &Path, write: &mut dyn FnMut(&mut dyn Write) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let file = File::create(to).with_context(|| format!("cannot make {}", to.display()))?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
-    store.export(name, &mut out)?;
+    write(&mut out)?;
     out.flush()?;
     out.get_ref().sync_all()?;
     Ok(())
@@ -170,45 +215,6 @@ fn tell(json: bool, answer: &serde_json::Value, text: &str) -> anyhow::Result<()
         writeln!(out, "{text}")?
     }
     Ok(())
-}
-
-/// Shows progress on standard error: one line that changes on a terminal, a line per stage elsewhere.
-struct Printer {
-    began: Instant,
-    terminal: bool,
-    stage: String,
-}
-
-impl Printer {
-    fn new() -> Self {
-        Self { began: Instant::now(), terminal: io::stderr().is_terminal(), stage: String::new() }
-    }
-
-    fn show(&mut self, progress: Progress<'_>) {
-        let new = self.stage != progress.stage;
-        let seconds = self.began.elapsed().as_secs();
-        let mut err = io::stderr().lock();
-        // A message that cannot be shown must not stop the work.
-        let _ = if self.terminal {
-            let end = if new && !self.stage.is_empty() { "\n" } else { "" };
-            let detail: String = progress.detail.chars().filter(|c| !c.is_control()).take(40).collect();
-            write!(err, "{end}\r\x1b[K{seconds:>4} s  {}  {detail}", progress.stage)
-                .and_then(|()| err.flush())
-        } else if new {
-            writeln!(err, "{seconds:>4} s  {}", progress.stage)
-        } else {
-            Ok(())
-        };
-        if new {
-            self.stage = progress.stage.to_owned();
-        }
-    }
-
-    fn finish(&self) {
-        if self.terminal && !self.stage.is_empty() {
-            let _ = writeln!(io::stderr());
-        }
-    }
 }
 
 #[cfg(test)]

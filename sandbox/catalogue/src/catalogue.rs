@@ -9,7 +9,7 @@ use crate::{
 };
 use drydock_dockerfile::build::{self, Backend, Context, ErrorKind, Event, Mode};
 use drydock_images::{
-    Digest, NewImage, NewLayer, Progress, Store,
+    Digest, NewImage, NewLayer, Progress, Reference, Store,
     local::{ChainId, LocalStore},
     mmdebstrap::{self, DOCUMENTATION, DebianRoot},
 };
@@ -17,6 +17,7 @@ use serde::Serialize;
 use std::{
     collections::VecDeque,
     fs::{self, Permissions},
+    io::{Read, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{
@@ -56,6 +57,9 @@ pub struct Added {
     pub built: bool,
     /// How long that took.
     pub seconds: u64,
+    /// Why a stale image could not be made anew and is still there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
 }
 
 /// Whether an image is there.
@@ -100,6 +104,43 @@ impl Catalogue {
     /// Its store, for export and import.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Writes images as one file, for a machine without Internet: those of some recipes, or all that are there.
+    pub fn export(&self, names: &[String], to: &mut dyn Write) -> Result<()> {
+        let wanted: Vec<_> = names.iter().map(|name| recipes::find(name)).collect::<Result<_>>()?;
+        let there = self.store.list()?;
+        let mut exported = Vec::new();
+        for recipe in &wanted {
+            let before = exported.len();
+            let repositories = [Some(recipe.repository()), recipe.also.map(str::to_owned)];
+            let prefixes: Vec<_> = repositories.into_iter().flatten().map(|r| format!("{r}:")).collect();
+            let mine = there.iter().filter(|l| prefixes.iter().any(|p| l.name.starts_with(p)));
+            exported.extend(mine.map(|l| l.name.as_str()));
+            if exported.len() == before {
+                return Err(Error::Absent(recipe.name.into()));
+            }
+        }
+        if wanted.is_empty() {
+            exported.extend(there.iter().map(|l| l.name.as_str()));
+        }
+        if exported.is_empty() {
+            return Err(Error::Absent("any image".into()));
+        }
+        Ok(self.store.export_all(&exported, to)?)
+    }
+
+    /// Reads a file that [`Catalogue::export`] wrote and tells the names that it brought.
+    pub fn import(&self, from: &mut dyn Read, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Vec<String>> {
+        let check = |name: &str| match Reference::parse(name) {
+            // Such as `node`, the node image: it would be taken for Node.js.
+            Ok(reference) if reference.to_string() == name && reference.tag().is_some() => Ok(()),
+            _ => Err(drydock_images::Error::Refused(format!(
+                "`{}` is no image of the catalogue; for a node image use `drydock image import`",
+                name.escape_debug()
+            ))),
+        };
+        Ok(self.store.import_checked(from, &check, progress)?)
     }
 
     /// What can be added, then what is there beside that (imported from elsewhere).
@@ -166,17 +207,28 @@ impl Catalogue {
         let mut prepared = false;
         for (recipe, always) in order {
             let name = recipe.name;
-            if !always && self.state(recipe)? == State::Present {
-                added.push(Added { name, names: Vec::new(), digest: None, built: false, seconds: 0 });
+            let there = Added { name, names: Vec::new(), digest: None, built: false, seconds: 0, kept: None };
+            let state = self.state(recipe)?;
+            if !always && state == State::Present {
+                added.push(there);
                 continue;
             }
             if !std::mem::replace(&mut prepared, true) {
                 own_mounts()?;
             }
             let began = Instant::now();
-            let (digest, names) = self.make(recipe, options, progress)?;
-            let seconds = began.elapsed().as_secs();
-            added.push(Added { name, names, digest: Some(digest), built: true, seconds });
+            match self.make(recipe, options, progress) {
+                Ok((digest, names)) => {
+                    let seconds = began.elapsed().as_secs();
+                    added.push(Added { names, digest: Some(digest), built: true, seconds, ..there });
+                }
+                Err(Error::Stopped) => return Err(Error::Stopped),
+                // A machine without Internet goes on with what it has.
+                Err(e) if !always && state == State::Stale => {
+                    added.push(Added { kept: Some(e.to_string()), ..there });
+                }
+                Err(e) => return Err(e),
+            }
         }
         Ok(added)
     }
@@ -259,6 +311,8 @@ fn context(
             arguments.push("--dpkgopt=path-include=/usr/share/doc/*/copyright".into());
             // Containers get devices of their own.
             arguments.push("--skip=output/dev".into());
+            // mmdebstrap would delete the one that customize.sh puts there.
+            arguments.push("--skip=chroot/policy-rc.d".into());
             if dir.join(CUSTOMIZE).exists() {
                 arguments.push(format!("--customize-hook=sh \"$DRYDOCK_CONTEXT/{CUSTOMIZE}\" \"$1\""));
             }

@@ -8,6 +8,9 @@ pub enum Error {
     /// There is no recipe of that name.
     #[error("there is no recipe for `{0}`: `drydock image catalogue` lists what can be added")]
     Unknown(String),
+    /// It can't be exported.
+    #[error("the catalogue does not have {0}: `drydock image add` makes it")]
+    Absent(String),
     /// The binary was built without the programs of hello-world and whoami.
     #[error(
         "this build of drydock is without the program `{0}` of the catalogue's own images: build it with `make build`, \

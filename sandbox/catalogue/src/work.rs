@@ -18,6 +18,9 @@ use std::{
 /// Beginning of the names of work directories.
 const NAME: &str = "drydock-catalogue-";
 
+/// The mounts that this thread sees: a namespace belongs to a thread.
+const MOUNTS: &str = "/proc/thread-self/mountinfo";
+
 /// A work directory; goes when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Work {
@@ -59,7 +62,7 @@ impl Work {
 impl Drop for Work {
     fn drop(&mut self) {
         // Mounts of ours are below it; the last one first.
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mounts = fs::read_to_string(MOUNTS).unwrap_or_default();
         for at in mounts_below(&mounts, &self.dir).into_iter().rev() {
             let _gone_with_the_process = umount2(at, MntFlags::MNT_DETACH);
         }
@@ -102,7 +105,7 @@ fn sweep(above: &Path) {
 
 /// Deletes a tree, but never through a mount.
 fn remove(dir: &Path) -> io::Result<()> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let mounts = fs::read_to_string(MOUNTS)?;
     if !mounts_below(&mounts, dir).is_empty() {
         return Err(io::ErrorKind::ResourceBusy.into());
     }

@@ -72,12 +72,23 @@ impl Store {
 
     /// Reads an image file and tells the names of the images that it brought.
     pub fn import(&self, from: &mut dyn Read, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Vec<String>> {
+        self.import_checked(from, &|_| Ok(()), progress)
+    }
+
+    /// The same if all names in the file are fine with `check`.
+    pub fn import_checked(
+        &self,
+        from: &mut dyn Read,
+        check: &dyn Fn(&str) -> Result<()>,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Vec<String>> {
         let writer = self.writer(progress)?;
         progress(Progress { stage: "reading the image file", detail: "" });
         let arrived = Arrived::read(from, &writer.tmp)?;
         let Some(index) = arrived.index else {
             return refused("the file is not a tar of an OCI image layout (it has no index.json)");
         };
+        index.manifests.iter().filter_map(Descriptor::name).try_for_each(check)?;
         let mut named = Vec::new();
         let mut needed = BTreeSet::new();
         for entry in index.manifests {
