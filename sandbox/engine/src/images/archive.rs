@@ -90,7 +90,7 @@ pub fn changed(config: &RunConfig, changes: &[String]) -> Result<RunConfig> {
 pub fn from_builder(config: &Config) -> Result<RunConfig> {
     let mut value = serde_json::to_value(config).map_err(not_convertible)?;
     if let Some(fields) = value.as_object_mut() {
-        fields.retain(|name, value| !value.is_null() && !(name == "Env" && *value == json!([])));
+        fields.retain(|name, value| !value.is_null() && (name != "Env" || *value != json!([])));
     }
     serde_json::from_value(value).map_err(not_convertible)
 }

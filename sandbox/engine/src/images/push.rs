@@ -19,15 +19,21 @@ use std::sync::Arc;
 pub async fn push(engine: &Engine, name: &Reference, auth: AuthConfig, lines: &Lines) -> Result<()> {
     let wanted = name.clone();
     let named = blocking(engine, move |store| choose(store, &wanted)).await?;
-    let (mut images, mut chains) = (vec![], BTreeMap::new());
+    let (mut images, mut chains, mut pushed) = (vec![], BTreeMap::new(), vec![]);
     for (reference, image) in named {
-        let pushed = blocking(engine, move |store| prepare(store, &image)).await?;
-        chains.extend(pushed.1);
-        images.push((PushRequest { reference, auth: auth.clone() }, pushed.0));
+        pushed.push((reference.clone(), image.id.clone()));
+        let (parts, places) = blocking(engine, move |store| prepare(store, &image)).await?;
+        chains.extend(places);
+        images.push((PushRequest { reference, auth: auth.clone() }, parts));
     }
     let source = Arc::new(Source { store: engine.images.clone(), chains });
     let work = async move |client: Client, events| Ok(client.push_all(images, &source, &events).await?);
-    engine.registries.with_lines(lines, work).await?;
+    let outcomes = engine.registries.with_lines(lines, work).await?;
+    // From now on the image is known by its digest in this repository too.
+    for (outcome, (reference, image)) in outcomes.iter().zip(pushed) {
+        let digest = outcome.digest.clone();
+        blocking(engine, move |store| store.note_digest(&image, &reference, &digest)).await?;
+    }
     let attributes = BTreeMap::from([("name".to_owned(), name.familiar_name())]);
     engine.events.emit("image", "push", &name.familiar(), attributes);
     Ok(())

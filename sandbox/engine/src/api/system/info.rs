@@ -227,8 +227,11 @@ fn memory() -> u64 {
         meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
     let total = kilobytes.and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0) * 1024;
     let root = Path::new(CGROUP_ROOT);
-    let limit = first_line(root.join("memory.max"))
-        .or_else(|| first_line(Groups::v1_directory(root, "memory")?.join("memory.limit_in_bytes")));
+    let limit = first_line(root.join("memory.max")).or_else(|| {
+        // Counts the limits of the groups around the node too.
+        let stat = fs::read_to_string(Groups::v1_directory(root, "memory")?.join("memory.stat")).ok()?;
+        stat.lines().find_map(|line| line.strip_prefix("hierarchical_memory_limit ")).map(str::to_owned)
+    });
     limit.and_then(|limit| limit.parse().ok()).map_or(total, |limit: u64| limit.min(total))
 }
 
