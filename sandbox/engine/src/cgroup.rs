@@ -245,6 +245,16 @@ impl Groups {
         Err(Error::internal("unable to freeze"))
     }
 
+    /// Whether a container's processes are stopped.
+    pub fn frozen(&self, id: &str) -> bool {
+        let (tree, file, state) = match self.v2 {
+            true => (self.trees.first(), "cgroup.freeze", "1"),
+            false => (self.tree("freezer"), "freezer.state", "FROZEN"),
+        };
+        let text = tree.and_then(|t| fs::read_to_string(t.dir.join(id).join(file)).ok());
+        text.is_some_and(|text| text.trim() == state)
+    }
+
     /// Processes of a container, with those of `docker exec`.
     pub fn processes(&self, id: &str) -> Vec<i32> {
         let tree = self.tree("pids").or_else(|| self.trees.first());
@@ -282,7 +292,9 @@ impl Groups {
 
     /// Removes a container's group. False while a process is left in it.
     pub fn remove(&self, id: &str) -> bool {
-        self.trees.iter().map(|tree| remove_tree(&tree.dir.join(id))).fold(true, |all, one| all && one)
+        // All are tried, whatever becomes of the first.
+        let left = self.trees.iter().filter(|tree| !remove_tree(&tree.dir.join(id))).count();
+        left == 0
     }
 }
 

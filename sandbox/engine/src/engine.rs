@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::{
     cgroup::Groups, containers::Containers, events::Events, exec::Execs, images::Registries, init::Init,
-    rootfs::Roots, volumes::Volumes,
+    picture::Activities, rootfs::Roots, volumes::Volumes,
 };
 use drydock_images::local::LocalStore;
 use drydock_network::Networks;
@@ -37,6 +37,8 @@ pub struct Engine {
     pub volumes: Volumes,
     /// What happened, for `docker events`.
     pub events: Events,
+    /// The pulls, pushes and builds under way, for the page.
+    pub activities: Activities,
     /// Control groups of containers.
     pub groups: Groups,
 }
@@ -95,12 +97,15 @@ async fn live(boot: EngineBoot) -> i32 {
         networks,
         volumes: Volumes::open(&root),
         events: Events::default(),
+        activities: Activities::default(),
         groups: Groups::detect(),
         root,
     });
-    let _ = pictures;
     let Ok(survivors) = survivors.await else { return 0 };
     crate::containers::adopt(&engine, survivors).await;
+    if let Some(pictures) = pictures {
+        tokio::spawn(crate::picture::send(engine.clone(), pictures));
+    }
     let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
         Ok(terminate) => terminate,
         Err(error) => {

@@ -218,8 +218,12 @@ pub async fn adopt(engine: &Arc<Engine>, survivors: Vec<Survivor>) {
     let mut survivors: HashMap<String, Survivor> =
         survivors.into_iter().map(|s| (s.key.clone(), s)).collect();
     let _made = fs::create_dir_all(engine.containers.root());
+    remove::sweep(engine);
     let mut known = Vec::new();
     for entry in fs::read_dir(engine.containers.root()).into_iter().flatten().flatten() {
+        if entry.path().extension().is_some_and(|e| e == "removing") {
+            continue;
+        }
         match Record::load(&entry.path()) {
             Ok(record) => known.push(record),
             Err(error) => {
@@ -285,10 +289,8 @@ fn take_over(engine: &Arc<Engine>, container: &Arc<Container>, survivor: Survivo
     let ends = sort_out(kept, container.record().config.tty);
     let endpoints = {
         let mut record = container.record();
-        // The old engine may have died between the start and the note of it.
-        if record.state.phase != Phase::Paused {
-            record.state.phase = Phase::Running;
-        }
+        // The old engine may have died before it noted what it did.
+        record.state.phase = if engine.groups.frozen(&container.id) { Phase::Paused } else { Phase::Running };
         record.state.pid = pid;
         if record.state.started_at.is_zero() {
             record.state.started_at = Timestamp::now();

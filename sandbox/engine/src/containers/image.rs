@@ -19,13 +19,17 @@ pub fn merge(config: &mut Config, image: &RunConfig) {
     {
         if let Some(theirs) = theirs.as_ref().filter(|t| !t.is_empty()) {
             let mine = mine.get_or_insert_default();
-            theirs.keys().for_each(|key| drop(mine.entry(key.clone()).or_insert(Empty {})));
+            for key in theirs.keys() {
+                mine.entry(key.clone()).or_insert(Empty {});
+            }
         }
     }
     merge_env(config, image);
     if let Some(theirs) = image.labels.as_ref().filter(|l| !l.is_empty()) {
         let mine = config.labels.get_or_insert_default();
-        theirs.iter().for_each(|(k, v)| drop(mine.entry(k.clone()).or_insert_with(|| v.clone())));
+        for (name, value) in theirs {
+            mine.entry(name.clone()).or_insert_with(|| value.clone());
+        }
     }
     if config.entrypoint.as_ref().is_none_or(Vec::is_empty) {
         if config.cmd.as_ref().is_none_or(Vec::is_empty) {

@@ -114,6 +114,16 @@ async fn begin(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<(Proc
     }
     for mounted in snapshot.mount_points.iter().filter(|m| m.point.kind == "volume") {
         engine.volumes.mount(&mounted.point.name, id)?;
+        let point = &mounted.point;
+        let attributes = [
+            ("container", id.clone()),
+            ("destination", point.destination.clone()),
+            ("driver", point.driver.clone()),
+            ("propagation", point.propagation.clone()),
+            ("read/write", point.rw.to_string()),
+        ];
+        let attributes = attributes.map(|(name, value)| (name.to_string(), value));
+        engine.events.emit("volume", "mount", &point.name, attributes.into());
     }
     check_binds(&snapshot)?;
     let description = spec::container(engine, &snapshot, &root)?;
@@ -169,7 +179,9 @@ async fn prepare(
     match child.hear().await?.0 {
         None => Ok(ends),
         Some(FromChild::Failed(failure)) => Err(start_failed(&failure)),
-        Some(FromChild::Prepared | FromChild::Network) => Err(create_failed(Error::internal("the child has lost count"))),
+        Some(FromChild::Prepared | FromChild::Network) => {
+            Err(create_failed(Error::internal("the child has lost count")))
+        }
     }
 }
 
@@ -278,6 +290,8 @@ fn running(engine: &Arc<Engine>, container: &Arc<Container>, process: Process, e
     {
         let mut record = container.record();
         record.published = engine.networks.published(&container.id);
+        // As they are now that the interfaces are made: an engine to come takes them over so.
+        record.endpoints = engine.networks.endpoints(&container.id);
         let first = !record.has_been_started_before;
         record.has_been_started_before = true;
         let health = health::initial(&record);

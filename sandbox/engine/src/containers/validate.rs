@@ -156,7 +156,7 @@ fn check_modes(config: &Config, host: &mut HostConfig) -> Result<()> {
     if host.network_mode.is_empty() || host.network_mode == "default" {
         host.network_mode = "bridge".into();
     }
-    if host.isolation != "" && host.isolation != "default" {
+    if !host.isolation.is_empty() && host.isolation != "default" {
         return Err(Error::invalid(format!(
             "invalid isolation mode: {}: isolation mode is not supported on linux",
             host.isolation
@@ -579,7 +579,7 @@ pub fn parse_size(text: &str) -> Option<i64> {
     };
     let value: f64 = number.parse().ok()?;
     let bytes = value * (1u64 << shift) as f64;
-    (bytes >= 0.0 && bytes < 9e18).then_some(bytes as i64)
+    (0.0..9e18).contains(&bytes).then_some(bytes as i64)
 }
 
 #[cfg(test)]

@@ -278,7 +278,8 @@ async fn begin(
     let description = describe(engine, exec, size);
     let pid = engine.way_in(&exec.container, live);
     let other = rustix::process::Pid::from_raw(pid).filter(|_| pid != live.pid);
-    let other = other.and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok());
+    let other =
+        other.and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok());
     let target = other.as_ref().unwrap_or(&live.pidfd);
     let memory = memory_file(&description)?;
     let (report, theirs) = report_pair()?;

@@ -29,14 +29,68 @@ fn main() {
     if let [_, word, scripts @ ..] = &arguments[..]
         && word == "try"
     {
-        return with_session(|session| {
+        with_session(|session| {
             for script in scripts {
                 let (status, output) = session.try_run(1, script);
                 println!("$ {script}\n{output}[{status}]");
             }
         });
+        return;
     }
+    with_session(|session| {
+        for (script, expected) in CHECKS {
+            let (_, output) = session.try_run(1, script);
+            assert!(output.contains(expected), "`{script}`\nexpected: {expected}\nprinted: {output}");
+            println!("ok: {script}");
+        }
+    });
 }
+
+/// Scripts for the node's shell, in this order in one session, and what they must print.
+const CHECKS: [(&str, &str); 17] = [
+    ("docker run --rm busybox echo hello 2>/dev/null", "hello"),
+    ("docker run --rm -i busybox cat <<< words", "words"),
+    ("docker run --rm busybox nosuch; echo $?", "127"),
+    ("docker run --rm busybox /etc; echo $?", "126"),
+    ("docker run --rm busybox sh -c 'exit 7'; echo $?", "7"),
+    ("script -qec \"docker run --rm -it busybox tty\" /dev/null", "/dev/pts/0"),
+    (
+        "docker run --name oom --memory 10m busybox tail /dev/zero; docker inspect oom -f '{{.State.OOMKilled}} {{.State.ExitCode}}'",
+        "true 137",
+    ),
+    (
+        "docker run -d --init --name box -v vol:/data -p 8088:80 busybox sh -c 'echo page > /index.html; httpd -f -h /'",
+        "",
+    ),
+    (
+        "sleep 0.3; docker exec box sh -c 'echo in > /data/f; exit 3'; echo $?; docker cp box:/data/f - | tar xO",
+        "3\nin",
+    ),
+    ("curl -s localhost:8088; docker diff box", "page\nA /data\nA /index.html"),
+    (
+        "docker run --rm --name box busybox true 2>&1; echo",
+        "Conflict. The container name \"/box\" is already in use",
+    ),
+    ("docker pause box; docker ps; docker unpause box", "(Paused)"),
+    // The engine dies; the container does not, and a new engine takes it over.
+    (
+        "kill -9 $(cat /run/docker.pid); sleep 1.5; docker exec box echo alive; curl -s localhost:8088",
+        "alive\npage",
+    ),
+    ("docker stop -t 0 box; docker inspect box -f '{{.State.Status}} {{.State.ExitCode}}'", "exited 137"),
+    (
+        "docker run --name tries --restart on-failure:2 -d busybox false; sleep 1; docker inspect tries -f '{{.RestartCount}} {{.State.Status}}'",
+        "2 exited",
+    ),
+    (
+        "docker network create net; docker run -d --name web --network net busybox httpd -f; docker run --rm --network net busybox ping -c1 web",
+        "1 packets received",
+    ),
+    (
+        "docker rm -f $(docker ps -aq) >/dev/null; docker ps -aq; ls /var/lib/docker/containers; mount | grep -c overlay2; ip link | grep -c veth",
+        "0\n0",
+    ),
+];
 
 /// A session with one node and the images of the catalogue.
 fn with_session(work: impl FnOnce(&Session<'_>)) {
