@@ -115,7 +115,11 @@ pub async fn pull(
     if name.familiar_name() == "scratch" {
         return Err(Error::forbidden("'scratch' is a reserved name"));
     }
+    let lines = &lines.shown(engine.activities.begin(&format!("pull {}", name.familiar())));
     if !from_catalogue(engine, name, platform.as_ref(), lines).await? {
+        if name.domain() == DEFAULT_DOMAIN && !has_way_out() {
+            return Err(not_in_catalogue(engine, name).await);
+        }
         let request = PullRequest { reference: name.clone(), platform, auth };
         let sink = Sink { store: engine.images.clone(), top: Mutex::default() };
         let work = async move |client: Client, events| {
@@ -130,6 +134,41 @@ pub async fn pull(
     }
     emit_pull(engine, name);
     Ok(())
+}
+
+/// Whether this node has a route to the Internet. Without one Docker Hub need not be asked.
+fn has_way_out() -> bool {
+    // proc_pid_net(5), route: the second field is the destination, zero for the default route.
+    let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+    routes.lines().skip(1).any(|line| line.split_whitespace().nth(1) == Some("00000000"))
+}
+
+/// The refusal of a name that a registry does not know, in Docker's words, with the way on.
+async fn not_in_catalogue(engine: &Engine, name: &Reference) -> Error {
+    let list = blocking(engine, |store| {
+        let names = store.catalogue().into_iter().map(|image| image.name.clone());
+        Ok::<_, Error>(names.collect::<Vec<_>>())
+    });
+    let mut list = list.await.unwrap_or_default();
+    let same: Vec<Reference> = list.iter().filter(|known| known.name() == name.name()).cloned().collect();
+    if !same.is_empty() {
+        list = same;
+    }
+    let mut known: Vec<String> = list.iter().map(Reference::familiar).collect();
+    known.sort();
+    let on = format!(
+        "this node has no way to the Internet; the catalogue has {}",
+        if known.is_empty() { "nothing".into() } else { known.join(", ") }
+    );
+    let tagged = list.iter().any(|known| known.name() == name.name());
+    Error::not_found(if tagged {
+        format!("manifest for {} not found: manifest unknown: {on}", name.familiar())
+    } else {
+        format!(
+            "pull access denied for {}, repository does not exist or may require 'docker login': denied: {on}",
+            name.familiar_name()
+        )
+    })
 }
 
 fn emit_pull(engine: &Engine, name: &Reference) {
