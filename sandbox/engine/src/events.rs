@@ -7,7 +7,7 @@ use crate::filters::Filters;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 
 /// Past events that are kept; as dockerd keeps.
 const KEPT: usize = 256;
@@ -19,6 +19,8 @@ const BACKLOG: usize = 1024;
 pub struct Events {
     past: Mutex<VecDeque<Arc<Event>>>,
     live: broadcast::Sender<Arc<Event>>,
+    /// Wakes the one who shows the page what there is; it needs no event, and is no listener that `docker info` counts.
+    pub changed: Notify,
 }
 
 /// Something that happened to an object.
@@ -69,7 +71,7 @@ pub struct Subscription {
 
 impl Default for Events {
     fn default() -> Self {
-        Self { past: Mutex::default(), live: broadcast::Sender::new(BACKLOG) }
+        Self { past: Mutex::default(), live: broadcast::Sender::new(BACKLOG), changed: Notify::new() }
     }
 }
 
@@ -96,6 +98,7 @@ impl Events {
         past.push_back(event.clone());
         // Under the lock, so that a subscriber gets each event once: from the past or live. Nobody listening is no error.
         let _listeners = self.live.send(event);
+        self.changed.notify_one();
     }
 
     /// Clients that listen.

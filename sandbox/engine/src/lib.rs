@@ -17,6 +17,7 @@ mod filters;
 mod http;
 mod images;
 mod init;
+mod picture;
 mod rootfs;
 mod volumes;
 

@@ -161,6 +161,7 @@ fn engine(root: &Path) -> (Arc<Engine>, Channel) {
         networks: Networks::open(networks).unwrap(),
         volumes: Volumes::open(root),
         events: Events::default(),
+        activities: crate::picture::Activities::default(),
         groups: Groups::detect(),
         root: root.to_owned(),
     };

@@ -20,7 +20,7 @@ use backend::Node;
 use drydock_dockerfile::build::{self, BuildError, ClassicLines, ErrorKind, Line, Stream};
 use drydock_dockerfile::files::{Tree, unpack_context};
 use drydock_dockerfile::language;
-use drydock_images::Digest;
+use drydock_images::{Digest, Reference};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::Read;
@@ -101,6 +101,8 @@ pub async fn build(
     context: impl Read + Send + 'static,
     lines: Lines,
 ) -> Result<()> {
+    let name = request.tags.first().map_or_else(String::new, Reference::familiar);
+    let lines = lines.shown(engine.activities.begin(format!("build {name}").trim_end()));
     let cancel = Arc::new(Cancel::default());
     let _cancelled_with_us = Guard(cancel.clone());
     let (held, out) = (engine.clone(), lines.clone());

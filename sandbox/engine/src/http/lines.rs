@@ -5,6 +5,7 @@
 use super::json::Answer;
 use super::progress::Progress;
 use crate::error::{Error, Result};
+use crate::picture::Doing;
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
@@ -26,19 +27,33 @@ const QUEUE: usize = 64;
 pub struct Lines {
     sender: mpsc::Sender<Bytes>,
     told: Arc<AtomicBool>,
+    /// Shows on the page how far the work is.
+    doing: Option<Doing>,
 }
 
 impl Lines {
+    /// The same, shown on the page from now on, for as long as somebody holds this or a clone of it.
+    pub fn shown(&self, doing: Doing) -> Self {
+        Self { doing: Some(doing), ..self.clone() }
+    }
+
     /// One object. Waits while the client is slow; fails when it is gone.
     pub async fn send(&self, object: &Value) -> Result<()> {
-        self.told.store(true, Ordering::Relaxed);
+        self.note(object);
         self.sender.send(line(object)).await.map_err(|_| gone())
     }
 
     /// The same from a thread that may block.
     pub fn send_blocking(&self, object: &Value) -> Result<()> {
-        self.told.store(true, Ordering::Relaxed);
+        self.note(object);
         self.sender.blocking_send(line(object)).map_err(|_| gone())
+    }
+
+    fn note(&self, object: &Value) {
+        self.told.store(true, Ordering::Relaxed);
+        if let Some(doing) = &self.doing {
+            doing.hear(object);
+        }
     }
 }
 
@@ -83,7 +98,7 @@ fn gone() -> Error {
 /// Lines for somebody here instead of a client: a build that pulls.
 pub fn channel() -> (Lines, mpsc::Receiver<Bytes>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    (Lines { sender, told: Arc::default() }, receiver)
+    (Lines { sender, told: Arc::default(), doing: None }, receiver)
 }
 
 /// Ends its task when it is dropped.
@@ -102,7 +117,7 @@ where
     F: Future<Output = Result<()>> + Send + 'static,
 {
     let (sender, mut receiver) = mpsc::channel(QUEUE);
-    let lines = Lines { sender, told: Arc::default() };
+    let lines = Lines { sender, told: Arc::default(), doing: None };
     let working = work(lines.clone());
     let mut task = Cancel(tokio::spawn(async move {
         match working.await {

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 /// Pushes a name with a tag, or all tags of a name that has none.
 pub async fn push(engine: &Engine, name: &Reference, auth: AuthConfig, lines: &Lines) -> Result<()> {
+    let lines = &lines.shown(engine.activities.begin(&format!("push {}", name.familiar())));
     let wanted = name.clone();
     let named = blocking(engine, move |store| choose(store, &wanted)).await?;
     let (mut images, mut chains, mut pushed) = (vec![], BTreeMap::new(), vec![]);
