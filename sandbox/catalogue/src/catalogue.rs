@@ -309,8 +309,6 @@ fn context(
             let mut arguments: Vec<_> =
                 DOCUMENTATION.iter().map(|path| format!("--dpkgopt=path-exclude={path}")).collect();
             arguments.push("--dpkgopt=path-include=/usr/share/doc/*/copyright".into());
-            // Containers get devices of their own.
-            arguments.push("--skip=output/dev".into());
             // mmdebstrap would delete the one that customize.sh puts there.
             arguments.push("--skip=chroot/policy-rc.d".into());
             if dir.join(CUSTOMIZE).exists() {

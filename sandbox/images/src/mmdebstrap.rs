@@ -6,7 +6,7 @@ use std::{
     collections::VecDeque,
     ffi::OsString,
     fs::File,
-    io::{self, BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read, Write},
     path::Path,
     process::{Child, ChildStderr, Command, Stdio},
     sync::{
@@ -16,6 +16,7 @@ use std::{
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use tar::{EntryType, Header};
 
 /// The Debian release that nodes and the catalogue's images run.
 pub const SUITE: &str = "trixie";
@@ -50,11 +51,28 @@ pub struct DebianRoot {
 }
 
 impl DebianRoot {
-    /// Makes it as a file. `work` is a directory that everybody can get into (apt downloads without root's rights).
+    /// Makes it as a file, with an empty `/dev`, since containers get devices of their own. `work` is a directory that everybody can get
+    /// into (apt downloads without root's rights).
     pub fn write(&self, work: &Path, to: &Path, progress: &mut dyn FnMut(Progress<'_>)) -> Result<()> {
-        self.make(work, progress, |mut tar| {
+        let mut without = self.clone();
+        without.arguments.push("--skip=output/dev".into());
+        without.make(work, progress, |mut tar| {
+            let mut dev = Header::new_ustar();
+            dev.set_entry_type(EntryType::Directory);
+            dev.set_mode(0o755);
+            dev.set_uid(0);
+            dev.set_gid(0);
+            dev.set_mtime(now() / 86_400 * 86_400);
+            dev.set_size(0);
+            let named = dev.set_path("dev/");
+            dev.set_cksum();
             let mut file = File::create(to).map_err(Error::path("make", to))?;
-            io::copy(&mut tar, &mut file).map(drop).map_err(Error::path("write", to))
+            // The option leaves the directory itself out too. An entry before the others needs no end of its own.
+            named
+                .and_then(|()| file.write_all(dev.as_bytes()))
+                .and_then(|()| io::copy(&mut tar, &mut file))
+                .map(drop)
+                .map_err(Error::path("write", to))
         })
     }
 
