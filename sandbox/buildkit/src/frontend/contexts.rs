@@ -1,0 +1,192 @@
+//! Contexts of a build: the main one, and those of `--build-context NAME=…`.
+
+use super::{Attributes, Main, Site, blocking, fetch as fetch_files, read_ignore, unpack};
+use crate::error::failed;
+use crate::session::Download;
+use crate::vertices::normalise;
+use drydock_dockerfile::build::NamedContext;
+use drydock_dockerfile::language::{Dockerfile, Kind, parse_mount};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use tonic::Status;
+
+/// Named contexts of one build.
+const MAX_CONTEXTS: usize = 100;
+
+/// A named context that the Dockerfile uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// Its name at the client.
+    name: String,
+    /// What the Dockerfile calls it.
+    pub names: BTreeSet<String>,
+    address: Address,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Address {
+    /// A directory of the client.
+    Local(String),
+    Image(String),
+    /// Another build of the same client.
+    Input(String),
+}
+
+impl Named {
+    /// The build whose image it is.
+    pub fn input(&self) -> Option<&str> {
+        match &self.address {
+            Address::Input(id) => Some(id),
+            _ => None,
+        }
+    }
+}
+
+/// The main context, except for a directory of the client, of which only some files may be needed.
+pub async fn main(site: &Site, attributes: &Attributes, scratch: &Path) -> Result<Main, Status> {
+    let Some(address) = &attributes.context else { return Ok(Main::Local) };
+    if let Some(id) = address.strip_prefix("http://buildkit-session/") {
+        let step = site.progress.step("[internal] load remote build context");
+        let session = site.sessions.get(&site.session).await?;
+        let to = scratch.join("context");
+        let (target, dockerfile) = (to.clone(), attributes.filename.clone());
+        let read = move |archive: &mut dyn std::io::Read| unpack(archive, &target, &dockerfile);
+        step.finish(session.upload(&format!("/{id}"), read).await.map_err(|s| failed(s.message())))?;
+        return Ok(Main::Uploaded(to));
+    }
+    let git = address.starts_with("git") || address.ends_with(".git") || address.contains(".git#");
+    let title = if git {
+        format!("[internal] load git source {address}")
+    } else {
+        "[internal] load remote build context".into()
+    };
+    let step = site.progress.step(&title);
+    let (engine, address, keep) = (Arc::clone(&site.engine), address.clone(), attributes.keep_git_dir);
+    let files = blocking(move || engine.remote_context(&address, keep)).await?;
+    let files = step.finish(files.map_err(|e| failed(e.to_string())))?;
+    Ok(Main::Remote(files.path().to_owned(), Mutex::new(files)))
+}
+
+/// The named contexts that a Dockerfile uses.
+pub fn named(attributes: &Attributes, file: &Dockerfile) -> Result<Vec<Named>, Status> {
+    if attributes.contexts.len() > MAX_CONTEXTS {
+        return Err(failed("too many named contexts"));
+    }
+    let used = names(file);
+    let mut list = Vec::new();
+    for (name, address) in &attributes.contexts {
+        let same = |used: &&String| used.as_str() == name || normalise(used) == normalise(name);
+        let names: BTreeSet<String> = used.iter().filter(same).cloned().collect();
+        if !names.is_empty() {
+            list.push(Named { name: name.clone(), names, address: read(name, address, attributes)? });
+        }
+    }
+    Ok(list)
+}
+
+fn read(name: &str, text: &str, attributes: &Attributes) -> Result<Address, Status> {
+    let Some((scheme, rest)) = text.split_once(':') else {
+        return Err(failed(format!("invalid context specifier {text} for {name}")));
+    };
+    match scheme {
+        "docker-image" => Ok(Address::Image(rest.trim_start_matches("//").to_owned())),
+        "local" => Ok(Address::Local(rest.to_owned())),
+        "input" => {
+            let input = attributes.inputs.get(rest);
+            let input = input.ok_or_else(|| failed(format!("invalid input {rest} for {name}")))?;
+            Ok(Address::Input(input.clone()))
+        }
+        _ => Err(failed(format!("unsupported context source {scheme} for {name}"))),
+    }
+}
+
+/// What FROM, COPY --from and RUN --mount=from= name.
+fn names(file: &Dockerfile) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for stage in &file.stages {
+        names.insert(stage.base.clone());
+        for instruction in &stage.instructions {
+            match &instruction.kind {
+                Kind::Copy(copy) | Kind::Add(copy) => names.extend(copy.from.clone()),
+                Kind::Run(run) => {
+                    names.extend(run.mounts.iter().filter_map(|mount| parse_mount(mount, None).ok()?.from));
+                }
+                _ => {}
+            }
+        }
+    }
+    names
+}
+
+/// Fetches one.
+pub async fn fetch(
+    site: &Site,
+    attributes: &Attributes,
+    named: &Named,
+    scratch: &Path,
+    image_of: &(dyn Fn(&str) -> Option<String> + Sync),
+) -> Result<NamedContext, Status> {
+    let local = match &named.address {
+        Address::Image(image) => return Ok(NamedContext::Image(image.clone())),
+        Address::Input(id) => {
+            let image =
+                image_of(id).ok_or_else(|| failed(format!("unknown input of context {}", named.name)))?;
+            return Ok(NamedContext::Image(image));
+        }
+        Address::Local(local) => local,
+    };
+    let name = &named.name;
+    // The directory's name is this side's own, not the client's.
+    let directory = tempfile::Builder::new().prefix("named").tempdir_in(scratch);
+    let directory = directory.map_err(|e| failed(e.to_string()))?.keep();
+    let what =
+        Download { name: local.clone(), follow: Some(vec![".dockerignore".into()]), ..Download::default() };
+    let title = format!("[context {name}] load .dockerignore");
+    let to = directory.join("ignore");
+    fetch_files(site, attributes, &title, &what, &to).await?;
+    let what = Download { name: local.clone(), exclude: read_ignore(to).await?, follow: None };
+    let to = directory.join("files");
+    fetch_files(site, attributes, &format!("[context {name}] load from client"), &what, &to).await?;
+    Ok(NamedContext::Directory(to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use drydock_dockerfile::language::parse;
+    use std::collections::{BTreeMap, HashMap};
+
+    fn attributes(contexts: &[(&str, &str)]) -> Attributes {
+        let all: HashMap<_, _> =
+            contexts.iter().map(|(k, v)| (format!("context:{k}"), (*v).to_owned())).collect();
+        Attributes::read(&all, BTreeMap::from([("in".into(), "ref1".into())])).unwrap()
+    }
+
+    #[test]
+    fn only_contexts_that_are_used_are_fetched() {
+        let file =
+            parse("FROM alpine:latest\nCOPY --from=src . /\nRUN --mount=from=tools,target=/t x").unwrap();
+        let attributes = attributes(&[
+            ("alpine", "docker-image://busybox"),
+            ("src", "local:src"),
+            ("tools", "input:in"),
+            ("other", "local:other"),
+        ]);
+        let named = named(&attributes, &file).unwrap();
+        let of = |name: &str| named.iter().find(|n| n.name == name);
+        assert_eq!(of("alpine").unwrap().address, Address::Image("busybox".into()));
+        assert!(of("alpine").unwrap().names.contains("alpine:latest"));
+        assert_eq!(of("src").unwrap().address, Address::Local("src".into()));
+        assert_eq!(of("tools").unwrap().input(), Some("ref1"));
+        assert!(of("other").is_none());
+    }
+
+    #[test]
+    fn unknown_addresses_are_refused() {
+        let file = parse("FROM a").unwrap();
+        for address in ["nothing", "oci-layout://x", "input:missing"] {
+            assert!(named(&attributes(&[("a", address)]), &file).is_err(), "{address}");
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! The Dockerfile frontend (`dockerfile.v0`): from the attributes of a build request to a [`BuildRequest`].
+//!
+//! [`prepare`] fetches the Dockerfile and reads it, so that its errors are the frontend's, as in BuildKit; [`Prepared::request`]
+//! fetches the files that it needs. Both show steps of their own (`[internal] load …`).
+
+mod attributes;
+mod contexts;
+mod paths;
+
+pub use attributes::Attributes;
+
+use crate::client::BuildClient;
+use crate::engine::{BuildEngine, BuildRequest};
+use crate::error::{Source, failed, of_build};
+use crate::progress::{Progress, Times};
+use crate::session::{Download, Limits, Session, Sessions};
+use contexts::Named;
+use drydock_dockerfile::build::{BuildError, Context, Files, Options};
+use drydock_dockerfile::files::Tree;
+use drydock_dockerfile::language::{self, Dockerfile};
+use drydock_dockerfile::{files, ignore};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// Bytes of a Dockerfile.
+const MAX_DOCKERFILE: u64 = 4 << 20;
+/// Bytes of a `.dockerignore`.
+const MAX_IGNORE: u64 = 1 << 20;
+
+/// Where a build happens.
+#[derive(Clone)]
+pub struct Site {
+    /// The engine.
+    pub engine: Arc<dyn BuildEngine>,
+    /// All sessions.
+    pub sessions: Arc<Sessions>,
+    /// The session of the request.
+    pub session: String,
+    /// Its progress.
+    pub progress: Progress,
+    /// Its end.
+    pub cancel: CancellationToken,
+}
+
+/// A Dockerfile that was read, and what is needed to build it.
+pub struct Prepared {
+    site: Site,
+    attributes: Attributes,
+    scratch: TempDir,
+    main: Main,
+    ignored: Vec<String>,
+    /// The Dockerfile, parsed.
+    pub dockerfile: Dockerfile,
+    /// Its text, for excerpts.
+    pub source: Source,
+    /// Digest of the step that loaded it.
+    pub definition: String,
+    named: Vec<Named>,
+}
+
+/// The main context.
+enum Main {
+    /// A directory of the client.
+    Local,
+    /// Uploaded as an archive; unpacked here.
+    Uploaded(PathBuf),
+    /// From the network; kept as long as the handle is.
+    Remote(PathBuf, #[allow(dead_code, reason = "held, not read")] Mutex<Box<dyn Files>>),
+}
+
+impl Main {
+    fn root(&self) -> Option<&Path> {
+        match self {
+            Self::Local => None,
+            Self::Uploaded(path) | Self::Remote(path, _) => Some(path),
+        }
+    }
+}
+
+/// Fetches and reads the Dockerfile.
+///
+/// # Errors
+/// BuildKit's, with the lines in question.
+pub async fn prepare(site: Site, attributes: Attributes) -> Result<Prepared, Status> {
+    let engine = Arc::clone(&site.engine);
+    let scratch = blocking(move || {
+        let directory = engine.scratch().map_err(|e| e.to_string())?;
+        tempfile::Builder::new().prefix("buildkit").tempdir_in(directory).map_err(|e| e.to_string())
+    })
+    .await?
+    .map_err(failed)?;
+    let main = contexts::main(&site, &attributes, scratch.path()).await?;
+    let (directory, definition) = definition(&site, &attributes, &main, scratch.path()).await?;
+    let name = attributes.filename.clone();
+    let (data, own_ignore) = blocking(move || read_definition(&directory, &name)).await?.map_err(failed)?;
+    let source = Source { name: attributes.filename.clone(), data: data.into() };
+    let text = String::from_utf8_lossy(&source.data);
+    let dockerfile = language::parse(&text).map_err(|e| of_build(&BuildError::from(e), &source))?;
+    let named = contexts::named(&attributes, &dockerfile)?;
+    let ignored = match own_ignore {
+        Some(text) => ignore::read(&text),
+        None => ignored(&site, &attributes, &main, scratch.path()).await?,
+    };
+    Ok(Prepared { site, attributes, scratch, main, ignored, dockerfile, source, definition, named })
+}
+
+/// Where the Dockerfile is, and the digest of the step that fetched it.
+async fn definition(
+    site: &Site,
+    attributes: &Attributes,
+    main: &Main,
+    scratch: &Path,
+) -> Result<(PathBuf, String), Status> {
+    let name = &attributes.filename;
+    if let Some(root) = main.root().filter(|_| attributes.dockerfile_local.is_none()) {
+        return Ok((root.to_owned(), String::new()));
+    }
+    let local = attributes.dockerfile_local.as_deref().unwrap_or("dockerfile");
+    let mut follow = vec![name.clone(), format!("{name}.dockerignore")];
+    if let Some(lower) = lower_case(name) {
+        follow.push(lower);
+    }
+    let what = Download { name: local.into(), follow: Some(follow), ..Download::default() };
+    let title = format!("[internal] load build definition from {name}");
+    let to = scratch.join("definition");
+    let digest = fetch(site, attributes, &title, &what, &to).await?;
+    Ok((to, digest))
+}
+
+/// The Dockerfile, and its own list of ignored files.
+fn read_definition(directory: &Path, name: &str) -> Result<(Vec<u8>, Option<String>), String> {
+    let tree = Tree::open(directory).map_err(|e| e.to_string())?;
+    let read = |name: &str| tree.read(name, MAX_DOCKERFILE);
+    let data = read(name).or_else(|error| match lower_case(name) {
+        Some(lower) => read(&lower).map_err(|_| error),
+        None => Err(error),
+    });
+    let data = data.map_err(|e| {
+        let text = e.to_string();
+        let text = text.split(" (os error").next().unwrap_or_default().to_lowercase();
+        format!("failed to read dockerfile: open {name}: {text}")
+    })?;
+    let own = tree.read(&format!("{name}.dockerignore"), MAX_IGNORE).ok();
+    Ok((data, own.map(|text| String::from_utf8_lossy(&text).into_owned())))
+}
+
+/// `dockerfile` is looked for where there is no `Dockerfile`.
+fn lower_case(name: &str) -> Option<String> {
+    let start = name.strip_suffix("Dockerfile")?;
+    (start.is_empty() || start.ends_with('/')).then(|| format!("{start}dockerfile"))
+}
+
+async fn ignored(
+    site: &Site,
+    attributes: &Attributes,
+    main: &Main,
+    scratch: &Path,
+) -> Result<Vec<String>, Status> {
+    if main.root().is_some() {
+        return Ok(Vec::new());
+    }
+    let what = Download {
+        name: "context".into(),
+        follow: Some(vec![".dockerignore".into()]),
+        ..Download::default()
+    };
+    let to = scratch.join("ignore");
+    fetch(site, attributes, "[internal] load .dockerignore", &what, &to).await?;
+    read_ignore(to).await
+}
+
+async fn read_ignore(directory: PathBuf) -> Result<Vec<String>, Status> {
+    let text = blocking(move || Tree::open(&directory)?.read(".dockerignore", MAX_IGNORE)).await?;
+    Ok(text.map(|text| ignore::read(&String::from_utf8_lossy(&text))).unwrap_or_default())
+}
+
+/// Copies files of the client into a new directory, as a step; its digest.
+async fn fetch(
+    site: &Site,
+    attributes: &Attributes,
+    title: &str,
+    what: &Download,
+    to: &Path,
+) -> Result<String, Status> {
+    let step = site.progress.step(title);
+    let digest = step.digest().to_owned();
+    let id = format!("transferring {}:", what.name);
+    let times = Times::begin("transferring");
+    let mut total = 0;
+    let mut shown = std::time::Instant::now();
+    let result = async {
+        std::fs::create_dir(to).map_err(|e| failed(e.to_string()))?;
+        let session = session_of(site, attributes, &what.name).await?;
+        step.status(&id, 0, 0, times);
+        let progress = |bytes| {
+            total = bytes;
+            if shown.elapsed().as_millis() >= 100 {
+                shown = std::time::Instant::now();
+                step.status(&id, bytes, 0, times);
+            }
+        };
+        let download = session.download(what, to, Limits::default(), progress);
+        tokio::select! {
+            result = download => result,
+            () = site.cancel.cancelled() => Err(crate::error::cancelled()),
+        }
+    }
+    .await;
+    step.status(&id, total, 0, times.end());
+    match result {
+        Ok(()) => {
+            step.done();
+            Ok(digest)
+        }
+        Err(status) => {
+            step.fail(status.message());
+            Err(status)
+        }
+    }
+}
+
+/// The session that has a directory: several builds of one `bake` may share one.
+async fn session_of(site: &Site, attributes: &Attributes, local: &str) -> Result<Arc<Session>, Status> {
+    let id = attributes.local_sessions.get(local).unwrap_or(&site.session);
+    site.sessions.get(id).await
+}
+
+/// Runs file work where it may block.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Status::internal("the engine panicked"))
+}
+
+impl Prepared {
+    /// Who builds it.
+    pub fn engine(&self) -> Arc<dyn BuildEngine> {
+        Arc::clone(&self.site.engine)
+    }
+
+    /// References of other builds whose images this one needs as named contexts.
+    pub fn inputs(&self) -> impl Iterator<Item = &str> {
+        self.named.iter().filter_map(Named::input)
+    }
+
+    /// Fetches the files that the Dockerfile needs. `image_of` gives the image of an input. The directory is kept as long as the
+    /// request is used: hold on to `self`.
+    ///
+    /// # Errors
+    /// If the client does not give them.
+    pub async fn request(
+        &self,
+        image_of: &(dyn Fn(&str) -> Option<String> + Sync),
+    ) -> Result<BuildRequest, Status> {
+        let engine = Arc::clone(&self.site.engine);
+        let worker = blocking(move || engine.worker()).await?;
+        let mut options: Options = self.attributes.options(&worker)?;
+        for named in &self.named {
+            let context =
+                contexts::fetch(&self.site, &self.attributes, named, self.scratch.path(), image_of).await?;
+            for name in &named.names {
+                options.contexts.insert(name.clone(), context.clone());
+            }
+        }
+        let session = self.site.sessions.get(&self.site.session).await?;
+        Ok(BuildRequest {
+            dockerfile: self.dockerfile.clone(),
+            context: Context { root: Some(self.context(&options).await?) },
+            options,
+            settings: self.attributes.settings.clone(),
+            client: BuildClient::new(session, self.scratch.path().to_owned()),
+            cancelled: self.site.cancel.clone(),
+        })
+    }
+
+    /// The directory of the main context; an empty one if nothing of it is used.
+    async fn context(&self, options: &Options) -> Result<PathBuf, Status> {
+        if let Some(root) = self.main.root() {
+            return Ok(root.to_owned());
+        }
+        let to = self.scratch.path().join("context");
+        let mut used = paths::used(&self.dockerfile, options);
+        if self.triggers_use_files(options).await? {
+            used = paths::Used::All;
+        }
+        if used.is_nothing() {
+            std::fs::create_dir(&to).map_err(|e| failed(e.to_string()))?;
+            return Ok(to);
+        }
+        let what = Download { name: "context".into(), exclude: self.ignored.clone(), follow: used.follow() };
+        fetch(&self.site, &self.attributes, "[internal] load build context", &what, &to).await?;
+        Ok(to)
+    }
+}
+
+impl Prepared {
+    /// Whether a base image may have triggers that use files: one that is not here yet may.
+    async fn triggers_use_files(&self, options: &Options) -> Result<bool, Status> {
+        let (engine, bases) = (Arc::clone(&self.site.engine), paths::bases(&self.dockerfile, options));
+        blocking(move || {
+            bases.iter().any(|base| match engine.triggers(base) {
+                Ok(Some(triggers)) => triggers.iter().any(|trigger| paths::uses_files(trigger)),
+                Ok(None) | Err(_) => true,
+            })
+        })
+        .await
+    }
+}
+
+/// Unpacks an uploaded context; whether it was an archive was the client's to see.
+fn unpack(archive: &mut dyn std::io::Read, to: &Path, dockerfile: &str) -> std::io::Result<()> {
+    std::fs::create_dir(to)?;
+    files::unpack_context(archive, &Tree::open(to)?, dockerfile)
+}
