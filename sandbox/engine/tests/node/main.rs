@@ -77,7 +77,7 @@ const CHECKS: [(&str, &str); 17] = [
         "kill -9 $(cat /run/docker.pid); sleep 1.5; docker exec box echo alive; curl -s localhost:8088",
         "alive\npage",
     ),
-    ("docker stop -t 0 box; docker inspect box -f '{{.State.Status}} {{.State.ExitCode}}'", "exited 137"),
+    ("docker stop box; docker inspect box -f '{{.State.Status}} {{.State.ExitCode}}'", "exited 143"),
     (
         "docker run --name tries --restart on-failure:2 -d busybox false; sleep 1; docker inspect tries -f '{{.RestartCount}} {{.State.Status}}'",
         "2 exited",
