@@ -69,6 +69,13 @@ impl From<WardenError> for crate::error::Error {
 pub enum Event {
     /// Connected (again): what it runs must be compared with what we know.
     Connected,
+    /// An image of the catalogue is being made.
+    Preparing {
+        /// Its name.
+        name: String,
+        /// How far that is, for people.
+        line: String,
+    },
     /// A session ended by itself.
     Died {
         /// Which.
@@ -109,9 +116,14 @@ impl Warden {
 
     /// Asks one thing.
     pub async fn call(&self, request: Request) -> Result<Answer, WardenError> {
+        self.call_within(ANSWER_WITHIN, request).await
+    }
+
+    /// Asks one thing that may take so long.
+    pub async fn call_within(&self, within: Duration, request: Request) -> Result<Answer, WardenError> {
         let (tx, rx) = oneshot::channel();
         self.calls.send((request, tx)).await.map_err(|_| WardenError::Lost)?;
-        match tokio::time::timeout(ANSWER_WITHIN, rx).await {
+        match tokio::time::timeout(within, rx).await {
             Ok(Ok(Ok(Answer::Failed { kind, message }))) => Err(WardenError::Failed { kind, message }),
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(WardenError::Lost),
@@ -205,6 +217,9 @@ async fn converse(
                 match serde_json::from_slice::<Message>(bytes) {
                     Ok(Message::Answer { number, answer }) => {
                         if let Some(w) = waiting.remove(&number) { drop(w.send(Ok(answer))) }
+                    }
+                    Ok(Message::Preparing { name, line }) => {
+                        if events.send(Event::Preparing { name, line }).await.is_err() { return None }
                     }
                     Ok(Message::Died { id, reason }) => {
                         if events.send(Event::Died { id, reason }).await.is_err() { return None }

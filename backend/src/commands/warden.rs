@@ -27,6 +27,14 @@ pub struct Options {
 /// Least size of the disks' file: what btrfs and one session need.
 const LEAST_DISK: u64 = 512 << 20;
 
+/// `drydock image --catalogue DIR add --if-missing`, to which a name is added.
+fn image_command(catalogue: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    let arguments = ["image", "--catalogue"].map(PathBuf::from);
+    let end = ["add", "--if-missing", "--"].map(PathBuf::from);
+    Ok([program].into_iter().chain(arguments).chain([catalogue.to_path_buf()]).chain(end).collect())
+}
+
 /// Runs the warden until neither a server nor a session needs it.
 pub fn run(state_dir: &Path, options: Options) -> anyhow::Result<()> {
     anyhow::ensure!(nix::unistd::geteuid().is_root(), "the warden must be root");
@@ -40,10 +48,12 @@ pub fn run(state_dir: &Path, options: Options) -> anyhow::Result<()> {
             free.f_bavail * free.f_frsize / 10 * 9
         }
     };
+    let catalogue = options.catalogue.unwrap_or_else(|| state_dir.join("catalogue"));
     let config = Config {
         state_dir: state_dir.to_path_buf(),
         images: options.images.unwrap_or_else(|| state_dir.join("images")),
-        catalogue: options.catalogue.unwrap_or_else(|| state_dir.join("catalogue")),
+        image_command: image_command(&catalogue)?,
+        catalogue,
         disk_bytes: disk_bytes.max(LEAST_DISK),
         mains: Mains { session: drydock_session::run, engine: drydock_engine::run },
     };

@@ -3,6 +3,7 @@
 //! nothing listens on the host.
 
 mod accounts;
+mod prepare;
 mod scope;
 
 use crate::sessions::{Sessions, live::Live, live::Phase};
@@ -120,10 +121,15 @@ impl Sessions {
         Ok(())
     }
 
-    async fn serve_call(&self, id: &SessionId, call: u64) -> anyhow::Result<()> {
+    async fn serve_call(self: &Arc<Self>, id: &SessionId, call: u64) -> anyhow::Result<()> {
         let stream = self.sockets.tcp(id, &Open::Take { call }).await?;
-        let service = service_fn(|request| async {
-            Ok::<_, std::convert::Infallible>(self.registry.answer(id, request).await)
+        let service = service_fn(|request: Request<Incoming>| async move {
+            let path = request.uri().path();
+            Ok::<_, std::convert::Infallible>(if path.starts_with(prepare::PATH) {
+                prepare::answer(self, request.method(), path)
+            } else {
+                self.registry.answer(id, request).await
+            })
         });
         http1::Builder::new()
             .timer(TokioTimer::new())

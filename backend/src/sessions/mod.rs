@@ -20,7 +20,7 @@ use crate::{
     pipe::Sockets,
     registry::SiteRegistry,
     store::{SessionRow, Store},
-    warden::{Event, Warden},
+    warden::{Event, Warden, WardenError},
 };
 use drydock_protocol::{
     SessionId,
@@ -28,6 +28,7 @@ use drydock_protocol::{
     pipe::{Control, Reply, Step},
     state::{Role, SessionState},
 };
+use drydock_warden::messages::Request;
 use live::{Active, Live, Phase};
 use std::{
     collections::HashMap,
@@ -35,7 +36,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 
 /// What stands for the client address of the operator's own sessions.
 pub const OPERATOR: &str = "operator";
@@ -55,6 +56,8 @@ pub struct Sessions {
     pub metrics: Metrics,
     /// The way to session processes.
     pub sockets: Sockets,
+    /// What is being made for the catalogue: (name, how far).
+    pub preparing: broadcast::Sender<(String, String)>,
     /// The site's image registry.
     pub registry: SiteRegistry,
     /// True once this server is about to end: connections close with "restart".
@@ -95,6 +98,7 @@ impl Sessions {
             capacity,
             metrics: Metrics::new(),
             sockets: Sockets::new(state_dir.join("run/sessions")),
+            preparing: broadcast::Sender::new(64),
             registry,
             closing: watch::Sender::new(false),
             store,
@@ -128,6 +132,12 @@ impl Sessions {
     /// Connections to sessions now.
     pub fn connections(&self) -> u32 {
         self.table().live.values().map(|l| l.active()).sum()
+    }
+
+    /// Has the warden make an image of the catalogue.
+    pub async fn prepare_image(&self, name: &str, within: std::time::Duration) -> Result<(), WardenError> {
+        let request = Request::PrepareImage { name: name.to_owned() };
+        self.warden.call_within(within, request).await.map(drop)
     }
 
     /// Whether sessions can be made now.
@@ -295,6 +305,10 @@ async fn follow(
                 });
             }
             Event::Died { id, reason } => sessions.died(&id, &reason),
+            Event::Preparing { name, line } => {
+                // Nobody may listen any more.
+                let _unheard = sessions.preparing.send((name, line));
+            }
         }
     }
 }

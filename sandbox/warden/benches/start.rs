@@ -2,10 +2,10 @@
 //! `/bin/true` in every node, beside the floor (clone with all namespaces, overlay, proc, pivot_root, exec). Both are
 //! measured in turns in one run; the ratios are what counts. Needs root and the node image (`DRYDOCK_IMAGES`).
 
-#[path = "../tests/sandbox/engine.rs"]
-mod engine;
 #[path = "../tests/sandbox/agent.rs"]
 mod agent;
+#[path = "../tests/sandbox/engine.rs"]
+mod engine;
 #[path = "../tests/sandbox/host.rs"]
 #[expect(dead_code, reason = "the tests ask for more than this bench does")]
 mod host;

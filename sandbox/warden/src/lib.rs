@@ -6,6 +6,7 @@ mod disk;
 mod error;
 pub mod messages;
 mod place;
+mod prepare;
 mod record;
 mod server;
 mod sessions;

@@ -63,6 +63,12 @@ pub enum Request {
         /// Which session.
         id: SessionId,
     },
+    /// Make an image of the catalogue, as `drydock image add NAME` does; [`Message::Preparing`] tells how far that is, and when it is
+    /// there, [`Answer::Done`].
+    PrepareImage {
+        /// Its name in the catalogue (`nginx`).
+        name: String,
+    },
     /// All sessions whose processes run. [`Answer::Sessions`].
     List,
     /// End the warden, if no session is left; else it refuses.
@@ -79,6 +85,13 @@ pub enum Message {
         number: u64,
         /// The answer.
         answer: Answer,
+    },
+    /// An image of the catalogue is being made.
+    Preparing {
+        /// Its name.
+        name: String,
+        /// What is being done, for people.
+        line: String,
     },
     /// A session has ended by itself (its process died or was killed); everything of it is deleted.
     Died {

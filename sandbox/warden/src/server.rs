@@ -3,8 +3,9 @@
 
 use crate::{
     error::{Error, at},
-    messages::{Answer, Call, Message, Request},
+    messages::{Answer, Call, FailureKind, Message, Request},
     place::{Place, state_paths},
+    prepare::{Ended, Preparations},
     sessions::Sessions,
 };
 use drydock_protocol::SessionId;
@@ -39,6 +40,8 @@ pub struct Config {
     pub catalogue: PathBuf,
     /// Size of the file that holds all sessions' disks, in bytes (it takes only what is used).
     pub disk_bytes: u64,
+    /// Program and arguments that make an image of the catalogue whose name follows; empty: none are made.
+    pub image_command: Vec<PathBuf>,
     /// What the processes of a session do.
     pub mains: Mains,
 }
@@ -50,6 +53,7 @@ struct Server {
     signals: SignalFd,
     /// Who waits for a session's end: (session, client's position at the time, call number).
     ending: Vec<(SessionId, u64)>,
+    preparations: Preparations,
     had_client: bool,
 }
 
@@ -81,8 +85,16 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).map_err(host("block signals"))?;
     let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .map_err(host("signalfd"))?;
-    let mut server =
-        Server { sessions, listener, clients: vec![], signals, ending: vec![], had_client: false };
+    let preparations = Preparations::new(config.image_command.clone());
+    let mut server = Server {
+        sessions,
+        listener,
+        clients: vec![],
+        signals,
+        ending: vec![],
+        preparations,
+        had_client: false,
+    };
     ready();
     server.serve()?;
     let _already_gone = fs::remove_file(&socket);
@@ -96,6 +108,7 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
 struct Ready {
     stop: bool,
     connection: bool,
+    preparing: bool,
     clients: Vec<bool>,
     ended: Vec<SessionId>,
 }
@@ -104,7 +117,10 @@ impl Server {
     fn serve(&mut self) -> Result<(), Error> {
         loop {
             let lingering = self.sessions.sweep_lingering();
-            let idle = self.clients.is_empty() && self.sessions.ids().is_empty() && !lingering;
+            let idle = self.clients.is_empty()
+                && self.sessions.ids().is_empty()
+                && !lingering
+                && !self.preparations.is_busy();
             if self.had_client && idle {
                 return Ok(());
             }
@@ -114,6 +130,9 @@ impl Server {
             }
             for id in ready.ended {
                 self.session_ended(&id);
+            }
+            if ready.preparing {
+                self.prepare();
             }
             let mut open = Vec::new();
             for (client, readable) in std::mem::take(&mut self.clients).into_iter().zip(ready.clients) {
@@ -134,6 +153,7 @@ impl Server {
         fds.extend(self.clients.iter().map(|c| input(c.as_fd())));
         let ids: Vec<SessionId> = self.sessions.ids();
         fds.extend(self.sessions.pidfds().map(|(_, fd)| input(fd)));
+        fds.extend(self.preparations.fd().map(input));
         let timeout = if lingering { PollTimeout::from(LINGER_MILLIS) } else { PollTimeout::NONE };
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
@@ -147,8 +167,10 @@ impl Server {
             // SIGCHLD only wakes us; sessions are known by their process descriptors.
             stop |= signal.ssi_signo != Signal::SIGCHLD as u32;
         }
+        let preparing = hit.len() > 2 + clients + ids.len() && hit[hit.len() - 1];
         Ok(Ready {
             stop,
+            preparing,
             connection: hit[1],
             clients: hit[2..2 + clients].to_vec(),
             ended: ids
@@ -218,6 +240,14 @@ impl Server {
                 Ok(false) => Ok(Answer::Destroyed { trace: vec![] }),
                 Err(e) => Err(e),
             },
+            Request::PrepareImage { name } => match self.preparations.ask(&name, call.number) {
+                Ok(()) => {
+                    let failed = self.preparations.start();
+                    failed.into_iter().for_each(|ended| self.prepared(ended));
+                    return None;
+                }
+                Err(e) => Err(e),
+            },
             Request::List => Ok(Answer::Sessions { sessions: self.sessions.ids() }),
             Request::Exit => match self.sessions.ids().len() {
                 // The loop ends when the connection does.
@@ -229,6 +259,31 @@ impl Server {
             tracing::warn!("{e}");
             Answer::Failed { kind: e.failure(), message: e.to_string() }
         }))
+    }
+
+    /// Passes on what the maker of images says.
+    fn prepare(&mut self) {
+        let (lines, ended) = self.preparations.read();
+        for (name, line) in lines {
+            let message = Message::Preparing { name, line };
+            self.clients.retain(|client| send(client, &message));
+        }
+        if let Some(ended) = ended {
+            self.prepared(ended);
+            let failed = self.preparations.start();
+            failed.into_iter().for_each(|ended| self.prepared(ended));
+        }
+    }
+
+    fn prepared(&mut self, ended: Ended) {
+        let answer = match ended.result {
+            Ok(()) => Answer::Done,
+            Err(message) => Answer::Failed { kind: FailureKind::Failed, message },
+        };
+        for number in ended.calls {
+            let message = Message::Answer { number, answer: answer.clone() };
+            self.clients.retain(|client| send(client, &message));
+        }
     }
 
     fn session_ended(&mut self, id: &SessionId) {

@@ -3,6 +3,7 @@
 
 mod archive;
 mod filter;
+mod prepare;
 mod pull;
 mod push;
 mod show;

@@ -1,7 +1,7 @@
 //! `docker pull`. What the host's catalogue has under a Docker Hub name comes from there: it is on the disk already, and works
 //! without Internet. Everything else comes from its registry.
 
-use super::blocking;
+use super::{blocking, prepare};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::http::{Lines, Progress, lines};
@@ -116,7 +116,11 @@ pub async fn pull(
         return Err(Error::forbidden("'scratch' is a reserved name"));
     }
     let lines = &lines.shown(engine.activities.begin(&format!("pull {}", name.familiar())));
-    if !from_catalogue(engine, name, platform.as_ref(), lines).await? {
+    let mut found = from_catalogue(engine, name, platform.as_ref(), lines).await?;
+    if !found && prepare::prepare(name, lines).await? {
+        found = from_catalogue(engine, name, platform.as_ref(), lines).await?;
+    }
+    if !found {
         if name.domain() == DEFAULT_DOMAIN && !has_way_out() {
             return Err(not_in_catalogue(engine, name).await);
         }

@@ -28,7 +28,8 @@ pub fn be_the_warden(state_dir: PathBuf) {
     let images = std::env::var_os("DRYDOCK_IMAGES").map_or_else(|| state_dir.join("images"), PathBuf::from);
     let catalogue = state_dir.join("catalogue");
     let mains = Mains { session: agent::main, engine: engine::main };
-    let config = Config { state_dir, images, catalogue, disk_bytes: 8 << 30, mains };
+    let image_command = vec![];
+    let config = Config { state_dir, images, catalogue, disk_bytes: 8 << 30, image_command, mains };
     drydock_warden::run(&config, || {
         println!("ready");
         std::io::stdout().flush().unwrap();

@@ -1,0 +1,93 @@
+//! Images of the catalogue that the host has a recipe for and has not made yet: it is asked to, at the gateway of the session, and says
+//! how far it is. The asking is plain HTTP, by hand of hyper, on one connection.
+
+use crate::error::{Error, Result};
+use crate::http::{Lines, lines};
+use drydock_images::{DEFAULT_DOMAIN, Reference};
+use drydock_runtime::spawner::GATEWAY;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// The port of the site's services.
+const PORT: u16 = 5000;
+/// Where the host takes orders for its catalogue.
+const PATH: &str = "/drydock/catalogue";
+/// The host answers within this time, or there is none.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Longest list of names, in bytes.
+const MAX_LIST: usize = 64 << 10;
+/// Longest line about the progress, in bytes.
+const MAX_LINE: usize = 4096;
+
+/// Has the host make an image that its catalogue has a recipe for. False if it has none, or if there is no host that answers.
+pub async fn prepare(name: &Reference, lines: &Lines) -> Result<bool> {
+    if name.domain() != DEFAULT_DOMAIN {
+        return Ok(false);
+    }
+    let recipe = name.familiar_name();
+    let known = tokio::time::timeout(ANSWER_WITHIN, has_recipe(&recipe)).await;
+    if !matches!(known, Ok(Some(true))) {
+        return Ok(false);
+    }
+    let ask = format!("{PATH}/{recipe}");
+    let response = tokio::time::timeout(ANSWER_WITHIN, send(Method::POST, &ask)).await.ok().flatten();
+    let Some(response) = response.filter(|response| response.status() == StatusCode::OK) else {
+        return Ok(false);
+    };
+    lines
+        .send(&lines::status(
+            &name.familiar(),
+            &format!("{recipe} is not in the catalogue yet: preparing it"),
+        ))
+        .await?;
+    follow(response, &recipe, lines).await
+}
+
+async fn has_recipe(recipe: &str) -> Option<bool> {
+    let response = send(Method::GET, PATH).await?;
+    let body = Limited::new(response.into_body(), MAX_LIST).collect().await.ok()?.to_bytes();
+    let names: Vec<String> = serde_json::from_slice(&body).ok()?;
+    Some(names.iter().any(|name| name == recipe))
+}
+
+async fn send(method: Method, path: &str) -> Option<Response<Incoming>> {
+    let stream = TcpStream::connect((GATEWAY, PORT)).await.ok()?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+    tokio::spawn(connection);
+    let request = Request::builder().method(method).uri(path).header("host", "registry:5000");
+    sender.send_request(request.body(Empty::<Bytes>::new()).ok()?).await.ok()
+}
+
+/// Passes the host's lines on. The last one says whether the image is there.
+async fn follow(response: Response<Incoming>, recipe: &str, lines: &Lines) -> Result<bool> {
+    let mut body = response.into_body();
+    let mut rest = Vec::new();
+    let failed = |why: &str| Error::internal(format!("{recipe} could not be prepared: {why}"));
+    loop {
+        let frame = match body.frame().await {
+            Some(Ok(frame)) => frame,
+            Some(Err(error)) => return Err(failed(&error.to_string())),
+            None => return Err(failed("the host broke off")),
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        for &byte in &data {
+            if byte != b'\n' {
+                if rest.len() < MAX_LINE {
+                    rest.push(byte);
+                }
+                continue;
+            }
+            let line = String::from_utf8_lossy(&std::mem::take(&mut rest)).trim().to_owned();
+            match line.strip_prefix("failed: ") {
+                Some(why) => return Err(failed(why)),
+                None if line == "ok" => return Ok(true),
+                None => lines.send(&lines::status(recipe, &line)).await?,
+            }
+        }
+    }
+}
