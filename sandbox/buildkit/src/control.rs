@@ -13,7 +13,7 @@ use crate::proto::control::{
     UpdateBuildHistoryResponse, UsageRecord,
 };
 use crate::proto::{BuildkitVersion, WorkerRecord, now, pb, timestamp};
-use crate::{BuildKit, history};
+use crate::{BuildKit, history, tunnel};
 use futures_util::StreamExt;
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -57,7 +57,7 @@ impl Control for BuildKit {
         let (mut running, returned) = self.jobs.begin(new)?;
         running.internal = request.internal;
         let result = self.run(&running, returned, &request, &inputs, exports).await;
-        running.job.ended(&result);
+        running.ended(&result);
         Ok(Response::new(SolveResponse { exporter_response: result? }))
     }
 
@@ -66,8 +66,16 @@ impl Control for BuildKit {
         Ok(Response::new(job.status().boxed()))
     }
 
-    async fn session(&self, _: Request<Streaming<BytesMessage>>) -> Answer<Self::SessionStream> {
-        Err(Status::unimplemented("sessions are opened with POST /session"))
+    async fn session(&self, request: Request<Streaming<BytesMessage>>) -> Answer<Self::SessionStream> {
+        let (metadata, _, stream) = request.into_parts();
+        let (io, out) = tunnel::open(stream);
+        let (buildkit, headers) = (self.clone(), metadata.into_headers());
+        tokio::spawn(async move {
+            if let Err(error) = buildkit.serve_session(io, &headers).await {
+                tracing::debug!(%error, "session");
+            }
+        });
+        Ok(Response::new(out.boxed()))
     }
 
     async fn list_workers(&self, _: Request<ListWorkersRequest>) -> Answer<ListWorkersResponse> {

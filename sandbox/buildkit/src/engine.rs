@@ -7,6 +7,7 @@ use drydock_dockerfile::language::Dockerfile;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio_util::sync::CancellationToken;
 
@@ -21,11 +22,12 @@ pub trait BuildEngine: Send + Sync + 'static {
     /// If it can't be made.
     fn scratch(&self) -> Answer<PathBuf>;
 
-    /// The `ONBUILD` triggers of an image, so that files that none uses are not fetched; `None`: the image is not here yet.
+    /// Finds the base image of a stage before the build: here, or pulled (always, with `base.pull`). `log` gets the lines of the
+    /// pull, as `POST /images/create` has them. Its `ONBUILD` triggers are returned.
     ///
     /// # Errors
-    /// If it can't be read.
-    fn triggers(&self, image: &str) -> Answer<Option<Vec<String>>>;
+    /// `failed to resolve source metadata for docker.io/library/x:latest: …`; the name as written is put before it.
+    fn resolve(&self, base: &BaseImage, log: &mut dyn FnMut(&str)) -> Answer<Vec<String>>;
 
     /// Builds an image: [`drydock_dockerfile::build::build`] with a backend that has `request.settings` and `request.client`.
     ///
@@ -98,9 +100,24 @@ pub struct BuildRequest {
     /// How commands run.
     pub settings: Settings,
     /// Asks the client for secrets, its SSH agent, and credentials.
-    pub client: BuildClient,
+    pub client: Arc<BuildClient>,
     /// Is cancelled when the client gives up. [`drydock_dockerfile::build::Backend::cancelled`] must say so, and a running command
     /// must be ended.
+    pub cancelled: CancellationToken,
+}
+
+/// A base image to find.
+#[derive(Debug)]
+pub struct BaseImage {
+    /// Its name as the Dockerfile has it, or an id.
+    pub name: String,
+    /// `--platform`.
+    pub platform: Option<Platform>,
+    /// `--pull`.
+    pub pull: bool,
+    /// For credentials.
+    pub client: Arc<BuildClient>,
+    /// Is cancelled when the client gives up.
     pub cancelled: CancellationToken,
 }
 

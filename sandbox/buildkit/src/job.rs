@@ -110,7 +110,7 @@ impl Jobs {
         table.running.insert(name, Arc::clone(&job));
         drop(table);
         self.changed.send_modify(|version| *version += 1);
-        Ok((Running { jobs: Arc::clone(self), job, internal: false }, receiver))
+        Ok((Running { jobs: Arc::clone(self), job, internal: false, ended: false }, receiver))
     }
 
     /// A running build; waits a little for one that is about to begin.
@@ -212,10 +212,22 @@ pub struct Running {
     pub job: Arc<Job>,
     /// It is not remembered.
     pub internal: bool,
+    ended: bool,
+}
+
+impl Running {
+    /// How it ended.
+    pub fn ended(&mut self, result: &Result<HashMap<String, String>, Status>) {
+        self.ended = true;
+        self.job.ended(result);
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if !self.ended {
+            self.job.ended(&Err(cancelled()));
+        }
         self.job.cancel.cancel();
         self.job.progress.end();
         self.job.record().completed_at = Some(now());
@@ -254,8 +266,7 @@ impl Job {
         }
     }
 
-    /// How it ended.
-    pub fn ended(&self, result: &Result<HashMap<String, String>, Status>) {
+    fn ended(&self, result: &Result<HashMap<String, String>, Status>) {
         let mut record = self.record();
         match result {
             Ok(response) => record.exporter_response.clone_from(response),
@@ -323,9 +334,10 @@ impl Reference {
             let image = Box::pin(jobs.reference(input)?.evaluate(jobs)).await?;
             images.insert(input.to_owned(), image.id);
         }
-        let request = prepared.request(&|input| images.get(input).cloned()).await?;
+        let (request, shown) = prepared.request(&|input| images.get(input).cloned()).await?;
         let (file, options) = (&request.dockerfile, &request.options);
-        let mut vertices = Vertices::new(self.progress.clone(), file, options, prepared.definition.clone());
+        let definition = prepared.definition.clone();
+        let mut vertices = Vertices::new(self.progress.clone(), file, options, shown, definition);
         let (engine, cancel) = (prepared.engine(), request.cancelled.clone());
         // The thread holds the files: it goes on for a moment when the client has given up.
         let files = Arc::clone(&prepared);

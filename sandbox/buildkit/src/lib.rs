@@ -22,10 +22,13 @@ mod proto;
 mod services;
 mod session;
 mod subrequests;
+mod tunnel;
 mod vertices;
 
 pub use client::BuildClient;
-pub use engine::{BuildEngine, BuildRequest, CacheRecord, NetworkMode, Prune, Settings, Ulimit, Worker};
+pub use engine::{
+    BaseImage, BuildEngine, BuildRequest, CacheRecord, NetworkMode, Prune, Settings, Ulimit, Worker,
+};
 
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};

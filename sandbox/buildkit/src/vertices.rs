@@ -1,191 +1,169 @@
-//! Makes BuildKit's vertices of the builder's events: `[internal] load metadata for …` and `[1/3] FROM …` of the first step of a
-//! stage, `[2/3] RUN …` of those that make layers. Steps that change the configuration only have none, as in BuildKit.
+//! Makes BuildKit's vertices of the builder's events: `[1/3] FROM …` of the first step of a stage, `[2/3] RUN …` of those that make
+//! layers. Steps that change the configuration only have none, as in BuildKit.
 
-use crate::progress::{Progress, Step, Times};
+use crate::progress::{Progress, Step};
 use crate::proto::control::VertexWarning;
-use drydock_dockerfile::build::{Event, Options, Output, StepId, Stream};
+use drydock_dockerfile::build::{Event, NamedContext, Options, Output, StepId, Stream};
 use drydock_dockerfile::language::shell::{Lexer, Variables};
 use drydock_dockerfile::language::{Dockerfile, Kind, Stage};
-use serde::Deserialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 
 /// What a stage begins with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Base {
-    /// Nothing, or an earlier stage: no step of its own.
+pub enum Base {
+    /// Nothing, an earlier stage, a directory: no step of its own.
     None,
-    /// An image, by its normalised name.
+    /// An image, by the name in the Dockerfile.
     Image(String),
+    /// A named context and its image.
+    Context(String, String),
+}
+
+impl Base {
+    /// That of a stage.
+    pub fn of(file: &Dockerfile, options: &Options, variables: &Variables, index: usize) -> Self {
+        let stage = &file.stages[index];
+        let name = Lexer::new(file.escape).word(&stage.base, variables);
+        let name = name.unwrap_or_else(|_| stage.base.clone());
+        let same = |s: &Stage| s.name.as_deref().is_some_and(|n| n.eq_ignore_ascii_case(&name));
+        match options.contexts.get(&name) {
+            Some(NamedContext::Image(image)) => Self::Context(name, image.clone()),
+            Some(NamedContext::Directory(_)) => Self::None,
+            None if name == "scratch" || file.stages[..index].iter().any(same) => Self::None,
+            None => Self::Image(name),
+        }
+    }
+
+    /// The image's full name.
+    pub fn full(&self) -> Option<String> {
+        match self {
+            Self::None => None,
+            Self::Image(name) | Self::Context(_, name) => Some(normalise(name)),
+        }
+    }
+
+    /// It is the result of another build, which has steps of its own.
+    pub fn is_result(&self) -> bool {
+        matches!(self, Self::Context(_, image) if image.starts_with("sha256:"))
+    }
+
+    /// Name of the step that shows the image.
+    pub fn title(&self, file: &Dockerfile, index: usize) -> String {
+        let full = self.full().unwrap_or_default();
+        match self {
+            Self::Context(name, _) => format!("[context {name}] {full}"),
+            _ => title(file, index, 1, 1 + layers(&file.stages[index]), &format!("FROM {full}")),
+        }
+    }
+}
+
+/// Steps of a stage that make layers.
+fn layers(stage: &Stage) -> usize {
+    let makes = |kind: &Kind| matches!(kind, Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_));
+    stage.instructions.iter().filter(|instruction| makes(&instruction.kind)).count()
+}
+
+/// `[stage 1/3] RUN x`.
+fn title(file: &Dockerfile, index: usize, number: usize, total: usize, text: &str) -> String {
+    let stage = match file.stages.get(index).and_then(|stage| stage.name.as_deref()) {
+        _ if file.stages.len() == 1 => String::new(),
+        Some(name) => format!("{name} "),
+        None => format!("stage-{index} "),
+    };
+    let width = total.to_string().len();
+    format!("[{stage}{number:>width$}/{total}] {text}")
 }
 
 /// Steps of one build, from the events of its builder.
 #[derive(Debug)]
 pub struct Vertices {
     progress: Progress,
+    file: Dockerfile,
     bases: Vec<Base>,
-    single: bool,
-    running: HashMap<StepId, Running>,
+    running: HashMap<StepId, Step>,
+    /// Full names of images that stages begin with: the first stage has the step.
+    shown: HashSet<String>,
     /// What warnings are about.
     definition: String,
 }
 
-#[derive(Debug)]
-struct Running {
-    /// `load metadata` of a FROM, until layers are pulled.
-    metadata: Option<Step>,
-    step: Option<Step>,
-    /// Name of the FROM, whose vertex begins later.
-    name: String,
-    layers: BTreeMap<String, Times>,
-}
-
-/// A line of a pull.
-#[derive(Deserialize)]
-struct PullLine {
-    #[serde(default)]
-    id: String,
-    #[serde(default)]
-    status: String,
-    #[serde(default, rename = "progressDetail")]
-    detail: PullDetail,
-}
-
-#[derive(Deserialize, Default)]
-struct PullDetail {
-    #[serde(default)]
-    current: u64,
-    #[serde(default)]
-    total: u64,
-}
-
-/// Layers of a pull that are shown.
-const MAX_LAYERS: usize = 200;
-
 impl Vertices {
-    /// For a build of this file. `definition` is the digest of the step that loaded it.
-    pub fn new(progress: Progress, file: &Dockerfile, options: &Options, definition: String) -> Self {
+    /// For a build of this file. Images in `shown` have their steps already. `definition` is the digest of the step that loaded the
+    /// file.
+    pub fn new(
+        progress: Progress,
+        file: &Dockerfile,
+        options: &Options,
+        shown: HashSet<String>,
+        definition: String,
+    ) -> Self {
         let variables = global_variables(file, options);
-        let base = |(index, stage): (usize, &Stage)| {
-            let name = Lexer::new(file.escape).word(&stage.base, &variables);
-            let name = name.unwrap_or_else(|_| stage.base.clone());
-            let same = |s: &Stage| s.name.as_deref().is_some_and(|n| n.eq_ignore_ascii_case(&name));
-            if name == "scratch" || file.stages[..index].iter().any(same) {
-                Base::None
-            } else {
-                Base::Image(normalise(&name))
-            }
-        };
-        let bases = file.stages.iter().enumerate().map(base).collect();
-        Self { progress, bases, single: file.stages.len() == 1, running: HashMap::new(), definition }
+        let bases = (0..file.stages.len()).map(|index| Base::of(file, options, &variables, index)).collect();
+        Self { progress, file: file.clone(), bases, running: HashMap::new(), shown, definition }
     }
 
-    fn started(&mut self, id: StepId, source: &str, stage: &str, number: usize, total: usize) {
-        let Some(base) = id.stage.and_then(|index| self.bases.get(index)) else { return };
-        // Only an image is a step of its own.
+    fn started(&mut self, id: StepId, source: &str, number: usize, total: usize) {
+        let Some((index, base)) = id.stage.and_then(|index| Some((index, self.bases.get(index)?))) else {
+            return;
+        };
+        let first = id.step == 0;
+        if first {
+            // The first stage that begins with an image shows it.
+            if let Some(full) = base.full().filter(|_| !base.is_result())
+                && self.shown.insert(full)
+            {
+                let name = base.title(&self.file, index);
+                self.running.insert(id, self.progress.step(&name));
+            }
+            return;
+        }
+        // 0: no layer.
+        let Some(before) = number.checked_sub(1) else { return };
         let (number, total) = match base {
             Base::Image(_) => (number, total),
-            Base::None if id.step == 0 => return,
-            Base::None => (number.saturating_sub(1), total.saturating_sub(1)),
+            // BuildKit counts it among the steps and does not number it.
+            Base::Context(..) => (before, total),
+            Base::None => (before, total.saturating_sub(1)),
         };
-        if number == 0 {
-            return;
-        }
-        let stage = if self.single { String::new() } else { format!("{stage} ") };
-        let width = total.to_string().len();
-        let source = if id.step == 0 { base.from() } else { source.to_owned() };
-        let name = format!("[{stage}{number:>width$}/{total}] {source}");
-        let (metadata, step) = match base {
-            Base::Image(image) if id.step == 0 => {
-                (Some(self.progress.step(&format!("[internal] load metadata for {image}"))), None)
-            }
-            _ => (None, Some(self.progress.step(&name))),
-        };
-        self.running.insert(id, Running { metadata, step, name, layers: BTreeMap::new() });
-    }
-
-    fn pull(&mut self, id: StepId, line: &str) {
-        let Some(running) = self.running.get_mut(&id) else { return };
-        let Ok(line) = serde_json::from_str::<PullLine>(line) else { return };
-        let transfers = line.detail.total > 0 || line.status.starts_with("Pull complete");
-        if line.id.is_empty() || !transfers && !running.layers.contains_key(&line.id) {
-            return;
-        }
-        if let Some(metadata) = running.metadata.take() {
-            metadata.done();
-        }
-        let step = running.step.get_or_insert_with(|| self.progress.step(&running.name));
-        let action = match line.status.as_str() {
-            "Extracting" => "extracting",
-            "Pull complete" | "Download complete" => "done",
-            _ => "downloading",
-        };
-        if running.layers.len() >= MAX_LAYERS && !running.layers.contains_key(&line.id) {
-            return;
-        }
-        let times = running.layers.entry(line.id.clone()).or_insert_with(|| Times::begin(action));
-        times.action = action;
-        if line.status == "Pull complete" {
-            *times = times.end();
-        }
-        step.status(&line.id, line.detail.current, line.detail.total, *times);
-    }
-
-    fn done(&mut self, id: StepId) {
-        let Some(running) = self.running.remove(&id) else { return };
-        if let Some(metadata) = running.metadata {
-            metadata.done();
-            // The image was here already; its layers are used as they are.
-            self.progress.step(&running.name).done();
-        }
-        if let Some(step) = running.step {
-            step.done();
-        }
-    }
-
-    fn failed(&mut self, id: StepId, message: &str) {
-        let Some(running) = self.running.remove(&id) else { return };
-        if let Some(step) = running.metadata.or(running.step) {
-            step.fail(message);
-        }
+        let name = title(&self.file, index, number, total, source);
+        self.running.insert(id, self.progress.step(&name));
     }
 }
 
 impl Output for Vertices {
     fn event(&mut self, event: Event<'_>) {
         match event {
-            Event::Started { id, source, stage, stage_number, stage_total, .. } => {
-                self.started(id, source, stage, stage_number, stage_total);
+            Event::Started { id, source, stage_number, stage_total, .. } => {
+                self.started(id, source, stage_number, stage_total);
             }
-            Event::Pull { id, line } => self.pull(id, line),
             Event::Cached(id) => {
-                if let Some(step) = self.running.get_mut(&id).and_then(|r| r.step.as_mut()) {
+                if let Some(step) = self.running.get_mut(&id) {
                     step.cached();
                 }
             }
             Event::Log { id, stream, data } => {
-                if let Some(step) = self.running.get(&id).and_then(|r| r.step.as_ref()) {
+                if let Some(step) = self.running.get(&id) {
                     step.log(if stream == Stream::Stdout { 1 } else { 2 }, data);
                 }
             }
-            Event::Done { id, .. } => self.done(id),
-            Event::Failed { id, message } => self.failed(id, message),
+            Event::Done { id, .. } => {
+                if let Some(step) = self.running.remove(&id) {
+                    step.done();
+                }
+            }
+            Event::Failed { id, message } => {
+                if let Some(step) = self.running.remove(&id) {
+                    step.fail(message);
+                }
+            }
             Event::Warning(text) => self.progress.warning(VertexWarning {
                 vertex: self.definition.clone(),
                 level: 1,
                 short: text.as_bytes().to_vec(),
                 ..VertexWarning::default()
             }),
-            // Containers, triggers and images of steps are not shown by BuildKit.
+            // Containers, triggers and images of steps are not shown by BuildKit, and base images were pulled before.
             _ => {}
-        }
-    }
-}
-
-impl Base {
-    fn from(&self) -> String {
-        match self {
-            Self::None => "FROM scratch".into(),
-            Self::Image(name) => format!("FROM {name}"),
         }
     }
 }
@@ -294,8 +272,9 @@ mod tests {
     #[test]
     fn steps_are_named_as_buildkit_names_them() {
         let progress = Progress::new("x");
-        let file = parse("ARG v=1\nFROM busybox:$v\nENV a=b\nRUN one").unwrap();
-        let mut vertices = Vertices::new(progress.clone(), &file, &Options::default(), String::new());
+        let file = parse(&format!("ARG v=1\nFROM busybox:$v\nENV a=b\n{}", "RUN x\n".repeat(11))).unwrap();
+        let mut vertices =
+            Vertices::new(progress.clone(), &file, &Options::default(), HashSet::new(), String::new());
         let id = |step| StepId { stage: Some(0), step };
         started(&mut vertices, 0, 0, "FROM busybox:$v", 1, 12);
         vertices.event(Event::Done { id: id(0), image: "" });
@@ -309,8 +288,6 @@ mod tests {
         assert_eq!(
             names(&progress),
             [
-                "[internal] load metadata for docker.io/library/busybox:1",
-                "[internal] load metadata for docker.io/library/busybox:1 done",
                 "[ 1/12] FROM docker.io/library/busybox:1",
                 "[ 1/12] FROM docker.io/library/busybox:1 done",
                 "[ 2/12] RUN one",
@@ -325,34 +302,49 @@ mod tests {
     fn scratch_and_earlier_stages_are_no_steps() {
         let progress = Progress::new("x");
         let file = parse("FROM scratch AS a\nCOPY x /\nFROM a\nRUN two").unwrap();
-        let mut vertices = Vertices::new(progress.clone(), &file, &Options::default(), String::new());
+        let mut vertices =
+            Vertices::new(progress.clone(), &file, &Options::default(), HashSet::new(), String::new());
         started(&mut vertices, 0, 0, "FROM scratch AS a", 1, 2);
         started(&mut vertices, 0, 1, "COPY x /", 2, 2);
         started(&mut vertices, 1, 0, "FROM a", 1, 2);
         started(&mut vertices, 1, 1, "RUN two", 2, 2);
-        assert_eq!(names(&progress), ["[stage-0 1/1] COPY x /", "[stage-1 1/1] RUN two"]);
+        assert_eq!(names(&progress), ["[a 1/1] COPY x /", "[stage-1 1/1] RUN two"]);
     }
 
     #[test]
-    fn layers_of_a_pull_are_statuses() {
+    fn stages_of_one_image_share_its_step() {
         let progress = Progress::new("x");
-        let file = parse("FROM busybox").unwrap();
-        let mut vertices = Vertices::new(progress.clone(), &file, &Options::default(), String::new());
-        let id = StepId { stage: Some(0), step: 0 };
-        started(&mut vertices, 0, 0, "FROM busybox", 1, 1);
-        for line in [
-            r#"{"status":"Pulling from library/busybox","id":"latest"}"#,
-            "no json",
-            r#"{"status":"Downloading","progressDetail":{"current":5,"total":10},"id":"aa"}"#,
-            r#"{"status":"Pull complete","progressDetail":{},"id":"aa"}"#,
-        ] {
-            vertices.event(Event::Pull { id, line });
+        let file = parse("FROM a\nFROM a:latest\nFROM b").unwrap();
+        let mut vertices =
+            Vertices::new(progress.clone(), &file, &Options::default(), HashSet::new(), String::new());
+        for stage in 0..3 {
+            started(&mut vertices, stage, 0, "FROM", 1, 1);
         }
-        vertices.event(Event::Done { id, image: "" });
-        let (all, _) = progress.since(0).unwrap();
-        assert_eq!(all.statuses.len(), 2);
-        assert_eq!((all.statuses[0].current, all.statuses[0].total), (5, 10));
-        assert!(all.statuses[1].completed.is_some());
-        assert_eq!(names(&progress).last().unwrap(), "[1/1] FROM docker.io/library/busybox:latest done");
+        assert_eq!(names(&progress).len(), 2);
+    }
+
+    #[test]
+    fn named_contexts_are_steps_of_their_own() {
+        let progress = Progress::new("x");
+        let file = parse("FROM base\nRUN one\nFROM other\nRUN two").unwrap();
+        let mut options = Options::default();
+        options.contexts.insert("base".into(), NamedContext::Image("busybox".into()));
+        options.contexts.insert("other".into(), NamedContext::Image("sha256:00".into()));
+        let mut vertices = Vertices::new(progress.clone(), &file, &options, HashSet::new(), String::new());
+        for (stage, base, run) in [(0, "FROM base", "RUN one"), (1, "FROM other", "RUN two")] {
+            started(&mut vertices, stage, 0, base, 1, 2);
+            vertices.event(Event::Done { id: StepId { stage: Some(stage), step: 0 }, image: "" });
+            started(&mut vertices, stage, 1, run, 2, 2);
+        }
+        let mut names = names(&progress);
+        names.retain(|name| !name.ends_with(" done"));
+        assert_eq!(
+            names,
+            [
+                "[context base] docker.io/library/busybox:latest",
+                "[stage-0 1/2] RUN one",
+                "[stage-1 1/2] RUN two",
+            ]
+        );
     }
 }

@@ -4,6 +4,7 @@
 //! fetches the files that it needs. Both show steps of their own (`[internal] load …`).
 
 mod attributes;
+mod bases;
 mod contexts;
 mod paths;
 
@@ -19,6 +20,7 @@ use drydock_dockerfile::build::{BuildError, Context, Files, Options};
 use drydock_dockerfile::files::Tree;
 use drydock_dockerfile::language::{self, Dockerfile};
 use drydock_dockerfile::{files, ignore};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
@@ -244,15 +246,15 @@ impl Prepared {
         self.named.iter().filter_map(Named::input)
     }
 
-    /// Fetches the files that the Dockerfile needs. `image_of` gives the image of an input. The directory is kept as long as the
-    /// request is used: hold on to `self`.
+    /// Finds base images and fetches the files that the Dockerfile needs; also which images' layers were shown. `image_of` gives the
+    /// image of an input. The directory is kept as long as the request is used: hold on to `self`.
     ///
     /// # Errors
     /// If the client does not give them.
     pub async fn request(
         &self,
         image_of: &(dyn Fn(&str) -> Option<String> + Sync),
-    ) -> Result<BuildRequest, Status> {
+    ) -> Result<(BuildRequest, HashSet<String>), Status> {
         let engine = Arc::clone(&self.site.engine);
         let worker = blocking(move || engine.worker()).await?;
         let mut options: Options = self.attributes.options(&worker)?;
@@ -264,26 +266,26 @@ impl Prepared {
             }
         }
         let session = self.site.sessions.get(&self.site.session).await?;
-        Ok(BuildRequest {
+        let client = Arc::new(BuildClient::new(session, self.scratch.path().to_owned()));
+        let found = self.resolve(&options, &client).await?;
+        let request = BuildRequest {
             dockerfile: self.dockerfile.clone(),
-            context: Context { root: Some(self.context(&options).await?) },
+            context: Context { root: Some(self.context(&options, found.files).await?) },
             options,
             settings: self.attributes.settings.clone(),
-            client: BuildClient::new(session, self.scratch.path().to_owned()),
+            client,
             cancelled: self.site.cancel.clone(),
-        })
+        };
+        Ok((request, found.shown))
     }
 
     /// The directory of the main context; an empty one if nothing of it is used.
-    async fn context(&self, options: &Options) -> Result<PathBuf, Status> {
+    async fn context(&self, options: &Options, all: bool) -> Result<PathBuf, Status> {
         if let Some(root) = self.main.root() {
             return Ok(root.to_owned());
         }
         let to = self.scratch.path().join("context");
-        let mut used = paths::used(&self.dockerfile, options);
-        if self.triggers_use_files(options).await? {
-            used = paths::Used::All;
-        }
+        let used = if all { paths::Used::All } else { paths::used(&self.dockerfile, options) };
         if used.is_nothing() {
             std::fs::create_dir(&to).map_err(|e| failed(e.to_string()))?;
             return Ok(to);
@@ -291,20 +293,6 @@ impl Prepared {
         let what = Download { name: "context".into(), exclude: self.ignored.clone(), follow: used.follow() };
         fetch(&self.site, &self.attributes, "[internal] load build context", &what, &to).await?;
         Ok(to)
-    }
-}
-
-impl Prepared {
-    /// Whether a base image may have triggers that use files: one that is not here yet may.
-    async fn triggers_use_files(&self, options: &Options) -> Result<bool, Status> {
-        let (engine, bases) = (Arc::clone(&self.site.engine), paths::bases(&self.dockerfile, options));
-        blocking(move || {
-            bases.iter().any(|base| match engine.triggers(base) {
-                Ok(Some(triggers)) => triggers.iter().any(|trigger| paths::uses_files(trigger)),
-                Ok(None) | Err(_) => true,
-            })
-        })
-        .await
     }
 }
 

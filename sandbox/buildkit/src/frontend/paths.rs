@@ -1,7 +1,7 @@
 //! Which files of its context a Dockerfile uses, so that a client sends no others (frontend/dockerfile/dockerfile2llb does the same).
 
 use crate::vertices::global_variables;
-use drydock_dockerfile::build::{NamedContext, Options};
+use drydock_dockerfile::build::Options;
 use drydock_dockerfile::language::shell::Lexer;
 use drydock_dockerfile::language::{Copy, Dockerfile, Kind, MountKind, parse_mount};
 use std::collections::BTreeSet;
@@ -74,27 +74,6 @@ pub fn used(file: &Dockerfile, options: &Options) -> Used {
     used
 }
 
-/// The images that the needed stages begin with: their triggers use files, too.
-pub fn bases(file: &Dockerfile, options: &Options) -> BTreeSet<String> {
-    let variables = global_variables(file, options);
-    let mut bases = BTreeSet::new();
-    for index in needed(file, options) {
-        let base = &file.stages[index].base;
-        let base = Lexer::new(file.escape).word(base, &variables).unwrap_or_else(|_| base.clone());
-        let same = |s: &drydock_dockerfile::language::Stage| {
-            s.name.as_deref().is_some_and(|n| n.eq_ignore_ascii_case(&base))
-        };
-        if base == "scratch" || file.stages[..index].iter().any(same) {
-            continue;
-        }
-        bases.insert(match options.contexts.get(&base) {
-            Some(NamedContext::Image(image)) => image.clone(),
-            _ => base,
-        });
-    }
-    bases
-}
-
 /// Whether a trigger of a base image may use files of the context.
 pub fn uses_files(trigger: &str) -> bool {
     let word = trigger.split_whitespace().next().unwrap_or_default().to_uppercase();
@@ -102,7 +81,7 @@ pub fn uses_files(trigger: &str) -> bool {
 }
 
 /// Indices of the stages that the target needs.
-fn needed(file: &Dockerfile, options: &Options) -> BTreeSet<usize> {
+pub fn needed(file: &Dockerfile, options: &Options) -> BTreeSet<usize> {
     let named = |name: &str, before: usize| {
         let same = |stage: &drydock_dockerfile::language::Stage| {
             stage.name.as_deref().is_some_and(|n| n.eq_ignore_ascii_case(name))
@@ -171,12 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn images_that_stages_begin_with_are_known() {
-        let file = parse(
-            "ARG v=1\nFROM a:$v AS one\nFROM unused\nFROM scratch AS two\nFROM one\nCOPY --from=two x /",
-        )
-        .unwrap();
-        assert_eq!(bases(&file, &Options::default()), BTreeSet::from(["a:1".to_owned()]));
+    fn triggers_that_use_files_are_known() {
         assert!(uses_files("copy . /x") && uses_files("ADD a b") && !uses_files("ENV a=b"));
     }
 

@@ -1,6 +1,6 @@
 //! An engine for tests: images are directories, commands are run by this machine's shell in the directory of the image.
 
-use drydock_buildkit::{BuildEngine, BuildRequest, CacheRecord, Prune, Worker};
+use drydock_buildkit::{BaseImage, BuildEngine, BuildRequest, CacheRecord, Prune, Worker};
 use drydock_dockerfile::build::{
     Answer, Backend, BackendError, BuildError, CacheKey, Commit, Config, Download, Files, Image, Output,
     Platform, RunRequest, RunSource, Stream, Workspace, build,
@@ -8,6 +8,7 @@ use drydock_dockerfile::build::{
 use drydock_dockerfile::language::Sharing;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -137,8 +138,9 @@ impl BuildEngine for TestEngine {
         Ok(self.dir.path().join("scratch"))
     }
 
-    fn triggers(&self, image: &str) -> Answer<Option<Vec<String>>> {
-        Ok(self.find(image).map(|image| image.config.on_build.unwrap_or_default()))
+    fn resolve(&self, base: &BaseImage, _: &mut dyn FnMut(&str)) -> Answer<Vec<String>> {
+        let found = self.find(&base.name).ok_or_else(|| BackendError("pull access denied".into()))?;
+        Ok(found.config.on_build.unwrap_or_default())
     }
 
     fn build(&self, request: &BuildRequest, out: &mut dyn Output) -> Result<Image, BuildError> {
@@ -306,6 +308,7 @@ impl Workspace for Space {
             .current_dir(&self.root)
             .envs(env)
             .stdout(Stdio::piped())
+            .process_group(0)
             .spawn()?;
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let cancelled = self.cancelled.clone();
@@ -324,7 +327,10 @@ impl Workspace for Space {
                     log(Stream::Stdout, &line);
                 }
                 Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
-                Err(_) if cancelled.is_cancelled() => child.kill()?,
+                Err(_) if cancelled.is_cancelled() => {
+                    let group = rustix::process::Pid::from_child(&child);
+                    _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+                }
                 Err(_) => {}
             }
         }

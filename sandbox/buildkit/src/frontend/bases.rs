@@ -1,0 +1,244 @@
+//! The base images of a build, found before anything else is fetched: a name that is wrong is said at once, and the triggers of an
+//! image may use files of the context.
+
+use super::paths::needed;
+use super::{Prepared, blocking};
+use crate::client::BuildClient;
+use crate::engine::BaseImage;
+use crate::error::of_build;
+use crate::progress::{Progress, Step, Times};
+use crate::vertices::{self as stage, global_variables};
+use drydock_dockerfile::build::{BuildError, ErrorKind, Options, Platform};
+use drydock_dockerfile::language::Dockerfile;
+use drydock_dockerfile::language::shell::Lexer;
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use tonic::Status;
+
+/// Layers of a pull that are shown.
+const MAX_LAYERS: usize = 200;
+
+/// A base image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// As the Dockerfile, or `--build-context`, names it.
+    name: String,
+    /// Its full name.
+    full: String,
+    /// The step that shows where it comes from.
+    metadata: String,
+    /// The step that shows its layers.
+    title: String,
+    platform: Option<Platform>,
+    line: usize,
+}
+
+/// The base images that the target needs, each once.
+pub fn bases(file: &Dockerfile, options: &Options) -> Vec<Base> {
+    let variables = global_variables(file, options);
+    let (mut list, mut seen) = (Vec::new(), HashSet::new());
+    for index in needed(file, options) {
+        let (stage, base) = (&file.stages[index], stage::Base::of(file, options, &variables, index));
+        let Some(full) = base.full() else { continue };
+        let (name, metadata) = match &base {
+            stage::Base::None => continue,
+            stage::Base::Image(name) => (name, format!("[internal] load metadata for {full}")),
+            stage::Base::Context(context, name) => {
+                (name, format!("[context {context}] load metadata for {full}"))
+            }
+        };
+        let platform = stage.platform.as_deref().and_then(|text| {
+            let text = Lexer::new(file.escape).word(text, &variables).ok()?;
+            parse_platform(&text)
+        });
+        let platform = platform.or_else(|| options.platform.clone());
+        if seen.insert((full.clone(), platform.as_ref().map(ToString::to_string))) {
+            let metadata = if base.is_result() { String::new() } else { metadata };
+            let (name, title) = (name.clone(), base.title(file, index));
+            list.push(Base { name, full, metadata, title, platform, line: stage.line });
+        }
+    }
+    list
+}
+
+fn parse_platform(text: &str) -> Option<Platform> {
+    let mut parts = text.split('/').map(str::to_owned);
+    let (os, architecture) = (parts.next()?, parts.next()?);
+    Some(Platform { os, architecture, variant: parts.next().unwrap_or_default() })
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// A trigger may use files of the context.
+    pub files: bool,
+    /// Full names of images whose layers were shown.
+    pub shown: HashSet<String>,
+}
+
+impl Prepared {
+    /// Finds the base images, or pulls them.
+    pub(super) async fn resolve(
+        &self,
+        options: &Options,
+        client: &Arc<BuildClient>,
+    ) -> Result<Found, Status> {
+        let mut found = Found::default();
+        for base in bases(&self.dockerfile, options) {
+            let (engine, progress) = (Arc::clone(&self.site.engine), self.site.progress.clone());
+            let image = BaseImage {
+                name: base.name.clone(),
+                platform: base.platform.clone(),
+                pull: options.pull,
+                client: Arc::clone(client),
+                cancelled: self.site.cancel.clone(),
+            };
+            let named = base.name.clone();
+            let line = base.line;
+            let full = base.full.clone();
+            let resolved = blocking(move || {
+                let mut show = Show::new(progress, base);
+                let resolved = engine.resolve(&image, &mut |line| show.line(line));
+                let resolved = resolved.map_err(|error| format!("{named}: {error}"));
+                let pulled = show.end(resolved.as_ref().err().map(String::as_str));
+                resolved.map(|triggers| (triggers, pulled))
+            });
+            let error = |message| BuildError {
+                message,
+                code: None,
+                lines: Some(line..=line),
+                kind: ErrorKind::Failed,
+            };
+            let (triggers, pulled) =
+                resolved.await?.map_err(|message| of_build(&error(message), &self.source))?;
+            found.files |= triggers.iter().any(|trigger| super::paths::uses_files(trigger));
+            if pulled {
+                found.shown.insert(full);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Shows a pull: first where it comes from, then its layers.
+struct Show {
+    progress: Progress,
+    base: Base,
+    metadata: Option<Step>,
+    step: Option<Step>,
+    layers: BTreeMap<String, Times>,
+}
+
+/// A line of a pull.
+#[derive(Deserialize)]
+struct Line {
+    #[serde(default)]
+    id: String,
+    #[serde(default)]
+    status: String,
+    #[serde(default, rename = "progressDetail")]
+    detail: Detail,
+}
+
+#[derive(Deserialize, Default)]
+struct Detail {
+    #[serde(default)]
+    current: u64,
+    #[serde(default)]
+    total: u64,
+}
+
+impl Show {
+    fn new(progress: Progress, base: Base) -> Self {
+        let metadata = (!base.metadata.is_empty()).then(|| progress.step(&base.metadata));
+        Self { progress, base, metadata, step: None, layers: BTreeMap::new() }
+    }
+
+    fn line(&mut self, line: &str) {
+        let Ok(line) = serde_json::from_str::<Line>(line) else { return };
+        let transfers = line.detail.total > 0 || line.status == "Pull complete";
+        let known = self.layers.contains_key(&line.id);
+        if line.id.is_empty() || !transfers && !known || self.layers.len() >= MAX_LAYERS && !known {
+            return;
+        }
+        if let Some(metadata) = self.metadata.take() {
+            metadata.done();
+        }
+        let step = self.step.get_or_insert_with(|| self.progress.step(&self.base.title));
+        let action = match line.status.as_str() {
+            "Extracting" => "extracting",
+            "Pull complete" | "Download complete" => "done",
+            _ => "downloading",
+        };
+        let times = self.layers.entry(line.id.clone()).or_insert_with(|| Times::begin(action));
+        times.action = action;
+        if line.status == "Pull complete" {
+            *times = times.end();
+        }
+        step.status(&line.id, line.detail.current, line.detail.total, *times);
+    }
+
+    /// Whether layers were shown.
+    fn end(self, error: Option<&str>) -> bool {
+        let pulled = self.step.is_some();
+        if let Some(step) = self.metadata.or(self.step) {
+            match error {
+                Some(error) => step.fail(error),
+                None => step.done(),
+            }
+        }
+        pulled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use drydock_dockerfile::build::NamedContext;
+    use drydock_dockerfile::language::parse;
+
+    #[test]
+    fn base_images_are_those_of_needed_stages() {
+        let text = "ARG v=1\nFROM --platform=linux/arm64 a:$v AS one\nFROM unused\nFROM scratch AS two\n\
+                    FROM one\nCOPY --from=two x /\nFROM one\nFROM ctx\nRUN x\nCOPY --from=4 x /";
+        let mut options = Options::default();
+        options.contexts.insert("ctx".into(), NamedContext::Image("busybox".into()));
+        let list = bases(&parse(text).unwrap(), &options);
+        let names: Vec<_> = list.iter().map(|b| (b.name.as_str(), b.title.as_str(), b.line)).collect();
+        assert_eq!(
+            names,
+            [
+                ("a:1", "[one 1/1] FROM docker.io/library/a:1", 2),
+                ("busybox", "[context ctx] docker.io/library/busybox:latest", 8),
+            ]
+        );
+        assert_eq!(list[0].platform.as_ref().unwrap().to_string(), "linux/arm64");
+        assert_eq!(list[0].metadata, "[internal] load metadata for docker.io/library/a:1");
+    }
+
+    #[test]
+    fn layers_of_a_pull_are_statuses() {
+        let progress = Progress::new("x");
+        let base = bases(&parse("FROM busybox").unwrap(), &Options::default()).remove(0);
+        let mut show = Show::new(progress.clone(), base);
+        for line in [
+            r#"{"status":"Pulling from library/busybox","id":"latest"}"#,
+            "no json",
+            r#"{"status":"Downloading","progressDetail":{"current":5,"total":10},"id":"aa"}"#,
+            r#"{"status":"Pull complete","progressDetail":{},"id":"aa"}"#,
+        ] {
+            show.line(line);
+        }
+        assert!(show.end(None));
+        let (all, _) = progress.since(0).unwrap();
+        assert_eq!((all.statuses[0].current, all.statuses[0].total), (5, 10));
+        assert!(all.statuses[1].completed.is_some());
+        let names: Vec<_> = all.vertexes.iter().map(|v| (v.name.as_str(), v.completed.is_some())).collect();
+        let (metadata, from) = (
+            "[internal] load metadata for docker.io/library/busybox:latest",
+            "[1/1] FROM docker.io/library/busybox:latest",
+        );
+        assert_eq!(names, [(metadata, false), (metadata, true), (from, false), (from, true)]);
+    }
+}
