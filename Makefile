@@ -184,9 +184,10 @@ test-browser: root $(BIN) ## Browser tests against target/release/drydock
 	@$(say) "Browser tests"
 	@$(PREPARED) DRYDOCK_BIN=$(CURDIR)/$(BIN) $(NICE) cargo test --locked -p drydock-e2e
 
-test-v2: root ## The sandbox's tests on Debian 13 with control groups v2, in a virtual machine (4 minutes)
+test-v2: root $(BIN) ## The sandbox's and the engine's tests on Debian 13 with control groups v2, in a virtual machine (6 minutes)
 	@.ci/packages v2
-	@$(PREPARED) e2e/outside/cgroup-v2.sh
+	@$(prepare_tests)
+	@$(PREPARED) DRYDOCK_BIN=$(CURDIR)/$(BIN) e2e/outside/cgroup-v2.sh
 
 bench: root $(BIN) ## Measure start, echo, output, memory; prints medians and ratios
 	@.ci/packages test

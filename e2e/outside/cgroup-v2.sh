@@ -1,23 +1,34 @@
 #!/usr/bin/env bash
-# The sandbox's tests on a host of another kind than this one: Debian 13's own kernel with control groups v2 only, in a
-# virtual machine without hardware support (about 4 minutes). Needs root, the node image (DRYDOCK_IMAGES) and the packages
-# qemu-system-x86 and mmdebstrap. `make test-v2` calls it; it is not part of `make test`.
+# The sandbox's tests, and the engine's in a node, on a host of another kind than this one: Debian 13's own kernel with control
+# groups v2 only, in a virtual machine without hardware support (some 6 minutes). Needs root, the binary (DRYDOCK_BIN), the node
+# image (DRYDOCK_IMAGES), the catalogue (DRYDOCK_CATALOGUE) and the packages qemu-system-x86 and mmdebstrap. `make test-v2`
+# calls it; it is not part of `make test`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 : "${DRYDOCK_IMAGES:?names the store with the node image}"
+: "${DRYDOCK_CATALOGUE:?names the store with the container images}"
+: "${DRYDOCK_BIN:=target/release/drydock}"
 work=$(mktemp -d /var/tmp/drydock-vm-XXXXXX)
 trap 'rm -rf "$work"' EXIT
 
-cargo test --locked -p drydock-warden --test sandbox --no-run
-tests=$(cargo test --locked -p drydock-warden --test sandbox --no-run --message-format=json 2> /dev/null |
-    jq -r 'select(.executable != null and .target.name == "sandbox") | .executable')
+# executable PACKAGE TEST
+executable() {
+    cargo test --locked -p "$1" --test "$2" --no-run >&2
+    cargo test --locked -p "$1" --test "$2" --no-run --message-format=json 2> /dev/null |
+        jq -r --arg test "$2" 'select(.executable != null and .target.name == $test) | .executable'
+}
+sandbox=$(executable drydock-warden sandbox)
+engine=$(executable drydock-engine node)
 
 mmdebstrap --quiet --variant=minbase \
     --include=linux-image-cloud-amd64,initramfs-tools,btrfs-progs,nftables,iproute2,procps,kmod,util-linux,zstd \
     trixie "$work/root.tar"
 mkdir "$work/root"
 tar -C "$work/root" -xf "$work/root.tar"
-cp "$tests" "$work/root/sandbox-test"
+cp "$sandbox" "$work/root/sandbox-test"
+cp "$engine" "$work/root/engine-test"
+"$DRYDOCK_BIN" image --catalogue "$DRYDOCK_CATALOGUE" catalogue export - busybox hello-world |
+    "$DRYDOCK_BIN" image --catalogue "$work/root/catalogue" catalogue import -
 cp -a "$DRYDOCK_IMAGES" "$work/root/images"
 cat > "$work/root/run-test" << 'INIT'
 #!/bin/sh
@@ -28,11 +39,13 @@ mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 for dir in /dev/shm /run /tmp; do mount -t tmpfs tmpfs $dir; done
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
-for module in loop btrfs overlay veth bridge nf_tables nft_masq nft_chain_nat nft_ct nft_reject_ipv4; do
+for module in loop btrfs overlay veth bridge nf_tables nft_masq nft_chain_nat nft_ct nft_reject_ipv4 \
+    nft_redir nft_compat xt_addrtype xt_conntrack xt_MASQUERADE xt_nat xt_tcpudp; do
     modprobe $module
 done
 ip link set lo up
-DRYDOCK_IMAGES=/images RUST_BACKTRACE=0 /sandbox-test && echo "cgroup v2: passed on $(uname -r)"
+export DRYDOCK_IMAGES=/images DRYDOCK_CATALOGUE=/catalogue RUST_BACKTRACE=0
+/sandbox-test && /engine-test && echo "cgroup v2: passed on $(uname -r)"
 sync
 echo o > /proc/sysrq-trigger
 sleep 60

@@ -1,16 +1,16 @@
 //! `docker commit`: an image of what a container has changed.
 
-use super::{Container, copy::TarWriter, model::Config, record::Record};
+use super::{Container, model::Config, record::Record};
 use crate::{
     clock::Timestamp,
     engine::Engine,
-    error::{Context, Error, Result},
+    error::{Error, Result},
 };
 use drydock_images::{
     config::{HistoryEntry, ImageConfig, RunConfig},
     local::{NewImage, Origin},
 };
-use std::{fs::File, io, os::fd::AsFd, sync::Arc};
+use std::sync::Arc;
 
 /// What is asked for.
 #[derive(Debug, Clone, Default)]
@@ -45,22 +45,9 @@ fn make(engine: &Arc<Engine>, container: &Container, options: &Options) -> Resul
     let base: drydock_images::Digest =
         record.image.parse().map_err(|_| Error::internal(format!("invalid image id {}", record.image)))?;
     let parent = engine.images.get(&base).ok();
-    let below = engine.images.top_layer(&base)?;
-    let upper = engine.roots.parts(&container.id).upper;
-    let upper = File::open(&upper).doing(|| format!("open {}", upper.display()))?;
-    let (reader, writer) = io::pipe().doing(|| "pipe".to_string())?;
-    let layer = std::thread::scope(|scope| {
-        let writing = scope.spawn(move || {
-            let mut tar = TarWriter::new(io::BufWriter::with_capacity(64 << 10, writer), true);
-            tar.tree(upper.as_fd(), "")?;
-            tar.finish()
-        });
-        let layer = engine.images.add_layer(reader, below.as_ref());
-        let written = writing.join().unwrap_or_else(|_| Err(io::Error::other("the copy has failed")));
-        let layer = layer?;
-        written.doing(|| "read the container's changes".to_string())?;
-        Ok::<_, Error>(layer)
-    })?;
+    // What the container holds is there even if its image was removed by force.
+    let below = engine.images.held_layer(&container.id);
+    let layer = engine.images.commit_layer(&engine.roots.parts(&container.id).upper, below.as_ref())?;
     let before = parent.as_ref().map(|image| ImageConfig::clone(&image.config)).unwrap_or_default();
     let step = HistoryEntry {
         created: Some(Timestamp::now().to_string()),

@@ -30,8 +30,7 @@ pub async fn prepare(name: &Reference, lines: &Lines) -> Result<bool> {
         return Ok(false);
     }
     let recipe = name.familiar_name();
-    let known = tokio::time::timeout(ANSWER_WITHIN, has_recipe(&recipe)).await;
-    if !matches!(known, Ok(Some(true))) {
+    if !recipes().await.contains(&recipe) {
         return Ok(false);
     }
     let ask = format!("{PATH}/{recipe}");
@@ -48,11 +47,14 @@ pub async fn prepare(name: &Reference, lines: &Lines) -> Result<bool> {
     follow(response, &recipe, lines).await
 }
 
-async fn has_recipe(recipe: &str) -> Option<bool> {
-    let response = send(Method::GET, PATH).await?;
-    let body = Limited::new(response.into_body(), MAX_LIST).collect().await.ok()?.to_bytes();
-    let names: Vec<String> = serde_json::from_slice(&body).ok()?;
-    Some(names.iter().any(|name| name == recipe))
+/// Names of the images that the host can make; none if no host answers.
+pub async fn recipes() -> Vec<String> {
+    let ask = async {
+        let response = send(Method::GET, PATH).await?;
+        let body = Limited::new(response.into_body(), MAX_LIST).collect().await.ok()?.to_bytes();
+        serde_json::from_slice(&body).ok()
+    };
+    tokio::time::timeout(ANSWER_WITHIN, ask).await.ok().flatten().unwrap_or_default()
 }
 
 async fn send(method: Method, path: &str) -> Option<Response<Incoming>> {

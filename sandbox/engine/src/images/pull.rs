@@ -159,7 +159,12 @@ async fn not_in_catalogue(engine: &Engine, name: &Reference) -> Error {
         list = same;
     }
     let mut known: Vec<String> = list.iter().map(Reference::familiar).collect();
+    if list.iter().all(|known| known.name() != name.name()) {
+        // What the host can make is there for whoever asks.
+        known.extend(prepare::recipes().await.into_iter().map(|recipe| format!("{recipe}:latest")));
+    }
     known.sort();
+    known.dedup();
     let on = format!(
         "this node has no way to the Internet; the catalogue has {}",
         if known.is_empty() { "nothing".into() } else { known.join(", ") }
