@@ -1,6 +1,7 @@
 //! The client of a build, as an engine's builder sees it: questions that block until it has answered. Not for the threads of an
 //! async runtime.
 
+use crate::scratch::Scratch;
 use crate::session::{Agent, Session};
 use drydock_dockerfile::build::{Answer, BackendError};
 use std::collections::BTreeMap;
@@ -17,12 +18,12 @@ const MAX_AGENTS: usize = 16;
 pub struct BuildClient {
     runtime: Handle,
     session: Arc<Session>,
-    scratch: PathBuf,
+    scratch: Scratch,
     agents: Mutex<BTreeMap<String, Agent>>,
 }
 
 impl BuildClient {
-    pub(crate) fn new(session: Arc<Session>, scratch: PathBuf) -> Self {
+    pub(crate) fn new(session: Arc<Session>, scratch: Scratch) -> Self {
         Self { runtime: Handle::current(), session, scratch, agents: Mutex::default() }
     }
 
@@ -54,7 +55,7 @@ impl BuildClient {
         if agents.len() >= MAX_AGENTS {
             return Err(BackendError("too many SSH agents".into()));
         }
-        let open = Agent::open(Arc::clone(&self.session), id, &self.scratch);
+        let open = Agent::open(Arc::clone(&self.session), id, self.scratch.path());
         let Some(agent) = self.runtime.block_on(open).map_err(text)? else { return Ok(None) };
         let path = agent.path().to_owned();
         agents.insert(id.to_owned(), agent);

@@ -3,7 +3,7 @@
 use crate::engine::{CacheRecord, Prune, Worker};
 use crate::error::{cancelled, failed};
 use crate::export::{self, Export};
-use crate::frontend::{Site, blocking};
+use crate::frontend::{NETWORK_HOST, Site, blocking};
 use crate::job::{NewJob, Returned, Running};
 use crate::proto::control::control_server::Control;
 use crate::proto::control::{
@@ -50,6 +50,7 @@ impl Control for BuildKit {
         let new = NewJob {
             name: request.r#ref.clone(),
             session: request.session.clone(),
+            entitlements: entitlements(&request.entitlements)?,
             inputs: inputs.clone(),
             record,
         };
@@ -167,6 +168,7 @@ impl BuildKit {
             engine: Arc::clone(&self.engine),
             sessions: Arc::clone(&self.sessions),
             session: job.session.clone(),
+            entitlements: job.entitlements.clone(),
             progress: job.progress.clone(),
             cancel: job.cancel.clone(),
         }
@@ -196,6 +198,16 @@ impl BuildKit {
             }),
             ..WorkerRecord::default()
         })
+    }
+}
+
+/// What Docker's builder grants by default.
+fn entitlements(wanted: &[String]) -> Result<Vec<String>, Status> {
+    match wanted.iter().find(|name| name.as_str() != NETWORK_HOST) {
+        Some(name) => {
+            Err(failed(format!("granting entitlement {name} is not allowed by build daemon configuration")))
+        }
+        None => Ok(wanted.iter().take(1).cloned().collect()),
     }
 }
 

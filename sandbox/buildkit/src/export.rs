@@ -1,7 +1,7 @@
 //! Exporters: what becomes of a built image. As in an engine without containerd's image store there are three: `moby` (an image of
 //! the engine, named), `local` (files to a directory of the client), `tar` (files to an archive of the client).
 
-use crate::error::failed;
+use crate::error::{failed, io_text};
 use crate::frontend::{Site, blocking};
 use crate::progress::Times;
 use crate::proto::control::{Exporter, SolveRequest};
@@ -123,7 +123,7 @@ async fn tree(site: &Site, image: &str) -> Result<FileTree, Status> {
     let opened = blocking(move || {
         let files = engine.files(&image).map_err(|e| e.to_string())?;
         let path = files.path().to_owned();
-        FileTree::open(&path, Box::new(files)).map_err(|e| e.to_string())
+        FileTree::open(&path, Box::new(files)).map_err(|e| io_text(&e))
     });
     opened.await?.map_err(failed)
 }

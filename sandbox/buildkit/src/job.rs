@@ -25,7 +25,9 @@ use tonic::Status;
 const MAX_JOBS: usize = 64;
 /// Builds that are remembered for `docker buildx history`.
 const MAX_FINISHED: usize = 32;
-/// References of one build.
+/// Bytes of their logs.
+const MAX_LOGS: usize = 32 << 20;
+/// References that can be built or used.
 const MAX_REFERENCES: usize = 64;
 /// Bytes of a build's name.
 const MAX_NAME: usize = 256;
@@ -45,6 +47,8 @@ pub struct Job {
     pub cancel: CancellationToken,
     /// Its session.
     pub session: String,
+    /// What it may do beyond the usual.
+    pub entitlements: Vec<String>,
     /// What the gateway's `Inputs` answers.
     pub inputs: HashMap<String, pb::Definition>,
     returned: Mutex<Option<oneshot::Sender<Returned>>>,
@@ -86,7 +90,7 @@ impl Jobs {
     /// # Errors
     /// If there are too many, or one of this name.
     pub fn begin(self: &Arc<Self>, job: NewJob) -> Result<(Running, oneshot::Receiver<Returned>), Status> {
-        let NewJob { name, session, inputs, record } = job;
+        let NewJob { name, session, entitlements, inputs, record } = job;
         if name.is_empty() || name.len() > MAX_NAME {
             return Err(failed("invalid build reference"));
         }
@@ -102,6 +106,7 @@ impl Jobs {
             progress: Progress::new(&name),
             cancel: CancellationToken::new(),
             session,
+            entitlements,
             inputs,
             returned: Mutex::new(Some(sender)),
             record: Mutex::new(record),
@@ -199,6 +204,8 @@ pub struct NewJob {
     pub name: String,
     /// Its session.
     pub session: String,
+    /// What it may do beyond the usual.
+    pub entitlements: Vec<String>,
     /// Input definitions.
     pub inputs: HashMap<String, pb::Definition>,
     /// Its entry in the history.
@@ -242,13 +249,13 @@ impl Drop for Running {
                 table.finished.pop_front();
             }
             table.finished.push_back(Arc::clone(&self.job));
+            while table.finished.iter().map(|job| job.progress.size()).sum::<usize>() > MAX_LOGS {
+                table.finished.pop_front();
+            }
         }
         drop(table);
+        drop(prepared);
         self.jobs.changed.send_modify(|version| *version += 1);
-        // Removing files may take long. Without a runtime the program ends anyway.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn_blocking(move || drop(prepared));
-        }
     }
 }
 

@@ -19,6 +19,7 @@ mod history;
 mod job;
 mod progress;
 mod proto;
+mod scratch;
 mod services;
 mod session;
 mod subrequests;

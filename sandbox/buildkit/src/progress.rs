@@ -13,7 +13,7 @@ const MAX_STEP_LOG: usize = 2 << 20;
 /// Output of one build that is kept and shown.
 const MAX_LOG: usize = 16 << 20;
 /// Changes of one build that are kept; statuses beyond are dropped.
-const MAX_CHANGES: usize = 100_000;
+const MAX_CHANGES: usize = 50_000;
 /// Changes in one message, which gRPC limits to 4 MiB.
 const BATCH_BYTES: usize = 1 << 20;
 
@@ -111,6 +111,12 @@ impl Progress {
     /// Whether it is of the same build.
     pub fn same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.changes, &other.changes)
+    }
+
+    /// Bytes that are kept, roughly.
+    pub fn size(&self) -> usize {
+        let changes = self.lock();
+        changes.log_bytes + changes.list.len() * size_of::<Change>()
     }
 
     /// Numbers so far.

@@ -14,10 +14,14 @@ use drydock_dockerfile::language::shell::Lexer;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tonic::Status;
 
 /// Layers of a pull that are shown.
 const MAX_LAYERS: usize = 200;
+
+/// How often a layer's progress is told.
+const INTERVAL: Duration = Duration::from_millis(100);
 
 /// A base image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,7 +131,8 @@ struct Show {
     base: Base,
     metadata: Option<Step>,
     step: Option<Step>,
-    layers: BTreeMap<String, Times>,
+    /// Times of each, and when it was told last.
+    layers: BTreeMap<String, (Times, Option<Instant>)>,
 }
 
 /// A line of a pull.
@@ -171,8 +176,13 @@ impl Show {
             "Pull complete" | "Download complete" => "done",
             _ => "downloading",
         };
-        let times = self.layers.entry(line.id.clone()).or_insert_with(|| Times::begin(action));
-        times.action = action;
+        let begin = || (Times::begin(action), None);
+        let (times, told) = self.layers.entry(line.id.clone()).or_insert_with(begin);
+        let soon = told.is_some_and(|told: Instant| told.elapsed() < INTERVAL);
+        if soon && times.action == action && line.status != "Pull complete" {
+            return;
+        }
+        (*told, times.action) = (Some(Instant::now()), action);
         if line.status == "Pull complete" {
             *times = times.end();
         }

@@ -1,13 +1,13 @@
 //! Contexts of a build: the main one, and those of `--build-context NAME=…`.
 
 use super::{Attributes, Main, Site, blocking, fetch as fetch_files, read_ignore, unpack};
-use crate::error::failed;
+use crate::error::{failed, io_text};
+use crate::scratch::Scratch;
 use crate::session::Download;
 use crate::vertices::normalise;
 use drydock_dockerfile::build::NamedContext;
 use drydock_dockerfile::language::{Dockerfile, Kind, parse_mount};
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use tonic::Status;
 
@@ -44,12 +44,12 @@ impl Named {
 }
 
 /// The main context, except for a directory of the client, of which only some files may be needed.
-pub async fn main(site: &Site, attributes: &Attributes, scratch: &Path) -> Result<Main, Status> {
+pub async fn main(site: &Site, attributes: &Attributes, scratch: &Scratch) -> Result<Main, Status> {
     let Some(address) = &attributes.context else { return Ok(Main::Local) };
     if let Some(id) = address.strip_prefix("http://buildkit-session/") {
         let step = site.progress.step("[internal] load remote build context");
         let session = site.sessions.get(&site.session).await?;
-        let to = scratch.join("context");
+        let to = scratch.path().join("context");
         let (target, dockerfile) = (to.clone(), attributes.filename.clone());
         let read = move |archive: &mut dyn std::io::Read| unpack(archive, &target, &dockerfile);
         step.finish(session.upload(&format!("/{id}"), read).await.map_err(|s| failed(s.message())))?;
@@ -124,7 +124,7 @@ pub async fn fetch(
     site: &Site,
     attributes: &Attributes,
     named: &Named,
-    scratch: &Path,
+    scratch: &Scratch,
     image_of: &(dyn Fn(&str) -> Option<String> + Sync),
 ) -> Result<NamedContext, Status> {
     let local = match &named.address {
@@ -138,16 +138,16 @@ pub async fn fetch(
     };
     let name = &named.name;
     // The directory's name is this side's own, not the client's.
-    let directory = tempfile::Builder::new().prefix("named").tempdir_in(scratch);
-    let directory = directory.map_err(|e| failed(e.to_string()))?.keep();
+    let directory = tempfile::Builder::new().prefix("named").tempdir_in(scratch.path());
+    let directory = directory.map_err(|e| failed(io_text(&e)))?.keep();
     let what =
         Download { name: local.clone(), follow: Some(vec![".dockerignore".into()]), ..Download::default() };
     let title = format!("[context {name}] load .dockerignore");
     let to = directory.join("ignore");
-    fetch_files(site, attributes, &title, &what, &to).await?;
+    fetch_files(site, attributes, &title, &what, scratch, &to).await?;
     let what = Download { name: local.clone(), exclude: read_ignore(to).await?, follow: None };
     let to = directory.join("files");
-    fetch_files(site, attributes, &format!("[context {name}] load from client"), &what, &to).await?;
+    fetch_files(site, attributes, &format!("[context {name}] load from client"), &what, scratch, &to).await?;
     Ok(NamedContext::Directory(to))
 }
 

@@ -11,19 +11,19 @@ mod paths;
 pub use attributes::Attributes;
 
 use crate::client::BuildClient;
-use crate::engine::{BuildEngine, BuildRequest};
-use crate::error::{Source, failed, of_build};
+use crate::engine::{BuildEngine, BuildRequest, NetworkMode};
+use crate::error::{Source, failed, io_text, of_build};
 use crate::progress::{Progress, Times};
+use crate::scratch::Scratch;
 use crate::session::{Download, Limits, Session, Sessions};
 use contexts::Named;
 use drydock_dockerfile::build::{BuildError, Context, Files, Options};
 use drydock_dockerfile::files::Tree;
-use drydock_dockerfile::language::{self, Dockerfile};
+use drydock_dockerfile::language::{self, Dockerfile, Kind, Network};
 use drydock_dockerfile::{files, ignore};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -31,6 +31,9 @@ use tonic::Status;
 const MAX_DOCKERFILE: u64 = 4 << 20;
 /// Bytes of a `.dockerignore`.
 const MAX_IGNORE: u64 = 1 << 20;
+
+/// Lets commands use the node's network.
+pub const NETWORK_HOST: &str = "network.host";
 
 /// Where a build happens.
 #[derive(Clone)]
@@ -41,6 +44,8 @@ pub struct Site {
     pub sessions: Arc<Sessions>,
     /// The session of the request.
     pub session: String,
+    /// What it may do beyond the usual.
+    pub entitlements: Vec<String>,
     /// Its progress.
     pub progress: Progress,
     /// Its end.
@@ -51,7 +56,7 @@ pub struct Site {
 pub struct Prepared {
     site: Site,
     attributes: Attributes,
-    scratch: TempDir,
+    scratch: Scratch,
     main: Main,
     ignored: Vec<String>,
     /// The Dockerfile, parsed.
@@ -87,15 +92,9 @@ impl Main {
 /// # Errors
 /// BuildKit's, with the lines in question.
 pub async fn prepare(site: Site, attributes: Attributes) -> Result<Prepared, Status> {
-    let engine = Arc::clone(&site.engine);
-    let scratch = blocking(move || {
-        let directory = engine.scratch().map_err(|e| e.to_string())?;
-        tempfile::Builder::new().prefix("buildkit").tempdir_in(directory).map_err(|e| e.to_string())
-    })
-    .await?
-    .map_err(failed)?;
-    let main = contexts::main(&site, &attributes, scratch.path()).await?;
-    let (directory, definition) = definition(&site, &attributes, &main, scratch.path()).await?;
+    let scratch = Scratch::make(Arc::clone(&site.engine)).await?;
+    let main = contexts::main(&site, &attributes, &scratch).await?;
+    let (directory, definition) = definition(&site, &attributes, &main, &scratch).await?;
     let name = attributes.filename.clone();
     let (data, own_ignore) = blocking(move || read_definition(&directory, &name)).await?.map_err(failed)?;
     let source = Source { name: attributes.filename.clone(), data: data.into() };
@@ -104,7 +103,7 @@ pub async fn prepare(site: Site, attributes: Attributes) -> Result<Prepared, Sta
     let named = contexts::named(&attributes, &dockerfile)?;
     let ignored = match own_ignore {
         Some(text) => ignore::read(&text),
-        None => ignored(&site, &attributes, &main, scratch.path()).await?,
+        None => ignored(&site, &attributes, &main, &scratch).await?,
     };
     Ok(Prepared { site, attributes, scratch, main, ignored, dockerfile, source, definition, named })
 }
@@ -114,7 +113,7 @@ async fn definition(
     site: &Site,
     attributes: &Attributes,
     main: &Main,
-    scratch: &Path,
+    scratch: &Scratch,
 ) -> Result<(PathBuf, String), Status> {
     let name = &attributes.filename;
     if let Some(root) = main.root().filter(|_| attributes.dockerfile_local.is_none()) {
@@ -127,24 +126,20 @@ async fn definition(
     }
     let what = Download { name: local.into(), follow: Some(follow), ..Download::default() };
     let title = format!("[internal] load build definition from {name}");
-    let to = scratch.join("definition");
-    let digest = fetch(site, attributes, &title, &what, &to).await?;
+    let to = scratch.path().join("definition");
+    let digest = fetch(site, attributes, &title, &what, scratch, &to).await?;
     Ok((to, digest))
 }
 
 /// The Dockerfile, and its own list of ignored files.
 fn read_definition(directory: &Path, name: &str) -> Result<(Vec<u8>, Option<String>), String> {
-    let tree = Tree::open(directory).map_err(|e| e.to_string())?;
+    let tree = Tree::open(directory).map_err(|e| io_text(&e))?;
     let read = |name: &str| tree.read(name, MAX_DOCKERFILE);
     let data = read(name).or_else(|error| match lower_case(name) {
         Some(lower) => read(&lower).map_err(|_| error),
         None => Err(error),
     });
-    let data = data.map_err(|e| {
-        let text = e.to_string();
-        let text = text.split(" (os error").next().unwrap_or_default().to_lowercase();
-        format!("failed to read dockerfile: open {name}: {text}")
-    })?;
+    let data = data.map_err(|e| format!("failed to read dockerfile: open {name}: {}", io_text(&e)))?;
     let own = tree.read(&format!("{name}.dockerignore"), MAX_IGNORE).ok();
     Ok((data, own.map(|text| String::from_utf8_lossy(&text).into_owned())))
 }
@@ -159,7 +154,7 @@ async fn ignored(
     site: &Site,
     attributes: &Attributes,
     main: &Main,
-    scratch: &Path,
+    scratch: &Scratch,
 ) -> Result<Vec<String>, Status> {
     if main.root().is_some() {
         return Ok(Vec::new());
@@ -169,8 +164,8 @@ async fn ignored(
         follow: Some(vec![".dockerignore".into()]),
         ..Download::default()
     };
-    let to = scratch.join("ignore");
-    fetch(site, attributes, "[internal] load .dockerignore", &what, &to).await?;
+    let to = scratch.path().join("ignore");
+    fetch(site, attributes, "[internal] load .dockerignore", &what, scratch, &to).await?;
     read_ignore(to).await
 }
 
@@ -185,6 +180,7 @@ async fn fetch(
     attributes: &Attributes,
     title: &str,
     what: &Download,
+    scratch: &Scratch,
     to: &Path,
 ) -> Result<String, Status> {
     let step = site.progress.step(title);
@@ -194,7 +190,7 @@ async fn fetch(
     let mut total = 0;
     let mut shown = std::time::Instant::now();
     let result = async {
-        std::fs::create_dir(to).map_err(|e| failed(e.to_string()))?;
+        std::fs::create_dir(to).map_err(|e| failed(io_text(&e)))?;
         let session = session_of(site, attributes, &what.name).await?;
         step.status(&id, 0, 0, times);
         let progress = |bytes| {
@@ -204,7 +200,7 @@ async fn fetch(
                 step.status(&id, bytes, 0, times);
             }
         };
-        let download = session.download(what, to, Limits::default(), progress);
+        let download = session.download(what, scratch.clone(), to, Limits::default(), progress);
         tokio::select! {
             result = download => result,
             () = site.cancel.cancelled() => Err(crate::error::cancelled()),
@@ -260,13 +256,14 @@ impl Prepared {
         let mut options: Options = self.attributes.options(&worker)?;
         for named in &self.named {
             let context =
-                contexts::fetch(&self.site, &self.attributes, named, self.scratch.path(), image_of).await?;
+                contexts::fetch(&self.site, &self.attributes, named, &self.scratch, image_of).await?;
             for name in &named.names {
                 options.contexts.insert(name.clone(), context.clone());
             }
         }
         let session = self.site.sessions.get(&self.site.session).await?;
-        let client = Arc::new(BuildClient::new(session, self.scratch.path().to_owned()));
+        self.check_entitlements(&options)?;
+        let client = Arc::new(BuildClient::new(session, self.scratch.clone()));
         let found = self.resolve(&options, &client).await?;
         let request = BuildRequest {
             dockerfile: self.dockerfile.clone(),
@@ -279,6 +276,24 @@ impl Prepared {
         Ok((request, found.shown))
     }
 
+    /// Whether commands want what nobody granted.
+    fn check_entitlements(&self, options: &Options) -> Result<(), Status> {
+        let refused = |name| Err(failed(format!("failed to load LLB: {name} is not allowed")));
+        let granted = self.site.entitlements.iter().any(|name| name == NETWORK_HOST);
+        let mut host = self.attributes.settings.network == NetworkMode::Host;
+        for index in paths::needed(&self.dockerfile, options) {
+            for instruction in &self.dockerfile.stages[index].instructions {
+                if let Kind::Run(run) = &instruction.kind {
+                    host |= run.network == Network::Host;
+                    if run.insecure {
+                        return refused("security.insecure");
+                    }
+                }
+            }
+        }
+        if host && !granted { refused(NETWORK_HOST) } else { Ok(()) }
+    }
+
     /// The directory of the main context; an empty one if nothing of it is used.
     async fn context(&self, options: &Options, all: bool) -> Result<PathBuf, Status> {
         if let Some(root) = self.main.root() {
@@ -287,11 +302,12 @@ impl Prepared {
         let to = self.scratch.path().join("context");
         let used = if all { paths::Used::All } else { paths::used(&self.dockerfile, options) };
         if used.is_nothing() {
-            std::fs::create_dir(&to).map_err(|e| failed(e.to_string()))?;
+            std::fs::create_dir(&to).map_err(|e| failed(io_text(&e)))?;
             return Ok(to);
         }
         let what = Download { name: "context".into(), exclude: self.ignored.clone(), follow: used.follow() };
-        fetch(&self.site, &self.attributes, "[internal] load build context", &what, &to).await?;
+        fetch(&self.site, &self.attributes, "[internal] load build context", &what, &self.scratch, &to)
+            .await?;
         Ok(to)
     }
 }

@@ -7,8 +7,9 @@
 use super::transfer::{encode, pump};
 use super::writer::Writer;
 use super::{MAX_MESSAGE, Session};
-use crate::error::failed;
+use crate::error::{failed, io_text};
 use crate::proto::{Packet, PacketType, filesync, kind, packet, upload};
+use crate::scratch::Scratch;
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -47,13 +48,14 @@ pub struct Download {
 }
 
 impl Session {
-    /// Copies files of the client into an empty directory here. `progress` gets the bytes of the packets so far.
+    /// Copies files of the client into an empty directory here, within `keep`. `progress` gets the bytes of the packets so far.
     ///
     /// # Errors
     /// If the client refuses, sends what no file system has, or more than the limits.
     pub async fn download(
         &self,
         what: &Download,
+        keep: Scratch,
         to: &Path,
         limits: Limits,
         mut progress: impl FnMut(u64) + Send,
@@ -71,9 +73,14 @@ impl Session {
         let client = filesync::file_sync_client::FileSyncClient::new(self.channel.clone());
         let mut client = client.max_decoding_message_size(MAX_MESSAGE);
         let stream = client.diff_copy(request).await?.into_inner();
-        let writer = Writer::new(to, limits).map_err(|e| failed(e.to_string()))?;
+        let writer = Writer::new(to, limits).map_err(|e| failed(io_text(&e)))?;
         let (packets, inbound) = mpsc::channel(QUEUE);
-        let receiver = tokio::task::spawn_blocking(move || Receiver::new(writer, requests).run(inbound));
+        // The thread may outlive this future by a moment, and writes.
+        let receiver = tokio::task::spawn_blocking(move || {
+            let received = Receiver::new(writer, requests).run(inbound);
+            drop(keep);
+            received
+        });
         let pumped = pump(stream, packets, &mut progress).await;
         let written = receiver.await.map_err(|_| Status::internal("the receiver panicked"))?;
         // What the client says ("no such directory") tells more than that its stream ended too early.
@@ -98,7 +105,7 @@ impl Session {
         let mut stream = client.pull(request).await?.into_inner();
         let (chunks, inbound) = mpsc::channel(QUEUE);
         let reader = tokio::task::spawn_blocking(move || {
-            read(&mut Chunks { inbound, chunk: Vec::new(), at: 0 }).map_err(|e| failed(e.to_string()))
+            read(&mut Chunks { inbound, chunk: Vec::new(), at: 0 }).map_err(|e| failed(io_text(&e)))
         });
         while let Some(message) = stream.message().await? {
             if chunks.send(message.data).await.is_err() {
@@ -154,7 +161,7 @@ impl Receiver {
             match self.take(packet) {
                 Ok(true) if !finished => {
                     finished = true;
-                    self.writer.finish().map_err(|e| failed(e.to_string()))?;
+                    self.writer.finish().map_err(|e| failed(io_text(&e)))?;
                     self.send(PacketType::PacketFin, 0, Vec::new());
                 }
                 Ok(_) => {}
@@ -179,7 +186,7 @@ impl Receiver {
                 None => self.listed = true,
                 Some(_) if self.listed => return Err("unexpected file after the end of the list".into()),
                 Some(stat) => {
-                    let text = |e: std::io::Error| format!("{}: {e}", stat.path);
+                    let text = |e: std::io::Error| format!("{}: {}", stat.path, io_text(&e));
                     if self.writer.entry(self.number, &stat).map_err(text)? {
                         self.waiting.push_back(self.number);
                     }
@@ -187,7 +194,7 @@ impl Receiver {
                 }
             },
             Some(PacketType::PacketData) => {
-                let text = |e: std::io::Error| format!("transfer: {e}");
+                let text = |e: std::io::Error| format!("transfer: {}", io_text(&e));
                 if packet.data.is_empty() {
                     self.writer.close(packet.id).map_err(text)?;
                     self.running -= 1;

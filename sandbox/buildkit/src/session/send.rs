@@ -7,7 +7,7 @@ use super::receive::ChunkWriter;
 use super::transfer::{encode, pump};
 use super::writer::go_mode;
 use super::{MAX_MESSAGE, Session};
-use crate::error::failed;
+use crate::error::{failed, io_text};
 use crate::proto::{Packet, PacketType, Stat, filesync, kind, packet, packets};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use std::fs::File;
@@ -165,7 +165,7 @@ impl Session {
         let mut client = filesync::file_send_client::FileSendClient::new(self.channel.clone());
         let sender = tokio::task::spawn_blocking(move || {
             write_tar(&tree, BufWriter::with_capacity(CHUNK, ChunkWriter(out)))
-                .map_err(|e| failed(e.to_string()))
+                .map_err(|e| failed(io_text(&e)))
         });
         let stream = client.diff_copy(request).await.map_err(|status| failed(status.message()))?;
         let mut stream = stream.into_inner();
@@ -212,7 +212,7 @@ fn send(
     if let Err(error) = listed {
         let data = error.to_string().into_bytes();
         _ = push(Packet { data, ..packet(PacketType::PacketErr) });
-        return Err(failed(error.to_string()));
+        return Err(failed(io_text(&error)));
     }
     while let Some(request) = inbound.blocking_recv() {
         match kind(&request) {
@@ -220,7 +220,7 @@ fn send(
                 let slot = usize::try_from(request.id).ok().and_then(|id| files.get_mut(id));
                 let path = slot.and_then(Option::take);
                 let path = path.ok_or_else(|| failed(format!("invalid file id {}", request.id)))?;
-                send_file(tree, &path, request.id, &push).map_err(|e| failed(e.to_string()))?;
+                send_file(tree, &path, request.id, &push).map_err(|e| failed(io_text(&e)))?;
             }
             Some(PacketType::PacketFin) => {
                 _ = push(packet(PacketType::PacketFin));
