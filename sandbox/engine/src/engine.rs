@@ -9,7 +9,10 @@ use drydock_images::local::LocalStore;
 use drydock_network::Networks;
 use drydock_protocol::NodeName;
 use drydock_runtime::container::EngineBoot;
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 use tokio::sync::oneshot;
 
 /// Everything that a request may need.
@@ -41,6 +44,8 @@ pub struct Engine {
     pub activities: Activities,
     /// Control groups of containers.
     pub groups: Groups,
+    /// BuildKit's API, once a client has asked for it.
+    pub buildkit: OnceLock<drydock_buildkit::BuildKit>,
 }
 
 /// Runs the engine until the node ends or it is told to stop. Returns the exit status for the process.
@@ -99,6 +104,7 @@ async fn live(boot: EngineBoot) -> i32 {
         events: Events::default(),
         activities: Activities::default(),
         groups: Groups::detect(),
+        buildkit: OnceLock::new(),
         root,
     });
     let Ok(survivors) = survivors.await else { return 0 };

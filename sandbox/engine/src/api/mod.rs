@@ -2,6 +2,7 @@
 
 pub mod archive;
 mod build;
+mod buildkit;
 pub mod containers;
 pub mod exec;
 mod images;
@@ -30,6 +31,7 @@ pub fn routes() -> Router<Arc<Engine>> {
         .merge(archive::routes())
         .merge(images::routes())
         .merge(build::routes())
+        .merge(buildkit::routes())
         .merge(volumes::routes())
         .merge(networks::routes())
         .merge(swarm::routes())

@@ -32,7 +32,7 @@ pub fn routes() -> Router<Arc<Engine>> {
         .route("/events", get(events))
 }
 
-/// The first thing that every client asks. `Builder-Version: 1`: the classic builder.
+/// The first thing that every client asks. `Builder-Version: 2`: BuildKit, for clients that can.
 async fn ping(method: Method) -> Response {
     let mut response = Response::new(Body::from(if method == Method::HEAD { "" } else { "OK" }));
     let headers = response.headers_mut();
@@ -40,7 +40,7 @@ async fn ping(method: Method) -> Response {
     set(header::CONTENT_TYPE, "text/plain; charset=utf-8");
     set(header::CACHE_CONTROL, "no-cache, no-store, must-revalidate");
     set(header::PRAGMA, "no-cache");
-    set(HeaderName::from_static("builder-version"), "1");
+    set(HeaderName::from_static("builder-version"), "2");
     set(HeaderName::from_static("swarm"), "inactive");
     response
 }

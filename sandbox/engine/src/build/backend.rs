@@ -7,6 +7,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::http::{VERSION, lines};
 use crate::images;
+use drydock_buildkit::BuildClient;
 use drydock_dockerfile::build::{
     Answer, Backend, BackendError, CacheKey, Commit, Config, Download, Files, Image, Platform, Workspace,
 };
@@ -14,6 +15,7 @@ use drydock_dockerfile::language::Sharing;
 use drydock_images::config::{HistoryEntry, ImageConfig};
 use drydock_images::local::{self, LayerRef, NewImage, Origin, StoreError};
 use drydock_images::{Digest, Reference};
+use drydock_registry::AuthConfig;
 use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,6 +29,8 @@ pub struct Node {
     pub(super) runtime: Handle,
     pub(super) request: Request,
     pub(super) cancel: Arc<Cancel>,
+    /// Can be asked, if the build came over a session.
+    client: Option<Arc<BuildClient>>,
 }
 
 impl From<Error> for BackendError {
@@ -38,7 +42,29 @@ impl From<Error> for BackendError {
 impl Node {
     /// To be made where a runtime is.
     pub fn new(engine: Arc<Engine>, request: &Request, cancel: Arc<Cancel>) -> Self {
-        Self { engine, runtime: Handle::current(), request: request.clone(), cancel }
+        Self { engine, runtime: Handle::current(), request: request.clone(), cancel, client: None }
+    }
+
+    /// With a client that can be asked.
+    pub fn with_client(mut self, client: Arc<BuildClient>) -> Self {
+        self.client = Some(client);
+        self
+    }
+
+    /// Who this build is at a registry.
+    fn credentials(&self, domain: &str) -> Result<AuthConfig> {
+        let hub = "https://index.docker.io/v1/";
+        let known = &self.request.credentials;
+        let known = known.get(domain).or_else(|| known.get(hub).filter(|_| domain == "docker.io"));
+        if let (None, Some(client)) = (known, &self.client) {
+            // As BuildKit names it.
+            let host = if domain == "docker.io" { "registry-1.docker.io" } else { domain };
+            let asked = client.credentials(host).map_err(|error| Error::internal(error.0))?;
+            if let Some((username, password)) = asked {
+                return Ok(AuthConfig { username, password, ..AuthConfig::default() });
+            }
+        }
+        Ok(known.cloned().unwrap_or_default())
     }
 
     /// Pulls, and gives each line to `log`.
@@ -48,11 +74,8 @@ impl Node {
             text.parse::<drydock_registry::Platform>().map_err(|error| Error::invalid(error.to_string()))
         });
         let platform = platform.transpose()?;
-        let domain = name.domain();
-        let hub = "https://index.docker.io/v1/";
-        let credentials = &self.request.credentials;
-        let auth = credentials.get(domain).or_else(|| credentials.get(hub).filter(|_| domain == "docker.io"));
-        let (auth, name, engine) = (auth.cloned().unwrap_or_default(), name.clone(), self.engine.clone());
+        let auth = self.credentials(name.domain())?;
+        let (name, engine) = (name.clone(), self.engine.clone());
         let (told, mut hear) = lines::channel();
         let work =
             self.runtime.spawn(async move { images::pull(&engine, &name, platform, auth, &told).await });
@@ -187,13 +210,13 @@ impl Backend for Node {
         Ok(Box::new(Kept::new(&self.engine, id, sharing)?))
     }
 
-    fn secret(&self, _: &str) -> Answer<Option<Vec<u8>>> {
-        // The classic way has no session over which a client could be asked.
-        Ok(None)
+    // The classic way has no session over which a client could be asked.
+    fn secret(&self, id: &str) -> Answer<Option<Vec<u8>>> {
+        self.client.as_ref().map_or(Ok(None), |client| client.secret(id))
     }
 
-    fn ssh(&self, _: &str) -> Answer<Option<PathBuf>> {
-        Ok(None)
+    fn ssh(&self, id: &str) -> Answer<Option<PathBuf>> {
+        self.client.as_ref().map_or(Ok(None), |client| client.ssh(id))
     }
 
     fn cancelled(&self) -> bool {

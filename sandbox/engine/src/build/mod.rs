@@ -5,11 +5,13 @@
 //! A build runs in a thread that may block. A client that goes away cancels it; nothing is left of it but the steps that were done.
 
 mod backend;
+mod buildkit;
 mod cache;
 mod download;
 mod request;
 mod step;
 
+pub use buildkit::Builder;
 pub use request::Request;
 
 use crate::engine::Engine;

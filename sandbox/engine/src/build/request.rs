@@ -111,7 +111,7 @@ fn platform(text: &str) -> Result<Platform> {
     Ok(Platform { os: read.os, architecture: read.architecture, variant: read.variant })
 }
 
-fn own_platform() -> Platform {
+pub(super) fn own_platform() -> Platform {
     let own = drydock_registry::Platform::host();
     Platform { os: own.os, architecture: own.architecture, variant: own.variant }
 }

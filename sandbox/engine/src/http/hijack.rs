@@ -72,6 +72,18 @@ pub enum Connection {
     Bodies(Input, DuplexStream),
 }
 
+/// Answers a request with the bare connection for another protocol; `None` if the client has not asked for one.
+pub fn upgrade(parts: &mut Parts, protocol: &'static str) -> Option<(Response, Pending)> {
+    let asked = parts.headers.contains_key(header::UPGRADE);
+    let upgrade = parts.extensions.remove::<OnUpgrade>().filter(|_| asked)?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static(protocol));
+    Some((response, Pending::Upgrade(upgrade)))
+}
+
 /// Answers a request with a connection. `body` is the request's, if it was not read as something else.
 pub fn hijack(parts: &mut Parts, body: Body, form: Form) -> (Response, Pending) {
     let asked = parts.headers.contains_key(header::UPGRADE);

@@ -13,7 +13,7 @@ mod server;
 mod version;
 
 pub use bytes::{drain, produce, reader};
-pub use hijack::{Connection, Form, hijack};
+pub use hijack::{Connection, Form, hijack, upgrade};
 pub use json::{Answer, answer, read_json};
 pub use lines::{Lines, body_of, stream};
 pub use progress::Progress;

@@ -1,0 +1,227 @@
+//! The engine as BuildKit's API sees it ([`drydock_buildkit`]): the same builder and the same [`Node`] as the classic way, with a client
+//! that can be asked for secrets, its SSH agent and credentials. All of this is called in threads that may block.
+
+use super::{Cancel, Scratch, backend::Node, download, request};
+use crate::containers::model::{HostConfig, Ulimit};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::images;
+use drydock_buildkit::{
+    BaseImage, BuildClient, BuildEngine, BuildRequest, CacheRecord, NetworkMode, Prune, Settings, Worker,
+};
+use drydock_dockerfile::build::{
+    self, Answer, Backend, BackendError, BuildError, Files, Image, Options, Output,
+};
+use drydock_dockerfile::files::{Tree, unpack_context};
+use drydock_images::Reference;
+use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+/// The version of BuildKit in the Docker Engine that this one is like.
+const BUILDKIT: &str = "v0.25.1";
+/// Files of builds under way.
+const SCRATCH: &str = "tmp/buildkit";
+
+/// The engine, for BuildKit's API.
+#[derive(Debug)]
+pub struct Builder(pub Arc<Engine>);
+
+/// Hands a client's cancelling on to a build, until it is dropped.
+struct Following(tokio::task::JoinHandle<()>);
+
+impl Following {
+    fn start(runtime: &Handle, token: CancellationToken, cancel: Arc<Cancel>) -> Self {
+        Self(runtime.spawn(async move {
+            token.cancelled().await;
+            cancel.set();
+        }))
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Builder {
+    /// The engine for one build.
+    fn node(
+        &self,
+        options: Options,
+        host: HostConfig,
+        client: &Arc<BuildClient>,
+        cancel: Arc<Cancel>,
+    ) -> Node {
+        let request = request::Request {
+            options,
+            dockerfile: String::new(),
+            tags: vec![],
+            quiet: false,
+            host,
+            credentials: HashMap::new(),
+        };
+        Node::new(self.0.clone(), &request, cancel).with_client(client.clone())
+    }
+}
+
+impl BuildEngine for Builder {
+    fn worker(&self) -> Worker {
+        let gateway = self.0.networks.find("bridge").ok().and_then(|network| {
+            network.ipam.config.iter().flatten().find_map(|config| config.gateway.parse::<IpAddr>().ok())
+        });
+        let labels = [
+            ("org.mobyproject.buildkit.worker.moby.host-gateway-ip", gateway.map(|ip| ip.to_string())),
+            ("org.mobyproject.buildkit.worker.snapshotter", Some("overlay2".to_owned())),
+        ];
+        let labels = labels.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        Worker {
+            id: format!("drydock-{}", self.0.node),
+            platforms: vec![request::own_platform()],
+            host_gateway: gateway,
+            labels: labels.collect::<BTreeMap<_, _>>(),
+            buildkit_version: BUILDKIT.to_owned(),
+        }
+    }
+
+    fn scratch(&self) -> Answer<PathBuf> {
+        let path = self.0.root.join(SCRATCH);
+        std::fs::create_dir_all(&path).map_err(|e| BackendError(format!("mkdir {}: {e}", path.display())))?;
+        Ok(path)
+    }
+
+    fn resolve(&self, base: &BaseImage, log: &mut dyn FnMut(&str)) -> Answer<Vec<String>> {
+        let cancel = Arc::new(Cancel::default());
+        let _following = Following::start(&Handle::current(), base.cancelled.clone(), cancel.clone());
+        let node = self.node(Options::default(), HostConfig::default(), &base.client, cancel);
+        let image = node.image(&base.name, base.platform.as_ref(), base.pull, log)?;
+        Ok(image.config.on_build.unwrap_or_default())
+    }
+
+    fn build(&self, request: &BuildRequest, out: &mut dyn Output) -> Result<Image, BuildError> {
+        let cancel = Arc::new(Cancel::default());
+        let _following = Following::start(&Handle::current(), request.cancelled.clone(), cancel.clone());
+        let _shown = self.0.activities.begin("build");
+        let mut options = request.options.clone();
+        options.host.get_or_insert_with(request::own_platform);
+        let node = self.node(options, host(&request.settings), &request.client, cancel);
+        build::build(&node, &request.dockerfile, &node.request.options, &request.context, out)
+    }
+
+    fn keep(&self, image: &str) -> Answer<()> {
+        // Every image of the store stays until it is pruned.
+        self.0.images.get(&super::backend::digest(image)?).map_err(Error::from)?;
+        Ok(())
+    }
+
+    fn tag(&self, image: &str, name: &str) -> Answer<()> {
+        let name = Reference::parse(name).map_err(Error::from)?.with_default_tag();
+        let id = super::backend::digest(image)?;
+        Ok(Handle::current().block_on(images::tag(&self.0, &id, &name))?)
+    }
+
+    fn files(&self, image: &str) -> Answer<Box<dyn Files>> {
+        let id = crate::containers::names::new_id();
+        Ok(Box::new(super::step::Mounted::new(&self.0, image, &id)?))
+    }
+
+    fn remote_context(&self, url: &str, keep_git_dir: bool) -> Answer<Box<dyn Files>> {
+        let cancel = Cancel::default();
+        let address = url.split('#').next().unwrap_or(url);
+        let is_git = address.ends_with(".git") || address.starts_with("git") || url.starts_with("ssh://");
+        if is_git {
+            return Ok(Box::new(download::git(&self.0, url, keep_git_dir, "", &cancel)?));
+        }
+        let file = download::file(&self.0, url, &cancel)?;
+        Ok(Box::new(Fetched::new(&self.0, file)?))
+    }
+
+    fn disk_usage(&self, _filters: &[String]) -> Answer<Vec<CacheRecord>> {
+        Ok(records(&self.0.root.join("buildcache")))
+    }
+
+    fn prune(&self, prune: &Prune) -> Answer<Vec<CacheRecord>> {
+        let root = self.0.root.join("buildcache");
+        let mut removed = records(&root);
+        removed.retain(|record| {
+            let age = record.last_used.and_then(|used| used.elapsed().ok()).unwrap_or_default();
+            // A name of ours: it came from the directory just now.
+            age >= prune.keep_duration && std::fs::remove_dir_all(root.join(&record.id)).is_ok()
+        });
+        Ok(removed)
+    }
+}
+
+/// The directories of cache mounts.
+fn records(root: &Path) -> Vec<CacheRecord> {
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let record = |entry: std::fs::DirEntry| {
+        let meta = entry.metadata().ok();
+        let time = |of: fn(&std::fs::Metadata) -> std::io::Result<SystemTime>| {
+            meta.as_ref().and_then(|m| of(m).ok())
+        };
+        CacheRecord {
+            id: entry.file_name().to_string_lossy().into_owned(),
+            mutable: true,
+            size: u64::try_from(crate::volumes::size(&entry.path())).unwrap_or(0),
+            created: time(std::fs::Metadata::created),
+            last_used: time(std::fs::Metadata::modified),
+            usage_count: 1,
+            description: "cached mount".to_owned(),
+            kind: "exec.cachemount".to_owned(),
+            ..CacheRecord::default()
+        }
+    };
+    entries.map(record).collect()
+}
+
+/// What all containers of a build have.
+fn host(settings: &Settings) -> HostConfig {
+    let mut host = HostConfig::default();
+    host.network_mode = match settings.network {
+        NetworkMode::Default => "default",
+        NetworkMode::Host => "host",
+        NetworkMode::None => "none",
+    }
+    .to_owned();
+    let hosts: Vec<String> = settings.extra_hosts.iter().map(|(name, ip)| format!("{name}:{ip}")).collect();
+    host.extra_hosts = Some(hosts).filter(|hosts| !hosts.is_empty());
+    host.shm_size = i64::try_from(settings.shm_size).unwrap_or(i64::MAX);
+    let limits = settings.ulimits.iter();
+    let limits: Vec<Ulimit> =
+        limits.map(|limit| Ulimit { name: limit.name.clone(), soft: limit.soft, hard: limit.hard }).collect();
+    host.resources.ulimits = Some(limits).filter(|limits| !limits.is_empty());
+    host.resources.cgroup_parent.clone_from(&settings.cgroup_parent);
+    host.log_config.driver = "none".to_owned();
+    host
+}
+
+/// A context from a web server: the files of an archive, or one file named `context`.
+struct Fetched(Scratch);
+
+impl Fetched {
+    fn new(engine: &Engine, mut file: build::Download) -> crate::error::Result<Self> {
+        use crate::error::Context as _;
+        let scratch = Scratch::new(engine, "context")?;
+        let mut bytes = Vec::new();
+        file.content.read_to_end(&mut bytes).doing(|| "read the context".to_owned())?;
+        let tree = Tree::open(scratch.path()).doing(|| "open the context".to_owned())?;
+        if unpack_context(&mut bytes.as_slice(), &tree, "Dockerfile").is_err() {
+            std::fs::write(scratch.path().join("context"), &bytes)
+                .doing(|| "write the context".to_owned())?;
+        }
+        Ok(Self(scratch))
+    }
+}
+
+impl Files for Fetched {
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
