@@ -343,8 +343,7 @@ impl Reference {
         }
         let (request, shown) = prepared.request(&|input| images.get(input).cloned()).await?;
         let (file, options) = (&request.dockerfile, &request.options);
-        let definition = prepared.definition.clone();
-        let mut vertices = Vertices::new(self.progress.clone(), file, options, shown, definition);
+        let mut vertices = Vertices::new(self.progress.clone(), file, options, shown);
         let (engine, cancel) = (prepared.engine(), request.cancelled.clone());
         // The thread holds the files: it goes on for a moment when the client has given up.
         let files = Arc::clone(&prepared);

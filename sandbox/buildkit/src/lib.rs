@@ -17,6 +17,7 @@ mod frontend;
 mod gateway;
 mod history;
 mod job;
+mod lint;
 mod progress;
 mod proto;
 mod scratch;

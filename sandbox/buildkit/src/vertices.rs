@@ -2,7 +2,6 @@
 //! layers. Steps that change the configuration only have none, as in BuildKit.
 
 use crate::progress::{Progress, Step};
-use crate::proto::control::VertexWarning;
 use drydock_dockerfile::build::{Event, NamedContext, Options, Output, StepId, Stream};
 use drydock_dockerfile::language::shell::{Lexer, Variables};
 use drydock_dockerfile::language::{Dockerfile, Kind, Stage};
@@ -83,23 +82,14 @@ pub struct Vertices {
     running: HashMap<StepId, Step>,
     /// Full names of images that stages begin with: the first stage has the step.
     shown: HashSet<String>,
-    /// What warnings are about.
-    definition: String,
 }
 
 impl Vertices {
-    /// For a build of this file. Images in `shown` have their steps already. `definition` is the digest of the step that loaded the
-    /// file.
-    pub fn new(
-        progress: Progress,
-        file: &Dockerfile,
-        options: &Options,
-        shown: HashSet<String>,
-        definition: String,
-    ) -> Self {
+    /// For a build of this file. Images in `shown` have their steps already.
+    pub fn new(progress: Progress, file: &Dockerfile, options: &Options, shown: HashSet<String>) -> Self {
         let variables = global_variables(file, options);
         let bases = (0..file.stages.len()).map(|index| Base::of(file, options, &variables, index)).collect();
-        Self { progress, file: file.clone(), bases, running: HashMap::new(), shown, definition }
+        Self { progress, file: file.clone(), bases, running: HashMap::new(), shown }
     }
 
     fn started(&mut self, id: StepId, source: &str, number: usize, total: usize) {
@@ -156,13 +146,8 @@ impl Output for Vertices {
                     step.fail(message);
                 }
             }
-            Event::Warning(text) => self.progress.warning(VertexWarning {
-                vertex: self.definition.clone(),
-                level: 1,
-                short: text.as_bytes().to_vec(),
-                ..VertexWarning::default()
-            }),
-            // Containers, triggers and images of steps are not shown by BuildKit, and base images were pulled before.
+            // Containers, triggers and images of steps are not shown by BuildKit; base images were pulled and warnings given
+            // before.
             _ => {}
         }
     }
@@ -273,8 +258,7 @@ mod tests {
     fn steps_are_named_as_buildkit_names_them() {
         let progress = Progress::new("x");
         let file = parse(&format!("ARG v=1\nFROM busybox:$v\nENV a=b\n{}", "RUN x\n".repeat(11))).unwrap();
-        let mut vertices =
-            Vertices::new(progress.clone(), &file, &Options::default(), HashSet::new(), String::new());
+        let mut vertices = Vertices::new(progress.clone(), &file, &Options::default(), HashSet::new());
         let id = |step| StepId { stage: Some(0), step };
         started(&mut vertices, 0, 0, "FROM busybox:$v", 1, 12);
         vertices.event(Event::Done { id: id(0), image: "" });
@@ -302,8 +286,7 @@ mod tests {
     fn scratch_and_earlier_stages_are_no_steps() {
         let progress = Progress::new("x");
         let file = parse("FROM scratch AS a\nCOPY x /\nFROM a\nRUN two").unwrap();
-        let mut vertices =
-            Vertices::new(progress.clone(), &file, &Options::default(), HashSet::new(), String::new());
+        let mut vertices = Vertices::new(progress.clone(), &file, &Options::default(), HashSet::new());
         started(&mut vertices, 0, 0, "FROM scratch AS a", 1, 2);
         started(&mut vertices, 0, 1, "COPY x /", 2, 2);
         started(&mut vertices, 1, 0, "FROM a", 1, 2);
@@ -315,8 +298,7 @@ mod tests {
     fn stages_of_one_image_share_its_step() {
         let progress = Progress::new("x");
         let file = parse("FROM a\nFROM a:latest\nFROM b").unwrap();
-        let mut vertices =
-            Vertices::new(progress.clone(), &file, &Options::default(), HashSet::new(), String::new());
+        let mut vertices = Vertices::new(progress.clone(), &file, &Options::default(), HashSet::new());
         for stage in 0..3 {
             started(&mut vertices, stage, 0, "FROM", 1, 1);
         }
@@ -330,7 +312,7 @@ mod tests {
         let mut options = Options::default();
         options.contexts.insert("base".into(), NamedContext::Image("busybox".into()));
         options.contexts.insert("other".into(), NamedContext::Image("sha256:00".into()));
-        let mut vertices = Vertices::new(progress.clone(), &file, &options, HashSet::new(), String::new());
+        let mut vertices = Vertices::new(progress.clone(), &file, &options, HashSet::new());
         for (stage, base, run) in [(0, "FROM base", "RUN one"), (1, "FROM other", "RUN two")] {
             started(&mut vertices, stage, 0, base, 1, 2);
             vertices.event(Event::Done { id: StepId { stage: Some(stage), step: 0 }, image: "" });

@@ -30,6 +30,8 @@ pub struct Attributes {
     pub request: Option<String>,
     /// `BUILDKIT_CONTEXT_KEEP_GIT_DIR`.
     pub keep_git_dir: bool,
+    /// `BUILDKIT_DOCKERFILE_CHECK`.
+    pub check: Option<String>,
     /// How commands run.
     pub settings: Settings,
     target: String,
@@ -80,6 +82,7 @@ impl Attributes {
             inputs,
             request: text("requestid"),
             keep_git_dir: flag("BUILDKIT_CONTEXT_KEEP_GIT_DIR"),
+            check: build_args.get("BUILDKIT_DOCKERFILE_CHECK").cloned(),
             settings: settings(&get, &build_args)?,
             target: get("target").to_owned(),
             labels: with("label:"),

@@ -13,7 +13,10 @@ pub use attributes::Attributes;
 use crate::client::BuildClient;
 use crate::engine::{BuildEngine, BuildRequest, NetworkMode};
 use crate::error::{Source, failed, io_text, of_build};
+use crate::lint::{self, Warning};
 use crate::progress::{Progress, Times};
+use crate::proto::control::VertexWarning;
+use crate::proto::pb;
 use crate::scratch::Scratch;
 use crate::session::{Download, Limits, Session, Sessions};
 use contexts::Named;
@@ -63,8 +66,8 @@ pub struct Prepared {
     pub dockerfile: Dockerfile,
     /// Its text, for excerpts.
     pub source: Source,
-    /// Digest of the step that loaded it.
-    pub definition: String,
+    /// What is not right with it.
+    pub warnings: Vec<Warning>,
     named: Vec<Named>,
 }
 
@@ -100,12 +103,36 @@ pub async fn prepare(site: Site, attributes: Attributes) -> Result<Prepared, Sta
     let source = Source { name: attributes.filename.clone(), data: data.into() };
     let text = String::from_utf8_lossy(&source.data);
     let dockerfile = language::parse(&text).map_err(|e| of_build(&BuildError::from(e), &source))?;
+    let (warnings, verdict) = lint::check(&dockerfile, attributes.check.as_deref())?;
+    if attributes.request.is_none() {
+        warnings.iter().for_each(|warning| site.progress.warning(shown(warning, &definition, &source)));
+        verdict?;
+    }
     let named = contexts::named(&attributes, &dockerfile)?;
     let ignored = match own_ignore {
         Some(text) => ignore::read(&text),
         None => ignored(&site, &attributes, &main, &scratch).await?,
     };
-    Ok(Prepared { site, attributes, scratch, main, ignored, dockerfile, source, definition, named })
+    Ok(Prepared { site, attributes, scratch, main, ignored, dockerfile, source, warnings, named })
+}
+
+fn shown(warning: &Warning, step: &str, source: &Source) -> VertexWarning {
+    let position = |line: usize| pb::Position { line: i32::try_from(line).unwrap_or(0), character: 0 };
+    let (start, end) = warning.lines;
+    VertexWarning {
+        vertex: step.to_owned(),
+        level: 1,
+        short: warning.short().into_bytes(),
+        detail: vec![warning.description.as_bytes().to_vec()],
+        url: warning.url.clone(),
+        info: Some(pb::SourceInfo {
+            filename: source.name.clone(),
+            data: source.data.to_vec(),
+            language: "Dockerfile".into(),
+            definition: None,
+        }),
+        ranges: vec![pb::Range { start: Some(position(start)), end: Some(position(end)) }],
+    }
 }
 
 /// Where the Dockerfile is, and the digest of the step that fetched it.
