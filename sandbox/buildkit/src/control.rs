@@ -8,8 +8,8 @@ use crate::job::{NewJob, Returned, Running};
 use crate::proto::control::control_server::Control;
 use crate::proto::control::{
     BuildHistoryEvent, BuildHistoryRecord, BuildHistoryRequest, BytesMessage, DiskUsageRequest,
-    DiskUsageResponse, InfoRequest, InfoResponse, ListWorkersRequest, ListWorkersResponse, PruneRequest,
-    SolveRequest, SolveResponse, StatusRequest, StatusResponse, UpdateBuildHistoryRequest,
+    DiskUsageResponse, Exporter, InfoRequest, InfoResponse, ListWorkersRequest, ListWorkersResponse,
+    PruneRequest, SolveRequest, SolveResponse, StatusRequest, StatusResponse, UpdateBuildHistoryRequest,
     UpdateBuildHistoryResponse, UsageRecord,
 };
 use crate::proto::{BuildkitVersion, WorkerRecord, now, pb, timestamp};
@@ -25,6 +25,8 @@ use tonic::{Request, Response, Status, Streaming};
 type Stream<T> = Pin<Box<dyn futures_util::Stream<Item = Result<T, Status>> + Send>>;
 type Answer<T> = Result<Response<T>, Status>;
 
+/// Bytes of attributes that the history keeps of one build.
+const MAX_REMEMBERED: usize = 64 << 10;
 /// Labels of the engine's host gateway in moby.
 const HOST_GATEWAY: &str = "org.mobyproject.buildkit.worker.moby.host-gateway-ip";
 
@@ -42,8 +44,8 @@ impl Control for BuildKit {
         let record = BuildHistoryRecord {
             r#ref: request.r#ref.clone(),
             frontend: request.frontend.clone(),
-            frontend_attrs: request.frontend_attrs.clone(),
-            exporters: request.exporters.clone(),
+            frontend_attrs: bounded(&request.frontend_attrs),
+            exporters: request.exporters.iter().map(remembered).collect(),
             created_at: Some(now()),
             ..BuildHistoryRecord::default()
         };
@@ -199,6 +201,16 @@ impl BuildKit {
             ..WorkerRecord::default()
         })
     }
+}
+
+/// What is remembered of attributes: all, unless they are more than anybody reads.
+fn bounded(attributes: &HashMap<String, String>) -> HashMap<String, String> {
+    let bytes: usize = attributes.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if bytes > MAX_REMEMBERED { HashMap::new() } else { attributes.clone() }
+}
+
+fn remembered(exporter: &Exporter) -> Exporter {
+    Exporter { r#type: exporter.r#type.clone(), attrs: bounded(&exporter.attrs) }
 }
 
 /// What Docker's builder grants by default.

@@ -15,7 +15,7 @@ use crate::proto::frontend::{
 };
 use crate::proto::{ApiCap, pb};
 use crate::{BuildKit, subrequests};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use tonic::metadata::MetadataMap;
@@ -227,8 +227,7 @@ impl LlbBridge for BuildKit {
 
     async fn inputs(&self, request: Request<InputsRequest>) -> Answer<InputsResponse> {
         let job = self.job_of(request.metadata()).await?;
-        let definitions: BTreeMap<_, _> = job.inputs.clone().into_iter().collect();
-        Ok(Response::new(InputsResponse { definitions: definitions.into_iter().collect() }))
+        Ok(Response::new(InputsResponse { definitions: job.inputs() }))
     }
 
     async fn warn(&self, request: Request<WarnRequest>) -> Answer<WarnResponse> {

@@ -50,7 +50,7 @@ pub struct Job {
     /// What it may do beyond the usual.
     pub entitlements: Vec<String>,
     /// What the gateway's `Inputs` answers.
-    pub inputs: HashMap<String, pb::Definition>,
+    inputs: Mutex<HashMap<String, pb::Definition>>,
     returned: Mutex<Option<oneshot::Sender<Returned>>>,
     record: Mutex<BuildHistoryRecord>,
 }
@@ -107,7 +107,7 @@ impl Jobs {
             cancel: CancellationToken::new(),
             session,
             entitlements,
-            inputs,
+            inputs: Mutex::new(inputs),
             returned: Mutex::new(Some(sender)),
             record: Mutex::new(record),
             name: name.clone(),
@@ -238,6 +238,8 @@ impl Drop for Running {
         self.job.cancel.cancel();
         self.job.progress.end();
         self.job.record().completed_at = Some(now());
+        // What is remembered is small.
+        drop(self.job.take_inputs());
         let mut table = self.jobs.lock();
         table.running.remove(&self.job.name);
         // References that were built are only names of images now; others nobody can build any more.
@@ -262,6 +264,15 @@ impl Drop for Running {
 impl Job {
     fn record(&self) -> MutexGuard<'_, BuildHistoryRecord> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the gateway's `Inputs` answers.
+    pub fn inputs(&self) -> HashMap<String, pb::Definition> {
+        self.inputs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn take_inputs(&self) -> HashMap<String, pb::Definition> {
+        std::mem::take(&mut self.inputs.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The frontend is done.

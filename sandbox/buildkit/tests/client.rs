@@ -52,8 +52,8 @@ fn a_build_has_an_image_a_name_and_steps() {
             begun(&status),
             [
                 "[internal] load build definition from Dockerfile",
-                "[internal] load .dockerignore",
                 "[internal] load metadata for docker.io/library/busybox:latest",
+                "[internal] load .dockerignore",
                 "[internal] load build context",
                 "[1/3] FROM docker.io/library/busybox:latest",
                 "[2/3] COPY f /d/",
@@ -255,8 +255,6 @@ fn commands_get_no_more_than_is_granted() {
 fn what_nobody_began_is_not_there() {
     run(async {
         let client = Client::new();
-        let missing = StatusRequest { r#ref: "missing".into() };
-        assert_eq!(client.control().status(missing).await.unwrap_err().code(), Code::NotFound);
         let request = frontend::EvaluateRequest { r#ref: "missing".into() };
         assert_eq!(client.bridge().evaluate(request).await.unwrap_err().message(), "no such ref: missing");
         let request = Request::new(frontend::PingRequest {});
@@ -264,7 +262,41 @@ fn what_nobody_began_is_not_there() {
         let request = Request::new(frontend::SolveRequest::default());
         let error = client.bridge().solve(request).await.unwrap_err();
         assert_eq!(error.message(), "no buildid found in context");
-        let error = client.solve_as("nobody", "n1").await.unwrap_err();
+        // Both wait for what might be about to begin.
+        let mut control = client.control();
+        let missing = control.status(StatusRequest { r#ref: "missing".into() });
+        let (missing, nobody) = tokio::join!(missing, client.solve_as("nobody", "n1"));
+        assert_eq!(missing.unwrap_err().code(), Code::NotFound);
+        let error = nobody.unwrap_err();
         assert_eq!(error.message(), "no active session for nobody: context deadline exceeded");
+    });
+}
+
+#[test]
+fn connections_that_speak_something_else_end() {
+    run(async {
+        let buildkit = drydock_buildkit::BuildKit::new(engine::TestEngine::new());
+        let headers = http::HeaderMap::new();
+        let (_near, far) = tokio::io::duplex(1 << 16);
+        let error = buildkit.serve_session(far, &headers).await.unwrap_err();
+        assert_eq!(error.to_string(), "a session needs an id");
+        for garbage in [b"GET / HTTP/1.1\r\n\r\n".as_slice(), &[0xff; 9000], b""] {
+            let (mut near, far) = tokio::io::duplex(1 << 16);
+            tokio::io::AsyncWriteExt::write_all(&mut near, garbage).await.unwrap();
+            let mut reading = near;
+            let drain = tokio::spawn(async move {
+                let mut all = Vec::new();
+                tokio::io::AsyncWriteExt::shutdown(&mut reading).await.unwrap();
+                _ = tokio::io::AsyncReadExt::read_to_end(&mut reading, &mut all).await;
+            });
+            _ = buildkit.serve_grpc(far).await;
+            drain.await.unwrap();
+            let (mut near, far) = tokio::io::duplex(1 << 16);
+            let mut headers = http::HeaderMap::new();
+            headers.insert("x-docker-expose-session-uuid", "x".parse().unwrap());
+            tokio::io::AsyncWriteExt::write_all(&mut near, garbage).await.unwrap();
+            drop(near);
+            _ = buildkit.serve_session(far, &headers).await;
+        }
     });
 }

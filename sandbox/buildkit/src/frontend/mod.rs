@@ -61,7 +61,8 @@ pub struct Prepared {
     attributes: Attributes,
     scratch: Scratch,
     main: Main,
-    ignored: Vec<String>,
+    /// Patterns of the Dockerfile's own `.dockerignore`, if it has one.
+    ignored: Option<Vec<String>>,
     /// The Dockerfile, parsed.
     pub dockerfile: Dockerfile,
     /// Its text, for excerpts.
@@ -109,10 +110,7 @@ pub async fn prepare(site: Site, attributes: Attributes) -> Result<Prepared, Sta
         verdict?;
     }
     let named = contexts::named(&attributes, &dockerfile)?;
-    let ignored = match own_ignore {
-        Some(text) => ignore::read(&text),
-        None => ignored(&site, &attributes, &main, &scratch).await?,
-    };
+    let ignored = own_ignore.map(|text| ignore::read(&text));
     Ok(Prepared { site, attributes, scratch, main, ignored, dockerfile, source, warnings, named })
 }
 
@@ -292,9 +290,13 @@ impl Prepared {
         self.check_entitlements(&options)?;
         let client = Arc::new(BuildClient::new(session, self.scratch.clone()));
         let found = self.resolve(&options, &client).await?;
+        let ignored = match &self.ignored {
+            Some(own) => own.clone(),
+            None => ignored(&self.site, &self.attributes, &self.main, &self.scratch).await?,
+        };
         let request = BuildRequest {
             dockerfile: self.dockerfile.clone(),
-            context: Context { root: Some(self.context(&options, found.files).await?) },
+            context: Context { root: Some(self.context(&options, ignored, found.files).await?) },
             options,
             settings: self.attributes.settings.clone(),
             client,
@@ -322,7 +324,7 @@ impl Prepared {
     }
 
     /// The directory of the main context; an empty one if nothing of it is used.
-    async fn context(&self, options: &Options, all: bool) -> Result<PathBuf, Status> {
+    async fn context(&self, options: &Options, exclude: Vec<String>, all: bool) -> Result<PathBuf, Status> {
         if let Some(root) = self.main.root() {
             return Ok(root.to_owned());
         }
@@ -332,7 +334,7 @@ impl Prepared {
             std::fs::create_dir(&to).map_err(|e| failed(io_text(&e)))?;
             return Ok(to);
         }
-        let what = Download { name: "context".into(), exclude: self.ignored.clone(), follow: used.follow() };
+        let what = Download { name: "context".into(), exclude, follow: used.follow() };
         fetch(&self.site, &self.attributes, "[internal] load build context", &what, &self.scratch, &to)
             .await?;
         Ok(to)
