@@ -62,6 +62,15 @@ fn layers(stage: &Stage) -> usize {
     stage.instructions.iter().filter(|instruction| makes(&instruction.kind)).count()
 }
 
+/// ` (first line...)` of the script of a RUN.
+fn summary(kind: &Kind) -> String {
+    let Kind::Run(run) = kind else { return String::new() };
+    let Some(script) = run.command.files.first() else { return String::new() };
+    let mut lines = script.data.trim().lines();
+    let first = lines.next().unwrap_or_default();
+    format!(" ({first}{})", if lines.next().is_some() { "..." } else { "" })
+}
+
 /// `[stage 1/3] RUN x`.
 fn title(file: &Dockerfile, index: usize, number: usize, total: usize, text: &str) -> String {
     let stage = match file.stages.get(index).and_then(|stage| stage.name.as_deref()) {
@@ -115,7 +124,11 @@ impl Vertices {
             Base::Context(..) => (before, total),
             Base::None => (before, total.saturating_sub(1)),
         };
-        let name = title(&self.file, index, number, total, source);
+        let source = match self.file.stages[index].instructions.get(id.step - 1) {
+            Some(instruction) => format!("{source}{}", summary(&instruction.kind)),
+            None => source.to_owned(),
+        };
+        let name = title(&self.file, index, number, total, &source);
         self.running.insert(id, self.progress.step(&name));
     }
 }
@@ -292,6 +305,15 @@ mod tests {
         started(&mut vertices, 1, 0, "FROM a", 1, 2);
         started(&mut vertices, 1, 1, "RUN two", 2, 2);
         assert_eq!(names(&progress), ["[a 1/1] COPY x /", "[stage-1 1/1] RUN two"]);
+    }
+
+    #[test]
+    fn scripts_are_summed_up() {
+        let progress = Progress::new("x");
+        let file = parse("FROM a\nRUN <<E\none\ntwo\nE\n").unwrap();
+        let mut vertices = Vertices::new(progress.clone(), &file, &Options::default(), HashSet::new());
+        started(&mut vertices, 0, 1, "RUN <<E", 2, 2);
+        assert_eq!(names(&progress), ["[2/2] RUN <<E (one...)"]);
     }
 
     #[test]
