@@ -101,7 +101,12 @@ fn container(container: &Container) -> docker::Container {
     docker::Container {
         id: record.short().to_owned(),
         name: cut(&record.name),
-        image: cut(&record.config.image),
+        // As `docker ps` prints an image that was named by its id.
+        image: cut(record
+            .config
+            .image
+            .strip_prefix("sha256:")
+            .map_or(&record.config.image, |id| id.get(..12).unwrap_or(id))),
         state: state.phase.name().to_owned(),
         health: health.map(|health| health.status.clone()),
         exit_code: (has_ended && state.phase != Phase::Created).then_some(state.exit_code),

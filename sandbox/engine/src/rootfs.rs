@@ -111,8 +111,14 @@ impl Roots {
                 options.push_str(&path.to_string_lossy());
             }
             let own = dir.join(id);
-            options + &format!(",upperdir={0}/diff,workdir={0}/work,userxattr", own.display())
+            // Volatile: without it the end of every container syncs the whole disk of the session. A node does not survive a
+            // power cut in any case.
+            options + &format!(",upperdir={0}/diff,workdir={0}/work,userxattr,volatile", own.display())
         };
+        // A mark that the kernel leaves behind, and refuses to mount with.
+        for mark in ["work/incompat/volatile", "work/incompat"] {
+            let _first_time = fs::remove_dir(parts.work.join(mark));
+        }
         let mut options = whole(&self.dir);
         if options.len() >= PAGE {
             options = whole(Path::new(""));

@@ -28,14 +28,14 @@ async fn build(State(engine): State<Arc<Engine>>, headers: HeaderMap, query: Que
     stream(move |lines| build::build(engine, request, context, lines)).await
 }
 
-/// Steps of classic builds are images, which `docker image prune` removes; the directories of cache mounts are all that is kept beside
-/// them.
+/// The steps of BuildKit's builds that no image needs, and the directories of cache mounts. Steps of classic builds are images, which
+/// `docker image prune` removes.
 async fn prune(State(engine): State<Arc<Engine>>, query: Query) -> Answer {
     Filters::of(&query)?;
     let root = engine.root.join("buildcache");
     let work = move || {
         let mut deleted = vec![];
-        let mut reclaimed = 0;
+        let mut reclaimed = i64::try_from(build::steps(&engine)).unwrap_or(0);
         for entry in std::fs::read_dir(&root).into_iter().flatten().flatten() {
             let size = crate::volumes::size(&entry.path());
             // One that a build uses at this moment is locked or may lose files, as BuildKit's shared caches may.

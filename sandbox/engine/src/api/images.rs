@@ -11,7 +11,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
-use drydock_images::local::{Image, LocalStore, Removal, RemoveOptions};
+use drydock_images::local::{Image, LocalStore, Origin, Removal, RemoveOptions};
 use drydock_images::{Digest, Reference};
 use drydock_registry::{AuthConfig, Client, Platform, decode_registry_auth};
 use serde_json::{Value, json};
@@ -213,7 +213,11 @@ async fn prune(State(engine): State<Arc<Engine>>, query: Query) -> Answer {
         let none = BTreeMap::new();
         let fits = |image: &Image| {
             let created = image.config.created.as_deref().and_then(|text| text.parse().ok());
-            until.is_none_or(|until| created.is_some_and(|created: crate::clock::Timestamp| created <= until))
+            // The build cache is another command's.
+            (image.origin != Origin::Step || !dangling)
+                && until.is_none_or(|until| {
+                    created.is_some_and(|created: crate::clock::Timestamp| created <= until)
+                })
                 && filters.prune_labels(image.config.config.labels.as_ref().unwrap_or(&none))
         };
         store.prune(dangling, &fits, &|image| images::users(&held, image))

@@ -135,7 +135,7 @@ impl Node {
             config: &bytes,
             top: layer.or(held.as_ref()),
             parent: parent.as_ref().map(|parent| &parent.id),
-            origin: Origin::Built,
+            origin: if self.client.is_some() { Origin::Step } else { Origin::Built },
         };
         let id = store.create(&new)?.to_string();
         cache::note(&self.engine, step.parent, step.key, &id)?;

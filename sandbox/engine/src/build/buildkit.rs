@@ -14,6 +14,7 @@ use drydock_dockerfile::build::{
 };
 use drydock_dockerfile::files::{Tree, unpack_context};
 use drydock_images::Reference;
+use drydock_images::local::{Origin, RemoveOptions};
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::net::IpAddr;
@@ -115,9 +116,7 @@ impl BuildEngine for Builder {
     }
 
     fn keep(&self, image: &str) -> Answer<()> {
-        // Every image of the store stays until it is pruned.
-        self.0.images.get(&super::backend::digest(image)?).map_err(Error::from)?;
-        Ok(())
+        Ok(self.0.images.keep(&super::backend::digest(image)?).map_err(Error::from)?)
     }
 
     fn tag(&self, image: &str, name: &str) -> Answer<()> {
@@ -148,6 +147,7 @@ impl BuildEngine for Builder {
 
     fn prune(&self, prune: &Prune) -> Answer<Vec<CacheRecord>> {
         let root = self.0.root.join("buildcache");
+        steps(&self.0);
         let mut removed = records(&root);
         removed.retain(|record| {
             let age = record.last_used.and_then(|used| used.elapsed().ok()).unwrap_or_default();
@@ -155,6 +155,30 @@ impl BuildEngine for Builder {
             age >= prune.keep_duration && std::fs::remove_dir_all(root.join(&record.id)).is_ok()
         });
         Ok(removed)
+    }
+}
+
+/// Removes the steps of builds that no image and no container needs. Answers how many bytes that freed.
+pub fn steps(engine: &Arc<Engine>) -> u64 {
+    let (store, mut freed) = (&engine.images, 0);
+    let users = |image: &drydock_images::Digest| images::users(engine, image);
+    loop {
+        let mut found = false;
+        for image in store.images() {
+            if image.origin != Origin::Step || image.is_tagged() || !store.children(&image.id).is_empty() {
+                continue;
+            }
+            let options = RemoveOptions { force: false, keep_parents: true, users: &users };
+            let parent =
+                image.parent.as_ref().and_then(|id| store.get(id).ok()).map_or(0, |parent| parent.size);
+            if store.remove(&image.id.to_string(), options).is_ok() {
+                freed += image.size.saturating_sub(parent);
+                found = true;
+            }
+        }
+        if !found {
+            return freed;
+        }
     }
 }
 

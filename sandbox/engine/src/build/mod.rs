@@ -11,7 +11,7 @@ mod download;
 mod request;
 mod step;
 
-pub use buildkit::Builder;
+pub use buildkit::{Builder, steps};
 pub use request::Request;
 
 use crate::engine::Engine;

@@ -322,7 +322,7 @@ impl Sources {
             fs::create_dir_all(place.join(name)).doing(|| format!("mkdir {}", place.display()))?;
         }
         let own = place.display();
-        let options = format!("lowerdir={text},upperdir={own}/diff,workdir={own}/work,userxattr");
+        let options = format!("lowerdir={text},upperdir={own}/diff,workdir={own}/work,userxattr,volatile");
         let merged = place.join("merged");
         nix::mount::mount(
             Some("overlay"),

@@ -18,7 +18,7 @@ use drydock_runtime::{
     channel::Channel,
     container::{
         messages::{EngineToInit, Failure, FailureKind, FromChild, ToChild},
-        spec::ContainerSpec,
+        spec::{ContainerSpec, Namespace},
     },
 };
 use nix::fcntl::OFlag;
@@ -145,7 +145,7 @@ async fn begin(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<(Proc
     }
 }
 
-/// Network and root are made beside each other; then the program may start.
+/// Network and root are made beside each other: the child hears of its interfaces when its root is ready, and goes on by itself.
 async fn prepare(
     engine: &Arc<Engine>,
     record: &Record,
@@ -153,35 +153,42 @@ async fn prepare(
     mut ends: Ends,
     description: &ContainerSpec,
 ) -> Result<Ends> {
-    let (mut told, mut fds) = child.hear().await?;
+    let early = || create_failed(Error::internal("the container's process has ended early"));
+    let lost = || create_failed(Error::internal("the child has lost count"));
     let mut interfaces = vec![];
-    if told == Some(FromChild::Network) {
-        if let Some(namespace) = fds.pop()
-            && !record.endpoints.is_empty()
-        {
-            interfaces = net::plug(engine, record, namespace.into()).await.map_err(network_failed)?;
-            record.endpoints.iter().for_each(|endpoint| net::tell(engine, "connect", endpoint));
+    if description.namespaces.net == Namespace::New {
+        match child.hear().await? {
+            (Some(FromChild::Network), mut fds) => {
+                if let Some(namespace) = fds.pop()
+                    && !record.endpoints.is_empty()
+                {
+                    interfaces = net::plug(engine, record, namespace.into()).await.map_err(network_failed)?;
+                    record.endpoints.iter().for_each(|endpoint| net::tell(engine, "connect", endpoint));
+                }
+            }
+            (Some(FromChild::Failed(failure)), _) => return Err(start_failed(&failure)),
+            (Some(FromChild::Prepared), _) => return Err(lost()),
+            (None, _) => return Err(early()),
         }
-        (told, fds) = child.hear().await?;
     }
-    match told {
-        Some(FromChild::Prepared) => {}
-        Some(FromChild::Failed(failure)) => return Err(start_failed(&failure)),
-        Some(FromChild::Network) => return Err(create_failed(Error::internal("the child has lost count"))),
-        None => return Err(create_failed(Error::internal("the container's process has ended early"))),
+    // If it has failed meanwhile, its report tells why.
+    let _told_below = child.report.get_ref().send(&ToChild::Go(interfaces), &[]);
+    match child.hear().await? {
+        (Some(FromChild::Prepared), fds) => {
+            if description.process.tty.is_some() {
+                let none = || create_failed(Error::internal("no terminal came"));
+                let master = fds.into_iter().next().ok_or_else(none)?;
+                ends.terminal = Some(Arc::new(Io::new(master).doing(|| "take the terminal".to_string())?));
+            }
+        }
+        (Some(FromChild::Failed(failure)), _) => return Err(start_failed(&failure)),
+        (Some(FromChild::Network), _) => return Err(lost()),
+        (None, _) => return Err(early()),
     }
-    if description.process.tty.is_some() {
-        let master =
-            fds.into_iter().next().ok_or_else(|| create_failed(Error::internal("no terminal came")))?;
-        ends.terminal = Some(Arc::new(Io::new(master).doing(|| "take the terminal".to_string())?));
-    }
-    child.report.get_ref().send(&ToChild::Go(interfaces), &[]).doing(|| "start the container".to_string())?;
     match child.hear().await?.0 {
         None => Ok(ends),
         Some(FromChild::Failed(failure)) => Err(start_failed(&failure)),
-        Some(FromChild::Prepared | FromChild::Network) => {
-            Err(create_failed(Error::internal("the child has lost count")))
-        }
+        Some(FromChild::Prepared | FromChild::Network) => Err(lost()),
     }
 }
 

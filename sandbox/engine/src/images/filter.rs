@@ -3,7 +3,7 @@
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::filters::Filters;
-use drydock_images::local::{Image, LocalStore};
+use drydock_images::local::{Image, LocalStore, Origin};
 use std::collections::BTreeSet;
 
 /// The images that pass the filters, the newest first, with only those of their names that do.
@@ -44,7 +44,9 @@ pub fn select(store: &LocalStore, filters: &Filters, all: bool) -> Result<Vec<Im
         }
         if image.repo_tags.is_empty() && image.repo_digests.is_empty() {
             // A step of another image is shown to those who want all.
-            (all || !parents.contains(&image.id)) && dangling != Some(false) && patterns.is_empty()
+            (all || !parents.contains(&image.id) && image.origin != Origin::Step)
+                && dangling != Some(false)
+                && patterns.is_empty()
         } else {
             dangling != Some(true) || image.repo_tags.is_empty()
         }

@@ -24,6 +24,8 @@ pub enum Origin {
     Pulled,
     /// By `docker build` or `docker commit`.
     Built,
+    /// A step of a BuildKit build: part of the build cache, not shown among the images unless somebody names it.
+    Step,
     /// By `docker load`.
     Loaded,
     /// By `docker import`.
@@ -123,6 +125,17 @@ impl LocalStore {
             Some(record) => Ok(state.image(id, record)),
             None => Err(StoreError::NotFound(id.to_string())),
         }
+    }
+
+    /// Shows a step of a build among the images: it is the result.
+    pub fn keep(&self, id: &Digest) -> Result<()> {
+        let mut state = self.state();
+        let record = state.images.get_mut(id).ok_or_else(|| StoreError::NotFound(id.to_string()))?;
+        if record.metadata.origin == Origin::Step {
+            record.metadata.origin = Origin::Built;
+            record.write_metadata(self.disk(), id)?;
+        }
+        Ok(())
     }
 
     /// Finds an image by what a user typed: a name with tag or digest, an id, or the beginning of exactly one id.
