@@ -65,7 +65,10 @@ fn layers(stage: &Stage) -> usize {
 /// ` (first line...)` of the script of a RUN.
 fn summary(kind: &Kind) -> String {
     let Kind::Run(run) = kind else { return String::new() };
-    let Some(script) = run.command.files.first() else { return String::new() };
+    // With more on the line than the script, the line says enough.
+    let alone = |word: &String| word.starts_with("<<") && !word.contains(char::is_whitespace);
+    let script = run.command.files.first().filter(|_| run.command.words.iter().all(alone));
+    let Some(script) = script else { return String::new() };
     let mut lines = script.data.trim().lines();
     let first = lines.next().unwrap_or_default();
     format!(" ({first}{})", if lines.next().is_some() { "..." } else { "" })
@@ -313,7 +316,10 @@ mod tests {
         let file = parse("FROM a\nRUN <<E\none\ntwo\nE\n").unwrap();
         let mut vertices = Vertices::new(progress.clone(), &file, &Options::default(), HashSet::new());
         started(&mut vertices, 0, 1, "RUN <<E", 2, 2);
-        assert_eq!(names(&progress), ["[2/2] RUN <<E (one...)"]);
+        let file = parse("FROM a\nRUN cat <<E\none\nE\n").unwrap();
+        let mut other = Vertices::new(progress.clone(), &file, &Options::default(), HashSet::new());
+        started(&mut other, 0, 1, "RUN cat <<E", 2, 2);
+        assert_eq!(names(&progress), ["[2/2] RUN <<E (one...)", "[2/2] RUN cat <<E"]);
     }
 
     #[test]
