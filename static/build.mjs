@@ -41,6 +41,7 @@ async function vendor() {
 
   const first = await build({
     ...common, format: "iife", globalName: "vendor", entryPoints: ["src/vendor.js"], outdir: "gen", external: ["/lazy/*"],
+    alias: { "common/services/UnicodeService": "./src/unicode-service.js" },
     define: { EDITOR_URL: url("editor"), SEARCH_URL: url("search"), WEBGL_URL: url("webgl") },
   });
   const styles = await build({ ...common, entryPoints: ["app.css"], outdir: "gen", external: ["*.svg"] });

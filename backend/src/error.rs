@@ -102,7 +102,7 @@ impl Error {
     }
     /// What a session process answered.
     pub fn from_session(kind: ErrorKind, message: String) -> Self {
-        let message: String = message.chars().take(500).collect();
+        let message = sentence(&message);
         match kind {
             ErrorKind::NotFound => Self::not_found("not_found", message),
             ErrorKind::Conflict => Self::conflict("conflict", message),
@@ -115,6 +115,14 @@ impl Error {
     pub fn body(&self) -> ApiError {
         ApiError { code: self.code.to_owned(), message: self.message.clone() }
     }
+}
+
+/// A text as a sentence: file work and the kernel begin and end theirs as they like.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars().take(500);
+    let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    let sentence = first + &chars.collect::<String>();
+    if sentence.ends_with(['.', '!', '?']) { sentence } else { sentence + "." }
 }
 
 impl IntoResponse for Error {
@@ -141,3 +149,19 @@ impl std::fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_session_says_is_a_sentence() {
+        for (said, shown) in [
+            ("no such file", "No such file."),
+            ("/root/x: is it there?", "/root/x: is it there?"),
+            ("There is no node9 in this session.", "There is no node9 in this session."),
+        ] {
+            assert_eq!(Error::from_session(ErrorKind::NotFound, said.into()).message, shown);
+        }
+    }
+}

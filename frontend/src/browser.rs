@@ -1,20 +1,16 @@
 //! Small things that the browser gives: clock, storage, address bar, media queries. Everything else of the page comes
 //! here for them, so a browser without storage or with odd answers is dealt with in one place.
 
+pub use crate::reactive::window;
+use crate::reactive::*;
 use crate::{
     logic::read::{Read, from_text},
     store::known::Known,
 };
 use gloo_events::EventListener;
-use leptos::prelude::*;
 use serde::Serialize;
 use wasm_bindgen::{JsCast, JsValue};
-use web_sys::{HtmlElement, MediaQueryList, Window};
-
-/// The window. A page always has one.
-pub fn window() -> Window {
-    leptos::prelude::window()
-}
+use web_sys::{HtmlElement, MediaQueryList};
 
 /// Milliseconds since the page was opened.
 pub fn now() -> f64 {

@@ -4,6 +4,7 @@
 mod browser;
 mod logic;
 mod net;
+mod reactive;
 mod store;
 mod term;
 mod testids;
@@ -11,7 +12,7 @@ mod ui;
 
 fn main() {
     console_error_panic_hook::set_once();
-    if let Some(boot) = leptos::prelude::document().get_element_by_id("boot") {
+    if let Some(boot) = reactive::document().get_element_by_id("boot") {
         boot.remove();
     }
     ui::run();

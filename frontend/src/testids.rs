@@ -23,10 +23,11 @@
 //! | `connection-banner`, `retry-now` | shown after one second without connection |
 //! | `view-badge` | this page may only look |
 //! | `viewers` | number of pages that look |
-//! | `toggle-files`, `share`, `keyboard-map`, `theme-toggle`, `settings`, `end-session` | buttons of the top bar |
+//! | `toggle-docker`, `toggle-files`, `share`, `keyboard-map`, `theme-toggle`, `settings`, `end-session` | buttons of the top bar |
 //! | `end-confirm`, `end-cancel` | in the dialog `end-dialog` |
 //! | `node-{node}` | a node's card; `data-power` = `starting`, `on`, `off` |
 //! | `node-address-{node}`, `node-cpu-{node}`, `node-memory-{node}` | its figures |
+//! | `node-containers-{node}` | how many containers run; opens the Docker view |
 //! | `open-terminal-{node}`, `power-{node}`, `remove-{node}` | its buttons |
 //! | `port-{node}-{port}` | a port's chip |
 //! | `add-node` | adds a node |
@@ -36,8 +37,13 @@
 //! | `exit-{terminal}`, `restart-{terminal}` | its end, a new shell |
 //! | `search-{terminal}` | its search box (the input) |
 //! | `split-{n}`, `separator-nodes`, `separator-files` | lines that can be moved |
-//! | `area-nodes`, `area-terminals`, `area-files` | bottom tabs of a narrow screen |
+//! | `area-nodes`, `area-terminals`, `area-docker`, `area-files` | bottom tabs of a narrow screen |
 //! | `key-{name}` | keys of the key bar: `esc`, `tab`, `ctrl`, `left`, `up`, `down`, `right`, … |
+//! | **Docker view** | |
+//! | `docker`, `docker-close` | the dock, its end |
+//! | `docker-{node}` | what a node has; `docker-help-{node}` while it has no container |
+//! | `container-{name}` | a container; `data-look` = `good`, `busy`, `bad`, `idle` |
+//! | `open-{node}-{port}` | opens a published port |
 //! | **files** | |
 //! | `files` | the dock |
 //! | `files-node`, `files-path` | whose files, which directory |

@@ -2,7 +2,7 @@
 // (bound in frontend/src/term/vendor.rs). Besides it holds the few things that are shorter in JavaScript than through
 // bindings. No logic of the page belongs here.
 import { FitAddon } from "@xterm/addon-fit";
-import { Unicode11Addon } from "@xterm/addon-unicode11";
+import { Unicode11Addon } from "@xterm/addon-unicode11/src/Unicode11Addon.ts";
 import { WebLinksAddon } from "@xterm/addon-web-links";
 import { Terminal } from "@xterm/xterm";
 

@@ -11,7 +11,7 @@ use drydock_protocol::NodeName;
 /// Nothing listens yet: looks again by itself.
 pub fn nothing_listens(node: NodeName, port: u16, why: &str) -> Response {
     let text = format!(
-        "Nothing answers on port {port} of {node} yet ({}). Start a server there that listens on all addresses (0.0.0.0), not on \
+        "Nothing answers on port {port} of {node} yet. {} Start a server there that listens on all addresses (0.0.0.0), not on \
          127.0.0.1 only. This page looks again every two seconds.",
         escape(why)
     );

@@ -3,6 +3,7 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod docker;
 pub mod keys;
 pub mod latency;
 pub mod layout;

@@ -240,7 +240,7 @@ impl Inner {
             left,
             come_back(&browser::window(), "pageshow"),
             come_back(&browser::window(), "online"),
-            come_back(&leptos::prelude::document(), "visibilitychange"),
+            come_back(&crate::reactive::document(), "visibilitychange"),
         ]);
     }
 
@@ -261,7 +261,7 @@ impl Inner {
     }
 
     fn come_back(self: &Rc<Self>) {
-        if leptos::prelude::document().hidden() || self.over.get() {
+        if crate::reactive::document().hidden() || self.over.get() {
             return;
         }
         if self.socket.borrow().is_none() {

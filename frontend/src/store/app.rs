@@ -14,8 +14,8 @@ use super::{
     watch::watch,
 };
 use crate::browser;
+use crate::reactive::*;
 use drydock_protocol::SessionId;
-use leptos::prelude::*;
 use wasm_bindgen::JsValue;
 
 /// Everything; copies are handles to the same.

@@ -2,7 +2,7 @@
 //! has changed, which is the same for all, and the value beside it. A signal of Leptos' own brings some two
 //! kilobytes of program along for each type that it holds, and the page knows forty types.
 
-use leptos::prelude::*;
+use crate::reactive::*;
 use std::{any::Any, cell::RefCell, marker::PhantomData, rc::Rc};
 
 /// A value; copies are handles to the same. It lives as long as the owner that it was made under.

@@ -1,9 +1,9 @@
 //! The session's time: when it ends, and more of it.
 
 use super::{known::Known, session::SessionStore, watch::watch};
+use crate::reactive::*;
 use crate::{browser, logic::clock, net::rest};
 use gloo_timers::callback::Interval;
-use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 
 /// By how much one press of "extend" lengthens a session, in seconds.

@@ -6,6 +6,7 @@ use super::{
     terminals::Place,
     watch::watch,
 };
+use crate::reactive::*;
 use crate::{
     browser,
     logic::layout::{Bar, Group, Id, Rect},
@@ -14,7 +15,6 @@ use crate::{
 use drydock_protocol::{NodeName, TerminalId, control::FromPage, frame::ClientFrame, state::Role};
 use gloo_events::EventListener;
 use gloo_timers::callback::Timeout;
-use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 
 /// How long sizes must rest before the session hears of them, in milliseconds.

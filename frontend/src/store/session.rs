@@ -10,6 +10,7 @@ use super::{
     settings::Looks,
     uploads::Upload,
 };
+use crate::reactive::*;
 use crate::{
     browser,
     logic::{latency::Latency, layout::Layout, outbox::Outbox, small::Few},
@@ -27,7 +28,6 @@ use drydock_protocol::{
     state::{Role, SessionState, Usage},
 };
 use gloo_timers::callback::Timeout;
-use leptos::prelude::*;
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
@@ -88,6 +88,8 @@ pub enum Area {
     Terminals,
     /// The files.
     Files,
+    /// Containers and images.
+    Docker,
 }
 
 /// The session's store; copies are handles to the same.
@@ -123,6 +125,8 @@ pub struct SessionStore {
     pub uploads: Known<Vec<Upload>>,
     /// What a narrow screen shows.
     pub area: Known<Area>,
+    /// The Docker view is open.
+    pub docker_open: Known<bool>,
     /// A node is being added.
     pub adding: Known<bool>,
     /// The key bar's Ctrl is held.
@@ -177,6 +181,7 @@ impl SessionStore {
             searching: Known::new(None),
             uploads: Known::new(Vec::new()),
             area: Known::new(Area::Terminals),
+            docker_open: Known::new(false),
             adding: Known::new(false),
             ctrl: Known::new(false),
             looks,
@@ -201,6 +206,12 @@ impl SessionStore {
     /// True if this page may change nodes and links and end the session.
     pub fn may_own(self) -> bool {
         self.role.get() >= Role::Own
+    }
+
+    /// Opens or closes the Docker view.
+    pub fn show_docker(self, open: bool) {
+        self.docker_open.set(open);
+        self.area.set(if open { Area::Docker } else { Area::Terminals });
     }
 
     /// Opens a session, with a link's token if there is one.
@@ -248,6 +259,7 @@ impl SessionStore {
         self.searching.set(None);
         self.uploads.update(Vec::clear);
         self.area.set(Area::Terminals);
+        self.docker_open.set(false);
         self.adding.set(false);
         self.ctrl.set(false);
     }

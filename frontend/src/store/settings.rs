@@ -1,6 +1,7 @@
 //! What a learner chose for this browser; kept in localStorage under `drydock.settings`.
 
 use super::known::Known;
+use crate::reactive::*;
 use crate::{
     browser,
     logic::{
@@ -9,7 +10,6 @@ use crate::{
     },
     store::watch::watch,
 };
-use leptos::prelude::*;
 use serde::Serialize;
 use serde_json::Value;
 

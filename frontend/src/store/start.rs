@@ -13,6 +13,9 @@ use wasm_bindgen_futures::spawn_local;
 /// How often the place in the queue is asked for, in milliseconds.
 const ASK: u32 = 2000;
 
+/// Where the playground that was started last is remembered.
+const CHOSEN: &str = "drydock.playground";
+
 /// How far the wish has come.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Progress {
@@ -72,12 +75,22 @@ impl Start {
         spawn_local(async move { self.host.set(rest::host().await.ok()) });
     }
 
+    /// What is chosen at first: what a link says (`/?playground=docker`), else what was chosen last.
+    pub fn first(self, list: &[Playground]) -> Option<&Playground> {
+        let query = browser::window().location().search().unwrap_or_default();
+        let linked = |p: &&Playground| query.contains(&["playground=", &p.name].concat());
+        let last = browser::load::<String>(CHOSEN);
+        let chosen = |p: &&Playground| last.as_ref() == Some(&p.name);
+        list.iter().find(linked).or_else(|| list.iter().find(chosen)).or(list.first())
+    }
+
     /// Starts a session and goes there as soon as it is ready.
     pub fn start(self, app: App, wish: CreateSession) {
         if matches!(self.progress.get_untracked(), Progress::Starting | Progress::Waiting(_)) {
             return;
         }
         browser::mark("start-click");
+        browser::save(CHOSEN, &wish.playground);
         self.progress.set(Progress::Starting);
         let number = self.wish.get_untracked() + 1;
         self.wish.set(number);

@@ -1,6 +1,7 @@
 //! The session's terminals in this page: which are attached, what they send, what their keys do.
 
 use super::session::{Area, Connection, SessionStore};
+use crate::reactive::*;
 use crate::{
     browser,
     logic::{
@@ -19,7 +20,6 @@ use drydock_protocol::{
     frame::ClientFrame,
     state::{Role, Terminal},
 };
-use leptos::prelude::*;
 use std::rc::Rc;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 
@@ -319,7 +319,7 @@ impl SessionStore {
 }
 
 /// The areas that F6 goes through, in their order on the page.
-const AREAS: [&str; 4] = ["top", "nodes", "terminals", "files"];
+const AREAS: [&str; 5] = ["top", "nodes", "terminals", "docker", "files"];
 
 /// Puts the focus into an area; tells whether there is such an area on the page now.
 pub fn focus_area(area: &str) -> bool {

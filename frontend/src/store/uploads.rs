@@ -2,12 +2,12 @@
 
 use super::known::Known;
 use super::session::SessionStore;
+use crate::reactive::*;
 use crate::{
     logic::{paths, units},
     net::{rest, upload},
 };
 use drydock_protocol::NodeName;
-use leptos::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 use web_sys::{File, FileList, XmlHttpRequest};
 

@@ -1,6 +1,6 @@
 //! Doing something whenever a signal changes, outside of what is drawn.
 
-use leptos::prelude::*;
+use crate::reactive::*;
 
 /// Runs `act` soon, and again whenever what it reads changes.
 pub fn watch(act: impl FnMut() + 'static) {

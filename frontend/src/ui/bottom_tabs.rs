@@ -12,6 +12,7 @@ pub fn bottom_tabs() -> El {
         let press = move || {
             session.area.set(area);
             match area {
+                Area::Docker => session.docker_open.set(true),
                 Area::Files => app.files.show(None),
                 Area::Terminals => {
                     if let Some(active) = session.layout.with_untracked(|l| l.active()) {
@@ -33,5 +34,6 @@ pub fn bottom_tabs() -> El {
         .attr("aria-label", "Areas")
         .child(button(Area::Nodes, "nodes", "Nodes", icon::POWER))
         .child(button(Area::Terminals, "terminals", "Terminal", icon::TERMINAL))
+        .child(button(Area::Docker, "docker", "Docker", icon::CONTAINERS))
         .when(move || session.may_type(), move || button(Area::Files, "files", "Files", icon::FOLDER))
 }

@@ -1,8 +1,8 @@
 //! A button that asks once: the first press changes its words, a second one within four seconds acts.
 
 use super::el::{El, el, group};
+use crate::reactive::*;
 use gloo_timers::callback::Timeout;
-use leptos::prelude::*;
 
 /// How long the question stands, in milliseconds.
 const STANDS: u32 = 4000;

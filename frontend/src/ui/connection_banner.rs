@@ -1,13 +1,13 @@
 //! Says that the connection is lost, once that has lasted a second, and when it is tried again.
 
 use super::el::{El, el};
+use crate::reactive::*;
 use crate::store::watch::watch;
 use crate::{
     browser,
     store::{known::Known, session::Connection, use_app},
 };
 use gloo_timers::callback::Interval;
-use leptos::prelude::*;
 
 /// How long a loss must last before it is worth words, in milliseconds.
 const PATIENCE: f64 = 1000.0;
@@ -43,10 +43,13 @@ pub fn connection_banner() -> El {
                 if session.me.get() == 0 {
                     "Connecting to the session …"
                 } else {
-                    "The connection is lost. The session goes on; what you type is kept."
+                    "The connection is lost."
                 }
             }))
-            .child(el("span").attr("aria-hidden", "true").text_of(move || match wait() {
+            .child(el("span").class("wide-only").text_of(move || {
+                if session.me.get() == 0 { "" } else { "The session goes on; what you type is kept." }
+            }))
+            .child(el("span").class("wide-only").attr("aria-hidden", "true").text_of(move || match wait() {
                 Some(0) | None => String::new(),
                 Some(s) => format!(" Next attempt in {s} s."),
             }))

@@ -6,7 +6,7 @@ use super::{
     icon::{self, icon_button},
     notice_list::notice_list,
 };
-use leptos::prelude::*;
+use crate::reactive::*;
 use wasm_bindgen::JsCast;
 use web_sys::{Event, HtmlDialogElement, MouseEvent};
 

@@ -3,7 +3,7 @@
 //! load; here each step is one function, and closures are boxed at its door. What changes is followed by an effect of
 //! the owner that the element was made under, and ends with it.
 
-use leptos::prelude::*;
+use crate::reactive::*;
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
@@ -37,7 +37,7 @@ pub fn nothing() -> El {
 
 /// Puts an element into the page for good.
 pub fn mount(root: impl FnOnce() -> El + 'static) {
-    leptos::mount::mount_to_body(move || {
+    start(move || {
         let El(node) = root();
         if let Some(body) = document().body() {
             let _ = body.append_child(&node);

@@ -2,8 +2,8 @@
 
 use super::dialog::dialog;
 use super::el::{El, el, group};
+use crate::reactive::*;
 use crate::store::use_app;
-use leptos::prelude::*;
 
 /// The dialog.
 pub fn end_dialog(open: RwSignal<bool>) -> El {

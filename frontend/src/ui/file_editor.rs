@@ -5,12 +5,12 @@ use super::{
     confirm_button::confirm_button,
     icon::{self, icon, icon_button},
 };
+use crate::reactive::*;
 use crate::{
     browser,
     store::{files::Saving, use_app},
     term::vendor::{self, Editor, EditorModule},
 };
-use leptos::prelude::*;
 use std::rc::Rc;
 use wasm_bindgen::{JsCast, prelude::Closure};
 use wasm_bindgen_futures::{JsFuture, spawn_local};

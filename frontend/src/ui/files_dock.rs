@@ -8,11 +8,11 @@ use super::{
     icon::{self, icon, icon_button},
     upload_list::upload_list,
 };
+use crate::reactive::*;
 use crate::{
     logic::paths,
     store::{known::Known, session::Area, use_app},
 };
-use leptos::prelude::*;
 use web_sys::{DragEvent, Event, HtmlInputElement};
 
 /// The dock.

@@ -22,6 +22,8 @@ pub const DOWNLOAD: &str = "M8 2.500v8M5 8l3 3 3-3M3 13.500h10";
 pub const PEN: &str = "M3 13l.7-3L11 2.700 13.300 5 6 12.300z";
 pub const UP: &str = "M8 13V3M4 7l4-4 4 4";
 pub const DOWN: &str = "M8 3v10M4 9l4 4 4-4";
+pub const COPY: &str = "M6 6h7v7H6zM10 6V3H3v7h3";
+pub const CONTAINERS: &str = "M2 9h12v4H2zM4 5h8v4H4zM6 9v4M10 9v4M8 5v4";
 pub const STOP: &str = "M4 4h8v8H4z";
 
 /// A drawing of 16 × 16.

@@ -3,7 +3,7 @@
 use super::dialog::dialog;
 use super::el::{El, el, group};
 use crate::browser;
-use leptos::prelude::*;
+use crate::reactive::*;
 
 const EVERYWHERE: [(&str, &str); 3] = [
     ("F6 / Shift+F6", "next area, area before (in a terminal: unless a full-screen program runs)"),

@@ -7,6 +7,7 @@ mod connection_banner;
 mod connection_state;
 mod countdown;
 mod dialog;
+mod docker_dock;
 mod el;
 mod end_dialog;
 mod file_editor;
@@ -19,7 +20,6 @@ mod node_card;
 mod nodes_panel;
 mod notice_list;
 mod own_session_list;
-
 mod problem_page;
 mod queue_card;
 mod root;

@@ -6,15 +6,15 @@ use super::{
     icon::{self, icon, icon_button},
     usage_chart::usage_chart,
 };
+use crate::reactive::*;
 use crate::{
-    logic::units,
+    logic::{docker, units},
     store::{session::SessionStore, use_app},
 };
 use drydock_protocol::{
     NodeName,
     state::{Node, Port, Power},
 };
-use leptos::prelude::*;
 
 /// The card.
 pub fn node_card(name: NodeName) -> El {
@@ -36,6 +36,8 @@ pub fn node_card(name: NodeName) -> El {
     let cpu = with(|n| n.usage.map_or("–".into(), |u| units::cpu(u.cpu_millis)));
     let memory = with(|n| n.usage.map_or("–".into(), |u| units::bytes(u.memory)));
     let address = with(|n| n.address.clone());
+    let containers =
+        with(|n| n.docker.as_ref().map(|d| format!("{} running", docker::running(d))).unwrap_or_default());
     let copy_address = move || {
         session.copy(untrack(address), Some("The address is copied."));
     };
@@ -75,6 +77,21 @@ pub fn node_card(name: NodeName) -> El {
                     el("div")
                         .child(el("dt").text("Memory"))
                         .child(el("dd").testid(format!("node-memory-{name}")).text_of(memory)),
+                )
+                .when(
+                    move || of_node(session, name, |n| n.docker.is_some()) == Some(true),
+                    move || {
+                        el("div").child(el("dt").text("Containers")).child(
+                            el("dd").child(
+                                el("button")
+                                    .class("link")
+                                    .attr("title", "Show the Docker view")
+                                    .testid(format!("node-containers-{name}"))
+                                    .click(move || session.show_docker(true))
+                                    .text_of(containers),
+                            ),
+                        )
+                    },
                 ),
         )
         .child(usage_chart(name))
@@ -82,7 +99,7 @@ pub fn node_card(name: NodeName) -> El {
 }
 
 /// What the session says about a node, if it is there.
-fn of_node<T>(session: SessionStore, name: NodeName, read: fn(&Node) -> T) -> Option<T> {
+pub fn of_node<T>(session: SessionStore, name: NodeName, read: fn(&Node) -> T) -> Option<T> {
     session.state.with(|s| s.nodes.iter().find(|n| n.name == name).map(read))
 }
 
@@ -147,14 +164,18 @@ fn ports(name: NodeName) -> El {
                 move || {
                     of_node(session, name, |n| n.ports.iter().map(number_of).collect()).unwrap_or_default()
                 },
-                move |number| chip(name, (number >> 1) as u16, number & 1 == 1),
+                move |number| {
+                    let port = (number >> 1) as u16;
+                    let chip = port_chip(name, port, number & 1 == 1).testid(format!("port-{name}-{port}"));
+                    el("li").child(chip)
+                },
             )
         },
     )
 }
 
-/// One port.
-fn chip(name: NodeName, port: u16, loopback_only: bool) -> El {
+/// A button that opens a port.
+pub fn port_chip(name: NodeName, port: u16, loopback_only: bool) -> El {
     let session = use_app().session;
     let title = if loopback_only {
         format!("Port {port} listens on 127.0.0.1 only; let the program listen on 0.0.0.0 to open it here")
@@ -168,14 +189,11 @@ fn chip(name: NodeName, port: u16, loopback_only: bool) -> El {
             session.open_port(name, port);
         }
     };
-    el("li").child(
-        el("button")
-            .class("chip")
-            .testid(format!("port-{name}-{port}"))
-            .attr_if("disabled", move || loopback_only || !session.may_type())
-            .attr("title", title.clone())
-            .attr("aria-label", title)
-            .on("click", press)
-            .text(format!(":{port}")),
-    )
+    el("button")
+        .class("chip")
+        .attr_if("disabled", move || loopback_only || !session.may_type())
+        .attr("title", title.clone())
+        .attr("aria-label", title)
+        .on("click", press)
+        .text(format!(":{port}"))
 }

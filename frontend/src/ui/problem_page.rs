@@ -1,13 +1,13 @@
 //! A page in the stead of a session that can't be used: what happened, and the way on.
 
 use super::el::{El, el, group, nothing};
+use crate::reactive::*;
 use crate::store::watch::watch;
 use crate::{
     logic::clock,
     store::{route::Route, session::Over, start::Progress, use_app},
 };
 use drydock_protocol::api::CreateSession;
-use leptos::prelude::*;
 
 /// What is the matter.
 #[derive(Debug, Clone, PartialEq)]

@@ -7,12 +7,12 @@ use super::{
     session_page::session_page,
     start_page::start_page,
 };
+use crate::reactive::*;
 use crate::{
     browser,
     store::{App, route::Route, session::Phase, terminals},
 };
 use gloo_events::{EventListener, EventListenerOptions};
-use leptos::prelude::*;
 use wasm_bindgen::JsCast;
 use web_sys::{HtmlElement, KeyboardEvent};
 

@@ -2,9 +2,9 @@
 
 use super::el::{El, el};
 use super::icon::{self, icon_button};
+use crate::reactive::*;
 use crate::store::use_app;
 use drydock_protocol::TerminalId;
-use leptos::prelude::*;
 use web_sys::{Event, KeyboardEvent};
 
 /// The box.

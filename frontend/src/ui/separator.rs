@@ -2,7 +2,7 @@
 
 use super::el::{El, el};
 use crate::logic::units::{fixed, within};
-use leptos::prelude::*;
+use crate::reactive::*;
 use std::rc::Rc;
 use wasm_bindgen::JsCast;
 use web_sys::{HtmlElement, KeyboardEvent, MouseEvent, PointerEvent};

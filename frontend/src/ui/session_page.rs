@@ -1,9 +1,10 @@
-//! The session page: nodes at the left, terminals in the middle, files at the right; on a narrow screen one of them.
+//! The session page: nodes at the left, terminals in the middle, containers or files at the right; on a narrow screen one of them.
 
-use super::el::{El, el, group};
+use super::el::{El, el};
 use super::{
     bottom_tabs::bottom_tabs,
     connection_banner::connection_banner,
+    docker_dock::docker_dock,
     end_dialog::end_dialog,
     files_dock::files_dock,
     keyboard_sheet::keyboard_sheet,
@@ -15,10 +16,10 @@ use super::{
     workspace::workspace,
 };
 use crate::logic::units::fixed;
+use crate::reactive::*;
 use crate::store::watch::watch;
 use crate::store::{session::Area, settings::Panels, use_app};
 use drydock_protocol::state::Role;
-use leptos::prelude::*;
 use std::rc::Rc;
 
 /// The dialogs that the top bar opens.
@@ -53,12 +54,15 @@ pub fn session_page(sheet: RwSignal<bool>) -> El {
         Area::Nodes => "nodes",
         Area::Terminals => "terminals",
         Area::Files => "files",
+        Area::Docker => "docker",
     };
     let widths = move || {
         let Panels { nodes, files } = app.panels.get();
         format!("--nodes-width: {}px; --files-width: {}px", fixed(nodes, 0), fixed(files, 0))
     };
     let files_shown = move || app.files.open.get() || (app.narrow.get() && session.area.get() == Area::Files);
+    // One dock at a time; the files stay as they are behind the containers.
+    let docker_shown = move || session.docker_open.get();
     follow_title();
     el("div")
         .class("session")
@@ -71,11 +75,14 @@ pub fn session_page(sheet: RwSignal<bool>) -> El {
         .child(
             el("main")
                 .class("areas")
-                .class_if("with-files", files_shown)
+                .class_if("with-files", move || files_shown() || docker_shown())
+                .class_if("with-docker", docker_shown)
                 .child(nodes_panel())
                 .child(nodes_edge())
                 .child(workspace())
-                .when(files_shown, || group().child(files_edge()).child(files_dock())),
+                .when(move || files_shown() || docker_shown(), files_edge)
+                .when(docker_shown, docker_dock)
+                .when(files_shown, files_dock),
         )
         .child(bottom_tabs())
         .when(move || dialogs.share.get(), move || share_dialog(dialogs.share))
@@ -101,12 +108,12 @@ fn nodes_edge() -> El {
     })
 }
 
-/// The line beside the files.
+/// The line beside the dock at the right.
 fn files_edge() -> El {
     let panels = use_app().panels;
     separator(Line {
         testid: "separator-files".into(),
-        label: "Width of the files dock",
+        label: "Width of the panel at the right",
         upright: Box::new(|| true),
         backwards: true,
         range: Panels::RANGE,

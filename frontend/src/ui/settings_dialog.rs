@@ -2,11 +2,11 @@
 
 use super::dialog::dialog;
 use super::el::{El, el, group};
+use crate::reactive::*;
 use crate::store::{
     settings::{Settings, Theme},
     use_app,
 };
-use leptos::prelude::*;
 use web_sys::Event;
 
 /// The dialog.

@@ -2,13 +2,13 @@
 
 use super::el::{El, el, group, nothing};
 use super::{confirm_button::confirm_button, dialog::dialog};
+use crate::reactive::*;
 use crate::{
     browser,
     logic::clock,
     store::{known::Known, use_app},
 };
 use drydock_protocol::{api::Link, state::Role};
-use leptos::prelude::*;
 use web_sys::Event;
 
 /// The dialog.

@@ -2,6 +2,7 @@
 
 use super::el::{El, el, group};
 use super::{own_session_list::own_session_list, queue_card::queue_card};
+use crate::reactive::*;
 use crate::{
     logic::clock,
     store::{
@@ -11,7 +12,6 @@ use crate::{
     },
 };
 use drydock_protocol::api::{CreateSession, Host, Playground};
-use leptos::prelude::*;
 use std::rc::Rc;
 use web_sys::Event;
 
@@ -28,7 +28,7 @@ pub fn start_page() -> El {
         Progress::Waiting(queued) => Some(queued),
         _ => None,
     };
-    el("main").class("start").testid("start-page").child(el("header").class("hero").child(el("p").class("brand").text("Drydock")).child(el("h1").text("Linux nodes in your browser")).child(el("p").class("lead").text("Press Start and type as root. Every node is a machine of your own for a while; nothing to install, no account."))).switch(waiting, |waiting| match waiting {
+    el("main").class("start").testid("start-page").child(el("header").class("hero").child(el("p").class("brand").text("Drydock")).child(el("h1").text("Linux and Docker in your browser")).child(el("p").class("lead").text("Press Start and type as root. Every node is a machine of your own for a while; nothing to install, no account."))).switch(waiting, |waiting| match waiting {
                 Some(queued) => queue_card(queued),
                 None => start_form(),
             }).child(own_session_list()).child(host_info())
@@ -68,8 +68,9 @@ fn start_form() -> El {
 fn choice(list: Vec<Playground>) -> El {
     let app = use_app();
     let start = app.start;
-    let chosen = RwSignal::new(list.first().map(|p| p.name.clone()).unwrap_or_default());
-    let nodes = Known::new(list.first().map_or(1, |p| p.nodes));
+    let first = start.first(&list);
+    let chosen = RwSignal::new(first.map(|p| p.name.clone()).unwrap_or_default());
+    let nodes = Known::new(first.map_or(1, |p| p.nodes));
     let life = Known::new(None::<u64>);
     let offers = list.clone();
     let most: Rc<dyn Fn() -> u8> = Rc::new(move || {

@@ -5,12 +5,12 @@ use super::{
     icon::{self, icon, icon_button},
     workspace::fill,
 };
+use crate::reactive::*;
 use crate::{
     logic::layout::{Axis, Group, Id},
     store::{terminals::Place, use_app},
 };
 use drydock_protocol::TerminalId;
-use leptos::prelude::*;
 use web_sys::{KeyboardEvent, MouseEvent};
 
 /// The bar.

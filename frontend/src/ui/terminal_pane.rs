@@ -3,11 +3,11 @@
 
 use super::el::{El, el, group, nothing};
 use super::{search_box::search_box, workspace::fill};
+use crate::reactive::*;
 use crate::store::watch::watch;
 use crate::store::{App, use_app};
 use drydock_protocol::TerminalId;
 use gloo_events::EventListener;
-use leptos::prelude::*;
 use wasm_bindgen::{JsCast, prelude::Closure};
 use web_sys::{DragEvent, Element, Event, ResizeObserver};
 

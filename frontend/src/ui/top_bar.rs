@@ -7,9 +7,9 @@ use super::{
     icon::{self, icon},
     session_page::Dialogs,
 };
+use crate::reactive::*;
 use crate::store::{App, route::Route, session::Area, settings::Theme, use_app};
 use drydock_protocol::state::Role;
-use leptos::prelude::*;
 
 /// The bar.
 pub fn top_bar(dialogs: Dialogs) -> El {
@@ -51,6 +51,7 @@ pub fn top_bar(dialogs: Dialogs) -> El {
         )
         .child(connection_state())
         .child(countdown())
+        .child(docker_button(app))
         .child(files_button(app))
         .when(
             move || session.may_own(),
@@ -92,10 +93,27 @@ fn words(text: &str) -> El {
     el("span").class("tool-text").text(text)
 }
 
+/// Opens and closes the Docker view.
+fn docker_button(app: App) -> El {
+    let session = app.session;
+    el("button")
+        .class("tool wide-only")
+        .testid("toggle-docker")
+        .attr("title", "Containers and images")
+        .attr("aria-label", "Docker")
+        .attr_of("aria-pressed", move || session.docker_open.get().to_string())
+        .click(move || session.show_docker(!session.docker_open.get_untracked()))
+        .child(icon(icon::CONTAINERS))
+        .child(words("Docker"))
+}
+
 /// Opens and closes the files dock.
 fn files_button(app: App) -> El {
     let toggle = move || {
-        if app.files.open.get_untracked() {
+        if app.session.docker_open.get_untracked() {
+            app.session.show_docker(false);
+            app.files.show(None);
+        } else if app.files.open.get_untracked() {
             app.files.open.set(false);
             app.session.area.set(Area::Terminals);
         } else {
@@ -110,7 +128,9 @@ fn files_button(app: App) -> El {
                 .testid("toggle-files")
                 .attr("title", "Files")
                 .attr("aria-label", "Files")
-                .attr_of("aria-pressed", move || app.files.open.get().to_string())
+                .attr_of("aria-pressed", move || {
+                    (app.files.open.get() && !app.session.docker_open.get()).to_string()
+                })
                 .click(toggle)
                 .child(icon(icon::FOLDER))
                 .child(words("Files"))

@@ -3,7 +3,7 @@
 use super::el::{El, el, group, nothing};
 use super::icon::{self, icon_button};
 use crate::{
-    logic::paths,
+    logic::{paths, units},
     store::{
         uploads::{Sent, Upload},
         use_app,
@@ -35,7 +35,7 @@ fn line(upload: Upload) -> El {
         move || match state.get() {
             Sent::Part(part) => el("progress")
                 .attr("max", "1")
-                .attr("value", part.to_string())
+                .attr("value", units::fixed(part, 3))
                 .attr("aria-label", format!("Upload of {name}")),
             Sent::Done => group().text("done"),
             Sent::Failed(message) => el("span").class("problem-text").attr("role", "alert").text(message),

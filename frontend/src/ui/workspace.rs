@@ -9,12 +9,12 @@ use super::{
     terminal_pane::terminal_pane,
 };
 use crate::logic::units::fixed;
+use crate::reactive::*;
 use crate::{
     logic::layout::{Axis, Bar, LEAST, Rect},
     store::use_app,
 };
 use drydock_protocol::TerminalId;
-use leptos::prelude::*;
 use std::rc::Rc;
 use web_sys::Element;
 

@@ -13,10 +13,10 @@ pub enum Error {
     #[error("there is no {0} in this session")]
     NoNode(NodeName),
     /// The node does not run.
-    #[error("{0} is switched off; switch it on first")]
+    #[error("the node {0} is switched off; switch it on first")]
     NodeOff(NodeName),
     /// The node could not be switched on.
-    #[error("{node} could not be started: {message}")]
+    #[error("the node {node} could not be started: {message}")]
     NodeFailed {
         /// Which node.
         node: NodeName,
@@ -74,8 +74,17 @@ impl Error {
         }
     }
 
+    /// The error as a sentence for people.
+    pub fn sentence(&self) -> String {
+        let text = self.to_string();
+        let mut chars = text.chars();
+        let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+        let stop = if text.ends_with(['.', '!', '?']) { "" } else { "." };
+        format!("{first}{}{stop}", chars.as_str())
+    }
+
     /// The error as the answer to a request.
     pub fn reply(&self) -> Reply {
-        Reply::Error { kind: self.kind(), message: self.to_string() }
+        Reply::Error { kind: self.kind(), message: self.sentence() }
     }
 }

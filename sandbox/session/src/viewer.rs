@@ -122,7 +122,7 @@ impl Viewer {
     }
 
     fn refuse(&self, request: Option<u32>, error: &Error) {
-        self.answer(ToPage::Notice { text: sentence(&error.to_string()), request });
+        self.answer(ToPage::Notice { text: error.sentence(), request });
     }
 
     fn may(&self, needed: Role, request: Option<u32>) -> bool {
@@ -303,13 +303,6 @@ async fn power(viewer: Rc<Viewer>, session: Rc<Session>, node: NodeName, on: boo
     if let Err(e) = session.power(node, on).await {
         viewer.refuse(None, &e);
     }
-}
-
-/// An error's text as a sentence for people.
-fn sentence(text: &str) -> String {
-    let mut chars = text.chars();
-    let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
-    format!("{first}{}.", chars.as_str())
 }
 
 // === impl Viewer: to the page ===

@@ -250,7 +250,7 @@ fn nodes_are_switched_rebooted_and_removed() {
     world.say(&FromSpawner::Added(node(2)));
     world.say(&FromSpawner::Failed { node: node(2), message: "no luck".into() });
     let Reply::Error { message, .. } = world.ask(Control::AwaitNode { node: node(2) }) else { panic!() };
-    assert_eq!(message, "node2 could not be started: no luck");
+    assert_eq!(message, "The node node2 could not be started: no luck.");
     assert_eq!(world.ask(Control::RemoveNode { node: node(1) }), Reply::Done);
     assert_eq!(world.ask(Control::RemoveNode { node: node(2) }), Reply::Done);
     assert_eq!(state(&world).nodes.len() + state(&world).terminals.len(), 0);
