@@ -587,3 +587,65 @@ async fn fifty_megabytes_arrive_to_their_end() {
     assert!(held < 40 << 20, "the page holds {} MB: {heap}", held >> 20);
     browser.assert_quiet(&[]).await;
 }
+
+/// Everything that the engine of a node does shows on the page by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_docker_view_follows_the_engine() {
+    let server = Server::shared();
+    let session = server.create(json!({ "playground": "docker", "nodes": 2 })).await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    browser.until_prompt(1).await;
+    browser.click("toggle-docker").await;
+    assert!(browser.text("docker-help-node1").await.contains("docker run"));
+    assert!(!browser.shows("node-containers-node1").await);
+
+    let run = "docker run -d --name web -p 8080:80 busybox httpd -f -h /etc && docker create --name idle busybox";
+    server.exec(&session.id, "node1", run).await.ok();
+    browser.until_attr("container-web", "data-look", "good").await;
+    browser.gone("docker-help-node1").await;
+    let web = browser.text("container-web").await;
+    assert!(web.contains("busybox") && web.contains("running") && web.contains(":8080"), "{web}");
+    assert_eq!(browser.attr("container-idle", "data-look").await.as_deref(), Some("idle"));
+    assert!(browser.text("docker-node1").await.contains("busybox:latest"));
+    assert!(browser.text("node-containers-node1").await.contains("1 running"));
+    assert!(browser.shows("docker-help-node2").await);
+
+    // The keyboard's place stays while other things change.
+    browser.find("open-node1-8080").await.focus().await.unwrap();
+    server.exec(&session.id, "node1", "docker run --name failed busybox sh -c 'exit 3'").await;
+    browser.until_attr("container-failed", "data-look", "bad").await;
+    assert!(browser.text("container-failed").await.contains("exited (3)"));
+    let focused = "return document.activeElement.dataset.testid";
+    assert_eq!(browser.script::<String>(focused, vec![]).await, "open-node1-8080");
+
+    let build = "printf 'FROM busybox\\nRUN sleep 6\\n' | docker build -t slow - > /dev/null 2>&1 &";
+    browser.run(1, build).await;
+    browser
+        .until("the build is shown", async || browser.text("docker").await.contains("node1: build"))
+        .await;
+    browser
+        .until("the build has ended", async || {
+            let docker = browser.text("docker").await;
+            docker.contains("slow:latest") && !docker.contains("node1: build")
+        })
+        .await;
+
+    for theme in ["light", "dark"] {
+        browser.prefer(theme).await;
+        for (width, height) in [(1280, 800), (320, 640)] {
+            browser.resize(width, height).await;
+            if width == 320 {
+                browser.click("area-docker").await;
+            }
+            browser.screenshot(&format!("docker-{theme}-{width}")).await;
+            browser.assert_accessible(&format!("the Docker view, {theme}, {width} px")).await;
+            browser.assert_fits(&format!("the Docker view, {theme}, {width} px")).await;
+        }
+    }
+    browser.resize(1280, 800).await;
+    browser.click("open-node1-8080").await;
+    browser.until("a second tab", async || browser.driver().windows().await.unwrap().len() == 2).await;
+    server.exec(&session.id, "node1", "docker rm -f web").await.ok();
+    browser.gone("container-web").await;
+}

@@ -98,15 +98,13 @@ fn container(container: &Container) -> docker::Container {
     let tcp = record.published.iter().filter(|port| port.protocol == Protocol::Tcp);
     // A port is bound twice, for IPv4 and for IPv6.
     let ports: BTreeSet<u16> = tcp.filter(|_| state.phase.alive()).map(|port| port.host_port).collect();
+    // One that was named by its id is shown as `docker ps` does.
+    let image = &record.config.image;
+    let image = image.strip_prefix("sha256:").and_then(|id| id.get(..12)).unwrap_or(image);
     docker::Container {
         id: record.short().to_owned(),
         name: cut(&record.name),
-        // As `docker ps` prints an image that was named by its id.
-        image: cut(record
-            .config
-            .image
-            .strip_prefix("sha256:")
-            .map_or(&record.config.image, |id| id.get(..12).unwrap_or(id))),
+        image: cut(image),
         state: state.phase.name().to_owned(),
         health: health.map(|health| health.status.clone()),
         exit_code: (has_ended && state.phase != Phase::Created).then_some(state.exit_code),
@@ -188,11 +186,18 @@ impl Doing {
         self.0.registry.changed.notify_one();
     }
 
+    /// A step of a build begins, counted from 1.
+    pub fn step(&self, number: u64, total: u64, command: &str) {
+        let command = command.lines().next().unwrap_or_default();
+        let words = format!("step {number}/{total}: {command}");
+        self.tell(&words, Some((number.saturating_sub(1), total)));
+    }
+
     /// Takes from a line that a client is told how far the work is.
     pub fn hear(&self, line: &Value) {
         if let Some(text) = line["stream"].as_str() {
-            if let Some((done, total, words)) = step(text) {
-                self.tell(&words, Some((done, total)));
+            if let Some((number, total, command)) = step(text) {
+                self.step(number, total, command);
             }
         } else if let (Some(id), Some(status)) = (line["id"].as_str(), line["status"].as_str())
             && let Some(done) = layer(status, &line["progressDetail"])
@@ -207,13 +212,11 @@ impl Doing {
     }
 }
 
-/// `Step 2/3 : RUN make` → steps done, steps in all, `step 2/3: RUN make`.
-fn step(text: &str) -> Option<(u64, u64, String)> {
+/// `Step 2/3 : RUN make` → 2, 3, `RUN make`.
+fn step(text: &str) -> Option<(u64, u64, &str)> {
     let (numbers, command) = text.strip_prefix("Step ")?.split_once(" : ")?;
     let (number, total) = numbers.split_once('/')?;
-    let command = command.lines().next().unwrap_or_default();
-    let done = number.parse::<u64>().ok()?.saturating_sub(1);
-    Some((done, total.parse().ok()?, format!("step {numbers}: {command}")))
+    Some((number.parse().ok()?, total.parse().ok()?, command))
 }
 
 /// How far a layer is by its line; `None` for lines that are about something else.

@@ -10,7 +10,7 @@ use drydock_buildkit::{
     BaseImage, BuildClient, BuildEngine, BuildRequest, CacheRecord, NetworkMode, Prune, Settings, Worker,
 };
 use drydock_dockerfile::build::{
-    self, Answer, Backend, BackendError, BuildError, Files, Image, Options, Output,
+    self, Answer, Backend, BackendError, BuildError, Event, Files, Image, Options, Output,
 };
 use drydock_dockerfile::files::{Tree, unpack_context};
 use drydock_images::Reference;
@@ -108,11 +108,17 @@ impl BuildEngine for Builder {
     fn build(&self, request: &BuildRequest, out: &mut dyn Output) -> Result<Image, BuildError> {
         let cancel = Arc::new(Cancel::default());
         let _following = Following::start(&Handle::current(), request.cancelled.clone(), cancel.clone());
-        let _shown = self.0.activities.begin("build");
+        let shown = self.0.activities.begin("build");
         let mut options = request.options.clone();
         options.host.get_or_insert_with(request::own_platform);
         let node = self.node(options, host(&request.settings), &request.client, cancel);
-        build::build(&node, &request.dockerfile, &node.request.options, &request.context, out)
+        let mut out = |event: Event<'_>| {
+            if let Event::Started { number, total, source, .. } = &event {
+                shown.step(*number as u64, *total as u64, source);
+            }
+            out.event(event);
+        };
+        build::build(&node, &request.dockerfile, &node.request.options, &request.context, &mut out)
     }
 
     fn keep(&self, image: &str) -> Answer<()> {
