@@ -48,8 +48,9 @@ impl Batch {
         self.create(format!("make bridge {name}"), RouteNetlinkMessage::NewLink(link))
     }
 
-    /// Makes a pair of connected interfaces: one here (number 0: the kernel chooses one), a port of a bridge if one is
-    /// named, and one that `peer` describes in the network namespace of process `pid`.
+    /// Makes a pair of connected interfaces: one here with this number, a port of a bridge if one is named, and one that `peer`
+    /// describes in the network namespace of process `pid`. Without a number here the kernel would choose the peer's too
+    /// (drivers/net/veth.c, `veth_newlink`), which then depends on what else is in its namespace.
     pub fn veth(
         &mut self,
         name: &str,
@@ -77,7 +78,7 @@ impl Batch {
         self.create(format!("make interfaces {name} and {}", peer.name), RouteNetlinkMessage::NewLink(link))
     }
 
-    /// Makes a pair of connected interfaces, as [`Pair`] describes it; the kernel numbers the near end.
+    /// Makes a pair of connected interfaces, as [`Pair`] describes it.
     pub fn pair(&mut self, pair: &Pair<'_>, namespace: BorrowedFd<'_>) -> &mut Self {
         let mtu = pair.mtu.map(LinkAttribute::Mtu);
         let mut other = LinkMessage::default();
@@ -88,7 +89,8 @@ impl Batch {
             LinkAttribute::NetNsFd(namespace.as_raw_fd()),
         ];
         other.attributes.extend(mtu.clone());
-        let mut link = up(0);
+        // The far end gets the number that it shall have only if the near end has one (see `veth`).
+        let mut link = up(if pair.peer.index == 0 { 0 } else { number_of(pair.name) });
         link.attributes = vec![
             LinkAttribute::IfName(pair.name.into()),
             LinkAttribute::LinkInfo(vec![
@@ -310,6 +312,14 @@ pub struct Peer<'a> {
     pub index: u32,
     /// Its link-layer address.
     pub mac: [u8; 6],
+}
+
+/// A number for an interface whose name is unlike all others in its namespace: above those that the kernel gives out.
+fn number_of(name: &str) -> u32 {
+    // FNV-1a.
+    let hash =
+        name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    (1 << 24) | (hash & 0x3fff_ffff)
 }
 
 fn default_route(gateway: Option<Ipv4Addr>) -> RouteMessage {

@@ -25,6 +25,8 @@ use std::{
 
 /// Number of the session's end in the session's network namespace.
 const SESSION_END: u32 = 3;
+/// Number of the first one on the host: above those that the kernel gives out.
+const HOST_END: u32 = 1 << 29;
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
 /// One session's uplink: known by the server's and the session's numbers, so that it can be taken away by a warden
@@ -61,9 +63,8 @@ impl Uplink {
         let server = u8::try_from(self.server).unwrap_or(0);
         let [high, low] = u16::try_from(self.slot).unwrap_or(0).to_be_bytes();
         let peer = netlink::Peer { name: "up0", index: SESSION_END, mac: [2, 0, 1, server, high, low] };
-        netlink::Batch::new().veth(&name, 0, None, &peer, pid).send()?;
-        let index = if_nametoindex(name.as_str()).step(|| format!("find {name}"))?;
-        netlink::Batch::new().address(index, host_end, 31).send()?;
+        let index = HOST_END + self.server * 1024 + self.slot;
+        netlink::Batch::new().veth(&name, index, None, &peer, pid).address(index, host_end, 31).send()?;
         let namespace = format!("/proc/{pid}/ns/net");
         let namespace = File::open(&namespace).step(|| format!("open {namespace}"))?;
         let child = process::fork(|| {
