@@ -3,8 +3,9 @@
 //! figures, so a slow machine fails no build. Needs root, the node image and Chromium, and a machine with nothing else to do.
 //!
 //! `DRYDOCK_BIN`: the binary, a release build. `DRYDOCK_IMAGES`: the node image. `DRYDOCK_BENCH_SESSIONS`: how many
-//! idle sessions `memory` makes (200).
+//! idle sessions `memory` makes (200). `DRYDOCK_PEERS`: other engines to measure beside ours (see [`docker`]).
 
+mod docker;
 mod keys;
 mod load;
 mod memory;
@@ -27,7 +28,7 @@ use std::{
 /// One subject: its name, its longest time, what it does.
 type Subject = (&'static str, Duration, fn() -> Pin<Box<dyn Future<Output = ()> + Send>>);
 
-const SUBJECTS: [Subject; 7] = [
+const SUBJECTS: [Subject; 8] = [
     ("start", Duration::from_secs(40), || Box::pin(start::run())),
     ("page", Duration::from_secs(60), || Box::pin(page::run())),
     ("keys", Duration::from_secs(40), || Box::pin(keys::run())),
@@ -35,10 +36,20 @@ const SUBJECTS: [Subject; 7] = [
     ("stream", Duration::from_secs(60), || Box::pin(stream::run())),
     ("memory", Duration::from_secs(120), || Box::pin(memory::run())),
     ("load", Duration::from_secs(20), || Box::pin(load::run())),
+    ("docker", Duration::from_secs(240), || Box::pin(docker::run())),
 ];
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|a| a == "be-the-floor") {
+        let mut path = || std::path::PathBuf::from(args.next().expect("a path"));
+        docker::floor::serve(&path(), &path());
+        return ExitCode::SUCCESS;
+    }
+    tokio::runtime::Runtime::new().expect("a runtime").block_on(measure())
+}
+
+async fn measure() -> ExitCode {
     // Cargo adds options of its own, such as `--bench`.
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let names = SUBJECTS.map(|s| s.0).join(", ");

@@ -27,9 +27,10 @@ pub async fn run() {
 
 /// What one process takes, in KiB.
 #[derive(Debug, Default, Clone)]
-struct Usage {
-    name: String,
-    pss: f64,
+pub struct Usage {
+    pub pid: i32,
+    pub name: String,
+    pub pss: f64,
     own: f64,
 }
 
@@ -54,7 +55,7 @@ async fn one(server: &Server) {
 }
 
 /// The session's first process and all below it: nothing leaves its process namespace.
-fn processes_of(spawner: i32) -> Vec<Usage> {
+pub fn processes_of(spawner: i32) -> Vec<Usage> {
     let mut all = HashMap::new();
     for entry in fs::read_dir("/proc").expect("/proc").flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
@@ -80,7 +81,12 @@ fn processes_of(spawner: i32) -> Vec<Usage> {
             let line = rollup.lines().find_map(|l| l.strip_prefix(name));
             line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0.0)
         };
-        found.push(Usage { name: name.clone(), pss: kib("Pss:"), own: kib("Pss_Anon:") + kib("Pss_Shmem:") });
+        found.push(Usage {
+            pid: *pid,
+            name: name.clone(),
+            pss: kib("Pss:"),
+            own: kib("Pss_Anon:") + kib("Pss_Shmem:"),
+        });
     }
     assert!(found.iter().any(|p| p.pss > 0.0), "no process of the session was found");
     found.sort_unstable_by(|a, b| b.pss.total_cmp(&a.pss));
@@ -130,6 +136,13 @@ async fn many(server: &Server) {
     table.row(["memory that the host has less".into(), mb(used), mb(used / count)]);
     table.row(["time to end them".into(), format!("{:.1} s", ended.as_secs_f64()), per(ms(ended) / count)]);
     table.print();
+}
+
+/// PSS of one process, in KiB; 0 if it has gone.
+pub fn pss(pid: u32) -> f64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let line = rollup.lines().find_map(|l| l.strip_prefix("Pss:"));
+    line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0.0)
 }
 
 fn per(ms: f64) -> String {
