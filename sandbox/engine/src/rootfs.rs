@@ -115,10 +115,7 @@ impl Roots {
             // power cut in any case.
             options + &format!(",upperdir={0}/diff,workdir={0}/work,userxattr,volatile", own.display())
         };
-        // A mark that the kernel leaves behind, and refuses to mount with.
-        for mark in ["work/incompat/volatile", "work/incompat"] {
-            let _first_time = fs::remove_dir(parts.work.join(mark));
-        }
+        unmark(&parts.work);
         let mut options = whole(&self.dir);
         if options.len() >= PAGE {
             options = whole(Path::new(""));
@@ -185,6 +182,15 @@ impl Roots {
         }
         bytes
     }
+}
+
+/// Removes the mark of an earlier volatile mount, with which the kernel refuses another (overlayfs.rst, "Volatile mount").
+fn unmark(work: &Path) {
+    let incompatible = work.join("work/incompat");
+    // Nothing is there before the first mount; what else is there the mount itself will complain about.
+    let _file = fs::remove_file(incompatible.join("volatile/dirty"));
+    let _directories =
+        fs::remove_dir(incompatible.join("volatile")).and_then(|()| fs::remove_dir(&incompatible));
 }
 
 #[cfg(test)]

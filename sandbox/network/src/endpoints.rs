@@ -261,7 +261,6 @@ impl Networks {
             return Ok(Vec::new());
         }
         let namespace = Namespace::of(inside)?;
-        let namespace = Namespace::of(inside)?;
         let mut batch = Batch::new();
         for (endpoint, bridge) in &wanted {
             let Some(mac) = endpoint.mac else { continue };
@@ -281,10 +280,6 @@ impl Networks {
             }
             return Err(Error::from(error).context("failed to add the host <=> sandbox pair interfaces: "));
         }
-        namespace.run(|| {
-            wanted.iter().for_each(|(endpoint, _)| disable_ipv6(&endpoint.interface()));
-            Ok(())
-        })?;
         let mut state = self.state();
         for (endpoint, _) in &wanted {
             let network = state.network_mut(&endpoint.network_id);
@@ -520,6 +515,7 @@ fn disable_ipv6(interface: &str) {
 /// Inside the container: address of one interface.
 fn set_up(endpoint: &Endpoint) -> Result<()> {
     let name = endpoint.interface();
+    disable_ipv6(&name);
     let index = if_nametoindex(name.as_str()).map_err(|e| Error::io(&format!("find {name}"), &e.into()))?;
     let mut batch = Batch::new();
     batch.up(LOOPBACK);

@@ -197,12 +197,22 @@ fn set_up_network(interfaces: &[Interface]) -> Result<()> {
     let mut links = netlink::Batch::new();
     links.up(netlink::LOOPBACK);
     for interface in interfaces {
+        disable_ipv6(interface.index);
         links.address(interface.index, interface.address, interface.prefix).up(interface.index);
     }
     for gateway in interfaces.iter().filter_map(|i| i.gateway) {
         links.default_route(gateway);
     }
     links.send()
+}
+
+/// An interface of a network without IPv6 has no IPv6 address either, and hears no router.
+fn disable_ipv6(interface: u32) {
+    if let Ok(name) = nix::net::if_::if_indextoname(interface) {
+        // Where the kernel has no IPv6 there is nothing to disable.
+        let path = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", name.to_string_lossy());
+        let _no_ipv6 = std::fs::write(path, "1");
+    }
 }
 
 fn write_sysctls(sysctls: &[(String, String)]) -> std::result::Result<(), Failure> {

@@ -98,7 +98,7 @@ pub enum FromChild {
     /// It has a network namespace of its own (before anything else, and only then). Descriptor: the namespace, since what
     /// `/proc` tells of this process is closed to all until its program runs.
     Network,
-    /// The root is built, and it waits for [`ToChild::Go`]. Descriptor, with a tty: `[pty master]`.
+    /// The root is built; it goes on when [`ToChild::Go`] is there. Descriptor, with a tty: `[pty master]`.
     Prepared,
     /// It can't become the container.
     Failed(Failure),
@@ -107,7 +107,7 @@ pub enum FromChild {
 /// engine → the child.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToChild {
-    /// Its interfaces are there: set them up and start the program.
+    /// Its interfaces are there: set them up and start the program when the root is built.
     Go(Vec<Interface>),
 }
 
