@@ -245,10 +245,45 @@ EOF",
         .await;
     lab.refused(
         "printf 'FROM busybox\\nRUN exit 7\\n' | docker build - 2>&1",
+        1,
+        "did not complete successfully: exit code: 7",
+    )
+    .await;
+    // The classic way, for clients without BuildKit.
+    let classic = lab.sh("cd /root/app && DOCKER_BUILDKIT=0 docker build -t app:3 . 2>&1").await;
+    assert!(classic.contains("Step 1/") && classic.contains("Successfully tagged app:3"), "{classic}");
+    lab.refused(
+        "printf 'FROM busybox\\nRUN exit 7\\n' | DOCKER_BUILDKIT=0 docker build - 2>&1",
         7,
         "returned a non-zero code: 7",
     )
     .await;
+    // What only BuildKit's language has, and compose's own way in.
+    lab.sh(
+        "mkdir -p /root/kit && cd /root/kit && echo word > key && cat > Dockerfile <<'EOF'
+FROM busybox AS made
+RUN --mount=type=secret,id=key --mount=type=cache,target=/cache cp /run/secrets/key /seen && date > /cache/x
+RUN <<SCRIPT
+echo from here > /doc
+SCRIPT
+FROM busybox
+COPY --from=made --chmod=640 /seen /doc /
+COPY <<TEXT /text
+a text
+TEXT
+CMD [\"cat\", \"/seen\", \"/doc\", \"/text\"]
+EOF
+printf 'services: { a: { build: { context: ., secrets: [key] } } }\\nsecrets: { key: { file: key } }\\n' > compose.yaml",
+    )
+    .await;
+    lab.sh("cd /root/kit && docker build --secret id=key,src=key -t kit . 2>&1").await;
+    assert_eq!(
+        lab.sh("docker run --rm kit; docker run --rm kit stat -c %a /seen").await,
+        "word\nfrom here\na text\n640"
+    );
+    let left = "docker images -f dangling=true -q | wc -l; docker builder prune -af > /dev/null; docker run --rm kit cat /text";
+    assert_eq!(lab.sh(left).await, "0\na text");
+    assert!(lab.sh("cd /root/kit && docker compose build 2>&1").await.contains("Built"));
     lab.end().await;
 }
 
@@ -299,6 +334,7 @@ async fn d11_volumes() {
         "x"
     );
     assert_eq!(lab.sh("docker run --rm --mount type=tmpfs,target=/t,tmpfs-size=1m busybox sh -c 'df -k /t | tail -1 | awk \"{print \\$2}\"'").await, "1024");
+    assert_eq!(lab.sh("echo one > /srv/file && docker run --rm -v /srv/file:/deep/er:ro busybox cat /deep/er").await, "one");
     lab.refused(
         "docker run --rm --mount type=bind,src=/nowhere,dst=/x busybox true",
         125,

@@ -273,8 +273,11 @@ fn mount(mounted: &Mounted) -> Mount {
         MountSource::Tmpfs(options)
     } else {
         let subpath = spec.and_then(|s| s.volume_options.as_ref()).map_or("", |o| o.subpath.as_str());
-        let source = Path::new(&point.source).join(subpath.trim_start_matches('/'));
-        MountSource::Bind(source.to_string_lossy().into_owned())
+        MountSource::Bind(match subpath.trim_start_matches('/') {
+            // Joining nothing would append a slash, which a file must not have.
+            "" => point.source.clone(),
+            subpath => Path::new(&point.source).join(subpath).to_string_lossy().into_owned(),
+        })
     };
     let propagation = Some(point.propagation.as_str()).filter(|p| !matches!(*p, "" | "private"));
     Mount {
