@@ -381,14 +381,9 @@ async fn nodes_terminals_and_splits() {
 
     // A node that is switched off keeps its disk.
     browser.click("tab-2").await;
-    browser.run(2, "echo precious > /root/kept").await;
+    browser.run(2, "echo precious > /root/kept; echo written-$((1+1))").await;
+    browser.until_terminal(2, "written-2").await;
     browser.click("power-node2").await;
-    if browser.attr("node-node2", "data-power").await.as_deref() == Some("on")
-        && browser.shows("power-node2").await
-    {
-        // Where the button asks, the second click confirms.
-        drop(browser.find("power-node2").await.click().await);
-    }
     browser.until_attr("node-node2", "data-power", "off").await;
     browser.screenshot("node-off").await;
     browser.click("power-node2").await;
@@ -600,7 +595,8 @@ async fn the_docker_view_follows_the_engine() {
     assert!(browser.text("docker-help-node1").await.contains("docker run"));
     assert!(!browser.shows("node-containers-node1").await);
 
-    let run = "docker run -d --name web -p 8080:80 busybox httpd -f -h /etc && docker create --name idle busybox";
+    let run =
+        "docker run -d --name web -p 8080:80 busybox httpd -f -h /etc && docker create --name idle busybox";
     server.exec(&session.id, "node1", run).await.ok();
     browser.until_attr("container-web", "data-look", "good").await;
     browser.gone("docker-help-node1").await;
@@ -621,9 +617,7 @@ async fn the_docker_view_follows_the_engine() {
 
     let build = "printf 'FROM busybox\\nRUN sleep 6\\n' | docker build -t slow - > /dev/null 2>&1 &";
     browser.run(1, build).await;
-    browser
-        .until("the build is shown", async || browser.text("docker").await.contains("node1: build"))
-        .await;
+    browser.until("the build is shown", async || browser.text("docker").await.contains("node1: build")).await;
     browser
         .until("the build has ended", async || {
             let docker = browser.text("docker").await;
