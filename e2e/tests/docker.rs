@@ -335,7 +335,10 @@ async fn d11_volumes() {
         "x"
     );
     assert_eq!(lab.sh("docker run --rm --mount type=tmpfs,target=/t,tmpfs-size=1m busybox sh -c 'df -k /t | tail -1 | awk \"{print \\$2}\"'").await, "1024");
-    assert_eq!(lab.sh("echo one > /srv/file && docker run --rm -v /srv/file:/deep/er:ro busybox cat /deep/er").await, "one");
+    assert_eq!(
+        lab.sh("echo one > /srv/file && docker run --rm -v /srv/file:/deep/er:ro busybox cat /deep/er").await,
+        "one"
+    );
     lab.refused(
         "docker run --rm --mount type=bind,src=/nowhere,dst=/x busybox true",
         125,

@@ -99,7 +99,9 @@ async fn try_forward(app: &App, way: Way, mut request: Request) -> Result<Respon
         request.headers_mut().insert(header::UPGRADE, protocol.clone());
     }
 
-    let silent = |e: hyper::Error| Failure::NothingListens(format!("What listens there does not answer in HTTP: {e}."));
+    let silent = |e: hyper::Error| {
+        Failure::NothingListens(format!("What listens there does not answer in HTTP: {e}."))
+    };
     let (mut sender, connection) = http1::handshake::<_, Body>(TokioIo::new(stream)).await.map_err(silent)?;
     tokio::spawn(held.clone().run(connection.with_upgrades()));
     let response = sender.send_request(request).await.map_err(silent)?;

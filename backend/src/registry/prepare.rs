@@ -1,5 +1,5 @@
 //! Images of the catalogue that are not there yet: a node's engine asks for one at the registry's address, below `/drydock/`, and is
-//! told how far its making is. The warden has it made ([`Request::PrepareImage`]); whoever else asks meanwhile waits for the same.
+//! told how far its making is. The warden has it made (`Request::PrepareImage`); whoever else asks meanwhile waits for the same.
 //!
 //! `GET /drydock/catalogue` lists the names; `POST /drydock/catalogue/NAME` makes one and answers with lines of text, of which the
 //! last is `ok` or `failed: WHY`.
@@ -9,7 +9,6 @@ use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
-use drydock_warden::messages::Request;
 use hyper::{Method, StatusCode};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::{broadcast, mpsc};

@@ -151,6 +151,10 @@ fn answer(fake: &Fake, handle: &Handle, request: Request) -> Answer {
             state.log.push(format!("forget {node}"));
             Answer::Done
         }
+        Request::PrepareImage { name } => {
+            state.log.push(format!("prepare {name}"));
+            Answer::Done
+        }
         Request::List => Answer::Sessions { sessions: state.sessions.keys().cloned().collect() },
         Request::Exit => {
             state.log.push("exit".into());
@@ -215,6 +219,12 @@ async fn connection(mut s: UnixStream, fake: Fake, id: SessionId) -> std::io::Re
                 say(&mut s, &Reply::Error { kind: ErrorKind::Conflict, message }).await
             }
         },
+        // No node of these tests calls.
+        Open::Services => read(&mut s).await.map(drop),
+        Open::Take { .. } => {
+            let message = "nobody waits".into();
+            say(&mut s, &Reply::Error { kind: ErrorKind::Invalid, message }).await
+        }
         Open::File { op, .. } => file(&mut s, &fake, &id, op).await,
     }
 }
@@ -236,6 +246,7 @@ async fn control(fake: &Fake, id: &SessionId, request: Control) -> Reply {
                 power: Power::On,
                 usage: None,
                 ports: vec![],
+                docker: None,
             };
             let nodes = session.nodes.iter().map(node).collect();
             Reply::State { state: SessionState { nodes, ..Default::default() }, idle_micros, viewers: 0 }

@@ -3,7 +3,13 @@
 //! asked elsewhere, as moby's `libnetwork/resolver.go` does it. What comes in is written by strangers on both sides, so
 //! lengths, counts and times are bounded.
 
-use crate::{Error, Networks, Result, error::Kind, files, inside::{Inside, Namespace}, names, redirect};
+use crate::{
+    Error, Networks, Result,
+    error::Kind,
+    files,
+    inside::{Inside, Namespace},
+    names, redirect,
+};
 use drydock_runtime::netlink::{Batch, LOOPBACK};
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},

@@ -28,6 +28,8 @@ use std::{
 const V1_CONTROLLERS: [&str; 5] = ["memory", "pids", "cpu", "cpuacct", "freezer"];
 /// v2 controllers that containers get where the host has them.
 const V2_OPTIONAL: [&str; 2] = ["cpuset", "io"];
+/// Most groups that are thawed at the end of a node.
+const MAX_THAWED: usize = 20_000;
 /// Where a node's own processes are on v2, as systemd calls it.
 const INIT_GROUP: &str = "init.scope";
 /// v2 controllers that a session needs.
@@ -224,6 +226,18 @@ impl SessionGroup {
         }
     }
 
+    /// Thaws every group below, paused containers among them: what is frozen on v1 does not even die.
+    pub fn thaw_all(&self) -> Result<()> {
+        self.freeze(false)?;
+        if let Hierarchies::V1(_) = &self.hierarchies {
+            let dir = self.v1_dir("freezer");
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            let dir = open(&dir, flags, Mode::empty()).step(|| format!("open {}", dir.display()))?;
+            thaw_below(dir.as_fd(), "nodes");
+        }
+        Ok(())
+    }
+
     /// How often the kernel killed a process of the session for want of memory.
     pub fn oom_kills(&self) -> u64 {
         let file = match self.hierarchies {
@@ -366,6 +380,14 @@ impl NodesDir {
         Ok(())
     }
 
+    /// Thaws every group of a node, so that what is in it can die (v1).
+    pub fn thaw(&self, node: NodeName) {
+        let freezer = |t: &&Tree| t.controllers.iter().flatten().any(|c| c == "freezer");
+        if let Some(tree) = self.trees.iter().find(freezer) {
+            thaw_below(tree.dir.as_fd(), &node.to_string());
+        }
+    }
+
     /// Removes the group of a node and what the node made below it. `ResourceBusy` while a process is left.
     pub fn remove(&self, node: NodeName) -> Result<()> {
         for tree in &self.trees {
@@ -477,6 +499,19 @@ fn remove_tree_at(parent: BorrowedFd<'_>, name: &str) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Thaws a group and the groups below it, outermost first, up to a bound: a node makes as many as it likes.
+fn thaw_below(parent: BorrowedFd<'_>, name: &str) {
+    let mut todo = std::collections::VecDeque::from([PathBuf::from(name)]);
+    for _ in 0..MAX_THAWED {
+        let Some(path) = todo.pop_front() else { return };
+        let state = path.join("freezer.state");
+        if let Ok(fd) = openat(parent, &state, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+            let _gone_meanwhile = fs::File::from(fd).write_all(b"THAWED");
+        }
+        todo.extend(subdirectories(parent, &path).unwrap_or_default());
+    }
 }
 
 fn subdirectories(parent: BorrowedFd<'_>, path: &Path) -> io::Result<Vec<PathBuf>> {

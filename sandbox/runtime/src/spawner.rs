@@ -323,6 +323,7 @@ impl<'a> Spawner<'a> {
         if let Some(pid) = self.nodes.get(&name).and_then(|n| n.pid) {
             // Our own child, not yet reaped: the number can't belong to another process.
             let _gone = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
+            self.cgroup.thaw(name);
         }
     }
 

@@ -128,7 +128,9 @@ impl Preparations {
                     let text = String::from_utf8_lossy(&std::mem::take(&mut running.line)).trim().to_owned();
                     if !text.is_empty() {
                         running.tail.push_back(text.clone());
-                        running.tail.truncate_front(TAIL);
+                        if running.tail.len() > TAIL {
+                            running.tail.pop_front();
+                        }
                         lines.push((running.name.clone(), text));
                     }
                 }
@@ -148,19 +150,6 @@ impl Preparations {
             Ended { calls: running.calls, result }
         });
         (lines, ended)
-    }
-}
-
-/// Keeps the last items.
-trait TruncateFront {
-    fn truncate_front(&mut self, most: usize);
-}
-
-impl<T> TruncateFront for VecDeque<T> {
-    fn truncate_front(&mut self, most: usize) {
-        while self.len() > most {
-            self.pop_front();
-        }
     }
 }
 

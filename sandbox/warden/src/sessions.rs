@@ -339,7 +339,7 @@ impl Sessions {
     pub fn kill(&self, id: &SessionId) -> Result<bool, Error> {
         let Some(session) = self.running.get(id) else { return Ok(false) };
         // A frozen process dies only when it is thawed (control groups v1).
-        self.group(id).freeze(false)?;
+        self.group(id).thaw_all()?;
         match pidfd::signal(session.pidfd.as_fd(), 9) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::File("pidfd".into(), e)),
             _ => Ok(true),

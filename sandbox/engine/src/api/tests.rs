@@ -163,6 +163,7 @@ fn engine(root: &Path) -> (Arc<Engine>, Channel) {
         events: Events::default(),
         activities: crate::picture::Activities::default(),
         groups: Groups::detect(),
+        buildkit: std::sync::OnceLock::new(),
         root: root.to_owned(),
     };
     (Arc::new(engine), theirs)

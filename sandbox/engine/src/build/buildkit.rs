@@ -213,13 +213,12 @@ fn records(root: &Path) -> Vec<CacheRecord> {
 
 /// What all containers of a build have.
 fn host(settings: &Settings) -> HostConfig {
-    let mut host = HostConfig::default();
-    host.network_mode = match settings.network {
+    let network = match settings.network {
         NetworkMode::Default => "default",
         NetworkMode::Host => "host",
         NetworkMode::None => "none",
-    }
-    .to_owned();
+    };
+    let mut host = HostConfig { network_mode: network.to_owned(), ..HostConfig::default() };
     let hosts: Vec<String> = settings.extra_hosts.iter().map(|(name, ip)| format!("{name}:{ip}")).collect();
     host.extra_hosts = Some(hosts).filter(|hosts| !hosts.is_empty());
     host.shm_size = i64::try_from(settings.shm_size).unwrap_or(i64::MAX);

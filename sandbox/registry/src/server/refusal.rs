@@ -14,17 +14,18 @@ pub(super) struct Refusal {
     status: StatusCode,
     code: &'static str,
     message: String,
-    detail: Value,
+    // Boxed: every function of the server returns this beside its result.
+    detail: Box<Value>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), detail: Value::Null, headers: Vec::new() }
+        Self { status, code, message: message.into(), detail: Box::default(), headers: Vec::new() }
     }
 
     pub(super) fn with_detail(mut self, detail: Value) -> Self {
-        self.detail = detail;
+        *self.detail = detail;
         self
     }
 

@@ -1,8 +1,9 @@
 //! Containers in a node: what the init clones, builds and locks for an engine (here the small one of `engine.rs`).
 
 use crate::{
+    agent::Ask,
     engine::Order,
-    host::{Host, Session},
+    host::{Host, Session, node},
 };
 use drydock_protocol::frame::Size;
 use drydock_runtime::container::spec::{
@@ -19,6 +20,7 @@ pub fn tests() -> Vec<Trial> {
         Trial::test("containers_outlive_their_engine", containers_outlive_their_engine),
         Trial::test("a_container_that_cannot_start_says_why", a_container_that_cannot_start_says_why),
         Trial::test("the_engine_is_controlled_from_the_node", the_engine_is_controlled),
+        Trial::test("paused_containers_do_not_keep_a_node_or_a_session", paused_containers_end),
     ]
 }
 
@@ -303,6 +305,22 @@ fn a_container_that_cannot_start_says_why() -> Outcome {
     );
     // None of them is left.
     assert_eq!(s.run(1, "set -- /proc/[0-9]*; echo $#"), "3");
+    Ok(())
+}
+
+fn paused_containers_end() -> Outcome {
+    let host = Host::new();
+    let s = prepare(&host);
+    let pause = "f=/sys/fs/cgroup/freezer/docker/c/freezer.state; if [ -e $f ]; then echo FROZEN > $f; else echo 1 > /sys/fs/cgroup/docker/c/cgroup.freeze; fi";
+    order(&s, &Order::Start("c".into(), spec("exec sleep 1000")));
+    s.run(1, pause);
+    let node1 = node(1);
+    assert_eq!(s.ask(&Ask::Off(node1)).0, 0);
+    assert_eq!(s.ask(&Ask::On(node1)).0, 0);
+    s.run(1, "cd /var/lib/docker/t && rm -rf work && mkdir work && mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work,userxattr merged; for h in /sys/fs/cgroup/*/cgroup.procs; do mkdir -p ${h%/*}/docker/c; done; mkdir -p /sys/fs/cgroup/docker/c 2>/dev/null || true");
+    order(&s, &Order::Start("c".into(), spec("exec sleep 1000")));
+    s.run(1, pause);
+    assert!(matches!(s.destroy(), drydock_warden::messages::Answer::Destroyed { .. }));
     Ok(())
 }
 
