@@ -335,12 +335,21 @@ impl NodesDir {
         Ok(Self { trees })
     }
 
-    /// Makes the group of a node (it may be there already).
-    pub fn create(&self, node: NodeName) -> Result<()> {
+    /// Makes the group of a node (it may be there already). On v2 it gets the session's limit of memory (bytes) once more, which
+    /// stands where the node can't see it, for programs that look.
+    pub fn create(&self, node: NodeName, memory: u64) -> Result<()> {
         for tree in &self.trees {
             match mkdirat(&tree.dir, node.to_string().as_str(), Mode::from_bits_truncate(0o755)) {
                 Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
                 Err(e) => return Err(Error::new(format!("make the control group of {node}"), e)),
+            }
+            if tree.controllers.is_none() {
+                let path = format!("{node}/memory.max");
+                let fd = openat(&tree.dir, path.as_str(), OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
+                    .step(|| format!("open {path}"))?;
+                fs::File::from(fd)
+                    .write_all(memory.to_string().as_bytes())
+                    .step(|| format!("write {memory} to {path}"))?;
             }
         }
         Ok(())

@@ -226,7 +226,7 @@ impl<'a> Spawner<'a> {
             let (ours, theirs) = Channel::pair().step(|| "make a channel")?;
             let (report, reporter) = pipe2(OFlag::O_CLOEXEC).step(|| "pipe")?;
             let (go, goer) = pipe2(OFlag::O_CLOEXEC).step(|| "pipe")?;
-            self.cgroup.create(name)?;
+            self.cgroup.create(name, self.launch.limits.memory)?;
             let namespaces = libc::CLONE_NEWPID
                 | libc::CLONE_NEWNS
                 | libc::CLONE_NEWNET

@@ -9,7 +9,7 @@ mod images;
 mod networks;
 mod plugins;
 mod swarm;
-mod system;
+pub(crate) mod system;
 mod volumes;
 
 #[cfg(test)]

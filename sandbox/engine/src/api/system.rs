@@ -3,6 +3,8 @@
 mod df;
 mod info;
 
+pub use info::memory;
+
 use crate::clock::Timestamp;
 use crate::engine::Engine;
 use crate::error::{Error, Result};

@@ -178,13 +178,9 @@ fn memory_v2(engine: &Engine, id: &str) -> Value {
     })
 }
 
-/// A limit above the machine's memory is none.
+/// A limit above what the node may use is none.
 fn memory_limit(limit: u64) -> u64 {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = text.lines().find_map(|l| l.strip_prefix("MemTotal:"));
-    let total =
-        total.and_then(|t| t.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()).map(|kb| kb * 1024);
-    total.map_or(limit, |total| limit.min(total))
+    limit.min(crate::api::system::memory())
 }
 
 fn blkio(engine: &Engine, id: &str) -> Value {

@@ -221,7 +221,7 @@ fn share(line: &str) -> Option<usize> {
 }
 
 /// Bytes of memory that the node may use.
-fn memory() -> u64 {
+pub fn memory() -> u64 {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kilobytes =
         meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
