@@ -24,6 +24,8 @@ use tower::ServiceExt;
 const MAX_CONNECTIONS: usize = 32;
 /// A request's head must come within this time.
 const HEAD_WITHIN: Duration = Duration::from_secs(30);
+/// How often garbage is collected.
+const CLEAN_EVERY: Duration = Duration::from_secs(3600);
 /// Pause before a session process that did not answer is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -72,6 +74,20 @@ impl SiteRegistry {
 }
 
 impl Sessions {
+    /// Deletes now and then what no image in the registry needs any more, until this server ends.
+    pub async fn clean_registry(self: Arc<Self>) {
+        let mut closing = self.closing.subscribe();
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(CLEAN_EVERY) => {}
+                _ = closing.wait_for(|closing| *closing) => return,
+            }
+            if let Err(e) = self.registry.registry.collect_garbage(Garbage::default()).await {
+                tracing::warn!(error = %e, "the registry can't be cleaned");
+            }
+        }
+    }
+
     /// Serves the nodes of a session for as long as it lives.
     pub async fn serve_registry(self: Arc<Self>, live: Arc<Live>) {
         let mut life = live.life.subscribe();

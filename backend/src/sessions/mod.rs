@@ -108,6 +108,7 @@ impl Sessions {
         });
         let (first, first_done) = tokio::sync::oneshot::channel();
         tokio::spawn(follow(sessions.clone(), events, first));
+        tokio::spawn(sessions.clone().clean_registry());
         // The warden was started before this process gave up root, so it answers at once or not at all.
         if tokio::time::timeout(std::time::Duration::from_secs(5), first_done).await.is_err() {
             tracing::error!("the warden does not answer; sessions cannot be made until it does");
