@@ -74,7 +74,8 @@ async fn changed(engine: &Engine) {
 
 /// The picture of this moment.
 fn look(engine: &Engine) -> Docker {
-    let containers = engine.containers.all();
+    let mut containers = engine.containers.all();
+    containers.retain(|container| !container.record().step);
     let images = images::select(&engine.images, &Filters::default(), false).unwrap_or_default();
     let image = |image: &drydock_images::local::Image| docker::Image {
         id: image.id.hex().chars().take(12).collect(),

@@ -51,6 +51,11 @@ impl Node {
         self
     }
 
+    /// Whether it came over a session: BuildKit's way.
+    pub fn has_client(&self) -> bool {
+        self.client.is_some()
+    }
+
     /// Who this build is at a registry.
     fn credentials(&self, domain: &str) -> Result<AuthConfig> {
         let hub = "https://index.docker.io/v1/";

@@ -129,6 +129,7 @@ impl Step {
             host,
             networks,
             mount_points: mounts,
+            step: self.node.has_client(),
             id,
             ..Record::default()
         };

@@ -66,6 +66,7 @@ pub fn list(engine: &Engine, wanted: &Wanted) -> Result<Vec<Value>> {
         }
     }
     let mut all = engine.containers.all();
+    all.retain(|container| !container.record().step);
     all.reverse();
     let edge = |key: &str| -> Result<Option<Timestamp>> {
         let found = filters.get(key).map(|name| engine.containers.get(name).map(|c| c.record().created));

@@ -125,6 +125,9 @@ pub struct Record {
     pub path: String,
     pub args: Vec<String>,
     pub config: Config,
+    /// It is the container of a step of a BuildKit build, which lists do not show.
+    #[serde(skip)]
+    pub step: bool,
     /// Not in this file, but beside it.
     #[serde(skip)]
     pub host: HostConfig,
