@@ -22,6 +22,9 @@ BIN     := target/release/drydock
 PAGE    := dist/index.html
 # What runs in the catalogue's own images.
 PROGRAMS := sandbox/catalogue/gen/hello sandbox/catalogue/gen/whoami
+MODULES  := sandbox/catalogue/gen/hello.wasm
+# What runs WebAssembly containers.
+WASM     := sandbox/wasm/gen/drydock-wasm.gz
 
 # `sudo make` often loses the way to Cargo.
 export PATH := $(TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH)
@@ -32,8 +35,9 @@ COMMON     := Cargo.toml Cargo.lock rust-toolchain.toml
 PAGE_FROM  := $(COMMON) Trunk.toml $(shell find frontend static sandbox/protocol -type f \
                 -not -path 'static/node_modules/*' -not -path 'static/gen/*' -not -name '.*')
 BIN_FROM   := $(COMMON) $(shell find backend sandbox -type f -not -name '.*' -not -path '*/tests/*' \
-                -not -path 'sandbox/catalogue/gen/*' -not -path 'sandbox/catalogue/programs/*')
-PROGRAMS_FROM := $(COMMON) $(shell find sandbox/catalogue/programs -type f -not -name '.*')
+                -not -path 'sandbox/catalogue/gen/*' -not -path 'sandbox/catalogue/programs/*' -not -path 'sandbox/wasm/*')
+PROGRAMS_FROM := $(COMMON) $(shell find sandbox/catalogue/programs -type f -not -name '.*' -not -name '*.wasm')
+WASM_FROM  := $(COMMON) sandbox/wasm/Cargo.toml $(shell find sandbox/wasm/src -type f -not -name '.*')
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -61,7 +65,7 @@ image: root $(BIN) ## Prepare the node image and the basic container images belo
 	@$(call prepare_image,$(RUN_IMAGES),$(TEST_IMAGES))
 	@$(call prepare_catalogue,$(RUN_CATALOGUE),$(TEST_CATALOGUE),--basic)
 
-programs: $(PROGRAMS)
+programs: $(PROGRAMS) $(MODULES) $(WASM)
 
 root:
 	@if [ "$$(id -u)" != 0 ]; then \
@@ -122,8 +126,27 @@ $(PROGRAMS) &: $(PROGRAMS_FROM) | packages toolchain
 	        --config profile.release.strip=true --target "$$host" --target-dir target/programs; \
 	    install -D -t $(dir $(firstword $(PROGRAMS))) $(addprefix "target/programs/$$host/release"/,$(notdir $(PROGRAMS)))
 
+# With rustc alone: the page's target has no WASI, so the modules call it themselves and need no crate.
+sandbox/catalogue/gen/%.wasm: sandbox/catalogue/programs/wasm/%.rs rust-toolchain.toml | packages toolchain
+	@$(say) "Building the module $*.wasm"
+	@mkdir -p $(dir $@)
+	@rustc --edition 2024 --target wasm32-unknown-unknown -O -C panic=abort -C strip=symbols -o $@ $<
+
+# wasm_cargo COMMAND: for the program that containers execute. Static, since they have no libraries for it; without optimising
+# over crates, which would take minutes and gain nothing: the time goes to code that it has compiled itself.
+define wasm_cargo
+	host=$$(rustc -vV | sed -n 's/^host: //p'); \
+	    RUSTFLAGS='-C target-feature=+crt-static' $(NICE) cargo $(1) --release --locked -p drydock-wasm \
+	        --config profile.release.strip=true --config 'profile.release.lto="off"' --target "$$host" --target-dir target/programs
+endef
+
+$(WASM): $(WASM_FROM) | packages toolchain
+	@$(say) "Building what runs WebAssembly containers"
+	@$(call wasm_cargo,build); \
+	    mkdir -p $(dir $@); gzip -9nc "target/programs/$$host/release/drydock-wasm" > $@
+
 # The page and the programs are part of the program, so they come first.
-$(BIN): $(BIN_FROM) $(PAGE) $(PROGRAMS) | packages toolchain
+$(BIN): $(BIN_FROM) $(PAGE) $(PROGRAMS) $(MODULES) $(WASM) | packages toolchain
 	@$(say) "Building $@"
 	@$(NICE) cargo build --release --locked -p drydock
 	@touch $@
@@ -175,6 +198,8 @@ test-host: root $(BIN) ## Unit and integration tests
 	@$(prepare_tests)
 	@$(say) "Unit and integration tests"
 	@$(PREPARED) $(NICE) cargo test --locked
+	@$(say) "Tests of what runs WebAssembly containers"
+	@$(call wasm_cargo,test)
 	@$(say) "Tests of the page's logic"
 	@$(NICE) cargo test --locked -p frontend
 
@@ -196,4 +221,4 @@ bench: root $(BIN) ## Measure start, echo, output, memory; prints medians and ra
 
 clean: ## Delete what was built here (not images, tools or the state directory)
 	cargo clean
-	rm -rf dist static/gen static/node_modules sandbox/catalogue/gen
+	rm -rf dist static/gen static/node_modules sandbox/catalogue/gen sandbox/wasm/gen

@@ -1,9 +1,11 @@
-//! Makes cargo embed the page anew when Trunk has built it anew. A fresh clone has no page: an empty folder then
-//! stands for it, as cargo would otherwise run this at every build.
+//! Makes cargo embed the page anew when Trunk has built it anew, and the program of WebAssembly containers likewise. A fresh clone has
+//! neither: an empty folder then stands for each, as cargo would otherwise run this at every build.
 
 fn main() {
-    if let Err(e) = std::fs::create_dir_all("../dist") {
-        println!("cargo::warning=cannot make ../dist: {e}");
+    for folder in ["../dist", "../sandbox/wasm/gen"] {
+        if let Err(e) = std::fs::create_dir_all(folder) {
+            println!("cargo::warning=cannot make {folder}: {e}");
+        }
+        println!("cargo::rerun-if-changed={folder}");
     }
-    println!("cargo::rerun-if-changed=../dist");
 }

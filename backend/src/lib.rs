@@ -22,3 +22,4 @@ pub mod sessions;
 pub mod store;
 pub mod token;
 pub mod warden;
+mod wasm_program;

@@ -1,6 +1,7 @@
 //! `drydock warden`: the root process, started by `drydock serve` and not by people. Nothing here may start a thread: the
 //! warden forks sessions.
 
+use crate::wasm_program;
 use anyhow::Context;
 use clap::Args;
 use drydock_runtime::launch::Mains;
@@ -55,6 +56,7 @@ pub fn run(state_dir: &Path, options: Options) -> anyhow::Result<()> {
         image_command: image_command(&catalogue)?,
         catalogue,
         disk_bytes: disk_bytes.max(LEAST_DISK),
+        wasm: wasm_program::install(state_dir)?,
         mains: Mains { session: drydock_session::run, engine: drydock_engine::run },
     };
     drydock_warden::run(&config, || {

@@ -11,7 +11,7 @@ pub enum Error {
     /// It can't be exported.
     #[error("the catalogue does not have {0}: `drydock image add` makes it")]
     Absent(String),
-    /// The binary was built without the programs of hello-world and whoami.
+    /// The binary was built without the programs of hello-world, hello-wasm and whoami.
     #[error(
         "this build of drydock is without the program `{0}` of the catalogue's own images: build it with `make build`, \
          or make the programs alone with `make programs`"

@@ -21,7 +21,7 @@ struct Files;
 struct Programs;
 
 /// What `drydock image add --basic` adds: small, and made within seconds.
-pub const BASIC: &[&str] = &["hello-world", "whoami", "busybox"];
+pub const BASIC: &[&str] = &["hello-world", "hello-wasm", "whoami", "busybox"];
 
 /// Added to the digests of all recipes. To be changed when the way of making images changes what comes out.
 const WAY: &str = "2";
@@ -68,7 +68,7 @@ const fn packaged(name: &'static str, package: &'static str) -> Recipe {
     Recipe { name, also: None, input: Input::None, version: Version::Package(package) }
 }
 
-static RECIPES: [Recipe; 11] = [
+static RECIPES: [Recipe; 12] = [
     Recipe { name: "hello-world", also: None, input: Input::Program("hello"), version: Version::Own },
     Recipe {
         name: "busybox",
@@ -82,6 +82,7 @@ static RECIPES: [Recipe; 11] = [
         input: Input::Program("whoami"),
         version: Version::Own,
     },
+    Recipe { name: "hello-wasm", also: None, input: Input::Program("hello.wasm"), version: Version::Own },
     Recipe {
         name: "debian",
         also: None,

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::{
     cgroup::Groups, containers::Containers, events::Events, exec::Execs, images::Registries, init::Init,
-    picture::Activities, rootfs::Roots, volumes::Volumes,
+    picture::Activities, rootfs::Roots, volumes::Volumes, wasm::Wasm,
 };
 use drydock_images::local::LocalStore;
 use drydock_network::Networks;
@@ -46,6 +46,8 @@ pub struct Engine {
     pub groups: Groups,
     /// BuildKit's API, once a client has asked for it.
     pub buildkit: OnceLock<drydock_buildkit::BuildKit>,
+    /// What runs WebAssembly containers, if the host has it.
+    pub wasm: Option<Wasm>,
 }
 
 /// Runs the engine until the node ends or it is told to stop. Returns the exit status for the process.
@@ -68,7 +70,7 @@ pub fn run(boot: EngineBoot) -> i32 {
 }
 
 async fn live(boot: EngineBoot) -> i32 {
-    let EngineBoot { node, channel, listener, pictures } = boot;
+    let EngineBoot { node, channel, listener, pictures, wasm } = boot;
     let (gone, node_ends) = oneshot::channel();
     let (init, survivors) = Init::connect(channel, gone);
     let root = PathBuf::from("/var/lib/docker");
@@ -105,6 +107,10 @@ async fn live(boot: EngineBoot) -> i32 {
         activities: Activities::default(),
         groups: Groups::detect(),
         buildkit: OnceLock::new(),
+        wasm: wasm.and_then(|program| {
+            let wasm = Wasm::new(program, &root);
+            wasm.inspect_err(|error| tracing::warn!(%error, "no WebAssembly containers")).ok()
+        }),
         root,
     });
     let Ok(survivors) = survivors.await else { return 0 };

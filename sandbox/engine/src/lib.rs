@@ -20,5 +20,6 @@ mod init;
 mod picture;
 mod rootfs;
 mod volumes;
+mod wasm;
 
 pub use engine::run;

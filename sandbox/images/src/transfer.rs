@@ -124,7 +124,9 @@ fn import_one(writer: &Writer<'_>, blobs: &Blobs, entry: &Descriptor) -> Result<
     }
     let manifest: Manifest = read_json(find(blobs, entry)?)?;
     let config: ImageConfig = read_json(find(blobs, &manifest.config)?)?;
-    if config.os != "linux" || config.architecture != oci::architecture() {
+    // WebAssembly runs on any machine.
+    let wasm = config.os.starts_with("wasi") && config.architecture == "wasm";
+    if !wasm && (config.os != "linux" || config.architecture != oci::architecture()) {
         return refused(format!(
             "it is made for {}/{}, this machine is linux/{}",
             config.os.escape_debug(),

@@ -103,6 +103,8 @@ pub struct EngineHost {
     filters: Option<Filters>,
     hierarchies: Vec<Option<Vec<String>>>,
     root: OwnedFd,
+    /// See [`EngineBoot::wasm`].
+    wasm: Option<OwnedFd>,
 }
 
 impl EngineHost {
@@ -111,12 +113,14 @@ impl EngineHost {
         node: NodeName,
         root: BorrowedFd<'_>,
         hierarchies: Vec<Option<Vec<String>>>,
+        wasm: Option<BorrowedFd<'_>>,
         main: fn(EngineBoot) -> i32,
     ) -> Result<Self> {
         mkfifo(CONTROL, Mode::from_bits_truncate(0o600)).step(|| format!("make {CONTROL}"))?;
         let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let control = nix::fcntl::open(CONTROL, flags, Mode::empty()).step(|| format!("open {CONTROL}"))?;
         let root = root.try_clone_to_owned().step(|| "duplicate the root")?;
+        let wasm = wasm.map(|fd| fd.try_clone_to_owned()).transpose().step(|| "duplicate a program")?;
         let has_containers = fs::read_dir(CONTAINERS).is_ok_and(|mut list| list.next().is_some());
         let mut host = Self {
             node,
@@ -130,6 +134,7 @@ impl EngineHost {
             filters: None,
             hierarchies,
             root,
+            wasm,
         };
         if has_containers {
             host.state = State::Resting { until: Instant::now() };
@@ -139,7 +144,8 @@ impl EngineHost {
 
     /// What stays open in the init.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        [self.control.as_fd(), self.root.as_fd()].into_iter().chain(self.listener.as_ref().map(AsFd::as_fd))
+        let always = [self.control.as_fd(), self.root.as_fd()].into_iter();
+        always.chain(self.listener.as_ref().map(AsFd::as_fd)).chain(self.wasm.as_ref().map(AsFd::as_fd))
     }
 
     /// What to poll: the control pipe, then the engine's channel or the socket that wakes it.
@@ -204,11 +210,14 @@ impl EngineHost {
         let (ours, theirs) = Channel::pair().step(|| "make a channel")?;
         let (page, pictures) = Channel::pair().step(|| "make a channel")?;
         let (node, main) = (self.node, self.main);
+        let wasm = self.wasm.as_ref().map(OwnedFd::try_clone).transpose().step(|| "duplicate a program")?;
         let pid = process::fork(move || {
-            process::close_all_but(&[listener.as_fd(), theirs.as_fd(), pictures.as_fd()]);
+            let mut keep = vec![listener.as_fd(), theirs.as_fd(), pictures.as_fd()];
+            keep.extend(wasm.as_ref().map(AsFd::as_fd));
+            process::close_all_but(&keep);
             process::reset_signals();
             process::set_title("dockerd");
-            main(EngineBoot { node, channel: theirs, listener, pictures: Some(pictures) })
+            main(EngineBoot { node, channel: theirs, listener, pictures: Some(pictures), wasm })
         })?;
         set_nonblocking(ours.as_fd()).step(|| "make the engine's channel non-blocking")?;
         self.state = State::Running { pid, channel: ours, since: Instant::now() };
@@ -275,8 +284,8 @@ impl EngineHost {
 
     fn answer(&mut self, request: EngineToInit, fds: Vec<OwnedFd>) {
         let (key, made) = match request {
-            EngineToInit::Run { key, flags, join_pid } => {
-                let made = self.check(&key).and_then(|()| self.clone_container(flags, join_pid, fds));
+            EngineToInit::Run { key, flags, join_pid, code } => {
+                let made = self.check(&key).and_then(|()| self.clone_container(flags, join_pid, code, fds));
                 (key, made)
             }
             EngineToInit::Exec { key, cgroup } => {
@@ -340,11 +349,20 @@ impl EngineHost {
             node_root: self.root.as_fd(),
             hierarchies: &self.hierarchies,
             filters: self.filters.as_ref().ok_or_else(missing)?,
+            wasm: self.wasm.as_ref().map(AsFd::as_fd),
+            code: None,
         })
     }
 
-    fn clone_container(&self, flags: i32, join_pid: Option<i32>, fds: Vec<OwnedFd>) -> Result<i32> {
-        let boot = self.child_boot(fds.into_iter())?;
+    fn clone_container(
+        &self,
+        flags: i32,
+        join_pid: Option<i32>,
+        code: bool,
+        mut fds: Vec<OwnedFd>,
+    ) -> Result<i32> {
+        let code = code.then(|| fds.pop()).flatten();
+        let boot = ChildBoot { code, ..self.child_boot(fds.into_iter())? };
         let flags = flags & NAMESPACES;
         let Some(join) = join_pid else {
             return process::clone(flags, || child::run(&boot));

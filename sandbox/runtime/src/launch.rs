@@ -39,6 +39,8 @@ pub struct Launch<'a> {
     pub nodes: &'a [(NodeName, NodeDisk)],
     /// Container images that all sessions share, as nodes see them (a detached mount).
     pub catalogue: Option<OwnedFd>,
+    /// The program of WebAssembly containers ([`crate::container::EngineBoot::wasm`]), a file of the host's root.
+    pub wasm: Option<BorrowedFd<'a>>,
     /// Listening stream socket for serve.
     pub listener: BorrowedFd<'a>,
     /// Listening packet socket for the warden's later messages ([`crate::messages::FromWarden`]).
@@ -134,7 +136,8 @@ impl<'a> Launch<'a> {
     {
         let disks = self.nodes.iter().flat_map(|(_, disk)| [disk.root.as_fd(), disk.docker.as_fd()]);
         let catalogue = self.catalogue.as_ref().map(AsFd::as_fd);
-        [self.listener, self.control.as_fd()].into_iter().chain(nodes_dir.fds()).chain(disks).chain(catalogue)
+        let sockets = [self.listener, self.control.as_fd()];
+        sockets.into_iter().chain(self.wasm).chain(nodes_dir.fds()).chain(disks).chain(catalogue)
     }
 }
 

@@ -34,7 +34,7 @@ use std::{
     ffi::CString,
     io::{self, Write},
     net::Ipv4Addr,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     time::Instant,
 };
 
@@ -56,6 +56,8 @@ pub struct InitBoot<'a> {
     pub resolvers: Option<&'a [Ipv4Addr]>,
     /// What the node's Docker engine does when it is started; it returns its exit status.
     pub engine_main: fn(EngineBoot) -> i32,
+    /// See [`crate::launch::Launch::wasm`].
+    pub wasm: Option<BorrowedFd<'a>>,
     /// Zero of the time line of all traces.
     pub origin: Instant,
 }
@@ -77,10 +79,10 @@ pub fn run(boot: InitBoot<'_>) -> i32 {
     process::set_title("init");
     let built = build(&boot);
     let hierarchies: Vec<_> = boot.cgroup.layout().map(|names| names.map(<[String]>::to_vec)).collect();
-    let InitBoot { node, channel, go, reporter, engine_main, .. } = boot;
+    let InitBoot { node, channel, go, reporter, engine_main, wasm, .. } = boot;
     drop(go);
     let built = built.and_then(|(root, steps)| {
-        let engine = EngineHost::new(node, root.root.as_fd(), hierarchies, engine_main)?;
+        let engine = EngineHost::new(node, root.root.as_fd(), hierarchies, wasm, engine_main)?;
         Ok((root, engine, steps))
     });
     let report = built.as_ref().map(|(_, _, steps)| steps).map_err(ToString::to_string);
@@ -100,6 +102,7 @@ fn build(boot: &InitBoot<'_>) -> Result<(NodeRoot, Vec<drydock_protocol::pipe::S
     let mut trace = Trace::from_origin(boot.origin);
     let mut keep = vec![boot.channel.as_fd(), boot.go.as_fd(), boot.reporter.as_fd()];
     keep.extend(boot.cgroup.fds());
+    keep.extend(boot.wasm);
     process::close_all_but(&keep);
     boot.cgroup.join(boot.node)?;
     unshare(CloneFlags::CLONE_NEWCGROUP).step(|| "unshare the control group namespace")?;

@@ -236,6 +236,7 @@ impl<'a> Spawner<'a> {
             let filter = self.launch.filter;
             let (origin, resolvers) = (self.launch.origin, self.launch.resolvers);
             let engine_main = self.launch.mains.engine;
+            let wasm = self.launch.wasm;
             let pid = process::clone(namespaces, || {
                 node_init::run(node_init::InitBoot {
                     node: name,
@@ -246,6 +247,7 @@ impl<'a> Spawner<'a> {
                     filter,
                     resolvers,
                     engine_main,
+                    wasm,
                     origin,
                 })
             })?;

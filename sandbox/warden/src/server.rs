@@ -6,7 +6,7 @@ use crate::{
     messages::{Answer, Call, FailureKind, Message, Request},
     place::{Place, state_paths},
     prepare::{Ended, Preparations},
-    sessions::Sessions,
+    sessions::{Sessions, Stores},
 };
 use drydock_protocol::SessionId;
 use drydock_runtime::{
@@ -22,7 +22,11 @@ use nix::{
     },
     unistd::{Gid, Uid, chown},
 };
-use std::{fs, os::fd::AsFd, path::PathBuf};
+use std::{
+    fs,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+};
 
 /// Connections of serve at a time: the one, and one that has just been killed.
 const MAX_CLIENTS: usize = 8;
@@ -42,6 +46,8 @@ pub struct Config {
     pub disk_bytes: u64,
     /// Program and arguments that make an image of the catalogue whose name follows; empty: none are made.
     pub image_command: Vec<PathBuf>,
+    /// The program of WebAssembly containers, which nobody but the host's root may write to; absent: there are none.
+    pub wasm: Option<PathBuf>,
     /// What the processes of a session do.
     pub mains: Mains,
 }
@@ -72,7 +78,8 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
     let web = place.web_user();
     let images = drydock_images::Store::open(&config.images)?;
     let catalogue = drydock_images::Store::open(&config.catalogue)?;
-    let sessions = Sessions::new(place, images, catalogue, config.disk_bytes, config.mains)?;
+    let stores = Stores { images, catalogue, wasm: config.wasm.as_deref().and_then(open_program) };
+    let sessions = Sessions::new(place, stores, config.disk_bytes, config.mains)?;
     let _left_by_a_crash = fs::remove_file(&socket);
     let listener = Listener::bind(&socket).map_err(at(&socket))?;
     chown(&socket, Some(Uid::from_raw(web)), Some(Gid::from_raw(web)))
@@ -102,6 +109,15 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
         server.sessions.close();
     }
     Ok(())
+}
+
+/// Opened once: every session gets this descriptor.
+fn open_program(path: &Path) -> Option<OwnedFd> {
+    let opened = fs::File::open(path);
+    opened
+        .inspect_err(|e| tracing::warn!("no WebAssembly containers: {}: {e}", path.display()))
+        .ok()
+        .map(Into::into)
 }
 
 /// What one round of polling found.

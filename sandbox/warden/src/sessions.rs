@@ -53,14 +53,21 @@ pub struct Session {
     userns: OwnedFd,
 }
 
+/// What all sessions share.
+pub struct Stores {
+    /// Node images. Open for as long as their layers are mounted.
+    pub images: Store,
+    /// Container images.
+    pub catalogue: Store,
+    /// The program of WebAssembly containers.
+    pub wasm: Option<OwnedFd>,
+}
+
 /// All sessions, and what they are made with.
 pub struct Sessions {
     place: Place,
     disk: Disk,
-    /// Open for as long as its layers are mounted.
-    images: Store,
-    /// Container images that all sessions share.
-    catalogue: Store,
+    stores: Stores,
     hierarchies: Hierarchies,
     filter: seccompiler::BpfProgram,
     mains: Mains,
@@ -73,13 +80,7 @@ pub struct Sessions {
 
 impl Sessions {
     /// Takes over what an earlier warden of this state directory has left: goes on with sessions that run, clears the rest away.
-    pub fn new(
-        place: Place,
-        images: Store,
-        catalogue: Store,
-        disk_bytes: u64,
-        mains: Mains,
-    ) -> Result<Self, Error> {
+    pub fn new(place: Place, stores: Stores, disk_bytes: u64, mains: Mains) -> Result<Self, Error> {
         let hierarchies = Hierarchies::detect()?;
         let filter = seccomp::compile()?;
         let (alive, dead): (Vec<Record>, Vec<Record>) =
@@ -88,8 +89,7 @@ impl Sessions {
         let mut sessions = Self {
             place,
             disk,
-            images,
-            catalogue,
+            stores,
             hierarchies,
             filter,
             mains,
@@ -192,7 +192,7 @@ impl Sessions {
     }
 
     fn make(&self, record: &mut Record, egress: &Egress, trace: &mut Trace) -> Result<Session, Error> {
-        let image = self.images.resolve(&record.image)?;
+        let image = self.stores.images.resolve(&record.image)?;
         record.save(self.place.state())?;
         trace.step("record");
         let base = self.place.base(record.slot);
@@ -206,7 +206,7 @@ impl Sessions {
         for node in &record.nodes {
             disks.push((*node, self.node_disk(record, *node, &image, userns.as_fd())?));
         }
-        let catalogue = mounts::idmapped(self.catalogue.dir(), userns.as_fd())?;
+        let catalogue = mounts::idmapped(self.stores.catalogue.dir(), userns.as_fd())?;
         trace.step("overlay mounts");
         let pid = Launch {
             id: &record.id,
@@ -215,6 +215,7 @@ impl Sessions {
             group: &group,
             nodes: &disks,
             catalogue: Some(catalogue),
+            wasm: self.stores.wasm.as_ref().map(AsFd::as_fd),
             listener: listener.as_fd(),
             control: &control,
             log: log.as_fd(),
@@ -301,7 +302,7 @@ impl Sessions {
         }
         record.nodes.push(node);
         record.save(self.place.state())?;
-        let image = self.images.resolve(&record.image)?;
+        let image = self.stores.images.resolve(&record.image)?;
         let (record, userns) = (session.record.clone(), session.userns.try_clone().map_err(at("userns"))?);
         let made = self.node_disk(&record, node, &image, userns.as_fd()).and_then(|disk| {
             let path = self.place.state().join("run/warden").join(format!("{id}.sock"));

@@ -23,7 +23,7 @@ pub struct AddArgs {
     /// Add every image that there is.
     #[arg(long, conflicts_with_all = ["names", "basic"])]
     all: bool,
-    /// Add hello-world, busybox and whoami, which takes seconds.
+    /// Add hello-world, hello-wasm, busybox and whoami, which takes seconds.
     #[arg(long, conflicts_with = "all")]
     basic: bool,
     /// Leave those alone that are there and whose recipe has not changed.

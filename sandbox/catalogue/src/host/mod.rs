@@ -69,7 +69,13 @@ impl Host {
             "" => None,
             id => Some(self.local.get(&parse(id)?).map_err(said)?),
         };
-        let below = parent.as_ref().map_or_else(scratch, |parent| (*parent.config).clone());
+        let below = match (&parent, step.platform) {
+            (Some(parent), _) => (*parent.config).clone(),
+            (None, Some(of)) => {
+                ImageConfig { os: of.os.clone(), architecture: of.architecture.clone(), ..scratch() }
+            }
+            (None, None) => scratch(),
+        };
         let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
         let entry = HistoryEntry {
             created: Some(local::now()),

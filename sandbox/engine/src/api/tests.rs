@@ -164,6 +164,7 @@ fn engine(root: &Path) -> (Arc<Engine>, Channel) {
         activities: crate::picture::Activities::default(),
         groups: Groups::detect(),
         buildkit: std::sync::OnceLock::new(),
+        wasm: None,
         root: root.to_owned(),
     };
     (Arc::new(engine), theirs)

@@ -13,8 +13,10 @@ use crate::{
     containers::copy,
     engine::Engine,
     error::{Context, Error, Result},
+    wasm,
 };
 use drydock_images::local::{Image, LayerStack};
+use drydock_registry::Platform;
 use std::{collections::BTreeMap, fs, os::unix::fs::DirBuilderExt, sync::Arc};
 
 /// Hidden or read-only in every container that is not privileged.
@@ -45,9 +47,13 @@ pub fn create(
     let mut warnings = Vec::new();
     let found = engine.images.find(&config.image)?;
     check_platform(platform, &found, &config.image)?;
+    warnings.extend(other_platform(platform, &found));
     image::merge(&mut config, &found.config.config);
     let (path, args) = image::command(&mut config)?;
     warnings.extend(validate::check(&mut config, &mut host, &engine.groups)?);
+    if wasm::is_runtime(&host.runtime) {
+        check_wasm(engine, &host.runtime, &found, &config.image)?;
+    }
     paths(&mut host);
     warnings.extend(net::check_ports(&config, &host)?);
     check_containers(engine, &host)?;
@@ -83,7 +89,7 @@ pub fn create(
         args,
         image: found.id.to_string(),
         image_size: found.size,
-        platform: "linux".into(),
+        platform: if wasm::is_platform(&found.config) { found.config.os.clone() } else { "linux".into() },
         config,
         host,
         networks,
@@ -143,6 +149,34 @@ fn check_platform(wanted: Option<&str>, image: &Image, reference: &str) -> Resul
     }
     Err(Error::not_found(format!(
         "image with reference {reference} was found but does not provide the specified platform ({wanted})"
+    )))
+}
+
+/// What Docker says if nobody asked for the platform that an image turns out to be for.
+fn other_platform(wanted: Option<&str>, image: &Image) -> Option<String> {
+    let own = Platform::host();
+    let of = Platform::new(&image.config.os, &image.config.architecture);
+    let expected =
+        wanted.is_some_and(|p| !p.is_empty()) || image.config.os.is_empty() || own.rank(&of).is_some();
+    (!expected).then(|| {
+        format!(
+            "The requested image's platform ({of}) does not match the detected host platform ({own}) and no specific platform was requested"
+        )
+    })
+}
+
+fn check_wasm(engine: &Engine, runtime: &str, image: &Image, reference: &str) -> Result<()> {
+    if engine.wasm.is_none() {
+        return Err(Error::invalid(format!(
+            "unknown or invalid runtime name: {runtime} (this server was built without its WebAssembly runtime)"
+        )));
+    }
+    if wasm::is_platform(&image.config) {
+        return Ok(());
+    }
+    let (os, architecture) = (&image.config.os, &image.config.architecture);
+    Err(Error::invalid(format!(
+        "runtime {runtime} runs images of the platform wasi/wasm, and {reference} is for {os}/{architecture}"
     )))
 }
 

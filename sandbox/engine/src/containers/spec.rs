@@ -10,6 +10,7 @@ use crate::{
     cgroup::Groups,
     engine::Engine,
     error::{Error, Result},
+    wasm,
 };
 use drydock_protocol::frame::Size;
 use drydock_runtime::container::spec::{
@@ -51,6 +52,7 @@ pub fn container(engine: &Engine, record: &Record, root: &Path) -> Result<Contai
         sysctls,
         shm_size: u64::try_from(host.shm_size).unwrap_or(64 << 20),
         init: host.init == Some(true),
+        wasm: wasm::is_runtime(&host.runtime),
         privileged: host.privileged,
     })
 }

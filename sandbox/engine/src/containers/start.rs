@@ -12,6 +12,7 @@ use crate::{
     engine::Engine,
     error::{Context, Error, Result},
     init::{Process, memory_file},
+    wasm::{Place, Refused},
 };
 use axum::http::StatusCode;
 use drydock_runtime::{
@@ -26,6 +27,7 @@ use std::{
     fs::File,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -127,7 +129,8 @@ async fn begin(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<(Proc
     }
     check_binds(&snapshot)?;
     let description = spec::container(engine, &snapshot, &root)?;
-    let (mut child, ends) = spawn(engine, id, &description, snapshot.config.open_stdin).await?;
+    let code = if description.wasm { wasm_code(engine, &snapshot, &root, &description).await? } else { None };
+    let (mut child, ends) = spawn(engine, id, &description, snapshot.config.open_stdin, code).await?;
     let prepared = prepare(engine, &snapshot, &mut child, ends, &description).await;
     match prepared {
         Ok(ends) => Ok((child.process, ends)),
@@ -143,6 +146,23 @@ async fn begin(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<(Proc
             Err(error)
         }
     }
+}
+
+/// The compiled code of a WebAssembly container, if its module is one that the engine can see.
+async fn wasm_code(
+    engine: &Engine,
+    record: &Record,
+    root: &Path,
+    description: &ContainerSpec,
+) -> Result<Option<OwnedFd>> {
+    let Some(wasm) = &engine.wasm else { return Ok(None) };
+    let mounted = record.mount_points.iter().map(|m| m.point.destination.clone());
+    let mounted = mounted.chain(record.host.tmpfs.iter().flatten().map(|(path, _)| path.clone())).collect();
+    let place = Place::new(root, &description.process, mounted);
+    wasm.code(place).await.map_err(|refused| match refused {
+        Refused::Missing(message) => start_failed(&Failure { kind: FailureKind::NotFound, message }),
+        Refused::Failed(message) => start_failed(&Failure { kind: FailureKind::NotExecutable, message }),
+    })
 }
 
 /// Network and root are made beside each other: the child hears of its interfaces when its root is ready, and goes on by itself.
@@ -273,6 +293,7 @@ async fn spawn(
     id: &str,
     description: &ContainerSpec,
     stdin: bool,
+    code: Option<OwnedFd>,
 ) -> Result<(Child, Ends)> {
     let memory = memory_file(description)?;
     let (report, theirs) = report_pair()?;
@@ -281,9 +302,10 @@ async fn spawn(
         key: id.to_string(),
         flags: description.namespaces.clone_flags(),
         join_pid: spec::join_pid(description),
+        code: code.is_some(),
     };
     let mut fds: Vec<BorrowedFd<'_>> = vec![memory.as_fd(), theirs.as_fd()];
-    fds.extend(plumbing.theirs.iter().map(AsFd::as_fd));
+    fds.extend(plumbing.theirs.iter().chain(&code).map(AsFd::as_fd));
     let started = engine.init.start(id, &message, &fds).await;
     let process = started.map_err(|refused| create_failed(Error::internal(refused.message)))?;
     Ok((Child { process, report }, plumbing.ends))

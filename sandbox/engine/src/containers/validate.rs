@@ -5,6 +5,7 @@ use super::model::{Config, HostConfig, Resources};
 use crate::{
     cgroup::Groups,
     error::{Error, Result},
+    wasm,
 };
 
 /// Smallest memory limit.
@@ -165,7 +166,8 @@ fn check_modes(config: &Config, host: &mut HostConfig) -> Result<()> {
     if host.runtime.is_empty() {
         host.runtime = "runc".into();
     }
-    if !matches!(host.runtime.as_str(), "runc" | "io.containerd.runc.v2") {
+    if !matches!(host.runtime.as_str(), "runc" | "io.containerd.runc.v2") && !wasm::is_runtime(&host.runtime)
+    {
         return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
     }
     let network = host.network_mode.clone();
@@ -602,7 +604,12 @@ mod tests {
             refusal(|_, h| h.resources.device_requests = Some(vec![gpus])),
             "could not select device driver \"\" with capabilities: [[gpu]]"
         );
-        assert_eq!(refusal(|_, h| h.runtime = "kata".into()), "unknown or invalid runtime name: kata");
+        for runtime in ["kata", "io.containerd.wasmedge.v1", "io.containerd.spin.v2"] {
+            assert_eq!(
+                refusal(|_, h| h.runtime = runtime.into()),
+                format!("unknown or invalid runtime name: {runtime}")
+            );
+        }
         assert!(
             refusal(|_, h| h.sysctls = Some([("kernel.panic".to_string(), "1".to_string())].into()))
                 .contains("is not in a separate kernel namespace")

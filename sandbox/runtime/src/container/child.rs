@@ -3,7 +3,7 @@
 
 use super::{
     messages::{Failure, FailureKind, FromChild, ToChild},
-    process::{self as program, Stdio},
+    process::{self as program, Start, Stdio},
     reaper, root,
     seccomp::Filters,
     spec::{ContainerSpec, Interface, Namespace, ProcessSpec},
@@ -38,6 +38,10 @@ pub struct ChildBoot<'a> {
     pub hierarchies: &'a [Option<Vec<String>>],
     /// The containers' system call filters.
     pub filters: &'a Filters,
+    /// See [`super::EngineBoot::wasm`].
+    pub wasm: Option<BorrowedFd<'a>>,
+    /// Compiled code for it.
+    pub code: Option<OwnedFd>,
 }
 
 /// Becomes a container's first process; returns the exit status of a child that could not. What `boot` owns is closed on the way: the caller
@@ -48,7 +52,15 @@ pub fn run(boot: &ChildBoot<'_>) -> i32 {
         // Nobody reads this status: the report tells why.
         Err(failure) => report(&boot.report, failure),
         Ok((spec, stdio)) => {
-            match program::enter(&spec.process, stdio, boot.report.as_fd(), boot.filters, true) {
+            let code = boot.code.as_ref().map(AsFd::as_fd);
+            let wasm = spec.wasm.then_some(program::Wasm { program: boot.wasm, code });
+            match program::enter(
+                &spec.process,
+                stdio,
+                boot.report.as_fd(),
+                boot.filters,
+                Start::First { wasm },
+            ) {
                 Err(failure) => report(&boot.report, failure),
                 Ok(program) if spec.init => reaper::run(&program, &boot.report),
                 Ok(program) => report(&boot.report, program::execute(&program)),
@@ -75,10 +87,12 @@ pub fn exec(boot: &ChildBoot<'_>) -> i32 {
     let begun = begin();
     match begun {
         Err(failure) => report(&boot.report, failure),
-        Ok((spec, stdio)) => match program::enter(&spec, stdio, boot.report.as_fd(), boot.filters, false) {
-            Err(failure) => report(&boot.report, failure),
-            Ok(program) => report(&boot.report, program::execute(&program)),
-        },
+        Ok((spec, stdio)) => {
+            match program::enter(&spec, stdio, boot.report.as_fd(), boot.filters, Start::Exec) {
+                Err(failure) => report(&boot.report, failure),
+                Ok(program) => report(&boot.report, program::execute(&program)),
+            }
+        }
     }
 }
 
@@ -122,6 +136,7 @@ fn build(boot: &ChildBoot<'_>) -> std::result::Result<(ContainerSpec, Stdio), Fa
 fn prepare(boot: &ChildBoot<'_>, spec: &ContainerSpec) -> Result<()> {
     let mut keep = vec![boot.spec.as_fd(), boot.report.as_fd(), boot.node_root];
     keep.extend(boot.stdio.iter().flatten().map(AsFd::as_fd));
+    keep.extend(boot.wasm.into_iter().chain(boot.code.as_ref().map(AsFd::as_fd)));
     process::close_all_but(&keep);
     process::reset_signals();
     setsid().step(|| "setsid")?;

@@ -31,6 +31,8 @@ pub enum EngineToInit {
         flags: i32,
         /// Process of the node whose pid namespace it joins.
         join_pid: Option<i32>,
+        /// One more descriptor comes last: the compiled code of a WebAssembly container, for reading.
+        code: bool,
     },
     /// Start a process in a container. Descriptors: `[spec, report, pidfd]`, then as for `Run`; `spec` holds a
     /// [`super::spec::ProcessSpec`], `pidfd` is the container's first process. Answered as `Run` is.

@@ -27,4 +27,6 @@ pub struct EngineBoot {
     pub listener: OwnedFd,
     /// To the session process, for what the page shows; closed when that is gone.
     pub pictures: Option<Channel>,
+    /// The program of WebAssembly containers, open for reading: a file that belongs to the host's root. Without it there are none.
+    pub wasm: Option<OwnedFd>,
 }

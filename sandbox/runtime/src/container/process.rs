@@ -11,17 +11,19 @@ use super::{
 use crate::{Result, error::Context, process, seccomp};
 use nix::{
     errno::Errno,
+    fcntl::AtFlags as NixAtFlags,
     sys::{prctl, resource::Resource},
-    unistd::{Gid, Uid, execve, setgid, setgroups, setuid},
+    unistd::{Gid, Uid, execve, execveat, setgid, setgroups, setuid},
 };
 use rustix::{
     fs::{Access, AtFlags, CWD, accessat},
+    io::FdFlags,
     thread::{CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities},
 };
 use std::{
     ffi::CString,
     fs,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
 /// Where programs are looked up if the environment says nothing (Docker's default).
@@ -31,24 +33,53 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub type Stdio = [OwnedFd; 3];
 
 /// What is ready to be executed.
-pub struct Program {
-    paths: Vec<CString>,
+pub struct Program<'a> {
+    file: ProgramFile<'a>,
     argv: Vec<CString>,
     env: Vec<CString>,
 }
 
+/// Where its code is.
+enum ProgramFile<'a> {
+    /// In the container, by path.
+    Path(CString),
+    /// Outside, by descriptor. With what it needs to keep open.
+    Descriptor(BorrowedFd<'a>, Option<BorrowedFd<'a>>),
+}
+
+/// What runs a WebAssembly module.
+#[derive(Clone, Copy)]
+pub struct Wasm<'a> {
+    /// See [`super::EngineBoot::wasm`].
+    pub program: Option<BorrowedFd<'a>>,
+    /// Compiled code of the module.
+    pub code: Option<BorrowedFd<'a>>,
+}
+
+/// Which process of a container.
+#[derive(Clone, Copy)]
+pub enum Start<'a> {
+    /// Its first; perhaps one that runs a module.
+    First { wasm: Option<Wasm<'a>> },
+    /// One of `docker exec`.
+    Exec,
+}
+
 /// Looks the user up (in the container's own files) and takes on everything that the process shall be, down to the
 /// filter. Returns what [`execute`] wants. After an error the process is good for nothing but reporting it.
-pub fn enter(
+pub fn enter<'a>(
     spec: &ProcessSpec,
     stdio: Stdio,
     report: BorrowedFd<'_>,
     filters: &Filters,
-    make_cwd: bool,
-) -> std::result::Result<Program, Failure> {
+    start: Start<'a>,
+) -> std::result::Result<Program<'a>, Failure> {
     let user = users::find(&spec.user, &spec.groups).map_err(other)?;
-    let program = prepare(spec, &user)?;
-    if make_cwd {
+    let program = match start {
+        Start::First { wasm: Some(wasm) } => prepare_wasm(spec, &user, wasm)?,
+        _ => prepare(spec, &user)?,
+    };
+    if matches!(start, Start::First { .. }) {
         make_directory(&spec.cwd, &user);
     }
     let set_up = || -> Result<()> {
@@ -58,7 +89,11 @@ pub fn enter(
         }
         process::set_stdio(input, output, error)?;
         drop(stdio);
-        process::close_all_but(&[report]);
+        let mut keep = vec![report];
+        if let ProgramFile::Descriptor(program, code) = program.file {
+            keep.extend([Some(program), code].into_iter().flatten());
+        }
+        process::close_all_but(&keep);
         if spec.tty.is_some() {
             rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).step(|| "take the terminal")?;
             let mode = rustix::fs::Mode::from_raw_mode(0o620);
@@ -109,16 +144,26 @@ pub fn enter(
 }
 
 /// Becomes the program; returns only if it can't.
-pub fn execute(program: &Program) -> Failure {
-    let mut failure = (Errno::ENOENT, String::new());
-    for path in &program.paths {
-        let Err(e) = execve(path, &program.argv, &program.env);
-        failure = (e, path.to_string_lossy().into_owned());
-        if !matches!(e, Errno::ENOENT | Errno::EACCES) {
-            break;
+pub fn execute(program: &Program<'_>) -> Failure {
+    let (argv, env) = (&program.argv, &program.env);
+    let (errno, path) = match &program.file {
+        ProgramFile::Path(path) => {
+            let Err(errno) = execve(path, argv, env);
+            (errno, path.to_string_lossy().into_owned())
         }
-    }
-    let (errno, path) = failure;
+        ProgramFile::Descriptor(file, code) => {
+            // It finds the code by the number that its arguments tell.
+            let kept = code.map_or(Ok(()), |code| rustix::io::fcntl_setfd(code, FdFlags::empty()));
+            let errno = match kept {
+                Err(e) => Errno::from_raw(e.raw_os_error()),
+                Ok(()) => {
+                    let Err(errno) = execveat(file, c"", argv, env, NixAtFlags::AT_EMPTY_PATH);
+                    errno
+                }
+            };
+            (errno, "the WebAssembly runtime".into())
+        }
+    };
     let kind = if errno == Errno::ENOENT { FailureKind::NotFound } else { FailureKind::NotExecutable };
     Failure { kind, message: format!("exec {path}: {}", errno.desc().to_lowercase()) }
 }
@@ -127,13 +172,40 @@ fn other(message: impl Into<String>) -> Failure {
     Failure { kind: FailureKind::Other, message: message.into() }
 }
 
-/// Finds the program as Go's `exec.LookPath` does, whose words Docker shows.
-fn prepare(spec: &ProcessSpec, user: &User) -> std::result::Result<Program, Failure> {
-    let text = |s: &str| CString::new(s).map_err(|_| other("an argument holds a zero byte"));
+fn text(text: &str) -> std::result::Result<CString, Failure> {
+    CString::new(text).map_err(|_| other("an argument holds a zero byte"))
+}
+
+fn environment(spec: &ProcessSpec, user: &User) -> std::result::Result<Vec<CString>, Failure> {
     let mut env: Vec<CString> = spec.env.iter().map(|s| text(s)).collect::<std::result::Result<_, _>>()?;
     if !spec.env.iter().any(|e| e.starts_with("HOME=")) {
         env.push(text(&format!("HOME={}", user.home))?);
     }
+    Ok(env)
+}
+
+/// The program that runs a module. Whether the module is there it sees itself: with the container's rights, in the container's root.
+fn prepare_wasm<'a>(
+    spec: &ProcessSpec,
+    user: &User,
+    wasm: Wasm<'a>,
+) -> std::result::Result<Program<'a>, Failure> {
+    let program = wasm.program.ok_or_else(|| other("this host has no WebAssembly runtime"))?;
+    let code = match wasm.code {
+        Some(code) => format!("/proc/self/fd/{}", code.as_raw_fd()),
+        None => "-".into(),
+    };
+    let words = ["wasmtime", "run", &code];
+    let words = words.into_iter().chain(spec.argv.iter().map(String::as_str));
+    Ok(Program {
+        file: ProgramFile::Descriptor(program, wasm.code),
+        argv: words.map(text).collect::<std::result::Result<_, _>>()?,
+        env: environment(spec, user)?,
+    })
+}
+
+/// Finds the program as Go's `exec.LookPath` does, whose words Docker shows.
+fn prepare(spec: &ProcessSpec, user: &User) -> std::result::Result<Program<'static>, Failure> {
     let name = spec.argv.first().ok_or_else(|| other("no command specified"))?;
     let path = if name.contains('/') {
         executable(name)
@@ -151,7 +223,7 @@ fn prepare(spec: &ProcessSpec, user: &User) -> std::result::Result<Program, Fail
         })?
     };
     let argv = spec.argv.iter().map(|s| text(s)).collect::<std::result::Result<_, _>>()?;
-    Ok(Program { paths: vec![text(&path)?], argv, env })
+    Ok(Program { file: ProgramFile::Path(text(&path)?), argv, env: environment(spec, user)? })
 }
 
 fn executable(path: &str) -> std::result::Result<(), (FailureKind, String)> {

@@ -12,7 +12,7 @@ use nix::{
 };
 
 /// Runs the program and returns its exit status.
-pub fn run(program: &Program, report: &Channel) -> i32 {
+pub fn run(program: &Program<'_>, report: &Channel) -> i32 {
     process::set_title("docker-init");
     let signals = SigSet::all();
     let _always_valid = signals.thread_block();

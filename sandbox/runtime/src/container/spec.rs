@@ -33,6 +33,8 @@ pub struct ContainerSpec {
     pub shm_size: u64,
     /// A small init is process 1 and reaps; the container's program is its child (`docker run --init`).
     pub init: bool,
+    /// Its program is a WebAssembly module: the first word names it, and [`super::EngineBoot::wasm`] runs it.
+    pub wasm: bool,
     /// `/sys` is writable and nothing is masked (`docker run --privileged`, as far as a session has such privileges).
     pub privileged: bool,
 }

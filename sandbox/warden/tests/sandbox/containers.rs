@@ -71,6 +71,7 @@ fn spec(script: &str) -> ContainerSpec {
         sysctls: vec![],
         shm_size: 64 << 20,
         init: false,
+        wasm: false,
         privileged: false,
     }
 }

@@ -29,7 +29,8 @@ pub fn be_the_warden(state_dir: PathBuf) {
     let catalogue = state_dir.join("catalogue");
     let mains = Mains { session: agent::main, engine: engine::main };
     let image_command = vec![];
-    let config = Config { state_dir, images, catalogue, disk_bytes: 8 << 30, image_command, mains };
+    let config =
+        Config { state_dir, images, catalogue, disk_bytes: 8 << 30, image_command, wasm: None, mains };
     drydock_warden::run(&config, || {
         println!("ready");
         std::io::stdout().flush().unwrap();

@@ -5,6 +5,7 @@ use crate::clock::Timestamp;
 use crate::containers::record::Phase;
 use crate::engine::Engine;
 use crate::http::{Answer, ApiVersion, VERSION, answer};
+use crate::wasm::RUNTIME as WASM_RUNTIME;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -22,6 +23,9 @@ pub(super) async fn info(State(engine): State<Arc<Engine>>, version: ApiVersion)
     merge(&mut info, counts(&engine));
     merge(&mut info, groups.features());
     merge(&mut info, constants());
+    if engine.wasm.is_some() {
+        info["Runtimes"][WASM_RUNTIME] = json!({ "path": WASM_RUNTIME });
+    }
     let mut warnings = groups.warnings();
     if !forwarding {
         warnings.push("WARNING: IPv4 forwarding is disabled".to_owned());
