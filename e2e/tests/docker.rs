@@ -365,6 +365,8 @@ async fn d12_inspect_is_what_the_kernel_shows() {
             .await,
         address
     );
+    // A network without IPv6 gives no address of it either.
+    assert_eq!(lab.sh("docker exec cc ip addr show eth0 | grep -c inet6; true").await, "0");
     let id = c["Id"].as_str().unwrap();
     assert!(
         lab.sh(&format!("grep -h pids /proc/{pid}/cgroup || cat /proc/{pid}/cgroup"))

@@ -175,7 +175,8 @@ fn set_up(interfaces: &[Interface]) {
     use drydock_runtime::netlink::{Batch, LOOPBACK};
     let mut batch = Batch::new();
     batch.up(LOOPBACK);
-    for interface in interfaces {
+    for (number, interface) in interfaces.iter().enumerate() {
+        std::fs::write(format!("/proc/sys/net/ipv6/conf/eth{number}/disable_ipv6"), "1").unwrap();
         batch.address(interface.index, interface.address, interface.prefix).up(interface.index);
         if let Some(gateway) = interface.gateway {
             batch.default_route(gateway);
