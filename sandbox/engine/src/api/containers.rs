@@ -251,6 +251,7 @@ async fn attach_to(
     let streams = query.flag("stream");
     let session = attach::Session {
         tty,
+        raw: tty,
         input: (streams && query.flag("stdin") && open_stdin).then(|| container.streams.input()),
         close_input: stdin_once,
         keys,

@@ -19,8 +19,10 @@ const DEFAULT_KEYS: [u8; 2] = [16, 17];
 /// How a client takes part.
 #[derive(Debug, Default)]
 pub struct Session {
-    /// There is a terminal: bytes as they are, and keys detach.
+    /// There is a terminal: keys detach.
     pub tty: bool,
+    /// Bytes as they are, not in frames.
+    pub raw: bool,
     /// What the client types goes here.
     pub input: Option<watch::Receiver<Input>>,
     /// The end of the client's input is that of the program's.
@@ -111,7 +113,7 @@ pub async fn serve(
     closed: impl FnOnce() + Send,
 ) -> Ended {
     let (mut from, mut to) = tokio::io::split(connection);
-    let Session { tty, input, close_input, keys } = session;
+    let Session { tty, raw, input, close_input, keys } = session;
     let wants_input = input.is_some();
     let typing = async {
         match input {
@@ -126,7 +128,7 @@ pub async fn serve(
         }
         if let Some(output) = &mut output {
             while let Some((stream, piece)) = output.recv().await {
-                if tty {
+                if raw {
                     write.write_all(&piece).await?;
                 } else {
                     write.write_all(&frame(stream, &piece)).await?;

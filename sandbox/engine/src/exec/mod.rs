@@ -46,6 +46,8 @@ pub struct ExecConfig {
     pub attach_stderr: bool,
     pub attach_stdout: bool,
     pub detach: bool,
+    /// Go does not look at capitals: docker-py writes it so.
+    #[serde(alias = "detachKeys")]
     pub detach_keys: String,
     pub env: Option<Vec<String>>,
     pub working_dir: String,
