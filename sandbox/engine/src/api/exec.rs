@@ -3,9 +3,8 @@
 use crate::{
     containers::{attach, streams::Input},
     engine::Engine,
-    error::Result,
     exec::{self, Exec, ExecConfig},
-    http::{Answer, ApiVersion, Form, Query, answer, hijack, read_json},
+    http::{Answer, ApiVersion, Form, Query, answer, hijack, read_request},
 };
 use axum::{
     Router,
@@ -17,7 +16,7 @@ use axum::{
 };
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::sync::Arc;
 use tokio::{io::AsyncWriteExt, sync::mpsc};
 
@@ -32,14 +31,8 @@ pub fn routes() -> Router<Arc<Engine>> {
 
 type Engined = State<Arc<Engine>>;
 
-fn from_json<T: serde::de::DeserializeOwned>(value: Option<Value>) -> Result<T> {
-    let value = value.unwrap_or_else(|| json!({}));
-    crate::containers::model::from_json(value)
-        .map_err(|e| crate::error::Error::invalid(format!("invalid JSON: {e}")))
-}
-
 async fn create(State(engine): Engined, Path(id): Path<String>, headers: HeaderMap, body: Body) -> Answer {
-    let config: ExecConfig = from_json(read_json(&headers, body).await?)?;
+    let config: ExecConfig = read_request(&headers, body).await?;
     attach::keys(&config.detach_keys)?;
     let container = engine.containers.get(&id)?;
     let exec = exec::create(&engine, &container, config)?;
@@ -63,19 +56,21 @@ async fn start(
 ) -> Answer {
     let (mut parts, body) = request.into_parts();
     // The body is JSON of known length; what follows it is the input of the program.
-    let asked: StartRequest = from_json(read_json(&parts.headers, body).await?)?;
+    let asked: StartRequest = read_request(&parts.headers, body).await?;
     let exec = engine.execs.get(&id)?;
     exec.check_startable()?;
     if asked.detach {
         exec::start(&engine, &exec, false, asked.console_size).await?;
         return Ok(StatusCode::OK.into_response());
     }
-    let tty = exec.config.tty || asked.tty;
-    let form = if tty || !version.at_least(42) { Form::Raw } else { Form::Multiplexed };
+    // Whether there is a terminal was said when the exec was made; whether there are frames is said now.
+    let (tty, raw) = (exec.config.tty, asked.tty);
+    let form = if raw || !version.at_least(42) { Form::Raw } else { Form::Multiplexed };
     let (response, pending) = hijack(&mut parts, Body::empty(), form);
     let config = &exec.config;
     let session = attach::Session {
         tty,
+        raw,
         input: config.attach_stdin.then(|| exec.streams.input()),
         close_input: true,
         keys: attach::keys(&config.detach_keys)?,
@@ -85,7 +80,7 @@ async fn start(
         let Ok(mut connection) = pending.open().await else { return };
         if let Err(error) = exec::start(&engine, &exec, session.input.is_some(), asked.console_size).await {
             let text = format!("{}\r\n", error.message);
-            let piece = if tty {
+            let piece = if raw {
                 Bytes::from(text)
             } else {
                 crate::containers::streams::frame(crate::containers::streams::Stream::Out, text.as_bytes())

@@ -3,7 +3,7 @@
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::filters::Filters;
-use crate::http::{Answer, ApiVersion, Query, answer, lines, produce, read_json, reader, stream};
+use crate::http::{Answer, ApiVersion, Query, answer, lines, produce, read_request, reader, stream};
 use crate::images;
 use axum::Router;
 use axum::body::Body;
@@ -313,7 +313,7 @@ async fn distribution(
 }
 
 async fn auth(State(engine): State<Arc<Engine>>, headers: HeaderMap, body: Body) -> Answer {
-    let auth: AuthConfig = read_json(&headers, body).await?.unwrap_or_default();
+    let auth: AuthConfig = read_request(&headers, body).await?;
     let login = engine.registries.with(async move |client: Client| Ok(client.login(&auth).await?));
     let outcome = login.await?;
     let value = json!({ "IdentityToken": outcome.identity_token, "Status": outcome.status });

@@ -5,7 +5,7 @@ use crate::containers::{model::EndpointSettings, net};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::filters::Filters;
-use crate::http::{Answer, ApiVersion, Query, answer, read_json};
+use crate::http::{Answer, ApiVersion, Query, answer, read_request};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -123,7 +123,7 @@ async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    let request: CreateRequest = read_json(&headers, body).await?.unwrap_or_default();
+    let request: CreateRequest = read_request(&headers, body).await?;
     if request.ingress || request.scope.as_deref() == Some("swarm") {
         return Err(Error::forbidden(super::swarm::no_manager().message));
     }
@@ -203,7 +203,7 @@ async fn connect(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    let request: ConnectRequest = read_json(&headers, body).await?.unwrap_or_default();
+    let request: ConnectRequest = read_request(&headers, body).await?;
     let settings = request.endpoint_config.unwrap_or_default();
     net::connect(&engine, &id, &request.container, settings).await?;
     Ok(StatusCode::OK.into_response())
@@ -215,7 +215,7 @@ async fn disconnect(
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
-    let request: DisconnectRequest = read_json(&headers, body).await?.unwrap_or_default();
+    let request: DisconnectRequest = read_request(&headers, body).await?;
     match engine.containers.get(&request.container) {
         Ok(_) => net::disconnect(&engine, &id, &request.container, request.force).await?,
         // A container that nobody knows any more may still hold an address.

@@ -4,7 +4,7 @@ use crate::clock::Timestamp;
 use crate::engine::{Engine, blocking};
 use crate::error::{Error, Result};
 use crate::filters::Filters;
-use crate::http::{Answer, ApiVersion, Query, answer, read_json};
+use crate::http::{Answer, ApiVersion, Query, answer, read_request};
 use crate::volumes::{ANONYMOUS, LOCAL, Volume};
 use axum::Router;
 use axum::body::Body;
@@ -55,7 +55,7 @@ struct CreateRequest {
 }
 
 async fn create(State(engine): State<Arc<Engine>>, headers: HeaderMap, body: Body) -> Answer {
-    let request: CreateRequest = read_json(&headers, body).await?.unwrap_or_default();
+    let request: CreateRequest = read_request(&headers, body).await?;
     if request.cluster_volume_spec.is_some() {
         return Err(super::swarm::no_manager());
     }

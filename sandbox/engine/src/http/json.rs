@@ -1,5 +1,6 @@
 //! JSON bodies: read as Docker's server reads them (and refuses them), written with a newline at the end as Go writes them.
 
+use crate::containers::model::from_json;
 use crate::error::{Error, Result};
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -54,6 +55,14 @@ pub async fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> 
     match documents.next() {
         None => Ok(Some(value)),
         Some(_) => Err(Error::invalid("unexpected content after JSON")),
+    }
+}
+
+/// Reads the JSON of a request as Go does: `null`, and no body, are as good as nothing.
+pub async fn read_request<T: DeserializeOwned + Default>(headers: &HeaderMap, body: Body) -> Result<T> {
+    match read_json(headers, body).await? {
+        Some(value) => from_json(value).map_err(|error| Error::invalid(format!("invalid JSON: {error}"))),
+        None => Ok(T::default()),
     }
 }
 

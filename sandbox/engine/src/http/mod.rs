@@ -14,7 +14,7 @@ mod version;
 
 pub use bytes::{drain, produce, reader};
 pub use hijack::{Connection, Form, hijack, upgrade};
-pub use json::{Answer, answer, read_json};
+pub use json::{Answer, answer, read_json, read_request};
 pub use lines::{Lines, body_of, stream};
 pub use progress::Progress;
 pub use query::Query;
