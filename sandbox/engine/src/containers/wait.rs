@@ -75,7 +75,8 @@ pub fn wait(container: &Container, condition: Condition) -> impl Future<Output =
     let before = ends.borrow_and_update().count;
     async move {
         let done = |e: &Ends| match condition {
-            Condition::NotRunning => !e.running || e.removed,
+            // Docker wakes who waits also when the container is about to start again.
+            Condition::NotRunning => !e.running || e.count > before || e.removed,
             Condition::NextExit => e.count > before || e.removed,
             Condition::Removed => e.removed,
         };
@@ -103,8 +104,12 @@ mod tests {
         assert_eq!(wait(&container, Condition::NotRunning).now_or_never().unwrap().status_code, 0);
         container.ends.send_modify(|e| (e.count, e.code) = (1, 3));
         assert_eq!(next.now_or_never().unwrap().status_code, 3);
+        container.ends.send_modify(|e| e.running = true);
+        let again = wait(&container, Condition::NotRunning);
+        container.ends.send_modify(|e| (e.count, e.code) = (2, 4));
+        assert_eq!(again.now_or_never().unwrap().status_code, 4, "it runs again at once");
         assert!(wait(&container, Condition::NextExit).now_or_never().is_none());
         container.ends.send_modify(|e| e.removed = true);
-        assert_eq!(removed.now_or_never().unwrap().status_code, 3);
+        assert_eq!(removed.now_or_never().unwrap().status_code, 4);
     }
 }
