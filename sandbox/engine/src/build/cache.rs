@@ -37,7 +37,13 @@ pub fn find(engine: &Engine, parent: &str, key: &CacheKey, cache_from: &[String]
         });
         index.get(&name(parent, key)).and_then(|id| id.parse::<Digest>().ok())
     };
-    if let Some(image) = known.and_then(|id| store.get(&id).ok()).filter(&fits) {
+    let wanted: Vec<_> = cache_from.iter().filter_map(|name| store.find(name).ok()).collect();
+    // With `--cache-from` only those images and their parents count.
+    let counts = |image: &Image| {
+        cache_from.is_empty() || wanted.iter().any(|wanted| is_ancestor(store, image, wanted))
+    };
+    let known = known.and_then(|id| store.get(&id).ok());
+    if let Some(image) = known.filter(|image| fits(image) && counts(image)) {
         return Ok(Some(image));
     }
     let made_by = |image: &Image| {
@@ -46,11 +52,7 @@ pub fn find(engine: &Engine, parent: &str, key: &CacheKey, cache_from: &[String]
             .and_then(|config| serde_json::from_value::<Config>(config).ok())
             .is_some_and(|config| key.is_of(&config))
     };
-    let wanted: Vec<_> = cache_from.iter().filter_map(|name| store.find(name).ok()).collect();
-    let found = store.images().into_iter().filter(|image| fits(image) && made_by(image)).find(|image| {
-        // With `--cache-from` only those images and their parents count.
-        cache_from.is_empty() || wanted.iter().any(|wanted| is_ancestor(store, image, wanted))
-    });
+    let found = store.images().into_iter().filter(|image| fits(image) && made_by(image)).find(counts);
     Ok(found)
 }
 

@@ -20,7 +20,7 @@ use crate::http::{Lines, drain};
 use crate::images;
 use backend::Node;
 use drydock_dockerfile::build::{self, BuildError, ClassicLines, ErrorKind, Line, Stream};
-use drydock_dockerfile::files::{Tree, unpack_context};
+use drydock_dockerfile::files::{Tree, read_dockerfile, unpack_context};
 use drydock_dockerfile::language;
 use drydock_images::{Digest, Reference};
 use serde_json::{Value, json};
@@ -30,9 +30,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
-
-/// Largest Dockerfile that is read.
-const MAX_DOCKERFILE: u64 = 8 << 20;
 
 /// Ends a build from outside.
 #[derive(Debug, Default)]
@@ -194,18 +191,12 @@ fn prepare(
     let unpacked = unpack_context(&mut context, &tree, &request.dockerfile);
     drain(&mut context);
     unpacked.map_err(|error| failed(format!("Error processing tar file: {error}")))?;
-    let missing = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            failed(format!("Cannot locate specified Dockerfile: {}", request.dockerfile))
-        }
-        _ => failed(format!("failed to read Dockerfile {}: {error}", request.dockerfile)),
-    };
-    let text = tree.read(&request.dockerfile, MAX_DOCKERFILE).map_err(missing)?;
+    let text = read_dockerfile(&tree, &request.dockerfile).map_err(|error| failed(error.to_string()))?;
     if text.is_empty() {
         let text = format!("the Dockerfile ({}) cannot be empty", request.dockerfile);
         return Err(BuildError { kind: ErrorKind::Invalid, ..failed(text) });
     }
-    let file = language::parse(&String::from_utf8_lossy(&text))?;
+    let file = language::parse(&text)?;
     Ok((scratch, file))
 }
 
