@@ -30,12 +30,23 @@ pub struct Options {
 /// Makes the image; answers its id. Blocks: call it from `spawn_blocking`.
 pub fn commit(engine: &Arc<Engine>, container: &Container, options: &Options) -> Result<String> {
     let pause = options.pause && container.phase() == super::record::Phase::Running;
+    // A container that ends meanwhile can't be stopped and needn't be.
+    let freeze = |frozen| {
+        if let Err(error) = engine.groups.freeze(&container.id, frozen) {
+            tracing::debug!(
+                container = container.id,
+                frozen,
+                error = error.message,
+                "not stopped for a commit"
+            );
+        }
+    };
     if pause {
-        engine.groups.freeze(&container.id, true)?;
+        freeze(true);
     }
     let made = make(engine, container, options);
     if pause {
-        engine.groups.freeze(&container.id, false)?;
+        freeze(false);
     }
     made
 }
