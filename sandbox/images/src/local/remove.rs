@@ -6,7 +6,6 @@ use super::{
     disk::Scratch,
     error::{Result, StoreError},
     images::Image,
-    layers::Place,
     names,
 };
 use crate::{Digest, Reference};
@@ -53,7 +52,7 @@ pub struct RemoveOptions<'a> {
 pub struct Pruned {
     /// What is gone.
     pub removed: Vec<Removal>,
-    /// Bytes of the layers that were deleted from the node's disk.
+    /// Bytes of the layers that are gone, as the sizes of images count them: those of the catalogue too.
     pub reclaimed: u64,
 }
 
@@ -194,11 +193,9 @@ impl LocalStore {
         matches: &dyn Fn(&Image) -> bool,
         users: &dyn Fn(&Digest) -> Vec<ImageUser>,
     ) -> Result<Pruned> {
-        let own: HashMap<ChainId, u64> = {
-            let state = self.state();
-            let own = state.layers.iter().filter(|(_, l)| matches!(l.record.place, Place::Own { .. }));
-            own.map(|(chain, layer)| (chain.clone(), layer.record.size)).collect()
-        };
+        // Layers of the catalogue count too, as they do in the sizes of images.
+        let sizes: HashMap<ChainId, u64> =
+            self.layers().into_iter().map(|layer| (layer.chain, layer.size)).collect();
         let options = RemoveOptions { force: false, keep_parents: false, users };
         let mut pruned = Pruned::default();
         for image in self.images() {
@@ -224,7 +221,7 @@ impl LocalStore {
         }
         let gone: HashSet<_> = pruned.removed.iter().collect();
         let freed = |(chain, _): &(&ChainId, &u64)| gone.contains(&Removal::Layer((*chain).clone()));
-        pruned.reclaimed = own.iter().filter(freed).map(|(_, size)| size).sum();
+        pruned.reclaimed = sizes.iter().filter(freed).map(|(_, size)| size).sum();
         Ok(pruned)
     }
 }
