@@ -81,6 +81,8 @@ async fn converse(stream: UnixStream, app: Router) -> hyper::Result<()> {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD)
+        // `Api-Version`: so Go writes them, and there are clients that look for just that.
+        .title_case_headers(true)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades()
         .await
