@@ -547,6 +547,8 @@ async fn two_hundred_containers_start_and_leave_nothing() {
     let count = "echo $(mount | grep -c ' /var/lib/docker/overlay2') $(ip -o link | grep -c veth) \
                  $(find /sys/fs/cgroup -path '*/docker/*' -name cgroup.procs | wc -l) \
                  $(ls /var/lib/docker/overlay2 /var/lib/docker/containers | wc -l) $(pgrep -cx sleep)";
+    // The kernel takes its time over interfaces of a namespace that has ended.
+    lab.sh("for i in $(seq 100); do ip -o link | grep -q veth || exit 0; sleep 0.1; done; exit 1").await;
     let before = lab.sh(count).await;
     lab.sh("for i in $(seq 200); do echo $i; done | xargs -P 8 -I{} docker run -d --name c{} busybox sleep 10000 > /dev/null").await;
     assert_eq!(lab.sh("docker ps -q | wc -l").await, "200");
@@ -554,7 +556,6 @@ async fn two_hundred_containers_start_and_leave_nothing() {
     assert_eq!(lab.sh("pgrep -xc sleep; docker ps -q | xargs docker inspect -f '{{.NetworkSettings.Networks.bridge.IPAddress}}' | sort -u | wc -l").await, "200\n200");
     assert_eq!(lab.sh("docker exec c200 ping -c1 -w5 $(docker inspect -f '{{.NetworkSettings.Networks.bridge.IPAddress}}' c1) > /dev/null && echo there").await, "there");
     lab.sh("docker ps -aq | xargs docker rm -f > /dev/null").await;
-    // The kernel takes its time over interfaces of a namespace that has ended.
     lab.sh(&format!(
         "for i in $(seq 100); do [ \"$({count})\" = '{before}' ] && exit; sleep 0.1; done; {count}; exit 1"
     ))
