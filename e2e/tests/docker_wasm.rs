@@ -194,7 +194,7 @@ async fn d20_components_and_servers() {
         .await;
     for port in [8080, 8081] {
         let status = format!(
-            "curl -s --retry 10 --retry-connrefused -o /dev/null -w '%{{http_code}}' localhost:{port}/"
+            "curl -s --retry 10 --retry-all-errors -o /dev/null -w '%{{http_code}}' localhost:{port}/"
         );
         assert_eq!(lab.sh(&status).await, "418");
     }
