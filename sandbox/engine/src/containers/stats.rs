@@ -136,18 +136,34 @@ fn machine() -> (u64, usize) {
     (ticks * TICK, cpus.max(1))
 }
 
+/// What Docker tells of `memory.stat` of version 1, of a group and (`total_`) of all below it.
+const MEMORY_V1: [&str; 15] = [
+    "active_anon",
+    "active_file",
+    "cache",
+    "dirty",
+    "inactive_anon",
+    "inactive_file",
+    "mapped_file",
+    "pgfault",
+    "pgmajfault",
+    "pgpgin",
+    "pgpgout",
+    "rss",
+    "rss_huge",
+    "unevictable",
+    "writeback",
+];
+
 fn memory_v1(engine: &Engine, id: &str) -> Value {
     let read = |file: &str| engine.groups.read("memory", id, file);
     let number = |file: &str| read(file).trim().parse::<u64>().unwrap_or(0);
     let stats: Map<String, Value> = read("memory.stat")
         .lines()
         .filter_map(|l| l.split_once(' '))
-        // Docker leaves these out as the recorded answer has it.
         .filter(|(name, _)| {
-            !matches!(
-                *name,
-                "shmem" | "total_shmem" | "swap" | "total_swap" | "swapcached" | "total_swapcached"
-            )
+            name.starts_with("hierarchical_")
+                || MEMORY_V1.contains(&name.strip_prefix("total_").unwrap_or(name))
         })
         .filter_map(|(name, value)| Some((name.to_string(), json!(value.parse::<u64>().ok()?))))
         .collect();
@@ -164,13 +180,46 @@ fn memory_v1(engine: &Engine, id: &str) -> Value {
     answer
 }
 
+/// The same for version 2, where Docker tells all of these, 0 if the kernel has none.
+const MEMORY_V2: [&str; 31] = [
+    "active_anon",
+    "active_file",
+    "anon",
+    "anon_thp",
+    "file",
+    "file_dirty",
+    "file_mapped",
+    "file_writeback",
+    "inactive_anon",
+    "inactive_file",
+    "kernel_stack",
+    "pgactivate",
+    "pgdeactivate",
+    "pgfault",
+    "pglazyfree",
+    "pglazyfreed",
+    "pgmajfault",
+    "pgrefill",
+    "pgscan",
+    "pgsteal",
+    "shmem",
+    "slab",
+    "slab_reclaimable",
+    "slab_unreclaimable",
+    "sock",
+    "thp_collapse_alloc",
+    "thp_fault_alloc",
+    "unevictable",
+    "workingset_activate",
+    "workingset_nodereclaim",
+    "workingset_refault",
+];
+
 fn memory_v2(engine: &Engine, id: &str) -> Value {
     let read = |file: &str| engine.groups.read("memory", id, file);
-    let stats: Map<String, Value> = read("memory.stat")
-        .lines()
-        .filter_map(|l| l.split_once(' '))
-        .filter_map(|(name, value)| Some((name.to_string(), json!(value.parse::<u64>().ok()?))))
-        .collect();
+    let text = read("memory.stat");
+    let stats: Map<String, Value> =
+        MEMORY_V2.iter().map(|name| ((*name).to_owned(), json!(field(&text, name)))).collect();
     json!({
         "usage": read("memory.current").trim().parse::<u64>().unwrap_or(0),
         "stats": stats,
