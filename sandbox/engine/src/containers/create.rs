@@ -51,6 +51,8 @@ pub fn create(
     image::merge(&mut config, &found.config.config);
     let (path, args) = image::command(&mut config)?;
     warnings.extend(validate::check(&mut config, &mut host, &engine.groups)?);
+    // 0 and all below is how a client asks for none.
+    host.resources.pids_limit = host.resources.pids_limit.filter(|limit| *limit > 0);
     if wasm::is_runtime(&host.runtime) {
         check_wasm(engine, &host.runtime, &found, &config.image)?;
     }

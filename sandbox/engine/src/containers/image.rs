@@ -17,6 +17,9 @@ pub fn merge(config: &mut Config, image: &RunConfig) {
     for (mine, theirs) in
         [(&mut config.exposed_ports, &image.exposed_ports), (&mut config.volumes, &image.volumes)]
     {
+        if mine.as_ref().is_some_and(|m| m.is_empty()) {
+            *mine = None;
+        }
         if let Some(theirs) = theirs.as_ref().filter(|t| !t.is_empty()) {
             let mine = mine.get_or_insert_default();
             for key in theirs.keys() {

@@ -93,7 +93,7 @@ fn merge(host: &mut HostConfig, update: &Update) -> Result<()> {
         old.memory_swap = new.memory_swap;
     }
     if new.pids_limit.is_some() {
-        old.pids_limit = new.pids_limit;
+        old.pids_limit = new.pids_limit.map(|limit| limit.max(0));
     }
     if !update.restart_policy.name.is_empty() {
         host.restart_policy = update.restart_policy.clone();

@@ -300,8 +300,10 @@ fn check_memory(limits: &mut Resources) -> Result<()> {
             "You should always set the Memory limit when using Memoryswap limit, see usage",
         ));
     }
+    // The client's way to say nothing.
+    limits.memory_swappiness = limits.memory_swappiness.filter(|swappiness| *swappiness != -1);
     if let Some(swappiness) = limits.memory_swappiness
-        && !(-1..=100).contains(&swappiness)
+        && !(0..=100).contains(&swappiness)
     {
         return Err(Error::invalid(format!(
             "Invalid value: {swappiness}, valid memory swappiness range is 0-100"
