@@ -88,20 +88,24 @@ fn long_name<R: Read>(entry: &mut Entry<'_, R>) -> Result<Vec<u8>> {
 }
 
 fn meta(header: &Header, pending: Pending) -> Result<Meta> {
-    let number = |what: &str, value: std::io::Result<u64>| {
-        value.or_else(|_| refused(format!("a tar header has an unreadable {what}")))
+    let raw = header.as_old();
+    // A field that nobody has filled in is 0, as Go reads it.
+    let number = |what: &str, field: &[u8], value: std::io::Result<u64>| match value {
+        Err(_) if field.iter().all(|byte| matches!(byte, 0 | b' ')) => Ok(0),
+        value => value.or_else(|_| refused(format!("a tar header has an unreadable {what}"))),
     };
+    let mode = number("mode", &raw.mode, header.mode().map(u64::from))?;
     let mut meta = Meta {
         path: pending.long_path.unwrap_or_else(|| header.path_bytes().into_owned()),
         link: pending
             .long_link
             .unwrap_or_else(|| header.link_name_bytes().map(|l| l.into_owned()).unwrap_or_default()),
         kind: header.entry_type(),
-        mode: header.mode().or_else(|_| refused("a tar header has an unreadable mode"))? & 0o7777,
-        uid: number("owner", header.uid())?,
-        gid: number("group", header.gid())?,
-        mtime: (i64::try_from(number("time", header.mtime())?).unwrap_or(i64::MAX), 0),
-        size: number("size", header.entry_size())?,
+        mode: u32::try_from(mode & 0o7777).unwrap_or_default(),
+        uid: number("owner", &raw.uid, header.uid())?,
+        gid: number("group", &raw.gid, header.gid())?,
+        mtime: (i64::try_from(number("time", &raw.mtime, header.mtime())?).unwrap_or(i64::MAX), 0),
+        size: number("size", &raw.size, header.entry_size())?,
         xattrs: Vec::new(),
     };
     if let Some(pax) = pending.pax {
