@@ -1,0 +1,1 @@
+//! What a cluster is set up with: certificates, kubeconfigs, static pods.

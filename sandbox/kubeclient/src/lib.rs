@@ -1,0 +1,1 @@
+//! How components of a cluster talk to the API server: connection, informers, work queues, events.

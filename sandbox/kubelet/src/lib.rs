@@ -1,0 +1,1 @@
+//! The kubelet of a node: pods as containers of the node's engine.
