@@ -2,6 +2,7 @@
 //! Pure functions over JSON trees; nothing in here knows of a store, a connection or a particular kind.
 
 pub mod field;
+pub mod names;
 pub mod object;
 pub mod status;
 

@@ -1,8 +1,18 @@
 //! A row of the table of kinds.
 
+use crate::printers;
 use drydock_apimachinery::field::ErrorList;
+use drydock_apimachinery::names;
 use jiff::Timestamp;
 use serde_json::Value;
+
+/// Verbs of a resource that can do everything.
+pub const ALL_VERBS: &[&str] =
+    &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+/// Verbs of a resource that is never stored: a question with its answer.
+pub const CREATE: &[&str] = &["create"];
+/// Verbs of `status`, `scale` and the like.
+pub const GET_PATCH_UPDATE: &[&str] = &["get", "patch", "update"];
 
 /// A kind in one version of its group, and all that the engine must know of it.
 #[derive(Debug)]
@@ -34,7 +44,7 @@ pub struct Kind {
     /// Whether a PUT or an apply may create it (`AllowCreateOnUpdate`).
     pub create_on_update: bool,
     /// Field selectors beside `metadata.name` and `metadata.namespace`: the label and the value of an object.
-    pub fields: &'static [(&'static str, fn(&Value) -> String)],
+    pub fields: &'static [SelectableField],
     /// Stored as another version of the same objects; absent: as it is.
     pub stored_as: Option<Conversion>,
     /// Fills in what the object does not say (`SetDefaults_…` and the strategy's `PrepareForCreate`). Idempotent.
@@ -54,6 +64,53 @@ pub struct Kind {
     /// The cells of an object's row, as many as there are columns.
     pub row: fn(&Value, Timestamp) -> Vec<Cell>,
 }
+
+impl Kind {
+    /// What most kinds have in common; each row of the table says how it differs.
+    pub const BASE: Self = Self {
+        group: "",
+        version: "v1",
+        kind: "",
+        plural: "",
+        singular: "",
+        short: &[],
+        categories: &[],
+        scope: Scope::Namespaced,
+        verbs: ALL_VERBS,
+        subresources: &[],
+        generation: Generation::None,
+        unconditional_update: true,
+        create_on_update: false,
+        fields: &[],
+        stored_as: None,
+        defaults: |_| (),
+        prepare: |_, _| (),
+        validate: |_, _| ErrorList::default(),
+        validate_status: |_, _| ErrorList::default(),
+        validate_name: names::name_is_dns_subdomain,
+        warnings: |_, _| Vec::new(),
+        columns: printers::OBJECT_META,
+        row: printers::object_meta,
+    };
+
+    /// True if there is something below its objects of this name.
+    pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
+        self.subresources.iter().find(|one| one.name == name)
+    }
+
+    /// `v1` or `apps/v1`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.into() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// True if objects are stored (and not only questions that are answered).
+    pub fn is_stored(&self) -> bool {
+        self.verbs.contains(&"get")
+    }
+}
+
+/// Label of a field selector, and its value of an object.
+pub type SelectableField = (&'static str, fn(&Value) -> String);
 
 /// A cell of a table: a string, a number or null.
 pub type Cell = Value;
@@ -115,4 +172,63 @@ pub struct Column {
     pub description: &'static str,
     /// 0: always shown; 1: with `-o wide`.
     pub priority: u8,
+}
+
+impl Subresource {
+    /// `status`, of the parent's own kind.
+    pub const fn status(kind: &'static str) -> Self {
+        Self::own("status", kind)
+    }
+
+    /// Another view of the parent itself that can be read and written.
+    pub const fn own(name: &'static str, kind: &'static str) -> Self {
+        Self { name, group_version: None, kind, verbs: GET_PATCH_UPDATE }
+    }
+
+    /// `scale`.
+    pub const SCALE: Self = Self {
+        name: "scale",
+        group_version: Some(("autoscaling", "v1")),
+        kind: "Scale",
+        verbs: GET_PATCH_UPDATE,
+    };
+}
+
+impl Column {
+    /// The first column of almost every table.
+    pub const NAME: Self = Self {
+        name: "Name",
+        type_: "string",
+        format: "name",
+        description: "Name must be unique within a namespace. Is required when creating resources, although some resources \
+            may allow a client to request the generation of an appropriate name automatically. Name is primarily intended for \
+            creation idempotence and configuration definition. Cannot be updated. More info: \
+            https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names",
+        priority: 0,
+    };
+    /// How long ago it was made.
+    pub const AGE: Self = Self::text(
+        "Age",
+        "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to \
+         be set in happens-before order across separate operations. Clients may not set this value. It is represented in \
+         RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: \
+         https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata",
+    );
+
+    /// A column of strings.
+    pub const fn text(name: &'static str, description: &'static str) -> Self {
+        Self { name, type_: "string", format: "", description, priority: 0 }
+    }
+
+    /// A column of whole numbers.
+    pub const fn integer(name: &'static str, description: &'static str) -> Self {
+        Self { name, type_: "integer", format: "", description, priority: 0 }
+    }
+
+    /// The same, shown with `-o wide` only.
+    #[must_use]
+    pub const fn wide(mut self) -> Self {
+        self.priority = 1;
+        self
+    }
 }

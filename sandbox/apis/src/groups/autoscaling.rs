@@ -1,0 +1,27 @@
+//! `autoscaling`: one stored kind in two versions.
+
+use crate::kind::{Conversion, Kind, Subresource};
+
+const BASE: Kind = Kind {
+    group: "autoscaling",
+    kind: "HorizontalPodAutoscaler",
+    plural: "horizontalpodautoscalers",
+    singular: "horizontalpodautoscaler",
+    short: &["hpa"],
+    categories: &["all"],
+    subresources: &[Subresource::status("HorizontalPodAutoscaler")],
+    ..Kind::BASE
+};
+
+pub static HORIZONTAL_POD_AUTOSCALER_V2: Kind = Kind { version: "v2", ..BASE };
+
+pub static HORIZONTAL_POD_AUTOSCALER_V1: Kind = Kind {
+    version: "v1",
+    stored_as: Some(Conversion {
+        group: "autoscaling",
+        version: "v2",
+        store: crate::conversion::autoscaling::v1_to_v2,
+        load: crate::conversion::autoscaling::v2_to_v1,
+    }),
+    ..BASE
+};

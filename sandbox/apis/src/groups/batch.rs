@@ -1,0 +1,24 @@
+//! `batch/v1`.
+
+use crate::kind::{Generation, Kind, Subresource};
+use drydock_apimachinery::object::int;
+
+const BASE: Kind = Kind { group: "batch", categories: &["all"], generation: Generation::Spec, ..Kind::BASE };
+
+pub static CRON_JOB: Kind = Kind {
+    kind: "CronJob",
+    plural: "cronjobs",
+    singular: "cronjob",
+    short: &["cj"],
+    subresources: &[Subresource::status("CronJob")],
+    ..BASE
+};
+
+pub static JOB: Kind = Kind {
+    kind: "Job",
+    plural: "jobs",
+    singular: "job",
+    subresources: &[Subresource::status("Job")],
+    fields: &[("status.successful", |o| int(o, &["status", "succeeded"]).unwrap_or(0).to_string())],
+    ..BASE
+};

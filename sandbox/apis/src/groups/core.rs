@@ -1,0 +1,241 @@
+//! The core group.
+
+use crate::kind::{ALL_VERBS, CREATE, Generation, Kind, Scope, Subresource};
+use drydock_apimachinery::names;
+use drydock_apimachinery::object::{at, int, text};
+use serde_json::Value;
+
+/// Streams and proxies answer GET and POST alike.
+const CONNECT: &[&str] = &["create", "get"];
+const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
+const READ: &[&str] = &["get", "list"];
+const NO_COLLECTION: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
+
+const fn proxy(kind: &'static str) -> Subresource {
+    Subresource { name: "proxy", group_version: None, kind, verbs: PROXY }
+}
+
+const fn connect(name: &'static str, kind: &'static str) -> Subresource {
+    Subresource { name, group_version: None, kind, verbs: CONNECT }
+}
+
+fn flag(object: &Value, path: &[&str]) -> String {
+    at(object, path).and_then(Value::as_bool).unwrap_or(false).to_string()
+}
+
+pub static BINDING: Kind =
+    Kind { kind: "Binding", plural: "bindings", singular: "binding", verbs: CREATE, ..Kind::BASE };
+
+pub static COMPONENT_STATUS: Kind = Kind {
+    kind: "ComponentStatus",
+    plural: "componentstatuses",
+    singular: "componentstatus",
+    short: &["cs"],
+    scope: Scope::Cluster,
+    verbs: READ,
+    ..Kind::BASE
+};
+
+pub static CONFIG_MAP: Kind =
+    Kind { kind: "ConfigMap", plural: "configmaps", singular: "configmap", short: &["cm"], ..Kind::BASE };
+
+pub static ENDPOINTS: Kind = Kind {
+    kind: "Endpoints",
+    plural: "endpoints",
+    singular: "endpoints",
+    short: &["ep"],
+    create_on_update: true,
+    ..Kind::BASE
+};
+
+/// Also the stored form of `events.k8s.io`'s events.
+pub static EVENT: Kind = Kind {
+    kind: "Event",
+    plural: "events",
+    singular: "event",
+    short: &["ev"],
+    create_on_update: true,
+    fields: &[
+        ("involvedObject.kind", |o| text(o, &["involvedObject", "kind"]).into()),
+        ("involvedObject.namespace", |o| text(o, &["involvedObject", "namespace"]).into()),
+        ("involvedObject.name", |o| text(o, &["involvedObject", "name"]).into()),
+        ("involvedObject.uid", |o| text(o, &["involvedObject", "uid"]).into()),
+        ("involvedObject.apiVersion", |o| text(o, &["involvedObject", "apiVersion"]).into()),
+        ("involvedObject.resourceVersion", |o| text(o, &["involvedObject", "resourceVersion"]).into()),
+        ("involvedObject.fieldPath", |o| text(o, &["involvedObject", "fieldPath"]).into()),
+        ("reason", |o| text(o, &["reason"]).into()),
+        ("reportingComponent", |o| text(o, &["reportingComponent"]).into()),
+        ("source", |o| match text(o, &["source", "component"]) {
+            "" => text(o, &["reportingComponent"]).into(),
+            source => source.into(),
+        }),
+        ("type", |o| text(o, &["type"]).into()),
+    ],
+    ..Kind::BASE
+};
+
+pub static LIMIT_RANGE: Kind = Kind {
+    kind: "LimitRange",
+    plural: "limitranges",
+    singular: "limitrange",
+    short: &["limits"],
+    create_on_update: true,
+    ..Kind::BASE
+};
+
+pub static NAMESPACE: Kind = Kind {
+    kind: "Namespace",
+    plural: "namespaces",
+    singular: "namespace",
+    short: &["ns"],
+    scope: Scope::Cluster,
+    verbs: NO_COLLECTION,
+    subresources: &[
+        Subresource { name: "finalize", group_version: None, kind: "Namespace", verbs: &["update"] },
+        Subresource::status("Namespace"),
+    ],
+    fields: &[
+        ("name", |o| text(o, &["metadata", "name"]).into()),
+        ("status.phase", |o| text(o, &["status", "phase"]).into()),
+    ],
+    validate_name: names::name_is_dns_label,
+    ..Kind::BASE
+};
+
+pub static NODE: Kind = Kind {
+    kind: "Node",
+    plural: "nodes",
+    singular: "node",
+    short: &["no"],
+    scope: Scope::Cluster,
+    subresources: &[proxy("NodeProxyOptions"), Subresource::status("Node")],
+    fields: &[("spec.unschedulable", |o| flag(o, &["spec", "unschedulable"]))],
+    ..Kind::BASE
+};
+
+pub static PERSISTENT_VOLUME_CLAIM: Kind = Kind {
+    kind: "PersistentVolumeClaim",
+    plural: "persistentvolumeclaims",
+    singular: "persistentvolumeclaim",
+    short: &["pvc"],
+    subresources: &[Subresource::status("PersistentVolumeClaim")],
+    fields: &[("name", |o| text(o, &["metadata", "name"]).into())],
+    ..Kind::BASE
+};
+
+pub static PERSISTENT_VOLUME: Kind = Kind {
+    kind: "PersistentVolume",
+    plural: "persistentvolumes",
+    singular: "persistentvolume",
+    short: &["pv"],
+    scope: Scope::Cluster,
+    subresources: &[Subresource::status("PersistentVolume")],
+    fields: &[("name", |o| text(o, &["metadata", "name"]).into())],
+    ..Kind::BASE
+};
+
+pub static POD: Kind = Kind {
+    kind: "Pod",
+    plural: "pods",
+    singular: "pod",
+    short: &["po"],
+    categories: &["all"],
+    subresources: &[
+        connect("attach", "PodAttachOptions"),
+        Subresource { name: "binding", group_version: None, kind: "Binding", verbs: CREATE },
+        Subresource::own("ephemeralcontainers", "Pod"),
+        Subresource {
+            name: "eviction",
+            group_version: Some(("policy", "v1")),
+            kind: "Eviction",
+            verbs: CREATE,
+        },
+        connect("exec", "PodExecOptions"),
+        Subresource { name: "log", group_version: None, kind: "Pod", verbs: &["get"] },
+        connect("portforward", "PodPortForwardOptions"),
+        proxy("PodProxyOptions"),
+        Subresource::own("resize", "Pod"),
+        Subresource::status("Pod"),
+    ],
+    generation: Generation::Spec,
+    fields: &[
+        ("spec.nodeName", |o| text(o, &["spec", "nodeName"]).into()),
+        ("spec.restartPolicy", |o| text(o, &["spec", "restartPolicy"]).into()),
+        ("spec.schedulerName", |o| text(o, &["spec", "schedulerName"]).into()),
+        ("spec.serviceAccountName", |o| text(o, &["spec", "serviceAccountName"]).into()),
+        ("spec.hostNetwork", |o| flag(o, &["spec", "hostNetwork"])),
+        ("status.phase", |o| text(o, &["status", "phase"]).into()),
+        ("status.podIP", |o| text(o, &["status", "podIP"]).into()),
+        ("status.podIPs", |o| text(o, &["status", "podIP"]).into()),
+        ("status.nominatedNodeName", |o| text(o, &["status", "nominatedNodeName"]).into()),
+    ],
+    ..Kind::BASE
+};
+
+pub static POD_TEMPLATE: Kind = Kind {
+    kind: "PodTemplate",
+    plural: "podtemplates",
+    singular: "podtemplate",
+    generation: Generation::Spec,
+    ..Kind::BASE
+};
+
+pub static REPLICATION_CONTROLLER: Kind = Kind {
+    kind: "ReplicationController",
+    plural: "replicationcontrollers",
+    singular: "replicationcontroller",
+    short: &["rc"],
+    categories: &["all"],
+    subresources: &[Subresource::SCALE, Subresource::status("ReplicationController")],
+    generation: Generation::Spec,
+    fields: &[("status.replicas", |o| int(o, &["status", "replicas"]).unwrap_or(0).to_string())],
+    ..Kind::BASE
+};
+
+pub static RESOURCE_QUOTA: Kind = Kind {
+    kind: "ResourceQuota",
+    plural: "resourcequotas",
+    singular: "resourcequota",
+    short: &["quota"],
+    subresources: &[Subresource::status("ResourceQuota")],
+    ..Kind::BASE
+};
+
+pub static SECRET: Kind = Kind {
+    kind: "Secret",
+    plural: "secrets",
+    singular: "secret",
+    fields: &[("type", |o| text(o, &["type"]).into())],
+    ..Kind::BASE
+};
+
+pub static SERVICE_ACCOUNT: Kind = Kind {
+    kind: "ServiceAccount",
+    plural: "serviceaccounts",
+    singular: "serviceaccount",
+    short: &["sa"],
+    subresources: &[Subresource {
+        name: "token",
+        group_version: Some(("authentication.k8s.io", "v1")),
+        kind: "TokenRequest",
+        verbs: CREATE,
+    }],
+    unconditional_update: false,
+    ..Kind::BASE
+};
+
+pub static SERVICE: Kind = Kind {
+    kind: "Service",
+    plural: "services",
+    singular: "service",
+    short: &["svc"],
+    categories: &["all"],
+    verbs: ALL_VERBS,
+    subresources: &[proxy("ServiceProxyOptions"), Subresource::status("Service")],
+    fields: &[
+        ("spec.clusterIP", |o| text(o, &["spec", "clusterIP"]).into()),
+        ("spec.type", |o| text(o, &["spec", "type"]).into()),
+    ],
+    validate_name: names::name_is_dns1035_label,
+    ..Kind::BASE
+};

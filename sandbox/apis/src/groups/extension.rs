@@ -1,0 +1,63 @@
+//! What extends the API: `apiregistration.k8s.io`, `admissionregistration.k8s.io` and `apiextensions.k8s.io`.
+
+use crate::kind::{Generation, Kind, Scope, Subresource};
+use drydock_apimachinery::names;
+
+const BASE: Kind = Kind {
+    categories: &["api-extensions"],
+    scope: Scope::Cluster,
+    generation: Generation::Spec,
+    unconditional_update: false,
+    ..Kind::BASE
+};
+const ADMISSION: Kind = Kind { group: "admissionregistration.k8s.io", ..BASE };
+
+pub static API_SERVICE: Kind = Kind {
+    group: "apiregistration.k8s.io",
+    kind: "APIService",
+    plural: "apiservices",
+    singular: "apiservice",
+    subresources: &[Subresource::status("APIService")],
+    generation: Generation::None,
+    validate_name: names::name_is_path_segment,
+    ..BASE
+};
+
+pub static MUTATING_WEBHOOK_CONFIGURATION: Kind = Kind {
+    kind: "MutatingWebhookConfiguration",
+    plural: "mutatingwebhookconfigurations",
+    singular: "mutatingwebhookconfiguration",
+    ..ADMISSION
+};
+
+pub static VALIDATING_ADMISSION_POLICY: Kind = Kind {
+    kind: "ValidatingAdmissionPolicy",
+    plural: "validatingadmissionpolicies",
+    singular: "validatingadmissionpolicy",
+    subresources: &[Subresource::status("ValidatingAdmissionPolicy")],
+    ..ADMISSION
+};
+
+pub static VALIDATING_ADMISSION_POLICY_BINDING: Kind = Kind {
+    kind: "ValidatingAdmissionPolicyBinding",
+    plural: "validatingadmissionpolicybindings",
+    singular: "validatingadmissionpolicybinding",
+    ..ADMISSION
+};
+
+pub static VALIDATING_WEBHOOK_CONFIGURATION: Kind = Kind {
+    kind: "ValidatingWebhookConfiguration",
+    plural: "validatingwebhookconfigurations",
+    singular: "validatingwebhookconfiguration",
+    ..ADMISSION
+};
+
+pub static CUSTOM_RESOURCE_DEFINITION: Kind = Kind {
+    group: "apiextensions.k8s.io",
+    kind: "CustomResourceDefinition",
+    plural: "customresourcedefinitions",
+    singular: "customresourcedefinition",
+    short: &["crd", "crds"],
+    subresources: &[Subresource::status("CustomResourceDefinition")],
+    ..BASE
+};

@@ -1,0 +1,39 @@
+//! `networking.k8s.io/v1` and `discovery.k8s.io/v1`.
+
+use crate::kind::{Generation, Kind, Scope, Subresource};
+
+const BASE: Kind = Kind { group: "networking.k8s.io", generation: Generation::Spec, ..Kind::BASE };
+
+pub static INGRESS_CLASS: Kind = Kind {
+    kind: "IngressClass",
+    plural: "ingressclasses",
+    singular: "ingressclass",
+    scope: Scope::Cluster,
+    ..BASE
+};
+
+pub static INGRESS: Kind = Kind {
+    kind: "Ingress",
+    plural: "ingresses",
+    singular: "ingress",
+    short: &["ing"],
+    subresources: &[Subresource::status("Ingress")],
+    ..BASE
+};
+
+pub static NETWORK_POLICY: Kind = Kind {
+    kind: "NetworkPolicy",
+    plural: "networkpolicies",
+    singular: "networkpolicy",
+    short: &["netpol"],
+    ..BASE
+};
+
+pub static ENDPOINT_SLICE: Kind = Kind {
+    group: "discovery.k8s.io",
+    kind: "EndpointSlice",
+    plural: "endpointslices",
+    singular: "endpointslice",
+    generation: Generation::Spec,
+    ..Kind::BASE
+};

@@ -1,0 +1,46 @@
+//! Small groups: `policy`, `scheduling.k8s.io`, `coordination.k8s.io` and `node.k8s.io`.
+
+use crate::kind::{Generation, Kind, Scope, Subresource};
+
+pub static POD_DISRUPTION_BUDGET: Kind = Kind {
+    group: "policy",
+    kind: "PodDisruptionBudget",
+    plural: "poddisruptionbudgets",
+    singular: "poddisruptionbudget",
+    short: &["pdb"],
+    subresources: &[Subresource::status("PodDisruptionBudget")],
+    generation: Generation::Spec,
+    unconditional_update: false,
+    ..Kind::BASE
+};
+
+pub static PRIORITY_CLASS: Kind = Kind {
+    group: "scheduling.k8s.io",
+    kind: "PriorityClass",
+    plural: "priorityclasses",
+    singular: "priorityclass",
+    short: &["pc"],
+    scope: Scope::Cluster,
+    generation: Generation::Spec,
+    ..Kind::BASE
+};
+
+pub static LEASE: Kind = Kind {
+    group: "coordination.k8s.io",
+    kind: "Lease",
+    plural: "leases",
+    singular: "lease",
+    unconditional_update: false,
+    create_on_update: true,
+    ..Kind::BASE
+};
+
+pub static RUNTIME_CLASS: Kind = Kind {
+    group: "node.k8s.io",
+    kind: "RuntimeClass",
+    plural: "runtimeclasses",
+    singular: "runtimeclass",
+    scope: Scope::Cluster,
+    unconditional_update: false,
+    ..Kind::BASE
+};

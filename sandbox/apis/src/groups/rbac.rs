@@ -1,0 +1,32 @@
+//! `rbac.authorization.k8s.io/v1`.
+
+use crate::kind::{Kind, Scope};
+use drydock_apimachinery::names;
+
+const BASE: Kind = Kind {
+    group: "rbac.authorization.k8s.io",
+    create_on_update: true,
+    validate_name: names::name_is_path_segment,
+    ..Kind::BASE
+};
+
+pub static CLUSTER_ROLE_BINDING: Kind = Kind {
+    kind: "ClusterRoleBinding",
+    plural: "clusterrolebindings",
+    singular: "clusterrolebinding",
+    scope: Scope::Cluster,
+    ..BASE
+};
+
+pub static CLUSTER_ROLE: Kind = Kind {
+    kind: "ClusterRole",
+    plural: "clusterroles",
+    singular: "clusterrole",
+    scope: Scope::Cluster,
+    ..BASE
+};
+
+pub static ROLE_BINDING: Kind =
+    Kind { kind: "RoleBinding", plural: "rolebindings", singular: "rolebinding", ..BASE };
+
+pub static ROLE: Kind = Kind { kind: "Role", plural: "roles", singular: "role", ..BASE };
