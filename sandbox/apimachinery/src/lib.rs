@@ -4,6 +4,7 @@
 pub mod field;
 pub mod names;
 pub mod object;
+pub mod schema;
 pub mod status;
 
 pub use status::Status;

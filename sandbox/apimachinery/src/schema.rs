@@ -1,0 +1,361 @@
+//! The types of Kubernetes' API as a table: fields, Go types, protobuf tags and rules of merging of every kind that is served.
+//! Made by `build.rs` of `schema/v1.35.jsonl`; all of it is constant data without pointers, so it costs no memory but the pages
+//! that are looked at. Decoding, patches, server-side apply and protobuf walk it; nothing in here changes.
+
+// How the generated tables are written.
+/// A piece of `TEXT`: where, how long.
+struct S(u32, u16);
+/// A struct: name, first field, fields, first tag, tags, whether it is atomic.
+struct T(S, u16, u16, u16, u16, u8);
+/// A field: name, type, flags, rule of merging.
+struct F(S, u16, u16, u16);
+/// A protobuf tag: number, and the field (or, with the highest bit, the struct) behind it.
+struct P(u16, u16);
+/// A type: what it is, and of what (number of a type, a struct or a leaf).
+struct K(u8, u16);
+/// Merging: list type, keys, patch strategy, merge key, default.
+struct G(u8, S, S, S, S);
+/// What a type is: a leaf, bytes, a list, a named list, a map, a struct.
+const V: u8 = 0;
+const B: u8 = 1;
+const L: u8 = 2;
+const N: u8 = 3;
+const M: u8 = 4;
+const O: u8 = 5;
+
+mod tables {
+    use super::{B, F, G, K, L, M, N, O, P, S, T, V};
+    include!(concat!(env!("OUT_DIR"), "/tables.rs"));
+}
+
+use tables::{FIELDS, GVKS, KINDS, MERGES, PROTOS, STRUCTS, TEXT};
+
+fn text(at: &'static S) -> &'static str {
+    TEXT.get(at.0 as usize..at.0 as usize + usize::from(at.1)).unwrap_or_default()
+}
+
+/// The struct of a kind. Options and other kinds of `meta` (`DeleteOptions`, `Status`, …) are found under `meta.k8s.io`, `v1`.
+pub fn find(group: &str, version: &str, kind: &str) -> Option<Struct> {
+    let wanted = || group.bytes().chain([b'/']).chain(version.bytes()).chain([b'/']).chain(kind.bytes());
+    let at = GVKS.binary_search_by(|(gvk, _)| text(gvk).bytes().cmp(wanted())).ok()?;
+    Some(Struct(GVKS[at].1))
+}
+
+/// A struct by its name in OpenAPI documents, such as `io.k8s.api.core.v1.PodSpec`.
+pub fn find_definition(name: &str) -> Option<Struct> {
+    let at = STRUCTS.iter().position(|one| text(&one.0) == name)?;
+    Some(Struct(at as u16))
+}
+
+/// All kinds: group, version, kind.
+pub fn kinds() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    GVKS.iter().filter_map(|(gvk, _)| {
+        let (group, rest) = text(gvk).split_once('/')?;
+        let (version, kind) = rest.split_once('/')?;
+        Some((group, version, kind))
+    })
+}
+
+/// An object with known fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Struct(u16);
+
+impl Struct {
+    fn row(self) -> &'static T {
+        &STRUCTS[usize::from(self.0)]
+    }
+
+    /// Its name in OpenAPI documents, such as `io.k8s.api.core.v1.PodSpec`.
+    pub fn definition(self) -> &'static str {
+        text(&self.row().0)
+    }
+
+    /// Its name in Go, such as `PodSpec`.
+    pub fn name(self) -> &'static str {
+        self.definition().rsplit('.').next().unwrap_or_default()
+    }
+
+    /// Its fields in JSON, ordered by name.
+    pub fn fields(self) -> impl ExactSizeIterator<Item = Field> {
+        let row = self.row();
+        (row.1..row.1 + row.2).map(Field)
+    }
+
+    /// A field by its name in JSON.
+    pub fn field(self, name: &str) -> Option<Field> {
+        let row = self.row();
+        let fields = FIELDS.get(usize::from(row.1)..usize::from(row.1 + row.2))?;
+        let at = fields.binary_search_by(|field| text(&field.0).cmp(name)).ok()?;
+        Some(Field(row.1 + at as u16))
+    }
+
+    /// Whether server-side apply sees it as one value.
+    pub fn is_atomic(self) -> bool {
+        self.row().5 == 1
+    }
+
+    /// What a protobuf tag means.
+    pub fn tag(self, tag: u32) -> Option<Tagged> {
+        let row = self.row();
+        let tags = PROTOS.get(usize::from(row.3)..usize::from(row.3 + row.4))?;
+        let at = tags.binary_search_by(|one| u32::from(one.0).cmp(&tag)).ok()?;
+        let target = tags[at].1;
+        Some(if target & 0x8000 == 0 {
+            Tagged::Field(Field(target))
+        } else {
+            Tagged::Inlined(Struct(target & 0x7fff))
+        })
+    }
+}
+
+/// What stands behind a protobuf tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tagged {
+    /// A field.
+    Field(Field),
+    /// A message whose fields are, in JSON, fields of the struct itself.
+    Inlined(Struct),
+}
+
+/// A field of a struct.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Field(u16);
+
+impl Field {
+    fn row(self) -> &'static F {
+        &FIELDS[usize::from(self.0)]
+    }
+
+    fn has(self, flag: u16) -> bool {
+        self.row().2 & flag != 0
+    }
+
+    fn merge(self) -> &'static G {
+        &MERGES[usize::from(self.row().3)]
+    }
+
+    /// Its name in JSON.
+    pub fn name(self) -> &'static str {
+        text(&self.row().0)
+    }
+
+    /// What it holds.
+    pub fn type_(self) -> Type {
+        Elem(self.row().1).type_()
+    }
+
+    /// Whether it is left out when it is empty, as Go's encoder understands that.
+    pub fn omit_empty(self) -> bool {
+        self.has(1)
+    }
+
+    /// Whether it is left out when it is zero.
+    pub fn omit_zero(self) -> bool {
+        self.has(2)
+    }
+
+    /// Whether it is a pointer in Go: its zero value differs from its absence.
+    pub fn pointer(self) -> bool {
+        self.has(4)
+    }
+
+    /// Whether OpenAPI calls it required.
+    pub fn required(self) -> bool {
+        self.has(8)
+    }
+
+    /// How server-side apply merges it, if it is a list.
+    pub fn list_type(self) -> ListType {
+        match self.merge().0 {
+            2 => ListType::Set,
+            3 => ListType::Map,
+            _ => ListType::Atomic,
+        }
+    }
+
+    /// Whether a list type is declared at all.
+    pub fn has_list_type(self) -> bool {
+        self.merge().0 != 0
+    }
+
+    /// Whether it is a map or struct that server-side apply sees as one value.
+    pub fn map_atomic(self) -> bool {
+        self.has(16)
+    }
+
+    /// `x-kubernetes-list-map-keys`.
+    pub fn keys(self) -> impl Iterator<Item = &'static str> {
+        text(&self.merge().1).split(',').filter(|key| !key.is_empty())
+    }
+
+    /// Whether a strategic merge patch merges its elements (lists) or fields (maps).
+    pub fn patch_merges(self) -> bool {
+        text(&self.merge().2).split(',').any(|one| one == "merge")
+    }
+
+    /// Whether a strategic merge patch replaces it whole.
+    pub fn patch_replaces(self) -> bool {
+        text(&self.merge().2).split(',').any(|one| one == "replace")
+    }
+
+    /// Whether a strategic merge patch looks for `$retainKeys`.
+    pub fn patch_retains_keys(self) -> bool {
+        text(&self.merge().2).split(',').any(|one| one == "retainKeys")
+    }
+
+    /// By which field a strategic merge patch recognizes elements.
+    pub fn merge_key(self) -> Option<&'static str> {
+        Some(text(&self.merge().3)).filter(|key| !key.is_empty())
+    }
+
+    /// The default that the schema declares, as JSON.
+    pub fn default(self) -> Option<serde_json::Value> {
+        let default = text(&self.merge().4);
+        if default.is_empty() { None } else { serde_json::from_str(default).ok() }
+    }
+}
+
+/// How server-side apply merges a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListType {
+    /// As one value.
+    Atomic,
+    /// As a set of values.
+    Set,
+    /// As a map by some fields of its elements.
+    Map,
+}
+
+/// What a list or a map holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Elem(u16);
+
+impl Elem {
+    /// The type.
+    pub fn type_(self) -> Type {
+        let K(what, of) = &KINDS[usize::from(self.0)];
+        match (*what, *of) {
+            (B, _) => Type::Bytes,
+            (L, of) => Type::List(Elem(of)),
+            (N, of) => Type::NamedList(Elem(of)),
+            (M, of) => Type::Map(Elem(of)),
+            (O, of) => Type::Struct(Struct(of)),
+            (_, leaf) => LEAVES[usize::from(leaf)],
+        }
+    }
+}
+
+/// Leaves in the order in which the build numbers them.
+static LEAVES: [Type; 16] = [
+    Type::String,
+    Type::Bool,
+    Type::Int32,
+    Type::Int64,
+    Type::Float64,
+    Type::Quantity,
+    Type::IntOrString,
+    Type::Time,
+    Type::MicroTime,
+    Type::Duration,
+    Type::RawExtension,
+    Type::FieldsV1,
+    Type::Json,
+    Type::SchemaOrBool,
+    Type::SchemaOrArray,
+    Type::SchemaOrStringArray,
+];
+
+/// What a value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Type {
+    /// `string`, or a named string.
+    String,
+    /// `bool`.
+    Bool,
+    /// `int32`.
+    Int32,
+    /// `int64`.
+    Int64,
+    /// `float64`.
+    Float64,
+    /// `[]byte`: base64 in JSON.
+    Bytes,
+    /// `resource.Quantity`.
+    Quantity,
+    /// `intstr.IntOrString`.
+    IntOrString,
+    /// `metav1.Time`: RFC 3339, seconds.
+    Time,
+    /// `metav1.MicroTime`: RFC 3339, microseconds.
+    MicroTime,
+    /// `metav1.Duration`: as Go writes it, `1h0m0s`.
+    Duration,
+    /// `runtime.RawExtension`: any object.
+    RawExtension,
+    /// `metav1.FieldsV1`: a set of fields.
+    FieldsV1,
+    /// `apiextensions.JSON`: any value.
+    Json,
+    /// A schema or a boolean.
+    SchemaOrBool,
+    /// A schema or a list of them.
+    SchemaOrArray,
+    /// A schema or a list of strings.
+    SchemaOrStringArray,
+    /// An object with known fields.
+    Struct(Struct),
+    /// A list.
+    List(Elem),
+    /// A list that is a message of its own in protobuf (`Verbs`, `ExtraValue`).
+    NamedList(Elem),
+    /// A map from strings.
+    Map(Elem),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_port_is_what_kubernetes_says() {
+        let service = find("", "v1", "Service").unwrap();
+        assert_eq!(service.definition(), "io.k8s.api.core.v1.Service");
+        let Type::Struct(spec) = service.field("spec").unwrap().type_() else { panic!("spec is a struct") };
+        let ports = spec.field("ports").unwrap();
+        assert_eq!(ports.list_type(), ListType::Map);
+        assert_eq!(ports.keys().collect::<Vec<_>>(), ["port", "protocol"]);
+        assert_eq!(ports.merge_key(), Some("port"));
+        assert!(ports.patch_merges() && !ports.patch_replaces());
+        let Type::List(elem) = ports.type_() else { panic!("a list") };
+        let Type::Struct(port) = elem.type_() else { panic!("of structs") };
+        assert_eq!(port.name(), "ServicePort");
+        assert_eq!(port.field("protocol").unwrap().default(), Some("TCP".into()));
+        assert_eq!(port.field("targetPort").unwrap().type_(), Type::IntOrString);
+        assert!(port.field("port").unwrap().required());
+        assert_eq!(port.tag(5), Some(Tagged::Field(port.field("nodePort").unwrap())));
+        assert!(spec.field("selector").unwrap().map_atomic());
+    }
+
+    #[test]
+    fn inlined_structs_are_fields_in_json_and_messages_in_protobuf() {
+        let volume = find_definition("io.k8s.api.core.v1.Volume").unwrap();
+        assert!(volume.field("configMap").unwrap().pointer());
+        let Some(Tagged::Inlined(source)) = volume.tag(2) else { panic!("tag 2 is inlined") };
+        assert_eq!(source.name(), "VolumeSource");
+        assert!(volume.tag(3).is_none());
+    }
+
+    #[test]
+    fn every_struct_is_ordered_and_found() {
+        let mut structs = 0;
+        for (group, version, kind) in kinds() {
+            let found = find(group, version, kind).unwrap();
+            let names: Vec<_> = found.fields().map(Field::name).collect();
+            assert!(names.is_sorted());
+            assert!(found.field("kind").is_some(), "{group}/{version} {kind}");
+            structs += 1;
+        }
+        assert!(structs > 140, "{structs}");
+        assert!(find("apps", "v1", "Deploymen").is_none() && find("", "v1", "Deployment").is_none());
+    }
+}
