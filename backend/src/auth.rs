@@ -9,7 +9,7 @@ use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, Method, header, request::Parts},
 };
-use drydock_protocol::state::Role;
+use drydock_protocol::{SessionId, state::Role};
 use std::{
     convert::Infallible,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -47,6 +47,25 @@ pub struct Right {
     pub link: Option<u64>,
     /// When that link stops to hold, seconds since 1970.
     pub link_expires_at: Option<u64>,
+}
+
+impl Right {
+    /// The right that a link's token gives, if it is at least `need`.
+    pub fn of_token(sessions: &Sessions, id: &SessionId, token: &str, need: Role) -> Result<Self, Error> {
+        let (live, link) = match sessions.open(id, token)? {
+            Opened::Live(live, link) => (live, link),
+            Opened::Ended(row, link) => return Err(Error::ended(sessions.picture(*row, link.role, None))),
+        };
+        if link.role < need {
+            return Err(Error::role_too_low(match need {
+                Role::Own => {
+                    "Your link does not let you do this: it takes the session's owner. Ask for an owner's link."
+                }
+                _ => "Your link lets you look only. Ask the session's owner for a link that lets you type.",
+            }));
+        }
+        Ok(Self { live, role: link.role, link: Some(link.id), link_expires_at: link.expires_at })
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
@@ -114,19 +133,7 @@ impl Caller {
             }
         };
         let id = id.map_err(|_| Error::no_right())?;
-        let (live, link) = match sessions.open(&id, token)? {
-            Opened::Live(live, link) => (live, link),
-            Opened::Ended(row, link) => return Err(Error::ended(sessions.picture(*row, link.role, None))),
-        };
-        if link.role < need {
-            return Err(Error::role_too_low(match need {
-                Role::Own => {
-                    "Your link does not let you do this: it takes the session's owner. Ask for an owner's link."
-                }
-                _ => "Your link lets you look only. Ask the session's owner for a link that lets you type.",
-            }));
-        }
-        Ok(Right { live, role: link.role, link: Some(link.id), link_expires_at: link.expires_at })
+        Right::of_token(sessions, &id, token, need)
     }
 
     /// What the cookie that came along lets its holder do with a session, if anything.

@@ -7,6 +7,8 @@ pub mod commands;
 pub mod config;
 pub mod doctor;
 pub mod error;
+pub mod forward;
+pub mod kubernetes;
 pub mod log;
 pub mod metrics;
 pub mod net;

@@ -108,7 +108,8 @@ impl Heard {
     }
 }
 
-type Why = Option<(u16, String)>;
+/// Why a connection was closed, for its close frame; absent: it simply ended.
+pub type Why = Option<(u16, String)>;
 
 /// From the browser or program to the session process.
 async fn up(stream: &mut SplitStream<WebSocket>, writer: &mut FrameWriter, heard: &Heard) -> Why {
@@ -218,7 +219,7 @@ fn life_message(sessions: &Sessions, right: &Right) -> Message {
 }
 
 /// Waits until the connection must be closed: the session ended, the link was revoked or expired, the server ends.
-async fn lost_right(sessions: &Sessions, right: &Right) -> Why {
+pub async fn lost_right(sessions: &Sessions, right: &Right) -> Why {
     let mut life = right.live.life.subscribe();
     let mut links = right.live.links_changed.subscribe();
     let mut closing = sessions.closing.subscribe();

@@ -5,6 +5,7 @@
 pub mod exec;
 pub mod files;
 pub mod host;
+pub mod kubeconfig;
 pub mod links;
 pub mod nodes;
 pub mod ports;
@@ -65,6 +66,7 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(nodes::power))
         .routes(routes!(links::list, links::create))
         .routes(routes!(links::revoke))
+        .routes(routes!(kubeconfig::create))
         .routes(routes!(ports::link))
         .routes(routes!(files::list))
         .routes(routes!(files::read, files::write, files::remove))
@@ -106,6 +108,9 @@ pub fn router(app: App) -> Router {
         .route("/p/{label}", axum::routing::any(crate::ports::by_path))
         .route("/p/{label}/", axum::routing::any(crate::ports::by_path))
         .route("/p/{label}/{*rest}", axum::routing::any(crate::ports::by_path))
+        .route("/k8s/{id}/{token}", axum::routing::any(crate::kubernetes::by_path))
+        .route("/k8s/{id}/{token}/", axum::routing::any(crate::kubernetes::by_path))
+        .route("/k8s/{id}/{token}/{*rest}", axum::routing::any(crate::kubernetes::by_path))
         .fallback(crate::page::serve)
         .layer(axum::middleware::from_fn_with_state(app.clone(), count))
         .layer(axum::middleware::from_fn_with_state(app.clone(), crate::ports::by_host))

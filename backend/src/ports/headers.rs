@@ -1,44 +1,11 @@
-//! What the port proxy changes in headers: hop-by-hop fields (RFC 9110, 7.6.1) stay on their hop; our cookie goes to
-//! no node; a node's answer cannot set cookies for, or clear the data of, anything but its own origin.
+//! What the port proxy changes in headers: our cookie goes to no node; a node's answer cannot set cookies for, or clear the data of, anything but its own origin.
 
 use crate::auth::COOKIE;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use std::net::IpAddr;
 
 /// The browser is told to treat what comes by path as a site of its own: no cookies, no storage, no calls to us.
 pub const SANDBOX: &str = "sandbox allow-scripts allow-forms allow-popups allow-modals allow-downloads";
-
-/// Takes out what belongs to one hop only. The protocol that an upgrade asks for, if one does.
-pub fn strip_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    let upgrade = if named.contains(&header::UPGRADE) { headers.get(header::UPGRADE).cloned() } else { None };
-    for name in named {
-        // "Connection: host" must not take away what a request needs.
-        if name != header::HOST && name != header::CONTENT_LENGTH {
-            headers.remove(name);
-        }
-    }
-    for name in [
-        header::CONNECTION,
-        header::UPGRADE,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::PROXY_AUTHENTICATE,
-        header::PROXY_AUTHORIZATION,
-    ] {
-        headers.remove(name);
-    }
-    headers.remove("keep-alive");
-    headers.remove("proxy-connection");
-    upgrade
-}
 
 /// Tells the node who asked and by which address; takes our cookie out.
 pub fn on_request(headers: &mut HeaderMap, client: IpAddr, scheme: &'static str, prefix: Option<&str>) {
@@ -128,18 +95,6 @@ mod tests {
 
     fn value(text: &'static str) -> HeaderValue {
         HeaderValue::from_static(text)
-    }
-
-    #[test]
-    fn hop_by_hop_fields_stay_here() {
-        let mut h = HeaderMap::new();
-        h.insert(header::CONNECTION, value("keep-alive, Upgrade, X-Private"));
-        h.insert(header::UPGRADE, value("websocket"));
-        h.insert("x-private", value("1"));
-        h.insert("x-public", value("1"));
-        h.insert(header::TRANSFER_ENCODING, value("chunked"));
-        assert_eq!(strip_hop(&mut h), Some(value("websocket")));
-        assert_eq!(h.keys().map(|k| k.as_str()).collect::<Vec<_>>(), ["x-public"]);
     }
 
     #[test]

@@ -1,26 +1,23 @@
-//! The reverse proxy to a port of a node: HTTP/1.1 with streaming bodies and upgrades (WebSocket among them), one
-//! connection into the session for each request. A connection ends with the session, and when the port's
-//! capability is revoked.
+//! The reverse proxy to a port of a node, one connection into the session for each request. A connection ends with the
+//! session, and when the port's capability is revoked.
 
 use super::{headers, pages};
 use crate::{
     api::App,
     auth::client_address,
     error::Error,
+    forward::{self, ExchangeError, Held},
     pipe::PipeError,
-    sessions::live::{Active, Live, Phase},
+    sessions::live::{Live, Phase},
     token::PortLabel,
 };
 use axum::{
-    body::Body,
     extract::Request,
-    http::{HeaderValue, StatusCode, Uri, Version, header, uri::PathAndQuery},
-    response::{IntoResponse, Response},
+    http::{StatusCode, Uri, uri::PathAndQuery},
+    response::Response,
 };
 use drydock_protocol::pipe::{ErrorKind, Open};
-use hyper::{client::conn::http1, upgrade::OnUpgrade};
-use hyper_util::rt::TokioIo;
-use std::{future::Future, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 /// How a request came to a port.
 pub struct Way {
@@ -32,22 +29,13 @@ pub struct Way {
     pub peer: IpAddr,
 }
 
-/// A connection that may be kept as long as the port's capability holds.
-struct Held {
-    live: Arc<Live>,
-    _active: Active,
-}
-
-impl Held {
-    /// Runs a connection until it ends or must end.
-    async fn run<T>(self: Arc<Self>, connection: impl Future<Output = T>) {
-        let mut life = self.live.life.subscribe();
-        let mut secret = self.live.port_secret.subscribe();
-        tokio::select! {
-            _ = connection => {}
-            _ = life.wait_for(|l| matches!(l.phase, Phase::Ended(_))) => {}
-            _ = secret.changed() => {}
-        }
+/// Over when the session ends or the port's capability is revoked.
+async fn lost_port(live: Arc<Live>) {
+    let mut life = live.life.subscribe();
+    let mut secret = live.port_secret.subscribe();
+    tokio::select! {
+        _ = life.wait_for(|l| matches!(l.phase, Phase::Ended(_))) => {}
+        _ = secret.changed() => {}
     }
 }
 
@@ -78,7 +66,7 @@ async fn try_forward(app: &App, way: Way, mut request: Request) -> Result<Respon
     let PortLabel { node, port, ref id, .. } = way.label;
     let live = app.sessions.live(id).filter(|live| live.opens_port(&way.label)).ok_or(Failure::BadAddress)?;
     let active = app.sessions.enter(&live).await?;
-    let held = Arc::new(Held { live, _active: active });
+    let held = Held::new(active, move || lost_port(live.clone()));
     let stream = app.sessions.sockets.tcp(id, &Open::Tcp { node, port }).await.map_err(|e| match e {
         PipeError::Refused {
             kind: ErrorKind::Conflict | ErrorKind::NotFound | ErrorKind::Failed,
@@ -89,54 +77,18 @@ async fn try_forward(app: &App, way: Way, mut request: Request) -> Result<Respon
 
     let client = client_address(request.headers(), way.peer, app.sessions.config.behind_proxy);
     let scheme = app.scheme(request.headers());
-    let wants_upgrade = headers::strip_hop(request.headers_mut());
     headers::on_request(request.headers_mut(), client, scheme, way.prefix.as_deref());
-    let from_browser = request.extensions_mut().remove::<OnUpgrade>();
     *request.uri_mut() = inner_uri(request.uri(), way.prefix.as_deref());
-    *request.version_mut() = Version::HTTP_11;
-    if let Some(protocol) = &wants_upgrade {
-        request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        request.headers_mut().insert(header::UPGRADE, protocol.clone());
-    }
-
-    let silent = |e: hyper::Error| {
-        Failure::NothingListens(format!("What listens there does not answer in HTTP: {e}."))
-    };
-    let (mut sender, connection) = http1::handshake::<_, Body>(TokioIo::new(stream)).await.map_err(silent)?;
-    tokio::spawn(held.clone().run(connection.with_upgrades()));
-    let response = sender.send_request(request).await.map_err(silent)?;
-    Ok(answer(response, from_browser, held, way.prefix.as_deref()))
-}
-
-fn answer(
-    mut response: hyper::Response<hyper::body::Incoming>,
-    from_browser: Option<OnUpgrade>,
-    held: Arc<Held>,
-    prefix: Option<&str>,
-) -> Response {
-    let upgraded = headers::strip_hop(response.headers_mut());
-    headers::on_response(response.headers_mut(), prefix);
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return response.map(Body::new).into_response();
-    }
-    let (Some(protocol), Some(from_browser)) = (upgraded, from_browser) else {
-        return pages::refused(&Error::new(
-            StatusCode::BAD_GATEWAY,
-            "bad_upgrade",
-            "The server in the node switched protocols although nobody asked it to.",
-        ));
-    };
-    let from_node = hyper::upgrade::on(&mut response);
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    response.headers_mut().insert(header::UPGRADE, protocol);
-    tokio::spawn(held.run(async {
-        // Either side may have gone before the switch; then there is nothing to carry.
-        let (Ok(browser), Ok(node)) = tokio::join!(from_browser, from_node) else { return };
-        let carried =
-            tokio::io::copy_bidirectional(&mut TokioIo::new(browser), &mut TokioIo::new(node)).await;
-        tracing::trace!(?carried, "an upgraded port connection ended");
-    }));
-    response.map(|_| Body::empty()).into_response()
+    let mut response = forward::exchange(stream, request, &held).await.map_err(|e| match e {
+        ExchangeError::Silent(e) => {
+            Failure::NothingListens(format!("What listens there does not answer in HTTP: {e}."))
+        }
+        ExchangeError::BadUpgrade => {
+            Error::new(StatusCode::BAD_GATEWAY, "bad_upgrade", format!("{e}.")).into()
+        }
+    })?;
+    headers::on_response(response.headers_mut(), way.prefix.as_deref());
+    Ok(response)
 }
 
 /// The path that the node's server sees.

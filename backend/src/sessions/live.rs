@@ -14,12 +14,13 @@ use crate::{
 use drydock_protocol::{SessionId, api::Status, control::close};
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     time::Instant,
 };
 use tokio::sync::{Notify, watch};
+use tokio_rustls::rustls::ClientConfig;
 
 /// How a session stands and until when.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,6 +128,7 @@ pub struct Live {
     pub nodes: AtomicU32,
     /// Told when the last connection has gone.
     pub left: Notify,
+    cluster_admin: Mutex<Option<Arc<ClientConfig>>>,
     active: AtomicU32,
     last_used: Mutex<Instant>,
 }
@@ -155,6 +157,7 @@ impl Live {
             changes: tokio::sync::Mutex::new(()),
             nodes: AtomicU32::new(row.nodes.into()),
             left: Notify::new(),
+            cluster_admin: Mutex::new(None),
             active: AtomicU32::new(0),
             last_used: Mutex::new(Instant::now()),
         }
@@ -163,6 +166,16 @@ impl Live {
     /// How it stands now.
     pub fn now(&self) -> Life {
         self.life.borrow().clone()
+    }
+
+    /// How the administrator of its cluster connects, once that is known.
+    pub fn cluster_admin(&self) -> Option<Arc<ClientConfig>> {
+        self.cluster_admin.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes, or forgets, how the administrator of its cluster connects.
+    pub fn set_cluster_admin(&self, admin: Option<Arc<ClientConfig>>) {
+        *self.cluster_admin.lock().unwrap_or_else(PoisonError::into_inner) = admin;
     }
 
     /// Whether it is over.

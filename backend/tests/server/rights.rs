@@ -16,6 +16,7 @@ POST   /sessions/ID/nodes/node9/power {on:true} 403 403 403 403 404      403    
 GET    /sessions/ID/links                   403   403  403  403 200      403      200   410
 POST   /sessions/ID/links {role:'view'}     403   403  403  403 201      403      201   410
 DELETE /sessions/ID/links/999               403   403  403  403 404      403      404   410
+POST   /sessions/ID/kubeconfig              403   403  403  403 409      403      409   410
 POST   /sessions/ID/ports/node1/80          403   403  403  200 200      403      200   410
 GET    /sessions/ID/nodes/node1/files?path=/ 403  403  403  200 200      403      200   410
 GET    /sessions/ID/nodes/node1/file?path=/x 403  403  403  404 404      403      404   410
