@@ -4,6 +4,7 @@
 pub mod field;
 pub mod names;
 pub mod object;
+pub mod quantity;
 pub mod schema;
 pub mod status;
 

@@ -1,10 +1,22 @@
 //! The built-in kinds of Kubernetes as one table: how each is named, what it gets by default, what it must be, and what
 //! `kubectl get` prints of it. The API server's engine asks [`KINDS`] and knows no kind by name.
+//!
+//! What the engine calls when, for a kind's main resource (subresources keep everything else of the old object):
+//! 1. decode; for a kind with [`Kind::stored_as`], convert to the stored form and go on with the stored form's row (also for
+//!    `fields`, `columns` and `row`);
+//! 2. [`Kind::defaults`];
+//! 3. on creation `metadata.name`, `uid`, `creationTimestamp`; then [`Kind::prepare`] (it also takes away a `status` that a writer of
+//!    the main resource has no say in), after admission;
+//! 4. [`Kind::validate`] (not the metadata, but for names that the kind restricts), [`Kind::warnings`].
 
 mod conversion;
+pub mod defaults;
 mod groups;
-pub mod kind;
+mod kind;
+pub mod prepare;
 pub mod printers;
+mod quantity;
+pub mod tree;
 
 pub use groups::{KINDS, by_kind, find};
-pub use kind::{Cell, Column, Conversion, Generation, Kind, Scope, SelectableField, Subresource};
+pub use kind::{ALL_VERBS, Cell, Column, Conversion, Generation, Kind, Scope, SelectableField, Subresource};

@@ -1,6 +1,8 @@
 //! `apps/v1`.
 
+use crate::defaults::apps;
 use crate::kind::{Generation, Kind, Subresource};
+use crate::prepare;
 use drydock_apimachinery::object::int;
 
 const BASE: Kind = Kind { group: "apps", ..Kind::BASE };
@@ -19,6 +21,8 @@ pub static DAEMON_SET: Kind = Kind {
     singular: "daemonset",
     short: &["ds"],
     subresources: &[Subresource::status("DaemonSet")],
+    defaults: apps::daemon_set,
+    prepare: prepare::daemon_set,
     ..WORKLOAD
 };
 
@@ -28,6 +32,8 @@ pub static DEPLOYMENT: Kind = Kind {
     singular: "deployment",
     short: &["deploy"],
     subresources: &[Subresource::SCALE, Subresource::status("Deployment")],
+    defaults: apps::deployment,
+    prepare: prepare::empty_status,
     ..WORKLOAD
 };
 
@@ -38,6 +44,8 @@ pub static REPLICA_SET: Kind = Kind {
     short: &["rs"],
     subresources: &[Subresource::SCALE, Subresource::status("ReplicaSet")],
     fields: &[("status.replicas", |o| int(o, &["status", "replicas"]).unwrap_or(0).to_string())],
+    defaults: apps::replica_set,
+    prepare: prepare::replicas,
     ..WORKLOAD
 };
 
@@ -47,5 +55,7 @@ pub static STATEFUL_SET: Kind = Kind {
     singular: "statefulset",
     short: &["sts"],
     subresources: &[Subresource::SCALE, Subresource::status("StatefulSet")],
+    defaults: apps::stateful_set,
+    prepare: prepare::stateful_set,
     ..WORKLOAD
 };

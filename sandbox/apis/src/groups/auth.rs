@@ -2,6 +2,7 @@
 //! never stored.
 
 use crate::kind::{CREATE, Kind, Scope, Subresource};
+use crate::prepare;
 use drydock_apimachinery::object::text;
 
 const AUTHENTICATION: Kind =
@@ -60,5 +61,6 @@ pub static CERTIFICATE_SIGNING_REQUEST: Kind = Kind {
         Subresource::status("CertificateSigningRequest"),
     ],
     fields: &[("spec.signerName", |o| text(o, &["spec", "signerName"]).into())],
+    prepare: prepare::signing_request,
     ..Kind::BASE
 };

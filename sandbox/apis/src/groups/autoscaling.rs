@@ -1,5 +1,6 @@
 //! `autoscaling`: one stored kind in two versions.
 
+use crate::defaults::others;
 use crate::kind::{Conversion, Kind, Subresource};
 
 const BASE: Kind = Kind {
@@ -13,7 +14,8 @@ const BASE: Kind = Kind {
     ..Kind::BASE
 };
 
-pub static HORIZONTAL_POD_AUTOSCALER_V2: Kind = Kind { version: "v2", ..BASE };
+pub static HORIZONTAL_POD_AUTOSCALER_V2: Kind =
+    Kind { version: "v2", defaults: others::autoscaler, prepare: others::prepare_autoscaler, ..BASE };
 
 pub static HORIZONTAL_POD_AUTOSCALER_V1: Kind = Kind {
     version: "v1",

@@ -1,6 +1,8 @@
 //! `batch/v1`.
 
+use crate::defaults::batch;
 use crate::kind::{Generation, Kind, Subresource};
+use crate::prepare;
 use drydock_apimachinery::object::int;
 
 const BASE: Kind = Kind { group: "batch", categories: &["all"], generation: Generation::Spec, ..Kind::BASE };
@@ -11,6 +13,8 @@ pub static CRON_JOB: Kind = Kind {
     singular: "cronjob",
     short: &["cj"],
     subresources: &[Subresource::status("CronJob")],
+    defaults: batch::cron_job,
+    prepare: prepare::empty_status,
     ..BASE
 };
 
@@ -20,5 +24,7 @@ pub static JOB: Kind = Kind {
     singular: "job",
     subresources: &[Subresource::status("Job")],
     fields: &[("status.successful", |o| int(o, &["status", "succeeded"]).unwrap_or(0).to_string())],
+    defaults: batch::job,
+    prepare: batch::prepare_job,
     ..BASE
 };

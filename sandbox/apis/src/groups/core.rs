@@ -1,6 +1,8 @@
 //! The core group.
 
+use crate::defaults::{core, pod, service};
 use crate::kind::{ALL_VERBS, CREATE, Generation, Kind, Scope, Subresource};
+use crate::prepare;
 use drydock_apimachinery::names;
 use drydock_apimachinery::object::{at, int, text};
 use serde_json::Value;
@@ -45,6 +47,7 @@ pub static ENDPOINTS: Kind = Kind {
     singular: "endpoints",
     short: &["ep"],
     create_on_update: true,
+    defaults: core::endpoints,
     ..Kind::BASE
 };
 
@@ -71,6 +74,7 @@ pub static EVENT: Kind = Kind {
         }),
         ("type", |o| text(o, &["type"]).into()),
     ],
+    defaults: core::event,
     ..Kind::BASE
 };
 
@@ -80,6 +84,7 @@ pub static LIMIT_RANGE: Kind = Kind {
     singular: "limitrange",
     short: &["limits"],
     create_on_update: true,
+    defaults: core::limit_range,
     ..Kind::BASE
 };
 
@@ -99,6 +104,8 @@ pub static NAMESPACE: Kind = Kind {
         ("status.phase", |o| text(o, &["status", "phase"]).into()),
     ],
     validate_name: names::name_is_dns_label,
+    defaults: core::namespace,
+    prepare: prepare::namespace,
     ..Kind::BASE
 };
 
@@ -110,6 +117,8 @@ pub static NODE: Kind = Kind {
     scope: Scope::Cluster,
     subresources: &[proxy("NodeProxyOptions"), Subresource::status("Node")],
     fields: &[("spec.unschedulable", |o| flag(o, &["spec", "unschedulable"]))],
+    defaults: core::node,
+    prepare: prepare::node,
     ..Kind::BASE
 };
 
@@ -120,6 +129,8 @@ pub static PERSISTENT_VOLUME_CLAIM: Kind = Kind {
     short: &["pvc"],
     subresources: &[Subresource::status("PersistentVolumeClaim")],
     fields: &[("name", |o| text(o, &["metadata", "name"]).into())],
+    defaults: core::claim,
+    prepare: prepare::pending,
     ..Kind::BASE
 };
 
@@ -131,6 +142,8 @@ pub static PERSISTENT_VOLUME: Kind = Kind {
     scope: Scope::Cluster,
     subresources: &[Subresource::status("PersistentVolume")],
     fields: &[("name", |o| text(o, &["metadata", "name"]).into())],
+    defaults: core::volume,
+    prepare: prepare::pending,
     ..Kind::BASE
 };
 
@@ -169,6 +182,8 @@ pub static POD: Kind = Kind {
         ("status.podIPs", |o| text(o, &["status", "podIP"]).into()),
         ("status.nominatedNodeName", |o| text(o, &["status", "nominatedNodeName"]).into()),
     ],
+    defaults: pod::pod,
+    prepare: prepare::pod,
     ..Kind::BASE
 };
 
@@ -177,6 +192,7 @@ pub static POD_TEMPLATE: Kind = Kind {
     plural: "podtemplates",
     singular: "podtemplate",
     generation: Generation::Spec,
+    defaults: pod::pod_template,
     ..Kind::BASE
 };
 
@@ -189,6 +205,8 @@ pub static REPLICATION_CONTROLLER: Kind = Kind {
     subresources: &[Subresource::SCALE, Subresource::status("ReplicationController")],
     generation: Generation::Spec,
     fields: &[("status.replicas", |o| int(o, &["status", "replicas"]).unwrap_or(0).to_string())],
+    defaults: core::replication_controller,
+    prepare: prepare::replicas,
     ..Kind::BASE
 };
 
@@ -198,6 +216,8 @@ pub static RESOURCE_QUOTA: Kind = Kind {
     singular: "resourcequota",
     short: &["quota"],
     subresources: &[Subresource::status("ResourceQuota")],
+    defaults: core::quota,
+    prepare: prepare::empty_status,
     ..Kind::BASE
 };
 
@@ -206,6 +226,7 @@ pub static SECRET: Kind = Kind {
     plural: "secrets",
     singular: "secret",
     fields: &[("type", |o| text(o, &["type"]).into())],
+    defaults: core::secret,
     ..Kind::BASE
 };
 
@@ -237,5 +258,7 @@ pub static SERVICE: Kind = Kind {
         ("spec.type", |o| text(o, &["spec", "type"]).into()),
     ],
     validate_name: names::name_is_dns1035_label,
+    defaults: service::service,
+    prepare: service::prepare,
     ..Kind::BASE
 };

@@ -1,6 +1,8 @@
 //! What extends the API: `apiregistration.k8s.io`, `admissionregistration.k8s.io` and `apiextensions.k8s.io`.
 
+use crate::defaults::extension;
 use crate::kind::{Generation, Kind, Scope, Subresource};
+use crate::prepare;
 use drydock_apimachinery::names;
 
 const BASE: Kind = Kind {
@@ -20,6 +22,8 @@ pub static API_SERVICE: Kind = Kind {
     subresources: &[Subresource::status("APIService")],
     generation: Generation::None,
     validate_name: names::name_is_path_segment,
+    defaults: extension::api_service,
+    prepare: prepare::empty_status,
     ..BASE
 };
 
@@ -27,6 +31,7 @@ pub static MUTATING_WEBHOOK_CONFIGURATION: Kind = Kind {
     kind: "MutatingWebhookConfiguration",
     plural: "mutatingwebhookconfigurations",
     singular: "mutatingwebhookconfiguration",
+    defaults: extension::mutating_webhooks,
     ..ADMISSION
 };
 
@@ -35,6 +40,8 @@ pub static VALIDATING_ADMISSION_POLICY: Kind = Kind {
     plural: "validatingadmissionpolicies",
     singular: "validatingadmissionpolicy",
     subresources: &[Subresource::status("ValidatingAdmissionPolicy")],
+    defaults: extension::admission_policy,
+    prepare: prepare::empty_status,
     ..ADMISSION
 };
 
@@ -42,6 +49,7 @@ pub static VALIDATING_ADMISSION_POLICY_BINDING: Kind = Kind {
     kind: "ValidatingAdmissionPolicyBinding",
     plural: "validatingadmissionpolicybindings",
     singular: "validatingadmissionpolicybinding",
+    defaults: extension::admission_policy_binding,
     ..ADMISSION
 };
 
@@ -49,6 +57,7 @@ pub static VALIDATING_WEBHOOK_CONFIGURATION: Kind = Kind {
     kind: "ValidatingWebhookConfiguration",
     plural: "validatingwebhookconfigurations",
     singular: "validatingwebhookconfiguration",
+    defaults: extension::validating_webhooks,
     ..ADMISSION
 };
 
@@ -59,5 +68,7 @@ pub static CUSTOM_RESOURCE_DEFINITION: Kind = Kind {
     singular: "customresourcedefinition",
     short: &["crd", "crds"],
     subresources: &[Subresource::status("CustomResourceDefinition")],
+    defaults: extension::custom_resource_definition,
+    prepare: prepare::custom_resource_definition,
     ..BASE
 };

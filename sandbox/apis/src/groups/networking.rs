@@ -1,6 +1,8 @@
 //! `networking.k8s.io/v1` and `discovery.k8s.io/v1`.
 
+use crate::defaults::others;
 use crate::kind::{Generation, Kind, Scope, Subresource};
+use crate::prepare;
 
 const BASE: Kind = Kind { group: "networking.k8s.io", generation: Generation::Spec, ..Kind::BASE };
 
@@ -9,6 +11,7 @@ pub static INGRESS_CLASS: Kind = Kind {
     plural: "ingressclasses",
     singular: "ingressclass",
     scope: Scope::Cluster,
+    defaults: others::ingress_class,
     ..BASE
 };
 
@@ -18,6 +21,8 @@ pub static INGRESS: Kind = Kind {
     singular: "ingress",
     short: &["ing"],
     subresources: &[Subresource::status("Ingress")],
+    defaults: others::ingress,
+    prepare: prepare::balanced,
     ..BASE
 };
 
@@ -26,6 +31,7 @@ pub static NETWORK_POLICY: Kind = Kind {
     plural: "networkpolicies",
     singular: "networkpolicy",
     short: &["netpol"],
+    defaults: others::network_policy,
     ..BASE
 };
 
@@ -35,5 +41,6 @@ pub static ENDPOINT_SLICE: Kind = Kind {
     plural: "endpointslices",
     singular: "endpointslice",
     generation: Generation::Spec,
+    defaults: others::endpoint_slice,
     ..Kind::BASE
 };

@@ -1,5 +1,6 @@
 //! Small groups: `policy`, `scheduling.k8s.io`, `coordination.k8s.io` and `node.k8s.io`.
 
+use crate::defaults::others;
 use crate::kind::{Generation, Kind, Scope, Subresource};
 
 pub static POD_DISRUPTION_BUDGET: Kind = Kind {
@@ -11,6 +12,7 @@ pub static POD_DISRUPTION_BUDGET: Kind = Kind {
     subresources: &[Subresource::status("PodDisruptionBudget")],
     generation: Generation::Spec,
     unconditional_update: false,
+    prepare: others::prepare_budget,
     ..Kind::BASE
 };
 
@@ -22,6 +24,7 @@ pub static PRIORITY_CLASS: Kind = Kind {
     short: &["pc"],
     scope: Scope::Cluster,
     generation: Generation::Spec,
+    defaults: others::priority_class,
     ..Kind::BASE
 };
 

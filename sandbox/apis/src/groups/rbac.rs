@@ -1,5 +1,6 @@
 //! `rbac.authorization.k8s.io/v1`.
 
+use crate::defaults::others;
 use crate::kind::{Kind, Scope};
 use drydock_apimachinery::names;
 
@@ -15,6 +16,7 @@ pub static CLUSTER_ROLE_BINDING: Kind = Kind {
     plural: "clusterrolebindings",
     singular: "clusterrolebinding",
     scope: Scope::Cluster,
+    defaults: others::role_binding,
     ..BASE
 };
 
@@ -23,10 +25,17 @@ pub static CLUSTER_ROLE: Kind = Kind {
     plural: "clusterroles",
     singular: "clusterrole",
     scope: Scope::Cluster,
+    defaults: others::role,
     ..BASE
 };
 
-pub static ROLE_BINDING: Kind =
-    Kind { kind: "RoleBinding", plural: "rolebindings", singular: "rolebinding", ..BASE };
+pub static ROLE_BINDING: Kind = Kind {
+    kind: "RoleBinding",
+    plural: "rolebindings",
+    singular: "rolebinding",
+    defaults: others::role_binding,
+    ..BASE
+};
 
-pub static ROLE: Kind = Kind { kind: "Role", plural: "roles", singular: "role", ..BASE };
+pub static ROLE: Kind =
+    Kind { kind: "Role", plural: "roles", singular: "role", defaults: others::role, ..BASE };

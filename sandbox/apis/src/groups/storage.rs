@@ -1,6 +1,8 @@
 //! `storage.k8s.io/v1`.
 
+use crate::defaults::others;
 use crate::kind::{Generation, Kind, Scope, Subresource};
+use crate::prepare;
 
 const BASE: Kind = Kind { group: "storage.k8s.io", scope: Scope::Cluster, ..Kind::BASE };
 
@@ -10,6 +12,7 @@ pub static CSI_DRIVER: Kind = Kind {
     singular: "csidriver",
     generation: Generation::Spec,
     unconditional_update: false,
+    defaults: others::csi_driver,
     ..BASE
 };
 
@@ -25,8 +28,14 @@ pub static CSI_STORAGE_CAPACITY: Kind = Kind {
     ..BASE
 };
 
-pub static STORAGE_CLASS: Kind =
-    Kind { kind: "StorageClass", plural: "storageclasses", singular: "storageclass", short: &["sc"], ..BASE };
+pub static STORAGE_CLASS: Kind = Kind {
+    kind: "StorageClass",
+    plural: "storageclasses",
+    singular: "storageclass",
+    short: &["sc"],
+    defaults: others::storage_class,
+    ..BASE
+};
 
 pub static VOLUME_ATTACHMENT: Kind = Kind {
     kind: "VolumeAttachment",
@@ -34,6 +43,7 @@ pub static VOLUME_ATTACHMENT: Kind = Kind {
     singular: "volumeattachment",
     subresources: &[Subresource::status("VolumeAttachment")],
     unconditional_update: false,
+    prepare: prepare::attachment,
     ..BASE
 };
 
