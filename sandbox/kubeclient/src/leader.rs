@@ -1,0 +1,170 @@
+//! Leader election by a Lease (client-go `tools/leaderelection`): of several replicas of a component one works. Called by the
+//! components' main functions. Whoever cannot renew in time must stop at once: another may work already.
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::Client;
+use kube::api::{Api, PostParams};
+use tokio::time::Instant;
+
+use crate::errors;
+use crate::rate::Backoff;
+
+/// How long a lease holds, how long its holder tries to renew, and how often anybody looks (`LeaderElectionConfiguration`'s defaults).
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// Others wait so long after the last renewal.
+    pub lease: Duration,
+    /// The holder gives up so long after its last renewal.
+    pub renew: Duration,
+    /// Time between two attempts.
+    pub retry: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self { lease: Duration::from_secs(15), renew: Duration::from_secs(10), retry: Duration::from_secs(2) }
+    }
+}
+
+/// One candidate for a lease.
+pub struct Elector {
+    api: Api<Lease>,
+    name: String,
+    identity: String,
+    times: Times,
+    /// The record that was last seen, and when by our own clock: clocks of others are not trusted.
+    seen: Option<(LeaseSpec, Instant)>,
+}
+
+impl Elector {
+    /// A candidate called `identity` for the lease `name` (upstream's identity is `host_uuid`).
+    pub fn new(client: Client, namespace: &str, name: &str, identity: String, times: Times) -> Self {
+        Self { api: Api::namespaced(client, namespace), name: name.to_owned(), identity, times, seen: None }
+    }
+
+    /// Waits until this candidate leads.
+    pub async fn acquire(&mut self) {
+        let mut spread = Backoff::new(self.times.retry, self.times.retry);
+        // The API server may only be starting: before its first answer it is asked more often than the lease's rhythm says.
+        let mut starting = Backoff::new(Duration::from_millis(20), self.times.retry);
+        loop {
+            let wait = match self.try_hold().await {
+                Ok(true) => {
+                    tracing::info!(
+                        lease = self.name,
+                        identity = self.identity,
+                        "successfully acquired lease"
+                    );
+                    return;
+                }
+                Ok(false) => spread.next(),
+                Err(error) if errors::is_answer(&error) => {
+                    tracing::warn!(lease = self.name, %error, "error retrieving or updating resource lock");
+                    starting.next()
+                }
+                Err(_) => starting.next(),
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Renews for as long as that works; returns when leadership is lost.
+    pub async fn hold(&mut self) {
+        let mut renewed = Instant::now();
+        loop {
+            tokio::time::sleep(self.times.retry).await;
+            let left = self.times.renew.saturating_sub(renewed.elapsed());
+            match tokio::time::timeout(left, self.try_hold()).await {
+                Ok(Ok(true)) => renewed = Instant::now(),
+                Ok(Ok(false)) => break,
+                Ok(Err(error)) => tracing::warn!(lease = self.name, %error, "failed to renew lease"),
+                Err(_) => break,
+            }
+            if renewed.elapsed() >= self.times.renew {
+                break;
+            }
+        }
+        tracing::error!(lease = self.name, identity = self.identity, "leader election lost");
+    }
+
+    /// Gives the lease up, so that another need not wait for its end.
+    pub async fn release(&self) -> Result<(), kube::Error> {
+        let mut lease = self.api.get(&self.name).await?;
+        let spec = lease.spec.get_or_insert_default();
+        if spec.holder_identity.as_deref() != Some(&self.identity) {
+            return Ok(());
+        }
+        spec.holder_identity = Some(String::new());
+        spec.lease_duration_seconds = Some(1);
+        spec.renew_time = Some(MicroTime(Timestamp::now()));
+        self.api.replace(&self.name, &PostParams::default(), &lease).await.map(|_| ())
+    }
+
+    /// `tryAcquireOrRenew`.
+    async fn try_hold(&mut self) -> Result<bool, kube::Error> {
+        let Some(mut lease) = self.api.get_opt(&self.name).await? else {
+            return self.create().await;
+        };
+        let spec = lease.spec.clone().unwrap_or_default();
+        if self.seen.as_ref().is_none_or(|(seen, _)| *seen != spec) {
+            self.seen = Some((spec.clone(), Instant::now()));
+        }
+        let holder = spec.holder_identity.clone().unwrap_or_default();
+        let ours = holder == self.identity;
+        if !ours && !holder.is_empty() && !self.has_expired(&spec) {
+            return Ok(false);
+        }
+        let now = MicroTime(Timestamp::now());
+        let transitions = spec.lease_transitions.unwrap_or(0) + i32::from(!ours);
+        lease.spec = Some(LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: Some(i32::try_from(self.times.lease.as_secs()).unwrap_or(i32::MAX)),
+            acquire_time: if ours { spec.acquire_time } else { Some(now.clone()) },
+            renew_time: Some(now),
+            lease_transitions: Some(transitions),
+            ..LeaseSpec::default()
+        });
+        match self.api.replace(&self.name, &PostParams::default(), &lease).await {
+            Ok(lease) => {
+                self.seen = Some((lease.spec.unwrap_or_default(), Instant::now()));
+                Ok(true)
+            }
+            Err(error) if errors::is_conflict(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn create(&mut self) -> Result<bool, kube::Error> {
+        let now = MicroTime(Timestamp::now());
+        let spec = LeaseSpec {
+            holder_identity: Some(self.identity.clone()),
+            lease_duration_seconds: Some(i32::try_from(self.times.lease.as_secs()).unwrap_or(i32::MAX)),
+            acquire_time: Some(now.clone()),
+            renew_time: Some(now),
+            lease_transitions: Some(0),
+            ..LeaseSpec::default()
+        };
+        let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
+        match self.api.create(&PostParams::default(), &Lease { metadata, spec: Some(spec) }).await {
+            Ok(_) => Ok(true),
+            Err(error) if errors::is_already_exists(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// True if the holder has not renewed for the time that it promised. A lease is new to us when we first see it: only if its own
+    /// time lies far back already is it not waited for (the holder's clock is this machine's).
+    fn has_expired(&self, spec: &LeaseSpec) -> bool {
+        let held = Duration::from_secs(u64::try_from(spec.lease_duration_seconds.unwrap_or(0)).unwrap_or(0));
+        let by_our_clock = self.seen.as_ref().is_some_and(|(_, at)| at.elapsed() >= held);
+        let by_its_time = spec.renew_time.as_ref().is_none_or(|renewed| {
+            Timestamp::now().duration_since(renewed.0)
+                > SignedDuration::try_from(held).unwrap_or(SignedDuration::MAX)
+        });
+        by_our_clock || by_its_time
+    }
+}
