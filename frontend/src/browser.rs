@@ -108,6 +108,17 @@ pub fn is_mac() -> bool {
     window().navigator().platform().is_ok_and(|p| p.starts_with("Mac") || p.starts_with("iP"))
 }
 
+/// Gives the learner a small text as a file.
+pub fn download(name: &str, media_type: &str, text: &str) {
+    let content = String::from(js_sys::encode_uri_component(text));
+    let link = document().create_element("a").ok().and_then(|link| link.dyn_into::<HtmlElement>().ok());
+    let Some(link) = link else { return };
+    // Names of attributes that are constants are never refused.
+    let _ = link.set_attribute("href", &format!("data:{media_type};charset=utf-8,{content}"));
+    let _ = link.set_attribute("download", name);
+    link.click();
+}
+
 /// A JavaScript object with these fields.
 pub fn object(fields: &[(&str, JsValue)]) -> JsValue {
     let object = js_sys::Object::new();

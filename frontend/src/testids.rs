@@ -24,6 +24,7 @@
 //! | `view-badge` | this page may only look |
 //! | `viewers` | number of pages that look |
 //! | `toggle-docker`, `toggle-files`, `share`, `keyboard-map`, `theme-toggle`, `settings`, `end-session` | buttons of the top bar |
+//! | `cluster`, `cluster-dialog`, `kubeconfig` | in sessions with Kubernetes: the button of the top bar, its dialog, the download |
 //! | `end-confirm`, `end-cancel` | in the dialog `end-dialog` |
 //! | `node-{node}` | a node's card; `data-power` = `starting`, `on`, `off` |
 //! | `node-address-{node}`, `node-cpu-{node}`, `node-memory-{node}` | its figures |

@@ -237,6 +237,11 @@ pub fn create_link(id: &SessionId, wish: &CreateLink) -> Answer<Link> {
     post(format!("/sessions/{id}/links")).json(wish).read()
 }
 
+/// Makes a kubeconfig for the session's cluster.
+pub fn kubeconfig(id: &SessionId) -> Answer<String> {
+    post(format!("/sessions/{id}/kubeconfig")).answer(|_, body| Some(body.to_owned()))
+}
+
 /// Makes a link useless.
 pub fn revoke_link(id: &SessionId, link: u64) -> Answer<()> {
     delete(format!("/sessions/{id}/links/{link}")).done()

@@ -1,7 +1,7 @@
 //! The session's links, for the share dialog.
 
 use super::{known::Known, notices::Notices, session::SessionStore};
-use crate::net::rest;
+use crate::{browser, net::rest};
 use drydock_protocol::{
     api::{CreateLink, Link},
     state::Role,
@@ -56,6 +56,19 @@ impl Share {
             }
             self.busy.set(false);
             self.load();
+        });
+    }
+
+    /// Makes a kubeconfig and lets the browser keep it.
+    pub fn kubeconfig(self) {
+        let Some(id) = self.session.id.get_untracked() else { return };
+        self.busy.set(true);
+        spawn_local(async move {
+            match rest::kubeconfig(&id).await {
+                Ok(text) => browser::download(&format!("drydock-{id}.kubeconfig"), "application/yaml", &text),
+                Err(problem) => self.notices.error(problem.message),
+            }
+            self.busy.set(false);
         });
     }
 

@@ -24,6 +24,7 @@ pub const UP: &str = "M8 13V3M4 7l4-4 4 4";
 pub const DOWN: &str = "M8 3v10M4 9l4 4 4-4";
 pub const COPY: &str = "M6 6h7v7H6zM10 6V3H3v7h3";
 pub const CONTAINERS: &str = "M2 9h12v4H2zM4 5h8v4H4zM6 9v4M10 9v4M8 5v4";
+pub const WHEEL: &str = "M8 4a4 4 0 1 0 0 8a4 4 0 0 0 0-8M8 1v14M1.900 4.500l12.200 7M14.100 4.500l-12.200 7";
 pub const STOP: &str = "M4 4h8v8H4z";
 
 /// A drawing of 16 × 16.

@@ -2,6 +2,7 @@
 //! and call its methods; none of them talks to the server. Names for browser tests are listed in `testids`.
 
 mod bottom_tabs;
+mod cluster_dialog;
 mod confirm_button;
 mod connection_banner;
 mod connection_state;

@@ -3,6 +3,7 @@
 use super::el::{El, el};
 use super::{
     bottom_tabs::bottom_tabs,
+    cluster_dialog::cluster_dialog,
     connection_banner::connection_banner,
     docker_dock::docker_dock,
     end_dialog::end_dialog,
@@ -33,6 +34,8 @@ pub struct Dialogs {
     pub settings: RwSignal<bool>,
     /// End the session.
     pub end: RwSignal<bool>,
+    /// The cluster.
+    pub cluster: RwSignal<bool>,
 }
 
 /// The page. `sheet`: the keyboard map is open; `?` opens it too.
@@ -44,6 +47,7 @@ pub fn session_page(sheet: RwSignal<bool>) -> El {
         sheet,
         settings: RwSignal::new(false),
         end: RwSignal::new(false),
+        cluster: RwSignal::new(false),
     };
     let role = move || match session.role.get() {
         Role::View => "view",
@@ -88,6 +92,7 @@ pub fn session_page(sheet: RwSignal<bool>) -> El {
         .when(move || dialogs.share.get(), move || share_dialog(dialogs.share))
         .when(move || dialogs.sheet.get(), move || keyboard_sheet(dialogs.sheet))
         .when(move || dialogs.settings.get(), move || settings_dialog(dialogs.settings))
+        .when(move || dialogs.cluster.get(), move || cluster_dialog(dialogs.cluster))
         .when(move || dialogs.end.get(), move || end_dialog(dialogs.end))
 }
 

@@ -51,6 +51,13 @@ pub fn top_bar(dialogs: Dialogs) -> El {
         )
         .child(connection_state())
         .child(countdown())
+        .when(
+            move || session.about.with(|a| a.as_ref().is_some_and(|a| a.playground == "kubernetes")),
+            move || {
+                let look = icon(icon::WHEEL);
+                opens(dialogs.cluster, "cluster", "Kubernetes", look).class("tool").child(words("Kubernetes"))
+            },
+        )
         .child(docker_button(app))
         .child(files_button(app))
         .when(
