@@ -6,6 +6,7 @@ pub mod names;
 pub mod object;
 pub mod quantity;
 pub mod schema;
+pub mod selectors;
 pub mod status;
 
 pub use status::Status;
