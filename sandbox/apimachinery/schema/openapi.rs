@@ -166,7 +166,7 @@ impl Writer<'_> {
             let of = |group: &str, version: &str| json!({"group": group, "kind": gvk[2], "version": version});
             schema["x-kubernetes-group-version-kind"] = if gvk[0] != "meta.k8s.io" {
                 json!([of(gvk[0].as_str().unwrap_or_default(), gvk[1].as_str().unwrap_or_default())])
-            } else if gvk[2] == "DeleteOptions" && also.0 != "" {
+            } else if gvk[2] == "DeleteOptions" && !also.0.is_empty() {
                 json!([of("", "v1"), of(also.0, also.1)])
             } else {
                 json!([of("", "v1")])

@@ -1,6 +1,8 @@
 //! What all of Kubernetes' objects share, whatever their kind: how they are decoded, described, selected, changed and refused.
 //! Pure functions over JSON trees; nothing in here knows of a store, a connection or a particular kind.
 
+pub mod decode;
+pub mod duration;
 pub mod field;
 pub mod names;
 pub mod object;

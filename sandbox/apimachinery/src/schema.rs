@@ -89,6 +89,11 @@ impl Struct {
         Some(Field(row.1 + at as u16))
     }
 
+    /// The place of one of its fields among them.
+    pub(crate) fn index_of(self, field: Field) -> usize {
+        usize::from(field.0.saturating_sub(self.row().1))
+    }
+
     /// Whether server-side apply sees it as one value.
     pub fn is_atomic(self) -> bool {
         self.row().5 == 1
@@ -343,6 +348,11 @@ mod tests {
         let Some(Tagged::Inlined(source)) = volume.tag(2) else { panic!("tag 2 is inlined") };
         assert_eq!(source.name(), "VolumeSource");
         assert!(volume.tag(3).is_none());
+    }
+
+    #[test]
+    fn no_struct_has_more_fields_than_the_decoder_marks() {
+        assert!(STRUCTS.iter().all(|one| one.2 <= 64));
     }
 
     #[test]
