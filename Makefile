@@ -21,7 +21,9 @@ BINDGEN := $(TOOLS)/.wasm-bindgen-$(BINDGEN_VERSION)
 BIN     := target/release/drydock
 PAGE    := dist/index.html
 # What runs in the catalogue's own images.
-PROGRAMS := sandbox/catalogue/gen/hello sandbox/catalogue/gen/whoami
+PROGRAMS := sandbox/catalogue/gen/hello sandbox/catalogue/gen/whoami sandbox/catalogue/gen/pause
+# What runs in the images of a cluster's control plane.
+KUBE     := sandbox/catalogue/gen/drydock-kube
 MODULES  := sandbox/catalogue/gen/hello.wasm
 # What runs WebAssembly containers.
 WASM     := sandbox/wasm/gen/drydock-wasm.gz
@@ -37,6 +39,8 @@ PAGE_FROM  := $(COMMON) Trunk.toml $(shell find frontend static sandbox/protocol
 BIN_FROM   := $(COMMON) $(shell find backend sandbox -type f -not -name '.*' -not -path '*/tests/*' \
                 -not -path 'sandbox/catalogue/gen/*' -not -path 'sandbox/catalogue/programs/*' -not -path 'sandbox/wasm/*')
 PROGRAMS_FROM := $(COMMON) $(shell find sandbox/catalogue/programs -type f -not -name '.*' -not -name '*.wasm')
+KUBE_CRATES := apimachinery apis apiserver controllers etcd kube kubeclient scheduler
+KUBE_FROM  := $(COMMON) $(shell find $(KUBE_CRATES:%=sandbox/%) -type f -not -name '.*' -not -path '*/tests/*' -not -path '*/benches/*')
 WASM_FROM  := $(COMMON) sandbox/wasm/Cargo.toml $(shell find sandbox/wasm/src -type f -not -name '.*')
 
 SHELL := /bin/bash
@@ -65,7 +69,7 @@ image: root $(BIN) ## Prepare the node image and the basic container images belo
 	@$(call prepare_image,$(RUN_IMAGES),$(TEST_IMAGES))
 	@$(call prepare_catalogue,$(RUN_CATALOGUE),$(TEST_CATALOGUE),--basic)
 
-programs: $(PROGRAMS) $(MODULES) $(WASM)
+programs: $(PROGRAMS) $(MODULES) $(WASM) $(KUBE)
 
 root:
 	@if [ "$$(id -u)" != 0 ]; then \
@@ -145,8 +149,17 @@ $(WASM): $(WASM_FROM) | packages toolchain
 	@$(call wasm_cargo,build); \
 	    mkdir -p $(dir $@); gzip -9nc "target/programs/$$host/release/drydock-wasm" > $@
 
+# Static, as the others. The types of Kubernetes' objects are a third of the code and none of the work: they are made small.
+$(KUBE): $(KUBE_FROM) | packages toolchain
+	@$(say) "Building the control plane"
+	@host=$$(rustc -vV | sed -n 's/^host: //p'); \
+	    RUSTFLAGS='-C target-feature=+crt-static' $(NICE) cargo build --release --locked -p drydock-kube \
+	        --config profile.release.strip=true --config 'profile.release.lto="off"' --config profile.release.codegen-units=16 \
+	        --config 'profile.release.package.k8s-openapi.opt-level="s"' --target "$$host" --target-dir target/programs; \
+	    install -D -t $(dir $(KUBE)) "target/programs/$$host/release/drydock-kube"
+
 # The page and the programs are part of the program, so they come first.
-$(BIN): $(BIN_FROM) $(PAGE) $(PROGRAMS) $(MODULES) $(WASM) | packages toolchain
+$(BIN): $(BIN_FROM) $(PAGE) $(PROGRAMS) $(MODULES) $(WASM) $(KUBE) | packages toolchain
 	@$(say) "Building $@"
 	@$(NICE) cargo build --release --locked -p drydock
 	@touch $@

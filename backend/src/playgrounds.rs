@@ -9,6 +9,10 @@ pub struct Kind {
     pub name: &'static str,
     title: &'static str,
     description: &'static str,
+    /// How many nodes it has if nothing is said.
+    pub nodes: u8,
+    /// Whether its nodes make up a Kubernetes cluster.
+    pub cluster: bool,
 }
 
 /// All kinds; the first is what a session is if nothing is said.
@@ -17,11 +21,22 @@ pub const ALL: &[Kind] = &[
         name: "linux",
         title: "Linux",
         description: "Debian nodes on a network of their own, with you as root.",
+        nodes: 1,
+        cluster: false,
     },
     Kind {
         name: "docker",
         title: "Docker",
         description: "A Docker engine on every node, with the official docker and docker compose.",
+        nodes: 1,
+        cluster: false,
+    },
+    Kind {
+        name: "kubernetes",
+        title: "Kubernetes",
+        description: "A cluster of three nodes, with the official kubectl on each of them.",
+        nodes: 3,
+        cluster: true,
     },
 ];
 
@@ -42,7 +57,7 @@ impl Kind {
             name: self.name.into(),
             title: self.title.into(),
             description: self.description.into(),
-            nodes: 1,
+            nodes: self.nodes.min(max_nodes),
             max_nodes,
         }
     }

@@ -57,7 +57,11 @@ pub fn run(state_dir: &Path, options: Options) -> anyhow::Result<()> {
         catalogue,
         disk_bytes: disk_bytes.max(LEAST_DISK),
         wasm: wasm_program::install(state_dir)?,
-        mains: Mains { session: drydock_session::run, engine: drydock_engine::run },
+        mains: Mains {
+            session: drydock_session::run,
+            engine: drydock_engine::run,
+            kubelet: drydock_kubelet::run,
+        },
     };
     drydock_warden::run(&config, || {
         if options.tell_ready {

@@ -45,15 +45,15 @@ pub enum Outcome {
 impl Sessions {
     /// Checks what a newcomer wants.
     pub fn check(&self, wish: &CreateSession, client: Option<String>) -> Result<Want, Error> {
-        if playgrounds::find(&wish.playground).is_none() {
+        let Some(playground) = playgrounds::find(&wish.playground) else {
             let name: String = wish.playground.chars().take(40).collect();
             return Err(Error::invalid(
                 "unknown_playground",
                 format!("There is no playground '{name}'. There are: {}.", playgrounds::names()),
             ));
-        }
+        };
         let most = self.config.session_nodes;
-        let nodes = wish.nodes.unwrap_or(1);
+        let nodes = wish.nodes.unwrap_or_else(|| playground.nodes.min(most));
         if nodes == 0 || nodes > most {
             return Err(Error::invalid(
                 "bad_nodes",
@@ -207,6 +207,7 @@ impl Sessions {
             image: IMAGE.into(),
             limits,
             egress: self.config.egress(),
+            cluster: playgrounds::find(&row.playground).is_some_and(|kind| kind.cluster),
         };
         let Answer::Created { trace } = self.warden.call(request).await.map_err(not_made)? else {
             return Err(WardenError::Confused.into());

@@ -305,6 +305,13 @@ fn context(
         Input::Program(name) => {
             write(name, &recipe.program()?.unwrap_or_default(), 0o755)?;
         }
+        Input::Multicall { program, names } => {
+            write(&format!("bin/{program}"), &recipe.program()?.unwrap_or_default(), 0o755)?;
+            for name in names {
+                let link = dir.join("bin").join(name);
+                std::os::unix::fs::symlink(program, &link).map_err(Error::path("make", link))?;
+            }
+        }
         Input::Root { file, variant, packages } => {
             let mut arguments: Vec<_> =
                 DOCUMENTATION.iter().map(|path| format!("--dpkgopt=path-exclude={path}")).collect();

@@ -21,7 +21,20 @@ struct Files;
 struct Programs;
 
 /// What `drydock image add --basic` adds: small, and made within seconds.
-pub const BASIC: &[&str] = &["hello-world", "hello-wasm", "whoami", "busybox"];
+pub const BASIC: &[&str] = &[
+    "hello-world",
+    "hello-wasm",
+    "whoami",
+    "busybox",
+    "registry.k8s.io/pause",
+    "registry.k8s.io/etcd",
+    "registry.k8s.io/kube-apiserver",
+    "registry.k8s.io/kube-controller-manager",
+    "registry.k8s.io/kube-scheduler",
+];
+
+/// The version of Kubernetes that the control plane's images have.
+const KUBERNETES: &str = "v1.35.0";
 
 /// Added to the digests of all recipes. To be changed when the way of making images changes what comes out.
 const WAY: &str = "2";
@@ -46,6 +59,8 @@ pub(crate) enum Input {
     None,
     /// One of our programs.
     Program(&'static str),
+    /// One of our programs in `bin/`, with links to it under the names that it is called by.
+    Multicall { program: &'static str, names: &'static [&'static str] },
     /// A tar made by mmdebstrap: file name, variant, packages.
     Root { file: &'static str, variant: &'static str, packages: &'static str },
 }
@@ -55,6 +70,8 @@ pub(crate) enum Input {
 pub(crate) enum Version {
     /// Drydock's.
     Own,
+    /// Drydock's, but with this tag only: that of what the image stands for.
+    As(&'static str),
     /// `/etc/debian_version`.
     Release,
     /// That of the Debian package of this name.
@@ -68,7 +85,12 @@ const fn packaged(name: &'static str, package: &'static str) -> Recipe {
     Recipe { name, also: None, input: Input::None, version: Version::Package(package) }
 }
 
-static RECIPES: [Recipe; 12] = [
+/// An image `FROM drydock-kube`: all of the control plane's share one layer.
+const fn kubernetes(name: &'static str) -> Recipe {
+    Recipe { name, also: None, input: Input::None, version: Version::As(KUBERNETES) }
+}
+
+static RECIPES: [Recipe; 18] = [
     Recipe { name: "hello-world", also: None, input: Input::Program("hello"), version: Version::Own },
     Recipe {
         name: "busybox",
@@ -96,6 +118,25 @@ static RECIPES: [Recipe; 12] = [
     packaged("registry", "docker-registry"),
     packaged("postgres", "postgresql-17"),
     packaged("node", "nodejs"),
+    Recipe {
+        name: "registry.k8s.io/pause",
+        also: None,
+        input: Input::Program("pause"),
+        version: Version::As("3.10.1"),
+    },
+    Recipe {
+        name: "drydock-kube",
+        also: None,
+        input: Input::Multicall {
+            program: "drydock-kube",
+            names: &["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"],
+        },
+        version: Version::Own,
+    },
+    kubernetes("registry.k8s.io/etcd"),
+    kubernetes("registry.k8s.io/kube-apiserver"),
+    kubernetes("registry.k8s.io/kube-controller-manager"),
+    kubernetes("registry.k8s.io/kube-scheduler"),
 ];
 
 /// All recipes, the small ones first.
@@ -112,12 +153,14 @@ pub fn find(name: &str) -> Result<&'static Recipe> {
 impl Recipe {
     /// Its repository, normalised: `docker.io/library/nginx`.
     pub fn repository(&self) -> String {
-        format!("docker.io/library/{}", self.name)
+        // A name with a registry is whole.
+        if self.name.contains('/') { self.name.into() } else { format!("docker.io/library/{}", self.name) }
     }
 
     /// The name that it always has, normalised: `docker.io/library/nginx:latest`.
     pub fn reference(&self) -> String {
-        format!("{}:latest", self.repository())
+        let tag = if let Version::As(version) = self.version { version } else { "latest" };
+        format!("{}:{tag}", self.repository())
     }
 
     /// The files of its directory, by their paths in it.
@@ -146,7 +189,9 @@ impl Recipe {
 
     /// Our program that goes into it, if one does.
     pub(crate) fn program(&self) -> Result<Option<Cow<'static, [u8]>>> {
-        let Input::Program(name) = self.input else { return Ok(None) };
+        let (Input::Program(name) | Input::Multicall { program: name, .. }) = self.input else {
+            return Ok(None);
+        };
         let program = Programs::get(name).ok_or_else(|| Error::NoProgram(name.into()))?;
         Ok(Some(program.data))
     }
@@ -201,6 +246,7 @@ mod tests {
             let made = match recipe.input {
                 Input::None => "",
                 Input::Program(name) => name,
+                Input::Multicall { .. } => "bin/",
                 Input::Root { file, .. } => file,
             };
             let files = recipe.files();
@@ -218,7 +264,8 @@ mod tests {
 
     #[test]
     fn recipes_have_digests_of_their_own_that_follow_what_they_need() {
-        let without_programs = all().iter().filter(|r| !matches!(r.input, Input::Program(_)));
+        let without_programs =
+            all().iter().filter(|r| r.program().is_ok_and(|p| p.is_none()) && r.digest().is_ok());
         let digests: Vec<_> = without_programs.map(|r| r.digest().unwrap()).collect();
         for (at, digest) in digests.iter().enumerate() {
             assert!(!digests[..at].contains(digest));

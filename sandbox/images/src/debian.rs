@@ -30,6 +30,7 @@ const FILES: &[(&str, &str)] = &[
     ("etc/tmux.conf", include_str!("../node/files/etc/tmux.conf")),
     ("etc/default/locale", include_str!("../node/files/etc/locale")),
     ("usr/local/bin/systemctl", include_str!("../node/files/usr/local/bin/systemctl")),
+    ("usr/local/bin/journalctl", include_str!("../node/files/usr/local/bin/journalctl")),
     ("usr/local/bin/service", include_str!("../node/files/usr/local/bin/service")),
 ];
 /// Left out beside the documentation: it would load the completions at the start of every login shell, which `.bashrc` avoids.

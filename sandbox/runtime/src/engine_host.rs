@@ -1,6 +1,6 @@
 //! The Docker engine of a node as the node's init sees it: a process that the init forks when somebody first connects to
 //! `/run/docker.sock` (socket activation, as systemd does it), forks again when it dies, and serves with clones: containers are
-//! children of the init, so they outlive their engine. `/run/initctl` takes `start`, `stop` and `restart` from the node's root.
+//! children of the init, so they outlive their engine. [`crate::initctl`] brings `start`, `stop` and `restart` from the node's root.
 //!
 //! ```text
 //!            first connection,           dies: again at once, or later
@@ -21,6 +21,7 @@ use crate::{
         seccomp::Filters,
     },
     error::Context,
+    initctl::{Reply, Verb},
     mounts, pidfd, process,
 };
 use drydock_protocol::NodeName;
@@ -28,11 +29,8 @@ use nix::{
     fcntl::OFlag,
     poll::{PollFd, PollFlags},
     sched::{CloneFlags, setns},
-    sys::{
-        signal::{Signal, kill},
-        stat::Mode,
-    },
-    unistd::{Pid, mkfifo, pipe2},
+    sys::signal::{Signal, kill},
+    unistd::{Pid, pipe2},
 };
 use rustix::fs::OFlags;
 use std::{
@@ -48,8 +46,8 @@ use std::{
 
 /// Where clients find the engine.
 const SOCKET: &str = "/run/docker.sock";
-/// Where the node's root controls it: lines `restart docker /run/REPLY`.
-const CONTROL: &str = "/run/initctl";
+/// How systemd names it.
+pub const DOCKER: &str = "docker";
 /// What it has on disk; with containers there it starts with the node, for their restart policies.
 const CONTAINERS: &str = "/var/lib/docker/containers";
 /// Most processes that are kept for the engine.
@@ -87,7 +85,7 @@ enum State {
 struct Stopping {
     again: bool,
     kill_at: Instant,
-    reply: Option<String>,
+    reply: Reply,
 }
 
 /// See the top of the file.
@@ -95,7 +93,6 @@ pub struct EngineHost {
     node: NodeName,
     main: fn(EngineBoot) -> i32,
     listener: Option<OwnedFd>,
-    control: OwnedFd,
     state: State,
     stopping: Option<Stopping>,
     kept: BTreeMap<Key, Kept>,
@@ -116,9 +113,6 @@ impl EngineHost {
         wasm: Option<BorrowedFd<'_>>,
         main: fn(EngineBoot) -> i32,
     ) -> Result<Self> {
-        mkfifo(CONTROL, Mode::from_bits_truncate(0o600)).step(|| format!("make {CONTROL}"))?;
-        let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let control = nix::fcntl::open(CONTROL, flags, Mode::empty()).step(|| format!("open {CONTROL}"))?;
         let root = root.try_clone_to_owned().step(|| "duplicate the root")?;
         let wasm = wasm.map(|fd| fd.try_clone_to_owned()).transpose().step(|| "duplicate a program")?;
         let has_containers = fs::read_dir(CONTAINERS).is_ok_and(|mut list| list.next().is_some());
@@ -126,7 +120,6 @@ impl EngineHost {
             node,
             main,
             listener: Some(listen()?),
-            control,
             state: State::Idle,
             stopping: None,
             kept: BTreeMap::new(),
@@ -144,13 +137,14 @@ impl EngineHost {
 
     /// What stays open in the init.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let always = [self.control.as_fd(), self.root.as_fd()].into_iter();
-        always.chain(self.listener.as_ref().map(AsFd::as_fd)).chain(self.wasm.as_ref().map(AsFd::as_fd))
+        [self.root.as_fd()]
+            .into_iter()
+            .chain(self.listener.as_ref().map(AsFd::as_fd))
+            .chain(self.wasm.as_ref().map(AsFd::as_fd))
     }
 
-    /// What to poll: the control pipe, then the engine's channel or the socket that wakes it.
-    pub fn poll_fds(&self) -> Vec<PollFd<'_>> {
-        let mut fds = vec![PollFd::new(self.control.as_fd(), PollFlags::POLLIN)];
+    /// What to poll: the engine's channel or the socket that wakes it.
+    pub fn poll_fd(&self) -> Option<PollFd<'_>> {
         match (&self.state, &self.listener) {
             (State::Running { channel, .. }, _) => {
                 let mut flags = PollFlags::empty();
@@ -160,12 +154,11 @@ impl EngineHost {
                 if !self.outbox.is_empty() {
                     flags |= PollFlags::POLLOUT;
                 }
-                fds.push(PollFd::new(channel.as_fd(), flags));
+                Some(PollFd::new(channel.as_fd(), flags))
             }
-            (State::Idle, Some(listener)) => fds.push(PollFd::new(listener.as_fd(), PollFlags::POLLIN)),
-            _ => {}
+            (State::Idle, Some(listener)) => Some(PollFd::new(listener.as_fd(), PollFlags::POLLIN)),
+            _ => None,
         }
-        fds
     }
 
     /// When [`Self::work`] must be called at the latest.
@@ -177,12 +170,8 @@ impl EngineHost {
         }
     }
 
-    /// Does what is to do. `ready`: which of [`Self::poll_fds`] are. `session` takes the page's end of a new engine.
-    pub fn work(&mut self, ready: &[bool], session: &Channel) -> Result<()> {
-        if ready.first() == Some(&true) {
-            self.obey(session)?;
-        }
-        let second = ready.get(1) == Some(&true);
+    /// Does what is to do. `ready`: [`Self::poll_fd`] is. `session` takes the page's end of a new engine.
+    pub fn work(&mut self, ready: bool, session: &Channel) -> Result<()> {
         match &self.state {
             State::Running { pid, .. } => {
                 if let Some(stopping) = &self.stopping
@@ -191,9 +180,9 @@ impl EngineHost {
                     let _gone = kill(Pid::from_raw(*pid), Signal::SIGKILL);
                 }
                 self.flush();
-                if second { self.hear() } else { Ok(()) }
+                if ready { self.hear() } else { Ok(()) }
             }
-            State::Idle if second => self.start(session),
+            State::Idle if ready => self.start(session),
             State::Resting { until } if Instant::now() >= *until => self.start(session),
             _ => Ok(()),
         }
@@ -416,7 +405,7 @@ impl EngineHost {
         let now = Instant::now();
         self.state = match self.stopping.take() {
             Some(Stopping { again, reply, .. }) => {
-                answer_on(reply.as_deref(), "ok");
+                reply.say("ok");
                 if again {
                     State::Resting { until: now }
                 } else {
@@ -429,36 +418,22 @@ impl EngineHost {
         };
     }
 
-    /// Takes lines from the control pipe.
-    fn obey(&mut self, session: &Channel) -> Result<()> {
-        let mut text = [0; 4096];
-        let length = nix::unistd::read(&self.control, &mut text).unwrap_or(0);
-        for line in String::from_utf8_lossy(&text[..length]).lines().take(16) {
-            let mut words = line.split_whitespace();
-            let (verb, what, reply) = (words.next(), words.next(), words.next());
-            if what != Some("docker") {
-                answer_on(reply, "unknown");
-                continue;
+    /// Does what `systemctl` says.
+    pub fn obey(&mut self, verb: Verb, reply: Reply, session: &Channel) -> Result<()> {
+        match (verb, &self.state) {
+            (Verb::Stop | Verb::Restart, State::Running { pid, .. }) => {
+                let _gone = kill(Pid::from_raw(*pid), Signal::SIGTERM);
+                let again = verb == Verb::Restart;
+                self.stopping = Some(Stopping { again, kill_at: Instant::now() + STOP_TIME, reply });
             }
-            match (verb, &self.state) {
-                (Some("stop" | "restart"), State::Running { pid, .. }) => {
-                    let _gone = kill(Pid::from_raw(*pid), Signal::SIGTERM);
-                    self.stopping = Some(Stopping {
-                        again: verb == Some("restart"),
-                        kill_at: Instant::now() + STOP_TIME,
-                        reply: reply.map(Into::into),
-                    });
-                }
-                (Some("stop"), _) => {
-                    self.engine_stopped();
-                    answer_on(reply, "ok");
-                }
-                (Some("start"), State::Running { .. }) => answer_on(reply, "ok"),
-                (Some("start" | "restart"), _) => {
-                    self.start(session)?;
-                    answer_on(reply, "ok");
-                }
-                _ => answer_on(reply, "unknown"),
+            (Verb::Stop, _) => {
+                self.engine_stopped();
+                reply.say("ok");
+            }
+            (Verb::Start, State::Running { .. }) => reply.say("ok"),
+            (Verb::Start | Verb::Restart, _) => {
+                self.start(session)?;
+                reply.say("ok");
             }
         }
         Ok(())
@@ -495,15 +470,6 @@ fn listen() -> Result<OwnedFd> {
     let listener = UnixListener::bind(SOCKET).step(|| format!("listen at {SOCKET}"))?;
     fs::set_permissions(SOCKET, fs::Permissions::from_mode(0o660)).step(|| format!("chmod {SOCKET}"))?;
     Ok(listener.into())
-}
-
-/// Writes a word to the FIFO that a caller waits at. Only below `/run`, and never waiting.
-fn answer_on(path: Option<&str>, word: &str) {
-    let Some(path) = path.filter(|p| p.starts_with("/run/")) else { return };
-    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    if let Ok(fifo) = rustix::fs::open(path, flags, rustix::fs::Mode::empty()) {
-        let _caller_gone = File::from(fifo).write_all(format!("{word}\n").as_bytes());
-    }
 }
 
 fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {

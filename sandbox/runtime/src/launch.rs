@@ -5,6 +5,7 @@ use crate::{
     Error, Result,
     cgroup::{NodesDir, SessionGroup},
     channel::Listener,
+    cluster::ClusterWish,
     error::Context,
     limits::Limits,
     process, spawner, userns,
@@ -53,6 +54,8 @@ pub struct Launch<'a> {
     pub filter: &'a BpfProgram,
     /// What the session's processes do.
     pub mains: Mains,
+    /// The Kubernetes cluster that its nodes make up, if they shall.
+    pub cluster: Option<ClusterWish>,
     /// Zero of the time line of all traces.
     pub origin: Instant,
 }
@@ -64,6 +67,8 @@ pub struct Mains {
     pub session: fn(crate::messages::SessionBoot) -> i32,
     /// The Docker engine of a node.
     pub engine: fn(crate::container::EngineBoot) -> i32,
+    /// The kubelet of a node, in sessions with a cluster.
+    pub kubelet: fn(crate::cluster::KubeletBoot) -> i32,
 }
 
 /// The disk of a node: detached mounts.

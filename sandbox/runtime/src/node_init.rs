@@ -6,14 +6,18 @@ use crate::{
     Error, Result, caps,
     cgroup::NodesDir,
     channel::Channel,
-    container::EngineBoot,
-    engine_host::EngineHost,
+    cluster::{ClusterWish, KubeletBoot},
+    engine_host::{self, EngineHost},
     error::Context,
     files,
+    initctl::Control,
+    launch::Mains,
     messages::{FromInit, ToInit},
     netlink,
     node_root::{self, NodeRoot},
-    pidfd, process, pty, seccomp, spawner,
+    pidfd, process, pty, seccomp,
+    service_host::{self, ServiceHost},
+    spawner,
     trace::Trace,
 };
 use drydock_protocol::{NodeName, frame::Size};
@@ -54,8 +58,10 @@ pub struct InitBoot<'a> {
     pub filter: &'a BpfProgram,
     /// See [`crate::launch::Launch::resolvers`].
     pub resolvers: Option<&'a [Ipv4Addr]>,
-    /// What the node's Docker engine does when it is started; it returns its exit status.
-    pub engine_main: fn(EngineBoot) -> i32,
+    /// What the node's services do when they are started; each returns its exit status.
+    pub mains: Mains,
+    /// The cluster that the node belongs to, if it does to one.
+    pub cluster: Option<ClusterWish>,
     /// See [`crate::launch::Launch::wasm`].
     pub wasm: Option<BorrowedFd<'a>>,
     /// Zero of the time line of all traces.
@@ -69,9 +75,16 @@ struct Init {
     channel: Channel,
     root: NodeRoot,
     signals: SignalFd,
-    engine: EngineHost,
+    services: Services,
     /// Processes that the session process has asked for, by process id.
     started: HashMap<i32, u32>,
+}
+
+/// What the init runs of itself, and where it is told to.
+struct Services {
+    control: Control,
+    engine: EngineHost,
+    kubelet: Option<ServiceHost>,
 }
 
 /// Runs as pid 1 of the node until it is killed; returns the exit status.
@@ -79,18 +92,27 @@ pub fn run(boot: InitBoot<'_>) -> i32 {
     process::set_title("init");
     let built = build(&boot);
     let hierarchies: Vec<_> = boot.cgroup.layout().map(|names| names.map(<[String]>::to_vec)).collect();
-    let InitBoot { node, channel, go, reporter, engine_main, wasm, .. } = boot;
+    let InitBoot { node, channel, go, reporter, mains, cluster, wasm, .. } = boot;
     drop(go);
     let built = built.and_then(|(root, steps)| {
-        let engine = EngineHost::new(node, root.root.as_fd(), hierarchies, wasm, engine_main)?;
-        Ok((root, engine, steps))
+        let engine = EngineHost::new(node, root.root.as_fd(), hierarchies, wasm, mains.engine)?;
+        let kubelet = match cluster {
+            Some(cluster) => {
+                let address = spawner::address(node);
+                let boot = KubeletBoot { node, address, control_plane: spawner::control_plane(), cluster };
+                Some(ServiceHost::new(boot, mains.kubelet, root.root.as_fd())?)
+            }
+            None => None,
+        };
+        let services = Services { control: Control::make()?, engine, kubelet };
+        Ok((root, services, steps))
     });
     let report = built.as_ref().map(|(_, _, steps)| steps).map_err(ToString::to_string);
     let mut reporter = std::fs::File::from(reporter);
     let _spawner_gone = reporter.write_all(&serde_json::to_vec(&report).unwrap_or_default());
     drop(reporter);
-    let Ok((root, engine, _)) = built else { return 1 };
-    if let Err(e) = start(channel, root, engine).and_then(|mut init| init.serve()) {
+    let Ok((root, services, _)) = built else { return 1 };
+    if let Err(e) = start(channel, root, services).and_then(|mut init| init.serve()) {
         tracing::error!(%node, "init failed: {e}");
     }
     1
@@ -142,16 +164,17 @@ fn build(boot: &InitBoot<'_>) -> Result<(NodeRoot, Vec<drydock_protocol::pipe::S
     Ok((root, trace.into_steps()))
 }
 
-fn start(channel: Channel, root: NodeRoot, engine: EngineHost) -> Result<Init> {
-    let mut keep = vec![channel.as_fd(), root.root.as_fd(), root.devpts.as_fd()];
-    keep.extend(engine.fds());
+fn start(channel: Channel, root: NodeRoot, services: Services) -> Result<Init> {
+    let mut keep = vec![channel.as_fd(), root.root.as_fd(), root.devpts.as_fd(), services.control.fd()];
+    keep.extend(services.engine.fds());
+    keep.extend(services.kubelet.as_ref().map(ServiceHost::fd));
     process::close_all_but(&keep);
     let mut set = SigSet::empty();
     set.add(Signal::SIGCHLD);
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).step(|| "block SIGCHLD")?;
     let signals =
         SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).step(|| "signalfd")?;
-    Ok(Init { channel, root, signals, engine, started: HashMap::new() })
+    Ok(Init { channel, root, signals, services, started: HashMap::new() })
 }
 
 impl Init {
@@ -161,14 +184,15 @@ impl Init {
                 PollFd::new(self.channel.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             ];
-            fds.extend(self.engine.poll_fds());
-            match poll(&mut fds, self.engine.deadline().map_or(PollTimeout::NONE, until)) {
+            fds.push(PollFd::new(self.services.control.fd(), PollFlags::POLLIN));
+            fds.extend(self.services.engine.poll_fd());
+            match poll(&mut fds, self.services.deadline().map_or(PollTimeout::NONE, until)) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(e) => return Err(Error::new("poll", e)),
             }
             let ready: Vec<bool> = fds.iter().map(|f| f.any().unwrap_or(false)).collect();
             drop(fds);
-            let (asked, children) = (ready[0], ready[1]);
+            let (asked, children, ordered) = (ready[0], ready[1], ready[2]);
             // Requests first: a process that ends at once must be known before it is reaped.
             if asked {
                 let Some((request, fds)) = self.channel.recv::<ToInit>().step(|| "read a request")? else {
@@ -176,7 +200,13 @@ impl Init {
                 };
                 self.answer(request, fds)?;
             }
-            self.engine.work(&ready[2..], &self.channel)?;
+            if ordered {
+                self.services.obey(&self.channel)?;
+            }
+            self.services.engine.work(ready.get(3) == Some(&true), &self.channel)?;
+            if let Some(kubelet) = &mut self.services.kubelet {
+                kubelet.work()?;
+            }
             if children {
                 self.reap()?;
             }
@@ -249,13 +279,37 @@ impl Init {
                 Ok(_) => continue,
                 Err(e) => return Err(Error::new("wait", e)),
             };
-            if self.engine.ended(pid, status) {
+            if self.services.ended(pid, status) {
                 continue;
             }
             if let Some(id) = self.started.remove(&pid) {
                 self.channel.send(&FromInit::Exited { id, status }, &[]).step(|| "tell an exit")?;
             }
         }
+    }
+}
+
+impl Services {
+    fn deadline(&self) -> Option<Instant> {
+        let kubelet = self.kubelet.as_ref().and_then(ServiceHost::deadline);
+        self.engine.deadline().into_iter().chain(kubelet).min()
+    }
+
+    /// Does what the node's root says.
+    fn obey(&mut self, session: &Channel) -> Result<()> {
+        for order in self.control.read() {
+            match (order.verb, order.service.as_str(), &mut self.kubelet) {
+                (Some(verb), engine_host::DOCKER, _) => self.engine.obey(verb, order.reply, session)?,
+                (Some(verb), service_host::KUBELET, Some(kubelet)) => kubelet.obey(verb, order.reply)?,
+                _ => order.reply.say("unknown"),
+            }
+        }
+        Ok(())
+    }
+
+    /// A child of the init has ended; false if it is none of theirs.
+    fn ended(&mut self, pid: i32, status: i32) -> bool {
+        self.engine.ended(pid, status) || self.kubelet.as_mut().is_some_and(|k| k.ended(pid, status))
     }
 }
 

@@ -57,6 +57,11 @@ pub fn address(node: NodeName) -> Ipv4Addr {
     Ipv4Addr::new(192, 168, 0, 10 + node.number())
 }
 
+/// The address of the node that has the control plane of the session's cluster: the first one's.
+pub fn control_plane() -> Ipv4Addr {
+    Ipv4Addr::new(192, 168, 0, 11)
+}
+
 /// What the kernel counts per user namespace (namespaces(7), `/proc/sys/user`), beside the limits that an operator sets.
 const NAMESPACE_LIMITS: [(&str, u32); 8] = [
     ("max_user_namespaces", 64),
@@ -235,7 +240,7 @@ impl<'a> Spawner<'a> {
             let cgroup = &self.cgroup;
             let filter = self.launch.filter;
             let (origin, resolvers) = (self.launch.origin, self.launch.resolvers);
-            let engine_main = self.launch.mains.engine;
+            let (mains, cluster) = (self.launch.mains, self.launch.cluster);
             let wasm = self.launch.wasm;
             let pid = process::clone(namespaces, || {
                 node_init::run(node_init::InitBoot {
@@ -246,7 +251,8 @@ impl<'a> Spawner<'a> {
                     cgroup,
                     filter,
                     resolvers,
-                    engine_main,
+                    mains,
+                    cluster,
                     wasm,
                     origin,
                 })

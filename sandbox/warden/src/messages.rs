@@ -36,6 +36,9 @@ pub enum Request {
         /// What it may reach outside; without rules nothing.
         #[serde(default)]
         egress: Egress,
+        /// Whether its nodes make up a Kubernetes cluster.
+        #[serde(default)]
+        cluster: bool,
     },
     /// Give a session another node; it starts by itself. [`Answer::Done`].
     AddNode {

@@ -6,7 +6,7 @@ use crate::{
     messages::{Answer, Call, FailureKind, Message, Request},
     place::{Place, state_paths},
     prepare::{Ended, Preparations},
-    sessions::{Sessions, Stores},
+    sessions::{Sessions, Stores, Wish},
 };
 use drydock_protocol::SessionId;
 use drydock_runtime::{
@@ -241,10 +241,10 @@ impl Server {
     fn answer(&mut self, call: Call) -> Option<Answer> {
         let done = |result: Result<(), Error>| result.map(|()| Answer::Done);
         let answer = match call.request {
-            Request::Create { id, nodes, image, limits, egress } => self
-                .sessions
-                .create(&id, nodes, &image, limits, &egress)
-                .map(|trace| Answer::Created { trace }),
+            Request::Create { id, nodes, image, limits, egress, cluster } => {
+                let wish = Wish { nodes, image: &image, limits, egress: &egress, cluster };
+                self.sessions.create(&id, &wish).map(|trace| Answer::Created { trace })
+            }
             Request::AddNode { id, node } => done(self.sessions.add_node(&id, node)),
             Request::ForgetNode { id, node } => done(self.sessions.forget_node(&id, node)),
             Request::Freeze { id, frozen } => done(self.sessions.freeze(&id, frozen)),

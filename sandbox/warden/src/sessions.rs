@@ -13,6 +13,7 @@ use drydock_protocol::{NodeName, SessionId, pipe::Step};
 use drydock_runtime::{
     cgroup::{self, Hierarchies, SessionGroup},
     channel::{Channel, Listener},
+    cluster::{ClusterSeed, ClusterWish},
     egress::Egress,
     launch::{Launch, Mains, NodeDisk},
     limits::Limits,
@@ -34,6 +35,7 @@ use std::{
         },
     },
     path::PathBuf,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// Most nodes that any session may have; their numbers are the last byte of their addresses.
@@ -51,6 +53,21 @@ pub struct Session {
     pidfd: OwnedFd,
     /// Its user namespace, for mounting the roots of further nodes.
     userns: OwnedFd,
+}
+
+/// What a session shall be.
+#[derive(Debug, Clone, Copy)]
+pub struct Wish<'a> {
+    /// How many nodes.
+    pub nodes: u8,
+    /// The node image.
+    pub image: &'a str,
+    /// What it may use.
+    pub limits: Limits,
+    /// What it may reach outside.
+    pub egress: &'a Egress,
+    /// Whether its nodes make up a Kubernetes cluster.
+    pub cluster: bool,
 }
 
 /// What all sessions share.
@@ -142,14 +159,8 @@ impl Sessions {
     }
 
     /// Makes a session and starts it.
-    pub fn create(
-        &mut self,
-        id: &SessionId,
-        nodes: u8,
-        image: &str,
-        limits: Limits,
-        egress: &Egress,
-    ) -> Result<Vec<Step>, Error> {
+    pub fn create(&mut self, id: &SessionId, wish: &Wish<'_>) -> Result<Vec<Step>, Error> {
+        let Wish { nodes, limits, egress, .. } = *wish;
         let mut trace = Trace::new();
         check(&limits, nodes)?;
         if egress.allow.len() > MAX_RULES || egress.resolvers.len() > MAX_RULES {
@@ -169,12 +180,12 @@ impl Sessions {
             id: id.clone(),
             slot,
             nodes,
-            image: image.into(),
+            image: wish.image.into(),
             limits,
             uplink: !egress.allow.is_empty(),
             spawner: None,
         };
-        match self.make(&mut record, egress, &mut trace) {
+        match self.make(&mut record, wish, &mut trace) {
             Ok(session) => {
                 self.running.insert(id.clone(), session);
                 Ok(trace.into_steps())
@@ -191,7 +202,9 @@ impl Sessions {
         }
     }
 
-    fn make(&self, record: &mut Record, egress: &Egress, trace: &mut Trace) -> Result<Session, Error> {
+    fn make(&self, record: &mut Record, wish: &Wish<'_>, trace: &mut Trace) -> Result<Session, Error> {
+        let egress = wish.egress;
+        let cluster = wish.cluster.then(|| new_cluster(wish.nodes)).transpose()?;
         let image = self.stores.images.resolve(&record.image)?;
         record.save(self.place.state())?;
         trace.step("record");
@@ -222,6 +235,7 @@ impl Sessions {
             resolvers: record.uplink.then_some(&egress.resolvers[..]),
             filter: &self.filter,
             mains: self.mains,
+            cluster,
             origin: trace.origin(),
         }
         .start()?;
@@ -434,6 +448,20 @@ impl Sessions {
     fn log_path(&self, id: &SessionId) -> PathBuf {
         self.place.state().join("log").join(format!("{id}.log"))
     }
+}
+
+/// A cluster with keys of its own.
+fn new_cluster(nodes: u8) -> Result<ClusterWish, Error> {
+    let mut seed = [0; 32];
+    let mut filled = 0;
+    while filled < seed.len() {
+        let flags = rustix::rand::GetRandomFlags::empty();
+        filled += rustix::rand::getrandom(&mut seed[filled..], flags)
+            .map_err(|e| Error::Host(format!("random bytes: {e}")))?;
+    }
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    let created = since_1970.map_err(|_| Error::Host("the clock is before 1970".into()))?.as_secs();
+    Ok(ClusterWish { seed: ClusterSeed(seed), created, nodes })
 }
 
 /// The warden's own bounds, whatever serve says.

@@ -104,6 +104,9 @@ impl Registries {
     }
 }
 
+/// Registries whose images the catalogue may have.
+const CATALOGUE_DOMAINS: [&str; 2] = [DEFAULT_DOMAIN, "registry.k8s.io"];
+
 /// Pulls an image, or all tags of a name that has none.
 pub async fn pull(
     engine: &Engine,
@@ -121,7 +124,7 @@ pub async fn pull(
         found = from_catalogue(engine, name, platform.as_ref(), lines).await?;
     }
     if !found {
-        if name.domain() == DEFAULT_DOMAIN && !has_way_out() {
+        if CATALOGUE_DOMAINS.contains(&name.domain()) && !has_way_out() {
             return Err(not_in_catalogue(engine, name).await);
         }
         let request = PullRequest { reference: name.clone(), platform, auth };
@@ -192,7 +195,7 @@ async fn from_catalogue(
     platform: Option<&Platform>,
     lines: &Lines,
 ) -> Result<bool> {
-    if name.domain() != DEFAULT_DOMAIN {
+    if !CATALOGUE_DOMAINS.contains(&name.domain()) {
         return Ok(false);
     }
     let (wanted, platform, out) = (name.clone(), platform.cloned(), lines.clone());

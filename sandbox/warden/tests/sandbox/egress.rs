@@ -84,8 +84,14 @@ fn the_way_out_is_as_wide_as_its_rules() -> Result<(), libtest_mimic::Failed> {
         Egress { allow: vec!["203.0.113.5 tcp 80".parse()?, "10.0.0.0/8".parse()?], resolvers: vec![] };
     let create = |egress: Egress| {
         let id = crate::host::new_id();
-        let request =
-            Request::Create { id: id.clone(), nodes: 1, image: "node".into(), limits: small(), egress };
+        let request = Request::Create {
+            id: id.clone(),
+            nodes: 1,
+            image: "node".into(),
+            limits: small(),
+            egress,
+            cluster: false,
+        };
         let answer = host.ask(request);
         assert!(matches!(answer, Answer::Created { .. }), "{answer:?}");
         crate::host::Session { host: &host, id }

@@ -27,7 +27,7 @@ pub fn be_the_warden(state_dir: PathBuf) {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let images = std::env::var_os("DRYDOCK_IMAGES").map_or_else(|| state_dir.join("images"), PathBuf::from);
     let catalogue = state_dir.join("catalogue");
-    let mains = Mains { session: agent::main, engine: engine::main };
+    let mains = Mains { session: agent::main, engine: engine::main, kubelet: |_| 0 };
     let image_command = vec![];
     let config =
         Config { state_dir, images, catalogue, disk_bytes: 8 << 30, image_command, wasm: None, mains };
@@ -156,6 +156,7 @@ impl Host {
             image: "node".into(),
             limits,
             egress: Egress::default(),
+            cluster: false,
         });
         (id, answer)
     }

@@ -138,6 +138,7 @@ fn nothing_is_left_of_a_killed_warden() -> Result<(), libtest_mimic::Failed> {
             image: "node".into(),
             limits: crate::host::small(),
             egress: Egress::default(),
+            cluster: false,
         });
         let until = Instant::now() + Duration::from_micros(u64::from(round) * 1500);
         while Instant::now() < until {

@@ -128,7 +128,14 @@ fn bad_requests_are_refused() -> Outcome {
     let limits = crate::host::small();
     let create = |nodes, image: &str, limits| {
         let id = "zzzzzzzzzz".parse().unwrap();
-        host.ask(Request::Create { id, nodes, image: image.into(), limits, egress: Egress::default() })
+        host.ask(Request::Create {
+            id,
+            nodes,
+            image: image.into(),
+            limits,
+            egress: Egress::default(),
+            cluster: false,
+        })
     };
     refused(create(0, "node", limits), FailureKind::Invalid, "nodes is 0");
     refused(create(9, "node", limits), FailureKind::Invalid, "nodes is 9");
@@ -144,6 +151,7 @@ fn bad_requests_are_refused() -> Outcome {
         image: "node".into(),
         limits,
         egress: Egress::default(),
+        cluster: false,
     };
     refused(host.ask(again), FailureKind::InUse, "exists");
     refused(host.ask(Request::AddNode { id: s.id.clone(), node: node(1) }), FailureKind::InUse, "node1");
