@@ -63,6 +63,8 @@ pub struct Kind {
     pub columns: &'static [Column],
     /// The cells of an object's row, as many as there are columns.
     pub row: fn(&Value, Timestamp) -> Vec<Cell>,
+    /// `conditions` of an object's row, if it has any (pods that are done).
+    pub row_conditions: fn(&Value) -> Option<Value>,
 }
 
 impl Kind {
@@ -91,6 +93,7 @@ impl Kind {
         warnings: |_, _| Vec::new(),
         columns: printers::OBJECT_META,
         row: printers::object_meta,
+        row_conditions: |_| None,
     };
 
     /// True if there is something below its objects of this name.

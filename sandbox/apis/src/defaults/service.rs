@@ -116,10 +116,11 @@ fn keep_allocated(new: &mut Value, old: &Value) {
             }
         });
     }
-    if health_check(before) && health_check(&after) {
-        if let Some(port) = before.get("healthCheckNodePort") {
-            default_zero(spec, "healthCheckNodePort", port.clone());
-        }
+    if health_check(before)
+        && health_check(&after)
+        && let Some(port) = before.get("healthCheckNodePort")
+    {
+        default_zero(spec, "healthCheckNodePort", port.clone());
     }
 }
 

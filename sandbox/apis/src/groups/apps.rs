@@ -3,6 +3,7 @@
 use crate::defaults::apps;
 use crate::kind::{Generation, Kind, Subresource};
 use crate::prepare;
+use crate::printers;
 use drydock_apimachinery::object::int;
 
 const BASE: Kind = Kind { group: "apps", ..Kind::BASE };
@@ -12,6 +13,8 @@ pub static CONTROLLER_REVISION: Kind = Kind {
     kind: "ControllerRevision",
     plural: "controllerrevisions",
     singular: "controllerrevision",
+    columns: printers::workloads::CONTROLLER_REVISION,
+    row: printers::workloads::controller_revision,
     ..BASE
 };
 
@@ -23,6 +26,8 @@ pub static DAEMON_SET: Kind = Kind {
     subresources: &[Subresource::status("DaemonSet")],
     defaults: apps::daemon_set,
     prepare: prepare::daemon_set,
+    columns: printers::workloads::DAEMON_SET,
+    row: printers::workloads::daemon_set,
     ..WORKLOAD
 };
 
@@ -34,6 +39,8 @@ pub static DEPLOYMENT: Kind = Kind {
     subresources: &[Subresource::SCALE, Subresource::status("Deployment")],
     defaults: apps::deployment,
     prepare: prepare::empty_status,
+    columns: printers::workloads::DEPLOYMENT,
+    row: printers::workloads::deployment,
     ..WORKLOAD
 };
 
@@ -46,6 +53,8 @@ pub static REPLICA_SET: Kind = Kind {
     fields: &[("status.replicas", |o| int(o, &["status", "replicas"]).unwrap_or(0).to_string())],
     defaults: apps::replica_set,
     prepare: prepare::replicas,
+    columns: printers::workloads::REPLICAS,
+    row: printers::workloads::replica_set,
     ..WORKLOAD
 };
 
@@ -57,5 +66,7 @@ pub static STATEFUL_SET: Kind = Kind {
     subresources: &[Subresource::SCALE, Subresource::status("StatefulSet")],
     defaults: apps::stateful_set,
     prepare: prepare::stateful_set,
+    columns: printers::workloads::STATEFUL_SET,
+    row: printers::workloads::stateful_set,
     ..WORKLOAD
 };

@@ -3,6 +3,7 @@
 
 use crate::kind::{CREATE, Kind, Scope, Subresource};
 use crate::prepare;
+use crate::printers;
 use drydock_apimachinery::object::text;
 
 const AUTHENTICATION: Kind =
@@ -62,5 +63,7 @@ pub static CERTIFICATE_SIGNING_REQUEST: Kind = Kind {
     ],
     fields: &[("spec.signerName", |o| text(o, &["spec", "signerName"]).into())],
     prepare: prepare::signing_request,
+    columns: printers::others::SIGNING_REQUEST,
+    row: printers::others::signing_request,
     ..Kind::BASE
 };

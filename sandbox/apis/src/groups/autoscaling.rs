@@ -2,6 +2,7 @@
 
 use crate::defaults::others;
 use crate::kind::{Conversion, Kind, Subresource};
+use crate::printers;
 
 const BASE: Kind = Kind {
     group: "autoscaling",
@@ -14,8 +15,14 @@ const BASE: Kind = Kind {
     ..Kind::BASE
 };
 
-pub static HORIZONTAL_POD_AUTOSCALER_V2: Kind =
-    Kind { version: "v2", defaults: others::autoscaler, prepare: others::prepare_autoscaler, ..BASE };
+pub static HORIZONTAL_POD_AUTOSCALER_V2: Kind = Kind {
+    version: "v2",
+    defaults: others::autoscaler,
+    prepare: others::prepare_autoscaler,
+    columns: printers::workloads::AUTOSCALER,
+    row: printers::workloads::autoscaler,
+    ..BASE
+};
 
 pub static HORIZONTAL_POD_AUTOSCALER_V1: Kind = Kind {
     version: "v1",
@@ -25,5 +32,7 @@ pub static HORIZONTAL_POD_AUTOSCALER_V1: Kind = Kind {
         store: crate::conversion::autoscaling::v1_to_v2,
         load: crate::conversion::autoscaling::v2_to_v1,
     }),
+    columns: printers::workloads::AUTOSCALER,
+    row: printers::workloads::autoscaler,
     ..BASE
 };

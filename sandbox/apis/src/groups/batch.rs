@@ -3,6 +3,7 @@
 use crate::defaults::batch;
 use crate::kind::{Generation, Kind, Subresource};
 use crate::prepare;
+use crate::printers;
 use drydock_apimachinery::object::int;
 
 const BASE: Kind = Kind { group: "batch", categories: &["all"], generation: Generation::Spec, ..Kind::BASE };
@@ -15,6 +16,8 @@ pub static CRON_JOB: Kind = Kind {
     subresources: &[Subresource::status("CronJob")],
     defaults: batch::cron_job,
     prepare: prepare::empty_status,
+    columns: printers::workloads::CRON_JOB,
+    row: printers::workloads::cron_job,
     ..BASE
 };
 
@@ -26,5 +29,7 @@ pub static JOB: Kind = Kind {
     fields: &[("status.successful", |o| int(o, &["status", "succeeded"]).unwrap_or(0).to_string())],
     defaults: batch::job,
     prepare: batch::prepare_job,
+    columns: printers::workloads::JOB,
+    row: printers::workloads::job,
     ..BASE
 };

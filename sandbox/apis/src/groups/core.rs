@@ -3,6 +3,7 @@
 use crate::defaults::{core, pod, service};
 use crate::kind::{ALL_VERBS, CREATE, Generation, Kind, Scope, Subresource};
 use crate::prepare;
+use crate::printers;
 use drydock_apimachinery::names;
 use drydock_apimachinery::object::{at, int, text};
 use serde_json::Value;
@@ -35,11 +36,20 @@ pub static COMPONENT_STATUS: Kind = Kind {
     short: &["cs"],
     scope: Scope::Cluster,
     verbs: READ,
+    columns: printers::core::COMPONENT_STATUS,
+    row: printers::core::component_status,
     ..Kind::BASE
 };
 
-pub static CONFIG_MAP: Kind =
-    Kind { kind: "ConfigMap", plural: "configmaps", singular: "configmap", short: &["cm"], ..Kind::BASE };
+pub static CONFIG_MAP: Kind = Kind {
+    kind: "ConfigMap",
+    plural: "configmaps",
+    singular: "configmap",
+    short: &["cm"],
+    columns: printers::core::CONFIG_MAP,
+    row: printers::core::config_map,
+    ..Kind::BASE
+};
 
 pub static ENDPOINTS: Kind = Kind {
     kind: "Endpoints",
@@ -48,6 +58,8 @@ pub static ENDPOINTS: Kind = Kind {
     short: &["ep"],
     create_on_update: true,
     defaults: core::endpoints,
+    columns: printers::network::ENDPOINTS,
+    row: printers::network::endpoints,
     ..Kind::BASE
 };
 
@@ -75,6 +87,8 @@ pub static EVENT: Kind = Kind {
         ("type", |o| text(o, &["type"]).into()),
     ],
     defaults: core::event,
+    columns: printers::core::EVENT,
+    row: printers::core::event,
     ..Kind::BASE
 };
 
@@ -106,6 +120,8 @@ pub static NAMESPACE: Kind = Kind {
     validate_name: names::name_is_dns_label,
     defaults: core::namespace,
     prepare: prepare::namespace,
+    columns: printers::core::NAMESPACE,
+    row: printers::core::namespace,
     ..Kind::BASE
 };
 
@@ -119,6 +135,8 @@ pub static NODE: Kind = Kind {
     fields: &[("spec.unschedulable", |o| flag(o, &["spec", "unschedulable"]))],
     defaults: core::node,
     prepare: prepare::node,
+    columns: printers::core::NODE,
+    row: printers::core::node,
     ..Kind::BASE
 };
 
@@ -131,6 +149,8 @@ pub static PERSISTENT_VOLUME_CLAIM: Kind = Kind {
     fields: &[("name", |o| text(o, &["metadata", "name"]).into())],
     defaults: core::claim,
     prepare: prepare::pending,
+    columns: printers::storage::CLAIM,
+    row: printers::storage::claim,
     ..Kind::BASE
 };
 
@@ -144,6 +164,8 @@ pub static PERSISTENT_VOLUME: Kind = Kind {
     fields: &[("name", |o| text(o, &["metadata", "name"]).into())],
     defaults: core::volume,
     prepare: prepare::pending,
+    columns: printers::storage::VOLUME,
+    row: printers::storage::volume,
     ..Kind::BASE
 };
 
@@ -184,6 +206,9 @@ pub static POD: Kind = Kind {
     ],
     defaults: pod::pod,
     prepare: prepare::pod,
+    columns: printers::pod::COLUMNS,
+    row: printers::pod::row,
+    row_conditions: printers::pod::row_conditions,
     ..Kind::BASE
 };
 
@@ -193,6 +218,8 @@ pub static POD_TEMPLATE: Kind = Kind {
     singular: "podtemplate",
     generation: Generation::Spec,
     defaults: pod::pod_template,
+    columns: printers::pod::TEMPLATE_COLUMNS,
+    row: printers::pod::template_row,
     ..Kind::BASE
 };
 
@@ -207,6 +234,8 @@ pub static REPLICATION_CONTROLLER: Kind = Kind {
     fields: &[("status.replicas", |o| int(o, &["status", "replicas"]).unwrap_or(0).to_string())],
     defaults: core::replication_controller,
     prepare: prepare::replicas,
+    columns: printers::workloads::REPLICAS,
+    row: printers::workloads::replication_controller,
     ..Kind::BASE
 };
 
@@ -218,6 +247,8 @@ pub static RESOURCE_QUOTA: Kind = Kind {
     subresources: &[Subresource::status("ResourceQuota")],
     defaults: core::quota,
     prepare: prepare::empty_status,
+    columns: printers::core::QUOTA,
+    row: printers::core::quota,
     ..Kind::BASE
 };
 
@@ -227,6 +258,8 @@ pub static SECRET: Kind = Kind {
     singular: "secret",
     fields: &[("type", |o| text(o, &["type"]).into())],
     defaults: core::secret,
+    columns: printers::core::SECRET,
+    row: printers::core::secret,
     ..Kind::BASE
 };
 
@@ -242,6 +275,8 @@ pub static SERVICE_ACCOUNT: Kind = Kind {
         verbs: CREATE,
     }],
     unconditional_update: false,
+    columns: printers::core::SERVICE_ACCOUNT,
+    row: printers::core::service_account,
     ..Kind::BASE
 };
 
@@ -260,5 +295,7 @@ pub static SERVICE: Kind = Kind {
     validate_name: names::name_is_dns1035_label,
     defaults: service::service,
     prepare: service::prepare,
+    columns: printers::network::SERVICE,
+    row: printers::network::service,
     ..Kind::BASE
 };

@@ -1,6 +1,7 @@
 //! `events.k8s.io/v1`: the core group's events under newer names of their fields.
 
 use crate::kind::{Conversion, Kind};
+use crate::printers;
 use drydock_apimachinery::object::text;
 
 pub static EVENT: Kind = Kind {
@@ -29,5 +30,7 @@ pub static EVENT: Kind = Kind {
         store: crate::conversion::events::to_core,
         load: crate::conversion::events::from_core,
     }),
+    columns: printers::core::EVENT,
+    row: printers::core::event,
     ..Kind::BASE
 };

@@ -3,6 +3,7 @@
 use crate::defaults::extension;
 use crate::kind::{Generation, Kind, Scope, Subresource};
 use crate::prepare;
+use crate::printers;
 use drydock_apimachinery::names;
 
 const BASE: Kind = Kind {
@@ -24,6 +25,8 @@ pub static API_SERVICE: Kind = Kind {
     validate_name: names::name_is_path_segment,
     defaults: extension::api_service,
     prepare: prepare::empty_status,
+    columns: printers::others::API_SERVICE,
+    row: printers::others::api_service,
     ..BASE
 };
 
@@ -32,6 +35,8 @@ pub static MUTATING_WEBHOOK_CONFIGURATION: Kind = Kind {
     plural: "mutatingwebhookconfigurations",
     singular: "mutatingwebhookconfiguration",
     defaults: extension::mutating_webhooks,
+    columns: printers::others::WEBHOOKS,
+    row: printers::others::webhooks,
     ..ADMISSION
 };
 
@@ -42,6 +47,8 @@ pub static VALIDATING_ADMISSION_POLICY: Kind = Kind {
     subresources: &[Subresource::status("ValidatingAdmissionPolicy")],
     defaults: extension::admission_policy,
     prepare: prepare::empty_status,
+    columns: printers::others::ADMISSION_POLICY,
+    row: printers::others::admission_policy,
     ..ADMISSION
 };
 
@@ -50,6 +57,8 @@ pub static VALIDATING_ADMISSION_POLICY_BINDING: Kind = Kind {
     plural: "validatingadmissionpolicybindings",
     singular: "validatingadmissionpolicybinding",
     defaults: extension::admission_policy_binding,
+    columns: printers::others::ADMISSION_BINDING,
+    row: printers::others::admission_binding,
     ..ADMISSION
 };
 
@@ -58,6 +67,8 @@ pub static VALIDATING_WEBHOOK_CONFIGURATION: Kind = Kind {
     plural: "validatingwebhookconfigurations",
     singular: "validatingwebhookconfiguration",
     defaults: extension::validating_webhooks,
+    columns: printers::others::WEBHOOKS,
+    row: printers::others::webhooks,
     ..ADMISSION
 };
 

@@ -3,6 +3,7 @@
 use crate::defaults::others;
 use crate::kind::{Generation, Kind, Scope, Subresource};
 use crate::prepare;
+use crate::printers;
 
 const BASE: Kind = Kind { group: "networking.k8s.io", generation: Generation::Spec, ..Kind::BASE };
 
@@ -12,6 +13,8 @@ pub static INGRESS_CLASS: Kind = Kind {
     singular: "ingressclass",
     scope: Scope::Cluster,
     defaults: others::ingress_class,
+    columns: printers::network::INGRESS_CLASS,
+    row: printers::network::ingress_class,
     ..BASE
 };
 
@@ -23,6 +26,8 @@ pub static INGRESS: Kind = Kind {
     subresources: &[Subresource::status("Ingress")],
     defaults: others::ingress,
     prepare: prepare::balanced,
+    columns: printers::network::INGRESS,
+    row: printers::network::ingress,
     ..BASE
 };
 
@@ -32,6 +37,8 @@ pub static NETWORK_POLICY: Kind = Kind {
     singular: "networkpolicy",
     short: &["netpol"],
     defaults: others::network_policy,
+    columns: printers::network::NETWORK_POLICY,
+    row: printers::network::network_policy,
     ..BASE
 };
 
@@ -42,5 +49,7 @@ pub static ENDPOINT_SLICE: Kind = Kind {
     singular: "endpointslice",
     generation: Generation::Spec,
     defaults: others::endpoint_slice,
+    columns: printers::network::ENDPOINT_SLICE,
+    row: printers::network::endpoint_slice,
     ..Kind::BASE
 };

@@ -2,6 +2,7 @@
 
 use crate::defaults::others;
 use crate::kind::{Generation, Kind, Scope, Subresource};
+use crate::printers;
 
 pub static POD_DISRUPTION_BUDGET: Kind = Kind {
     group: "policy",
@@ -13,6 +14,8 @@ pub static POD_DISRUPTION_BUDGET: Kind = Kind {
     generation: Generation::Spec,
     unconditional_update: false,
     prepare: others::prepare_budget,
+    columns: printers::workloads::BUDGET,
+    row: printers::workloads::budget,
     ..Kind::BASE
 };
 
@@ -25,6 +28,8 @@ pub static PRIORITY_CLASS: Kind = Kind {
     scope: Scope::Cluster,
     generation: Generation::Spec,
     defaults: others::priority_class,
+    columns: printers::others::PRIORITY_CLASS,
+    row: printers::others::priority_class,
     ..Kind::BASE
 };
 
@@ -35,6 +40,8 @@ pub static LEASE: Kind = Kind {
     singular: "lease",
     unconditional_update: false,
     create_on_update: true,
+    columns: printers::others::LEASE,
+    row: printers::others::lease,
     ..Kind::BASE
 };
 
@@ -45,5 +52,7 @@ pub static RUNTIME_CLASS: Kind = Kind {
     singular: "runtimeclass",
     scope: Scope::Cluster,
     unconditional_update: false,
+    columns: printers::others::RUNTIME_CLASS,
+    row: printers::others::runtime_class,
     ..Kind::BASE
 };

@@ -2,6 +2,7 @@
 
 use crate::defaults::others;
 use crate::kind::{Kind, Scope};
+use crate::printers;
 use drydock_apimachinery::names;
 
 const BASE: Kind = Kind {
@@ -17,6 +18,8 @@ pub static CLUSTER_ROLE_BINDING: Kind = Kind {
     singular: "clusterrolebinding",
     scope: Scope::Cluster,
     defaults: others::role_binding,
+    columns: printers::others::ROLE_BINDING,
+    row: printers::others::role_binding,
     ..BASE
 };
 
@@ -34,6 +37,8 @@ pub static ROLE_BINDING: Kind = Kind {
     plural: "rolebindings",
     singular: "rolebinding",
     defaults: others::role_binding,
+    columns: printers::others::ROLE_BINDING,
+    row: printers::others::role_binding,
     ..BASE
 };
 

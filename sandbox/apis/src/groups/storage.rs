@@ -3,6 +3,7 @@
 use crate::defaults::others;
 use crate::kind::{Generation, Kind, Scope, Subresource};
 use crate::prepare;
+use crate::printers;
 
 const BASE: Kind = Kind { group: "storage.k8s.io", scope: Scope::Cluster, ..Kind::BASE };
 
@@ -13,11 +14,20 @@ pub static CSI_DRIVER: Kind = Kind {
     generation: Generation::Spec,
     unconditional_update: false,
     defaults: others::csi_driver,
+    columns: printers::storage::CSI_DRIVER,
+    row: printers::storage::csi_driver,
     ..BASE
 };
 
-pub static CSI_NODE: Kind =
-    Kind { kind: "CSINode", plural: "csinodes", singular: "csinode", unconditional_update: false, ..BASE };
+pub static CSI_NODE: Kind = Kind {
+    kind: "CSINode",
+    plural: "csinodes",
+    singular: "csinode",
+    unconditional_update: false,
+    columns: printers::storage::CSI_NODE,
+    row: printers::storage::csi_node,
+    ..BASE
+};
 
 pub static CSI_STORAGE_CAPACITY: Kind = Kind {
     kind: "CSIStorageCapacity",
@@ -25,6 +35,8 @@ pub static CSI_STORAGE_CAPACITY: Kind = Kind {
     singular: "csistoragecapacity",
     scope: Scope::Namespaced,
     unconditional_update: false,
+    columns: printers::storage::CSI_CAPACITY,
+    row: printers::storage::csi_capacity,
     ..BASE
 };
 
@@ -34,6 +46,8 @@ pub static STORAGE_CLASS: Kind = Kind {
     singular: "storageclass",
     short: &["sc"],
     defaults: others::storage_class,
+    columns: printers::storage::STORAGE_CLASS,
+    row: printers::storage::storage_class,
     ..BASE
 };
 
@@ -44,6 +58,8 @@ pub static VOLUME_ATTACHMENT: Kind = Kind {
     subresources: &[Subresource::status("VolumeAttachment")],
     unconditional_update: false,
     prepare: prepare::attachment,
+    columns: printers::storage::ATTACHMENT,
+    row: printers::storage::attachment,
     ..BASE
 };
 
@@ -52,5 +68,7 @@ pub static VOLUME_ATTRIBUTES_CLASS: Kind = Kind {
     plural: "volumeattributesclasses",
     singular: "volumeattributesclass",
     short: &["vac"],
+    columns: printers::storage::ATTRIBUTES_CLASS,
+    row: printers::storage::attributes_class,
     ..BASE
 };
