@@ -6,9 +6,13 @@ pub mod duration;
 pub mod field;
 pub mod names;
 pub mod object;
+pub mod openapi;
 pub mod quantity;
 pub mod schema;
 pub mod selectors;
 pub mod status;
 
 pub use status::Status;
+
+/// The version that the cluster says it is.
+pub const GIT_VERSION: &str = "v1.35.0+drydock";
