@@ -3,8 +3,9 @@
 //! The engine of a node uses the client: for `docker pull`, `push`, `login`, `search` and for what a build needs. It speaks to
 //! registries anywhere, so everything that arrives is bounded, and a layer is handed on only after its digest was found
 //! right. Texts and order of events are dockerd's, because the official client prints them. The server is a library:
-//! the host process mounts its router, and nodes reach it as `registry:5000`.
+//! the host process mounts its router, and nodes reach it as `registry:5000`; so is the cache of other registries ([`Cache`]).
 
+mod cache;
 mod client;
 mod credentials;
 mod digest;
@@ -15,8 +16,9 @@ mod platform;
 pub mod server;
 mod store;
 
+pub use cache::{Cache, CacheLimits};
 pub use client::{
-    Client, ClientOptions, ImageSink, ImageSource, Inspection, KnownBlob, LayerBlob, LayerContent,
+    Allow, Client, ClientOptions, ImageSink, ImageSource, Inspection, KnownBlob, LayerBlob, LayerContent,
     LoginOutcome, PullLayer, PullOutcome, PullRequest, PulledImage, PushImage, PushLayer, PushOutcome,
     PushRequest, Resolver, SearchResult, SinkError,
 };

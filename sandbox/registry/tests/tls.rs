@@ -4,7 +4,7 @@ mod common;
 
 use axum::serve::Listener;
 use common::*;
-use drydock_registry::{Client, ClientOptions, Resolver};
+use drydock_registry::{Cache, CacheLimits, Client, ClientOptions, Resolver};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::{
     io,
@@ -116,4 +116,50 @@ async fn elsewhere_somebody_must_have_signed() {
     pull("registry.test").await.unwrap();
     let other = pull("other.test").await.unwrap_err().to_string();
     assert!(other.contains("tls: failed to verify certificate: x509: "), "{other}");
+}
+
+#[tokio::test]
+async fn the_cache_believes_whom_its_host_believes() {
+    let Some(address) = local_address() else { return };
+    let site = site().await;
+    pushed(&format!("{}/app", site.domain), &[1000]).await;
+    let (port, signer) = secure(&site, address).await;
+    let resolver: Resolver = Arc::new(move |_| Box::pin(async move { Ok(vec![address]) }));
+    let certs = tempfile::tempdir().unwrap();
+    let registry = format!("registry.test:{port}");
+    let shelf = tempfile::tempdir().unwrap();
+    let host = ClientOptions { resolver: Some(resolver), certs: Some(certs.path().into()), ..options() };
+    let limits = CacheLimits { registries: vec![registry.clone()], ..CacheLimits::default() };
+    let cache = Cache::open(shelf.path(), host, limits).unwrap();
+    let at = serve(axum::Router::new().nest("/cache", cache.router())).await;
+    // A node that has no way to the registry itself.
+    let nowhere: Resolver = Arc::new(|_| Box::pin(async { Err(io::Error::other("no such name")) }));
+    let node = ClientOptions {
+        cache: Some(format!("http://{at}/cache")),
+        resolver: Some(nowhere),
+        certs: None,
+        ..options()
+    };
+    let pull = async || {
+        let request = pull_of(&format!("{registry}/app"));
+        Client::new(node.clone()).pull(&request, &Memory::default(), &Log::default().events()).await
+    };
+    pull().await.unwrap_err();
+    assert_eq!(cache.used(), 0, "nobody has signed");
+    let folder = certs.path().join(&registry);
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("ca.crt"), &signer).unwrap();
+    // Connections remember whom they believed: the host starts anew.
+    let host = ClientOptions {
+        certs: Some(certs.path().into()),
+        resolver: Some(Arc::new(move |_| Box::pin(async move { Ok(vec![address]) }))),
+        ..options()
+    };
+    let limits = CacheLimits { registries: vec![registry.clone()], ..CacheLimits::default() };
+    let cache = Cache::open(shelf.path(), host, limits).unwrap();
+    let at = serve(axum::Router::new().nest("/cache", cache.router())).await;
+    let node = ClientOptions { cache: Some(format!("http://{at}/cache")), ..node.clone() };
+    let request = pull_of(&format!("{registry}/app"));
+    Client::new(node).pull(&request, &Memory::default(), &Log::default().events()).await.unwrap();
+    assert!(cache.used() > 1000);
 }

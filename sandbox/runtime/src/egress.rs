@@ -1,7 +1,11 @@
 //! What of the world outside a session may reach: the operator's rules, and what stays closed whatever they say.
 
 use serde::{Deserialize, Serialize};
-use std::{fmt, net::Ipv4Addr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    str::FromStr,
+};
 
 /// Networks that are never reachable from a session: private, shared, link-local, loopback, reserved, multicast
 /// (RFC 6890). The host's own addresses and the networks it is connected to are closed as well ([`crate::uplink`]).
@@ -51,6 +55,24 @@ pub enum Protocol {
     Udp,
     /// ICMP.
     Icmp,
+}
+
+impl Egress {
+    /// Whether a session may connect there by TCP: a rule allows it, and nothing closes it. `connected` are the networks that the
+    /// host is connected to ([`crate::uplink::connected`]). For what is fetched on behalf of sessions from the host's side.
+    pub fn permits(&self, address: SocketAddr, connected: &[(Ipv4Addr, u8)]) -> bool {
+        let IpAddr::V4(ip) = address.ip() else { return false };
+        let inside = |(network, length): (Ipv4Addr, u8)| {
+            let mask = u32::MAX.checked_shl(32 - u32::from(length.min(32))).unwrap_or(0);
+            ip.to_bits() & mask == network.to_bits() & mask
+        };
+        let closed = CLOSED.iter().chain(connected).any(|network| inside(*network));
+        let allowed = self.allow.iter().any(|rule| {
+            let port = rule.ports.is_none_or(|(first, last)| (first..=last).contains(&address.port()));
+            port && matches!(rule.protocol, None | Some(Protocol::Tcp)) && inside(rule.network)
+        });
+        allowed && !closed
+    }
 }
 
 /// A text is no rule.
@@ -145,6 +167,32 @@ mod tests {
             "any; flush ruleset",
         ] {
             assert!(nft(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_host_goes_nowhere_for_a_session_that_the_session_may_not_go_itself() {
+        let egress = |rules: &[&str]| Egress {
+            allow: rules.iter().map(|rule| rule.parse().unwrap()).collect(),
+            resolvers: vec![],
+        };
+        let connected = [(Ipv4Addr::new(203, 0, 113, 0), 24)];
+        let may = |rules: &[&str], to: &str| egress(rules).permits(to.parse().unwrap(), &connected);
+        assert!(may(&["any tcp 443"], "198.51.100.7:443"));
+        assert!(may(&["198.51.100.0/24"], "198.51.100.7:5000"));
+        for (rules, to) in [
+            (&[][..], "198.51.100.7:443"),
+            (&["any tcp 443"], "198.51.100.7:80"),
+            (&["any udp 443"], "198.51.100.7:443"),
+            (&["198.51.100.0/24"], "198.51.101.7:443"),
+            (&["any"], "127.0.0.1:443"),
+            (&["any"], "10.1.2.3:443"),
+            (&["any"], "169.254.169.254:80"),
+            (&["any"], "203.0.113.9:443"),
+            (&["any"], "[2001:db8::1]:443"),
+            (&["any"], "[::ffff:10.0.0.1]:443"),
+        ] {
+            assert!(!may(rules, to), "{rules:?} {to}");
         }
     }
 }

@@ -149,7 +149,7 @@ impl Uplink {
 }
 
 /// The networks that the host is connected to itself (proc_net_route: lines without a gateway).
-fn connected() -> Result<Vec<(Ipv4Addr, u8)>> {
+pub fn connected() -> Result<Vec<(Ipv4Addr, u8)>> {
     let path = "/proc/net/route";
     let text = fs::read_to_string(path).step(|| format!("read {path}"))?;
     let hex = |word: &str| u32::from_str_radix(word, 16).ok().map(u32::swap_bytes);

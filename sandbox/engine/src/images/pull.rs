@@ -23,6 +23,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// The registry of the site, which speaks plain HTTP: it is reached inside the host only.
 const SITE_REGISTRY: &str = "registry:5000";
+/// The host's cache of other registries, at the same address. Where there is none it says so, and the registries are asked.
+const CACHE: &str = "http://registry:5000/drydock/cache";
 /// Operators and learners may add registries here, as for dockerd.
 const DAEMON_CONFIG: &str = "/etc/docker/daemon.json";
 
@@ -52,7 +54,13 @@ impl Registries {
             tracing::warn!(%error, "no directory for downloads");
         }
         let mirrors = list("registry-mirrors");
-        Self(Client::new(ClientOptions { insecure, mirrors, spool, ..ClientOptions::default() }))
+        Self(Client::new(ClientOptions {
+            insecure,
+            mirrors,
+            cache: Some(CACHE.into()),
+            spool,
+            ..ClientOptions::default()
+        }))
     }
 
     /// Does work with the client in a thread of its own, where unpacking may block; it ends with the one who waits for it.

@@ -33,6 +33,9 @@ const TLS_TIMEOUT: Duration = Duration::from_secs(10);
 pub type Resolver =
     Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>> + Send + Sync>;
 
+/// Whether an address may be connected to, wherever it comes from: a name, an address in an image's name, a redirect.
+pub type Allow = Arc<dyn Fn(SocketAddr) -> bool + Send + Sync>;
+
 /// TLS configurations by `host:port` and whether anybody is trusted there.
 type TlsByHost = HashMap<(String, bool), Arc<ClientConfig>>;
 
@@ -103,6 +106,10 @@ impl Dialer {
         let mut last = DialError("dial tcp: no addresses".into());
         for address in addresses {
             let address = SocketAddr::new(*address, port);
+            if self.options.allow.as_ref().is_some_and(|allow| !allow(address)) {
+                last = DialError(format!("dial tcp {address}: connect: permission denied"));
+                continue;
+            }
             last = match timeout(self.options.connect_timeout, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
                     // Requests are small and answers matter at once.

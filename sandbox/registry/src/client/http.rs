@@ -27,9 +27,9 @@ const REDIRECTS_MAX: usize = 10;
 /// What is sent.
 pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 /// What comes back.
-pub(super) type Answer = Response<Incoming>;
+pub(crate) type Answer = Response<Incoming>;
 /// Headers of a request.
-pub(super) type Headers = Vec<(HeaderName, HeaderValue)>;
+pub(crate) type Headers = Vec<(HeaderName, HeaderValue)>;
 
 /// Sends requests over pooled connections.
 #[derive(Clone)]
@@ -130,7 +130,7 @@ impl Http {
     }
 
     /// The next piece of a body.
-    pub(super) async fn piece(&self, body: &mut Incoming) -> Result<Option<Bytes>> {
+    pub(crate) async fn piece(&self, body: &mut Incoming) -> Result<Option<Bytes>> {
         loop {
             let frame = timeout(self.options.idle_timeout, body.frame()).await;
             match frame.map_err(|_| Error::Broken("read: i/o timeout".into()))? {
@@ -149,7 +149,7 @@ impl Http {
     }
 
     /// Makes an error of an answer that is not a success.
-    pub(super) async fn refusal(&self, answer: Response<Incoming>) -> Error {
+    pub(crate) async fn refusal(&self, answer: Response<Incoming>) -> Error {
         let status = answer.status();
         if !status.is_client_error() {
             return Error::Status(status_text(status));

@@ -11,11 +11,11 @@ mod http;
 mod index;
 mod pull;
 mod push;
-mod repository;
+pub(crate) mod repository;
 mod tls;
 mod upload;
 
-pub use dial::Resolver;
+pub use dial::{Allow, Resolver};
 pub use index::{Inspection, LoginOutcome, SearchResult};
 pub use pull::{ImageSink, LayerBlob, PullLayer, PullOutcome, PullRequest, PulledImage, SinkError};
 pub use push::{ImageSource, KnownBlob, LayerContent, PushImage, PushLayer, PushOutcome, PushRequest};
@@ -32,6 +32,10 @@ pub struct ClientOptions {
     pub insecure: Vec<String>,
     /// Base addresses (`https://mirror`) that are asked for Docker Hub's images before Docker Hub.
     pub mirrors: Vec<String>,
+    /// Base address of a cache of other registries ([`crate::Cache`]), asked before the registries themselves.
+    pub cache: Option<String>,
+    /// What may be connected to; without it everything.
+    pub allow: Option<Allow>,
     /// Where `docker.io` is.
     pub hub: String,
     /// Where Docker Hub's search is.
@@ -67,6 +71,8 @@ impl Default for ClientOptions {
         Self {
             insecure: Vec::new(),
             mirrors: Vec::new(),
+            cache: None,
+            allow: None,
             hub: "https://registry-1.docker.io".into(),
             index: "https://index.docker.io".into(),
             certs: Some("/etc/docker/certs.d".into()),

@@ -24,7 +24,7 @@ const CONFIG_MAX: usize = 8 * 1024 * 1024;
 
 /// A way to a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Endpoint {
+pub(crate) struct Endpoint {
     /// `https://registry-1.docker.io`.
     pub(super) base: String,
     /// It stands in for another registry; what it refuses, that one may give.
@@ -63,14 +63,14 @@ impl Ways {
 
 /// A manifest as it arrived.
 #[derive(Debug, Clone)]
-pub(super) struct Fetched {
-    pub(super) bytes: Bytes,
+pub(crate) struct Fetched {
+    pub(crate) bytes: Bytes,
     pub(super) media_type: String,
     pub(super) digest: Digest,
 }
 
 /// A repository, open for some actions.
-pub(super) struct Repository {
+pub(crate) struct Repository {
     pub(super) http: Http,
     pub(super) options: Arc<ClientOptions>,
     base: String,
@@ -79,15 +79,21 @@ pub(super) struct Repository {
 }
 
 impl Client {
-    /// The ways to a registry, best first: mirrors, HTTPS, and plain HTTP only if the registry is insecure.
-    pub(super) async fn endpoints(&self, domain: &str, mirrors: bool) -> Vec<Endpoint> {
+    /// The ways to a registry, best first: mirrors, the host's cache, HTTPS, and plain HTTP only if the registry is insecure.
+    pub(crate) async fn endpoints(&self, domain: &str, mirrors: bool) -> Vec<Endpoint> {
         let endpoint = |base: &str, mirror| Endpoint { base: base.trim_end_matches('/').to_owned(), mirror };
+        let cache = self.options.cache.as_ref().filter(|_| mirrors);
+        let cache = |domain: &str| cache.map(|cache| endpoint(&format!("{cache}/{domain}"), true));
         if domain == DEFAULT_DOMAIN || domain == "index.docker.io" {
             let mirrors = self.options.mirrors.iter().filter(|_| mirrors).map(|m| endpoint(m, true));
-            return mirrors.chain([endpoint(&self.options.hub, false)]).collect();
+            let own = [endpoint(&self.options.hub, false)];
+            return mirrors.chain(cache(DEFAULT_DOMAIN)).chain(own).collect();
         }
-        let mut all = vec![endpoint(&format!("https://{domain}"), false)];
-        if self.is_insecure(domain).await {
+        let insecure = self.is_insecure(domain).await;
+        // A registry that needs no encryption is nearer than any cache.
+        let mut all: Vec<Endpoint> = cache(domain).filter(|_| !insecure).into_iter().collect();
+        all.push(endpoint(&format!("https://{domain}"), false));
+        if insecure {
             self.http.dialer().trust_anyone_at(domain);
             all.push(endpoint(&format!("http://{domain}"), false));
         }
@@ -103,7 +109,7 @@ impl Client {
     }
 
     /// Opens a repository at one endpoint.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         &self,
         at: &Endpoint,
         path: &str,
@@ -145,7 +151,7 @@ impl Client {
 
 impl Repository {
     /// `BASE/v2/PATH/rest`.
-    pub(super) fn url(&self, rest: &str) -> String {
+    pub(crate) fn url(&self, rest: &str) -> String {
         format!("{}/v2/{}/{rest}", self.base, self.path)
     }
 
@@ -155,7 +161,7 @@ impl Repository {
     }
 
     /// A request without a body, with who we are; a token that is no longer taken is replaced once.
-    pub(super) async fn fetch(&self, method: Method, url: &str, headers: Headers) -> Result<Answer> {
+    pub(crate) async fn fetch(&self, method: Method, url: &str, headers: Headers) -> Result<Answer> {
         let answer = self
             .http
             .fetch(method.clone(), url, &self.authorised(&method, url, &headers, None).await?)
@@ -200,7 +206,7 @@ impl Repository {
     /// The digest that a tag has, if the registry tells it to a `HEAD`.
     pub(super) async fn resolve(&self, tag: &str) -> Result<Option<Digest>> {
         let url = self.url(&format!("manifests/{tag}"));
-        let answer = self.fetch(Method::HEAD, &url, accept_manifests()).await.map_err(|e| match e {
+        let answer = self.head_manifest(&url).await.map_err(|e| match e {
             Error::NoCredentials => Error::Token { op: "Head", url: url.clone(), source: Box::new(e) },
             other => other,
         })?;
@@ -210,8 +216,22 @@ impl Repository {
 
     /// A manifest by tag or digest; with a digest its content is checked.
     pub(super) async fn manifest(&self, name: &str, expected: Option<&Digest>) -> Result<Fetched> {
-        let answer =
-            self.fetch(Method::GET, &self.url(&format!("manifests/{name}")), accept_manifests()).await?;
+        let answer = self.get_manifest(&self.url(&format!("manifests/{name}"))).await?;
+        self.read_manifest(answer, expected).await
+    }
+
+    /// Asks for the head of a manifest of any kind that we understand.
+    pub(crate) async fn head_manifest(&self, url: &str) -> Result<Answer> {
+        self.fetch(Method::HEAD, url, accept_manifests()).await
+    }
+
+    /// Asks for a manifest of any kind that we understand.
+    pub(crate) async fn get_manifest(&self, url: &str) -> Result<Answer> {
+        self.fetch(Method::GET, url, accept_manifests()).await
+    }
+
+    /// Reads the answer of [`Self::get_manifest`]; with a digest its content is checked.
+    pub(crate) async fn read_manifest(&self, answer: Answer, expected: Option<&Digest>) -> Result<Fetched> {
         if !answer.status().is_success() {
             return Err(self.http.refusal(answer).await);
         }

@@ -13,16 +13,11 @@ mod refusal;
 mod store;
 mod uploads;
 
+pub(crate) use names::{Route, Which};
 pub use policy::{Accounts, Action, Open, PasswordError, Policy};
 pub use store::Collected;
 
-use self::{
-    names::{Name, Route},
-    policy::Remembered,
-    refusal::Refusal,
-    store::Store,
-    uploads::Uploads,
-};
+use self::{names::Name, policy::Remembered, refusal::Refusal, store::Store, uploads::Uploads};
 use axum::{Router, body::Body, extract::State, http::request::Parts, routing::any};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hyper::{
@@ -147,6 +142,11 @@ impl Registry {
         let owner = owner.to_owned();
         self.blocking(move |inner| inner.store.delete_repositories(|name| inner.policy.owner(name) == owner))
             .await
+    }
+
+    /// Asks the policy again for every password: accounts have changed.
+    pub fn forget_logins(&self) {
+        self.inner.remembered.forget();
     }
 
     /// How many bytes an owner's repositories have.

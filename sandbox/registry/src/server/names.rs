@@ -7,26 +7,26 @@ use std::fmt;
 
 /// The name of a repository: lower-case components, no `..`, at most 255 characters. Safe as a relative path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Name(String);
+pub(crate) struct Name(String);
 
 /// A tag. Safe as a file name, since its first character is no dot.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Tag(String);
+pub(crate) struct Tag(String);
 
 /// The id of an upload: 32 hexadecimal digits that nobody guesses.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct UploadId(String);
+pub(crate) struct UploadId(String);
 
 /// What a manifest is asked for by.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Which {
+pub(crate) enum Which {
     Tag(Tag),
     Digest(Digest),
 }
 
 /// What a path means.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Route {
+pub(crate) enum Route {
     Root,
     Catalogue,
     Tags(Name),
@@ -47,7 +47,7 @@ impl Name {
         }
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -60,7 +60,7 @@ impl Tag {
         })
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -77,7 +77,7 @@ impl UploadId {
         if fine { Ok(Self(text.to_owned())) } else { Err(Refusal::upload_unknown()) }
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }
@@ -103,7 +103,7 @@ impl Which {
 
 impl Route {
     /// Understands what follows `/v2/`. A name may contain `blobs` or `tags`, so it is read from its end.
-    pub(super) fn parse(path: &str) -> Result<Self, Refusal> {
+    pub(crate) fn parse(path: &str) -> Result<Self, Refusal> {
         let path = percent_encoding::percent_decode_str(path)
             .decode_utf8()
             .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "NAME_INVALID", "the path is not UTF-8"))?;

@@ -153,6 +153,11 @@ impl Remembered {
         right.get(&key).is_some_and(|since| since.elapsed() < REMEMBERED)
     }
 
+    /// Takes nothing for granted any more.
+    pub(super) fn forget(&self) {
+        self.right.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     pub(super) fn remember(&self, user: &str, password: &str) {
         let key = self.key(user, password);
         let mut right = self.right.lock().unwrap_or_else(PoisonError::into_inner);
