@@ -2,6 +2,7 @@
 //! order of precedence. `--help` is generated from it. Called by `main` and by tests; it never reads secrets.
 
 use clap::{Args, CommandFactory, FromArgMatches, error::ErrorKind};
+use drydock_protocol::api::Logins;
 use drydock_runtime::{
     egress::{Egress, Rule},
     limits::Limits,
@@ -129,6 +130,29 @@ pub struct Config {
     #[arg(long, env = "DRYDOCK_REGISTRY_BYTES", default_value = "2GiB", value_name = "BYTES")]
     pub registry_bytes: Bytes,
 
+    /// Who may log in at the site's image registry: `open` (the first login of a name makes the account), `list` (the accounts of
+    /// --registry-accounts and those of the session's own rules) or `closed`. `drydock registry` sets it for single sessions.
+    #[arg(long, env = "DRYDOCK_REGISTRY_LOGINS", default_value = "open", value_name = "RULE", value_parser = parse_logins)]
+    pub registry_logins: Logins,
+
+    /// Accounts that every session has at the site's image registry: lines NAME:HASH, as `htpasswd -nB NAME` makes them.
+    #[arg(long, env = "DRYDOCK_REGISTRY_ACCOUNTS", value_name = "FILE")]
+    pub registry_accounts: Option<PathBuf>,
+
+    /// Where sessions have a way out: registries whose images are fetched once for all sessions and kept on this host.
+    #[arg(
+        long,
+        env = "DRYDOCK_REGISTRY_CACHE",
+        value_delimiter = ',',
+        default_value = "docker.io,ghcr.io,quay.io,registry.k8s.io,mcr.microsoft.com,public.ecr.aws,gcr.io",
+        value_name = "REGISTRY"
+    )]
+    pub registry_cache: Vec<String>,
+
+    /// Space for those images; what was not used for the longest goes first. 0: every session fetches for itself.
+    #[arg(long, env = "DRYDOCK_REGISTRY_CACHE_BYTES", default_value = "10GiB", value_name = "BYTES")]
+    pub registry_cache_bytes: Bytes,
+
     /// Largest file that may be uploaded into a node.
     #[arg(long, env = "DRYDOCK_MAX_UPLOAD", default_value = "1GiB")]
     pub max_upload: Bytes,
@@ -226,6 +250,16 @@ fn parse_public_url(text: &str) -> Result<String, String> {
     match host {
         Some(h) if !h.is_empty() && !h.contains(['/', '?', '#', '@', ' ']) => Ok(text.to_owned()),
         _ => Err("it has the form https://play.example.org, without a path".into()),
+    }
+}
+
+/// As the option and the command line have it.
+pub fn parse_logins(text: &str) -> Result<Logins, String> {
+    match text {
+        "open" => Ok(Logins::Open),
+        "list" => Ok(Logins::List),
+        "closed" => Ok(Logins::Closed),
+        _ => Err("it is open, list or closed".into()),
     }
 }
 

@@ -36,6 +36,8 @@ enum Command {
     Exec(commands::exec::Options),
     /// Copy files between this machine and a node.
     Cp(commands::cp::Options),
+    /// Show and set who may log in at the image registry from a session.
+    Registry(commands::registry::Options),
     /// Prepare, list, export and import node images.
     Image(commands::image::ImageArgs),
     /// Tell what this host can and cannot do.
@@ -71,6 +73,9 @@ fn run(line: Line) -> Result<u8, (u8, anyhow::Error)> {
         Command::Warden(options) => done(commands::warden::run(&dir, options).map(drop)),
         Command::Doctor(args) => done(commands::doctor::run(args, &dir, output.json)),
         Command::Session(options) => done(commands::block_on(commands::session::run(&dir, options, output))),
+        Command::Registry(options) => {
+            done(commands::block_on(commands::registry::run(&dir, options, output)))
+        }
         Command::Cp(options) => done(commands::block_on(commands::cp::run(&dir, options, output))),
         Command::Exec(options) => match commands::block_on(commands::exec::run(&dir, options)) {
             Ok(status) => Ok(u8::try_from(status).unwrap_or(255)),

@@ -9,6 +9,7 @@ pub mod kubeconfig;
 pub mod links;
 pub mod nodes;
 pub mod ports;
+pub mod registry;
 pub mod sessions;
 pub mod ws;
 
@@ -68,6 +69,7 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(links::revoke))
         .routes(routes!(kubeconfig::create))
         .routes(routes!(ports::link))
+        .routes(routes!(registry::show, registry::set))
         .routes(routes!(files::list))
         .routes(routes!(files::read, files::write, files::remove))
         .routes(routes!(files::mkdir))

@@ -5,6 +5,7 @@ pub mod cp;
 pub mod doctor;
 pub mod exec;
 pub mod image;
+pub mod registry;
 pub mod session;
 pub mod stop;
 pub mod warden;

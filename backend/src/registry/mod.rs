@@ -3,17 +3,26 @@
 //! nothing listens on the host.
 
 mod accounts;
+mod cache;
 mod prepare;
 mod scope;
 
-use crate::sessions::{Sessions, live::Live, live::Phase};
-use accounts::SiteAccounts;
+use crate::{
+    config::Config,
+    sessions::{Sessions, live::Live, live::Phase},
+};
+pub use accounts::RulesError;
+use accounts::{Site, SiteAccounts};
 use axum::body::Body;
 use drydock_protocol::{
     SessionId,
+    api::{RegistryRules, SetRegistryRules},
     pipe::{NodeCall, Open},
 };
-use drydock_registry::server::{Garbage, Limits, Registry};
+use drydock_registry::{
+    Cache,
+    server::{Garbage, Limits, Registry},
+};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{io, path::Path, sync::Arc, time::Duration};
@@ -33,6 +42,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct SiteRegistry {
     registry: Registry,
     accounts: Arc<SiteAccounts>,
+    /// Of other registries, where there is a way out.
+    cache: Option<Cache>,
 }
 
 impl std::fmt::Debug for SiteRegistry {
@@ -42,12 +53,30 @@ impl std::fmt::Debug for SiteRegistry {
 }
 
 impl SiteRegistry {
-    /// Opens it below the state directory's `web`. `quota`: bytes that the images of one session, and the shared ones
-    /// together, may have.
-    pub fn open(web: &Path, quota: u64) -> io::Result<Self> {
-        let accounts = Arc::new(SiteAccounts::open(&web.join("registry-accounts"), quota)?);
+    /// Opens it below the state directory's `web`.
+    pub fn open(web: &Path, config: &Config) -> io::Result<Self> {
+        let site = Site {
+            quota: config.registry_bytes.0,
+            logins: config.registry_logins,
+            accounts: config.registry_accounts.clone(),
+        };
+        let accounts = Arc::new(SiteAccounts::open(&web.join("registry-accounts"), &site)?);
         let registry = Registry::open(&web.join("registry"), accounts.clone(), Limits::default())?;
-        Ok(Self { registry, accounts })
+        Ok(Self { registry, accounts, cache: cache::open(web, config)? })
+    }
+
+    /// How a session stands.
+    pub fn rules(&self, session: &SessionId) -> RegistryRules {
+        self.accounts.rules(session)
+    }
+
+    /// Replaces a session's rules and accounts.
+    pub async fn set_rules(&self, session: &SessionId, rules: SetRegistryRules) -> Result<(), RulesError> {
+        let (accounts, session) = (self.accounts.clone(), session.clone());
+        let set = tokio::task::spawn_blocking(move || accounts.set_rules(&session, &rules)).await;
+        set.map_err(|e| RulesError::Disk(io::Error::other(e)))??;
+        self.registry.forget_logins();
+        Ok(())
     }
 
     /// Deletes what an ended session had in it.
@@ -143,6 +172,8 @@ impl Sessions {
             let path = request.uri().path();
             Ok::<_, std::convert::Infallible>(if path.starts_with(prepare::PATH) {
                 prepare::answer(self, request.method(), path)
+            } else if path.starts_with(cache::PATH) {
+                cache::answer(self.registry.cache.as_ref(), request).await
             } else {
                 self.registry.answer(id, request).await
             })

@@ -90,7 +90,7 @@ impl Sessions {
     ) -> Result<Arc<Self>, crate::store::StoreError> {
         let store = Store::open(&state_dir.join("web/drydock.db"))?;
         store.purge(now().saturating_sub(KEEP_ENDED))?;
-        let registry = SiteRegistry::open(&state_dir.join("web"), config.registry_bytes.0)
+        let registry = SiteRegistry::open(&state_dir.join("web"), &config)
             .map_err(crate::store::StoreError::Registry)?;
         let (warden, events) = Warden::start(state_dir.join("run/warden.sock"));
         let sessions = Arc::new(Self {

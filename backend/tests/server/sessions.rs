@@ -217,3 +217,25 @@ async fn an_owner_who_opens_a_link_for_others_stays_the_owner() {
         assert!(enter(token, cookie).await.headers.contains_key("set-cookie"));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_sets_who_may_log_in_at_the_registry() {
+    let t = TestServer::start(&["--registry-logins", "closed"]).await;
+    let session = t.create().await;
+    let path = format!("/sessions/{}/registry", session.id);
+    let shown = t.call(Method::GET, &path, Some(&session.token), None).await;
+    assert_eq!(shown.json::<serde_json::Value>(), json!({ "logins": "closed", "accounts": [] }));
+    let wish = json!({ "logins": "list", "accounts": [{ "name": "ann", "password": "secret" }] });
+    let set = t.operator(Method::PUT, &path, Some(wish)).await;
+    assert_eq!(set.json::<serde_json::Value>(), json!({ "logins": "list", "accounts": ["ann"] }));
+    for (wish, code) in [
+        (json!({ "accounts": [{ "name": "a:b", "password": "x" }] }), "bad_rules"),
+        (json!({ "logins": "sometimes" }), "bad_body"),
+        (json!({ "login": "open" }), "bad_body"),
+    ] {
+        let refused = t.operator(Method::PUT, &path, Some(wish)).await;
+        assert_eq!((refused.status.as_u16(), refused.code().as_str()), (400, code));
+    }
+    let shown = t.call(Method::GET, &path, Some(&session.token), None).await;
+    assert_eq!(shown.json::<serde_json::Value>()["accounts"], json!(["ann"]));
+}

@@ -237,3 +237,50 @@ pub struct ApiError {
     /// One or two sentences for people: what was wrong and what to do.
     pub message: String,
 }
+
+/// Who may log in (`docker login registry:5000`) at the site's image registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Logins {
+    /// Anybody: the first login of a name makes the account.
+    Open,
+    /// Accounts that are listed.
+    List,
+    /// Nobody.
+    Closed,
+}
+
+/// An account at the site's image registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RegistryAccount {
+    /// Its name: 1 to 64 bytes without a colon.
+    pub name: String,
+    /// Its password: 1 to 72 bytes. A secret.
+    pub password: String,
+}
+
+/// `PUT /api/v1/sessions/{id}/registry`: replaces a session's rules and accounts at the site's image registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SetRegistryRules {
+    /// Who may log in; absent: as the operator has it for all sessions.
+    #[serde(default)]
+    pub logins: Option<Logins>,
+    /// The session's accounts, in place of those that it had; at most 50.
+    #[serde(default)]
+    pub accounts: Vec<RegistryAccount>,
+}
+
+/// `GET /api/v1/sessions/{id}/registry`: how a session stands at the site's image registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RegistryRules {
+    /// Who may log in.
+    pub logins: Logins,
+    /// Names of its accounts, those of all sessions among them.
+    pub accounts: Vec<String>,
+}
