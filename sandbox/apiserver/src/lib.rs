@@ -1,1 +1,70 @@
 //! The Kubernetes API server.
+//!
+//! A request comes in by [`http::listener`], goes through the chain in [`server`] (who asks, what it is about, is it allowed), is given by
+//! [`router`] to the function for its verb in [`rest`], and becomes reads and transactions of the store. There is one engine for all
+//! kinds: what they differ in is data, asked of a [`resource::Resource`]. The server keeps nothing that is not in the store but what can
+//! be made of it again.
+
+pub mod admission;
+pub mod authn;
+pub mod authz;
+pub mod bootstrap;
+pub mod codec;
+pub mod custom;
+pub mod discovery;
+pub mod health;
+pub mod http;
+pub mod managed;
+pub mod metrics;
+pub mod openapi;
+pub mod options;
+pub mod proxy;
+pub mod resource;
+pub mod rest;
+pub mod review;
+pub mod router;
+pub mod server;
+pub mod services;
+pub mod storage;
+pub mod testing;
+mod tls;
+
+pub use options::Options;
+pub use server::Server;
+
+use drydock_etcd::Store;
+use std::future::Future;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+
+/// Why the server cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file or the port.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// What must be in the store cannot be put there.
+    #[error("cannot prepare the store: {0}")]
+    Bootstrap(drydock_apimachinery::Status),
+}
+
+/// Serves until `stop` is done.
+pub async fn run(store: Store, options: Options, stop: impl Future<Output = ()>) -> Result<(), Error> {
+    let tls = options.tls.as_ref().map(tls::acceptor).transpose()?;
+    let listener = TcpListener::bind((options.bind_address, options.secure_port)).await?;
+    let server = Server::new(store, options)?;
+    serve(server, listener, tls, stop).await
+}
+
+async fn serve(
+    server: Arc<Server>,
+    listener: TcpListener,
+    tls: Option<tokio_rustls::TlsAcceptor>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    bootstrap::run(&server).await.map_err(Error::Bootstrap)?;
+    tracing::info!(address = %listener.local_addr()?, "Serving securely");
+    let handler = move |request, peer| server.clone().serve(request, peer);
+    http::listener::serve(listener, tls, stop, handler).await;
+    Ok(())
+}

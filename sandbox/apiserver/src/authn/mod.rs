@@ -1,0 +1,88 @@
+//! Who asks: from the client's certificate, from a bearer token, or nobody known. Called once per request by the router, before
+//! anything else is looked at; it must not tell why a credential was refused.
+
+mod certificate;
+mod tokens;
+
+pub use tokens::StaticTokens;
+
+use crate::http::listener::Peer;
+use drydock_apimachinery::Status;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Who asks (`user.Info`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// Such as `system:node:node1`.
+    #[serde(rename = "username")]
+    pub name: String,
+    /// Empty: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub uid: String,
+    /// Such as `system:masters`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// What else the authenticator knows.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+/// The group of all who are known.
+pub const AUTHENTICATED: &str = "system:authenticated";
+
+impl User {
+    /// Nobody known.
+    pub fn anonymous() -> Self {
+        Self {
+            name: "system:anonymous".into(),
+            groups: vec!["system:unauthenticated".into()],
+            ..Self::default()
+        }
+    }
+
+    /// True if it is one of these.
+    pub fn is_in(&self, group: &str) -> bool {
+        self.groups.iter().any(|one| one == group)
+    }
+}
+
+/// All ways to tell who one is.
+#[derive(Debug)]
+pub struct Authenticator {
+    /// `--token-auth-file`.
+    pub tokens: StaticTokens,
+    /// Who somebody is that shows nothing.
+    pub nobody: User,
+}
+
+impl Authenticator {
+    /// Who asks.
+    pub fn authenticate(&self, headers: &HeaderMap, peer: &Peer) -> Result<User, Status> {
+        if let Some(certificate) = peer.certificates.first()
+            && let Some(user) = certificate::user(certificate)
+        {
+            return Ok(authenticated(user));
+        }
+        let Some(value) = headers.get(AUTHORIZATION) else { return Ok(self.nobody.clone()) };
+        let token = value.to_str().ok().and_then(bearer);
+        match token.and_then(|token| self.tokens.user(token)) {
+            Some(user) => Ok(authenticated(user)),
+            None => Err(Status::failure(401, "Unauthorized", "Unauthorized")),
+        }
+    }
+}
+
+fn bearer(header: &str) -> Option<&str> {
+    let (scheme, token) = header.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+fn authenticated(mut user: User) -> User {
+    if !user.is_in(AUTHENTICATED) {
+        user.groups.push(AUTHENTICATED.into());
+    }
+    user
+}

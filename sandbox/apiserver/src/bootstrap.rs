@@ -1,0 +1,161 @@
+//! What the API server makes by itself when it starts, if it is not there: the system's namespaces, its priority classes, and the
+//! `kubernetes` service that leads to it (`pkg/controlplane/controller`).
+
+use crate::codec;
+use crate::resource::Resource;
+use crate::rest::meta;
+use crate::rest::write::refusal;
+use crate::server::Server;
+use crate::storage::{self, keys};
+use drydock_apimachinery::{Status, object};
+use drydock_etcd::{Compare, Op, Txn};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Namespaces of every cluster (`SystemNamespaces` and `default`).
+const NAMESPACES: &[&str] = &["default", "kube-node-lease", "kube-public", "kube-system"];
+
+/// Makes what is missing.
+pub async fn run(server: &Arc<Server>) -> Result<(), Status> {
+    for name in NAMESPACES {
+        let labels = json!({"kubernetes.io/metadata.name": name});
+        let tree = json!({
+            "kind": "Namespace",
+            "apiVersion": "v1",
+            "metadata": {"name": name, "labels": labels},
+            "spec": {"finalizers": ["kubernetes"]},
+            "status": {"phase": "Active"},
+        });
+        ensure(server, "", "v1", "namespaces", tree).await?;
+    }
+    for (name, value, description) in [
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
+        (
+            "system-node-critical",
+            2_000_001_000,
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
+    ] {
+        let tree = json!({
+            "kind": "PriorityClass",
+            "apiVersion": "scheduling.k8s.io/v1",
+            "metadata": {"name": name},
+            "value": value,
+            "description": description,
+            "preemptionPolicy": "PreemptLowerPriority",
+        });
+        ensure(server, "scheduling.k8s.io", "v1", "priorityclasses", tree).await?;
+    }
+    kubernetes_service(server).await
+}
+
+/// The service through which pods reach the API server, and where it leads.
+async fn kubernetes_service(server: &Arc<Server>) -> Result<(), Status> {
+    let address = server.options.service_range.api_server().to_string();
+    let port = server.options.secure_port;
+    let labels = json!({"component": "apiserver", "provider": "kubernetes"});
+    let service = json!({
+        "kind": "Service",
+        "apiVersion": "v1",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": address,
+            "clusterIPs": [address],
+            "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "SingleStack",
+            "internalTrafficPolicy": "Cluster",
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}],
+            "sessionAffinity": "None",
+        },
+        "status": {"loadBalancer": {}},
+    });
+    ensure(server, "", "v1", "services", service).await?;
+    let address = server.options.advertise_address.to_string();
+    let endpoints = json!({
+        "kind": "Endpoints",
+        "apiVersion": "v1",
+        "metadata": {
+            "name": "kubernetes",
+            "namespace": "default",
+            "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
+        },
+        "subsets": [{
+            "addresses": [{"ip": address}],
+            "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+        }],
+    });
+    put(server, "", "v1", "endpoints", endpoints, &["subsets"]).await?;
+    let slice = json!({
+        "kind": "EndpointSlice",
+        "apiVersion": "discovery.k8s.io/v1",
+        "metadata": {
+            "name": "kubernetes",
+            "namespace": "default",
+            "labels": {"kubernetes.io/service-name": "kubernetes"},
+        },
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+    });
+    put(server, "discovery.k8s.io", "v1", "endpointslices", slice, &["endpoints", "ports"]).await
+}
+
+fn find(server: &Server, group: &str, version: &str, plural: &str) -> Result<Arc<Resource>, Status> {
+    let found = server.registry.snapshot().find(group, version, plural).cloned();
+    found.ok_or_else(|| Status::internal(format!("{plural} are not served")))
+}
+
+/// Makes an object unless it is there.
+pub async fn ensure(
+    server: &Server,
+    group: &str,
+    version: &str,
+    plural: &str,
+    mut tree: Value,
+) -> Result<(), Status> {
+    let resource = find(server, group, version, plural)?;
+    let key = keys::of(&resource, object::namespace(&tree), object::name(&tree));
+    if server.store.get(key.as_bytes(), None).map_err(refusal)?.is_some() {
+        return Ok(());
+    }
+    resource.default(&mut tree);
+    if resource.counts_generations() {
+        meta::of(&mut tree).insert("generation".into(), 1.into());
+    }
+    meta::fill(&mut tree)?;
+    codec::complete(&resource, &mut tree);
+    let txn = Txn::when(vec![Compare::absent(key.clone())], vec![Op::put(key, storage::encode(&tree))]);
+    // Another API server may have been quicker, with the same.
+    server.store.txn(txn).await.map_err(refusal).map(|_| ())
+}
+
+/// Makes an object, or sets these fields of the one that is there.
+async fn put(
+    server: &Server,
+    group: &str,
+    version: &str,
+    plural: &str,
+    tree: Value,
+    fields: &[&str],
+) -> Result<(), Status> {
+    let resource = find(server, group, version, plural)?;
+    let key = keys::of(&resource, object::namespace(&tree), object::name(&tree));
+    let Some(record) = server.store.get(key.as_bytes(), None).map_err(refusal)? else {
+        return ensure(server, group, version, plural, tree).await;
+    };
+    let old = storage::decode(&record)?;
+    let mut new = old.clone();
+    for field in fields {
+        new[*field] = tree[*field].clone();
+    }
+    if new == old {
+        return Ok(());
+    }
+    let value = storage::encode(&new).into();
+    server.store.update_if(key.into(), record.mod_revision, value, 0).await.map_err(refusal).map(|_| ())
+}

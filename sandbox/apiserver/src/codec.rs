@@ -1,0 +1,235 @@
+//! Bodies of requests to objects: the schema of the kind decides what is a field, the query's `fieldValidation` what becomes of what
+//! is none.
+
+use crate::http::negotiate::Input;
+use crate::resource::{Resource, group_version};
+use crate::rest::options::FieldValidation;
+use drydock_apimachinery::Status;
+use drydock_apimachinery::decode::{self, Decoded, Format};
+use drydock_apimachinery::field::{ErrorList, Path};
+use drydock_apimachinery::object::text;
+use drydock_apimachinery::schema::{self, Struct};
+use drydock_apimachinery::status::GroupResource;
+use serde_json::Value;
+
+/// A kind that a body may be of.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected<'a> {
+    /// Empty: core.
+    pub group: &'a str,
+    /// Such as `v1`.
+    pub version: &'a str,
+    /// Such as `Pod`.
+    pub kind: &'a str,
+}
+
+impl Expected<'_> {
+    fn api_version(&self) -> String {
+        crate::resource::api_version(self.group, self.version)
+    }
+
+    fn schema(&self) -> Result<Struct, Status> {
+        schema::find(self.group, self.version, self.kind)
+            .ok_or_else(|| Status::internal(format!("{} has no schema", self.kind)))
+    }
+}
+
+fn format(input: Input) -> Format {
+    match input {
+        Input::Json => Format::Json,
+        Input::Yaml => Format::Yaml,
+        Input::Protobuf => Format::Protobuf,
+    }
+}
+
+/// Reads an object of a resource.
+pub fn decode_object(
+    resource: &Resource,
+    input: Input,
+    body: &[u8],
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    let expected = Expected { group: &resource.group, version: &resource.version, kind: &resource.kind };
+    if resource.custom().is_some() {
+        return decode_custom(resource, &expected, input, body, validation, warnings);
+    }
+    decode_typed(&expected, input, body, validation, warnings)
+}
+
+/// Reads an object of a built-in kind; it need not say its kind.
+pub fn decode_typed(
+    expected: &Expected<'_>,
+    input: Input,
+    body: &[u8],
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    let decoded = decode::decode(body, format(input), expected.schema()?);
+    let mut decoded = decoded.map_err(|error| error.status(expected.kind, body))?;
+    check_kind(expected, &mut decoded.object)?;
+    judge(expected, decoded, validation, warnings)
+}
+
+/// A body of another kind than the path's, in the words of upstream's codec.
+fn check_kind(expected: &Expected<'_>, object: &mut Value) -> Result<(), Status> {
+    let (group, version) = group_version(text(object, &["apiVersion"]));
+    let kind = text(object, &["kind"]);
+    let said_version = !version.is_empty();
+    if said_version && (group, version) != (expected.group, expected.version) {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({}) does not match the expected API version ({})",
+            text(object, &["apiVersion"]),
+            expected.api_version()
+        )));
+    }
+    if !kind.is_empty() && kind != expected.kind {
+        let version = expected.version;
+        let hub = if expected.group.is_empty() {
+            "core"
+        } else {
+            expected.group.split('.').next().unwrap_or_default()
+        };
+        return Err(Status::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {}: converting ({version}.{kind}) to ({hub}.{}): unknown conversion",
+            expected.kind, expected.kind
+        )));
+    }
+    name_kind(expected, object);
+    Ok(())
+}
+
+fn name_kind(expected: &Expected<'_>, object: &mut Value) {
+    if let Some(map) = object.as_object_mut() {
+        map.insert("kind".into(), expected.kind.into());
+        map.insert("apiVersion".into(), expected.api_version().into());
+    }
+}
+
+/// What becomes of what is no field.
+fn judge(
+    expected: &Expected<'_>,
+    decoded: Decoded,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    match validation {
+        FieldValidation::Strict if !decoded.strict.is_empty() => {
+            Err(decode::strict_status(expected.version, expected.kind, &decoded.strict))
+        }
+        FieldValidation::Warn => {
+            warnings.extend(decoded.strict);
+            Ok(decoded.object)
+        }
+        FieldValidation::Strict | FieldValidation::Ignore => Ok(decoded.object),
+    }
+}
+
+/// Reads an object of a custom resource; it must say its kind.
+fn decode_custom(
+    resource: &Resource,
+    expected: &Expected<'_>,
+    input: Input,
+    body: &[u8],
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    let decoded = decode::decode_untyped(body, format(input));
+    let mut decoded = decoded.map_err(|error| error.status(expected.kind, body))?;
+    if !decoded.object.is_object() || text(&decoded.object, &["kind"]).is_empty() {
+        let summary: String = String::from_utf8_lossy(body).chars().take(30).collect();
+        return Err(Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): Object 'Kind' is missing in '{}' ({})",
+            expected.kind,
+            String::from_utf8_lossy(body).trim_end(),
+            summary.trim_end()
+        )));
+    }
+    check_custom_kind(expected, &decoded.object)?;
+    if let Some(custom) = resource.custom() {
+        custom.prune(&mut decoded);
+    }
+    judge(expected, decoded, validation, warnings)
+}
+
+/// Custom resources refuse another kind as they refuse a wrong field (apiextensions' `customresource_handler.go`).
+fn check_custom_kind(expected: &Expected<'_>, object: &Value) -> Result<(), Status> {
+    let kind = text(object, &["kind"]);
+    let api_version = text(object, &["apiVersion"]);
+    let mut errors = ErrorList::default();
+    if api_version != expected.api_version() {
+        errors.invalid(&Path::new("apiVersion"), api_version, format!("must be {}", expected.api_version()));
+    }
+    if kind != expected.kind {
+        errors.invalid(&Path::new("kind"), kind, format!("must be {}", expected.kind));
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let of = GroupResource { group: group_version(api_version).0, resource: kind };
+    Err(Status::invalid(of, drydock_apimachinery::object::name(object), &errors))
+}
+
+/// Makes what a patch made an object of the resource again.
+pub fn conform(
+    resource: &Resource,
+    tree: Value,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    let expected = Expected { group: &resource.group, version: &resource.version, kind: &resource.kind };
+    if let Some(custom) = resource.custom() {
+        check_custom_kind(&expected, &tree)?;
+        let mut decoded = Decoded { object: tree, strict: Vec::new() };
+        custom.prune(&mut decoded);
+        return judge(&expected, decoded, validation, warnings);
+    }
+    conform_typed(&expected, tree, validation, warnings)
+}
+
+/// The same of a kind without a resource of its own.
+pub fn conform_typed(
+    expected: &Expected<'_>,
+    tree: Value,
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
+    let decoded = decode::conform(tree, expected.schema()?);
+    let mut decoded = decoded.map_err(|error| error.status(expected.kind, b""))?;
+    check_kind(expected, &mut decoded.object)?;
+    judge(expected, decoded, validation, warnings)
+}
+
+/// A stored object as it was before it was completed.
+pub fn sparse(resource: &Resource, tree: Value) -> Result<Value, Status> {
+    match schema::find(&resource.group, &resource.version, &resource.kind) {
+        Some(schema) if resource.custom().is_none() => {
+            let decoded = decode::conform(tree, schema);
+            Ok(decoded.map_err(|error| Status::internal(format!("a stored object is none: {error}")))?.object)
+        }
+        _ => Ok(tree),
+    }
+}
+
+/// Fills in what is always written of an object of a built-in kind.
+pub fn complete(resource: &Resource, tree: &mut Value) {
+    if resource.custom().is_none()
+        && let Some(schema) = schema::find(&resource.group, &resource.version, &resource.kind)
+    {
+        decode::complete(tree, schema);
+    }
+}
+
+/// Reads options that come as a body. Every group knows them (`v1` and `apps/v1` alike).
+pub fn decode_meta(kind: &str, input: Input, body: &[u8]) -> Result<Value, Status> {
+    let schema = schema::find("meta.k8s.io", "v1", kind)
+        .ok_or_else(|| Status::internal(format!("{kind} has no schema")))?;
+    let decoded = decode::decode(body, format(input), schema);
+    let object = decoded.map_err(|error| Status::bad_request(error.to_string()))?.object;
+    match text(&object, &["kind"]) {
+        said if said.is_empty() || said == kind => Ok(object),
+        other => Err(Status::bad_request(format!(
+            "converting ({other}) to ({kind}): decoded object cannot be converted to {kind}"
+        ))),
+    }
+}

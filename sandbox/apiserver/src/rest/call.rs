@@ -1,0 +1,145 @@
+//! A request on its way through the engine.
+
+use crate::admission::{Context, Operation};
+use crate::authn::User;
+use crate::codec;
+use crate::http::respond::{self, Answer, Style};
+use crate::http::{Query, RequestInfo, body, negotiate};
+use crate::resource::Resource;
+use crate::server::Server;
+use crate::storage::{self, Naming};
+use bytes::Bytes;
+use drydock_apimachinery::Status;
+use drydock_etcd::Record;
+use http::header::USER_AGENT;
+use http::{HeaderMap, Method, StatusCode};
+use hyper::body::Incoming;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// A request of a resource, authorised, its body not yet read.
+#[derive(Debug)]
+pub struct Call {
+    /// Where it arrived.
+    pub server: Arc<Server>,
+    /// What it is about.
+    pub info: RequestInfo,
+    /// Its query.
+    pub query: Query,
+    /// Its method: `HEAD` is a `get` too.
+    pub method: Method,
+    /// Its head.
+    pub headers: HeaderMap,
+    /// Who asks.
+    pub user: User,
+    /// How the answer is written.
+    pub style: Style,
+    /// Of what.
+    pub resource: Arc<Resource>,
+    /// Texts for `Warning` headers.
+    pub warnings: Vec<String>,
+}
+
+impl Call {
+    /// Reads the body and the form in which it came.
+    pub async fn body(&self, incoming: Incoming) -> Result<(negotiate::Input, Bytes), Status> {
+        let input = negotiate::input(&self.headers)?;
+        Ok((input, body::read(incoming).await?))
+    }
+
+    /// Who writes, for `managedFields`: what it says, else what the program calls itself up to the first slash.
+    pub fn manager(&self, field_manager: &str) -> String {
+        if !field_manager.is_empty() {
+            return field_manager.into();
+        }
+        let agent = self.headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let name = agent.split('/').next().unwrap_or_default();
+        let mut end = name.len().min(128);
+        while !name.is_char_boundary(end) {
+            end -= 1;
+        }
+        if end == 0 { "unknown".into() } else { name[..end].into() }
+    }
+
+    /// What admission must know.
+    pub fn admission<'a>(&'a self, operation: Operation, name: &'a str, dry_run: bool) -> Context<'a> {
+        Context {
+            operation,
+            resource: &self.resource,
+            subresource: &self.info.subresource,
+            namespace: self.namespace(),
+            name,
+            user: &self.user,
+            dry_run,
+        }
+    }
+
+    /// The namespace of the objects; empty for those of the cluster.
+    pub fn namespace(&self) -> &str {
+        if self.resource.namespaced { &self.info.namespace } else { "" }
+    }
+
+    /// The key of the object that the path names.
+    pub fn key(&self) -> String {
+        storage::keys::of(&self.resource, self.namespace(), &self.info.name)
+    }
+
+    /// There is no such object.
+    pub fn not_found(&self) -> Status {
+        Status::not_found(self.resource.group_resource(), &self.info.name)
+    }
+
+    /// An object as the answer, from the store's bytes.
+    pub fn answer_record(&self, code: StatusCode, record: &Record) -> Result<Answer, Status> {
+        use negotiate::Shape;
+        if self.style.output.shape != Shape::Object {
+            return self.answer_tree(code, self.load(storage::decode(record)?));
+        }
+        let mut out = Vec::with_capacity(record.value.len() + 64);
+        storage::object::write(&mut out, record, &self.resource, record.mod_revision, Naming::Full)?;
+        if self.style.is_compact_json() {
+            out.push(b'\n');
+        }
+        Ok(respond::json(code, out, self.style))
+    }
+
+    /// An object (in the version of the request) as the answer.
+    pub fn answer_tree(&self, code: StatusCode, tree: Value) -> Result<Answer, Status> {
+        use negotiate::Shape;
+        let shaped = match self.style.output.shape {
+            Shape::Object => tree,
+            Shape::Metadata(version) => super::table::metadata_of(tree, version),
+            Shape::Table(version) => {
+                let options = super::table::Options::new(&self.query, version)?;
+                super::table::of_object(&self.resource, tree, &options)
+            }
+        };
+        Ok(respond::value(code, &shaped, self.style))
+    }
+
+    /// From the stored version to the request's.
+    pub fn load(&self, tree: Value) -> Value {
+        match self.resource.conversion() {
+            Some(conversion) => (conversion.load)(tree),
+            None => tree,
+        }
+    }
+
+    /// And back.
+    pub fn store(&self, tree: Value) -> Value {
+        match self.resource.conversion() {
+            Some(conversion) => (conversion.store)(tree),
+            None => tree,
+        }
+    }
+
+    /// Reads a body as an object of the resource.
+    pub fn decode(
+        &mut self,
+        input: negotiate::Input,
+        bytes: &[u8],
+        validation: super::options::FieldValidation,
+    ) -> Result<Value, Status> {
+        codec::decode_object(&self.resource, input, bytes, validation, &mut self.warnings)
+    }
+}

@@ -1,0 +1,151 @@
+//! `scale`: how many replicas there are to be, in the same form for every kind that has some
+//! (`pkg/registry/apps/deployment/storage/storage.go`; apiextensions-apiserver `pkg/registry/customresource/etcd.go`).
+
+use super::call::Call;
+use super::options::{WriteOptions, Writing};
+use super::update::{self, Change};
+use super::{get, meta, patch};
+use crate::codec::{self, Expected};
+use crate::http::respond::Answer;
+use crate::managed;
+use crate::resource::Resource;
+use crate::storage;
+use drydock_apimachinery::Status;
+use drydock_apimachinery::field::{ErrorList, Path};
+use drydock_apimachinery::object::{self, int, map_mut, text};
+use drydock_apimachinery::selectors::LabelSelector;
+use drydock_apimachinery::status::GroupResource;
+use http::StatusCode;
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+
+const SCALE: Expected<'static> = Expected { group: "autoscaling", version: "v1", kind: "Scale" };
+
+/// Answers with the scale of the object that the path names.
+pub fn get(call: &Call) -> Result<Answer, Status> {
+    let record = get::read(call)?;
+    let tree = call.load(storage::decode(&record)?);
+    call.answer_tree(StatusCode::OK, of_object(&call.resource, &tree)?)
+}
+
+/// The scale of an object.
+fn of_object(resource: &Resource, tree: &Value) -> Result<Value, Status> {
+    let mut metadata = json!({});
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(value) = tree["metadata"].get(field) {
+            metadata[field] = value.clone();
+        }
+    }
+    let (replicas, current, selector) = match resource.custom() {
+        Some(custom) => custom.scale(tree).ok_or_else(|| {
+            let of = resource.group_resource();
+            Status::not_found(of, object::name(tree))
+        })?,
+        None => (
+            int(tree, &["spec", "replicas"]).unwrap_or(0),
+            int(tree, &["status", "replicas"]).unwrap_or(0),
+            selector(tree)?,
+        ),
+    };
+    let mut scale = json!({
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": metadata,
+        "spec": {"replicas": replicas},
+        "status": {"replicas": current},
+    });
+    if replicas == 0 {
+        scale["spec"] = json!({});
+    }
+    if !selector.is_empty() {
+        scale["status"]["selector"] = selector.into();
+    }
+    Ok(scale)
+}
+
+/// Of ReplicationControllers it is a map of labels, of all others a selector.
+fn selector(tree: &Value) -> Result<String, Status> {
+    let selector = &tree["spec"]["selector"];
+    let parsed = if text(tree, &["kind"]) == "ReplicationController" {
+        LabelSelector::of_labels(selector)
+    } else {
+        LabelSelector::of_object(selector)
+    };
+    Ok(parsed.map_err(Status::internal)?.to_string())
+}
+
+/// Replaces the scale by that of the body.
+pub async fn update(call: &mut Call, incoming: Incoming) -> Result<Answer, Status> {
+    let options = WriteOptions::new(&call.query, Writing::Update)?;
+    let (input, bytes) = call.body(incoming).await?;
+    let scale = codec::decode_typed(&SCALE, input, &bytes, options.field_validation, &mut call.warnings)?;
+    write(call, &options, |_, _| Ok(scale.clone())).await
+}
+
+/// Patches the scale.
+pub async fn patch(call: &mut Call, incoming: Incoming) -> Result<Answer, Status> {
+    let patch = patch::Patch::read(call, incoming).await?;
+    let options = patch.options.clone();
+    write(call, &options, |old, warnings| patch.of_typed(&SCALE, old, warnings)).await
+}
+
+async fn write(
+    call: &mut Call,
+    options: &WriteOptions,
+    mut make: impl FnMut(&Value, &mut Vec<String>) -> Result<Value, Status>,
+) -> Result<Answer, Status> {
+    let resource = call.resource.clone();
+    let manager = call.manager(&options.field_manager);
+    let name = call.info.name.clone();
+    let change = Change::default();
+    let (written, _) = update::apply(call, options, &change, |old, warnings| {
+        let old = old.ok_or_else(|| Status::internal("a scale creates nothing"))?;
+        let scale = make(&of_object(&resource, old)?, warnings)?;
+        meta::check_name(&scale, &name)?;
+        let mut new = scaled(&resource, old, &scale)?;
+        managed::update(&resource, "scale", Some(old), &mut new, &manager)?;
+        Ok(new)
+    })
+    .await?;
+    let tree = match written {
+        super::write::Written::Stored(record) => call.load(storage::decode(&record)?),
+        super::write::Written::Imagined(tree) => tree,
+    };
+    call.answer_tree(StatusCode::OK, of_object(&call.resource, &tree)?)
+}
+
+/// The object with the scale's replicas.
+fn scaled(resource: &Resource, old: &Value, scale: &Value) -> Result<Value, Status> {
+    let replicas = int(scale, &["spec", "replicas"]).unwrap_or(0);
+    if replicas < 0 {
+        let mut errors = ErrorList::default();
+        let why = "must be greater than or equal to 0";
+        errors.invalid(&Path::new("spec").child("replicas"), replicas, why);
+        let of = GroupResource { group: "autoscaling", resource: "Scale" };
+        return Err(Status::invalid(of, object::name(scale), &errors));
+    }
+    let uid = object::uid(scale);
+    if !uid.is_empty() && uid != object::uid(old) {
+        let why = format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            object::uid(old)
+        );
+        return Err(Status::conflict(resource.group_resource(), object::name(old), &why));
+    }
+    let mut new = old.clone();
+    match resource.custom() {
+        Some(custom) => custom.set_scale(&mut new, replicas),
+        None => {
+            map_mut(&mut new, &["spec"]).insert("replicas".into(), replicas.into());
+        }
+    }
+    let version = text(scale, &["metadata", "resourceVersion"]);
+    // A scale without version overwrites, whatever the kind's rule.
+    let version = if version.is_empty() {
+        text(old, &["metadata", "resourceVersion"]).to_string()
+    } else {
+        version.into()
+    };
+    meta::of(&mut new).insert("resourceVersion".into(), version.into());
+    Ok(new)
+}

@@ -1,0 +1,125 @@
+//! What is below an object. Some are the object itself, of which a writer may change only a part: `status`, `finalize`, `approval`,
+//! `ephemeralcontainers`, `resize`; each keeps all else as it was (the strategies' `PrepareForUpdate`). The others have files of
+//! their own.
+
+use super::call::Call;
+use super::{binding, eviction, get, meta, patch, scale, update};
+use crate::http::respond::{self, Answer};
+use crate::proxy;
+use crate::resource::Resource;
+use drydock_apimachinery::Status;
+use drydock_apimachinery::field::ErrorList;
+use hyper::body::Incoming;
+use serde_json::{Map, Value};
+
+/// Answers a request for something below an object.
+pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
+    let name = call.info.subresource.clone();
+    let Some(sub) = call.resource.subresource(&name).copied() else { return Ok(respond::page_not_found()) };
+    let verb = call.info.verb;
+    match name.as_str() {
+        "proxy" => return proxy::to_object(call, body).await,
+        "exec" | "attach" | "portforward" | "log" => return proxy::to_container(call, body).await,
+        _ => {}
+    }
+    if !sub.verbs.contains(&verb) {
+        return Err(Status::method_not_supported(call.resource.group_resource(), verb));
+    }
+    match (name.as_str(), verb) {
+        ("scale", "get") => scale::get(call),
+        ("scale", "update") => scale::update(call, body).await,
+        ("scale", "patch") => scale::patch(call, body).await,
+        ("binding", _) => binding::bind(call, body).await,
+        ("eviction", _) => eviction::evict(call, body).await,
+        ("token", _) => crate::review::token(call, body).await,
+        (_, "get") => get::get(call).await,
+        (_, "update") => update::update(call, body).await,
+        (_, "patch") => patch::patch(call, body).await,
+        _ => Err(Status::method_not_supported(call.resource.group_resource(), verb)),
+    }
+}
+
+/// Puts back what a write to this subresource may not change.
+pub fn keep(resource: &Resource, sub: &str, new: &mut Value, old: &Value) {
+    match sub {
+        "" => keep_status(resource, new, old),
+        "status" => only(new, old, &["status"], keeps_metadata(resource)),
+        "finalize" => within(new, old, "spec", "finalizers"),
+        "ephemeralcontainers" => within(new, old, "spec", "ephemeralContainers"),
+        "approval" => {
+            let conditions = new["status"]["conditions"].take();
+            only(new, old, &[], true);
+            if !conditions.is_null() {
+                drydock_apimachinery::object::map_mut(new, &["status"])
+                    .insert("conditions".into(), conditions);
+            }
+        }
+        "resize" => only(new, old, &["spec"], true),
+        _ => {}
+    }
+}
+
+/// Writes to the object itself leave its status alone.
+fn keep_status(resource: &Resource, new: &mut Value, old: &Value) {
+    if !resource.has_status() {
+        return;
+    }
+    if let Some(map) = new.as_object_mut() {
+        put(map, "status", old.get("status"));
+    }
+}
+
+/// Nodes' and pods' keepers write labels and annotations with the status; elsewhere metadata is the owner's.
+fn keeps_metadata(resource: &Resource) -> bool {
+    !(resource.group.is_empty()
+        && matches!(&*resource.plural, "nodes" | "pods" | "persistentvolumeclaims" | "services"))
+}
+
+/// All but these parts (and, if so wanted, all metadata but `managedFields`) is as it was.
+fn only(new: &mut Value, old: &Value, parts: &[&str], metadata_too: bool) {
+    let managed = new["metadata"].get("managedFields").cloned();
+    let (version, uid) =
+        (new["metadata"].get("resourceVersion").cloned(), new["metadata"].get("uid").cloned());
+    let mut made = old.clone();
+    if let Some(map) = made.as_object_mut() {
+        for part in parts {
+            put(map, part, new.get(*part));
+        }
+        if !metadata_too && let Some(metadata) = new.get("metadata") {
+            map.insert("metadata".into(), metadata.clone());
+        }
+    }
+    let metadata = meta::of(&mut made);
+    put(metadata, "managedFields", managed.as_ref());
+    // What the writer believed is checked later.
+    if let Some(version) = version {
+        metadata.insert("resourceVersion".into(), version);
+    }
+    if let Some(uid) = uid {
+        metadata.insert("uid".into(), uid);
+    }
+    *new = made;
+}
+
+/// All but one field of one part is as it was.
+fn within(new: &mut Value, old: &Value, part: &str, field: &str) {
+    let value = new[part].get(field).cloned();
+    only(new, old, &[], true);
+    put(drydock_apimachinery::object::map_mut(new, &[part]), field, value.as_ref());
+}
+
+fn put(map: &mut Map<String, Value>, key: &str, value: Option<&Value>) {
+    match value {
+        Some(value) => map.insert(key.into(), value.clone()),
+        None => map.remove(key),
+    };
+}
+
+/// What is wrong with a write to this subresource.
+pub fn validate(resource: &Resource, sub: &str, new: &Value, old: &Value) -> ErrorList {
+    match sub {
+        "" => resource.validate(new, Some(old)),
+        "status" => resource.validate_status(new, old),
+        _ => ErrorList::default(),
+    }
+}

@@ -1,0 +1,120 @@
+//! All that requests share, and the chain that each goes through: who asks, what it is about, whether it is allowed, then the handler.
+
+use crate::admission::Admission;
+use crate::authn::{Authenticator, User};
+use crate::authz::{Attributes, Authorizer};
+use crate::http::listener::{Peer, Request};
+use crate::http::negotiate::{self, Output};
+use crate::http::respond::{self, Answer, Style};
+use crate::http::{Query, RequestInfo};
+use crate::metrics::Metrics;
+use crate::options::Options;
+use crate::resource::Registry;
+use crate::router;
+use drydock_apimachinery::Status;
+use drydock_etcd::Store;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Requests that are worked on at the same time, watches and streams apart (`--max-requests-inflight` and its like together).
+const MOST_IN_FLIGHT: usize = 600;
+
+/// A request that takes longer is given up; its client has long gone.
+const SLOWEST: Duration = Duration::from_secs(60);
+
+/// The API server.
+#[derive(Debug)]
+pub struct Server {
+    /// Its copy of the store.
+    pub store: Store,
+    /// Its configuration.
+    pub options: Options,
+    /// What is served.
+    pub registry: Registry,
+    /// Who asks.
+    pub authenticator: Authenticator,
+    /// Who may.
+    pub authorizer: Authorizer,
+    /// What is changed or refused before it is stored.
+    pub admission: Admission,
+    /// Held while a service gets addresses.
+    pub services: Arc<tokio::sync::Mutex<()>>,
+    /// Counts.
+    pub metrics: Metrics,
+    /// Answers about what is served, made when first asked for.
+    pub discovery: crate::discovery::Cache,
+    in_flight: Semaphore,
+}
+
+impl Server {
+    /// A server over a store. It serves nobody yet.
+    pub fn new(store: Store, options: Options) -> std::io::Result<Arc<Self>> {
+        let tokens = match &options.token_file {
+            Some(path) => crate::authn::StaticTokens::parse(&std::fs::read_to_string(path)?),
+            None => crate::authn::StaticTokens::default(),
+        };
+        Ok(Arc::new(Self {
+            store,
+            registry: Registry::new(),
+            authenticator: Authenticator { tokens, nobody: User::anonymous() },
+            authorizer: Authorizer,
+            admission: Admission,
+            services: Arc::default(),
+            metrics: Metrics::default(),
+            discovery: crate::discovery::Cache::default(),
+            in_flight: Semaphore::new(MOST_IN_FLIGHT),
+            options,
+        }))
+    }
+
+    /// Answers a request.
+    pub async fn serve(self: Arc<Self>, request: Request, peer: Arc<Peer>) -> Answer {
+        let query = Query::parse(request.uri().query().unwrap_or_default());
+        let info = RequestInfo::new(request.method(), request.uri(), &query);
+        let pretty = query.flag_given("pretty");
+        let plain = Style::new(request.headers(), Output::JSON, pretty);
+        let (verb, resource, is_long) = (info.verb, info.resource.clone(), info.is_long_running());
+        let work = self.clone().chain(request, &peer, query, info, plain);
+        let answer = if is_long {
+            work.await
+        } else {
+            let Ok(_permit) = self.in_flight.try_acquire() else { return too_many(plain) };
+            match tokio::time::timeout(SLOWEST, work).await {
+                Ok(answer) => answer,
+                Err(_) => Err(timed_out()),
+            }
+        };
+        let answer = answer.unwrap_or_else(|status| respond::status(&status, plain));
+        self.metrics.count(verb, &resource, answer.status());
+        answer
+    }
+
+    async fn chain(
+        self: Arc<Self>,
+        request: Request,
+        peer: &Peer,
+        query: Query,
+        info: RequestInfo,
+        plain: Style,
+    ) -> Result<Answer, Status> {
+        let user = self.authenticator.authenticate(request.headers(), peer)?;
+        self.authorizer.authorize(&Attributes::of(&user, &info))?;
+        if !info.is_resource {
+            return router::non_resource(&self, &request, &query, &info, plain);
+        }
+        let output = negotiate::output(request.headers());
+        let style = Style { output: *output.as_ref().unwrap_or(&Output::JSON), ..plain };
+        router::resource(self, request, query, info, user, style, output.err()).await
+    }
+}
+
+fn too_many(style: Style) -> Answer {
+    let mut status = Status::failure(429, "TooManyRequests", "Too many requests, please try again later.");
+    status.details.get_or_insert_default().retry_after_seconds = 1;
+    respond::status(&status, style)
+}
+
+fn timed_out() -> Status {
+    Status::failure(504, "Timeout", "Timeout: request did not complete within the allotted timeout")
+}

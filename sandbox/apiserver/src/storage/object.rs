@@ -1,0 +1,197 @@
+//! How an object lies in the store: compact JSON that begins with `{"kind":…,"apiVersion":…,"metadata":{`, without its resource
+//! version (that is the record's revision). So an answer is made by copying the stored bytes with the revision put in where
+//! `metadata` begins, and what lists and watches must know of an object to choose it ([`Facts`]) is read from it once per revision.
+
+use crate::resource::Resource;
+use drydock_apimachinery::{Status, object};
+use drydock_etcd::Record;
+use memchr::memmem;
+use serde_json::{Map, Value};
+use std::io::Write;
+use std::sync::Arc;
+
+/// What the engine must know of a stored object without reading it again. Kept with the record.
+#[derive(Debug, Default)]
+pub struct Facts {
+    /// False if the bytes are no object that we wrote; then the rest means nothing.
+    pub sound: bool,
+    /// Where the entries of `metadata` begin.
+    splice: usize,
+    /// Where the object goes on after `kind` and `apiVersion`.
+    body: usize,
+    /// Labels, sorted by key.
+    labels: Box<[(Box<str>, Box<str>)]>,
+    /// Values of the fields that selectors may name, in the order of the kind's table.
+    fields: Box<[Box<str>]>,
+}
+
+/// What opens an object's metadata.
+const METADATA: &[u8] = b"\"metadata\":{";
+
+/// Writes an object as it is stored.
+pub fn encode(tree: &Value) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    out.extend_from_slice(b"{\"kind\":");
+    write_value(&mut out, &tree["kind"]);
+    out.extend_from_slice(b",\"apiVersion\":");
+    write_value(&mut out, &tree["apiVersion"]);
+    out.push(b',');
+    out.extend_from_slice(METADATA);
+    let empty = Map::new();
+    let metadata = tree["metadata"].as_object().unwrap_or(&empty);
+    let kept = metadata.iter().filter(|(key, _)| !matches!(key.as_str(), "resourceVersion" | "selfLink"));
+    write_entries(&mut out, kept);
+    out.push(b'}');
+    let rest = tree.as_object().unwrap_or(&empty).iter();
+    let rest = rest.filter(|(key, _)| !matches!(key.as_str(), "kind" | "apiVersion" | "metadata"));
+    for (key, value) in rest {
+        out.push(b',');
+        write_entry(&mut out, key, value);
+    }
+    out.push(b'}');
+    out
+}
+
+fn write_entries<'a>(out: &mut Vec<u8>, entries: impl Iterator<Item = (&'a String, &'a Value)>) {
+    for (index, (key, value)) in entries.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write_entry(out, key, value);
+    }
+}
+
+fn write_entry(out: &mut Vec<u8>, key: &str, value: &Value) {
+    // Writing to memory can't fail, and keys are strings.
+    let _infallible = serde_json::to_writer(&mut *out, key);
+    out.push(b':');
+    write_value(out, value);
+}
+
+fn write_value(out: &mut Vec<u8>, value: &Value) {
+    let _infallible = serde_json::to_writer(out, value);
+}
+
+/// The object of a record, with its resource version.
+pub fn decode(record: &Record) -> Result<Value, Status> {
+    decode_at(record, record.mod_revision)
+}
+
+/// The object of a record with another resource version: of a deletion, say.
+pub fn decode_at(record: &Record, revision: i64) -> Result<Value, Status> {
+    let mut tree: Value = serde_json::from_slice(&record.value).map_err(|error| corrupt(record, &error))?;
+    if !tree.is_object() {
+        return Err(corrupt(record, &"it is no object"));
+    }
+    object::map_mut(&mut tree, &["metadata"]).insert("resourceVersion".into(), revision.to_string().into());
+    Ok(tree)
+}
+
+/// Somebody wrote to the store past us.
+fn corrupt(record: &Record, why: &dyn std::fmt::Display) -> Status {
+    let key = String::from_utf8_lossy(&record.key);
+    Status::internal(format!("unable to decode {key}: {why}"))
+}
+
+/// What must be known of a record's object.
+pub fn facts(record: &Record, resource: &Resource) -> Arc<Facts> {
+    record.memo(|record| match serde_json::from_slice::<Value>(&record.value) {
+        // Our own encoding leaves the resource version out: what has one was written past us.
+        Ok(tree) if tree["metadata"]["resourceVersion"].is_null() => {
+            Facts::new(&tree, &record.value, resource)
+        }
+        _ => Facts::default(),
+    })
+}
+
+/// The same where the object is at hand: after a write.
+pub fn remember(record: &Record, resource: &Resource, tree: &Value) {
+    if resource.conversion().is_none() {
+        record.memo(|record| Facts::new(tree, &record.value, resource));
+    }
+}
+
+impl Facts {
+    fn new(tree: &Value, stored: &[u8], resource: &Resource) -> Self {
+        let Some(found) = memmem::find(stored, METADATA) else { return Self::default() };
+        if !stored.starts_with(b"{\"kind\":") {
+            return Self::default();
+        }
+        let labels = object::map(tree, &["metadata", "labels"]);
+        let labels = labels
+            .into_iter()
+            .flatten()
+            .filter_map(|(key, value)| Some((key.as_str().into(), value.as_str()?.into())));
+        let mut labels: Vec<(Box<str>, Box<str>)> = labels.collect();
+        labels.sort();
+        let fields = resource.builtin_kind().map_or(&[][..], |kind| kind.fields);
+        Self {
+            sound: true,
+            splice: found + METADATA.len(),
+            body: found,
+            labels: labels.into(),
+            fields: fields.iter().map(|(_, value)| value(tree).into()).collect(),
+        }
+    }
+
+    /// A label.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        let found = self.labels.binary_search_by(|(label, _)| (**label).cmp(key)).ok()?;
+        Some(&self.labels[found].1)
+    }
+
+    /// The value of a field of the kind's table.
+    pub fn field(&self, index: usize) -> Option<&str> {
+        self.fields.get(index).map(|value| &**value)
+    }
+}
+
+/// Whether an item of a list says its kind: those of custom resources do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Naming {
+    /// `kind` and `apiVersion` are part of it.
+    Full,
+    /// They are left out: the list says them.
+    Item,
+}
+
+/// Writes a record's object as JSON into `out`.
+pub fn write(
+    out: &mut Vec<u8>,
+    record: &Record,
+    resource: &Resource,
+    revision: i64,
+    naming: Naming,
+) -> Result<(), Status> {
+    if let Some(conversion) = resource.conversion() {
+        let mut tree = (conversion.load)(decode_at(record, revision)?);
+        if naming == Naming::Item
+            && let Some(map) = tree.as_object_mut()
+        {
+            map.remove("kind");
+            map.remove("apiVersion");
+        }
+        write_value(out, &tree);
+        return Ok(());
+    }
+    let facts = facts(record, resource);
+    if !facts.sound {
+        // Written past us, but perhaps sound JSON all the same.
+        let tree = decode_at(record, revision)?;
+        write_value(out, &tree);
+        return Ok(());
+    }
+    let from = match naming {
+        Naming::Full => 0,
+        Naming::Item => {
+            out.push(b'{');
+            facts.body
+        }
+    };
+    let (head, tail) = record.value.split_at(facts.splice);
+    out.extend_from_slice(&head[from..]);
+    let comma = if tail.first() == Some(&b'}') { "" } else { "," };
+    let _infallible = write!(out, "\"resourceVersion\":\"{revision}\"{comma}");
+    out.extend_from_slice(tail);
+    Ok(())
+}
