@@ -2,6 +2,7 @@
 //! loaded from the journal begins its time to live anew, as etcd's do when a leader is elected.
 
 use crate::Error;
+use crate::store::random;
 use bytes::Bytes;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -28,6 +29,16 @@ impl Leases {
     /// True if there is such a lease.
     pub fn exists(&self, id: i64) -> bool {
         self.by_id.contains_key(&id)
+    }
+
+    /// A number that no lease has.
+    pub fn free(&self) -> i64 {
+        loop {
+            let id = (random() >> 1).cast_signed();
+            if id != 0 && !self.exists(id) {
+                return id;
+            }
+        }
     }
 
     /// Checks what [`Self::grant`] is going to get.

@@ -11,9 +11,16 @@
 //! [`Error::Compacted`], reading at 3 is not, and a watch can begin at 4 or later.
 
 mod error;
+mod frame;
+mod grpc;
+mod journal;
 mod lease;
 mod mvcc;
+mod owner;
 mod record;
+mod replica;
+mod replication;
+mod serve;
 mod store;
 mod txn;
 mod watch;
@@ -21,6 +28,7 @@ mod watch;
 pub use error::Error;
 pub use mvcc::{Found, Query};
 pub use record::{Event, EventKind, KeyRange, Record};
+pub use serve::{Options, ServeError, serve};
 pub use store::{Outcome, Store};
 pub use txn::{Compare, CompareOp, Op, OpResult, Target, Txn, TxnResult};
 pub use watch::{Batch, Watcher};

@@ -59,6 +59,20 @@ pub(crate) struct State {
     pub groups: Groups,
 }
 
+/// All that a store knows, by reference: what is written down while the store goes on.
+pub(crate) struct Export {
+    /// See [`State::id`].
+    pub id: u64,
+    /// The oldest revision that is kept.
+    pub compacted: i64,
+    /// The records of that revision.
+    pub base: Vec<Arc<Record>>,
+    /// Leases and their times to live.
+    pub leases: Vec<(i64, i64)>,
+    /// What happened since.
+    pub events: Vec<Arc<Event>>,
+}
+
 impl State {
     /// An empty one, at revision 1 as etcd begins.
     pub fn new(id: u64) -> Self {
@@ -74,15 +88,18 @@ impl State {
         }
     }
 
-    /// One that begins at a compacted revision, with these records.
-    pub fn begin(id: u64, compacted: i64, records: Vec<Record>) -> Self {
+    /// One that begins at a compacted revision, with these records and leases.
+    pub fn begin(id: u64, compacted: i64, records: Vec<Record>, leases: &[(i64, i64)]) -> Self {
         let mut state = Self::new(id);
         state.revision = compacted.max(1);
         state.compacted = compacted;
-        state.keys = records
-            .into_iter()
-            .map(|record| (record.key.clone(), SmallVec::from_iter([Arc::new(record)])))
-            .collect();
+        for (lease, ttl) in leases {
+            state.leases.grant(*lease, *ttl);
+        }
+        for record in records {
+            state.leases.moved(&record.key, 0, record.lease);
+            state.keys.insert(record.key.clone(), SmallVec::from_iter([Arc::new(record)]));
+        }
         state
     }
 
@@ -94,11 +111,6 @@ impl State {
     /// What was compacted: the oldest revision that can be read. 0: nothing.
     pub fn compacted(&self) -> i64 {
         self.compacted
-    }
-
-    /// Memory that events hold, about.
-    pub fn history_weight(&self) -> usize {
-        self.history_weight
     }
 
     /// The present version of a key.
@@ -283,15 +295,16 @@ impl State {
         revision.map(|revision| revision.min(self.revision)).filter(|revision| *revision > self.compacted)
     }
 
-    /// Events after a revision, oldest first.
-    pub fn events_after(&self, revision: i64) -> impl Iterator<Item = &Arc<Event>> {
-        let first = self.history.partition_point(|event| event.revision() <= revision);
-        self.history.range(first..)
-    }
-
-    /// The records of the compacted revision: with [`Self::events_after`] it, all that a store knows.
-    pub fn base(&self) -> impl Iterator<Item = &Arc<Record>> {
-        self.keys.values().filter_map(|versions| version_at(versions, self.compacted))
+    /// All that it knows.
+    pub fn export(&self) -> Export {
+        let at_compacted = |versions| version_at(versions, self.compacted).cloned();
+        Export {
+            id: self.id,
+            compacted: self.compacted,
+            base: self.keys.values().filter_map(at_compacted).collect(),
+            leases: self.leases.all().collect(),
+            events: self.history.iter().cloned().collect(),
+        }
     }
 
     /// Begins to watch a range: the group that it is part of.

@@ -3,18 +3,21 @@
 //! ever reads what a crash could take back.
 
 use crate::Error;
-use crate::lease::Leases;
+use crate::journal::{self, Journal};
 use crate::mvcc::{Found, Query, State};
+use crate::owner::Owner;
 use crate::record::{KeyRange, Record};
-use crate::txn::{self, Compare, Op, OpResult, Txn, TxnResult};
+use crate::replica::{self, Link};
+use crate::replication::{self, Request};
+use crate::txn::{Compare, Op, OpResult, Txn, TxnResult};
 use crate::watch::Watcher;
 use bytes::Bytes;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::net::UnixListener;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
-/// Memory that the history of events may hold, about, before the oldest are forgotten without anybody asking.
-const HISTORY: usize = 48 << 20;
 /// A lease is shared by so many keys, as in the API server's lease_manager.go.
 const KEYS_PER_LEASE: usize = 1000;
 
@@ -28,7 +31,7 @@ pub(crate) struct Inner {
     state: RwLock<State>,
     writer: Writer,
     /// The next lease expires at another time than before.
-    lease_changed: Notify,
+    pub lease_changed: Notify,
     /// Some revision was reached that somebody may wait for.
     advanced: Notify,
     shared_lease: Mutex<Option<SharedLease>>,
@@ -36,8 +39,10 @@ pub(crate) struct Inner {
 
 /// Who carries out writes.
 pub(crate) enum Writer {
-    /// This process, and nobody keeps them.
-    Memory,
+    /// This process.
+    Owner(Owner),
+    /// Another one.
+    Replica(Link),
 }
 
 /// The lease that the last one who asked for this time to live got.
@@ -74,7 +79,41 @@ impl Store {
 
     /// An empty store that nobody keeps. Leases expire only while [`Self::run_leases`] runs.
     pub fn memory() -> Self {
-        Self::with(State::new(random()), Writer::Memory)
+        Self::with(State::new(random()), Writer::Owner(Owner::default()))
+    }
+
+    /// The store that a journal in this directory keeps; an empty one if there is none yet. With `fsync` an acknowledged write
+    /// survives the machine, without it only this process. Leases expire only while [`Self::run_leases`] runs.
+    pub fn open(dir: &Path, fsync: bool) -> Result<Self, Error> {
+        let (journal, state) = Journal::open(dir, random())?;
+        Ok(Self::with(state, Writer::Owner(Owner::kept(journal, fsync))))
+    }
+
+    /// A copy of the store whose owner listens at this socket ([`Self::serve_replicas`]).
+    pub async fn replica(socket: &Path) -> Result<Self, Error> {
+        replica::open(socket).await
+    }
+
+    /// Feeds copies in other processes until the listener fails.
+    pub async fn serve_replicas(&self, listener: UnixListener) -> std::io::Error {
+        replication::serve(self.clone(), listener).await
+    }
+
+    /// All that it knows as one file, a piece at a time: what [`Self::restore`] takes.
+    pub fn snapshot(&self) -> impl Iterator<Item = Result<Vec<u8>, Error>> + use<> {
+        let export = self.inner.read().export();
+        journal::snapshot(export)
+    }
+
+    /// Puts a snapshot into a directory that has no journal. What [`Self::open`] finds there is a store of its own: copies and
+    /// watchers of the old one begin anew.
+    pub fn restore(snapshot: &Path, dir: &Path) -> Result<(), Error> {
+        journal::restore(snapshot, dir, random())
+    }
+
+    /// Bytes that it takes on the disk.
+    pub fn size_on_disk(&self) -> u64 {
+        self.inner.owner().map_or(0, Owner::size)
     }
 
     pub(crate) fn with(state: State, writer: Writer) -> Self {
@@ -115,11 +154,16 @@ impl Store {
 
     /// Waits until a revision is there.
     pub async fn reached(&self, revision: i64) {
+        self.until(|state| state.revision() >= revision).await;
+    }
+
+    async fn until(&self, holds: impl Fn(&State) -> bool) {
         loop {
             let notified = self.inner.advanced.notified();
             tokio::pin!(notified);
+            // From here on no wake-up is missed.
             notified.as_mut().enable();
-            if self.revision() >= revision {
+            if holds(&self.inner.read()) {
                 return;
             }
             notified.await;
@@ -131,10 +175,19 @@ impl Store {
         Watcher::new(Arc::clone(&self.inner), keys, from)
     }
 
-    /// Carries out a transaction. When it returns, the result can be read here and survives this process.
+    /// Carries out a transaction. When it returns, the result can be read here and survives the owner's process.
     pub async fn txn(&self, txn: Txn) -> Result<TxnResult, Error> {
         match &self.inner.writer {
-            Writer::Memory => self.inner.write(&txn),
+            Writer::Owner(owner) => {
+                let (result, written) = owner.txn(&self.inner, &txn)?;
+                owner.durable(&self.inner, written).await?;
+                Ok(result)
+            }
+            Writer::Replica(link) => {
+                // What is wrong with it needs no way to the owner.
+                txn.check()?;
+                replication::understand(&self.inner, link.ask(Request::Txn(txn)).await?)
+            }
         }
     }
 
@@ -198,32 +251,55 @@ impl Store {
     /// Forgets what only revisions before this one need: it is the oldest that can be read from now on.
     pub async fn compact(&self, revision: i64) -> Result<(), Error> {
         match &self.inner.writer {
-            Writer::Memory => self.inner.state().compact(revision),
+            Writer::Owner(owner) => {
+                let written = owner.compact(&self.inner, revision)?;
+                owner.durable(&self.inner, written).await
+            }
+            Writer::Replica(link) => {
+                link.ask(Request::Compact(revision)).await?;
+                self.until(|state| state.compacted() >= revision).await;
+                Ok(())
+            }
         }
+    }
+
+    /// Waits until all that the owner has done before this call can be read here.
+    pub async fn sync(&self) -> Result<(), Error> {
+        if let Writer::Replica(link) = &self.inner.writer {
+            let revision = link.number(Request::Revision).await?;
+            self.reached(revision).await;
+        }
+        Ok(())
     }
 
     /// A new lease; its number is chosen if `id` is 0. Seconds.
     pub async fn grant(&self, id: i64, ttl: i64) -> Result<i64, Error> {
         match &self.inner.writer {
-            Writer::Memory => self.inner.grant(id, ttl),
+            Writer::Owner(owner) => {
+                let (id, written) = owner.grant(&self.inner, id, ttl)?;
+                owner.durable(&self.inner, written).await?;
+                Ok(id)
+            }
+            Writer::Replica(link) => link.number(Request::Grant { id, ttl }).await,
         }
     }
 
     /// Begins a lease's time anew; its time to live.
     pub async fn keep_alive(&self, id: i64) -> Result<i64, Error> {
         match &self.inner.writer {
-            Writer::Memory => {
-                let ttl = self.inner.state().leases.keep_alive(id)?;
-                self.inner.lease_changed.notify_one();
-                Ok(ttl)
-            }
+            Writer::Owner(owner) => owner.keep_alive(&self.inner, id),
+            Writer::Replica(link) => link.number(Request::KeepAlive(id)).await,
         }
     }
 
     /// Ends a lease: the keys that hang on it are deleted.
     pub async fn revoke(&self, id: i64) -> Result<(), Error> {
         match &self.inner.writer {
-            Writer::Memory => self.inner.revoke(id),
+            Writer::Owner(owner) => {
+                let written = owner.revoke(&self.inner, id)?;
+                owner.durable(&self.inner, written).await
+            }
+            Writer::Replica(link) => link.ask(Request::Revoke(id)).await.map(drop),
         }
     }
 
@@ -246,14 +322,15 @@ impl Store {
         Ok(id)
     }
 
-    /// Deletes what hangs on leases that expire, for as long as it is polled.
+    /// Deletes what hangs on leases that expire, for as long as it is polled. In a copy there is nothing to do: its owner does it.
     pub async fn run_leases(&self) {
+        let Some(owner) = self.inner.owner() else { return std::future::pending().await };
         loop {
             let changed = self.inner.lease_changed.notified();
             // Not in the match itself, whose guard would live as long as it.
             let expired = self.inner.read().leases.expired();
             if let Some(id) = expired {
-                if let Err(error) = self.inner.revoke(id) {
+                if let Err(error) = owner.revoke(&self.inner, id) {
                     tracing::warn!(lease = id, %error, "an expired lease stays");
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
@@ -285,54 +362,25 @@ impl Inner {
         self.shared_lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A transaction on the state that this process owns.
-    fn write(&self, txn: &Txn) -> Result<TxnResult, Error> {
-        let mut state = self.state();
-        let (result, events) = txn::apply(&mut state, txn)?;
-        if !events.is_empty() {
-            state.commit(events);
-            state.groups.wake();
-            self.advanced.notify_waiters();
-            self.bound_history(&mut state)?;
-        }
-        Ok(result)
-    }
-
-    fn bound_history(&self, state: &mut State) -> Result<(), Error> {
-        match state.compaction_for(HISTORY) {
-            Some(revision) => state.compact(revision),
-            None => Ok(()),
+    /// Who writes, if that is this process.
+    pub fn owner(&self) -> Option<&Owner> {
+        match &self.writer {
+            Writer::Owner(owner) => Some(owner),
+            Writer::Replica(_) => None,
         }
     }
 
-    fn grant(&self, id: i64, ttl: i64) -> Result<i64, Error> {
-        let mut state = self.state();
-        let id = if id == 0 { free_lease(&state.leases) } else { id };
-        state.leases.check(id, ttl)?;
-        state.leases.grant(id, ttl);
-        drop(state);
-        self.lease_changed.notify_one();
-        Ok(id)
-    }
-
-    fn revoke(&self, id: i64) -> Result<(), Error> {
-        let mut state = self.state();
-        let keys: Vec<Bytes> = state.leases.keys(id)?.cloned().collect();
-        let events = keys.iter().filter_map(|key| state.delete(key)).collect();
-        state.leases.remove(id)?;
-        state.commit(events);
+    /// Wakes whoever waits for what was committed.
+    pub fn wake(&self, state: &mut State) {
         state.groups.wake();
         self.advanced.notify_waiters();
-        Ok(())
     }
-}
 
-fn free_lease(leases: &Leases) -> i64 {
-    loop {
-        let id = (random() >> 1).cast_signed();
-        if id != 0 && !leases.exists(id) {
-            return id;
-        }
+    /// The state becomes another one, of the same history or not.
+    pub fn replace(&self, new: State) {
+        let mut state = self.state();
+        state.replaced_by(new);
+        self.wake(&mut state);
     }
 }
 

@@ -232,6 +232,11 @@ impl Watcher {
         Ok(Batch { events, revision: read_to })
     }
 
+    /// The revision up to which everything has been read.
+    pub fn read_to(&self) -> i64 {
+        self.next - 1
+    }
+
     /// The revision up to which nothing is left to read; none if something is.
     pub fn progress(&self) -> Option<i64> {
         let state = self.inner.read();

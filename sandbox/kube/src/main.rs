@@ -1,3 +1,66 @@
-//! The program in the images of the control plane: etcd, kube-apiserver, kube-scheduler, kube-controller-manager.
+//! The program in the images of the control plane: etcd, kube-apiserver, kube-scheduler, kube-controller-manager. Which of them it is
+//! says the name that it was started by, or else the first argument. Each runs on one thread: a component that is idle costs next to
+//! nothing.
 
-fn main() {}
+mod etcd;
+
+use clap::Parser;
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+
+fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_not_set| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let mut args: Vec<OsString> = std::env::args_os().collect();
+    let name = |arg: &OsString| Path::new(arg).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let called = args.first().map(name).unwrap_or_default();
+    let component = if is_component(&called) {
+        called
+    } else {
+        if !args.is_empty() {
+            args.remove(0);
+        }
+        args.first().map(name).unwrap_or_default()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(run(&component, args)),
+        Err(error) => Err(error.into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What the program can be.
+const COMPONENTS: [&str; 1] = ["etcd"];
+
+fn is_component(name: &str) -> bool {
+    COMPONENTS.contains(&name)
+}
+
+async fn run(component: &str, args: Vec<OsString>) -> anyhow::Result<()> {
+    match component {
+        "etcd" => etcd::run(etcd::Command::parse_from(args), terminated()?).await,
+        _ => anyhow::bail!("{component:?} is none of {}", COMPONENTS.join(", ")),
+    }
+}
+
+/// Done when the process is asked to end.
+fn terminated() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

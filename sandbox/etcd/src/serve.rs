@@ -1,0 +1,344 @@
+//! The store as a process: what the etcd component of a cluster runs. Opens the journal, feeds the API server's copy, ends leases, and
+//! serves etcd's API to clients that show a certificate; and, without one, whether it is well.
+
+use crate::grpc::{Api, Member, VERSION};
+use crate::{Error, Store};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::fmt::Write;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto};
+use tonic::body::Body;
+
+/// Connections at once.
+const MAX_CONNECTIONS: usize = 256;
+/// Calls at once on one of them.
+const MAX_STREAMS: u32 = 256;
+/// For saying hello, and for answering a ping.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How to serve. Fields are named as etcd's flags.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The member's name.
+    pub name: String,
+    /// Where the journal is.
+    pub data_dir: PathBuf,
+    /// Where clients connect: `https://ADDRESS:PORT` or `http://…`.
+    pub listen_client_urls: Vec<String>,
+    /// What clients are told to connect to.
+    pub advertise_client_urls: Vec<String>,
+    /// What other members would be told; nothing listens there.
+    pub initial_advertise_peer_urls: Vec<String>,
+    /// Where `/health`, `/livez`, `/readyz` and `/metrics` are, without TLS.
+    pub listen_metrics_urls: Vec<String>,
+    /// The server's certificate, in PEM.
+    pub cert_file: Option<PathBuf>,
+    /// Its key.
+    pub key_file: Option<PathBuf>,
+    /// Who signs certificates of clients.
+    pub trusted_ca_file: Option<PathBuf>,
+    /// Whether clients must show one.
+    pub client_cert_auth: bool,
+    /// The socket at which the API server fetches its copy.
+    pub replica_socket: Option<PathBuf>,
+    /// Whether an acknowledged write survives the machine and not only this process.
+    pub fsync: bool,
+}
+
+/// Why it can't serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The store can't be opened.
+    #[error(transparent)]
+    Store(#[from] Error),
+    /// A flag makes no sense.
+    #[error("--{flag}: {why}")]
+    Flag {
+        /// Which.
+        flag: &'static str,
+        /// Why.
+        why: String,
+    },
+    /// An address or a file can't be used.
+    #[error("{what}: {error}")]
+    Io {
+        /// Which.
+        what: String,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+/// Serves until `shutdown` is done.
+///
+/// # Errors
+/// If the store, an address or a certificate can't be used.
+pub async fn serve(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+    let store = Store::open(&options.data_dir, options.fsync)?;
+    let clients = urls("listen-client-urls", &options.listen_client_urls)?;
+    let metrics = urls("listen-metrics-urls", &options.listen_metrics_urls)?;
+    let acceptor = match clients.iter().any(|url| url.is_tls) {
+        true => Some(acceptor(&options)?),
+        false => None,
+    };
+    let mut tasks = JoinSet::new();
+    if let Some(path) = &options.replica_socket {
+        let listener = bind_socket(path)?;
+        let store = store.clone();
+        tasks.spawn(async move { fail("replica-socket", store.serve_replicas(listener).await) });
+    }
+    let member = Member {
+        name: options.name.clone(),
+        peer_urls: options.initial_advertise_peer_urls.clone(),
+        client_urls: options.advertise_client_urls.clone(),
+    };
+    let api = Api::new(store.clone(), member);
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    for url in clients {
+        let listener = bind(url.address).await?;
+        let acceptor = acceptor.clone().filter(|_| url.is_tls);
+        tasks.spawn(accept(listener, Arc::clone(&permits), Protocol::Api(api.clone(), acceptor)));
+    }
+    for url in metrics {
+        let listener = bind(url.address).await?;
+        tasks.spawn(accept(listener, Arc::clone(&permits), Protocol::Health(store.clone())));
+    }
+    tracing::info!(
+        name = options.name,
+        data_dir = %options.data_dir.display(),
+        version = VERSION,
+        revision = store.revision(),
+        "ready to serve client requests"
+    );
+    tokio::select! {
+        () = store.run_leases() => Ok(()),
+        Some(ended) = tasks.join_next() => match ended {
+            Ok(error) => Err(error),
+            Err(error) => Err(fail("a listener", std::io::Error::other(error))),
+        },
+        () = shutdown => {
+            tracing::info!(revision = store.revision(), "shutting down");
+            Ok(())
+        }
+    }
+}
+
+fn fail(what: impl Into<String>, error: std::io::Error) -> ServeError {
+    ServeError::Io { what: what.into(), error }
+}
+
+struct Url {
+    address: SocketAddr,
+    is_tls: bool,
+}
+
+fn urls(flag: &'static str, urls: &[String]) -> Result<Vec<Url>, ServeError> {
+    let parse = |url: &String| {
+        let wrong = |why: &str| ServeError::Flag { flag, why: format!("{url:?}: {why}") };
+        let (scheme, address) =
+            url.split_once("://").ok_or_else(|| wrong("URL scheme must be http or https"))?;
+        let is_tls = match scheme {
+            "https" => true,
+            "http" => false,
+            _ => return Err(wrong("URL scheme must be http or https")),
+        };
+        let address = address.trim_end_matches('/').replace("localhost:", "127.0.0.1:");
+        let address =
+            address.parse().map_err(|_| wrong("URL address does not have the form \"host:port\""))?;
+        Ok(Url { address, is_tls })
+    };
+    urls.iter().map(parse).collect()
+}
+
+fn acceptor(options: &Options) -> Result<TlsAcceptor, ServeError> {
+    let needed = |flag: &'static str, path: &Option<PathBuf>| {
+        let why = || ServeError::Flag { flag, why: "needed for https".into() };
+        path.clone().ok_or_else(why)
+    };
+    let cert = needed("cert-file", &options.cert_file)?;
+    let key = needed("key-file", &options.key_file)?;
+    let wrong = |flag: &'static str| move |error: String| ServeError::Flag { flag, why: error };
+    let provider = Arc::new(crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| wrong("cert-file")(error.to_string()))?;
+    let builder = match options.client_cert_auth {
+        true => {
+            let ca = needed("trusted-ca-file", &options.trusted_ca_file)?;
+            let mut roots = RootCertStore::empty();
+            for cert in certificates("trusted-ca-file", &ca)? {
+                roots.add(cert).map_err(|error| wrong("trusted-ca-file")(error.to_string()))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .map_err(|error| wrong("trusted-ca-file")(error.to_string()))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+        false => builder.with_no_client_auth(),
+    };
+    let chain = certificates("cert-file", &cert)?;
+    let key = PrivateKeyDer::from_pem_file(&key)
+        .map_err(|error| wrong("key-file")(format!("{}: {error}", key.display())))?;
+    let mut config =
+        builder.with_single_cert(chain, key).map_err(|error| wrong("cert-file")(error.to_string()))?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+fn certificates(flag: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, ServeError> {
+    let wrong = |error| ServeError::Flag { flag, why: format!("{}: {error}", path.display()) };
+    CertificateDer::pem_file_iter(path).map_err(wrong)?.collect::<Result<_, _>>().map_err(wrong)
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|error| fail(format!("listen on {address}"), error))
+}
+
+fn bind_socket(path: &Path) -> Result<UnixListener, ServeError> {
+    let failed = |error| fail(path.display().to_string(), error);
+    // The journal's lock says that its last owner is gone.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    // Whoever can write to it can write to the store.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// What is spoken at a port.
+#[derive(Clone)]
+enum Protocol {
+    Api(Api, Option<TlsAcceptor>),
+    Health(Store),
+}
+
+async fn accept(listener: TcpListener, permits: Arc<Semaphore>, protocol: Protocol) -> ServeError {
+    loop {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
+            return fail("connections", std::io::Error::other("closed"));
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // Answers are small and awaited; without this they might wait for more to send.
+                let _may_fail = stream.set_nodelay(true);
+                let protocol = protocol.clone();
+                tokio::spawn(async move {
+                    protocol.serve(stream).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection was not accepted");
+                // Out of descriptors, mostly: let go of some first.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+impl Protocol {
+    async fn serve(self, stream: tokio::net::TcpStream) {
+        match self {
+            Self::Api(api, None) => serve_api(api, stream).await,
+            Self::Api(api, Some(acceptor)) => {
+                match tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => serve_api(api, stream).await,
+                    Ok(Err(error)) => tracing::warn!(%error, "rejected connection"),
+                    Err(_) => tracing::debug!("a client did not finish its handshake"),
+                }
+            }
+            Self::Health(store) => {
+                let service = service_fn(|request: http::Request<hyper::body::Incoming>| {
+                    let answer = health(&store, request.uri().path());
+                    std::future::ready(Ok::<_, std::convert::Infallible>(answer))
+                });
+                let served = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(PATIENCE)
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+                if let Err(error) = served {
+                    tracing::debug!(%error, "a connection ended");
+                }
+            }
+        }
+    }
+}
+
+async fn serve_api(api: Api, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        let api = api.clone();
+        async move { Ok::<_, std::convert::Infallible>(api.call(request.map(Body::new)).await) }
+    });
+    let served = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .keep_alive_interval(PATIENCE)
+        .keep_alive_timeout(PATIENCE)
+        .serve_connection(TokioIo::new(io), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+/// As etcd's etcdhttp/health.go and metrics.go.
+fn health(store: &Store, path: &str) -> http::Response<Full<Bytes>> {
+    let (status, kind, body) = match path {
+        "/health" => (200, "application/json", r#"{"health":"true","reason":""}"#.to_string()),
+        "/livez" | "/readyz" => (200, "text/plain; charset=utf-8", "ok\n".to_string()),
+        "/version" => {
+            let body = format!(r#"{{"etcdserver":"{VERSION}","etcdcluster":"3.6.0","storage":"3.6.0"}}"#);
+            (200, "application/json", body)
+        }
+        "/metrics" => (200, "text/plain; version=0.0.4; charset=utf-8", metrics(store)),
+        _ => (404, "text/plain; charset=utf-8", "404 page not found\n".to_string()),
+    };
+    let mut response = http::Response::new(Full::from(body));
+    *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
+    response
+}
+
+fn metrics(store: &Store) -> String {
+    let keys = store
+        .range(&crate::KeyRange::prefix(""), &crate::Query { count_only: true, ..Default::default() })
+        .map_or(0, |found| found.count);
+    let revision = store.revision().unsigned_abs();
+    let compacted = store.compacted().unsigned_abs();
+    let figures = [
+        ("etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.", 1),
+        ("etcd_debugging_mvcc_current_revision", "The current revision of store.", revision),
+        ("etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store.", compacted),
+        ("etcd_debugging_mvcc_keys_total", "Total number of keys.", keys as u64),
+        (
+            "etcd_mvcc_db_total_size_in_bytes",
+            "Total size of the underlying database physically allocated in bytes.",
+            store.size_on_disk(),
+        ),
+    ];
+    let mut out = String::new();
+    for (name, help, value) in figures {
+        let _infallible = write!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
+    }
+    out
+}
