@@ -5,6 +5,7 @@
 //! `DRYDOCK_BIN`: the binary, a release build. `DRYDOCK_IMAGES`: the node image. `DRYDOCK_BENCH_SESSIONS`: how many
 //! idle sessions `memory` makes (200). `DRYDOCK_PEERS`: other engines to measure beside ours (see [`docker`]).
 
+mod cluster;
 mod docker;
 mod keys;
 mod load;
@@ -25,10 +26,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// The playground with a cluster.
+const KUBERNETES: &str = "kubernetes";
+
 /// One subject: its name, its longest time, what it does.
 type Subject = (&'static str, Duration, fn() -> Pin<Box<dyn Future<Output = ()> + Send>>);
 
-const SUBJECTS: [Subject; 8] = [
+const SUBJECTS: [Subject; 9] = [
     ("start", Duration::from_secs(40), || Box::pin(start::run())),
     ("page", Duration::from_secs(60), || Box::pin(page::run())),
     ("keys", Duration::from_secs(40), || Box::pin(keys::run())),
@@ -37,6 +41,7 @@ const SUBJECTS: [Subject; 8] = [
     ("memory", Duration::from_secs(120), || Box::pin(memory::run())),
     ("load", Duration::from_secs(20), || Box::pin(load::run())),
     ("docker", Duration::from_secs(240), || Box::pin(docker::run())),
+    ("cluster", Duration::from_secs(120), || Box::pin(cluster::run())),
 ];
 
 fn main() -> ExitCode {

@@ -16,7 +16,7 @@ use std::{
 
 const REST: Duration = Duration::from_secs(5);
 const GOAL: f64 = 15.0;
-const KIB_IN_MB: f64 = 1024.0 / 1e6;
+pub const KIB_IN_MB: f64 = 1024.0 / 1e6;
 
 /// Prints both tables.
 pub async fn run() {
@@ -31,7 +31,7 @@ pub struct Usage {
     pub pid: i32,
     pub name: String,
     pub pss: f64,
-    own: f64,
+    pub own: f64,
 }
 
 async fn one(server: &Server) {

@@ -2,6 +2,8 @@
 
 use crate::{Output, Server};
 use drydock_protocol::SessionId;
+use hyper::Method;
+use serde_json::json;
 use std::sync::Arc;
 
 /// A session of its own on the shared server.
@@ -20,9 +22,24 @@ impl Lab {
 
     /// The same on a server with options of its own.
     pub async fn on(server: Arc<Server>, nodes: u8) -> Self {
+        Self::make(server, "docker", nodes).await
+    }
+
+    /// A session of the playground `kubernetes` whose nodes are all ready.
+    pub async fn kubernetes(nodes: u8) -> Self {
+        let lab = Self::make(Server::shared(), "kubernetes", nodes).await;
+        lab.sh(&format!(
+            "for i in $(seq 600); do [ \"$(kubectl get nodes --no-headers 2> /dev/null | grep -c ' Ready ')\" = {nodes} ] && exit 0; sleep 0.1; done; \
+             kubectl get nodes; docker ps -a; tail -n 40 /var/log/kubelet.log; exit 1"
+        ))
+        .await;
+        lab
+    }
+
+    async fn make(server: Arc<Server>, playground: &str, nodes: u8) -> Self {
         let nodes = nodes.to_string();
         let made = server
-            .cli(&["session", "create", "--playground", "docker", "--nodes", &nodes, "--json"])
+            .cli(&["session", "create", "--playground", playground, "--nodes", &nodes, "--json"])
             .await
             .json::<drydock_protocol::api::Created>();
         Self { server, id: made.id }
@@ -73,6 +90,17 @@ impl Lab {
             assert_eq!(output.code(), code, "{caller}: {script}\n{said}");
             assert!(said.contains(&words), "{caller}: {script}\n'{words}' is not in:\n{said}");
         }
+    }
+
+    /// Adds a node.
+    pub async fn add_node(&self) {
+        self.server.operate(Method::POST, &format!("/sessions/{}/nodes", self.id), None).await.has(201);
+    }
+
+    /// Switches a node on or off.
+    pub async fn power(&self, node: &str, on: bool) {
+        let path = format!("/sessions/{}/nodes/{node}/power", self.id);
+        self.server.operate(Method::POST, &path, Some(json!({ "on": on }))).await.has(204);
     }
 
     /// Ends the session.

@@ -7,6 +7,7 @@ pub mod field;
 pub mod names;
 pub mod object;
 pub mod openapi;
+pub mod patch;
 pub mod quantity;
 pub mod schema;
 pub mod selectors;

@@ -2,6 +2,7 @@
 //! made with the words of `pkg/api/errors/errors.go`, since clients show them and some look into them.
 
 use crate::field::ErrorList;
+use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -10,10 +11,9 @@ use serde_json::Value;
 #[error("{message}")]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
-    /// Always `Status`.
-    pub kind: String,
-    /// Always `v1`.
-    pub api_version: String,
+    /// Always `kind: Status` and `apiVersion: v1`; takes no space, so that errors stay small.
+    #[serde(flatten)]
+    type_meta: TypeMeta,
     /// Empty but for the `continue` of an expired list.
     #[serde(default)]
     pub metadata: ListMeta,
@@ -32,6 +32,25 @@ pub struct Status {
     /// The HTTP status code.
     #[serde(default)]
     pub code: u16,
+}
+
+/// Kind and version of every status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct TypeMeta;
+
+impl Serialize for TypeMeta {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("kind", "Status")?;
+        map.serialize_entry("apiVersion", "v1")?;
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for TypeMeta {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde::de::IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
 }
 
 /// The part of `ListMeta` that a status may have.
@@ -104,8 +123,7 @@ impl Status {
     /// A refusal with this code, reason and message.
     pub fn failure(code: u16, reason: &str, message: impl Into<String>) -> Self {
         Self {
-            kind: "Status".into(),
-            api_version: "v1".into(),
+            type_meta: TypeMeta,
             metadata: ListMeta::default(),
             status: "Failure".into(),
             message: message.into(),
@@ -209,6 +227,17 @@ impl Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn statuses_are_small_and_survive_json() {
+        assert!(size_of::<Status>() < 128);
+        let status = Status::bad_request("no");
+        let text = serde_json::to_string(&status).unwrap();
+        assert!(text.starts_with(
+            r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"no""#
+        ));
+        assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
+    }
 
     #[test]
     fn words_are_those_of_kubernetes() {

@@ -1,1 +1,17 @@
-//! The controllers of the Kubernetes controller manager.
+//! The controllers of the Kubernetes controller manager. [`manager::run`] is the whole program; each folder or file beside it is one controller:
+//! a pure core that decides, and a thin loop that reads informers and asks the API server. Called by `drydock-kube`; nothing in here knows of
+//! Drydock's sessions or nodes but through the API server.
+
+pub mod context;
+pub mod deployment;
+pub mod endpoints;
+pub mod error;
+pub mod garbage;
+pub mod manager;
+pub mod namespace;
+pub mod node;
+pub mod replicaset;
+pub mod service_account;
+pub mod shared;
+
+pub use error::Error;

@@ -242,7 +242,7 @@ fn a_silent_writer_is_detached_and_the_pty_goes_on() {
     let mut page = Page::default();
     t.attach(1, true, None, now);
     page.take_all(&mut t, 1, now, b"");
-    let printed = vec![b'x'; 200_000];
+    let printed = vec![b'x'; WINDOW as usize + 10_000];
     t.output(&printed, now);
     page.take_all(&mut t, 1, now, &printed);
     now += Duration::from_secs(20);
@@ -272,7 +272,7 @@ fn a_frozen_session_does_not_blame_its_writers() {
 fn acknowledgements_of_what_was_never_sent_count_nothing() {
     let (mut t, now) = (terminal(), Instant::now());
     t.attach(1, true, Some(0), now);
-    t.output(&vec![b'x'; 200_000], now);
+    t.output(&vec![b'x'; WINDOW as usize + 10_000], now);
     t.ack(1, u64::MAX, now);
     t.ack(7, 5, now);
     assert!(!t.may_read());
