@@ -1,9 +1,11 @@
 //! What all of Kubernetes' objects share, whatever their kind: how they are decoded, described, selected, changed and refused.
 //! Pure functions over JSON trees; nothing in here knows of a store, a connection or a particular kind.
 
+pub mod crd;
 pub mod decode;
 pub mod duration;
 pub mod field;
+pub mod managed_fields;
 pub mod names;
 pub mod object;
 pub mod openapi;

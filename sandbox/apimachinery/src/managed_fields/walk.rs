@@ -1,0 +1,406 @@
+//! The walks of structured-merge-diff over values and their schema: the fields of a value, the difference of two, the merge of a
+//! configuration into an object, and an object without some fields.
+
+use super::place::{Place, Shape};
+use super::set::Set;
+use serde_json::{Map, Value};
+use std::collections::{HashMap, HashSet};
+
+/// What two values differ in.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Comparison {
+    pub added: Set,
+    pub modified: Set,
+    pub removed: Set,
+}
+
+impl Comparison {
+    /// Without what is in or below a set.
+    pub fn without(self, ignored: &Set) -> Self {
+        if ignored.is_empty() {
+            return self;
+        }
+        Self {
+            added: self.added.without_trees(ignored),
+            modified: self.modified.without_trees(ignored),
+            removed: self.removed.without_trees(ignored),
+        }
+    }
+}
+
+/// The element of `FieldsV1` for a list's element; an error if it has none.
+pub(super) fn element(place: Place<'_>, shape: Shape, value: &Value) -> Result<String, String> {
+    if shape == Shape::Set {
+        return match value {
+            Value::Object(_) => Err("associative list without keys has an element that's a map type".into()),
+            Value::Array(_) => Err("not supported: associative list with lists as elements".into()),
+            Value::Null => Err("associative list without keys has an element that's an explicit null".into()),
+            scalar => Ok(format!("v:{scalar}")),
+        };
+    }
+    let map = match value {
+        Value::Object(map) => map,
+        Value::Null => return Err("associative list with keys may not have a null element".into()),
+        _ => return Err("associative list with keys may not have non-map elements".into()),
+    };
+    let declared = place.keys();
+    let mut keys = Map::new();
+    for (key, default) in &declared {
+        if let Some(value) = map.get(*key).or(default.as_ref()) {
+            keys.insert((*key).into(), value.clone());
+        }
+    }
+    if keys.is_empty() && !declared.is_empty() {
+        let names: Vec<_> = declared.iter().map(|(key, _)| format!("{key:?}")).collect();
+        return Err(format!(
+            "associative list with keys has an element that omits all key fields [{}] (and doesn't have default values for any key \
+             fields)",
+            names.join(" ")
+        ));
+    }
+    Ok(format!("k:{}", Value::Object(keys)))
+}
+
+fn field(name: &str) -> String {
+    format!("f:{name}")
+}
+
+fn map_of(value: Option<&Value>) -> Option<&Map<String, Value>> {
+    value.and_then(Value::as_object)
+}
+
+fn list_of(value: Option<&Value>) -> &[Value] {
+    value.and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn is_empty(value: Option<&Value>) -> bool {
+    match value {
+        Some(Value::Object(map)) => map.is_empty(),
+        Some(Value::Array(all)) => all.is_empty(),
+        _ => true,
+    }
+}
+
+/// Elements of a list by what they are recognized by, in order; those without are left out.
+fn indexed<'v>(
+    place: Place<'_>,
+    shape: Shape,
+    list: &'v [Value],
+) -> (Vec<String>, HashMap<String, Vec<&'v Value>>) {
+    let (mut order, mut values) = (Vec::new(), HashMap::<String, Vec<&Value>>::new());
+    for one in list {
+        let Ok(element) = element(place, shape, one) else { continue };
+        let all = values.entry(element.clone()).or_default();
+        if all.is_empty() {
+            order.push(element);
+        }
+        all.push(one);
+    }
+    (order, values)
+}
+
+/// All fields of a value.
+pub(super) fn fields(value: &Value, place: Place<'_>) -> Set {
+    let mut set = Set::default();
+    collect(value, place, &mut Vec::new(), &mut set);
+    set
+}
+
+fn collect(value: &Value, place: Place<'_>, path: &mut Vec<String>, set: &mut Set) {
+    match place.shape(Some(value), None) {
+        Shape::Leaf => set.insert(path),
+        Shape::Map => {
+            for (name, value) in value.as_object().into_iter().flatten() {
+                let (below, declared) = place.field(name).unwrap_or((Place::Deduced, false));
+                path.push(field(name));
+                collect(value, below, path, set);
+                let nothing = value.is_null() || value.as_object().is_some_and(Map::is_empty);
+                if nothing || !declared {
+                    set.insert(path);
+                }
+                path.pop();
+            }
+        }
+        shape @ (Shape::Set | Shape::Keyed) => {
+            let (order, values) = indexed(place, shape, list_of(Some(value)));
+            for element in order {
+                let all = &values[&element];
+                path.push(element);
+                if let [one] = all[..] {
+                    collect(one, place.element(), path, set);
+                }
+                set.insert(path);
+                path.pop();
+            }
+        }
+    }
+}
+
+/// What changes from one value to another; absence differs from null.
+pub(super) fn compare(old: &Value, new: &Value, place: Place<'_>) -> Comparison {
+    let mut comparison = Comparison::default();
+    walk(Some(old), Some(new), place, &mut Vec::new(), &mut comparison);
+    comparison
+}
+
+fn walk(
+    old: Option<&Value>,
+    new: Option<&Value>,
+    place: Place<'_>,
+    path: &mut Vec<String>,
+    out: &mut Comparison,
+) {
+    if old.is_some() && old == new {
+        return;
+    }
+    let shape = place.shape(old, new);
+    let leaf = shape == Shape::Leaf || (is_empty(old) && is_empty(new));
+    match (old, new) {
+        (None, _) => out.added.insert(path),
+        (_, None) => out.removed.insert(path),
+        _ if leaf => out.modified.insert(path),
+        _ => {}
+    }
+    if leaf {
+        return;
+    }
+    if shape == Shape::Map {
+        let (old, new) = (map_of(old), map_of(new));
+        let names = old.into_iter().flatten().chain(
+            new.into_iter().flatten().filter(|(name, _)| !old.is_some_and(|old| old.contains_key(*name))),
+        );
+        for (name, _) in names {
+            let below = place.field(name).map_or(Place::Deduced, |found| found.0);
+            path.push(field(name));
+            walk(old.and_then(|map| map.get(name)), new.and_then(|map| map.get(name)), below, path, out);
+            path.pop();
+        }
+        return;
+    }
+    let (old_order, old_values) = indexed(place, shape, list_of(old));
+    let (new_order, new_values) = indexed(place, shape, list_of(new));
+    let fresh = new_order.iter().filter(|element| !old_values.contains_key(*element));
+    for element in old_order.iter().chain(fresh) {
+        let before = old_values.get(element).map_or(&[][..], Vec::as_slice);
+        let after = new_values.get(element).map_or(&[][..], Vec::as_slice);
+        path.push(element.clone());
+        match (before, after) {
+            ([_, _, ..], [_, _, ..]) => {
+                if before != after {
+                    out.modified.insert(path);
+                }
+            }
+            ([_, _, ..], rest) => {
+                if let [one] = rest {
+                    walk(None, Some(one), place.element(), path, out);
+                }
+                out.removed.insert(path);
+            }
+            (rest, [_, _, ..]) => {
+                if let [one] = rest {
+                    walk(Some(one), None, place.element(), path, out);
+                }
+                out.added.insert(path);
+            }
+            (before, after) => {
+                walk(before.first().copied(), after.first().copied(), place.element(), path, out)
+            }
+        }
+        path.pop();
+    }
+}
+
+/// A configuration merged into an object.
+pub(super) fn merge(old: Option<&Value>, new: Option<&Value>, place: Place<'_>) -> Option<Value> {
+    let (Some(before), Some(after)) = (old, new) else { return new.or(old).cloned() };
+    let shape = place.shape(old, new);
+    if shape == Shape::Leaf || (is_empty(old) && is_empty(new)) {
+        return Some(after.clone());
+    }
+    if shape == Shape::Map {
+        let mut out = before.as_object().cloned().unwrap_or_default();
+        for (name, value) in after.as_object().into_iter().flatten() {
+            let below = place.field(name).map_or(Place::Deduced, |found| found.0);
+            match merge(out.get(name), Some(value), below) {
+                Some(merged) => out.insert(name.clone(), merged),
+                None => out.remove(name),
+            };
+        }
+        return Some(Value::Object(out));
+    }
+    Some(Value::Array(merge_lists(place, shape, list_of(old), list_of(new))))
+}
+
+/// Two lists merged: the configuration's elements in its order, and the object's where they were between them.
+fn merge_lists(place: Place<'_>, shape: Shape, old: &[Value], new: &[Value]) -> Vec<Value> {
+    let (new_order, new_values) = indexed(place, shape, new);
+    let old_elements: Vec<_> =
+        old.iter().filter_map(|one| Some((element(place, shape, one).ok()?, one))).collect();
+    let (_, old_values) = indexed(place, shape, old);
+    let merged = |element: &String| {
+        // What stands twice in the object merges with nothing.
+        let before =
+            old_values.get(element).and_then(|all| if let [one] = all[..] { Some(one) } else { None });
+        merge(before, new_values.get(element).and_then(|all| all.first().copied()), place.element())
+    };
+    let mut shared = new_order.iter().filter(|element| old_values.contains_key(*element));
+    let mut next_shared = shared.next();
+    let (mut out, mut done, mut left, mut right) = (Vec::new(), HashSet::new(), 0, 0);
+    while left < old_elements.len() || right < new_order.len() {
+        if let (Some((element, _)), Some(wanted)) = (old_elements.get(left), new_order.get(right)) {
+            if element == wanted {
+                done.insert(wanted);
+                out.extend(merged(wanted));
+                (left, right) = (left + 1, right + 1);
+                next_shared = shared.next();
+                continue;
+            }
+            if new_values.contains_key(element) && next_shared.is_some_and(|next| next != element) {
+                left += 1;
+                continue;
+            }
+        }
+        if let Some((element, value)) = old_elements.get(left) {
+            if !new_values.contains_key(element) {
+                out.push((*value).clone());
+                left += 1;
+                continue;
+            }
+            if done.contains(element) {
+                left += 1;
+            }
+        }
+        if let Some(wanted) = new_order.get(right) {
+            done.insert(wanted);
+            out.extend(merged(wanted));
+            right += 1;
+            if next_shared == Some(wanted) {
+                next_shared = shared.next();
+            }
+        }
+    }
+    out
+}
+
+/// A value without the fields of a set. Maps and lists that become empty are gone; so are atomic ones of which a part is named.
+pub(super) fn remove(value: &Value, fields: &Set, place: Place<'_>) -> Option<Value> {
+    match place.shape(Some(value), None) {
+        Shape::Leaf if value.is_object() || value.is_array() => None,
+        Shape::Leaf => Some(value.clone()),
+        Shape::Map => {
+            let mut out = Map::new();
+            for (name, value) in value.as_object().into_iter().flatten() {
+                let element = field(name);
+                if fields.has(&element) {
+                    continue;
+                }
+                let below = place.field(name).map_or(Place::Deduced, |found| found.0);
+                let kept = match fields.below(&element) {
+                    // As upstream: what becomes nothing is null.
+                    Some(subset) => remove(value, subset, below).unwrap_or(Value::Null),
+                    None => value.clone(),
+                };
+                out.insert(name.clone(), kept);
+            }
+            (!out.is_empty()).then_some(Value::Object(out))
+        }
+        shape => {
+            let mut out = Vec::new();
+            for one in list_of(Some(value)) {
+                let Ok(element) = element(place, shape, one) else { continue };
+                if fields.has(&element) {
+                    continue;
+                }
+                out.push(match fields.below(&element) {
+                    Some(subset) => remove(one, subset, place.element()).unwrap_or(Value::Null),
+                    None => one.clone(),
+                });
+            }
+            (!out.is_empty()).then_some(Value::Array(out))
+        }
+    }
+}
+
+/// A set in which fields that a schema declares are members if anything below them is.
+pub(super) fn with_named_fields(set: &Set, place: Place<'_>) -> Set {
+    set.with_parents(place, &|place: Place<'_>, element: &str| match element.split_once(':') {
+        Some(("f", name)) => place.field(name).unwrap_or((Place::Deduced, false)),
+        Some(("k" | "v" | "i", _)) => (place.element(), false),
+        _ => (Place::Deduced, false),
+    })
+}
+
+/// What is wrong with a configuration to apply: fields that the schema has not, wrong types, doubled keys.
+pub(super) fn validate(value: &Value, place: Place<'_>) -> Vec<String> {
+    let mut errors = Vec::new();
+    check(value, place, &mut String::new(), &mut errors);
+    errors
+}
+
+fn check(value: &Value, place: Place<'_>, path: &mut String, errors: &mut Vec<String>) {
+    const MOST_ERRORS: usize = 100;
+    if value.is_null() || errors.len() >= MOST_ERRORS {
+        return;
+    }
+    let mut fail = |path: &str, message: String| errors.push(format!("{path}: {message}"));
+    let fits = match place.scalar() {
+        Some("string") => value.is_string(),
+        Some("boolean") => value.is_boolean(),
+        Some(_) => value.is_number(),
+        None => match place.composite() {
+            Some("list") => value.is_array(),
+            Some(_) => value.is_object(),
+            None => true,
+        },
+    };
+    if !fits {
+        let wanted = match place.scalar().or(place.composite()).unwrap_or_default() {
+            "numeric" => "numeric (int or float)",
+            other => other,
+        };
+        let shown = value.as_str().map_or_else(|| value.to_string(), Into::into);
+        return fail(path, format!("expected {wanted}, got {shown}"));
+    }
+    let length = path.len();
+    match value {
+        Value::Object(map) => {
+            for (name, value) in map {
+                path.push('.');
+                path.push_str(name);
+                match place.field(name) {
+                    Some((below, _)) => check(value, below, path, errors),
+                    None => errors.push(format!("{path}: field not declared in schema")),
+                }
+                path.truncate(length);
+            }
+        }
+        Value::Array(all) => {
+            let shape = place.shape(Some(value), None);
+            let mut seen = HashSet::new();
+            for (index, one) in all.iter().enumerate() {
+                let shown = if matches!(shape, Shape::Set | Shape::Keyed) {
+                    match element(place, shape, one) {
+                        Ok(element) => {
+                            let shown = super::set::shown(std::slice::from_ref(&element));
+                            if !seen.insert(element) {
+                                errors.push(format!("{path}: duplicate entries for key {shown}"));
+                                continue;
+                            }
+                            shown
+                        }
+                        Err(message) => {
+                            errors.push(format!("{path}: element {index}: {message}"));
+                            continue;
+                        }
+                    }
+                } else {
+                    format!("[{index}]")
+                };
+                path.push_str(&shown);
+                check(one, place.element(), path, errors);
+                path.truncate(length);
+            }
+        }
+        _ => {}
+    }
+}
