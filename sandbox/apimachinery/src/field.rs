@@ -95,6 +95,47 @@ impl ErrorKind {
     }
 }
 
+/// A text in quotes as Go's `%q` writes it.
+pub fn go_quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{b}' => out.push_str("\\v"),
+            '\u{c}' => out.push_str("\\f"),
+            c if c < ' ' || c == '\u{7f}' => {
+                let _infallible = write!(out, "\\x{:02x}", u32::from(c));
+            }
+            c if c.is_control() => {
+                let _infallible = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// A value as Go's `json.Marshal` writes it: the same JSON, but safe inside of HTML.
+fn go_json(value: &Value) -> String {
+    let text = value.to_string();
+    if !text.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
+        return text;
+    }
+    text.replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
+        .replace('\u{2028}', "\\u2028")
+        .replace('\u{2029}', "\\u2029")
+}
+
 /// Something wrong with a field.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FieldError {
@@ -114,9 +155,8 @@ impl FieldError {
         let mut out = self.kind.words().to_string();
         if let Some(value) = &self.value {
             let shown = match value {
-                Value::String(_) => value.to_string(),
-                Value::Null => "null".into(),
-                other => other.to_string(),
+                Value::String(text) => go_quote(text),
+                other => go_json(other),
             };
             let _infallible = write!(out, ": {shown}");
         }
@@ -163,11 +203,10 @@ impl ErrorList {
         self.push(ErrorKind::Invalid, field, Some(value.into()), detail);
     }
 
-    /// The value is none of `supported`.
+    /// The value is none of `supported`, which are told in the order given.
     pub fn not_supported(&mut self, field: &Path, value: impl Into<Value>, supported: &[&str]) {
-        let mut sorted: Vec<_> = supported.iter().map(|one| format!("{one:?}")).collect();
-        sorted.sort();
-        let detail = format!("supported values: {}", sorted.join(", "));
+        let quoted: Vec<_> = supported.iter().map(|one| go_quote(one)).collect();
+        let detail = format!("supported values: {}", quoted.join(", "));
         self.push(ErrorKind::NotSupported, field, Some(value.into()), detail);
     }
 
@@ -189,6 +228,21 @@ impl ErrorList {
     /// It is longer than `most` bytes.
     pub fn too_long(&mut self, field: &Path, most: usize) {
         self.push(ErrorKind::TooLong, field, None, format!("may not be more than {most} bytes"));
+    }
+
+    /// There are more of them than `most`.
+    pub fn too_many(&mut self, field: &Path, count: usize, most: usize) {
+        self.push(ErrorKind::TooMany, field, Some(count.into()), format!("must have at most {most} items"));
+    }
+
+    /// The value is not allowed, and not shown.
+    pub fn invalid_without_value(&mut self, field: &Path, detail: impl Into<String>) {
+        self.push(ErrorKind::Invalid, field, None, detail);
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// All of another list.
@@ -225,12 +279,22 @@ mod tests {
         errors.not_supported(
             &spec.child("containers").index(0).child("imagePullPolicy"),
             "x",
-            &["Never", "Always"],
+            &["Always", "Never"],
         );
         assert_eq!(
             errors.aggregate(),
             "[spec.replicas: Invalid value: -1: must be greater than or equal to 0, \
              spec.containers[0].imagePullPolicy: Unsupported value: \"x\": supported values: \"Always\", \"Never\"]"
         );
+    }
+
+    #[test]
+    fn values_are_written_as_go_writes_them() {
+        let mut errors = ErrorList::default();
+        let field = Path::new("f");
+        errors.invalid(&field, "a\"b\u{1}\n<é", "");
+        errors.invalid(&field, serde_json::json!({"a": "<b>"}), "x");
+        let texts: Vec<_> = errors.iter().map(FieldError::body).collect();
+        assert_eq!(texts, [r#"Invalid value: "a\"b\x01\n<é""#, r#"Invalid value: {"a":"\u003cb\u003e"}: x"#]);
     }
 }

@@ -17,6 +17,7 @@ pub mod prepare;
 pub mod printers;
 mod quantity;
 pub mod tree;
+pub mod validation;
 
 pub use groups::{KINDS, by_kind, find};
 pub use kind::{ALL_VERBS, Cell, Column, Conversion, Generation, Kind, Scope, SelectableField, Subresource};

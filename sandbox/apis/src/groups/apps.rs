@@ -4,6 +4,7 @@ use crate::defaults::apps;
 use crate::kind::{Generation, Kind, Subresource};
 use crate::prepare;
 use crate::printers;
+use crate::validation;
 use drydock_apimachinery::object::int;
 
 const BASE: Kind = Kind { group: "apps", ..Kind::BASE };
@@ -15,6 +16,7 @@ pub static CONTROLLER_REVISION: Kind = Kind {
     singular: "controllerrevision",
     columns: printers::workloads::CONTROLLER_REVISION,
     row: printers::workloads::controller_revision,
+    validate: validation::apps::validate_controller_revision,
     ..BASE
 };
 
@@ -28,6 +30,8 @@ pub static DAEMON_SET: Kind = Kind {
     prepare: prepare::daemon_set,
     columns: printers::workloads::DAEMON_SET,
     row: printers::workloads::daemon_set,
+    validate: validation::apps::validate_daemon_set,
+    validate_status: validation::apps::validate_daemon_status,
     ..WORKLOAD
 };
 
@@ -41,6 +45,8 @@ pub static DEPLOYMENT: Kind = Kind {
     prepare: prepare::empty_status,
     columns: printers::workloads::DEPLOYMENT,
     row: printers::workloads::deployment,
+    validate: validation::apps::validate_deployment,
+    validate_status: validation::apps::validate_deployment_status,
     ..WORKLOAD
 };
 
@@ -55,6 +61,8 @@ pub static REPLICA_SET: Kind = Kind {
     prepare: prepare::replicas,
     columns: printers::workloads::REPLICAS,
     row: printers::workloads::replica_set,
+    validate: validation::apps::validate_replica_set,
+    validate_status: validation::apps::validate_replicas_status,
     ..WORKLOAD
 };
 
@@ -68,5 +76,8 @@ pub static STATEFUL_SET: Kind = Kind {
     prepare: prepare::stateful_set,
     columns: printers::workloads::STATEFUL_SET,
     row: printers::workloads::stateful_set,
+    validate: validation::apps::validate_stateful_set,
+    validate_status: validation::apps::validate_stateful_status,
+    validate_name: drydock_apimachinery::names::name_is_dns_label,
     ..WORKLOAD
 };

@@ -4,6 +4,7 @@
 use crate::kind::{CREATE, Kind, Scope, Subresource};
 use crate::prepare;
 use crate::printers;
+use crate::validation;
 use drydock_apimachinery::object::text;
 
 const AUTHENTICATION: Kind =
@@ -65,5 +66,7 @@ pub static CERTIFICATE_SIGNING_REQUEST: Kind = Kind {
     prepare: prepare::signing_request,
     columns: printers::others::SIGNING_REQUEST,
     row: printers::others::signing_request,
+    validate: validation::others::validate_signing_request,
+    validate_status: validation::others::validate_signing_status,
     ..Kind::BASE
 };

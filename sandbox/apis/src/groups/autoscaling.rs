@@ -3,6 +3,7 @@
 use crate::defaults::others;
 use crate::kind::{Conversion, Kind, Subresource};
 use crate::printers;
+use crate::validation;
 
 const BASE: Kind = Kind {
     group: "autoscaling",
@@ -21,6 +22,8 @@ pub static HORIZONTAL_POD_AUTOSCALER_V2: Kind = Kind {
     prepare: others::prepare_autoscaler,
     columns: printers::workloads::AUTOSCALER,
     row: printers::workloads::autoscaler,
+    validate: validation::autoscaling::validate,
+    validate_status: validation::autoscaling::validate_status,
     ..BASE
 };
 

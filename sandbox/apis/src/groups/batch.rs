@@ -4,6 +4,7 @@ use crate::defaults::batch;
 use crate::kind::{Generation, Kind, Subresource};
 use crate::prepare;
 use crate::printers;
+use crate::validation;
 use drydock_apimachinery::object::int;
 
 const BASE: Kind = Kind { group: "batch", categories: &["all"], generation: Generation::Spec, ..Kind::BASE };
@@ -18,6 +19,7 @@ pub static CRON_JOB: Kind = Kind {
     prepare: prepare::empty_status,
     columns: printers::workloads::CRON_JOB,
     row: printers::workloads::cron_job,
+    validate: validation::batch::validate_cron_job,
     ..BASE
 };
 
@@ -31,5 +33,7 @@ pub static JOB: Kind = Kind {
     prepare: batch::prepare_job,
     columns: printers::workloads::JOB,
     row: printers::workloads::job,
+    validate: validation::batch::validate_job,
+    validate_status: validation::batch::validate_job_status,
     ..BASE
 };

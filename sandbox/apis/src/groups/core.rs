@@ -4,6 +4,7 @@ use crate::defaults::{core, pod, service};
 use crate::kind::{ALL_VERBS, CREATE, Generation, Kind, Scope, Subresource};
 use crate::prepare;
 use crate::printers;
+use crate::validation;
 use drydock_apimachinery::names;
 use drydock_apimachinery::object::{at, int, text};
 use serde_json::Value;
@@ -26,8 +27,14 @@ fn flag(object: &Value, path: &[&str]) -> String {
     at(object, path).and_then(Value::as_bool).unwrap_or(false).to_string()
 }
 
-pub static BINDING: Kind =
-    Kind { kind: "Binding", plural: "bindings", singular: "binding", verbs: CREATE, ..Kind::BASE };
+pub static BINDING: Kind = Kind {
+    kind: "Binding",
+    plural: "bindings",
+    singular: "binding",
+    verbs: CREATE,
+    validate: validation::pod::validate_binding,
+    ..Kind::BASE
+};
 
 pub static COMPONENT_STATUS: Kind = Kind {
     kind: "ComponentStatus",
@@ -48,6 +55,7 @@ pub static CONFIG_MAP: Kind = Kind {
     short: &["cm"],
     columns: printers::core::CONFIG_MAP,
     row: printers::core::config_map,
+    validate: validation::core::validate_config_map,
     ..Kind::BASE
 };
 
@@ -60,6 +68,7 @@ pub static ENDPOINTS: Kind = Kind {
     defaults: core::endpoints,
     columns: printers::network::ENDPOINTS,
     row: printers::network::endpoints,
+    validate: validation::core::validate_endpoints,
     ..Kind::BASE
 };
 
@@ -89,6 +98,7 @@ pub static EVENT: Kind = Kind {
     defaults: core::event,
     columns: printers::core::EVENT,
     row: printers::core::event,
+    validate: validation::core::validate_event,
     ..Kind::BASE
 };
 
@@ -99,6 +109,7 @@ pub static LIMIT_RANGE: Kind = Kind {
     short: &["limits"],
     create_on_update: true,
     defaults: core::limit_range,
+    validate: validation::core::validate_limit_range,
     ..Kind::BASE
 };
 
@@ -122,6 +133,8 @@ pub static NAMESPACE: Kind = Kind {
     prepare: prepare::namespace,
     columns: printers::core::NAMESPACE,
     row: printers::core::namespace,
+    validate: validation::core::validate_namespace,
+    validate_status: validation::core::validate_namespace_status,
     ..Kind::BASE
 };
 
@@ -137,6 +150,8 @@ pub static NODE: Kind = Kind {
     prepare: prepare::node,
     columns: printers::core::NODE,
     row: printers::core::node,
+    validate: validation::core::validate_node,
+    validate_status: validation::core::validate_node_status,
     ..Kind::BASE
 };
 
@@ -151,6 +166,7 @@ pub static PERSISTENT_VOLUME_CLAIM: Kind = Kind {
     prepare: prepare::pending,
     columns: printers::storage::CLAIM,
     row: printers::storage::claim,
+    validate: validation::storage::validate_claim,
     ..Kind::BASE
 };
 
@@ -166,6 +182,7 @@ pub static PERSISTENT_VOLUME: Kind = Kind {
     prepare: prepare::pending,
     columns: printers::storage::VOLUME,
     row: printers::storage::volume,
+    validate: validation::storage::validate_volume,
     ..Kind::BASE
 };
 
@@ -209,6 +226,8 @@ pub static POD: Kind = Kind {
     columns: printers::pod::COLUMNS,
     row: printers::pod::row,
     row_conditions: printers::pod::row_conditions,
+    validate: validation::pod::validate,
+    validate_status: validation::pod_update::validate_status,
     ..Kind::BASE
 };
 
@@ -220,6 +239,7 @@ pub static POD_TEMPLATE: Kind = Kind {
     defaults: pod::pod_template,
     columns: printers::pod::TEMPLATE_COLUMNS,
     row: printers::pod::template_row,
+    validate: validation::pod::validate_template,
     ..Kind::BASE
 };
 
@@ -236,6 +256,8 @@ pub static REPLICATION_CONTROLLER: Kind = Kind {
     prepare: prepare::replicas,
     columns: printers::workloads::REPLICAS,
     row: printers::workloads::replication_controller,
+    validate: validation::apps::validate_replication_controller,
+    validate_status: validation::apps::validate_replicas_status,
     ..Kind::BASE
 };
 
@@ -249,6 +271,8 @@ pub static RESOURCE_QUOTA: Kind = Kind {
     prepare: prepare::empty_status,
     columns: printers::core::QUOTA,
     row: printers::core::quota,
+    validate: validation::core::validate_quota,
+    validate_status: validation::core::validate_quota_status,
     ..Kind::BASE
 };
 
@@ -260,6 +284,7 @@ pub static SECRET: Kind = Kind {
     defaults: core::secret,
     columns: printers::core::SECRET,
     row: printers::core::secret,
+    validate: validation::core::validate_secret,
     ..Kind::BASE
 };
 
@@ -297,5 +322,7 @@ pub static SERVICE: Kind = Kind {
     prepare: service::prepare,
     columns: printers::network::SERVICE,
     row: printers::network::service,
+    validate: validation::service::validate,
+    validate_status: validation::service::validate_status,
     ..Kind::BASE
 };

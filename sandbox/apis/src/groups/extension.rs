@@ -4,6 +4,7 @@ use crate::defaults::extension;
 use crate::kind::{Generation, Kind, Scope, Subresource};
 use crate::prepare;
 use crate::printers;
+use crate::validation;
 use drydock_apimachinery::names;
 
 const BASE: Kind = Kind {
@@ -27,6 +28,7 @@ pub static API_SERVICE: Kind = Kind {
     prepare: prepare::empty_status,
     columns: printers::others::API_SERVICE,
     row: printers::others::api_service,
+    validate: validation::extension::validate_api_service,
     ..BASE
 };
 
@@ -37,6 +39,7 @@ pub static MUTATING_WEBHOOK_CONFIGURATION: Kind = Kind {
     defaults: extension::mutating_webhooks,
     columns: printers::others::WEBHOOKS,
     row: printers::others::webhooks,
+    validate: validation::extension::validate_webhooks,
     ..ADMISSION
 };
 
@@ -49,6 +52,7 @@ pub static VALIDATING_ADMISSION_POLICY: Kind = Kind {
     prepare: prepare::empty_status,
     columns: printers::others::ADMISSION_POLICY,
     row: printers::others::admission_policy,
+    validate: validation::extension::validate_admission_policy,
     ..ADMISSION
 };
 
@@ -59,6 +63,7 @@ pub static VALIDATING_ADMISSION_POLICY_BINDING: Kind = Kind {
     defaults: extension::admission_policy_binding,
     columns: printers::others::ADMISSION_BINDING,
     row: printers::others::admission_binding,
+    validate: validation::extension::validate_admission_binding,
     ..ADMISSION
 };
 
@@ -69,6 +74,7 @@ pub static VALIDATING_WEBHOOK_CONFIGURATION: Kind = Kind {
     defaults: extension::validating_webhooks,
     columns: printers::others::WEBHOOKS,
     row: printers::others::webhooks,
+    validate: validation::extension::validate_webhooks,
     ..ADMISSION
 };
 
@@ -81,5 +87,6 @@ pub static CUSTOM_RESOURCE_DEFINITION: Kind = Kind {
     subresources: &[Subresource::status("CustomResourceDefinition")],
     defaults: extension::custom_resource_definition,
     prepare: prepare::custom_resource_definition,
+    validate: validation::extension::validate_definition,
     ..BASE
 };

@@ -4,6 +4,7 @@ use crate::defaults::others;
 use crate::kind::{Generation, Kind, Scope, Subresource};
 use crate::prepare;
 use crate::printers;
+use crate::validation;
 
 const BASE: Kind = Kind { group: "networking.k8s.io", generation: Generation::Spec, ..Kind::BASE };
 
@@ -15,6 +16,7 @@ pub static INGRESS_CLASS: Kind = Kind {
     defaults: others::ingress_class,
     columns: printers::network::INGRESS_CLASS,
     row: printers::network::ingress_class,
+    validate: validation::networking::validate_ingress_class,
     ..BASE
 };
 
@@ -28,6 +30,8 @@ pub static INGRESS: Kind = Kind {
     prepare: prepare::balanced,
     columns: printers::network::INGRESS,
     row: printers::network::ingress,
+    validate: validation::networking::validate_ingress,
+    validate_status: validation::service::validate_status,
     ..BASE
 };
 
@@ -39,6 +43,7 @@ pub static NETWORK_POLICY: Kind = Kind {
     defaults: others::network_policy,
     columns: printers::network::NETWORK_POLICY,
     row: printers::network::network_policy,
+    validate: validation::networking::validate_network_policy,
     ..BASE
 };
 
@@ -51,5 +56,6 @@ pub static ENDPOINT_SLICE: Kind = Kind {
     defaults: others::endpoint_slice,
     columns: printers::network::ENDPOINT_SLICE,
     row: printers::network::endpoint_slice,
+    validate: validation::networking::validate_endpoint_slice,
     ..Kind::BASE
 };

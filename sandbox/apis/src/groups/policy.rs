@@ -3,6 +3,7 @@
 use crate::defaults::others;
 use crate::kind::{Generation, Kind, Scope, Subresource};
 use crate::printers;
+use crate::validation;
 
 pub static POD_DISRUPTION_BUDGET: Kind = Kind {
     group: "policy",
@@ -16,6 +17,8 @@ pub static POD_DISRUPTION_BUDGET: Kind = Kind {
     prepare: others::prepare_budget,
     columns: printers::workloads::BUDGET,
     row: printers::workloads::budget,
+    validate: validation::others::validate_budget,
+    validate_status: validation::others::validate_budget_status,
     ..Kind::BASE
 };
 
@@ -30,6 +33,7 @@ pub static PRIORITY_CLASS: Kind = Kind {
     defaults: others::priority_class,
     columns: printers::others::PRIORITY_CLASS,
     row: printers::others::priority_class,
+    validate: validation::others::validate_priority_class,
     ..Kind::BASE
 };
 
@@ -42,6 +46,7 @@ pub static LEASE: Kind = Kind {
     create_on_update: true,
     columns: printers::others::LEASE,
     row: printers::others::lease,
+    validate: validation::others::validate_lease,
     ..Kind::BASE
 };
 
@@ -54,5 +59,6 @@ pub static RUNTIME_CLASS: Kind = Kind {
     unconditional_update: false,
     columns: printers::others::RUNTIME_CLASS,
     row: printers::others::runtime_class,
+    validate: validation::others::validate_runtime_class,
     ..Kind::BASE
 };

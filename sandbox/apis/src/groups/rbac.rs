@@ -3,6 +3,7 @@
 use crate::defaults::others;
 use crate::kind::{Kind, Scope};
 use crate::printers;
+use crate::validation;
 use drydock_apimachinery::names;
 
 const BASE: Kind = Kind {
@@ -20,6 +21,7 @@ pub static CLUSTER_ROLE_BINDING: Kind = Kind {
     defaults: others::role_binding,
     columns: printers::others::ROLE_BINDING,
     row: printers::others::role_binding,
+    validate: validation::others::validate_cluster_role_binding,
     ..BASE
 };
 
@@ -29,6 +31,7 @@ pub static CLUSTER_ROLE: Kind = Kind {
     singular: "clusterrole",
     scope: Scope::Cluster,
     defaults: others::role,
+    validate: validation::others::validate_cluster_role,
     ..BASE
 };
 
@@ -39,8 +42,15 @@ pub static ROLE_BINDING: Kind = Kind {
     defaults: others::role_binding,
     columns: printers::others::ROLE_BINDING,
     row: printers::others::role_binding,
+    validate: validation::others::validate_role_binding,
     ..BASE
 };
 
-pub static ROLE: Kind =
-    Kind { kind: "Role", plural: "roles", singular: "role", defaults: others::role, ..BASE };
+pub static ROLE: Kind = Kind {
+    kind: "Role",
+    plural: "roles",
+    singular: "role",
+    defaults: others::role,
+    validate: validation::others::validate_role,
+    ..BASE
+};

@@ -4,6 +4,7 @@ use crate::defaults::others;
 use crate::kind::{Generation, Kind, Scope, Subresource};
 use crate::prepare;
 use crate::printers;
+use crate::validation;
 
 const BASE: Kind = Kind { group: "storage.k8s.io", scope: Scope::Cluster, ..Kind::BASE };
 
@@ -16,6 +17,7 @@ pub static CSI_DRIVER: Kind = Kind {
     defaults: others::csi_driver,
     columns: printers::storage::CSI_DRIVER,
     row: printers::storage::csi_driver,
+    validate: validation::storage::validate_csi_driver,
     ..BASE
 };
 
@@ -48,6 +50,7 @@ pub static STORAGE_CLASS: Kind = Kind {
     defaults: others::storage_class,
     columns: printers::storage::STORAGE_CLASS,
     row: printers::storage::storage_class,
+    validate: validation::storage::validate_class,
     ..BASE
 };
 
@@ -60,6 +63,7 @@ pub static VOLUME_ATTACHMENT: Kind = Kind {
     prepare: prepare::attachment,
     columns: printers::storage::ATTACHMENT,
     row: printers::storage::attachment,
+    validate: validation::storage::validate_attachment,
     ..BASE
 };
 
@@ -70,5 +74,6 @@ pub static VOLUME_ATTRIBUTES_CLASS: Kind = Kind {
     short: &["vac"],
     columns: printers::storage::ATTRIBUTES_CLASS,
     row: printers::storage::attributes_class,
+    validate: validation::storage::validate_attributes_class,
     ..BASE
 };
