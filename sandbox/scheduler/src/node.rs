@@ -1,0 +1,105 @@
+//! What the scheduler knows of a node: what it has, and what the pods on it take (scheduler `framework/types.go`, NodeInfo). Owned by the
+//! cache; copied only where preemption asks what would be if.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Node, Taint};
+
+use crate::pod::PodInfo;
+use crate::resources::{NonZero, Resources};
+use crate::terms::Labels;
+
+/// A node and its pods.
+#[derive(Clone, Debug)]
+pub struct NodeInfo {
+    /// The node itself.
+    pub node: Arc<Node>,
+    /// Its name.
+    pub name: String,
+    /// What pods may take.
+    pub allocatable: Resources,
+    /// What its pods have asked for.
+    pub requested: Resources,
+    /// What they count for.
+    pub non_zero: NonZero,
+    /// Its pods, those that are assumed to come included.
+    pub pods: Vec<Arc<PodInfo>>,
+    /// Those of them that care which pods are near.
+    pub with_affinity: Vec<Arc<PodInfo>>,
+    /// Size of each image that it has, by name.
+    pub images: HashMap<String, i64>,
+    /// How many of its pods each of the cache's counters counts.
+    pub counts: Vec<u32>,
+}
+
+static NO_LABELS: Labels = Labels::new();
+
+impl NodeInfo {
+    /// A node without pods.
+    pub fn new(node: Arc<Node>) -> Self {
+        let mut info = Self {
+            name: node.metadata.name.clone().unwrap_or_default(),
+            node: node.clone(),
+            allocatable: Resources::default(),
+            requested: Resources::default(),
+            non_zero: NonZero::default(),
+            pods: Vec::new(),
+            with_affinity: Vec::new(),
+            images: HashMap::new(),
+            counts: Vec::new(),
+        };
+        info.update(node);
+        info
+    }
+
+    /// The node has changed.
+    pub fn update(&mut self, node: Arc<Node>) {
+        let status = node.status.as_ref();
+        self.allocatable = Resources::of(status.and_then(|status| status.allocatable.as_ref()));
+        self.images.clear();
+        for image in status.into_iter().flat_map(|status| status.images.iter().flatten()) {
+            for name in image.names.iter().flatten() {
+                self.images.insert(name.clone(), image.size_bytes.unwrap_or(0));
+            }
+        }
+        self.node = node;
+    }
+
+    /// Its labels.
+    pub fn labels(&self) -> &Labels {
+        self.node.metadata.labels.as_ref().unwrap_or(&NO_LABELS)
+    }
+
+    /// Its taints.
+    pub fn taints(&self) -> &[Taint] {
+        self.node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default()
+    }
+
+    /// True if it is cordoned.
+    pub fn is_unschedulable(&self) -> bool {
+        self.node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false)
+    }
+
+    /// A pod comes.
+    pub fn add(&mut self, pod: Arc<PodInfo>) {
+        self.requested.add(&pod.requests);
+        self.non_zero.milli_cpu += pod.non_zero.milli_cpu;
+        self.non_zero.memory += pod.non_zero.memory;
+        if pod.has_affinity() {
+            self.with_affinity.push(pod.clone());
+        }
+        self.pods.push(pod);
+    }
+
+    /// A pod goes; it is recognised by its uid.
+    pub fn remove(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
+        let index = self.pods.iter().position(|pod| pod.uid == uid)?;
+        let pod = self.pods.swap_remove(index);
+        self.requested.subtract(&pod.requests);
+        self.non_zero.milli_cpu -= pod.non_zero.milli_cpu;
+        self.non_zero.memory -= pod.non_zero.memory;
+        self.with_affinity.retain(|other| other.uid != uid);
+        Some(pod)
+    }
+}

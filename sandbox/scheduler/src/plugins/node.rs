@@ -1,0 +1,96 @@
+//! What nodes are and what pods want of them: NodeUnschedulable, NodeName, TaintToleration, NodeAffinity, NodePorts.
+
+use k8s_openapi::api::core::v1::Taint;
+
+use super::{Cycle, Plugin, Rejection, Verdict, normalize, spread};
+use crate::node::NodeInfo;
+use crate::pod::PodInfo;
+use crate::terms::{tolerates, untolerated};
+
+pub(super) fn unschedulable(cycle: &Cycle<'_>, node: &NodeInfo) -> Verdict {
+    if may_use_unschedulable(cycle.pod, node) {
+        return Ok(());
+    }
+    Err(Rejection::new(Plugin::NodeUnschedulable, true, "node(s) were unschedulable"))
+}
+
+/// A pod that tolerates the taint of cordoned nodes may run on one before the taint is there.
+pub(super) fn may_use_unschedulable(pod: &PodInfo, node: &NodeInfo) -> bool {
+    let taint = || Taint {
+        key: "node.kubernetes.io/unschedulable".into(),
+        effect: "NoSchedule".into(),
+        value: None,
+        time_added: None,
+    };
+    !node.is_unschedulable() || tolerates(pod.tolerations(), &taint())
+}
+
+pub(super) fn name(cycle: &Cycle<'_>, node: &NodeInfo) -> Verdict {
+    if cycle.pod.node().is_none_or(|name| name == node.name) {
+        return Ok(());
+    }
+    Err(Rejection::new(Plugin::NodeName, true, "node(s) didn't match the requested node name"))
+}
+
+pub(super) fn taints(cycle: &Cycle<'_>, node: &NodeInfo) -> Verdict {
+    let taints = node.taints();
+    if taints.is_empty() {
+        return Ok(());
+    }
+    let Some(taint) = untolerated(taints, cycle.pod.tolerations()) else { return Ok(()) };
+    let value = taint.value.as_deref().unwrap_or_default();
+    Err(Rejection::new(
+        Plugin::TaintToleration,
+        true,
+        format!("node(s) had untolerated taint {{{}: {value}}}", taint.key),
+    ))
+}
+
+pub(super) fn affinity(cycle: &Cycle<'_>, node: &NodeInfo) -> Verdict {
+    if cycle.pod.required_nodes.matches(&node.name, node.labels()) {
+        return Ok(());
+    }
+    Err(Rejection::new(Plugin::NodeAffinity, true, "node(s) didn't match Pod's node affinity/selector"))
+}
+
+pub(super) fn ports(cycle: &Cycle<'_>, node: &NodeInfo) -> Verdict {
+    let mut taken = node.pods.iter().flat_map(|pod| &pod.host_ports);
+    if !taken.any(|taken| cycle.pod.host_ports.iter().any(|wanted| wanted.conflicts(taken))) {
+        return Ok(());
+    }
+    Err(Rejection::new(
+        Plugin::NodePorts,
+        false,
+        "node(s) didn't have free ports for the requested pod ports",
+    ))
+}
+
+/// Nodes with fewer soft taints that the pod does not tolerate are better.
+pub(super) fn score_taints(cycle: &Cycle<'_>, nodes: &[usize], _: &spread::Counters) -> Option<Vec<i64>> {
+    let soft = |taint: &&Taint| taint.effect == "PreferNoSchedule";
+    let nodes = || nodes.iter().map(|node| cycle.cache.nodes()[*node].taints());
+    // Without any soft taint every node gets the same.
+    nodes().flatten().find(soft)?;
+    let count = |taints: &[Taint]| {
+        taints.iter().filter(soft).filter(|taint| !tolerates(cycle.pod.tolerations(), taint)).count()
+    };
+    let mut scores: Vec<i64> =
+        nodes().map(|taints| i64::try_from(count(taints)).unwrap_or(i64::MAX)).collect();
+    normalize(&mut scores, true);
+    Some(scores)
+}
+
+/// Nodes that the pod prefers are better.
+pub(super) fn score_affinity(cycle: &Cycle<'_>, nodes: &[usize], _: &spread::Counters) -> Option<Vec<i64>> {
+    if cycle.pod.preferred_nodes.is_empty() {
+        return None;
+    }
+    let weigh = |node: &NodeInfo| {
+        let terms =
+            cycle.pod.preferred_nodes.iter().filter(|(_, term)| term.matches(&node.name, node.labels()));
+        terms.map(|(weight, _)| weight).sum()
+    };
+    let mut scores: Vec<i64> = nodes.iter().map(|node| weigh(&cycle.cache.nodes()[*node])).collect();
+    normalize(&mut scores, false);
+    Some(scores)
+}

@@ -1,0 +1,431 @@
+//! Pods that wait for a node (scheduler `backend/queue`): active ones by priority and age; those that failed lately and wait a little;
+//! those that nothing can be done for until something changes. Owned by [`crate::core`]; an event moves only pods that it may help.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::node::NodeInfo;
+use crate::plugins::{Plugin, Plugins, node_alone};
+use crate::pod::PodInfo;
+
+/// `DefaultPodInitialBackoffDuration`, `DefaultPodMaxBackoffDuration`, `DefaultPodMaxInUnschedulablePodsDuration`.
+const BACKOFF_FROM: Duration = Duration::from_secs(1);
+const BACKOFF_TO: Duration = Duration::from_secs(10);
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(5 * 60);
+
+/// Something that may make pods schedulable.
+#[derive(Clone, Copy)]
+pub enum ClusterEvent<'a> {
+    /// A node came.
+    NodeAdded(&'a NodeInfo),
+    /// A node changed, in these respects.
+    NodeChanged {
+        /// The node as it is.
+        node: &'a NodeInfo,
+        /// It has more or less to give.
+        allocatable: bool,
+        /// It has other labels.
+        labels: bool,
+        /// It has other taints, or was cordoned or uncordoned.
+        taints: bool,
+    },
+    /// A node is gone.
+    NodeRemoved,
+    /// A pod came to a node, or has other labels there.
+    PodPlaced,
+    /// A pod left its node.
+    PodRemoved,
+    /// A claim, a volume or a class changed.
+    Storage,
+    /// A namespace has other labels.
+    Namespace,
+}
+
+/// True if the event may change what the plugin said (each plugin's `EventsToRegister`).
+fn may_help(plugin: Plugin, event: ClusterEvent<'_>, pod: &PodInfo) -> bool {
+    use ClusterEvent::{Namespace, NodeAdded, NodeChanged, NodeRemoved, PodPlaced, PodRemoved, Storage};
+    match event {
+        NodeAdded(node) => node_alone(plugin, pod, node),
+        NodeChanged { node, allocatable, labels, taints } => {
+            let looks = match plugin {
+                Plugin::NodeResourcesFit => allocatable,
+                Plugin::NodeUnschedulable | Plugin::TaintToleration => taints,
+                Plugin::NodeAffinity | Plugin::VolumeBinding | Plugin::InterPodAffinity => labels,
+                Plugin::PodTopologySpread => labels || taints,
+                Plugin::SchedulingGates
+                | Plugin::NodeName
+                | Plugin::NodePorts
+                | Plugin::VolumeRestrictions => false,
+            };
+            looks && node_alone(plugin, pod, node)
+        }
+        NodeRemoved => plugin == Plugin::PodTopologySpread,
+        PodPlaced => matches!(plugin, Plugin::PodTopologySpread | Plugin::InterPodAffinity),
+        PodRemoved => matches!(
+            plugin,
+            Plugin::NodePorts
+                | Plugin::NodeResourcesFit
+                | Plugin::VolumeRestrictions
+                | Plugin::PodTopologySpread
+                | Plugin::InterPodAffinity
+        ),
+        Storage => matches!(plugin, Plugin::VolumeBinding | Plugin::VolumeRestrictions),
+        Namespace => plugin == Plugin::InterPodAffinity,
+    }
+}
+
+const ALL: [Plugin; 11] = [
+    Plugin::SchedulingGates,
+    Plugin::NodeUnschedulable,
+    Plugin::NodeName,
+    Plugin::TaintToleration,
+    Plugin::NodeAffinity,
+    Plugin::NodePorts,
+    Plugin::NodeResourcesFit,
+    Plugin::VolumeRestrictions,
+    Plugin::VolumeBinding,
+    Plugin::PodTopologySpread,
+    Plugin::InterPodAffinity,
+];
+
+/// Where a pod waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// To be scheduled next, by priority and then by age.
+    Active(Reverse<i32>, u64),
+    /// To be active again at a time; the number keeps pods of one time apart. After an error not before.
+    Backoff(Instant, u64, bool),
+    /// Until something changes, or long enough has passed.
+    Unschedulable(Instant),
+    /// Until its gates are gone.
+    Gated,
+    /// Being scheduled or bound.
+    InFlight,
+}
+
+struct Entry {
+    pod: Arc<PodInfo>,
+    place: Place,
+    attempts: u32,
+    failed: Option<Instant>,
+    rejected_by: Plugins,
+}
+
+/// Pods that wait.
+#[derive(Default)]
+pub struct Queue {
+    /// By uid.
+    entries: HashMap<String, Entry>,
+    active: BTreeMap<(Reverse<i32>, u64), String>,
+    backoff: BTreeMap<(Instant, u64), String>,
+    next: u64,
+}
+
+impl Queue {
+    /// How many pods wait, wherever.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// True if no pod waits.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// A pod without a node is new or has changed.
+    pub fn set(&mut self, pod: Arc<PodInfo>, now: Instant) {
+        let uid = pod.uid.clone();
+        let Some(entry) = self.entries.get_mut(&uid) else {
+            let place = if pod.is_gated() { Place::Gated } else { self.first_place(&pod) };
+            let entry = Entry { pod, place, attempts: 0, failed: None, rejected_by: Plugins::default() };
+            self.entries.insert(uid.clone(), entry);
+            self.enter(&uid, place);
+            return;
+        };
+        let old = std::mem::replace(&mut entry.pod, pod.clone());
+        match entry.place {
+            Place::Gated if !pod.is_gated() => {
+                let place = self.first_place(&pod);
+                self.move_to(&uid, place);
+            }
+            // A pod that was changed may fit now; a change of its status says nothing (it is mostly our own).
+            Place::Unschedulable(_) if has_changed(&old, &pod) => self.retry(&uid, now),
+            Place::Active(priority, _) if priority.0 != pod.priority => {
+                let place = self.first_place(&pod);
+                self.move_to(&uid, place);
+            }
+            Place::Active(..)
+            | Place::Backoff(..)
+            | Place::Unschedulable(_)
+            | Place::Gated
+            | Place::InFlight => {}
+        }
+    }
+
+    /// The pod is bound, gone, or not ours any more.
+    pub fn remove(&mut self, uid: &str) {
+        if let Some(entry) = self.entries.remove(uid) {
+            self.leave(entry.place);
+        }
+    }
+
+    /// The next pod to schedule; [`Queue::fail`] or [`Queue::remove`] follows.
+    pub fn pop(&mut self, now: Instant) -> Option<Arc<PodInfo>> {
+        self.move_due(now);
+        let uid = self.active.first_key_value().map(|(_, uid)| uid.clone()).or_else(|| self.early())?;
+        self.move_to(&uid, Place::InFlight);
+        let entry = self.entries.get_mut(&uid)?;
+        entry.attempts = entry.attempts.saturating_add(1);
+        Some(entry.pod.clone())
+    }
+
+    /// If there is nothing else to do, a pod need not wait to its end, unless it failed by an error (`SchedulerPopFromBackoffQ`).
+    fn early(&self) -> Option<String> {
+        let mut waiting = self.backoff.values();
+        waiting
+            .find(|uid| {
+                self.entries.get(*uid).is_some_and(|entry| matches!(entry.place, Place::Backoff(_, _, false)))
+            })
+            .cloned()
+    }
+
+    /// The pod could not be scheduled because of `plugins`; none: because of an error.
+    pub fn fail(&mut self, uid: &str, plugins: Plugins, now: Instant) {
+        let next = self.number();
+        let Some(entry) = self.entries.get_mut(uid) else { return };
+        entry.failed = Some(now);
+        entry.rejected_by = plugins;
+        let place = if plugins.is_empty() {
+            Place::Backoff(now + wait(entry.attempts), next, true)
+        } else {
+            Place::Unschedulable(now)
+        };
+        self.move_to(uid, place);
+    }
+
+    /// Something happened: pods that it may help are tried again.
+    pub fn notify(&mut self, event: ClusterEvent<'_>, now: Instant) {
+        let helped = self.entries.iter().filter(|(_, entry)| {
+            let waits = matches!(entry.place, Place::Unschedulable(_));
+            waits
+                && ALL
+                    .iter()
+                    .any(|plugin| entry.rejected_by.contains(*plugin) && may_help(*plugin, event, &entry.pod))
+        });
+        let helped: Vec<String> = helped.map(|(uid, _)| uid.clone()).collect();
+        for uid in helped {
+            self.retry(&uid, now);
+        }
+    }
+
+    /// When something is due without any event.
+    pub fn deadline(&self) -> Option<Instant> {
+        let backoff = self.backoff.keys().next().map(|(at, _)| *at);
+        let forgotten = self.entries.values().filter_map(|entry| match entry.place {
+            Place::Unschedulable(since) => Some(since + FORGOTTEN_AFTER),
+            _ => None,
+        });
+        forgotten.chain(backoff).min()
+    }
+
+    fn move_due(&mut self, now: Instant) {
+        while let Some(uid) =
+            self.backoff.first_key_value().filter(|((at, _), _)| *at <= now).map(|(_, uid)| uid.clone())
+        {
+            self.activate(&uid);
+        }
+        // Only when a search is due at all: this looks at every pod.
+        if self.active.is_empty() {
+            let forgotten = self.entries.iter().filter(|(_, entry)| match entry.place {
+                Place::Unschedulable(since) => since + FORGOTTEN_AFTER <= now,
+                _ => false,
+            });
+            let forgotten: Vec<String> = forgotten.map(|(uid, _)| uid.clone()).collect();
+            for uid in forgotten {
+                self.activate(&uid);
+            }
+        }
+    }
+
+    /// Tries a pod again, not sooner than it may after its last failure.
+    fn retry(&mut self, uid: &str, now: Instant) {
+        let next = self.number();
+        let Some(entry) = self.entries.get(uid) else { return };
+        let at = entry.failed.map_or(now, |failed| failed + wait(entry.attempts));
+        if at > now { self.move_to(uid, Place::Backoff(at, next, false)) } else { self.activate(uid) }
+    }
+
+    fn activate(&mut self, uid: &str) {
+        if let Some(pod) = self.entries.get(uid).map(|entry| entry.pod.clone()) {
+            let place = self.first_place(&pod);
+            self.move_to(uid, place);
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn first_place(&mut self, pod: &PodInfo) -> Place {
+        Place::Active(Reverse(pod.priority), self.number())
+    }
+
+    fn move_to(&mut self, uid: &str, place: Place) {
+        if let Some(entry) = self.entries.get_mut(uid) {
+            let old = std::mem::replace(&mut entry.place, place);
+            self.leave(old);
+            self.enter(uid, place);
+        }
+    }
+
+    fn leave(&mut self, place: Place) {
+        match place {
+            Place::Active(priority, number) => self.active.remove(&(priority, number)),
+            Place::Backoff(at, number, _) => self.backoff.remove(&(at, number)),
+            Place::Unschedulable(_) | Place::Gated | Place::InFlight => None,
+        };
+    }
+
+    fn enter(&mut self, uid: &str, place: Place) {
+        match place {
+            Place::Active(priority, number) => self.active.insert((priority, number), uid.to_owned()),
+            Place::Backoff(at, number, _) => self.backoff.insert((at, number), uid.to_owned()),
+            Place::Unschedulable(_) | Place::Gated | Place::InFlight => None,
+        };
+    }
+}
+
+/// `calculateBackoffDuration`.
+fn wait(attempts: u32) -> Duration {
+    BACKOFF_FROM
+        .saturating_mul(1u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX))
+        .min(BACKOFF_TO)
+}
+
+/// Whether more than the status of a pod has changed.
+fn has_changed(old: &PodInfo, new: &PodInfo) -> bool {
+    old.pod.spec != new.pod.spec || old.pod.metadata.labels != new.pod.metadata.labels
+}
+
+/// Pods for which room was made, by the node where it was.
+#[derive(Default)]
+pub struct Nominations {
+    by_node: HashMap<String, Vec<Arc<PodInfo>>>,
+    nodes: HashMap<String, String>,
+}
+
+impl Nominations {
+    /// The pod is to come to a node; or, with none, to no particular one.
+    pub fn set(&mut self, pod: &Arc<PodInfo>, node: Option<&str>) {
+        self.remove(&pod.uid);
+        if let Some(node) = node {
+            self.nodes.insert(pod.uid.clone(), node.to_owned());
+            self.by_node.entry(node.to_owned()).or_default().push(pod.clone());
+        }
+    }
+
+    /// The pod is bound or gone.
+    pub fn remove(&mut self, uid: &str) {
+        let Some(node) = self.nodes.remove(uid) else { return };
+        if let Some(pods) = self.by_node.get_mut(&node) {
+            pods.retain(|pod| pod.uid != uid);
+            if pods.is_empty() {
+                self.by_node.remove(&node);
+            }
+        }
+    }
+
+    /// Pods that are to come to the node and are not less important than `pod`.
+    pub(crate) fn on(&self, node: &str, pod: &PodInfo) -> Vec<Arc<PodInfo>> {
+        if self.by_node.is_empty() {
+            return Vec::new();
+        }
+        let pods = self.by_node.get(node).into_iter().flatten();
+        pods.filter(|other| other.priority >= pod.priority && other.uid != pod.uid).cloned().collect()
+    }
+
+    /// Pods that are to come to the node and are less important than `pod`.
+    pub fn less_important(&self, node: &str, pod: &PodInfo) -> Vec<Arc<PodInfo>> {
+        let pods = self.by_node.get(node).into_iter().flatten();
+        pods.filter(|other| other.priority < pod.priority).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{node, pod};
+
+    fn names(queue: &mut Queue, now: Instant) -> Vec<String> {
+        std::iter::from_fn(|| queue.pop(now)).map(|pod| pod.key.name.clone()).collect()
+    }
+
+    fn only(plugin: Plugin) -> Plugins {
+        let mut plugins = Plugins::default();
+        plugins.insert(plugin);
+        plugins
+    }
+
+    #[test]
+    fn priority_goes_first_then_age() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        for (name, priority) in [("old", 0), ("high", 10), ("new", 0), ("low", -5)] {
+            queue.set(pod(name).priority(priority).build(), now);
+        }
+        queue.set(pod("gated").gate("g").build(), now);
+        queue.remove("uid-new");
+        assert_eq!(names(&mut queue, now), ["high", "old", "low"]);
+        queue.set(pod("gated").build(), now);
+        assert_eq!(names(&mut queue, now), ["gated"], "its gates are gone");
+    }
+
+    #[test]
+    fn only_events_that_may_help_bring_a_pod_back() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        queue.set(pod("p").cpu("2").build(), now);
+        assert_eq!(names(&mut queue, now), ["p"]);
+        queue.fail("uid-p", only(Plugin::NodeResourcesFit), now);
+        let small = NodeInfo::new(node("small").cpu("1").build());
+        let large = NodeInfo::new(node("large").cpu("4").build());
+        for event in [ClusterEvent::Storage, ClusterEvent::PodPlaced, ClusterEvent::NodeAdded(&small)] {
+            queue.notify(event, now);
+            assert!(names(&mut queue, now).is_empty());
+        }
+        queue.notify(ClusterEvent::NodeAdded(&large), now);
+        assert_eq!(names(&mut queue, now), ["p"]);
+    }
+
+    #[test]
+    fn errors_wait_longer_each_time_and_the_forgotten_are_tried_again() {
+        let (mut queue, mut now) = (Queue::default(), Instant::now());
+        queue.set(pod("p").build(), now);
+        for seconds in [1, 2, 4, 8, 10, 10] {
+            assert_eq!(names(&mut queue, now), ["p"]);
+            queue.fail("uid-p", Plugins::default(), now);
+            assert_eq!(queue.deadline(), Some(now + Duration::from_secs(seconds)));
+            assert!(names(&mut queue, now).is_empty(), "an error is not tried again at once");
+            now += Duration::from_secs(seconds);
+        }
+        assert_eq!(names(&mut queue, now), ["p"]);
+        queue.fail("uid-p", only(Plugin::NodeAffinity), now);
+        assert!(names(&mut queue, now + Duration::from_secs(299)).is_empty());
+        assert_eq!(names(&mut queue, now + Duration::from_secs(300)), ["p"]);
+    }
+
+    #[test]
+    fn a_change_of_the_status_alone_brings_nobody_back() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        queue.set(pod("p").build(), now);
+        queue.pop(now);
+        queue.fail("uid-p", only(Plugin::NodeAffinity), now);
+        queue.set(pod("p").nominated("n1").build(), now);
+        assert!(names(&mut queue, now).is_empty());
+        queue.set(pod("p").label("a", "b").build(), now);
+        assert_eq!(names(&mut queue, now), ["p"]);
+    }
+}
