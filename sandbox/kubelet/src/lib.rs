@@ -1,8 +1,27 @@
-//! The kubelet of a node: pods as containers of the node's engine.
+//! The kubelet of a node: pods as containers of the node's engine. A process per node, forked without exec by the node's init, in all of
+//! the node's namespaces and with no more rights than root there. It sets the node up as kubeadm would ([`drydock_cluster`]), runs
+//! the static pods, tells the API server about the node, and runs the pods that are bound to it. It keeps nothing in memory that it
+//! could not read again from the engine, so it may be killed at any time.
+//!
+//! To follow a pod: `pods/manager.rs` → `pods/worker.rs` → `pods/sync.rs` → `pods/start.rs` → `docker/client.rs`.
 
-use drydock_runtime::cluster::KubeletBoot;
+mod docker;
+mod images;
+mod klog;
+mod kubelet;
+mod logs;
+mod network;
+mod node;
+mod objects;
+mod paths;
+mod pods;
+mod probes;
+mod quantity;
+mod routes;
+mod run;
+mod server;
+mod statuses;
+mod text;
+mod volumes;
 
-/// Runs the kubelet.
-pub fn run(_boot: KubeletBoot) -> i32 {
-    0
-}
+pub use run::run;

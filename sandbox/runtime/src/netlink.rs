@@ -186,6 +186,21 @@ impl Batch {
         )
     }
 
+    /// Leads packets for a network to a gateway, in place of the route that is there.
+    pub fn route(&mut self, network: Ipv4Addr, prefix: u8, gateway: Ipv4Addr) -> &mut Self {
+        self.request(
+            format!("route to {network}/{prefix} by {gateway}"),
+            RouteNetlinkMessage::NewRoute(route_to(network, prefix, Some(gateway))),
+            NLM_F_CREATE | NLM_F_REPLACE,
+        )
+    }
+
+    /// Removes the route to a network.
+    pub fn delete_route(&mut self, network: Ipv4Addr, prefix: u8) -> &mut Self {
+        let message = RouteNetlinkMessage::DelRoute(route_to(network, prefix, None));
+        self.request(format!("remove the route to {network}/{prefix}"), message, 0)
+    }
+
     fn create(&mut self, what: String, message: RouteNetlinkMessage) -> &mut Self {
         self.request(what, message, NLM_F_CREATE | NLM_F_EXCL)
     }
@@ -331,6 +346,13 @@ fn default_route(gateway: Option<Ipv4Addr>) -> RouteMessage {
     message.header.kind = RouteType::Unicast;
     message.attributes =
         gateway.map(|gateway| RouteAttribute::Gateway(RouteAddress::Inet(gateway))).into_iter().collect();
+    message
+}
+
+fn route_to(network: Ipv4Addr, prefix: u8, gateway: Option<Ipv4Addr>) -> RouteMessage {
+    let mut message = default_route(gateway);
+    message.header.destination_prefix_length = prefix;
+    message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(network)));
     message
 }
 

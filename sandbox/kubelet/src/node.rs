@@ -1,0 +1,347 @@
+//! The node's own object: registration, status, lease (`pkg/kubelet/kubelet_node_status.go`, `nodestatus/setters.go`).
+
+use crate::kubelet::Kubelet;
+use drydock_cluster::{KUBELET_PORT, VERSION};
+use drydock_kubeclient::errors;
+use k8s_openapi::{
+    api::{
+        coordination::v1::{Lease, LeaseSpec},
+        core::v1::{
+            ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec,
+            NodeStatus, NodeSystemInfo, Taint,
+        },
+    },
+    apimachinery::pkg::{
+        api::resource::Quantity,
+        apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference, Time},
+    },
+    jiff::Timestamp,
+};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use serde_json::json;
+use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
+
+/// How often the lease is renewed (a quarter of its duration).
+const RENEW: Duration = Duration::from_secs(10);
+/// How long it holds.
+const HOLDS: i32 = 40;
+/// How often the status is looked at (`nodeStatusUpdateFrequency`).
+const LOOK: Duration = Duration::from_secs(10);
+/// How often it is told even if nothing has changed (`nodeStatusReportFrequency`).
+const REPORT: i64 = 300;
+/// First delay after a failed registration, and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+/// Most images that the status lists (`nodeStatusMaxImages`).
+const MAX_IMAGES: usize = 50;
+/// Most pods.
+const MAX_PODS: &str = "110";
+const NAMESPACE: &str = "kube-node-lease";
+
+/// What the machine is, which does not change while it is on.
+#[derive(Debug, Clone, Default)]
+pub struct Machine {
+    /// What it has.
+    pub capacity: BTreeMap<String, Quantity>,
+    /// What it has for pods.
+    pub allocatable: BTreeMap<String, Quantity>,
+    /// Bytes of memory.
+    pub memory: i64,
+    info: NodeSystemInfo,
+}
+
+/// What upstream takes off the memory for itself (`evictionHard: memory.available<100Mi`).
+const RESERVED: i64 = 100 << 20;
+
+impl Machine {
+    /// Asks the engine and the kernel.
+    pub async fn of(docker: &crate::docker::Docker) -> Result<Self, crate::docker::DockerError> {
+        let info = docker.info().await?;
+        let disk = nix::sys::statvfs::statvfs("/").map(|s| s.blocks() * s.fragment_size()).unwrap_or(0);
+        let quantity = |text: String| Quantity(text);
+        let common = |memory: i64, disk: u64| -> BTreeMap<String, Quantity> {
+            [
+                ("cpu", info.ncpu.to_string()),
+                ("memory", format!("{}Ki", memory / 1024)),
+                ("ephemeral-storage", disk.to_string()),
+                ("hugepages-1Gi", "0".into()),
+                ("hugepages-2Mi", "0".into()),
+                ("pods", MAX_PODS.into()),
+            ]
+            .map(|(k, v)| (k.to_owned(), quantity(v)))
+            .into()
+        };
+        let mut capacity = common(info.mem_total, 0);
+        capacity.insert("ephemeral-storage".into(), quantity(format!("{}Ki", disk / 1024)));
+        let read = |path: &str| fs::read_to_string(path).map(|t| t.trim().to_owned()).unwrap_or_default();
+        let architecture = if info.architecture == "aarch64" { "arm64" } else { "amd64" };
+        Ok(Self {
+            allocatable: common((info.mem_total - RESERVED).max(0), disk / 10 * 9),
+            capacity,
+            memory: info.mem_total,
+            info: NodeSystemInfo {
+                architecture: architecture.into(),
+                boot_id: read("/proc/sys/kernel/random/boot_id"),
+                container_runtime_version: format!("docker://{}", info.server_version),
+                kernel_version: info.kernel_version,
+                kube_proxy_version: String::new(),
+                kubelet_version: VERSION.into(),
+                machine_id: read("/etc/machine-id"),
+                operating_system: "linux".into(),
+                os_image: info.operating_system,
+                system_uuid: read("/etc/machine-id"),
+                ..NodeSystemInfo::default()
+            },
+        })
+    }
+
+    fn architecture(&self) -> &str {
+        &self.info.architecture
+    }
+}
+
+fn labels(kubelet: &Kubelet) -> BTreeMap<String, String> {
+    let architecture = kubelet.machine.architecture();
+    let mut labels: BTreeMap<String, String> = [
+        ("beta.kubernetes.io/arch", architecture),
+        ("beta.kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", architecture),
+        ("kubernetes.io/hostname", kubelet.node.as_str()),
+        ("kubernetes.io/os", "linux"),
+    ]
+    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+    .into();
+    if kubelet.boot.is_control_plane() {
+        labels.insert("node-role.kubernetes.io/control-plane".into(), String::new());
+        labels.insert("node.kubernetes.io/exclude-from-external-load-balancers".into(), String::new());
+    }
+    labels
+}
+
+/// kubeadm keeps ordinary pods from every control plane. Here a cluster may be one node, whose learner has no other place for them:
+/// so only the control plane of a cluster that began with workers has the taint.
+fn taints(kubelet: &Kubelet) -> Option<Vec<Taint>> {
+    let tainted = kubelet.boot.is_control_plane() && kubelet.boot.cluster.nodes > 1;
+    let taint = Taint {
+        key: "node-role.kubernetes.io/control-plane".into(),
+        effect: "NoSchedule".into(),
+        ..Taint::default()
+    };
+    tainted.then(|| vec![taint])
+}
+
+fn wanted(kubelet: &Kubelet) -> Node {
+    let annotations = [
+        ("node.alpha.kubernetes.io/ttl".to_owned(), "0".to_owned()),
+        ("volumes.kubernetes.io/controller-managed-attach-detach".to_owned(), "true".to_owned()),
+    ];
+    Node {
+        metadata: ObjectMeta {
+            name: Some(kubelet.node.clone()),
+            labels: Some(labels(kubelet)),
+            annotations: Some(annotations.into()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(NodeSpec {
+            // Of the node's number, so that nobody has to be asked before the first pod has an address.
+            pod_cidr: Some(kubelet.network.cidr()),
+            pod_cidrs: Some(vec![kubelet.network.cidr()]),
+            taints: taints(kubelet),
+            ..NodeSpec::default()
+        }),
+        status: Some(status(kubelet, None, &[])),
+    }
+}
+
+fn condition(
+    kind: &str,
+    value: bool,
+    reason: &str,
+    message: &str,
+    old: Option<&NodeStatus>,
+) -> NodeCondition {
+    let now = Time(Timestamp::now());
+    let status = if value { "True" } else { "False" };
+    let old = old.and_then(|s| s.conditions.iter().flatten().find(|c| c.type_ == kind));
+    let since = old.filter(|c| c.status == status).and_then(|c| c.last_transition_time.clone());
+    NodeCondition {
+        type_: kind.into(),
+        status: status.into(),
+        reason: Some(reason.into()),
+        message: Some(message.into()),
+        last_heartbeat_time: Some(now.clone()),
+        last_transition_time: Some(since.unwrap_or(now)),
+    }
+}
+
+fn status(kubelet: &Kubelet, old: Option<&NodeStatus>, images: &[crate::docker::Image]) -> NodeStatus {
+    let pressure = |kind, reason, message| condition(kind, false, reason, message, old);
+    let failure = kubelet.engine_failure();
+    let ready = match &failure {
+        None => condition("Ready", true, "KubeletReady", "kubelet is posting ready status", old),
+        Some(why) => {
+            condition("Ready", false, "KubeletNotReady", &format!("container runtime is down: {why}"), old)
+        }
+    };
+    let mut list: Vec<ContainerImage> = images
+        .iter()
+        .filter(|i| !i.repo_tags.is_empty() || !i.repo_digests.is_empty())
+        .map(|i| ContainerImage {
+            names: Some(i.repo_digests.iter().chain(&i.repo_tags).take(5).cloned().collect()),
+            size_bytes: Some(i.size),
+        })
+        .collect();
+    list.sort_by_key(|i| std::cmp::Reverse(i.size_bytes));
+    list.truncate(MAX_IMAGES);
+    let address = |kind: &str, address: String| NodeAddress { type_: kind.into(), address };
+    NodeStatus {
+        addresses: Some(vec![
+            address("InternalIP", kubelet.host_ip.to_string()),
+            address("Hostname", kubelet.node.clone()),
+        ]),
+        capacity: Some(kubelet.machine.capacity.clone()),
+        allocatable: Some(kubelet.machine.allocatable.clone()),
+        conditions: Some(vec![
+            pressure(
+                "MemoryPressure",
+                "KubeletHasSufficientMemory",
+                "kubelet has sufficient memory available",
+            ),
+            pressure("DiskPressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+            pressure("PIDPressure", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+            ready,
+        ]),
+        daemon_endpoints: Some(NodeDaemonEndpoints {
+            kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(KUBELET_PORT) }),
+        }),
+        images: Some(list),
+        node_info: Some(kubelet.machine.info.clone()),
+        ..NodeStatus::default()
+    }
+}
+
+/// Registers the node, and then tells how it is for ever.
+pub async fn keep(kubelet: Arc<Kubelet>) {
+    let nodes: Api<Node> = Api::all(kubelet.client.clone());
+    register(&kubelet, &nodes).await;
+    let lease = tokio::spawn(keep_lease(kubelet.clone()));
+    let mut told_at = 0;
+    let mut told: Option<NodeStatus> = None;
+    loop {
+        let now = Timestamp::now().as_second();
+        let images = kubelet.docker.images().await.unwrap_or_default();
+        kubelet.name_images(&images);
+        let current = status(&kubelet, told.as_ref(), &images);
+        let same = told.as_ref().is_some_and(|t| same(t, &current));
+        if !same || now - told_at >= REPORT {
+            let patch = json!({ "status": current });
+            match nodes.patch_status(&kubelet.node, &PatchParams::default(), &Patch::Strategic(&patch)).await
+            {
+                Ok(node) => {
+                    kubelet.set_own_node(node);
+                    (told_at, told) = (now, Some(current));
+                }
+                Err(e) if errors::is_not_found(&e) => register(&kubelet, &nodes).await,
+                Err(error) => tracing::error!(%error, "Error updating node status, will retry"),
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = kubelet.node_changed() => {}
+        }
+        if lease.is_finished() {
+            return;
+        }
+    }
+}
+
+/// Nothing but times has changed.
+fn same(a: &NodeStatus, b: &NodeStatus) -> bool {
+    let strip = |status: &NodeStatus| {
+        let mut status = status.clone();
+        for condition in status.conditions.iter_mut().flatten() {
+            condition.last_heartbeat_time = None;
+        }
+        status
+    };
+    strip(a) == strip(b)
+}
+
+/// Until there is a node of this name: the API server may not be there yet.
+async fn register(kubelet: &Kubelet, nodes: &Api<Node>) {
+    let wanted = wanted(kubelet);
+    let mut wait = RETRY.0;
+    loop {
+        let failure = match nodes.create(&PostParams::default(), &wanted).await {
+            Ok(node) => {
+                tracing::info!(node = kubelet.node, "Successfully registered node");
+                return kubelet.set_own_node(node);
+            }
+            Err(e) if errors::is_already_exists(&e) => match refresh(kubelet, nodes).await {
+                Ok(node) => {
+                    tracing::info!(node = kubelet.node, "Node was previously registered");
+                    return kubelet.set_own_node(node);
+                }
+                Err(e) => e,
+            },
+            Err(e) => e,
+        };
+        tracing::debug!(node = kubelet.node, error = %failure, "Unable to register node with API server");
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY.1);
+    }
+}
+
+/// The labels that the kubelet answers for, on a node that is there already (`reconcile…`).
+async fn refresh(kubelet: &Kubelet, nodes: &Api<Node>) -> Result<Node, kube::Error> {
+    let patch = json!({ "metadata": { "labels": labels(kubelet) } });
+    nodes.patch(&kubelet.node, &PatchParams::default(), &Patch::Strategic(&patch)).await
+}
+
+async fn keep_lease(kubelet: Arc<Kubelet>) {
+    let leases: Api<Lease> = Api::namespaced(kubelet.client.clone(), NAMESPACE);
+    let mut retry = RETRY.0;
+    loop {
+        match renew(&kubelet, &leases).await {
+            Ok(()) => {
+                retry = RETRY.0;
+                tokio::time::sleep(RENEW).await;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "Failed to ensure lease exists, will retry");
+                tokio::time::sleep(retry).await;
+                retry = (retry * 2).min(RETRY.1);
+            }
+        }
+    }
+}
+
+async fn renew(kubelet: &Kubelet, leases: &Api<Lease>) -> Result<(), kube::Error> {
+    let spec = LeaseSpec {
+        holder_identity: Some(kubelet.node.clone()),
+        lease_duration_seconds: Some(HOLDS),
+        renew_time: Some(MicroTime(Timestamp::now())),
+        ..LeaseSpec::default()
+    };
+    let patch = json!({ "spec": spec });
+    match leases.patch(&kubelet.node, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        Err(e) if errors::is_not_found(&e) => {}
+        other => return other.map(drop),
+    }
+    let owner = kubelet.own_node().map(|node| OwnerReference {
+        api_version: "v1".into(),
+        kind: "Node".into(),
+        name: kubelet.node.clone(),
+        uid: node.metadata.uid.clone().unwrap_or_default(),
+        ..OwnerReference::default()
+    });
+    let lease = Lease {
+        metadata: ObjectMeta {
+            name: Some(kubelet.node.clone()),
+            namespace: Some(NAMESPACE.into()),
+            owner_references: owner.map(|o| vec![o]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(spec),
+    };
+    leases.create(&PostParams::default(), &lease).await.map(drop)
+}

@@ -1,0 +1,365 @@
+//! What the engine is asked to make for a pod: bodies of `POST /containers/create`, as dockershim made them.
+
+use super::{env, expand::expand, fields::Here, labels, pod};
+use crate::{
+    docker::Image,
+    kubelet::Kubelet,
+    paths,
+    quantity::{self, Resources},
+    volumes::{Mounted, Volumes},
+};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SecurityContext};
+use serde_json::{Map, Value, json};
+use std::{collections::BTreeMap, fs, io::Write, os::unix::fs::OpenOptionsExt};
+
+/// The image of first containers.
+pub const PAUSE: &str = "registry.k8s.io/pause:3.10.1";
+/// CFS period, in microseconds.
+const PERIOD: i128 = 100_000;
+
+/// A pod's first container.
+pub fn sandbox(kubelet: &Kubelet, pod: &Pod) -> Value {
+    let spec = pod::spec(pod);
+    let host_network = pod::is_host_network(pod);
+    let mut marks = pod.metadata.labels.clone().unwrap_or_default();
+    for (key, value) in pod.metadata.annotations.iter().flatten() {
+        marks.insert(format!("annotation.{key}"), value.clone());
+    }
+    let own = [
+        (labels::CONTAINER_NAME, labels::SANDBOX_NAME),
+        (labels::POD_NAME, pod::name(pod)),
+        (labels::POD_NAMESPACE, pod::namespace(pod)),
+        (labels::POD_UID, pod::uid(pod)),
+        (labels::TYPE, labels::SANDBOX),
+    ];
+    marks.extend(own.map(|(k, v)| (k.to_owned(), v.to_owned())));
+    let hostname = if host_network { kubelet.node.clone() } else { pod::hostname(pod) };
+    let sysctls: BTreeMap<&str, &str> = spec
+        .security_context
+        .iter()
+        .flat_map(|c| c.sysctls.iter().flatten())
+        .map(|s| (s.name.as_str(), s.value.as_str()))
+        .collect();
+    let mut host = json!({
+        "NetworkMode": if host_network { "host" } else { "none" },
+        "IpcMode": if spec.host_ipc == Some(true) { "host" } else { "shareable" },
+        "PidMode": if spec.host_pid == Some(true) { "host" } else { "" },
+        "CpuShares": 2,
+        "OomScoreAdj": -998,
+        "SecurityOpt": ["no-new-privileges"],
+    });
+    if !sysctls.is_empty() {
+        host["Sysctls"] = json!(sysctls);
+    }
+    let mut body = json!({ "Image": PAUSE, "Labels": marks, "HostConfig": host });
+    if !host_network {
+        body["Hostname"] = hostname.into();
+    }
+    body
+}
+
+/// All that one of a pod's containers is made from beside its specification.
+pub struct Parts<'a> {
+    /// The pod's first container.
+    pub sandbox: &'a str,
+    /// How often it was started before.
+    pub attempt: u32,
+    /// Its image, which is there.
+    pub image: &'a Image,
+    /// The pod's volumes.
+    pub volumes: &'a Volumes,
+    /// What the pod knows of itself only here.
+    pub here: &'a Here,
+    /// The container whose processes an ephemeral one wants to see.
+    pub target: Option<&'a str>,
+}
+
+/// One of a pod's containers. The error is what its state says with `CreateContainerConfigError`.
+pub async fn container(
+    kubelet: &Kubelet,
+    pod: &Pod,
+    container: &Container,
+    parts: &Parts<'_>,
+) -> Result<Value, String> {
+    let spec = pod::spec(pod);
+    let of_pod = spec.security_context.clone().unwrap_or_default();
+    let own = container.security_context.clone().unwrap_or_default();
+    check_user(pod, container, &of_pod, &own, parts.image)?;
+    let variables = env::variables(kubelet, pod, container, parts.here).await?;
+    let known: BTreeMap<String, String> = variables.iter().cloned().collect();
+    let words = |list: &Option<Vec<String>>| -> Option<Vec<String>> {
+        list.as_ref().filter(|l| !l.is_empty()).map(|l| l.iter().map(|w| expand(w, &known)).collect())
+    };
+    let mut body = json!({
+        "Image": parts.image.id,
+        "Labels": marks(pod, container, parts),
+        "Env": variables.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(),
+        "Tty": container.tty == Some(true),
+        "OpenStdin": container.stdin == Some(true),
+        "StdinOnce": container.stdin_once == Some(true),
+        // The kubelet has probes of its own.
+        "Healthcheck": { "Test": ["NONE"] },
+    });
+    let mut set = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            body[key] = value;
+        }
+    };
+    set("Entrypoint", words(&container.command).map(Value::from));
+    set("Cmd", words(&container.args).map(Value::from));
+    set("WorkingDir", container.working_dir.clone().filter(|d| !d.is_empty()).map(Value::from));
+    set("User", user(&of_pod, &own).map(Value::from));
+    let mut host = host_config(kubelet, pod, container, &of_pod, &own, parts)?;
+    host.insert("Mounts".into(), mounts(pod, container, parts, &known)?.into());
+    body["HostConfig"] = host.into();
+    Ok(body)
+}
+
+fn marks(pod: &Pod, container: &Container, parts: &Parts<'_>) -> BTreeMap<String, String> {
+    let (name, namespace, uid) = (pod::name(pod), pod::namespace(pod), pod::uid(pod));
+    let log = paths::container_log(namespace, name, uid, &container.name, parts.attempt);
+    let path = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
+    let policy = container.termination_message_policy.as_deref().unwrap_or("File");
+    [
+        (labels::CONTAINER_NAME, container.name.clone()),
+        (labels::POD_NAME, name.to_owned()),
+        (labels::POD_NAMESPACE, namespace.to_owned()),
+        (labels::POD_UID, uid.to_owned()),
+        (labels::TYPE, labels::CONTAINER.to_owned()),
+        (labels::SANDBOX_ID, parts.sandbox.to_owned()),
+        (labels::LOG_PATH, log.to_string_lossy().into_owned()),
+        (labels::HASH, labels::hash(container)),
+        (labels::RESTART_COUNT, parts.attempt.to_string()),
+        (labels::TERMINATION_PATH, path.to_owned()),
+        (labels::TERMINATION_POLICY, policy.to_owned()),
+        (labels::GRACE_PERIOD, pod::grace_seconds(pod).to_string()),
+    ]
+    .map(|(k, v)| (k.to_owned(), v))
+    .into()
+}
+
+/// `verifyRunAsNonRoot`.
+fn check_user(
+    pod: &Pod,
+    container: &Container,
+    of_pod: &PodSecurityContext,
+    own: &SecurityContext,
+    image: &Image,
+) -> Result<(), String> {
+    if own.run_as_non_root.or(of_pod.run_as_non_root) != Some(true) {
+        return Ok(());
+    }
+    let place = format!("(pod: \"{}\", container: {})", pod::described(pod), container.name);
+    match own.run_as_user.or(of_pod.run_as_user) {
+        Some(0) => return Err(format!("container's runAsUser breaks non-root policy {place}")),
+        Some(_) => return Ok(()),
+        None => {}
+    }
+    let user = image.config.user.split(':').next().unwrap_or_default();
+    match user.parse::<u32>() {
+        _ if user.is_empty() || user == "0" => {
+            Err(format!("container has runAsNonRoot and image will run as root {place}"))
+        }
+        Ok(_) => Ok(()),
+        Err(_) => Err(format!(
+            "container has runAsNonRoot and image has non-numeric user ({user}), cannot verify user is non-root {place}"
+        )),
+    }
+}
+
+fn user(of_pod: &PodSecurityContext, own: &SecurityContext) -> Option<String> {
+    let user = own.run_as_user.or(of_pod.run_as_user);
+    let group = own.run_as_group.or(of_pod.run_as_group);
+    match (user, group) {
+        (Some(user), Some(group)) => Some(format!("{user}:{group}")),
+        (Some(user), None) => Some(user.to_string()),
+        (None, Some(group)) => Some(format!("0:{group}")),
+        (None, None) => None,
+    }
+}
+
+fn host_config(
+    kubelet: &Kubelet,
+    pod: &Pod,
+    container: &Container,
+    of_pod: &PodSecurityContext,
+    own: &SecurityContext,
+    parts: &Parts<'_>,
+) -> Result<Map<String, Value>, String> {
+    let spec = pod::spec(pod);
+    let joined = format!("container:{}", parts.sandbox);
+    let pid = if let Some(target) = parts.target {
+        format!("container:{target}")
+    } else if spec.host_pid == Some(true) {
+        "host".into()
+    } else if spec.share_process_namespace == Some(true) {
+        joined.clone()
+    } else {
+        String::new()
+    };
+    let mut host = json!({
+        "NetworkMode": if pod::is_host_network(pod) { "host".into() } else { joined.clone() },
+        "IpcMode": if spec.host_ipc == Some(true) { "host".into() } else { joined },
+        "PidMode": pid,
+        "OomScoreAdj": oom_score(kubelet, pod, container),
+        "Privileged": own.privileged == Some(true),
+        "ReadonlyRootfs": own.read_only_root_filesystem == Some(true),
+    });
+    let host = host.as_object_mut().map(std::mem::take).unwrap_or_default();
+    let mut host = host;
+    if let Some(capabilities) = &own.capabilities {
+        host.insert("CapAdd".into(), json!(capabilities.add.clone().unwrap_or_default()));
+        host.insert("CapDrop".into(), json!(capabilities.drop.clone().unwrap_or_default()));
+    }
+    let mut groups: Vec<String> =
+        of_pod.supplemental_groups.iter().flatten().map(ToString::to_string).collect();
+    groups.extend(of_pod.fs_group.map(|g| g.to_string()));
+    host.insert("GroupAdd".into(), json!(groups));
+    let mut options = Vec::new();
+    if own.allow_privilege_escalation == Some(false) {
+        options.push("no-new-privileges");
+    }
+    let profile = own.seccomp_profile.as_ref().or(of_pod.seccomp_profile.as_ref());
+    match profile.map(|p| p.type_.as_str()) {
+        Some("Unconfined") => options.push("seccomp=unconfined"),
+        Some("Localhost") => {
+            return Err("seccomp profiles of the node are not available here: use RuntimeDefault".into());
+        }
+        _ => {}
+    }
+    host.insert("SecurityOpt".into(), json!(options));
+    limits(container, &mut host);
+    Ok(host)
+}
+
+/// Requests and limits as the kernel has them (`pkg/kubelet/cm/helpers_linux.go`).
+fn limits(container: &Container, host: &mut Map<String, Value>) {
+    let resources = container.resources.clone().unwrap_or_default();
+    let milli = |map: &Option<Resources>, name| quantity::milli_of(map.as_ref(), name).unwrap_or(0);
+    let limit = milli(&resources.limits, "cpu");
+    let request = match milli(&resources.requests, "cpu") {
+        0 => limit,
+        request => request,
+    };
+    let shares = (request * 1024 / 1000).clamp(2, 262_144);
+    host.insert("CpuShares".into(), json!(i64::try_from(shares).unwrap_or(2)));
+    if limit > 0 {
+        let quota = (limit * PERIOD / 1000).max(1000);
+        host.insert("CpuQuota".into(), json!(i64::try_from(quota).unwrap_or(i64::MAX)));
+        host.insert("CpuPeriod".into(), json!(100_000));
+    }
+    if let Some(memory) = quantity::units_of(resources.limits.as_ref(), "memory").filter(|m| *m > 0) {
+        host.insert("Memory".into(), json!(memory));
+        host.insert("MemorySwap".into(), json!(memory));
+    }
+}
+
+/// Whom the kernel kills first (`pkg/kubelet/qos/policy.go`).
+fn oom_score(kubelet: &Kubelet, pod: &Pod, container: &Container) -> i64 {
+    /// `SystemCriticalPriority`.
+    const CRITICAL: i32 = 2_000_000_000;
+    if pod::is_static(pod) || pod::spec(pod).priority.is_some_and(|p| p >= CRITICAL) {
+        return -997;
+    }
+    match super::qos::class(pod) {
+        "Guaranteed" => -997,
+        "BestEffort" => 1000,
+        _ => {
+            let resources = container.resources.clone().unwrap_or_default();
+            let request = quantity::units_of(resources.requests.as_ref(), "memory").unwrap_or(0);
+            let score = 1000 - 1000 * request / kubelet.memory_capacity().max(1);
+            score.clamp(3, 999)
+        }
+    }
+}
+
+fn bind(source: &str, target: &str, read_only: bool, propagation: Option<&str>) -> Value {
+    let propagation = match propagation {
+        Some("HostToContainer") => "rslave",
+        Some("Bidirectional") => "rshared",
+        _ => "rprivate",
+    };
+    json!({ "Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only, "BindOptions": { "Propagation": propagation } })
+}
+
+fn mounts(
+    pod: &Pod,
+    container: &Container,
+    parts: &Parts<'_>,
+    known: &BTreeMap<String, String>,
+) -> Result<Vec<Value>, String> {
+    let mut list = Vec::new();
+    let mut taken: Vec<String> = Vec::new();
+    for mount in container.volume_mounts.iter().flatten() {
+        let volume = parts.volumes.get(&mount.name).ok_or_else(|| {
+            format!("cannot find volume \"{}\" to mount into container \"{}\"", mount.name, container.name)
+        })?;
+        let sub = match (&mount.sub_path, &mount.sub_path_expr) {
+            (_, Some(expression)) if !expression.is_empty() => expand(expression, known),
+            (Some(path), _) => path.clone(),
+            _ => String::new(),
+        };
+        let source = sub_path(volume, &sub, &mount.name)?;
+        // A relative path counts from the root (`makeMounts`).
+        let target = if mount.mount_path.starts_with('/') {
+            mount.mount_path.clone()
+        } else {
+            format!("/{}", mount.mount_path)
+        };
+        let read_only = volume.read_only || mount.read_only == Some(true);
+        list.push(bind(&source, &target, read_only, mount.mount_propagation.as_deref()));
+        taken.push(target.trim_end_matches('/').to_owned());
+    }
+    let uid = pod::uid(pod);
+    let read_only_root =
+        container.security_context.as_ref().and_then(|s| s.read_only_root_filesystem) == Some(true);
+    for (target, source) in [("/etc/hosts", paths::hosts(uid)), ("/etc/resolv.conf", paths::resolv_conf(uid))]
+    {
+        if !taken.iter().any(|t| t == target) && source.exists() {
+            list.push(bind(&source.to_string_lossy(), target, read_only_root, None));
+        }
+    }
+    let target = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
+    if !target.is_empty() {
+        let source = paths::termination_log(uid, &container.name, parts.attempt);
+        make_termination_log(&source)
+            .map_err(|e| format!("failed to create termination log file {}: {e}", source.display()))?;
+        list.push(bind(&source.to_string_lossy(), target, false, None));
+    }
+    Ok(list)
+}
+
+/// An empty file that every user of the container may write to.
+fn make_termination_log(path: &std::path::Path) -> std::io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o666).open(path)?;
+    file.flush()?;
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666))
+}
+
+/// A part of a volume; made if it is not there. It can't lead out of the volume.
+fn sub_path(volume: &Mounted, sub: &str, name: &str) -> Result<String, String> {
+    let base = &volume.path;
+    if sub.is_empty() {
+        return Ok(base.to_string_lossy().into_owned());
+    }
+    if sub.starts_with('/') || sub.split('/').any(|part| part == "..") {
+        return Err(format!(
+            "failed to prepare subPath for volumeMount \"{name}\": must be a relative path without '..'"
+        ));
+    }
+    let path = base.join(sub);
+    let failed = |e: std::io::Error| format!("failed to prepare subPath for volumeMount \"{name}\": {e}");
+    if !path.exists() {
+        fs::create_dir_all(&path).map_err(failed)?;
+    }
+    let (real, root) = (fs::canonicalize(&path).map_err(failed)?, fs::canonicalize(base).map_err(failed)?);
+    if !real.starts_with(&root) {
+        return Err(format!(
+            "failed to prepare subPath for volumeMount \"{name}\": subpath leads out of the volume"
+        ));
+    }
+    Ok(real.to_string_lossy().into_owned())
+}

@@ -1,0 +1,251 @@
+//! Which pods there shall be: those that the API server has bound to this node, and those of the manifests, whose mirrors at the API
+//! server are kept as they are (`pkg/kubelet/pod`, `pkg/kubelet/config`).
+
+use super::{
+    labels, pod, stop,
+    worker::{self, Desired},
+};
+use crate::kubelet::Kubelet;
+use drydock_kubeclient::{Event, ObjectKey, errors};
+use k8s_openapi::{
+    api::core::v1::{Node, Pod},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use kube::api::{Api, DeleteParams, PostParams, Preconditions};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::sync::{Notify, watch};
+
+/// How long after a failure mirrors are tried again.
+const RETRY: Duration = Duration::from_millis(250);
+/// How often mirrors are looked at even if nothing happens.
+const PERIOD: Duration = Duration::from_secs(20);
+
+struct Entry {
+    desired: watch::Sender<Desired>,
+    wake: Arc<Notify>,
+}
+
+/// See the top of the file.
+#[derive(Default)]
+pub struct Pods {
+    running: Mutex<HashMap<String, Entry>>,
+    /// Static pods by name; the uid that runs may still be that of an older one.
+    statics: Mutex<BTreeMap<ObjectKey, Arc<Pod>>>,
+    mirrors: Notify,
+}
+
+impl Pods {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn statics(&self) -> MutexGuard<'_, BTreeMap<ObjectKey, Arc<Pod>>> {
+        self.statics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All pods that run, or end.
+    pub fn all(&self) -> Vec<Arc<Pod>> {
+        self.lock().values().map(|e| e.desired.borrow().pod.clone()).collect()
+    }
+
+    /// A pod by its name; static ones also under the uid of their mirror.
+    pub fn find(&self, namespace: &str, name: &str) -> Option<Arc<Pod>> {
+        self.all().into_iter().find(|p| pod::namespace(p) == namespace && pod::name(p) == name)
+    }
+
+    /// Has the pod's task look again.
+    pub fn wake(&self, uid: &str) {
+        if let Some(entry) = self.lock().get(uid) {
+            entry.wake.notify_one();
+        }
+    }
+
+    /// Has all tasks look again.
+    pub fn wake_all(&self) {
+        self.lock().values().for_each(|e| e.wake.notify_one());
+    }
+
+    fn set(&self, kubelet: &Arc<Kubelet>, wanted: Desired) {
+        let uid = pod::uid(&wanted.pod).to_owned();
+        let mut running = self.lock();
+        if let Some(entry) = running.get(&uid) {
+            entry.desired.send_if_modified(|desired| {
+                let new = desired.gone != wanted.gone || !Arc::ptr_eq(&desired.pod, &wanted.pod);
+                // What is gone does not come back under the same uid.
+                if new && !desired.gone {
+                    *desired = wanted;
+                }
+                new
+            });
+            return;
+        }
+        if wanted.gone {
+            return;
+        }
+        let (sender, receiver) = watch::channel(wanted);
+        let wake = Arc::new(Notify::new());
+        running.insert(uid, Entry { desired: sender, wake: wake.clone() });
+        tokio::spawn(worker::run(kubelet.clone(), receiver, wake));
+    }
+
+    /// A pod's task is at its end.
+    pub fn ended(&self, kubelet: &Arc<Kubelet>, uid: &str, last: &Pod) {
+        self.lock().remove(uid);
+        // A changed manifest waits for the end of the pod of the old one.
+        let next = self.statics().get(&ObjectKey::new(pod::namespace(last), pod::name(last))).cloned();
+        if let Some(next) = next.filter(|n| pod::uid(n) != uid) {
+            self.set(kubelet, Desired { pod: next, gone: false });
+        }
+    }
+
+    /// The API server tells of a pod.
+    pub fn told(&self, kubelet: &Arc<Kubelet>, event: &Event<'_, Pod>) {
+        let object = event.object();
+        if pod::is_mirror(object) {
+            let of = self.statics().get(&ObjectKey::of(object.as_ref())).cloned();
+            if let Some(of) = of.filter(|_| !matches!(event, Event::Updated { .. })) {
+                kubelet.statuses.mirror_changed(pod::uid(&of));
+            }
+            self.mirrors.notify_one();
+            return;
+        }
+        let gone = matches!(event, Event::Deleted(_));
+        self.set(kubelet, Desired { pod: object.clone(), gone });
+    }
+
+    /// These are the static pods now.
+    pub fn set_statics(&self, kubelet: &Arc<Kubelet>, pods: Vec<Pod>) {
+        let new: BTreeMap<ObjectKey, Arc<Pod>> =
+            pods.into_iter().map(|p| (ObjectKey::of(&p), Arc::new(p))).collect();
+        let old = std::mem::replace(&mut *self.statics(), new.clone());
+        for (key, pod) in &old {
+            if new.get(key).is_none_or(|n| pod::uid(n) != pod::uid(pod)) {
+                self.set(kubelet, Desired { pod: pod.clone(), gone: true });
+            }
+        }
+        for (key, pod) in new {
+            let before = old.get(&key).filter(|o| pod::uid(o) != pod::uid(&pod));
+            let still_there = before.is_some_and(|o| self.lock().contains_key(pod::uid(o)));
+            if !still_there && old.get(&key).is_none_or(|o| pod::uid(o) != pod::uid(&pod)) {
+                self.set(kubelet, Desired { pod, gone: false });
+            }
+        }
+        self.mirrors.notify_one();
+    }
+
+    /// Keeps the mirrors as the static pods are, for ever.
+    pub async fn keep_mirrors(&self, kubelet: &Arc<Kubelet>) {
+        kubelet.known.synced().await;
+        loop {
+            let wait = if self.mirror(kubelet).await { PERIOD } else { RETRY };
+            tokio::select! {
+                () = self.mirrors.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// False if something did not work.
+    async fn mirror(&self, kubelet: &Kubelet) -> bool {
+        let statics = self.statics().clone();
+        let known = kubelet.known.all();
+        let mut well = true;
+        for mirror in known.iter().filter(|p| pod::is_mirror(p)) {
+            let of = statics.get(&ObjectKey::of(mirror.as_ref()));
+            let fits = of.is_some_and(|s| pod::static_hash(s) == pod::mirror_of(mirror));
+            // The API server only notes that somebody has deleted a mirror: it goes when the kubelet lets it go.
+            if !fits || mirror.metadata.deletion_timestamp.is_some() {
+                well &= delete(kubelet, mirror).await;
+            }
+        }
+        let Some(owner) = kubelet.own_node() else { return statics.is_empty() };
+        for (key, of) in &statics {
+            if kubelet.known.get(key).is_none() {
+                well &= create(kubelet, of, &owner).await;
+            }
+        }
+        well
+    }
+
+    /// Ends what earlier kubelets have left of pods that are no more. Called when all sources have told.
+    pub async fn sweep(&self, kubelet: &Kubelet) {
+        let Ok(list) = kubelet.docker.list(labels::POD_UID).await else { return };
+        let mut left: BTreeSet<String> =
+            list.into_iter().filter_map(|c| c.labels.get(labels::POD_UID).cloned()).collect();
+        left.extend(
+            std::fs::read_dir(crate::paths::PODS)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|e| e.file_name().to_string_lossy().into_owned()),
+        );
+        for uid in left {
+            if self.lock().contains_key(&uid) {
+                continue;
+            }
+            tracing::info!(uid, "Killing unwanted pod");
+            let removed = stop::remove(kubelet, &uid).await;
+            let removed = removed.map_err(|e| e.to_string());
+            if let Err(error) =
+                removed.and_then(|()| crate::volumes::tear_down(&uid).map_err(|e| e.to_string()))
+            {
+                tracing::warn!(uid, error, "an unwanted pod is left");
+            }
+        }
+    }
+}
+
+async fn delete(kubelet: &Kubelet, mirror: &Pod) -> bool {
+    let api: Api<Pod> = Api::namespaced(kubelet.client.clone(), pod::namespace(mirror));
+    let params = DeleteParams {
+        grace_period_seconds: Some(0),
+        preconditions: Some(Preconditions { uid: mirror.metadata.uid.clone(), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    match api.delete(pod::name(mirror), &params).await {
+        Ok(_) => true,
+        Err(e) if errors::is_not_found(&e) || errors::is_conflict(&e) => true,
+        Err(error) => {
+            tracing::error!(pod = pod::described(mirror), %error, "Failed deleting a mirror pod");
+            false
+        }
+    }
+}
+
+async fn create(kubelet: &Kubelet, of: &Pod, owner: &Node) -> bool {
+    let mut annotations = of.metadata.annotations.clone().unwrap_or_default();
+    annotations.insert(pod::CONFIG_MIRROR.into(), pod::static_hash(of).unwrap_or_default().into());
+    let owner = OwnerReference {
+        api_version: "v1".into(),
+        kind: "Node".into(),
+        name: kubelet.node.clone(),
+        uid: owner.metadata.uid.clone().unwrap_or_default(),
+        controller: Some(true),
+        ..OwnerReference::default()
+    };
+    let mirror = Pod {
+        metadata: ObjectMeta {
+            name: of.metadata.name.clone(),
+            namespace: of.metadata.namespace.clone(),
+            labels: of.metadata.labels.clone(),
+            annotations: Some(annotations),
+            owner_references: Some(vec![owner]),
+            ..ObjectMeta::default()
+        },
+        spec: of.spec.clone(),
+        status: None,
+    };
+    let api: Api<Pod> = Api::namespaced(kubelet.client.clone(), pod::namespace(of));
+    match api.create(&PostParams::default(), &mirror).await {
+        Ok(_) => true,
+        Err(e) if errors::is_already_exists(&e) => true,
+        Err(error) => {
+            tracing::debug!(pod = pod::described(of), %error, "Failed creating a mirror pod");
+            false
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Pods as the kubelet runs them. A task for each pod ([`worker`]) looks at what there is ([`observed`]), does what is missing
+//! ([`sync`], [`start`], [`stop`]) and tells how it is ([`status`]); [`manager`] knows which pods there shall be.
+
+pub mod backoff;
+pub mod config;
+pub mod env;
+pub mod expand;
+pub mod fields;
+pub mod files;
+pub mod labels;
+pub mod manager;
+pub mod observed;
+pub mod phase;
+pub mod pod;
+pub mod qos;
+pub mod service_env;
+pub mod start;
+pub mod static_pods;
+pub mod status;
+pub mod stop;
+pub mod sync;
+pub mod worker;

@@ -1,0 +1,232 @@
+//! Reading pods: defaults that a pod from a file lacks, and the questions that the kubelet asks of every pod.
+
+use k8s_openapi::{
+    api::core::v1::{Container, ObjectReference, Pod, PodSpec, Probe},
+    jiff::Timestamp,
+};
+use std::sync::LazyLock;
+
+/// Where a pod came from: `api` or `file`.
+pub const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
+/// When the kubelet saw it first.
+pub const CONFIG_SEEN: &str = "kubernetes.io/config.seen";
+/// Digest of a static pod.
+pub const CONFIG_HASH: &str = "kubernetes.io/config.hash";
+/// On the API server's picture of a static pod: the digest of what it shows.
+pub const CONFIG_MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// When containers that ended are started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// Always.
+    Always,
+    /// When they failed.
+    OnFailure,
+    /// Never.
+    Never,
+}
+
+/// Its name.
+pub fn name(pod: &Pod) -> &str {
+    pod.metadata.name.as_deref().unwrap_or_default()
+}
+
+/// Its namespace.
+pub fn namespace(pod: &Pod) -> &str {
+    pod.metadata.namespace.as_deref().unwrap_or("default")
+}
+
+/// Its uid.
+pub fn uid(pod: &Pod) -> &str {
+    pod.metadata.uid.as_deref().unwrap_or_default()
+}
+
+/// `name_namespace(uid)`, as the kubelet writes it in messages.
+pub fn described(pod: &Pod) -> String {
+    format!("{}_{}({})", name(pod), namespace(pod), uid(pod))
+}
+
+/// Its specification; of a pod without one, an empty one.
+pub fn spec(pod: &Pod) -> &PodSpec {
+    static NONE: LazyLock<PodSpec> = LazyLock::new(PodSpec::default);
+    pod.spec.as_ref().unwrap_or(&NONE)
+}
+
+fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
+    pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+}
+
+/// It comes from a file of the node.
+pub fn is_static(pod: &Pod) -> bool {
+    annotation(pod, CONFIG_SOURCE).is_some_and(|source| source != "api")
+}
+
+/// It is the API server's picture of a static pod.
+pub fn is_mirror(pod: &Pod) -> bool {
+    annotation(pod, CONFIG_MIRROR).is_some()
+}
+
+/// Digest of what a mirror pod shows.
+pub fn mirror_of(pod: &Pod) -> Option<&str> {
+    annotation(pod, CONFIG_MIRROR)
+}
+
+/// Digest of a static pod.
+pub fn static_hash(pod: &Pod) -> Option<&str> {
+    annotation(pod, CONFIG_HASH)
+}
+
+/// It shares the node's network.
+pub fn is_host_network(pod: &Pod) -> bool {
+    spec(pod).host_network == Some(true)
+}
+
+/// When its containers are started again.
+pub fn restart_policy(pod: &Pod) -> RestartPolicy {
+    match spec(pod).restart_policy.as_deref() {
+        Some("Never") => RestartPolicy::Never,
+        Some("OnFailure") => RestartPolicy::OnFailure,
+        _ => RestartPolicy::Always,
+    }
+}
+
+/// How long it may take to stop.
+pub fn grace_seconds(pod: &Pod) -> i64 {
+    let asked = pod.metadata.deletion_grace_period_seconds;
+    asked.or(spec(pod).termination_grace_period_seconds).unwrap_or(30).max(0)
+}
+
+/// An init container that keeps running beside the others.
+pub fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+/// Its init containers.
+pub fn init_containers(pod: &Pod) -> &[Container] {
+    spec(pod).init_containers.as_deref().unwrap_or_default()
+}
+
+/// Its ephemeral containers, as ordinary ones.
+pub fn ephemeral_containers(pod: &Pod) -> Vec<Container> {
+    let list = spec(pod).ephemeral_containers.as_deref().unwrap_or_default();
+    let plain = list.iter().filter_map(|c| serde_json::from_value(serde_json::to_value(c).ok()?).ok());
+    plain.collect()
+}
+
+/// Every container that its specification names.
+pub fn all_containers(pod: &Pod) -> Vec<Container> {
+    let spec = spec(pod);
+    let ordinary = init_containers(pod).iter().chain(&spec.containers).cloned();
+    ordinary.chain(ephemeral_containers(pod)).collect()
+}
+
+/// The container of this name.
+pub fn container(pod: &Pod, name: &str) -> Option<Container> {
+    all_containers(pod).into_iter().find(|c| c.name == name)
+}
+
+/// The hostname that its containers see.
+pub fn hostname(pod: &Pod) -> String {
+    let wanted = spec(pod).hostname.as_deref().filter(|h| !h.is_empty()).unwrap_or(name(pod));
+    // Linux' limit (`truncatePodHostnameIfNeeded`).
+    wanted.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned()
+}
+
+/// The pull policy of a container whose pod did not pass through the API server's defaults.
+pub fn pull_policy(container: &Container) -> &str {
+    match container.image_pull_policy.as_deref() {
+        Some(policy) if !policy.is_empty() => policy,
+        _ => {
+            let image = container.image.as_deref().unwrap_or_default();
+            let last = image.rsplit('/').next().unwrap_or_default();
+            let tagged = last.split_once(':').map(|(_, tag)| tag);
+            if image.contains('@') || tagged.is_some_and(|tag| tag != "latest") {
+                "IfNotPresent"
+            } else {
+                "Always"
+            }
+        }
+    }
+}
+
+/// Of a pod: what events and the like refer to.
+pub fn reference(pod: &Pod) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Pod".into()),
+        name: pod.metadata.name.clone(),
+        namespace: pod.metadata.namespace.clone(),
+        uid: pod.metadata.uid.clone(),
+        resource_version: pod.metadata.resource_version.clone(),
+        ..ObjectReference::default()
+    }
+}
+
+/// Of a container of a pod (`spec.containers{nginx}`).
+pub fn container_reference(pod: &Pod, container: &str) -> ObjectReference {
+    let list = if init_containers(pod).iter().any(|c| c.name == container) {
+        "initContainers"
+    } else if spec(pod).containers.iter().any(|c| c.name == container) {
+        "containers"
+    } else {
+        "ephemeralContainers"
+    };
+    ObjectReference { field_path: Some(format!("spec.{list}{{{container}}}")), ..reference(pod) }
+}
+
+/// A probe's numbers with their defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProbeTimes {
+    /// Seconds before the first.
+    pub initial_delay: u64,
+    /// Seconds between two.
+    pub period: u64,
+    /// Seconds for one.
+    pub timeout: u64,
+    /// So many good ones in a row count.
+    pub successes: i32,
+    /// So many bad ones in a row count.
+    pub failures: i32,
+}
+
+/// The numbers of a probe.
+pub fn probe_times(probe: &Probe) -> ProbeTimes {
+    let seconds = |value: Option<i32>, default: u64| {
+        value.and_then(|v| u64::try_from(v).ok()).filter(|v| *v > 0).unwrap_or(default)
+    };
+    ProbeTimes {
+        initial_delay: seconds(probe.initial_delay_seconds, 0),
+        period: seconds(probe.period_seconds, 10),
+        timeout: seconds(probe.timeout_seconds, 1),
+        successes: probe.success_threshold.filter(|n| *n > 0).unwrap_or(1),
+        failures: probe.failure_threshold.filter(|n| *n > 0).unwrap_or(3),
+    }
+}
+
+/// The engine's times, RFC 3339; zero times are none.
+pub fn time(text: &str) -> Option<Timestamp> {
+    text.parse::<Timestamp>().ok().filter(|t| t.as_second() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pull_policy_follows_from_the_tag() {
+        let of = |image: &str| {
+            pull_policy(&Container { image: Some(image.into()), ..Container::default() }).to_owned()
+        };
+        assert_eq!(of("nginx"), "Always");
+        assert_eq!(of("nginx:latest"), "Always");
+        assert_eq!(of("localhost:5000/nginx"), "Always");
+        assert_eq!(of("nginx:1.29"), "IfNotPresent");
+        assert_eq!(of("nginx@sha256:00"), "IfNotPresent");
+    }
+
+    #[test]
+    fn zero_times_are_none() {
+        assert_eq!(time("0001-01-01T00:00:00Z"), None);
+        assert!(time("2026-11-28T06:00:00.123456789Z").is_some());
+    }
+}

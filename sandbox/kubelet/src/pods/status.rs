@@ -1,0 +1,253 @@
+//! A pod's status from what there is of it (`generateAPIPodStatus`, `convertToAPIContainerStatuses`, `getPhase`). Pure: it asks nobody.
+
+use super::{
+    observed::{self, Observed},
+    phase, pod, qos,
+};
+use crate::{docker::Container as Found, images::Waiting};
+use k8s_openapi::{
+    api::core::v1::{
+        Container, ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP,
+        Pod, PodIP, PodStatus, ResourceRequirements, VolumeMountStatus,
+    },
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+use std::{collections::HashMap, net::Ipv4Addr};
+
+/// What probes know of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Health {
+    /// Its startup probe was good, or it has none.
+    pub started: bool,
+    /// Its readiness probe is good, or it has none.
+    pub ready: bool,
+}
+
+/// All that a status follows from.
+pub struct Facts<'a> {
+    /// The pod.
+    pub pod: &'a Pod,
+    /// What there is of it.
+    pub observed: &'a Observed,
+    /// The node's address.
+    pub host_ip: Ipv4Addr,
+    /// The pod's address.
+    pub pod_ip: Option<Ipv4Addr>,
+    /// Why containers wait.
+    pub reasons: &'a HashMap<String, Waiting>,
+    /// What probes know, by container id.
+    pub health: &'a dyn Fn(&str) -> Option<Health>,
+    /// Last words, by container id.
+    pub words: &'a HashMap<String, String>,
+    /// Names of images, by id.
+    pub images: &'a dyn Fn(&str) -> Option<String>,
+    /// The status before.
+    pub old: Option<&'a PodStatus>,
+    /// No container will be started any more.
+    pub finished: bool,
+    /// Why the pod was ended by the kubelet, if it was: reason, message.
+    pub ended: Option<(&'a str, &'a str)>,
+    /// When the kubelet saw the pod first.
+    pub start_time: Time,
+}
+
+/// Which of a pod's lists a container stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum List {
+    Init,
+    Main,
+    Ephemeral,
+}
+
+/// The status.
+pub fn of(facts: &Facts<'_>) -> PodStatus {
+    let (pod, spec) = (facts.pod, pod::spec(facts.pod));
+    let ephemeral_specs = pod::ephemeral_containers(pod);
+    let init = list(facts, pod::init_containers(pod), List::Init);
+    let mut main = list(facts, &spec.containers, List::Main);
+    let mut ephemeral = list(facts, &ephemeral_specs, List::Ephemeral);
+    main.sort_by(|a, b| a.name.cmp(&b.name));
+    ephemeral.sort_by(|a, b| a.name.cmp(&b.name));
+    let phase = match facts.ended {
+        Some(_) => "Failed",
+        None => phase::of(pod, &init, &main, facts.finished),
+    };
+    let some = |list: Vec<ContainerStatus>| Some(list).filter(|l| !l.is_empty());
+    let ip = |ip: Ipv4Addr| ip.to_string();
+    let conditions = phase::conditions(facts, phase, &init, &main);
+    PodStatus {
+        phase: Some(phase.into()),
+        reason: facts.ended.map(|(reason, _)| reason.into()),
+        message: facts.ended.map(|(_, message)| message.into()),
+        conditions: Some(conditions),
+        host_ip: Some(ip(facts.host_ip)),
+        host_ips: Some(vec![HostIP { ip: ip(facts.host_ip) }]),
+        pod_ip: facts.pod_ip.map(ip),
+        pod_ips: facts.pod_ip.map(|a| vec![PodIP { ip: ip(a) }]),
+        start_time: Some(facts.start_time.clone()),
+        init_container_statuses: some(init),
+        container_statuses: some(main),
+        ephemeral_container_statuses: some(ephemeral),
+        qos_class: Some(qos::class(pod).into()),
+        observed_generation: pod.metadata.generation,
+        ..PodStatus::default()
+    }
+}
+
+fn list(facts: &Facts<'_>, containers: &[Container], list: List) -> Vec<ContainerStatus> {
+    containers.iter().map(|container| one(facts, container, list)).collect()
+}
+
+fn one(facts: &Facts<'_>, container: &Container, list: List) -> ContainerStatus {
+    let old = old_status(facts.old, &container.name, list);
+    let Some(newest) = facts.observed.newest(&container.name) else {
+        return absent(facts, container, list, old);
+    };
+    let attempts = facts.observed.containers.get(&container.name).map_or(&[][..], Vec::as_slice);
+    let terminated = |found: &Found| {
+        observed::state(found, facts.words.get(&found.id).cloned()).filter(|s| s.terminated.is_some())
+    };
+    let mut status = ContainerStatus {
+        name: container.name.clone(),
+        container_id: Some(observed::id(newest)),
+        image: (facts.images)(&newest.image).unwrap_or_else(|| container.image.clone().unwrap_or_default()),
+        image_id: format!("docker://{}", newest.image),
+        restart_count: i32::try_from(observed::restart_count(newest)).unwrap_or(i32::MAX),
+        state: observed::state(newest, facts.words.get(&newest.id).cloned()),
+        last_state: attempts.get(1).and_then(terminated),
+        resources: resources(container),
+        volume_mounts: mounts(container),
+        ..ContainerStatus::default()
+    };
+    if status.state.is_none() {
+        status.state = Some(waiting(facts, list));
+    }
+    if status.last_state.is_none() {
+        // The one before was tidied away.
+        status.last_state = old.and_then(|o| o.last_state.clone()).filter(|s| s.terminated.is_some());
+    }
+    waits_again(facts, container, list, &mut status);
+    let running = status.state.as_ref().is_some_and(|s| s.running.is_some());
+    let health = (facts.health)(&newest.id).unwrap_or(Health { started: false, ready: false });
+    let done = status.state.as_ref().and_then(|s| s.terminated.as_ref()).is_some_and(|t| t.exit_code == 0);
+    let plain_init = list == List::Init && !pod::is_sidecar(container);
+    status.started = Some(running && (plain_init || health.started));
+    status.ready = if plain_init { done } else { running && health.started && health.ready };
+    if list == List::Ephemeral {
+        (status.ready, status.started, status.resources) = (false, None, None);
+    }
+    status
+}
+
+fn old_status<'a>(old: Option<&'a PodStatus>, name: &str, list: List) -> Option<&'a ContainerStatus> {
+    let old = old?;
+    let list = match list {
+        List::Init => &old.init_container_statuses,
+        List::Main => &old.container_statuses,
+        List::Ephemeral => &old.ephemeral_container_statuses,
+    };
+    list.as_ref()?.iter().find(|s| s.name == name)
+}
+
+/// One that was not made yet, or that somebody has taken away.
+fn absent(
+    facts: &Facts<'_>,
+    container: &Container,
+    list: List,
+    old: Option<&ContainerStatus>,
+) -> ContainerStatus {
+    let mut status = ContainerStatus {
+        name: container.name.clone(),
+        image: container.image.clone().unwrap_or_default(),
+        state: Some(waiting(facts, list)),
+        started: Some(false),
+        ..ContainerStatus::default()
+    };
+    if let Some(reason) = facts.reasons.get(&container.name) {
+        status.state = Some(waits(reason));
+    }
+    if list == List::Ephemeral {
+        status.started = None;
+    }
+    let Some(old) = old else { return status };
+    status.restart_count = old.restart_count;
+    status.last_state.clone_from(&old.last_state);
+    let ended = old.state.as_ref().is_some_and(|s| s.terminated.is_some());
+    let ran = old.state.as_ref().is_some_and(|s| s.running.is_some());
+    if ended {
+        status.state.clone_from(&old.state);
+        status.container_id.clone_from(&old.container_id);
+        status.image_id.clone_from(&old.image_id);
+        status.ready = list == List::Init && old.ready;
+    } else if ran {
+        // Its end was not seen (`ContainerStatusUnknown`).
+        let unknown = ContainerStateTerminated {
+            exit_code: 137,
+            reason: Some("ContainerStatusUnknown".into()),
+            message: Some(
+                "The container could not be located when the pod was deleted.  The container used to be Running"
+                    .into(),
+            ),
+            ..ContainerStateTerminated::default()
+        };
+        let state = Some(ContainerState { terminated: Some(unknown), ..ContainerState::default() });
+        if facts.finished { status.state = state } else { status.last_state = state }
+    }
+    status
+}
+
+fn waiting(facts: &Facts<'_>, list: List) -> ContainerState {
+    let before = list != List::Init && !pod::init_containers(facts.pod).is_empty();
+    let reason = if before { "PodInitializing" } else { "ContainerCreating" };
+    let waiting = ContainerStateWaiting { reason: Some(reason.into()), message: None };
+    ContainerState { waiting: Some(waiting), ..ContainerState::default() }
+}
+
+fn waits(reason: &Waiting) -> ContainerState {
+    let waiting = ContainerStateWaiting {
+        reason: Some(reason.reason.into()),
+        message: Some(reason.message.clone()).filter(|m| !m.is_empty()),
+    };
+    ContainerState { waiting: Some(waiting), ..ContainerState::default() }
+}
+
+/// One that ended and will be started again waits, with the reason why it does.
+fn waits_again(facts: &Facts<'_>, container: &Container, list: List, status: &mut ContainerStatus) {
+    let Some(state) = &status.state else { return };
+    if facts.finished || state.running.is_some() || list == List::Ephemeral {
+        return;
+    }
+    if let Some(ended) = &state.terminated {
+        let policy = match (pod::restart_policy(facts.pod), list) {
+            (pod::RestartPolicy::Always, List::Init) if !pod::is_sidecar(container) => {
+                pod::RestartPolicy::OnFailure
+            }
+            _ if pod::is_sidecar(container) => pod::RestartPolicy::Always,
+            (policy, _) => policy,
+        };
+        if !observed::restarts(policy, ended.exit_code) {
+            return;
+        }
+    }
+    let Some(reason) = facts.reasons.get(&container.name) else { return };
+    if state.terminated.is_some() {
+        status.last_state = status.state.clone();
+    }
+    status.state = Some(waits(reason));
+}
+
+fn resources(container: &Container) -> Option<ResourceRequirements> {
+    let resources = container.resources.clone()?;
+    let any = resources.limits.is_some() || resources.requests.is_some();
+    any.then_some(ResourceRequirements { claims: None, ..resources })
+}
+
+fn mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
+    let mounts = container.volume_mounts.as_ref()?.iter().map(|mount| VolumeMountStatus {
+        name: mount.name.clone(),
+        mount_path: mount.mount_path.clone(),
+        read_only: mount.read_only.filter(|r| *r),
+        recursive_read_only: mount.read_only.filter(|r| *r).map(|_| "Disabled".into()),
+    });
+    Some(mounts.collect::<Vec<_>>()).filter(|m| !m.is_empty())
+}

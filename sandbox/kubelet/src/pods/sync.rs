@@ -1,0 +1,418 @@
+//! One round of a pod: what there is, what there shall be, and the steps from one to the other (`SyncPod`, `computePodActions`). A round
+//! may be broken off at any await: the next one begins by looking again.
+
+use super::{
+    backoff::Backoff,
+    fields::Here,
+    labels,
+    observed::{self, Observed},
+    pod::{self, RestartPolicy},
+    start::{self, Place, Sandbox},
+    status::{self, Facts},
+    stop::{self, Why},
+};
+use crate::{
+    docker::{Container as Found, DockerError},
+    images::Waiting,
+    kubelet::Kubelet,
+    text,
+    volumes::{self, Volumes},
+};
+use drydock_kubeclient::EventType;
+use k8s_openapi::{
+    api::core::v1::{Container, Pod, PodStatus},
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::Timestamp,
+};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+/// What stands in the way of a round; it is tried again.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Failure(pub String);
+
+impl From<DockerError> for Failure {
+    fn from(error: DockerError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// What a pod's task remembers from round to round. A kubelet that starts anew begins without.
+pub struct Memory {
+    /// Why containers wait.
+    pub reasons: HashMap<String, Waiting>,
+    /// Delays of containers that crash.
+    delays: Backoff,
+    /// Last words by container id.
+    words: HashMap<String, String>,
+    /// The status that was told last.
+    pub told: Option<PodStatus>,
+    /// When the pod was seen first.
+    start_time: Time,
+    /// Why the kubelet ended it: reason, message.
+    pub ended: Option<(String, String)>,
+}
+
+impl Memory {
+    /// Of a pod that has just been seen. What its status says from before is kept.
+    pub fn new(pod: &Pod) -> Self {
+        let told = pod.status.clone().filter(|s| s.start_time.is_some());
+        let start_time = told.as_ref().and_then(|s| s.start_time.clone());
+        let ended = told.as_ref().filter(|s| s.phase.as_deref() == Some("Failed") && s.reason.is_some());
+        let ended =
+            ended.map(|s| (s.reason.clone().unwrap_or_default(), s.message.clone().unwrap_or_default()));
+        Self {
+            reasons: HashMap::new(),
+            delays: Backoff::default(),
+            words: HashMap::new(),
+            start_time: start_time.unwrap_or_else(|| Time(Timestamp::now())),
+            told,
+            ended,
+        }
+    }
+}
+
+/// One pod in one round.
+pub struct Round<'a> {
+    /// The kubelet.
+    pub kubelet: &'a Arc<Kubelet>,
+    /// The pod.
+    pub pod: &'a Arc<Pod>,
+    /// What is remembered.
+    pub memory: &'a mut Memory,
+}
+
+/// Shortest of two delays.
+fn sooner(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    a.into_iter().chain(b).min()
+}
+
+impl Round<'_> {
+    /// Looks, and tells how the pod is. `finished`: nothing will be started any more.
+    pub async fn look(&mut self, finished: bool) -> Result<(Observed, PodStatus), DockerError> {
+        let observed = Observed::of(&self.kubelet.docker, pod::uid(self.pod)).await?;
+        for list in observed.containers.values() {
+            for found in list.iter().take(2) {
+                if observed::has_ended(found) && !self.memory.words.contains_key(&found.id) {
+                    let word = observed::last_word(&self.kubelet.docker, self.pod, found).await;
+                    self.memory.words.insert(found.id.clone(), word.unwrap_or_default());
+                }
+            }
+        }
+        let status = self.status(&observed, finished);
+        self.kubelet.statuses.set(self.pod, &status);
+        self.kubelet.noted(self.pod, &status);
+        self.memory.told = Some(status.clone());
+        Ok((observed, status))
+    }
+
+    fn status(&self, observed: &Observed, finished: bool) -> PodStatus {
+        let probes = &self.kubelet.probes;
+        let pod_ip = observed.sandbox().and_then(|s| {
+            if pod::is_host_network(self.pod) {
+                Some(self.kubelet.host_ip)
+            } else {
+                self.kubelet.network.address_of(&s.id)
+            }
+        });
+        let ended = self.memory.ended.as_ref().map(|(r, m)| (r.as_str(), m.as_str()));
+        let mut status = status::of(&Facts {
+            pod: self.pod,
+            observed,
+            host_ip: self.kubelet.host_ip,
+            pod_ip,
+            reasons: &self.memory.reasons,
+            health: &|id| probes.health(id),
+            words: &self.memory.words,
+            images: &|id| self.kubelet.image_name(id),
+            old: self.memory.told.as_ref(),
+            finished: finished || ended.is_some(),
+            ended,
+            start_time: self.memory.start_time.clone(),
+        });
+        if status.pod_ip.is_none()
+            && let Some(old) = &self.memory.told
+        {
+            // A pod that has ended keeps the address that it had.
+            status.pod_ip.clone_from(&old.pod_ip);
+            status.pod_ips.clone_from(&old.pod_ips);
+        }
+        status
+    }
+
+    /// Does what is missing. Returns when to look again at the latest.
+    pub async fn sync(&mut self) -> Result<Option<Duration>, Failure> {
+        let (observed, status) = self.look(false).await?;
+        self.watch_probes(&observed);
+        let phase = status.phase.as_deref().unwrap_or_default();
+        if self.memory.ended.is_some() || matches!(phase, "Succeeded" | "Failed") {
+            stop::all(self.kubelet, self.pod, &observed, Why::PodEnds, pod::grace_seconds(self.pod)).await;
+            self.look(true).await?;
+            return Ok(None);
+        }
+        let left = match self.deadline() {
+            Some(Duration::ZERO) => {
+                let message = "Pod was active on the node longer than the specified deadline";
+                self.kubelet.event(self.pod, EventType::Normal, "DeadlineExceeded", message);
+                self.memory.ended = Some(("DeadlineExceeded".into(), message.into()));
+                return Ok(Some(Duration::ZERO));
+            }
+            left => left,
+        };
+        let sandbox = self.sandbox(&observed).await?;
+        let here = self.kubelet.here(self.pod, sandbox.address);
+        let volumes = volumes::set_up(self.kubelet, self.pod, &here).await.map_err(|e| {
+            self.kubelet.event(self.pod, EventType::Warning, "FailedMount", &e.to_string());
+            Failure(e.to_string())
+        })?;
+        super::files::write(self.kubelet, self.pod, Some(sandbox.address))
+            .map_err(|e| Failure(e.to_string()))?;
+        let next = self.containers(&observed, &sandbox, &volumes, &here).await;
+        let (observed, _) = self.look(false).await?;
+        self.watch_probes(&observed);
+        // What was started now may be ready at once: tell it.
+        self.look(false).await?;
+        Ok(sooner(next, left))
+    }
+
+    /// Time that the pod has left, if it has a deadline.
+    fn deadline(&self) -> Option<Duration> {
+        let seconds = u64::try_from(pod::spec(self.pod).active_deadline_seconds?).ok()?;
+        let age = Timestamp::now().duration_since(self.memory.start_time.0);
+        let age = Duration::try_from(age).unwrap_or_default();
+        Some(Duration::from_secs(seconds).saturating_sub(age))
+    }
+
+    /// The pod's first container: the one that runs, or a new one.
+    async fn sandbox(&mut self, observed: &Observed) -> Result<Sandbox, Failure> {
+        if let Some(running) = observed.sandbox() {
+            let id = running.id.clone();
+            if pod::is_host_network(self.pod) {
+                return Ok(Sandbox { id, address: self.kubelet.host_ip });
+            }
+            if let Some(address) = self.kubelet.network.address_of(&id) {
+                return Ok(Sandbox { id, address });
+            }
+            // A kubelet died between its start and its network.
+            stop::all(self.kubelet, self.pod, observed, Why::SandboxGone, pod::grace_seconds(self.pod)).await;
+        }
+        let attempt = observed.sandboxes.first().map_or(0, |newest| {
+            let name = newest.name.rsplit('_').next().and_then(|n| n.parse::<u32>().ok());
+            name.unwrap_or(0) + 1
+        });
+        if attempt > 0 {
+            let message = "Pod sandbox changed, it will be killed and re-created.";
+            self.kubelet.event(self.pod, EventType::Normal, "SandboxChanged", message);
+            stop::all(self.kubelet, self.pod, observed, Why::SandboxGone, pod::grace_seconds(self.pod)).await;
+            for old in &observed.sandboxes {
+                self.kubelet.docker.remove(&old.id).await?;
+            }
+        }
+        let made = start::sandbox(self.kubelet, self.pod, attempt).await?;
+        self.look(false).await?;
+        Ok(made)
+    }
+
+    /// Init containers, then the others. Returns when to look again.
+    async fn containers(
+        &mut self,
+        observed: &Observed,
+        sandbox: &Sandbox,
+        volumes: &Volumes,
+        here: &Here,
+    ) -> Option<Duration> {
+        let spec = pod::spec(self.pod).clone();
+        let mut next = None;
+        for ephemeral in pod::ephemeral_containers(self.pod) {
+            if observed.newest(&ephemeral.name).is_none() {
+                let target = spec.ephemeral_containers.iter().flatten().find(|c| c.name == ephemeral.name);
+                let target = target.and_then(|c| c.target_container_name.as_deref());
+                let target = target.and_then(|name| observed.newest(name)).map(|c| c.id.as_str());
+                let place = Place { sandbox, volumes, here, target };
+                next = sooner(next, self.start(observed, &ephemeral, &place).await);
+            }
+        }
+        let place = Place { sandbox, volumes, here, target: None };
+        let begun = spec.containers.iter().any(|c| in_sandbox(observed, &c.name, &sandbox.id).is_some());
+        let (ready, wait) = self.init(observed, &place, begun).await;
+        next = sooner(next, wait);
+        if !ready {
+            return next;
+        }
+        let policy = pod::restart_policy(self.pod);
+        for container in &spec.containers {
+            next = sooner(next, self.main(observed, container, policy, &place).await);
+        }
+        next
+    }
+
+    /// One of the pod's ordinary containers, or a sidecar.
+    async fn main(
+        &mut self,
+        observed: &Observed,
+        container: &Container,
+        policy: RestartPolicy,
+        place: &Place<'_>,
+    ) -> Option<Duration> {
+        let Some(newest) = observed.newest(&container.name) else {
+            return self.start(observed, container, place).await;
+        };
+        if newest.state.running {
+            let why = if observed::hash(newest) != labels::hash(container) {
+                Why::Changed
+            } else if let Some(probe) = self.kubelet.probes.failed(&newest.id) {
+                Why::Probe(probe)
+            } else {
+                self.memory.reasons.remove(&container.name);
+                return None;
+            };
+            let probe = match why {
+                Why::Probe("startup") => container.startup_probe.as_ref(),
+                Why::Probe(_) => container.liveness_probe.as_ref(),
+                _ => None,
+            };
+            let grace = probe.and_then(|p| p.termination_grace_period_seconds);
+            let grace = grace.unwrap_or_else(|| pod::grace_seconds(self.pod));
+            stop::container(self.kubelet, self.pod, container, &newest.id, why, grace).await;
+            // Changed: at once; by a probe: as if it had crashed.
+            if why == Why::Changed {
+                return self.start(observed, container, place).await;
+            }
+            return Some(Duration::ZERO);
+        }
+        let other_sandbox = in_sandbox(observed, &container.name, &place.sandbox.id).is_none();
+        if !observed::has_ended(newest)
+            || observed::restarts(policy, newest.state.exit_code)
+            || (other_sandbox && newest.state.exit_code != 0)
+        {
+            return self.start(observed, container, place).await;
+        }
+        None
+    }
+
+    /// Init containers one after the other. (All are done, when to look again.)
+    async fn init(
+        &mut self,
+        observed: &Observed,
+        place: &Place<'_>,
+        begun: bool,
+    ) -> (bool, Option<Duration>) {
+        let inits = pod::init_containers(self.pod).to_vec();
+        let mut next = None;
+        for container in &inits {
+            let current = in_sandbox(observed, &container.name, &place.sandbox.id);
+            if pod::is_sidecar(container) {
+                let wait = match current {
+                    None => self.start(observed, container, place).await,
+                    Some(_) => self.main(observed, container, RestartPolicy::Always, place).await,
+                };
+                next = sooner(next, wait);
+                let started = current
+                    .filter(|c| c.state.running)
+                    .is_some_and(|c| self.kubelet.probes.health(&c.id).is_some_and(|h| h.started));
+                // One that has just been started is looked at in the next round.
+                if !started && !begun {
+                    let again = if wait.is_none() && container.startup_probe.is_none() {
+                        Some(Duration::ZERO)
+                    } else {
+                        next
+                    };
+                    return (false, again);
+                }
+                continue;
+            }
+            if begun {
+                continue;
+            }
+            match current {
+                None => return (false, sooner(next, self.start(observed, container, place).await)),
+                Some(found) if found.state.running => {
+                    self.memory.reasons.remove(&container.name);
+                    return (false, next);
+                }
+                Some(found) if !observed::has_ended(found) => {
+                    return (false, sooner(next, self.start(observed, container, place).await));
+                }
+                Some(found) if found.state.exit_code == 0 => {
+                    self.memory.reasons.remove(&container.name);
+                }
+                Some(_) if pod::restart_policy(self.pod) == RestartPolicy::Never => return (false, next),
+                Some(_) => return (false, sooner(next, self.start(observed, container, place).await)),
+            }
+        }
+        (true, next)
+    }
+
+    /// Starts a container, unless it has crashed too often lately. Returns when to try again.
+    async fn start(
+        &mut self,
+        observed: &Observed,
+        container: &Container,
+        place: &Place<'_>,
+    ) -> Option<Duration> {
+        let before = observed.containers.get(&container.name).map_or(&[][..], Vec::as_slice);
+        if let Some(waiting) = self.crashed_lately(container, before) {
+            let retry = waiting.retry;
+            self.memory.reasons.insert(container.name.clone(), waiting);
+            return retry;
+        }
+        match start::container(self.kubelet, self.pod, container, before, place).await {
+            Ok(()) => {
+                self.memory.reasons.remove(&container.name);
+                None
+            }
+            Err(waiting) => {
+                // As the kubelet's workers do after an error in a round (`backOffPeriod`).
+                let retry = waiting.retry.map_or(super::backoff::FIRST, |r| r.min(super::backoff::FIRST));
+                self.memory.reasons.insert(container.name.clone(), waiting);
+                Some(retry)
+            }
+        }
+    }
+
+    /// `doBackOff`.
+    fn crashed_lately(&mut self, container: &Container, before: &[Found]) -> Option<Waiting> {
+        let last = before.iter().find(|c| observed::has_ended(c))?;
+        let ended = pod::time(&last.state.finished_at).or_else(|| pod::time(&last.created))?;
+        let (ended, now) = (SystemTime::from(ended), SystemTime::now());
+        let key = format!("{}_{}", container.name, labels::hash(container));
+        if let Some(left) = self.memory.delays.wait(&key, ended, now) {
+            let described = pod::described(self.pod);
+            let message =
+                format!("Back-off restarting failed container {} in pod {described}", container.name);
+            let kind = EventType::Warning;
+            self.kubelet.container_event(self.pod, &container.name, kind, "BackOff", &message);
+            let delay = text::duration(self.memory.delays.delay(&key));
+            let message =
+                format!("back-off {delay} restarting failed container={} pod={described}", container.name);
+            return Some(Waiting { reason: "CrashLoopBackOff", message, retry: Some(left) });
+        }
+        self.memory.delays.next(&key, ended, now);
+        None
+    }
+
+    fn watch_probes(&self, observed: &Observed) {
+        let address = self.kubelet.address_of(self.pod);
+        for container in pod::all_containers(self.pod) {
+            if let Some(found) = observed.newest(&container.name).filter(|c| c.state.running) {
+                let age = pod::time(&found.state.started_at)
+                    .and_then(|t| Duration::try_from(Timestamp::now().duration_since(t)).ok())
+                    .unwrap_or_default();
+                self.kubelet.probes.watch(self.kubelet, self.pod, &container, &found.id, address, age);
+            }
+        }
+        for list in observed.containers.values() {
+            list.iter().filter(|c| !c.state.running).for_each(|c| self.kubelet.probes.forget(&c.id));
+        }
+    }
+}
+
+/// The newest container of a name, if it belongs to this sandbox.
+fn in_sandbox<'a>(observed: &'a Observed, name: &str, sandbox: &str) -> Option<&'a Found> {
+    let newest = observed.newest(name)?;
+    (newest.config.labels.get(labels::SANDBOX_ID).map(String::as_str) == Some(sandbox)).then_some(newest)
+}

@@ -1,0 +1,158 @@
+//! The task of one pod (`pkg/kubelet/pod_workers.go`): rounds while it shall run, then its end, once and in order.
+//!
+//! ```text
+//!   syncing ──deleted, or gone from its source──▶ terminating ──all has ended──▶ terminated
+//! ```
+
+use super::{
+    observed::Observed,
+    pod,
+    stop::{self, Why},
+    sync::{Memory, Round},
+};
+use crate::{kubelet::Kubelet, paths, volumes};
+use k8s_openapi::api::core::v1::Pod;
+use std::{fs, sync::Arc, time::Duration};
+use tokio::sync::{Notify, watch};
+
+/// A pod is looked at so often even if nothing happens (`syncFrequency`).
+const PERIOD: Duration = Duration::from_secs(60);
+/// After a failed round, the first delay and the longest.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LONGEST_RETRY: Duration = Duration::from_secs(15);
+
+/// What is wanted of a pod.
+#[derive(Debug, Clone)]
+pub struct Desired {
+    /// As its source has it.
+    pub pod: Arc<Pod>,
+    /// Its source has it no more.
+    pub gone: bool,
+}
+
+impl Desired {
+    fn ends(&self) -> bool {
+        self.gone || self.pod.metadata.deletion_timestamp.is_some()
+    }
+
+    fn grace(&self) -> i64 {
+        pod::grace_seconds(&self.pod)
+    }
+}
+
+/// Runs a pod from its first round to its end.
+pub async fn run(kubelet: Arc<Kubelet>, mut desired: watch::Receiver<Desired>, wake: Arc<Notify>) {
+    let first = desired.borrow_and_update().clone();
+    let uid = pod::uid(&first.pod).to_owned();
+    let mut memory = Memory::new(&first.pod);
+    let mut retry = FIRST_RETRY;
+    loop {
+        let now = desired.borrow_and_update().clone();
+        if now.ends() {
+            break;
+        }
+        let round = async {
+            let mut round = Round { kubelet: &kubelet, pod: &now.pod, memory: &mut memory };
+            round.sync().await
+        };
+        let done = tokio::select! {
+            done = round => done,
+            // What a round waits for (a pull, a hook) does not hold up the end of the pod.
+            () = until_it_ends(desired.clone()) => continue,
+        };
+        let wait = match done {
+            Ok(next) => {
+                retry = FIRST_RETRY;
+                next.map_or(PERIOD, |n| n.min(PERIOD))
+            }
+            Err(error) => {
+                tracing::error!(pod = pod::described(&now.pod), %error, "Error syncing pod, skipping");
+                retry = (retry * 2).min(LONGEST_RETRY);
+                retry
+            }
+        };
+        tokio::select! {
+            changed = desired.changed() => if changed.is_err() { return },
+            () = wake.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+    terminate(&kubelet, &mut desired, &mut memory).await;
+    let last = desired.borrow().clone();
+    kubelet.pods.ended(&kubelet, &uid, &last.pod);
+}
+
+async fn until_it_ends(mut desired: watch::Receiver<Desired>) {
+    while !desired.borrow_and_update().ends() {
+        if desired.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Ends all of a pod, tells how it ended, and takes away what it had.
+async fn terminate(kubelet: &Arc<Kubelet>, desired: &mut watch::Receiver<Desired>, memory: &mut Memory) {
+    loop {
+        let now = desired.borrow_and_update().clone();
+        let mut round = Round { kubelet, pod: &now.pod, memory };
+        let observed = match round.look(false).await {
+            Ok((observed, _)) => observed,
+            Err(error) => {
+                tracing::error!(pod = pod::described(&now.pod), %error, "Error syncing pod, skipping");
+                tokio::time::sleep(FIRST_RETRY).await;
+                continue;
+            }
+        };
+        if observed.running().next().is_none() {
+            stop::sandboxes(kubelet, &observed).await;
+            if round.look(true).await.is_ok() {
+                break;
+            }
+            continue;
+        }
+        let grace = now.grace();
+        tokio::select! {
+            () = end(kubelet, &now.pod, &observed, grace) => {}
+            // Somebody is in a hurry: a second deletion may shorten the first one's grace.
+            () = until_shorter(desired.clone(), grace) => {}
+        }
+    }
+    let last = desired.borrow().clone();
+    clean_up(kubelet, &last).await;
+}
+
+async fn end(kubelet: &Kubelet, pod: &Pod, observed: &Observed, grace: i64) {
+    stop::all(kubelet, pod, observed, Why::PodEnds, grace).await;
+}
+
+async fn until_shorter(mut desired: watch::Receiver<Desired>, grace: i64) {
+    while desired.borrow_and_update().grace() >= grace {
+        if desired.changed().await.is_err() {
+            // Nobody is left to hurry.
+            return std::future::pending().await;
+        }
+    }
+}
+
+async fn clean_up(kubelet: &Arc<Kubelet>, last: &Desired) {
+    let uid = pod::uid(&last.pod);
+    if !last.gone {
+        kubelet.statuses.settled(uid).await;
+    }
+    if let Err(error) = stop::remove(kubelet, uid).await {
+        tracing::warn!(pod = pod::described(&last.pod), %error, "containers of a pod that ended are left");
+    }
+    if let Err(error) = volumes::tear_down(uid) {
+        tracing::warn!(pod = pod::described(&last.pod), %error, "volumes of a pod that ended are left");
+    }
+    let logs = paths::pod_logs(pod::namespace(&last.pod), pod::name(&last.pod), uid);
+    let _none_there = fs::remove_dir_all(logs);
+    kubelet.objects.release(uid);
+    kubelet.tokens.release(uid);
+    kubelet.images.release(uid);
+    if !last.gone {
+        kubelet.statuses.delete(&last.pod).await;
+    }
+    kubelet.statuses.forget(uid);
+    kubelet.forget(uid);
+}

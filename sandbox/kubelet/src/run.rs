@@ -1,0 +1,207 @@
+//! The kubelet's life, from its birth to its end. Read [`live`] for what starts in which order.
+
+use crate::{
+    docker::Docker,
+    images::Images,
+    klog::Klog,
+    kubelet::{Kubelet, Notes},
+    network::Network,
+    node::{self, Machine},
+    objects::Objects,
+    pods::{labels, manager::Pods, static_pods},
+    probes::Probes,
+    routes,
+    server::{self, Figures},
+    statuses::Statuses,
+    volumes::Tokens,
+};
+use drydock_cluster::{Cluster, Paths};
+use drydock_kubeclient::{Informer, Recorder, informer::Source};
+use drydock_runtime::cluster::KubeletBoot;
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use std::{sync::Arc, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long after a failure the engine is asked again.
+const ENGINE_RETRY: Duration = Duration::from_millis(200);
+
+/// Runs the kubelet of a node until it is told to stop. Returns the exit status for the process.
+pub fn run(boot: KubeletBoot) -> i32 {
+    // A client that goes away must not take the kubelet with it.
+    let mut pipe = nix::sys::signal::SigSet::empty();
+    pipe.add(nix::sys::signal::Signal::SIGPIPE);
+    let _always_works = pipe.thread_block();
+    let filter = tracing_subscriber::filter::LevelFilter::INFO;
+    let log = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(filter)
+        .event_format(Klog)
+        .finish();
+    let _log = tracing::subscriber::set_default(log);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "no runtime for the kubelet");
+            return 1;
+        }
+    };
+    let status = runtime.block_on(live(boot));
+    runtime.shutdown_background();
+    status
+}
+
+/// Why the kubelet can't start.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Cluster(#[from] drydock_cluster::Error),
+    #[error(transparent)]
+    Network(#[from] crate::network::NetworkError),
+    #[error(transparent)]
+    Config(#[from] drydock_kubeclient::ConfigError),
+    #[error("signals: {0}")]
+    Signals(std::io::Error),
+}
+
+async fn live(boot: KubeletBoot) -> i32 {
+    match start(boot).await {
+        Ok(()) => 0,
+        Err(error) => {
+            tracing::error!(%error, "Failed to run kubelet");
+            1
+        }
+    }
+}
+
+async fn start(boot: KubeletBoot) -> Result<(), StartError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
+    let node = boot.node.to_string();
+    let paths = Paths::default();
+    let cluster = Cluster {
+        seed: &boot.cluster.seed.0,
+        created: boot.cluster.created,
+        node: &node,
+        address: boot.address,
+        control_plane: boot.control_plane,
+    };
+    drydock_cluster::set_up(&cluster, &paths)?;
+    let network = Network::new(boot.node.number());
+    network.prepare()?;
+    let kubelet = assemble(boot, &paths, network).await?;
+    let manifests = paths.manifests();
+    tokio::spawn({
+        let kubelet = kubelet.clone();
+        async move { static_pods::watch(kubelet, &manifests).await }
+    });
+    tokio::spawn(listen_to_engine(kubelet.clone()));
+    tokio::spawn(node::keep(kubelet.clone()));
+    tokio::spawn({
+        let kubelet = kubelet.clone();
+        async move { kubelet.statuses.run().await }
+    });
+    tokio::spawn({
+        let kubelet = kubelet.clone();
+        async move { kubelet.pods.keep_mirrors(&kubelet).await }
+    });
+    tokio::spawn(routes::keep(
+        kubelet.clone(),
+        Informer::<Node>::new(kubelet.client.clone(), Source::all::<Node>()),
+    ));
+    tokio::spawn({
+        let kubelet = kubelet.clone();
+        async move { kubelet.network.allow().await }
+    });
+    tokio::spawn({
+        let kubelet = kubelet.clone();
+        let ((certificate, key), authority) = (paths.kubelet_serving(), paths.pki().join("ca.crt"));
+        async move { server::serve(kubelet, &certificate, &key, &authority).await }
+    });
+    let told = kubelet.clone();
+    kubelet.known.subscribe(move |event| told.pods.told(&told, event));
+    kubelet.known.start();
+    kubelet.services.start();
+    tokio::spawn({
+        let kubelet = kubelet.clone();
+        async move {
+            kubelet.known.synced().await;
+            kubelet.pods.sweep(&kubelet).await;
+        }
+    });
+    terminate.recv().await;
+    Ok(())
+}
+
+async fn assemble(boot: KubeletBoot, paths: &Paths, network: Network) -> Result<Arc<Kubelet>, StartError> {
+    let docker = Docker::default();
+    let client = drydock_kubeclient::connect(&paths.kubelet_config(), "kubelet")?;
+    let machine = loop {
+        match Machine::of(&docker).await {
+            Ok(machine) => break machine,
+            Err(error) => {
+                tracing::error!(%error, "Container runtime sanity check failed");
+                tokio::time::sleep(ENGINE_RETRY).await;
+            }
+        }
+    };
+    // Addresses of pods that ended while nobody looked.
+    if let Ok(listed) = docker.list(&format!("{}={}", labels::TYPE, labels::SANDBOX)).await {
+        let running: Vec<String> =
+            listed.into_iter().filter(|c| c.state == "running").map(|c| c.id).collect();
+        network.keep_only(&running);
+    }
+    let node = boot.node.to_string();
+    let mine = Source::all::<Pod>().fields(format!("spec.nodeName={node}"));
+    let strip = |pod: &mut Pod| pod.metadata.managed_fields = None;
+    let known = Informer::with_transform(client.clone(), mine, strip);
+    let pods = Arc::new(Pods::default());
+    let woken = pods.clone();
+    Ok(Arc::new(Kubelet {
+        host_ip: boot.address,
+        recorder: Recorder::new(client.clone(), "kubelet", Some(&node)),
+        services: Informer::with_transform(
+            client.clone(),
+            Source::all::<Service>(),
+            |service: &mut Service| {
+                service.metadata.managed_fields = None;
+                service.metadata.annotations = None;
+            },
+        ),
+        objects: Objects::new(client.clone(), Arc::new(move |uid| woken.wake(uid))),
+        tokens: Tokens::default(),
+        images: Images::default(),
+        network,
+        probes: Probes::default(),
+        statuses: Arc::new(Statuses::new(client.clone(), known.clone())),
+        notes: Notes::default(),
+        figures: Figures::default(),
+        pods,
+        known,
+        client,
+        docker,
+        machine,
+        node,
+        boot,
+    }))
+}
+
+/// Wakes pods when something happens to their containers (upstream polls for this: PLEG).
+async fn listen_to_engine(kubelet: Arc<Kubelet>) {
+    loop {
+        let told = kubelet.clone();
+        let ended = kubelet.docker.events(labels::POD_UID, move |event| {
+            if matches!(event.action.as_str(), "die" | "destroy" | "oom" | "start")
+                && let Some(uid) = event.actor.attributes.get(labels::POD_UID)
+            {
+                told.wake(uid);
+            }
+        });
+        let failure = ended.await.err();
+        kubelet.set_engine_failure(failure.map(|e| e.to_string()));
+        tokio::time::sleep(ENGINE_RETRY).await;
+        if kubelet.docker.info().await.is_ok() {
+            kubelet.set_engine_failure(None);
+            // What happened meanwhile was not heard.
+            kubelet.pods.wake_all();
+        }
+    }
+}

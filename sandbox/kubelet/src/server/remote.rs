@@ -1,0 +1,309 @@
+//! exec, attach and port-forward: the client's connection is taken over and joined to the engine's, or to a port of the pod
+//! (`pkg/kubelet/cri/streaming`).
+
+use super::{Answer, Query, full, text};
+use crate::{
+    docker::{Docker, Frames, Source},
+    kubelet::Kubelet,
+    network,
+    pods::{labels, observed::Observed, pod},
+};
+use drydock_streaming::{
+    Channels, Forwarded, Negotiated, Options, Outcome, Purpose, negotiate, port_forward, ports,
+    remote_command,
+};
+use hyper::{Request, Response, StatusCode, body::Incoming};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+use std::{fs::File, net::TcpStream as StdTcpStream, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional, split},
+    net::TcpStream,
+};
+
+/// Time for a connection to a port of the pod.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+fn not_found(name: &str, container: &str) -> Answer {
+    text(
+        StatusCode::NOT_FOUND,
+        format!("unable to upgrade connection: container not found (\"{container}_{name}\")\n"),
+    )
+}
+
+/// The pod and the id of its running container.
+async fn find(
+    kubelet: &Kubelet,
+    namespace: &str,
+    name: &str,
+    container: &str,
+) -> Result<(Arc<Pod>, String), Answer> {
+    let found = kubelet.pods.find(namespace, name);
+    let found = found.ok_or_else(|| text(StatusCode::NOT_FOUND, "pod does not exist\n"))?;
+    let observed = Observed::of(&kubelet.docker, pod::uid(&found)).await;
+    let observed = observed.map_err(|e| text(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
+    match observed.newest(container).filter(|c| c.state.running) {
+        Some(running) => Ok((found, running.id.clone())),
+        None => Err(not_found(&format!("{name}_{namespace}"), container)),
+    }
+}
+
+fn agree(purpose: Purpose, request: &Request<Incoming>) -> Result<Negotiated, Answer> {
+    negotiate(purpose, request.headers()).map_err(|refusal| {
+        let mut answer = text(refusal.status, refusal.message);
+        answer.headers_mut().extend(refusal.headers);
+        answer
+    })
+}
+
+fn switch(negotiated: &Negotiated) -> Answer {
+    let mut answer = Response::new(full(""));
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    answer.headers_mut().extend(negotiated.headers.clone());
+    answer
+}
+
+/// Runs a command in a container.
+pub async fn exec(
+    kubelet: &Arc<Kubelet>,
+    namespace: &str,
+    name: &str,
+    container: &str,
+    query: &Query,
+    request: Request<Incoming>,
+) -> Answer {
+    let options = match Options::from_query(query.pairs()) {
+        Ok(options) => options,
+        Err(message) => return text(StatusCode::BAD_REQUEST, message),
+    };
+    let command: Vec<String> = query.all("command").map(str::to_owned).collect();
+    let id = match find(kubelet, namespace, name, container).await {
+        Ok((_, id)) => id,
+        Err(answer) => return answer,
+    };
+    let negotiated = match agree(Purpose::RemoteCommand, &request) {
+        Ok(negotiated) => negotiated,
+        Err(answer) => return answer,
+    };
+    let answer = switch(&negotiated);
+    let kubelet = kubelet.clone();
+    tokio::spawn(async move {
+        let Ok(connection) = hyper::upgrade::on(request).await else { return };
+        let channels = remote_command(TokioIo::new(connection), negotiated.protocol, options).await;
+        let Ok(channels) = channels else { return };
+        run(&kubelet.docker, &id, &command, options, channels).await;
+    });
+    answer
+}
+
+async fn run(docker: &Docker, id: &str, command: &[String], options: Options, channels: Channels) {
+    let body = json!({
+        "Cmd": command,
+        "Tty": options.tty,
+        "AttachStdin": options.stdin,
+        "AttachStdout": options.stdout,
+        "AttachStderr": options.stderr,
+    });
+    let started = async {
+        let exec = docker.create_exec(id, &body).await?;
+        let stream = docker.start_exec(&exec, options.tty).await?;
+        Ok::<_, crate::docker::DockerError>((exec, stream))
+    };
+    match started.await {
+        Ok((exec, stream)) => {
+            let resized = (docker.clone(), exec.clone(), true);
+            let exit = join(stream, channels, options.tty, resized).await;
+            let outcome = match docker.inspect_exec(&exec).await {
+                Ok(details) => match details.exit_code.unwrap_or(0) {
+                    0 => Outcome::Success,
+                    code => Outcome::ExitCode(code),
+                },
+                Err(e) => Outcome::Failure { message: e.to_string() },
+            };
+            exit.finish(outcome).await;
+        }
+        Err(e) => {
+            let message = format!("error executing command in container: {e}");
+            channels.exit.finish(Outcome::Failure { message }).await;
+        }
+    }
+}
+
+/// Joins a client to a running container.
+pub async fn attach(
+    kubelet: &Arc<Kubelet>,
+    namespace: &str,
+    name: &str,
+    container: &str,
+    query: &Query,
+    request: Request<Incoming>,
+) -> Answer {
+    let (found, id) = match find(kubelet, namespace, name, container).await {
+        Ok(found) => found,
+        Err(answer) => return answer,
+    };
+    let mut options = match Options::from_query(query.pairs()) {
+        Ok(options) => options,
+        Err(message) => return text(StatusCode::BAD_REQUEST, message),
+    };
+    // What the container has, not what the client thinks (`AttachContainer`).
+    let tty = pod::container(&found, container).is_some_and(|c| c.tty == Some(true));
+    options.stderr &= !tty;
+    let negotiated = match agree(Purpose::RemoteCommand, &request) {
+        Ok(negotiated) => negotiated,
+        Err(answer) => return answer,
+    };
+    let answer = switch(&negotiated);
+    let kubelet = kubelet.clone();
+    tokio::spawn(async move {
+        let Ok(connection) = hyper::upgrade::on(request).await else { return };
+        let channels = remote_command(TokioIo::new(connection), negotiated.protocol, options).await;
+        let Ok(channels) = channels else { return };
+        let flag = |name: &str, wanted: bool| if wanted { format!("{name}=1&") } else { String::new() };
+        let wanted =
+            flag("stdin", options.stdin) + &flag("stdout", options.stdout) + &flag("stderr", options.stderr);
+        match kubelet.docker.attach(&id, &wanted).await {
+            Ok(stream) => {
+                let resized = (kubelet.docker.clone(), id.clone(), false);
+                join(stream, channels, tty, resized).await.finish(Outcome::Success).await;
+            }
+            Err(e) => channels.exit.finish(Outcome::Failure { message: e.to_string() }).await,
+        }
+    });
+    answer
+}
+
+/// Passes everything both ways until the engine's side ends or the client is gone. `resized`: whose terminal follows the client's
+/// (id, whether it is an exec's).
+async fn join(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    channels: Channels,
+    tty: bool,
+    resized: (Docker, String, bool),
+) -> drydock_streaming::Exit {
+    let Channels { stdin, mut stdout, mut stderr, resize, mut exit } = channels;
+    let (mut reader, mut writer) = split(stream);
+    let input = tokio::spawn(async move {
+        if let Some(mut stdin) = stdin {
+            // Its end is the end of the command's input; the output goes on.
+            if tokio::io::copy(&mut stdin, &mut writer).await.is_ok() {
+                let _closed_already = writer.shutdown().await;
+            }
+        }
+        // Kept, so that the connection stays open for the output.
+        std::future::pending::<()>().await;
+    });
+    let sizes = tokio::spawn(async move {
+        let (docker, id, exec) = resized;
+        let Some(mut resize) = resize else { return };
+        while let Some(size) = resize.recv().await {
+            if let Err(error) = docker.resize(&id, exec, size.height, size.width).await {
+                tracing::debug!(%error, "a terminal could not be resized");
+            }
+        }
+    });
+    let output = async {
+        let (mut frames, mut buffer) = (Frames::new(tty), vec![0; 16 << 10]);
+        while let Ok(length @ 1..) = reader.read(&mut buffer).await {
+            for (source, data) in frames.push(&buffer[..length]) {
+                let to = if source == Source::Err { &mut stderr } else { &mut stdout };
+                if let Some(to) = to
+                    && to.write_all(&data).await.is_err()
+                {
+                    return;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = output => {}
+        () = exit.disconnected() => {}
+    }
+    input.abort();
+    sizes.abort();
+    for output in [stdout, stderr].iter_mut().flatten() {
+        let _client_gone = output.shutdown().await;
+    }
+    exit
+}
+
+/// Connects a client to ports of a pod.
+pub async fn forward(
+    kubelet: &Arc<Kubelet>,
+    namespace: &str,
+    name: &str,
+    query: &Query,
+    request: Request<Incoming>,
+) -> Answer {
+    let Some(found) = kubelet.pods.find(namespace, name) else {
+        return text(StatusCode::NOT_FOUND, "pod does not exist\n");
+    };
+    let values: Vec<&str> = query.all("port").chain(query.all("ports")).collect();
+    let wanted = match ports(values) {
+        Ok(ports) => ports,
+        Err(message) => return text(StatusCode::BAD_REQUEST, message),
+    };
+    let negotiated = match agree(Purpose::PortForward, &request) {
+        Ok(negotiated) => negotiated,
+        Err(answer) => return answer,
+    };
+    let answer = switch(&negotiated);
+    let kubelet = kubelet.clone();
+    tokio::spawn(async move {
+        let Ok(connection) = hyper::upgrade::on(request).await else { return };
+        let mut forwards = port_forward(TokioIo::new(connection), negotiated.protocol, &wanted).await;
+        while let Some(forwarded) = forwards.accept().await {
+            let (kubelet, found) = (kubelet.clone(), found.clone());
+            tokio::spawn(async move { one(&kubelet, &found, forwarded).await });
+        }
+    });
+    answer
+}
+
+async fn one(kubelet: &Kubelet, pod: &Pod, forwarded: Forwarded) {
+    let Forwarded { port, mut data, error } = forwarded;
+    let failure = match dial(kubelet, pod, port).await {
+        Ok(mut stream) => {
+            // How it ends both sides see for themselves.
+            let _ended = copy_bidirectional(&mut data, &mut stream).await;
+            None
+        }
+        Err(why) => {
+            let sandbox = pod::uid(pod);
+            Some(format!("error forwarding port {port} to pod {sandbox}, uid : {why}"))
+        }
+    };
+    error.finish(failure).await;
+}
+
+/// Connects from inside the pod's network to its own address of the loopback.
+async fn dial(kubelet: &Kubelet, pod: &Pod, port: u16) -> Result<TcpStream, String> {
+    if pod::is_host_network(pod) {
+        return TcpStream::connect(("127.0.0.1", port)).await.map_err(|e| e.to_string());
+    }
+    let listed = kubelet.docker.list(&format!("{}={}", labels::POD_UID, pod::uid(pod))).await;
+    let listed = listed.map_err(|e| e.to_string())?;
+    let sandbox = listed.iter().find(|c| {
+        c.state == "running" && c.labels.get(labels::TYPE).map(String::as_str) == Some(labels::SANDBOX)
+    });
+    let id = sandbox.map(|s| s.id.clone()).ok_or("sandbox container is not running")?;
+    let details = kubelet.docker.inspect(&id).await.map_err(|e| e.to_string())?;
+    let path = format!("/proc/{}/ns/net", details.state.pid);
+    let namespace = File::open(&path).map_err(|e| format!("{path}: {e}"))?;
+    let connected = tokio::task::spawn_blocking(move || {
+        network::inside(&namespace, || {
+            let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+            Ok(StdTcpStream::connect_timeout(&address, DIAL_TIMEOUT))
+        })
+    });
+    let connected = connected.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+    let stream = connected.map_err(|e| {
+        format!(
+            "failed to execute portforward in network namespace \"{path}\": failed to connect to localhost:{port} inside namespace \"{id}\", IPv4: dial tcp4 127.0.0.1:{port}: connect: {}",
+            crate::probes::words(&e)
+        )
+    })?;
+    stream.set_nonblocking(true).map_err(|e| e.to_string())?;
+    TcpStream::from_std(stream).map_err(|e| e.to_string())
+}

@@ -1,0 +1,392 @@
+//! Figures of the node, its pods and their containers, read from their control groups as cAdvisor reads them: `/stats/summary`,
+//! `/metrics/resource`, `/metrics/cadvisor`. Rates come from two readings; whoever asks makes the next one.
+
+use crate::{kubelet::Kubelet, pods::pod};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+use std::{
+    collections::HashMap,
+    fmt::Write,
+    fs,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
+
+const GROUPS: &str = "/sys/fs/cgroup";
+/// Readings closer than this make no rate (nanoseconds).
+const LEAST_SPAN: i128 = 1_000_000_000;
+
+/// One reading of a control group.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Reading {
+    /// Nanoseconds since 1970.
+    at: i128,
+    /// Nanoseconds of processor time.
+    cpu: u64,
+    /// Bytes of memory.
+    usage: u64,
+    /// Bytes of memory that can't be given back.
+    working_set: u64,
+}
+
+/// The readings before, for rates.
+#[derive(Debug, Default)]
+pub struct Figures {
+    last: Mutex<HashMap<String, (Reading, u64)>>,
+}
+
+impl Figures {
+    /// Processors in use, in billionths, since the last reading of this name.
+    fn rate(&self, name: &str, now: Reading) -> u64 {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((before, rate)) = last.get(name).copied() else {
+            last.insert(name.into(), (now, 0));
+            return 0;
+        };
+        let span = now.at - before.at;
+        if span < LEAST_SPAN {
+            return rate;
+        }
+        let used = i128::from(now.cpu.saturating_sub(before.cpu));
+        let rate = u64::try_from(used * 1_000_000_000 / span).unwrap_or(0);
+        last.insert(name.into(), (now, rate));
+        rate
+    }
+
+    fn keep_only(&self, names: &[String]) {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| names.contains(name));
+    }
+}
+
+fn number(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// A number after a name in a file of such lines.
+fn field(path: &Path, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(path).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+}
+
+/// Reads a group: `docker/ID`, or "" for the node's.
+fn read(group: &str) -> Option<Reading> {
+    let at = Timestamp::now().as_nanosecond();
+    let v2 = Path::new(GROUPS).join(group);
+    if v2.join("cpu.stat").exists() && v2.join("memory.stat").exists() {
+        let usage = number(&v2.join("memory.current")).or_else(|| {
+            // The root of the tree has no such file: what is mapped and cached is in use.
+            Some(field(&v2.join("memory.stat"), "anon ")? + field(&v2.join("memory.stat"), "file ")?)
+        })?;
+        let inactive = field(&v2.join("memory.stat"), "inactive_file ").unwrap_or(0);
+        let cpu = field(&v2.join("cpu.stat"), "usage_usec ")? * 1000;
+        return Some(Reading { at, cpu, usage, working_set: usage.saturating_sub(inactive) });
+    }
+    let of = |controller: &str| {
+        let all = fs::read_dir(GROUPS).into_iter().flatten().flatten();
+        let mut dirs = all.filter(|e| e.file_name().to_string_lossy().split(',').any(|c| c == controller));
+        dirs.next().map(|e| e.path().join(group))
+    };
+    let (memory, account) = (of("memory")?, of("cpuacct")?);
+    let usage = number(&memory.join("memory.usage_in_bytes"))?;
+    let inactive = field(&memory.join("memory.stat"), "total_inactive_file ").unwrap_or(0);
+    let cpu = number(&account.join("cpuacct.usage"))?;
+    Some(Reading { at, cpu, usage, working_set: usage.saturating_sub(inactive) })
+}
+
+struct Container {
+    name: String,
+    id: String,
+    reading: Reading,
+    rate: u64,
+    started: Option<String>,
+}
+
+struct PodFigures {
+    name: String,
+    namespace: String,
+    uid: String,
+    started: Option<String>,
+    containers: Vec<Container>,
+}
+
+impl PodFigures {
+    fn sum(&self, of: impl Fn(&Container) -> u64) -> u64 {
+        self.containers.iter().map(of).sum()
+    }
+}
+
+struct All {
+    node: Reading,
+    rate: u64,
+    pods: Vec<PodFigures>,
+}
+
+fn gather(kubelet: &Kubelet) -> All {
+    let mut names = vec![String::new()];
+    let node = read("").unwrap_or_default();
+    let rate = kubelet.figures.rate("", node);
+    let mut pods = Vec::new();
+    for pod in kubelet.pods.all() {
+        let Some(status) = kubelet.status_of(pod::uid(&pod)) else { continue };
+        let lists = [
+            &status.init_container_statuses,
+            &status.container_statuses,
+            &status.ephemeral_container_statuses,
+        ];
+        let mut containers = Vec::new();
+        for container in lists.into_iter().flatten().flatten() {
+            let Some(running) = container.state.as_ref().and_then(|s| s.running.as_ref()) else { continue };
+            let id = container
+                .container_id
+                .as_deref()
+                .unwrap_or_default()
+                .trim_start_matches("docker://")
+                .to_owned();
+            let Some(reading) = read(&format!("docker/{id}")) else { continue };
+            let rate = kubelet.figures.rate(&id, reading);
+            names.push(id.clone());
+            let started = running.started_at.as_ref().map(|t| t.0.to_string());
+            containers.push(Container { name: container.name.clone(), id, reading, rate, started });
+        }
+        if containers.is_empty() {
+            continue;
+        }
+        let mirror = if pod::is_static(&pod) { kubelet.mirror_uid(&pod) } else { None };
+        pods.push(PodFigures {
+            name: pod::name(&pod).into(),
+            namespace: pod::namespace(&pod).into(),
+            uid: mirror.unwrap_or_else(|| pod::uid(&pod).into()),
+            started: status.start_time.as_ref().map(|t| t.0.to_string()),
+            containers,
+        });
+    }
+    kubelet.figures.keep_only(&names);
+    All { node, rate, pods }
+}
+
+fn time(at: i128) -> String {
+    Timestamp::from_nanosecond(at).map(|t| t.to_string()).unwrap_or_default()
+}
+
+fn cpu(reading: Reading, rate: u64) -> Value {
+    json!({ "time": time(reading.at), "usageNanoCores": rate, "usageCoreNanoSeconds": reading.cpu })
+}
+
+fn memory(at: i128, usage: u64, working_set: u64) -> Value {
+    json!({ "time": time(at), "usageBytes": usage, "workingSetBytes": working_set })
+}
+
+/// `/stats/summary`.
+pub fn summary(kubelet: &Kubelet) -> Value {
+    let all = gather(kubelet);
+    let pods: Vec<Value> = all
+        .pods
+        .iter()
+        .map(|pod| {
+            let containers: Vec<Value> = pod
+                .containers
+                .iter()
+                .map(|c| {
+                    json!({
+                        "name": c.name,
+                        "startTime": c.started,
+                        "cpu": cpu(c.reading, c.rate),
+                        "memory": memory(c.reading.at, c.reading.usage, c.reading.working_set),
+                    })
+                })
+                .collect();
+            let at = pod.containers.iter().map(|c| c.reading.at).max().unwrap_or_default();
+            let total = Reading { at, cpu: pod.sum(|c| c.reading.cpu), ..Reading::default() };
+            json!({
+                "podRef": { "name": pod.name, "namespace": pod.namespace, "uid": pod.uid },
+                "startTime": pod.started,
+                "containers": containers,
+                "cpu": cpu(total, pod.sum(|c| c.rate)),
+                "memory": memory(at, pod.sum(|c| c.reading.usage), pod.sum(|c| c.reading.working_set)),
+            })
+        })
+        .collect();
+    json!({
+        "node": {
+            "nodeName": kubelet.node,
+            "startTime": time(i128::from(kubelet.boot.cluster.created) * 1_000_000_000),
+            "cpu": cpu(all.node, all.rate),
+            "memory": memory(all.node.at, all.node.usage, all.node.working_set),
+        },
+        "pods": pods,
+    })
+}
+
+fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+    let _always_works = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+}
+
+fn seconds(nanos: u64) -> f64 {
+    nanos as f64 / 1e9
+}
+
+/// `/metrics/resource`.
+pub fn resource(kubelet: &Kubelet) -> String {
+    let all = gather(kubelet);
+    let millis = |at: i128| at / 1_000_000;
+    let mut out = String::new();
+    head(
+        &mut out,
+        "container_cpu_usage_seconds_total",
+        "counter",
+        "[STABLE] Cumulative cpu time consumed by the container in core-seconds",
+    );
+    let each = |out: &mut String, name: &str, value: &dyn Fn(&Container) -> String| {
+        for pod in &all.pods {
+            for c in &pod.containers {
+                let (value, at) = (value(c), millis(c.reading.at));
+                let _always_works = writeln!(
+                    out,
+                    "{name}{{container=\"{}\",namespace=\"{}\",pod=\"{}\"}} {value} {at}",
+                    c.name, pod.namespace, pod.name
+                );
+            }
+        }
+    };
+    each(&mut out, "container_cpu_usage_seconds_total", &|c| seconds(c.reading.cpu).to_string());
+    head(
+        &mut out,
+        "container_memory_working_set_bytes",
+        "gauge",
+        "[STABLE] Current working set of the container in bytes",
+    );
+    each(&mut out, "container_memory_working_set_bytes", &|c| c.reading.working_set.to_string());
+    let at = millis(all.node.at);
+    head(
+        &mut out,
+        "node_cpu_usage_seconds_total",
+        "counter",
+        "[STABLE] Cumulative cpu time consumed by the node in core-seconds",
+    );
+    let _always_works = writeln!(out, "node_cpu_usage_seconds_total {} {at}", seconds(all.node.cpu));
+    head(
+        &mut out,
+        "node_memory_working_set_bytes",
+        "gauge",
+        "[STABLE] Current working set of the node in bytes",
+    );
+    let _always_works = writeln!(out, "node_memory_working_set_bytes {} {at}", all.node.working_set);
+    head(
+        &mut out,
+        "pod_cpu_usage_seconds_total",
+        "counter",
+        "[STABLE] Cumulative cpu time consumed by the pod in core-seconds",
+    );
+    for pod in &all.pods {
+        let value = seconds(pod.sum(|c| c.reading.cpu));
+        let _always_works = writeln!(
+            out,
+            "pod_cpu_usage_seconds_total{{namespace=\"{}\",pod=\"{}\"}} {value} {at}",
+            pod.namespace, pod.name
+        );
+    }
+    head(
+        &mut out,
+        "pod_memory_working_set_bytes",
+        "gauge",
+        "[STABLE] Current working set of the pod in bytes",
+    );
+    for pod in &all.pods {
+        let value = pod.sum(|c| c.reading.working_set);
+        let _always_works = writeln!(
+            out,
+            "pod_memory_working_set_bytes{{namespace=\"{}\",pod=\"{}\"}} {value} {at}",
+            pod.namespace, pod.name
+        );
+    }
+    head(
+        &mut out,
+        "scrape_error",
+        "gauge",
+        "[ALPHA] 1 if there was an error while getting container metrics, 0 otherwise",
+    );
+    out.push_str("scrape_error 0\n");
+    out
+}
+
+/// `/metrics/cadvisor`.
+pub fn cadvisor(kubelet: &Kubelet) -> String {
+    let all = gather(kubelet);
+    let mut out = String::new();
+    type Value<'a> = &'a dyn Fn(&Reading) -> String;
+    let series: [(&str, &str, &str, Value<'_>); 3] = [
+        ("container_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed in seconds.", &|r| {
+            seconds(r.cpu).to_string()
+        }),
+        (
+            "container_memory_usage_bytes",
+            "gauge",
+            "Current memory usage in bytes, including all memory regardless of when it was accessed",
+            &|r| r.usage.to_string(),
+        ),
+        ("container_memory_working_set_bytes", "gauge", "Current working set in bytes.", &|r| {
+            r.working_set.to_string()
+        }),
+    ];
+    for (name, kind, help, value) in series {
+        head(&mut out, name, kind, help);
+        let _always_works = writeln!(
+            out,
+            "{name}{{container=\"\",id=\"/\",image=\"\",name=\"\",namespace=\"\",pod=\"\"}} {}",
+            value(&all.node)
+        );
+        for pod in &all.pods {
+            for c in &pod.containers {
+                let _always_works = writeln!(
+                    out,
+                    "{name}{{container=\"{}\",id=\"/docker/{}\",image=\"\",name=\"k8s_{}_{}_{}\",namespace=\"{}\",pod=\"{}\"}} {}",
+                    c.name,
+                    c.id,
+                    c.name,
+                    pod.name,
+                    pod.namespace,
+                    pod.namespace,
+                    pod.name,
+                    value(&c.reading)
+                );
+            }
+        }
+    }
+    out
+}
+
+/// `/metrics`: of the kubelet itself.
+pub fn own(kubelet: &Kubelet) -> String {
+    let pods = kubelet.pods.all();
+    let statuses = pods.iter().filter_map(|p| kubelet.status_of(pod::uid(p)));
+    let running = statuses.flat_map(|s| s.container_statuses.clone().unwrap_or_default());
+    let running = running.filter(|c| c.state.as_ref().is_some_and(|s| s.running.is_some())).count();
+    let mut out = String::new();
+    head(&mut out, "kubelet_node_name", "gauge", "[ALPHA] The node's name. The count is always 1.");
+    let _always_works = writeln!(out, "kubelet_node_name{{node=\"{}\"}} 1", kubelet.node);
+    head(&mut out, "kubelet_running_pods", "gauge", "[BETA] Number of pods that have a running pod sandbox");
+    let _always_works = writeln!(out, "kubelet_running_pods {}", pods.len());
+    head(&mut out, "kubelet_running_containers", "gauge", "[BETA] Number of containers currently running");
+    let _always_works = writeln!(out, "kubelet_running_containers{{container_state=\"running\"}} {running}");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_come_from_two_readings_that_are_far_enough_apart() {
+        let figures = Figures::default();
+        let reading = |seconds: i128, cpu_millis: u64| Reading {
+            at: seconds * 1_000_000_000,
+            cpu: cpu_millis * 1_000_000,
+            ..Reading::default()
+        };
+        assert_eq!(figures.rate("a", reading(10, 100)), 0);
+        assert_eq!(figures.rate("a", reading(12, 1100)), 500_000_000);
+        assert_eq!(figures.rate("a", Reading { at: 12_500_000_000, ..reading(12, 9000) }), 500_000_000);
+        figures.keep_only(&[]);
+        assert_eq!(figures.rate("a", reading(20, 2000)), 0);
+    }
+}

@@ -1,0 +1,173 @@
+//! Volumes of pods: directories below `/var/lib/kubelet/pods/UID/volumes` that are filled, or places of the node. Setting up is done
+//! anew with every sync of a pod and changes only what has changed, so files of ConfigMaps and Secrets follow their objects.
+
+mod atomic;
+mod claims;
+mod host_path;
+mod payload;
+mod tokens;
+
+pub use tokens::Tokens;
+
+use crate::{
+    kubelet::Kubelet,
+    paths,
+    pods::{fields::Here, pod},
+    quantity,
+};
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod, Volume};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    path::{Path, PathBuf},
+};
+
+/// Files and directories of one volume that get a group, at most.
+const MAX_ENTRIES: usize = 100_000;
+/// Deepest tree of a volume that gets a group.
+const MAX_DEPTH: usize = 64;
+
+/// A volume that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mounted {
+    /// Where it is on the node.
+    pub path: PathBuf,
+    /// Nobody may write to it.
+    pub read_only: bool,
+}
+
+/// The volumes of a pod by name.
+pub type Volumes = BTreeMap<String, Mounted>;
+
+/// A volume that can't be set up.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("MountVolume.SetUp failed for volume \"{volume}\" : {message}")]
+pub struct VolumeError {
+    /// Which.
+    pub volume: String,
+    /// Why.
+    pub message: String,
+}
+
+/// Sets up all volumes of a pod.
+pub async fn set_up(kubelet: &Kubelet, pod: &Pod, here: &Here) -> Result<Volumes, VolumeError> {
+    let mut volumes = Volumes::new();
+    for volume in pod::spec(pod).volumes.iter().flatten() {
+        let mounted = one(kubelet, pod, volume, here).await;
+        let mounted = mounted.map_err(|message| VolumeError { volume: volume.name.clone(), message })?;
+        volumes.insert(volume.name.clone(), mounted);
+    }
+    Ok(volumes)
+}
+
+async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, here: &Here) -> Result<Mounted, String> {
+    let uid = pod::uid(pod);
+    let writable = |path: PathBuf| Mounted { path, read_only: false };
+    let group = pod::spec(pod).security_context.as_ref().and_then(|s| s.fs_group);
+    if let Some(source) = &volume.host_path {
+        let path = host_path::check(&source.path, source.type_.as_deref().unwrap_or_default())?;
+        return Ok(writable(path));
+    }
+    if let Some(source) = &volume.empty_dir {
+        let path = paths::volume(uid, "empty-dir", &volume.name);
+        empty_dir(&path, source).map_err(|e| e.to_string())?;
+        give_to_group(&path, group, false).map_err(|e| e.to_string())?;
+        return Ok(writable(path));
+    }
+    let claim =
+        volume.persistent_volume_claim.as_ref().map(|c| (c.claim_name.clone(), c.read_only == Some(true)));
+    let ephemeral = volume.ephemeral.as_ref().map(|_| (format!("{}-{}", pod::name(pod), volume.name), false));
+    if let Some((name, read_only)) = claim.or(ephemeral) {
+        let mounted = claims::find(kubelet, pod, &name, read_only).await?;
+        give_to_group(&mounted.path, group, true).map_err(|e| e.to_string())?;
+        return Ok(mounted);
+    }
+    let (plugin, files) = payload::of(kubelet, pod, volume, here).await?;
+    let path = paths::volume(uid, plugin, &volume.name);
+    fs::create_dir_all(&path).map_err(|e| e.to_string())?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).map_err(|e| e.to_string())?;
+    let changed = atomic::write(&path, &files).map_err(|e| e.to_string())?;
+    if changed {
+        give_to_group(&path, group, false).map_err(|e| e.to_string())?;
+    }
+    // What the kubelet writes is not a container's to change.
+    Ok(Mounted { path, read_only: true })
+}
+
+fn empty_dir(path: &Path, source: &EmptyDirVolumeSource) -> io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    fs::create_dir_all(path)?;
+    if source.medium.as_deref() == Some("Memory") {
+        let limit = source.size_limit.as_ref().and_then(|q| quantity::milli(&q.0)).map(|m| m / 1000);
+        let options =
+            limit.filter(|l| *l > 0).map_or_else(|| "mode=0777".into(), |l| format!("size={l},mode=0777"));
+        let flags = nix::mount::MsFlags::MS_NOSUID | nix::mount::MsFlags::MS_NODEV;
+        nix::mount::mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(options.as_str()))?;
+    }
+    // Past the umask.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777))
+}
+
+/// `fsGroup`: everything belongs to the group, which may read and write it, and what is made there later too
+/// (`pkg/volume/volume_linux.go`).
+fn give_to_group(path: &Path, group: Option<i64>, once: bool) -> io::Result<()> {
+    let Some(group) = group.and_then(|g| u32::try_from(g).ok()) else { return Ok(()) };
+    let top = fs::metadata(path)?;
+    if once && top.gid() == group && top.mode() & 0o2000 != 0 {
+        return Ok(());
+    }
+    let mut left = MAX_ENTRIES;
+    let mut open = vec![(path.to_path_buf(), 0_usize)];
+    while let Some((path, depth)) = open.pop() {
+        let found = fs::symlink_metadata(&path)?;
+        if left == 0 || found.is_symlink() {
+            continue;
+        }
+        left -= 1;
+        chown(&path, None, Some(group))?;
+        let mode = found.mode() & 0o7777 | if found.is_dir() { 0o2770 } else { 0o660 };
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+        if found.is_dir() && depth < MAX_DEPTH {
+            open.extend(fs::read_dir(&path)?.flatten().map(|e| (e.path(), depth + 1)));
+        }
+    }
+    Ok(())
+}
+
+/// Takes away everything that a pod had on the node. What is mounted there is let go of first.
+pub fn tear_down(uid: &str) -> io::Result<()> {
+    let memory = paths::pod(uid).join("volumes").join("kubernetes.io~empty-dir");
+    for entry in fs::read_dir(memory).into_iter().flatten().flatten() {
+        if drydock_runtime::mounts::is_mount_point(&entry.path()) {
+            nix::mount::umount2(&entry.path(), nix::mount::MntFlags::MNT_DETACH)?;
+        }
+    }
+    match fs::remove_dir_all(paths::pod(uid)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_gets_all_but_where_links_lead_to() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let (volume, outside) = (tempfile::tempdir().unwrap(), tempfile::NamedTempFile::new().unwrap());
+        fs::create_dir(volume.path().join("d")).unwrap();
+        fs::write(volume.path().join("d/f"), "x").unwrap();
+        std::os::unix::fs::symlink(outside.path(), volume.path().join("link")).unwrap();
+        give_to_group(volume.path(), Some(2000), true).unwrap();
+        let of = |path: &str| fs::metadata(volume.path().join(path)).unwrap();
+        assert_eq!((of("d").gid(), of("d").mode() & 0o7070), (2000, 0o2070));
+        assert_eq!((of("d/f").gid(), of("d/f").mode() & 0o60), (2000, 0o60));
+        assert_ne!(fs::metadata(outside.path()).unwrap().gid(), 2000);
+    }
+}
