@@ -6,7 +6,7 @@ mod crd;
 mod paths;
 mod v2;
 
-pub use crd::custom_schemas;
+pub use crd::{custom_schemas, definition_name};
 pub use v2::{v2, v2_protobuf};
 
 use flate2::Compression;

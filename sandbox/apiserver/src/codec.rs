@@ -1,6 +1,7 @@
 //! Bodies of requests to objects: the schema of the kind decides what is a field, the query's `fieldValidation` what becomes of what
 //! is none.
 
+use crate::custom::CustomKind;
 use crate::http::negotiate::Input;
 use crate::resource::{Resource, group_version};
 use crate::rest::options::FieldValidation;
@@ -23,12 +24,18 @@ pub struct Expected<'a> {
     pub kind: &'a str,
 }
 
-impl Expected<'_> {
+impl<'a> Expected<'a> {
+    /// The kind of a resource's objects.
+    pub fn of(resource: &'a Resource) -> Self {
+        Self { group: &resource.group, version: &resource.version, kind: &resource.kind }
+    }
+
     fn api_version(&self) -> String {
         crate::resource::api_version(self.group, self.version)
     }
 
-    fn schema(&self) -> Result<Struct, Status> {
+    /// Its fields.
+    pub fn schema(&self) -> Result<Struct, Status> {
         schema::find(self.group, self.version, self.kind)
             .ok_or_else(|| Status::internal(format!("{} has no schema", self.kind)))
     }
@@ -50,7 +57,7 @@ pub fn decode_object(
     validation: FieldValidation,
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
-    let expected = Expected { group: &resource.group, version: &resource.version, kind: &resource.kind };
+    let expected = Expected::of(resource);
     if resource.custom().is_some() {
         return decode_custom(resource, &expected, input, body, validation, warnings);
     }
@@ -72,7 +79,7 @@ pub fn decode_typed(
 }
 
 /// A body of another kind than the path's, in the words of upstream's codec.
-fn check_kind(expected: &Expected<'_>, object: &mut Value) -> Result<(), Status> {
+pub fn check_kind(expected: &Expected<'_>, object: &mut Value) -> Result<(), Status> {
     let (group, version) = group_version(text(object, &["apiVersion"]));
     let kind = text(object, &["kind"]);
     let said_version = !version.is_empty();
@@ -170,34 +177,31 @@ fn check_custom_kind(expected: &Expected<'_>, object: &Value) -> Result<(), Stat
     Err(Status::invalid(of, drydock_apimachinery::object::name(object), &errors))
 }
 
-/// Makes what a patch made an object of the resource again.
-pub fn conform(
-    resource: &Resource,
-    tree: Value,
+/// Makes what a patch made of a custom resource an object of it again.
+pub fn conform_custom(
+    custom: &CustomKind,
+    expected: &Expected<'_>,
+    mut decoded: Decoded,
     validation: FieldValidation,
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
-    let expected = Expected { group: &resource.group, version: &resource.version, kind: &resource.kind };
-    if let Some(custom) = resource.custom() {
-        check_custom_kind(&expected, &tree)?;
-        let mut decoded = Decoded { object: tree, strict: Vec::new() };
-        custom.prune(&mut decoded);
-        return judge(&expected, decoded, validation, warnings);
-    }
-    conform_typed(&expected, tree, validation, warnings)
+    check_custom_kind(expected, &decoded.object)?;
+    custom.prune(&mut decoded);
+    judge(expected, decoded, validation, warnings)
 }
 
-/// The same of a kind without a resource of its own.
-pub fn conform_typed(
-    expected: &Expected<'_>,
-    tree: Value,
+/// Reads what a server-side apply wants: YAML (or JSON) of the resource's kind, in which nothing is filled in.
+pub fn decode_applied(
+    resource: &Resource,
+    body: &[u8],
     validation: FieldValidation,
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
-    let decoded = decode::conform(tree, expected.schema()?);
-    let mut decoded = decoded.map_err(|error| error.status(expected.kind, b""))?;
-    check_kind(expected, &mut decoded.object)?;
-    judge(expected, decoded, validation, warnings)
+    let expected = Expected::of(resource);
+    if resource.custom().is_some() {
+        return decode_custom(resource, &expected, Input::Yaml, body, validation, warnings);
+    }
+    decode_typed(&expected, Input::Yaml, body, validation, warnings)
 }
 
 /// A stored object as it was before it was completed.

@@ -1,6 +1,7 @@
 //! What a CustomResourceDefinition says of one version of its resource, in the form in which the engine asks.
 
-use crate::resource::ColumnText;
+use crate::resource::{ColumnText, Resource};
+use drydock_apimachinery::crd::Structural;
 use drydock_apimachinery::decode::Decoded;
 use drydock_apimachinery::field::ErrorList;
 use drydock_apis::{Cell, Column};
@@ -45,8 +46,18 @@ impl CustomKind {
         false
     }
 
+    /// Its schema.
+    pub fn schema(&self) -> Option<&Structural> {
+        None
+    }
+
     /// Drops what the schema does not know.
     pub fn prune(&self, _decoded: &mut Decoded) {}
+
+    /// Its schemas as OpenAPI publishes them, by name.
+    pub fn openapi(&self, _resource: &Resource) -> Vec<(String, Value)> {
+        Vec::new()
+    }
 
     /// Wanted and present replicas, and the selector of their pods; none: it has no scale.
     pub fn scale(&self, _object: &Value) -> Option<(i64, i64, String)> {

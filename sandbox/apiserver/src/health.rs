@@ -5,6 +5,7 @@ use crate::http::respond::{self, Answer};
 use crate::server::Server;
 use http::StatusCode;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// What is checked, in the order in which it is told.
 const CHECKS: &[&str] = &[
@@ -15,15 +16,21 @@ const CHECKS: &[&str] = &[
     "poststarthook/rbac/bootstrap-roles",
 ];
 
+/// A store that answers later than this is not well (`--etcd-healthcheck-timeout`).
+const SLOWEST_STORE: Duration = Duration::from_secs(2);
+
 /// The answer to a path below one of the three; none: it is no such path.
-pub fn answer(server: &Server, path: &str, query: &Query) -> Option<Answer> {
+pub async fn answer(server: &Server, path: &str, query: &Query) -> Option<Answer> {
     for endpoint in ["/healthz", "/livez", "/readyz"] {
         let Some(rest) = path.strip_prefix(endpoint) else { continue };
         if rest.is_empty() {
-            return Some(all(server, &endpoint[1..], query));
+            return Some(all(server, &endpoint[1..], query).await);
         }
         let name = rest.strip_prefix('/')?;
-        return CHECKS.contains(&name).then(|| match check(server, name) {
+        if !CHECKS.contains(&name) {
+            return None;
+        }
+        return Some(match check(server, name).await {
             Ok(()) => respond::text(StatusCode::OK, "ok"),
             Err(why) => {
                 respond::text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {why}\n"))
@@ -33,14 +40,14 @@ pub fn answer(server: &Server, path: &str, query: &Query) -> Option<Answer> {
     None
 }
 
-fn all(server: &Server, name: &str, query: &Query) -> Answer {
+async fn all(server: &Server, name: &str, query: &Query) -> Answer {
     let excluded: Vec<&str> = query.all("exclude").collect();
     let mut lines = String::new();
     let mut failed = false;
     for check_name in CHECKS {
         let line = if excluded.contains(check_name) {
             format!("[+]{check_name} excluded: ok\n")
-        } else if check(server, check_name).is_ok() {
+        } else if check(server, check_name).await.is_ok() {
             format!("[+]{check_name} ok\n")
         } else {
             failed = true;
@@ -59,15 +66,14 @@ fn all(server: &Server, name: &str, query: &Query) -> Answer {
     respond::text(StatusCode::OK, lines)
 }
 
-fn check(server: &Server, name: &str) -> Result<(), String> {
-    match name {
-        "etcd" => {
-            // An empty range of the store that has to be there.
-            let keys = drydock_etcd::KeyRange::key("/registry/health");
-            let read = server.store.range(&keys, &drydock_etcd::Query::default());
-            read.map(|_| ()).map_err(|error| error.to_string())
-        }
-        _ => Ok(()),
+async fn check(server: &Server, name: &str) -> Result<(), String> {
+    if name != "etcd" {
+        return Ok(());
+    }
+    // Reading works from memory even while the store cannot be reached; nothing can be written then.
+    match tokio::time::timeout(SLOWEST_STORE, server.store.sync()).await {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(_) => Err("error getting data from etcd: context deadline exceeded".into()),
     }
 }
 

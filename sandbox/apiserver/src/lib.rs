@@ -10,6 +10,7 @@ pub mod authn;
 pub mod authz;
 pub mod bootstrap;
 pub mod codec;
+mod compaction;
 pub mod custom;
 pub mod discovery;
 pub mod health;
@@ -63,8 +64,10 @@ async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     bootstrap::run(&server).await.map_err(Error::Bootstrap)?;
+    let compaction = tokio::spawn(compaction::run(server.store.clone()));
     tracing::info!(address = %listener.local_addr()?, "Serving securely");
     let handler = move |request, peer| server.clone().serve(request, peer);
     http::listener::serve(listener, tls, stop, handler).await;
+    compaction.abort();
     Ok(())
 }

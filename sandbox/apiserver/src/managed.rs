@@ -1,25 +1,97 @@
-//! `metadata.managedFields`: who owns which field. This is where the engine calls the rules of `drydock_apimachinery`.
+//! `metadata.managedFields`: who owns which field. The rules are [`drydock_apimachinery::managed_fields`]; this is where the engine calls
+//! them, with objects as they are stored (complete), whatever form they have on their way.
 
+use crate::codec;
 use crate::resource::Resource;
 use crate::rest::meta;
 use drydock_apimachinery::Status;
-use serde_json::Value;
+use drydock_apimachinery::managed_fields::{self, Place, Tracker};
+use drydock_apimachinery::schema;
+use serde_json::{Value, json};
 
-/// A writer made `new` of `old`: what it changed is its own from now on.
-pub fn update(
-    _resource: &Resource,
-    _subresource: &str,
-    old: Option<&Value>,
-    new: &mut Value,
-    _manager: &str,
-) -> Result<(), Status> {
-    let had = old.and_then(|old| old["metadata"].get("managedFields")).cloned();
-    match had {
-        Some(had) => meta::of(new).insert("managedFields".into(), had),
-        None => meta::of(new).remove("managedFields"),
+/// What a writer to this subresource can't change (`GetResetFields`).
+fn reset(resource: &Resource, subresource: &str) -> &'static [&'static [&'static str]] {
+    match subresource {
+        "" if resource.has_status() => &[&["status"]],
+        "status" => &[&["spec"]],
+        _ => &[],
+    }
+}
+
+fn place(resource: &Resource) -> Place<'_> {
+    if let Some(custom) = resource.custom() {
+        return Place::Custom(custom.schema());
+    }
+    match schema::find(&resource.group, &resource.version, &resource.kind) {
+        Some(schema) => Place::of(schema),
+        None => Place::Deduced,
+    }
+}
+
+/// The object that a creation begins with.
+fn nothing(resource: &Resource) -> Value {
+    let mut tree = json!({});
+    codec::complete(resource, &mut tree);
+    tree
+}
+
+fn with_tracker<T>(resource: &Resource, subresource: &str, work: impl FnOnce(&Tracker<'_>) -> T) -> T {
+    let now = meta::now();
+    work(&Tracker {
+        api_version: &resource.api_version,
+        kind: &resource.kind,
+        subresource,
+        schema: place(resource),
+        reset: reset(resource, subresource),
+        now: &now,
+    })
+}
+
+/// A writer made `new` of `old` (nothing: it is new): what it changed is its own from now on.
+pub fn update(resource: &Resource, subresource: &str, old: Option<&Value>, new: &mut Value, manager: &str) {
+    let empty;
+    let live = match old {
+        Some(old) => old,
+        None => {
+            empty = nothing(resource);
+            &empty
+        }
     };
-    Ok(())
+    let mut full = new.clone();
+    codec::complete(resource, &mut full);
+    with_tracker(resource, subresource, |tracker| tracker.update(live, &mut full, manager));
+    match full["metadata"].get_mut("managedFields").map(Value::take) {
+        Some(entries) if !entries.is_null() => {
+            meta::of(new).insert("managedFields".into(), entries);
+        }
+        _ => {
+            meta::of(new).remove("managedFields");
+        }
+    }
+}
+
+/// Merges what a manager wants into what there is (nothing: a new object).
+pub fn apply(
+    resource: &Resource,
+    subresource: &str,
+    old: Option<&Value>,
+    wanted: &Value,
+    manager: &str,
+    force: bool,
+) -> Result<Value, Status> {
+    let empty;
+    let live = match old {
+        Some(old) => old,
+        None => {
+            empty = nothing(resource);
+            &empty
+        }
+    };
+    let merged = with_tracker(resource, subresource, |tracker| tracker.apply(live, wanted, manager, force))?;
+    codec::sparse(resource, merged)
 }
 
 /// Times alone are no change.
-pub fn keep_times(_new: &mut Value, _old: &Value) {}
+pub fn keep_times(new: &mut Value, old: &Value) {
+    managed_fields::keep_times(old, new);
+}

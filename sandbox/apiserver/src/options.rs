@@ -17,6 +17,8 @@ pub struct Options {
     pub tls: Option<TlsFiles>,
     /// With what it comes to kubelets; absent: it can't.
     pub kubelet_client: Option<KeyPair>,
+    /// Authority of the kubelets' certificates; absent: they are not checked (`--kubelet-certificate-authority`).
+    pub kubelet_ca: Option<PathBuf>,
     /// `--kubelet-preferred-address-types`.
     pub kubelet_address_types: Vec<String>,
     /// Tokens of a file (`--token-auth-file`).
@@ -82,6 +84,7 @@ impl Default for Options {
             secure_port: 6443,
             tls: None,
             kubelet_client: None,
+            kubelet_ca: None,
             kubelet_address_types: ["Hostname", "InternalDNS", "InternalIP"].map(String::from).into(),
             token_file: None,
             service_account_keys: Vec::new(),

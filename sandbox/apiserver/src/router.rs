@@ -3,25 +3,25 @@
 use crate::authn::User;
 use crate::http::listener::Request;
 use crate::http::respond::{self, Answer, Style};
-use crate::http::{Query, RequestInfo, negotiate};
+use crate::http::{Query, RequestInfo};
 use crate::rest::{self, Call};
 use crate::server::Server;
 use crate::{discovery, health, openapi};
 use drydock_apimachinery::Status;
 use drydock_apimachinery::status::GroupResource;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use std::sync::Arc;
 
 /// Paths that are no resource.
-pub fn non_resource(
+pub async fn non_resource(
     server: &Arc<Server>,
-    request: &Request,
+    headers: &HeaderMap,
     query: &Query,
     info: &RequestInfo,
     style: Style,
 ) -> Result<Answer, Status> {
     let path = info.path.trim_end_matches('/');
-    if let Some(answer) = health::answer(server, path, query) {
+    if let Some(answer) = health::answer(server, path, query).await {
         return Ok(answer);
     }
     match path {
@@ -38,11 +38,11 @@ pub fn non_resource(
         || path.starts_with("/api/")
         || path.starts_with("/apis/")
     {
-        let found = discovery::answer(server, request.headers(), path, style);
+        let found = discovery::answer(server, headers, path, style);
         return Ok(found.unwrap_or_else(respond::page_not_found));
     }
     if path.starts_with("/openapi/") {
-        let found = openapi::answer(server, request.headers(), path, query, style);
+        let found = openapi::answer(server, headers, path, query, style);
         return Ok(found.unwrap_or_else(respond::page_not_found));
     }
     Ok(respond::page_not_found())
@@ -123,9 +123,4 @@ fn refused(_info: &RequestInfo) -> Status {
     let mut status = Status::failure(405, "MethodNotAllowed", message).about(of, "");
     status.details = Some(Box::default());
     status
-}
-
-/// Media types of answers that are no objects.
-pub fn accepts_json(headers: &http::HeaderMap) -> bool {
-    negotiate::output(headers).is_ok()
 }

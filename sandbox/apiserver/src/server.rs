@@ -44,6 +44,8 @@ pub struct Server {
     pub metrics: Metrics,
     /// Answers about what is served, made when first asked for.
     pub discovery: crate::discovery::Cache,
+    /// The same of OpenAPI.
+    pub openapi: crate::openapi::Cache,
     in_flight: Semaphore,
 }
 
@@ -63,6 +65,7 @@ impl Server {
             services: Arc::default(),
             metrics: Metrics::default(),
             discovery: crate::discovery::Cache::default(),
+            openapi: crate::openapi::Cache::default(),
             in_flight: Semaphore::new(MOST_IN_FLIGHT),
             options,
         }))
@@ -101,7 +104,7 @@ impl Server {
         let user = self.authenticator.authenticate(request.headers(), peer)?;
         self.authorizer.authorize(&Attributes::of(&user, &info))?;
         if !info.is_resource {
-            return router::non_resource(&self, &request, &query, &info, plain);
+            return router::non_resource(&self, request.headers(), &query, &info, plain).await;
         }
         let output = negotiate::output(request.headers());
         let style = Style { output: *output.as_ref().unwrap_or(&Output::JSON), ..plain };

@@ -2,6 +2,7 @@
 //! says the name that it was started by, or else the first argument. Each runs on one thread: a component that is idle costs next to
 //! nothing.
 
+mod apiserver;
 mod etcd;
 
 use clap::Parser;
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
 }
 
 /// What the program can be.
-const COMPONENTS: [&str; 1] = ["etcd"];
+const COMPONENTS: [&str; 2] = ["etcd", "kube-apiserver"];
 
 fn is_component(name: &str) -> bool {
     COMPONENTS.contains(&name)
@@ -49,6 +50,7 @@ fn is_component(name: &str) -> bool {
 async fn run(component: &str, args: Vec<OsString>) -> anyhow::Result<()> {
     match component {
         "etcd" => etcd::run(etcd::Command::parse_from(args), terminated()?).await,
+        "kube-apiserver" => apiserver::run(apiserver::Command::parse_from(args), terminated()?).await,
         _ => anyhow::bail!("{component:?} is none of {}", COMPONENTS.join(", ")),
     }
 }

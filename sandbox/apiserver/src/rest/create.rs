@@ -27,7 +27,7 @@ pub async fn create(call: &mut Call, incoming: Incoming) -> Result<Answer, Statu
     }
     resource.default(&mut tree);
     let manager = call.manager(&options.field_manager);
-    managed::update(&resource, "", None, &mut tree, &manager)?;
+    managed::update(&resource, "", None, &mut tree, &manager);
     let written = write::store_new(call, tree, &options).await?;
     written.answer(call, StatusCode::CREATED)
 }

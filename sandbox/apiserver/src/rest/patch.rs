@@ -1,7 +1,7 @@
 //! `patch` in its five forms. A patch is applied anew to what there is each time somebody else was quicker.
 
 use super::call::Call;
-use super::options::{WriteOptions, Writing};
+use super::options::{FieldValidation, WriteOptions, Writing};
 use super::update::{self, Change};
 use crate::codec::{self, Expected};
 use crate::http::negotiate::{self, content_type};
@@ -10,6 +10,8 @@ use crate::managed;
 use crate::resource::Resource;
 use bytes::Bytes;
 use drydock_apimachinery::Status;
+use drydock_apimachinery::decode::Decoded;
+use drydock_apimachinery::patch::{self, PatchKind};
 use http::StatusCode;
 use hyper::body::Incoming;
 use serde_json::Value;
@@ -55,49 +57,46 @@ impl Patch {
         old: &Value,
         warnings: &mut Vec<String>,
     ) -> Result<Value, Status> {
-        let patched = self.apply(old)?;
-        codec::conform(resource, patched, self.options.field_validation, warnings)
+        let expected = Expected::of(resource);
+        match resource.custom() {
+            None => self.of_typed(&expected, old, warnings),
+            Some(custom) => {
+                let patched = patch::apply(self.kind()?, old.clone(), &self.body, None)?;
+                let decoded = Decoded { object: patched.object, strict: patched.strict };
+                let validation = self.options.field_validation;
+                codec::conform_custom(custom, &expected, decoded, validation, warnings)
+            }
+        }
     }
 
-    /// Applies it to an object of another kind: a scale.
+    /// Applies it to an object with a schema: of a built-in kind, or a scale.
     pub fn of_typed(
         &self,
         expected: &Expected<'_>,
         old: &Value,
         warnings: &mut Vec<String>,
     ) -> Result<Value, Status> {
-        codec::conform_typed(expected, self.apply(old)?, self.options.field_validation, warnings)
-    }
-
-    fn apply(&self, old: &Value) -> Result<Value, Status> {
-        match self.form {
-            Form::Merge => {
-                let patch: Value = serde_json::from_slice(&self.body)
-                    .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
-                let mut new = old.clone();
-                merge(&mut new, &patch);
-                Ok(new)
+        let schema = expected.schema()?;
+        let patched = patch::apply(self.kind()?, old.clone(), &self.body, Some(schema))?;
+        let shown = (self.options.field_validation == FieldValidation::Strict).then(|| patched.clone());
+        let mut decoded = patched.conform(schema)?;
+        match (self.options.field_validation, shown) {
+            (FieldValidation::Strict, Some(patched)) if !decoded.strict.is_empty() => {
+                return Err(patched.strict_status(&decoded.strict));
             }
-            _ => Err(negotiate::unsupported_media("application/merge-patch+json")),
+            (FieldValidation::Warn, _) => warnings.append(&mut decoded.strict),
+            _ => {}
         }
+        codec::check_kind(expected, &mut decoded.object)?;
+        Ok(decoded.object)
     }
-}
 
-/// RFC 7386. Bodies are no deeper than the JSON reader lets them be.
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(entries) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(serde_json::Map::new());
-    }
-    let Some(map) = target.as_object_mut() else { return };
-    for (key, value) in entries {
-        if value.is_null() {
-            map.remove(key);
-        } else {
-            merge(map.entry(key.clone()).or_insert(Value::Null), value);
+    fn kind(&self) -> Result<PatchKind, Status> {
+        match self.form {
+            Form::Json => Ok(PatchKind::Json),
+            Form::Merge => Ok(PatchKind::Merge),
+            Form::Strategic => Ok(PatchKind::Strategic),
+            Form::Apply => Err(Status::internal("an apply is no patch of this kind")),
         }
     }
 }
@@ -122,6 +121,9 @@ fn form(call: &Call) -> Result<Form, Status> {
 /// Patches the object that the path names.
 pub async fn patch(call: &mut Call, incoming: Incoming) -> Result<Answer, Status> {
     let patch = Patch::read(call, incoming).await?;
+    if patch.form == Form::Apply {
+        return apply(call, &patch).await;
+    }
     let resource = call.resource.clone();
     let manager = call.manager(&patch.options.field_manager);
     let sub = call.info.subresource.clone();
@@ -130,7 +132,26 @@ pub async fn patch(call: &mut Call, incoming: Incoming) -> Result<Answer, Status
         let Some(old) = old else { return Err(Status::internal("this patch creates nothing")) };
         let mut new = patch.of_object(&resource, old, warnings)?;
         resource.default(&mut new);
-        managed::update(&resource, &sub, Some(old), &mut new, &manager)?;
+        managed::update(&resource, &sub, Some(old), &mut new, &manager);
+        Ok(new)
+    })
+    .await?;
+    written.answer(call, if created { StatusCode::CREATED } else { StatusCode::OK })
+}
+
+/// Server-side apply: the patch is all that its manager wants; what others own is theirs unless it is forced.
+async fn apply(call: &mut Call, patch: &Patch) -> Result<Answer, Status> {
+    let resource = call.resource.clone();
+    let sub = call.info.subresource.clone();
+    let manager = patch.options.field_manager.clone();
+    let mut said = Vec::new();
+    let wanted = codec::decode_applied(&resource, &patch.body, patch.options.field_validation, &mut said)?;
+    let change = Change { may_create: sub.is_empty(), ..Change::default() };
+    let force = patch.options.force;
+    call.warnings.append(&mut said);
+    let (written, created) = update::apply(call, &patch.options, &change, |old, _| {
+        let mut new = managed::apply(&resource, &sub, old, &wanted, &manager, force)?;
+        resource.default(&mut new);
         Ok(new)
     })
     .await?;

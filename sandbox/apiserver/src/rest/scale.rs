@@ -103,7 +103,7 @@ async fn write(
         let scale = make(&of_object(&resource, old)?, warnings)?;
         meta::check_name(&scale, &name)?;
         let mut new = scaled(&resource, old, &scale)?;
-        managed::update(&resource, "scale", Some(old), &mut new, &manager)?;
+        managed::update(&resource, "scale", Some(old), &mut new, &manager);
         Ok(new)
     })
     .await?;

@@ -45,7 +45,7 @@ pub async fn update(call: &mut Call, incoming: Incoming) -> Result<Answer, Statu
     let change = Change { uid: wanted_uid, may_create: resource.creates_on_update(), ..Change::default() };
     let (written, created) = apply(call, &options, &change, |old, _| {
         let mut new = tree.clone();
-        managed::update(&resource, &sub, old, &mut new, &manager)?;
+        managed::update(&resource, &sub, old, &mut new, &manager);
         Ok(new)
     })
     .await?;

@@ -1,0 +1,223 @@
+//! `kube-apiserver`: the API server, with upstream's flags as kubeadm's manifest gives them. Flags for what this one does not have (etcd's
+//! client certificates: its way to the store is a Unix socket) are taken and mean nothing.
+
+use anyhow::{Context, bail};
+use clap::{ArgAction, Parser};
+use drydock_apiserver::options::{KeyPair, RequestHeader, TlsFiles};
+use drydock_apiserver::services::Range;
+use drydock_apiserver::{Options, run as serve};
+use drydock_etcd::Store;
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The Kubernetes API server validates and configures data for the api objects.
+#[derive(Debug, Parser)]
+#[command(name = "kube-apiserver", version = "v1.35.0+drydock")]
+pub struct Command {
+    /// The IP address on which to advertise the apiserver to members of the cluster.
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    advertise_address: IpAddr,
+    /// The IP address on which to listen.
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
+    bind_address: IpAddr,
+    /// The port on which to serve HTTPS.
+    #[arg(long, default_value_t = 6443)]
+    secure_port: u16,
+    /// The store: `unix://` and the path of its replication socket.
+    #[arg(long, required = true, value_delimiter = ',')]
+    etcd_servers: Vec<String>,
+    /// File with the authority that signs clients' certificates.
+    #[arg(long)]
+    client_ca_file: Option<PathBuf>,
+    /// File with the server's certificate.
+    #[arg(long)]
+    tls_cert_file: Option<PathBuf>,
+    /// File with its key.
+    #[arg(long)]
+    tls_private_key_file: Option<PathBuf>,
+    /// Certificate with which kubelets are asked.
+    #[arg(long)]
+    kubelet_client_certificate: Option<PathBuf>,
+    /// Its key.
+    #[arg(long)]
+    kubelet_client_key: Option<PathBuf>,
+    /// Authority of the kubelets' certificates; without it they are not checked, as upstream.
+    #[arg(long)]
+    kubelet_certificate_authority: Option<PathBuf>,
+    /// Which addresses of a node to use, in order of preference.
+    #[arg(long, value_delimiter = ',', default_value = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP")]
+    kubelet_preferred_address_types: Vec<String>,
+    /// File with tokens: `token,user,uid,"group1,group2"`.
+    #[arg(long)]
+    token_auth_file: Option<PathBuf>,
+    /// Files with the keys that service accounts' tokens are checked with.
+    #[arg(long)]
+    service_account_key_file: Vec<PathBuf>,
+    /// File with the key that they are signed with.
+    #[arg(long)]
+    service_account_signing_key_file: Option<PathBuf>,
+    /// Who issues them.
+    #[arg(long, default_value = "https://kubernetes.default.svc.cluster.local")]
+    service_account_issuer: String,
+    /// Addresses of Services.
+    #[arg(long, default_value = "10.96.0.0/12")]
+    service_cluster_ip_range: String,
+    /// Who decides what is allowed, in order.
+    #[arg(long, value_delimiter = ',', default_value = "RBAC")]
+    authorization_mode: Vec<String>,
+    /// Admission plug-ins beside those that are on by default.
+    #[arg(long, value_delimiter = ',')]
+    enable_admission_plugins: Vec<String>,
+    /// Admission plug-ins that are off.
+    #[arg(long, value_delimiter = ',')]
+    disable_admission_plugins: Vec<String>,
+    /// Whether Secrets of type `bootstrap.kubernetes.io/token` let clients in.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, default_value = "false", default_missing_value = "true")]
+    enable_bootstrap_token_auth: bool,
+    /// Authority of proxies that say who asks.
+    #[arg(long)]
+    requestheader_client_ca_file: Option<PathBuf>,
+    /// Names that their certificates may have.
+    #[arg(long, value_delimiter = ',')]
+    requestheader_allowed_names: Vec<String>,
+    /// Headers with the user's name.
+    #[arg(long, value_delimiter = ',')]
+    requestheader_username_headers: Vec<String>,
+    /// Headers with its groups.
+    #[arg(long, value_delimiter = ',')]
+    requestheader_group_headers: Vec<String>,
+    /// Beginnings of headers with what else there is.
+    #[arg(long, value_delimiter = ',')]
+    requestheader_extra_headers_prefix: Vec<String>,
+    /// Taken and without meaning: privileged containers are the node's matter.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, default_value = "true", default_missing_value = "true")]
+    allow_privileged: bool,
+    /// Taken and without meaning: a Unix socket needs no certificates.
+    #[arg(long)]
+    etcd_cafile: Option<PathBuf>,
+    /// See `--etcd-cafile`.
+    #[arg(long)]
+    etcd_certfile: Option<PathBuf>,
+    /// See `--etcd-cafile`.
+    #[arg(long)]
+    etcd_keyfile: Option<PathBuf>,
+    /// Taken and without meaning: there are no aggregated API servers.
+    #[arg(long)]
+    proxy_client_cert_file: Option<PathBuf>,
+    /// See `--proxy-client-cert-file`.
+    #[arg(long)]
+    proxy_client_key_file: Option<PathBuf>,
+}
+
+/// Runs until `stop` is done.
+pub async fn run(command: Command, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let socket = match &command.etcd_servers[..] {
+        [one] => one.strip_prefix("unix://").map(PathBuf::from),
+        _ => None,
+    };
+    let Some(socket) = socket else {
+        bail!("--etcd-servers must be unix:// and the path of etcd's --listen-replica-socket");
+    };
+    let options = options(command)?;
+    tokio::pin!(stop);
+    let store = tokio::select! {
+        () = &mut stop => return Ok(()),
+        store = connect(&socket) => store,
+    };
+    Ok(serve(store, options, stop).await?)
+}
+
+/// The store may come up after us, and come back while we wait.
+async fn connect(socket: &Path) -> Store {
+    let mut pause = Duration::from_millis(20);
+    loop {
+        match Store::replica(socket).await {
+            Ok(store) => return store,
+            Err(error) => {
+                tracing::info!("waiting for the store at {}: {error}", socket.display());
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(2));
+            }
+        }
+    }
+}
+
+fn options(command: Command) -> anyhow::Result<Options> {
+    let pair = |certificate: Option<PathBuf>, key: Option<PathBuf>, flags: &str| match (certificate, key) {
+        (Some(certificate), Some(key)) => Ok(Some(KeyPair { certificate, key })),
+        (None, None) => Ok(None),
+        _ => Err(anyhow::anyhow!("{flags} must be given together")),
+    };
+    let own = pair(command.tls_cert_file, command.tls_private_key_file, "--tls-cert-file and --tls-private-key-file")?;
+    let own = own.context("--tls-cert-file and --tls-private-key-file are required")?;
+    let kubelet_client = pair(
+        command.kubelet_client_certificate,
+        command.kubelet_client_key,
+        "--kubelet-client-certificate and --kubelet-client-key",
+    )?;
+    let range = &command.service_cluster_ip_range;
+    let request_header = command.requestheader_client_ca_file.map(|client_ca| RequestHeader {
+        client_ca,
+        allowed_names: command.requestheader_allowed_names,
+        username_headers: command.requestheader_username_headers,
+        group_headers: command.requestheader_group_headers,
+        extra_prefixes: command.requestheader_extra_headers_prefix,
+    });
+    Ok(Options {
+        advertise_address: command.advertise_address,
+        bind_address: command.bind_address,
+        secure_port: command.secure_port,
+        tls: Some(TlsFiles { own, client_ca: command.client_ca_file }),
+        kubelet_client,
+        kubelet_ca: command.kubelet_certificate_authority,
+        kubelet_address_types: command.kubelet_preferred_address_types,
+        token_file: command.token_auth_file,
+        service_account_keys: command.service_account_key_file,
+        service_account_signing_key: command.service_account_signing_key_file,
+        service_account_issuer: command.service_account_issuer,
+        service_range: Range::parse(range).with_context(|| format!("{range:?} is no range of addresses"))?,
+        authorization_modes: command.authorization_mode,
+        enable_admission: command.enable_admission_plugins,
+        disable_admission: command.disable_admission_plugins,
+        bootstrap_tokens: command.enable_bootstrap_token_auth,
+        request_header,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kubeadms_flags_are_taken() {
+        let flags = [
+            "kube-apiserver",
+            "--advertise-address=10.0.0.1",
+            "--allow-privileged=true",
+            "--authorization-mode=Node,RBAC",
+            "--client-ca-file=/p/ca.crt",
+            "--enable-admission-plugins=NodeRestriction",
+            "--enable-bootstrap-token-auth=true",
+            "--etcd-cafile=/p/etcd/ca.crt",
+            "--etcd-servers=unix:///run/etcd.sock",
+            "--kubelet-client-certificate=/p/k.crt",
+            "--kubelet-client-key=/p/k.key",
+            "--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname",
+            "--requestheader-allowed-names=front-proxy-client",
+            "--requestheader-client-ca-file=/p/front.crt",
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+            "--secure-port=6443",
+            "--service-account-key-file=/p/sa.pub",
+            "--service-account-signing-key-file=/p/sa.key",
+            "--service-cluster-ip-range=10.96.0.0/12",
+            "--tls-cert-file=/p/a.crt",
+            "--tls-private-key-file=/p/a.key",
+        ];
+        let options = options(Command::try_parse_from(flags).expect("flags")).expect("options");
+        assert_eq!(options.authorization_modes, ["Node", "RBAC"]);
+        assert_eq!(options.kubelet_address_types[0], "InternalIP");
+        assert!(options.bootstrap_tokens && options.request_header.is_some());
+    }
+}
