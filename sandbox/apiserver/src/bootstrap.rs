@@ -50,6 +50,8 @@ pub async fn run(server: &Arc<Server>) -> Result<(), Status> {
         });
         ensure(server, "scheduling.k8s.io", "v1", "priorityclasses", tree).await?;
     }
+    crate::authz::policy::reconcile(server).await?;
+    crate::authz::policy::aggregate(server).await?;
     kubernetes_service(server).await
 }
 

@@ -6,7 +6,7 @@ use crate::http::respond::{self, Answer, Style};
 use crate::http::{Query, RequestInfo};
 use crate::rest::{self, Call};
 use crate::server::Server;
-use crate::{discovery, health, openapi};
+use crate::{discovery, health, openapi, review};
 use drydock_apimachinery::Status;
 use drydock_apimachinery::status::GroupResource;
 use http::{HeaderMap, Method, StatusCode};
@@ -25,6 +25,8 @@ pub async fn non_resource(
         return Ok(answer);
     }
     match path {
+        "/openid/v1/jwks" => return Ok(review::jwks(server)),
+        "/.well-known/openid-configuration" => return Ok(review::issuer(server)),
         "/version" => return Ok(respond::value(StatusCode::OK, &health::version(), style)),
         "/metrics" => {
             let text = server.metrics.text(server.store.revision());

@@ -1,7 +1,7 @@
 //! All that requests share, and the chain that each goes through: who asks, what it is about, whether it is allowed, then the handler.
 
 use crate::admission::Admission;
-use crate::authn::{Authenticator, User};
+use crate::authn::{Authenticator, impersonation};
 use crate::authz::{Attributes, Authorizer};
 use crate::http::listener::{Peer, Request};
 use crate::http::negotiate::{self, Output};
@@ -52,15 +52,13 @@ pub struct Server {
 impl Server {
     /// A server over a store. It serves nobody yet.
     pub fn new(store: Store, options: Options) -> std::io::Result<Arc<Self>> {
-        let tokens = match &options.token_file {
-            Some(path) => crate::authn::StaticTokens::parse(&std::fs::read_to_string(path)?),
-            None => crate::authn::StaticTokens::default(),
-        };
+        let authenticator = Authenticator::new(&store, &options)?;
+        let authorizer = Authorizer::new(&store, &options.authorization_modes);
         Ok(Arc::new(Self {
             store,
             registry: Registry::new(),
-            authenticator: Authenticator { tokens, nobody: User::anonymous() },
-            authorizer: Authorizer,
+            authenticator,
+            authorizer,
             admission: Admission,
             services: Arc::default(),
             metrics: Metrics::default(),
@@ -102,6 +100,7 @@ impl Server {
         plain: Style,
     ) -> Result<Answer, Status> {
         let user = self.authenticator.authenticate(request.headers(), peer)?;
+        let user = impersonation::apply(&self.authorizer, user, request.headers())?;
         self.authorizer.authorize(&Attributes::of(&user, &info))?;
         if !info.is_resource {
             return router::non_resource(&self, request.headers(), &query, &info, plain).await;

@@ -1,13 +1,20 @@
 //! Who asks: from the client's certificate, from a bearer token, or nobody known. Called once per request by the router, before
 //! anything else is looked at; it must not tell why a credential was refused.
 
+mod bootstrap_token;
 mod certificate;
+pub mod impersonation;
+mod keys;
+pub mod service_account;
 mod tokens;
 
+pub use service_account::ServiceAccounts;
 pub use tokens::StaticTokens;
 
 use crate::http::listener::Peer;
+use crate::options::Options;
 use drydock_apimachinery::Status;
+use drydock_etcd::Store;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use serde::{Deserialize, Serialize};
@@ -56,9 +63,27 @@ pub struct Authenticator {
     pub tokens: StaticTokens,
     /// Who somebody is that shows nothing.
     pub nobody: User,
+    /// Tokens of service accounts.
+    pub service_accounts: ServiceAccounts,
+    /// Where bootstrap tokens are, if they are taken.
+    bootstrap: Option<Store>,
 }
 
 impl Authenticator {
+    /// With what the options name.
+    pub fn new(store: &Store, options: &Options) -> std::io::Result<Self> {
+        let tokens = match &options.token_file {
+            Some(path) => StaticTokens::parse(&std::fs::read_to_string(path)?),
+            None => StaticTokens::default(),
+        };
+        Ok(Self {
+            tokens,
+            nobody: User::anonymous(),
+            service_accounts: ServiceAccounts::new(store, options)?,
+            bootstrap: options.bootstrap_tokens.then(|| store.clone()),
+        })
+    }
+
     /// Who asks.
     pub fn authenticate(&self, headers: &HeaderMap, peer: &Peer) -> Result<User, Status> {
         if let Some(certificate) = peer.certificates.first()
@@ -68,10 +93,23 @@ impl Authenticator {
         }
         let Some(value) = headers.get(AUTHORIZATION) else { return Ok(self.nobody.clone()) };
         let token = value.to_str().ok().and_then(bearer);
-        match token.and_then(|token| self.tokens.user(token)) {
-            Some(user) => Ok(authenticated(user)),
+        match token.and_then(|token| self.token(token, &[])) {
+            Some((user, _)) => Ok(user),
             None => Err(Status::failure(401, "Unauthorized", "Unauthorized")),
         }
+    }
+
+    /// Whose token it is, and for which of the wanted audiences (none: the API server's).
+    pub fn token(&self, token: &str, wanted: &[String]) -> Option<(User, Vec<String>)> {
+        let own = &self.service_accounts.issuer;
+        let plain = || {
+            let user = self.tokens.user(token);
+            let user = user.or_else(|| bootstrap_token::user(self.bootstrap.as_ref()?, token))?;
+            // These know no audience: they are for the API server.
+            (wanted.is_empty() || wanted.contains(own)).then(|| (user, vec![own.clone()]))
+        };
+        let (user, audiences) = plain().or_else(|| self.service_accounts.user(token, wanted))?;
+        Some((authenticated(user), audiences))
     }
 }
 
@@ -86,3 +124,6 @@ fn authenticated(mut user: User) -> User {
     }
     user
 }
+
+#[cfg(test)]
+mod tests;
