@@ -71,9 +71,24 @@ pub async fn resource(
     if method == Method::HEAD && info.is_long_running() {
         return Err(refused(&info));
     }
+    let mut request = request;
+    let upgrade = info.is_long_running().then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
     let headers = parts.headers;
-    let mut call = Call { server, info, query, method, headers, user, style, resource, warnings: Vec::new() };
+    let raw_query = parts.uri.query().map(String::from);
+    let mut call = Call {
+        server,
+        info,
+        query,
+        method,
+        headers,
+        user,
+        style,
+        resource,
+        warnings: Vec::new(),
+        upgrade,
+        raw_query,
+    };
     if let Some(status) = not_acceptable {
         return Err(status);
     }

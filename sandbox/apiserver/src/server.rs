@@ -9,6 +9,7 @@ use crate::http::respond::{self, Answer, Style};
 use crate::http::{Query, RequestInfo};
 use crate::metrics::Metrics;
 use crate::options::Options;
+use crate::proxy::KubeletClient;
 use crate::resource::Registry;
 use crate::router;
 use drydock_apimachinery::Status;
@@ -38,6 +39,8 @@ pub struct Server {
     pub authorizer: Authorizer,
     /// What is changed or refused before it is stored.
     pub admission: Admission,
+    /// How kubelets are reached.
+    pub kubelets: KubeletClient,
     /// Held while a service gets addresses.
     pub services: Arc<tokio::sync::Mutex<()>>,
     /// Counts.
@@ -60,6 +63,7 @@ impl Server {
             authenticator,
             authorizer,
             admission: Admission,
+            kubelets: KubeletClient::new(&options)?,
             services: Arc::default(),
             metrics: Metrics::default(),
             discovery: crate::discovery::Cache::default(),

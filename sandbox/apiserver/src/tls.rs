@@ -1,16 +1,19 @@
-//! The server's side of TLS: its certificate, and whom it believes. A client without a certificate is let in (it may have a token); one
+//! TLS: the server's certificate and whom it believes, and how it comes to others. A client without a certificate is let in (it may have a token); one
 //! with a certificate of another authority is treated as one without.
 
 use crate::options::{KeyPair, TlsFiles};
 use std::io::{Error, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
-use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+use tokio_rustls::rustls::{
+    ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, ServerConfig, SignatureScheme,
+};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// TLS for connections that come in.
 pub fn acceptor(files: &TlsFiles) -> std::io::Result<TlsAcceptor> {
@@ -35,6 +38,66 @@ pub fn acceptor(files: &TlsFiles) -> std::io::Result<TlsAcceptor> {
     // Tickets would be kept for each client; connections live long enough without.
     config.send_tls13_tickets = 0;
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// TLS for connections to kubelets (with a certificate) and to what else listens in the cluster (without). Without an authority nobody's
+/// certificate is checked, as upstream without `--kubelet-certificate-authority`: the network of a session has no strangers.
+pub fn connector(own: Option<&KeyPair>, authority: Option<&Path>) -> std::io::Result<TlsConnector> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(Error::other)?;
+    let builder = match authority {
+        Some(path) => builder.with_root_certificates(roots(path)?),
+        None => builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))),
+    };
+    let config = match own {
+        None => builder.with_no_client_auth(),
+        Some(pair) => {
+            let (chain, key) = key_pair(pair)?;
+            builder.with_client_auth_cert(chain, key).map_err(Error::other)?
+        }
+    };
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// Believes everybody, but checks that they have the key of the certificate that they show.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 /// The certificates of a file as authorities.

@@ -14,6 +14,7 @@ use drydock_etcd::Record;
 use http::header::USER_AGENT;
 use http::{HeaderMap, Method, StatusCode};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -38,6 +39,10 @@ pub struct Call {
     pub resource: Arc<Resource>,
     /// Texts for `Warning` headers.
     pub warnings: Vec<String>,
+    /// What the connection may become, until somebody takes it.
+    pub upgrade: Option<OnUpgrade>,
+    /// The query as it was written, for those to whom it is passed on.
+    pub raw_query: Option<String>,
 }
 
 impl Call {

@@ -1,0 +1,178 @@
+//! `proxy` of nodes, pods and services: any request, passed on to what listens there (`pkg/registry/core/{node,pod,service}`).
+
+use super::forward::{self, Forward};
+use super::target::{Scheme, Target, node_target};
+use crate::admission::Operation;
+use crate::http::respond::{self, Answer};
+use crate::rest::Call;
+use crate::rest::write::refusal;
+use crate::storage::{self, keys};
+use drydock_apimachinery::Status;
+use drydock_apimachinery::object::{self, int, list, text};
+use drydock_apimachinery::status::GroupResource;
+use http::header::LOCATION;
+use http::{HeaderValue, StatusCode};
+use hyper::body::Incoming;
+use serde_json::Value;
+
+/// A name with scheme and port: `https:web:443`, `web:http`, `web`.
+#[derive(Debug, PartialEq, Eq)]
+struct Name<'a> {
+    scheme: &'a str,
+    name: &'a str,
+    port: &'a str,
+}
+
+impl<'a> Name<'a> {
+    /// `SplitSchemeNamePort`.
+    fn parse(id: &'a str) -> Option<Self> {
+        let parts: Vec<&str> = id.split(':').collect();
+        let name = match parts[..] {
+            [name] => Self { scheme: "", name, port: "" },
+            [name, port] => Self { scheme: "", name, port },
+            [scheme, name, port] => Self { scheme, name, port },
+            _ => return None,
+        };
+        (!name.name.is_empty() && matches!(name.scheme, "" | "http" | "https")).then_some(name)
+    }
+
+    fn scheme(&self) -> Scheme {
+        if self.scheme == "https" { Scheme::Secure } else { Scheme::Plain }
+    }
+}
+
+/// Answers what is answered there.
+pub async fn to_object(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
+    let server = call.server.clone();
+    let context = call.admission(Operation::Connect, &call.info.name, false);
+    let mut warnings = Vec::new();
+    server.admission.validate(&server, &context, &Value::Null, None, &mut warnings).await?;
+    let id = call.info.name.clone();
+    let wrong = || Status::bad_request(format!("invalid {} request {id:?}", call.resource.singular));
+    let name = Name::parse(&id).ok_or_else(wrong)?;
+    let target = match &*call.resource.plural {
+        "nodes" => node(call, &name)?,
+        "pods" => pod(call, &name)?,
+        _ => service(call, &name)?,
+    };
+    let rest = call.info.rest.clone();
+    if rest.is_empty() && !call.info.path.ends_with('/') {
+        // Relative links on the page must lead below it.
+        let mut answer = respond::text(StatusCode::MOVED_PERMANENTLY, "");
+        let location = format!("{}/", call.info.path);
+        if let Ok(location) = HeaderValue::from_str(&location) {
+            answer.headers_mut().insert(LOCATION, location);
+        }
+        return Ok(answer);
+    }
+    let path = if rest.is_empty() { "/".to_string() } else { rest };
+    let path = match call.raw_query.as_deref() {
+        Some(query) if !query.is_empty() => format!("{path}?{query}"),
+        _ => path,
+    };
+    let upgrade = call.upgrade.take().filter(|_| forward::wants_upgrade(&call.headers));
+    let forward = Forward { target: &target, path, method: call.method.clone(), headers: &call.headers };
+    if let Some(ours) = upgrade {
+        return forward.upgrade(&server.kubelets, body, ours).await;
+    }
+    match forward.plain(&server.kubelets, body).await {
+        Ok(theirs) => Ok(forward::answer(theirs)),
+        Err(status) => {
+            let message = format!("error trying to reach service: {}", status.message);
+            Err(Status::failure(503, "ServiceUnavailable", message))
+        }
+    }
+}
+
+fn node(call: &Call, name: &Name<'_>) -> Result<Target, Status> {
+    let mut target = node_target(&call.server, name.name)?;
+    if let Ok(port) = name.port.parse::<u16>()
+        && port != target.port
+    {
+        // Another port of the node: whatever listens there gets no certificate of ours.
+        target.port = port;
+        target.scheme = name.scheme();
+    }
+    Ok(target)
+}
+
+fn find(call: &Call, plural: &str, name: &str) -> Result<Value, Status> {
+    let snapshot = call.server.registry.snapshot();
+    let of = GroupResource { group: "", resource: plural };
+    let Some(resource) = snapshot.find("", "v1", plural) else { return Err(Status::not_found(of, name)) };
+    let key = keys::of(resource, &call.info.namespace, name);
+    let record = call.server.store.get(key.as_bytes(), None).map_err(refusal)?;
+    storage::decode(&*record.ok_or_else(|| Status::not_found(of, name))?)
+}
+
+fn pod(call: &Call, name: &Name<'_>) -> Result<Target, Status> {
+    let pod = find(call, "pods", name.name)?;
+    let host = text(&pod, &["status", "podIP"]);
+    if host.is_empty() {
+        return Err(Status::bad_request("address not allowed"));
+    }
+    let ports = list(&pod, &["spec", "containers"]).iter().flat_map(|one| list(one, &["ports"]));
+    let wanted = name.port;
+    let found = ports.into_iter().find(|port| wanted.is_empty() || text(port, &["name"]) == wanted);
+    let port = match (wanted.parse::<u16>(), found) {
+        (Ok(port), _) => port,
+        (Err(_), Some(port)) => {
+            int(port, &["containerPort"]).and_then(|port| u16::try_from(port).ok()).unwrap_or(80)
+        }
+        (Err(_), None) => 80,
+    };
+    Ok(Target { host: host.into(), port, scheme: name.scheme() })
+}
+
+/// An endpoint of the service that is ready (`ResourceLocation` of `pkg/registry/core/service/storage`).
+fn service(call: &Call, name: &Name<'_>) -> Result<Target, Status> {
+    let service = find(call, "services", name.name)?;
+    let ports = list(&service, &["spec", "ports"]);
+    // A number means the service's port, a name is that of the port.
+    let port_name = match name.port {
+        "" => ports.first().map(|port| text(port, &["name"])).filter(|_| ports.len() == 1),
+        wanted => {
+            let is = |port: &&Value| {
+                text(port, &["name"]) == wanted
+                    || int(port, &["port"]).is_some_and(|port| port.to_string() == wanted)
+            };
+            ports.iter().find(is).map(|port| text(port, &["name"]))
+        }
+    };
+    let unavailable = |why: String| Status::failure(503, "ServiceUnavailable", why);
+    let Some(port_name) = port_name else {
+        return Err(unavailable(format!(
+            "no service port {:?} found for service {:?}",
+            name.port, name.name
+        )));
+    };
+    let none = || unavailable(format!("no endpoints available for service {:?}", name.name));
+    let endpoints = find(call, "endpoints", object::name(&service)).map_err(|_| none())?;
+    for subset in list(&endpoints, &["subsets"]) {
+        let port = list(subset, &["ports"]).iter().find(|port| text(port, &["name"]) == port_name);
+        let port = port.and_then(|port| int(port, &["port"])).and_then(|port| u16::try_from(port).ok());
+        let addresses = list(subset, &["addresses"]);
+        if let (Some(port), false) = (port, addresses.is_empty()) {
+            let index = usize::try_from(getrandom::u32().unwrap_or(0)).unwrap_or(0) % addresses.len();
+            let host = text(&addresses[index], &["ip"]).to_string();
+            return Ok(Target { host, port, scheme: name.scheme() });
+        }
+    }
+    Err(none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_carry_scheme_and_port() {
+        let of = |scheme, name, port| Some(Name { scheme, name, port });
+        assert_eq!(Name::parse("web"), of("", "web", ""));
+        assert_eq!(Name::parse("web:80"), of("", "web", "80"));
+        assert_eq!(Name::parse("https:web:"), of("https", "web", ""));
+        for wrong in ["", "ftp:web:1", "a:b:c:d", ":80"] {
+            assert_eq!(Name::parse(wrong), None, "{wrong}");
+        }
+    }
+}
