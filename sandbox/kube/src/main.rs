@@ -4,6 +4,8 @@
 
 mod apiserver;
 mod etcd;
+mod healthz;
+mod scheduler;
 
 use clap::Parser;
 use std::ffi::OsString;
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
 }
 
 /// What the program can be.
-const COMPONENTS: [&str; 2] = ["etcd", "kube-apiserver"];
+const COMPONENTS: [&str; 3] = ["etcd", "kube-apiserver", "kube-scheduler"];
 
 fn is_component(name: &str) -> bool {
     COMPONENTS.contains(&name)
@@ -51,6 +53,7 @@ async fn run(component: &str, args: Vec<OsString>) -> anyhow::Result<()> {
     match component {
         "etcd" => etcd::run(etcd::Command::parse_from(args), terminated()?).await,
         "kube-apiserver" => apiserver::run(apiserver::Command::parse_from(args), terminated()?).await,
+        "kube-scheduler" => scheduler::run(scheduler::Command::parse_from(args), terminated()?).await,
         _ => anyhow::bail!("{component:?} is none of {}", COMPONENTS.join(", ")),
     }
 }
