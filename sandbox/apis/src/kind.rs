@@ -55,8 +55,12 @@ pub struct Kind {
     pub validate: fn(&Value, Option<&Value>) -> ErrorList,
     /// The same for writes to `status`.
     pub validate_status: fn(&Value, &Value) -> ErrorList,
+    /// The same for writes to subresources other than `status`: the name of it, new object, old one.
+    pub validate_subresource: fn(&str, &Value, &Value) -> ErrorList,
     /// Checks `metadata.name`: the reasons against it, none if it is fine. (`NameIsDNSSubdomain` and so on.)
     pub validate_name: fn(&str, prefix: bool) -> Vec<String>,
+    /// What every answer about it warns of, as nobody should use it any more.
+    pub deprecated: Option<&'static str>,
     /// Texts for `Warning:` headers.
     pub warnings: fn(&Value, Option<&Value>) -> Vec<String>,
     /// Columns of tables, the first for the name.
@@ -89,6 +93,8 @@ impl Kind {
         prepare: |_, _| (),
         validate: |_, _| ErrorList::default(),
         validate_status: |_, _| ErrorList::default(),
+        validate_subresource: |_, _, _| ErrorList::default(),
+        deprecated: None,
         validate_name: names::name_is_dns_subdomain,
         warnings: |_, _| Vec::new(),
         columns: printers::OBJECT_META,
@@ -104,6 +110,12 @@ impl Kind {
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() { self.version.into() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// The row of the version in which its objects are stored.
+    pub fn stored(&'static self) -> &'static Self {
+        let other = self.stored_as.as_ref().and_then(|as_| crate::find(as_.group, as_.version, self.plural));
+        other.unwrap_or(self)
     }
 
     /// True if objects are stored (and not only questions that are answered).

@@ -2,8 +2,8 @@
 //! `kubectl get` prints of it. The API server's engine asks [`KINDS`] and knows no kind by name.
 //!
 //! What the engine calls when, for a kind's main resource (subresources keep everything else of the old object):
-//! 1. decode; for a kind with [`Kind::stored_as`], convert to the stored form and go on with the stored form's row (also for
-//!    `fields`, `columns` and `row`);
+//! 1. decode; a kind with [`Kind::stored_as`] is converted only when it is stored or read from the store, all below speaks of the
+//!    version in which it is served;
 //! 2. [`Kind::defaults`];
 //! 3. on creation `metadata.name`, `uid`, `creationTimestamp`; then [`Kind::prepare`] (it also takes away a `status` that a writer of
 //!    the main resource has no say in), after admission;
@@ -18,6 +18,7 @@ pub mod printers;
 mod quantity;
 pub mod tree;
 pub mod validation;
+pub mod warnings;
 
 pub use groups::{KINDS, by_kind, find};
 pub use kind::{ALL_VERBS, Cell, Column, Conversion, Generation, Kind, Scope, SelectableField, Subresource};

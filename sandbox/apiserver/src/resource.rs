@@ -173,6 +173,14 @@ impl Resource {
         }
     }
 
+    /// What is wrong with a write to a subresource other than its status.
+    pub fn validate_subresource(&self, name: &str, object: &Value, old: &Value) -> ErrorList {
+        match &self.form {
+            Form::Builtin(kind) => (kind.validate_subresource)(name, object, old),
+            Form::Custom(_) => ErrorList::default(),
+        }
+    }
+
     /// What is wrong with a name, or the beginning of one.
     pub fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
         match &self.form {
@@ -227,6 +235,16 @@ impl Resource {
             Form::Builtin(kind) => (kind.row)(object, now),
             Form::Custom(custom) => custom.row(object, now),
         }
+    }
+
+    /// What an object's row says of its state apart from its cells.
+    pub fn row_conditions(&self, object: &Value) -> Option<Value> {
+        (self.builtin_kind()?.row_conditions)(object)
+    }
+
+    /// What is said to whoever still uses it.
+    pub fn deprecation(&self) -> Option<String> {
+        self.builtin_kind()?.deprecated.map(Into::into)
     }
 
     /// `metadata` as a path.

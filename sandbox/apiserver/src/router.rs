@@ -75,20 +75,10 @@ pub async fn resource(
     let upgrade = info.is_long_running().then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
     let headers = parts.headers;
+    let warnings = resource.deprecation().into_iter().collect();
     let raw_query = parts.uri.query().map(String::from);
-    let mut call = Call {
-        server,
-        info,
-        query,
-        method,
-        headers,
-        user,
-        style,
-        resource,
-        warnings: Vec::new(),
-        upgrade,
-        raw_query,
-    };
+    let mut call =
+        Call { server, info, query, method, headers, user, style, resource, warnings, upgrade, raw_query };
     if let Some(status) = not_acceptable {
         return Err(status);
     }

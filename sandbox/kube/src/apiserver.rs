@@ -47,7 +47,11 @@ pub struct Command {
     #[arg(long)]
     kubelet_certificate_authority: Option<PathBuf>,
     /// Which addresses of a node to use, in order of preference.
-    #[arg(long, value_delimiter = ',', default_value = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP"
+    )]
     kubelet_preferred_address_types: Vec<String>,
     /// File with tokens: `token,user,uid,"group1,group2"`.
     #[arg(long)]
@@ -150,7 +154,11 @@ fn options(command: Command) -> anyhow::Result<Options> {
         (None, None) => Ok(None),
         _ => Err(anyhow::anyhow!("{flags} must be given together")),
     };
-    let own = pair(command.tls_cert_file, command.tls_private_key_file, "--tls-cert-file and --tls-private-key-file")?;
+    let own = pair(
+        command.tls_cert_file,
+        command.tls_private_key_file,
+        "--tls-cert-file and --tls-private-key-file",
+    )?;
     let own = own.context("--tls-cert-file and --tls-private-key-file are required")?;
     let kubelet_client = pair(
         command.kubelet_client_certificate,

@@ -32,6 +32,7 @@ pub static DAEMON_SET: Kind = Kind {
     row: printers::workloads::daemon_set,
     validate: validation::apps::validate_daemon_set,
     validate_status: validation::apps::validate_daemon_status,
+    warnings: crate::warnings::template,
     ..WORKLOAD
 };
 
@@ -47,6 +48,7 @@ pub static DEPLOYMENT: Kind = Kind {
     row: printers::workloads::deployment,
     validate: validation::apps::validate_deployment,
     validate_status: validation::apps::validate_deployment_status,
+    warnings: crate::warnings::template,
     ..WORKLOAD
 };
 
@@ -63,6 +65,7 @@ pub static REPLICA_SET: Kind = Kind {
     row: printers::workloads::replica_set,
     validate: validation::apps::validate_replica_set,
     validate_status: validation::apps::validate_replicas_status,
+    warnings: crate::warnings::template,
     ..WORKLOAD
 };
 
@@ -79,5 +82,6 @@ pub static STATEFUL_SET: Kind = Kind {
     validate: validation::apps::validate_stateful_set,
     validate_status: validation::apps::validate_stateful_status,
     validate_name: drydock_apimachinery::names::name_is_dns_label,
+    warnings: crate::warnings::stateful_set,
     ..WORKLOAD
 };

@@ -68,5 +68,6 @@ pub static CERTIFICATE_SIGNING_REQUEST: Kind = Kind {
     row: printers::others::signing_request,
     validate: validation::others::validate_signing_request,
     validate_status: validation::others::validate_signing_status,
+    validate_subresource: |_, new, old| validation::others::validate_signing_status(new, old),
     ..Kind::BASE
 };

@@ -20,6 +20,7 @@ pub static CRON_JOB: Kind = Kind {
     columns: printers::workloads::CRON_JOB,
     row: printers::workloads::cron_job,
     validate: validation::batch::validate_cron_job,
+    warnings: crate::warnings::cron_job,
     ..BASE
 };
 
@@ -35,5 +36,6 @@ pub static JOB: Kind = Kind {
     row: printers::workloads::job,
     validate: validation::batch::validate_job,
     validate_status: validation::batch::validate_job_status,
+    warnings: crate::warnings::template,
     ..BASE
 };

@@ -5,6 +5,7 @@ use crate::kind::{ALL_VERBS, CREATE, Generation, Kind, Scope, Subresource};
 use crate::prepare;
 use crate::printers;
 use crate::validation;
+use drydock_apimachinery::field::ErrorList;
 use drydock_apimachinery::names;
 use drydock_apimachinery::object::{at, int, text};
 use serde_json::Value;
@@ -45,6 +46,7 @@ pub static COMPONENT_STATUS: Kind = Kind {
     verbs: READ,
     columns: printers::core::COMPONENT_STATUS,
     row: printers::core::component_status,
+    deprecated: Some("v1 ComponentStatus is deprecated in v1.19+"),
     ..Kind::BASE
 };
 
@@ -69,6 +71,7 @@ pub static ENDPOINTS: Kind = Kind {
     columns: printers::network::ENDPOINTS,
     row: printers::network::endpoints,
     validate: validation::core::validate_endpoints,
+    deprecated: Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
     ..Kind::BASE
 };
 
@@ -98,7 +101,7 @@ pub static EVENT: Kind = Kind {
     defaults: core::event,
     columns: printers::core::EVENT,
     row: printers::core::event,
-    validate: validation::core::validate_event,
+    validate: validation::events::validate,
     ..Kind::BASE
 };
 
@@ -135,6 +138,10 @@ pub static NAMESPACE: Kind = Kind {
     row: printers::core::namespace,
     validate: validation::core::validate_namespace,
     validate_status: validation::core::validate_namespace_status,
+    validate_subresource: |name, new, old| match name {
+        "finalize" => validation::core::validate_finalize(new, old),
+        _ => ErrorList::default(),
+    },
     ..Kind::BASE
 };
 
@@ -167,6 +174,7 @@ pub static PERSISTENT_VOLUME_CLAIM: Kind = Kind {
     columns: printers::storage::CLAIM,
     row: printers::storage::claim,
     validate: validation::storage::validate_claim,
+    warnings: crate::warnings::claim,
     ..Kind::BASE
 };
 
@@ -183,6 +191,7 @@ pub static PERSISTENT_VOLUME: Kind = Kind {
     columns: printers::storage::VOLUME,
     row: printers::storage::volume,
     validate: validation::storage::validate_volume,
+    warnings: crate::warnings::volume,
     ..Kind::BASE
 };
 
@@ -228,6 +237,12 @@ pub static POD: Kind = Kind {
     row_conditions: printers::pod::row_conditions,
     validate: validation::pod::validate,
     validate_status: validation::pod_update::validate_status,
+    warnings: crate::warnings::pod,
+    validate_subresource: |name, new, old| match name {
+        "ephemeralcontainers" => validation::pod_update::validate_ephemeral_containers(new, old),
+        "resize" => validation::pod_update::validate_resize(new, old),
+        _ => ErrorList::default(),
+    },
     ..Kind::BASE
 };
 
@@ -240,6 +255,7 @@ pub static POD_TEMPLATE: Kind = Kind {
     columns: printers::pod::TEMPLATE_COLUMNS,
     row: printers::pod::template_row,
     validate: validation::pod::validate_template,
+    warnings: crate::warnings::pod_template,
     ..Kind::BASE
 };
 
@@ -258,6 +274,7 @@ pub static REPLICATION_CONTROLLER: Kind = Kind {
     row: printers::workloads::replication_controller,
     validate: validation::apps::validate_replication_controller,
     validate_status: validation::apps::validate_replicas_status,
+    warnings: crate::warnings::template,
     ..Kind::BASE
 };
 
@@ -324,5 +341,6 @@ pub static SERVICE: Kind = Kind {
     row: printers::network::service,
     validate: validation::service::validate,
     validate_status: validation::service::validate_status,
+    warnings: crate::warnings::service,
     ..Kind::BASE
 };

@@ -32,6 +32,7 @@ pub static INGRESS: Kind = Kind {
     row: printers::network::ingress,
     validate: validation::networking::validate_ingress,
     validate_status: validation::service::validate_status,
+    warnings: crate::warnings::ingress,
     ..BASE
 };
 

@@ -446,43 +446,6 @@ pub fn validate_endpoints(object: &Value, _old: Option<&Value>) -> ErrorList {
     errors
 }
 
-/// An event, in the core form (`legacyValidateEvent`).
-pub fn validate_event(object: &Value, _old: Option<&Value>) -> ErrorList {
-    let mut errors = ErrorList::default();
-    let (own, about) = (object::namespace(object), text(get(object, "involvedObject"), "namespace"));
-    let path = Path::new("involvedObject").child("namespace");
-    let is_new = has(object, "eventTime");
-    let agrees = match (about, is_new) {
-        ("", false) => matches!(own, "" | "default"),
-        ("", true) => matches!(own, "default" | "kube-system"),
-        (_, false) => own == about,
-        (_, true) => true,
-    };
-    if !agrees {
-        errors.invalid(&path, about, "does not match event.namespace");
-    }
-    if is_new {
-        for (field, shown) in [
-            ("reportingComponent", "reportingController"),
-            ("reportingInstance", "reportingInstance"),
-            ("action", "action"),
-            ("reason", "reason"),
-        ] {
-            let value = text(object, field);
-            if value.is_empty() {
-                errors.required(&Path::new(shown), "");
-            } else if value.len() > 128 {
-                errors.invalid(&Path::new(shown), "", "can have at most 128 characters");
-            }
-        }
-        qualified_name(&mut errors, &Path::new("reportingController"), text(object, "reportingComponent"));
-        if text(object, "message").len() > 1024 {
-            errors.invalid(&Path::new("message"), "", "can have at most 1024 characters");
-        }
-    }
-    errors
-}
-
 /// What only controllers tell of how many pods there are, each at most as many as there are in all.
 pub fn replica_counts(object: &Value, fields: &[&str]) -> ErrorList {
     let mut errors = ErrorList::default();
@@ -568,12 +531,7 @@ mod tests {
     }
 
     #[test]
-    fn events_and_nodes() {
-        let event = json!({"metadata": {"namespace": "a"}, "involvedObject": {"namespace": "b"}});
-        assert_eq!(
-            texts_of(validate_event(&event, None)),
-            ["involvedObject.namespace: Invalid value: \"b\": does not match event.namespace"]
-        );
+    fn nodes() {
         let node = json!({"spec": {"providerID": "x"}});
         assert_eq!(
             texts_of(validate_node(&json!({"spec": {"providerID": "y"}}), Some(&node))),

@@ -9,6 +9,7 @@ mod container;
 pub mod core;
 mod cron;
 mod diff;
+pub mod events;
 pub mod extension;
 pub mod networking;
 pub mod others;

@@ -38,11 +38,7 @@ pub fn update(errors: &mut ErrorList, pod: &Value, old: &Value) {
         return;
     }
     if qos_class(pod) != at(old, &["status", "qosClass"]).as_str().unwrap_or_else(|| qos_class(old)) {
-        errors.invalid(
-            &Path::new("metadata"),
-            qos_class(pod),
-            "Pod QOS Class may not change as a result of resizing",
-        );
+        errors.invalid(&Path::new("metadata"), qos_class(pod), "Pod QoS is immutable");
     }
     let munged = munge(errors, new_spec, old_spec);
     if !same(&munged, old_spec) {
@@ -213,4 +209,50 @@ pub fn validate_ephemeral_containers(pod: &Value, old: &Value) -> ErrorList {
         }
     }
     errors
+}
+
+/// `pods/NAME/resize`: CPU and memory of containers, and nothing else (`ValidatePodResize`).
+pub fn validate_resize(pod: &Value, old: &Value) -> ErrorList {
+    let mut errors = ErrorList::default();
+    pod_spec(&mut errors, get(pod, "spec"), object::name(pod), true, &spec());
+    let (new_spec, old_spec) = (get(pod, "spec"), get(old, "spec"));
+    if !at(old, &["metadata", "annotations", "kubernetes.io/config.mirror"]).is_null() {
+        errors.forbidden(&Path::default(), "static pods cannot be resized");
+        return errors;
+    }
+    for field in ["containers", "initContainers"] {
+        if list(new_spec, field).len() != list(old_spec, field).len() {
+            errors.forbidden(&spec().child(field), "pod resize may not add or remove containers");
+            return errors;
+        }
+    }
+    let before = at(old, &["status", "qosClass"]).as_str().unwrap_or_else(|| qos_class(old));
+    if qos_class(pod) != before {
+        let detail = "Pod QOS Class may not change as a result of resizing";
+        errors.invalid(&spec(), before, detail);
+    }
+    let (now, then) = (without_amounts(new_spec), without_amounts(old_spec));
+    if !same(&now, &then) {
+        let changes = diff::of("core.PodSpec", &then, &now);
+        errors.forbidden(&spec(), format!("only cpu and memory resources are mutable\n{changes}"));
+    }
+    errors
+}
+
+/// A specification without what a resize may change.
+fn without_amounts(spec: &Value) -> Value {
+    let mut spec = spec.clone();
+    let Some(map) = spec.as_object_mut() else { return spec };
+    for field in ["containers", "initContainers"] {
+        crate::tree::each(map, field, |container| {
+            let Some(resources) = crate::tree::child(container, "resources") else { return };
+            for part in ["limits", "requests"] {
+                if let Some(amounts) = crate::tree::child(resources, part) {
+                    amounts.remove("cpu");
+                    amounts.remove("memory");
+                }
+            }
+        });
+    }
+    spec
 }

@@ -120,6 +120,6 @@ pub fn validate(resource: &Resource, sub: &str, new: &Value, old: &Value) -> Err
     match sub {
         "" => resource.validate(new, Some(old)),
         "status" => resource.validate_status(new, old),
-        _ => ErrorList::default(),
+        other => resource.validate_subresource(other, new, old),
     }
 }

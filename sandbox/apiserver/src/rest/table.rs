@@ -67,12 +67,17 @@ pub fn columns(resource: &Resource) -> Value {
 /// An object's row.
 pub fn row(resource: &Resource, tree: Value, options: &Options, now: Timestamp) -> Value {
     let cells = resource.row(&tree, now);
+    let conditions = resource.row_conditions(&tree);
     let object = match options.include {
         Include::None => Value::Null,
         Include::Object => tree,
         Include::Metadata => metadata_of(tree, options.version),
     };
-    json!({"cells": cells, "object": object})
+    let mut row = json!({"cells": cells, "object": object});
+    if let Some(conditions) = conditions {
+        row["conditions"] = conditions;
+    }
+    row
 }
 
 /// A table of one object.

@@ -124,7 +124,8 @@ impl Facts {
             .filter_map(|(key, value)| Some((key.as_str().into(), value.as_str()?.into())));
         let mut labels: Vec<(Box<str>, Box<str>)> = labels.collect();
         labels.sort();
-        let fields = resource.builtin_kind().map_or(&[][..], |kind| kind.fields);
+        // Facts are kept with the record, whichever version asks first.
+        let fields = resource.builtin_kind().map_or(&[][..], |kind| kind.stored().fields);
         Self {
             sound: true,
             splice: found + METADATA.len(),

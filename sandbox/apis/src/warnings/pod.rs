@@ -1,0 +1,224 @@
+//! Pods and their templates (`pkg/api/pod/warnings.go`).
+
+use super::deprecated_label;
+use crate::tree::{at, entries, get, has, int, list, text};
+use drydock_apimachinery::field::{Path, go_quote};
+use drydock_apimachinery::quantity::Quantity;
+use serde_json::Value;
+use std::collections::{HashMap, HashSet};
+
+const SECCOMP_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
+
+/// Annotations that do nothing any more.
+const ANNOTATIONS: [(&str, &str); 3] = [
+    (
+        "scheduler.alpha.kubernetes.io/critical-pod",
+        "non-functional in v1.16+; use the \"priorityClassName\" field instead",
+    ),
+    ("security.alpha.kubernetes.io/sysctls", "non-functional in v1.11+; use the \"sysctls\" field instead"),
+    (
+        "security.alpha.kubernetes.io/unsafe-sysctls",
+        "non-functional in v1.11+; use the \"sysctls\" field instead",
+    ),
+];
+
+/// Volumes of drivers that are gone or going.
+const VOLUMES: [(&str, &str); 10] = [
+    ("photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"),
+    ("gitRepo", "deprecated in v1.11, and disabled by default in v1.33+"),
+    ("scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
+    ("flocker", "deprecated in v1.22, non-functional in v1.25+"),
+    ("storageos", "deprecated in v1.22, non-functional in v1.25+"),
+    ("quobyte", "deprecated in v1.22, non-functional in v1.25+"),
+    ("glusterfs", "deprecated in v1.25, non-functional in v1.26+"),
+    ("cephfs", "deprecated in v1.28, non-functional in v1.31+"),
+    ("rbd", "deprecated in v1.28, non-functional in v1.31+"),
+    ("awsElasticBlockStore", "deprecated in v1.17, non-functional in v1.27+"),
+];
+
+/// Warnings of a pod specification at a path.
+pub fn of(path: &str, metadata: &Value, spec: &Value) -> Vec<String> {
+    let root = Path::new(path);
+    let path = root.child("spec");
+    let mut all = Vec::new();
+    placement(&mut all, spec, &path);
+    annotations(&mut all, metadata, spec, &root);
+    for (index, volume) in list(spec, "volumes").iter().enumerate() {
+        for (field, why) in VOLUMES {
+            if has(volume, field) {
+                all.push(format!("{}: {why}", path.child("volumes").index(index).child(field)));
+            }
+        }
+    }
+    duplicates(&mut all, spec, &path);
+    for (path, container) in containers(spec, &path) {
+        fractions(&mut all, container, &path);
+        environment(&mut all, container, &path);
+    }
+    ports(&mut all, spec, &path);
+    if int(spec, "terminationGracePeriodSeconds") < 0 {
+        let at = path.child("terminationGracePeriodSeconds");
+        all.push(format!("{at}: must be >= 0; negative values are invalid and will be treated as 1"));
+    }
+    affinity(&mut all, spec, &path);
+    all
+}
+
+/// Every container, the first ones first.
+fn containers<'a>(spec: &'a Value, path: &Path) -> Vec<(Path, &'a Value)> {
+    ["initContainers", "containers", "ephemeralContainers"]
+        .into_iter()
+        .flat_map(|field| {
+            let path = path.child(field);
+            list(spec, field).iter().enumerate().map(move |(index, one)| (path.index(index), one))
+        })
+        .collect()
+}
+
+fn placement(all: &mut Vec<String>, spec: &Value, path: &Path) {
+    for (label, _) in entries(spec, "nodeSelector") {
+        if let Some(why) = deprecated_label(label) {
+            all.push(format!("{}: {why}", path.child("nodeSelector").key(label)));
+        }
+    }
+    const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+    let node = at(spec, &["affinity", "nodeAffinity"]);
+    let terms = list(get(node, REQUIRED), "nodeSelectorTerms");
+    let terms_path = path.child("affinity").child("nodeAffinity").child(REQUIRED).child("nodeSelectorTerms");
+    for (index, term) in terms.iter().enumerate() {
+        for (at, expression) in list(term, "matchExpressions").iter().enumerate() {
+            let key = text(expression, "key");
+            if let Some(why) = deprecated_label(key) {
+                let path = terms_path.index(index).child("matchExpressions").index(at).child("key");
+                all.push(format!("{path}: {key} is {why}"));
+            }
+        }
+    }
+    for (index, constraint) in list(spec, "topologySpreadConstraints").iter().enumerate() {
+        let path = path.child("topologySpreadConstraints").index(index);
+        let key = text(constraint, "topologyKey");
+        if let Some(why) = deprecated_label(key) {
+            all.push(format!("{}: {key} is {why}", path.child("topologyKey")));
+        }
+        if !has(constraint, "labelSelector") {
+            let at = path.child("labelSelector");
+            all.push(format!("{at}: a null labelSelector results in matching no pod"));
+        }
+    }
+}
+
+fn annotations(all: &mut Vec<String>, metadata: &Value, spec: &Value, root: &Path) {
+    let given = get(metadata, "annotations");
+    let path = root.child("metadata").child("annotations");
+    for (key, why) in ANNOTATIONS {
+        if has(given, key) {
+            all.push(format!("{}: {why}", path.key(key)));
+        }
+    }
+    if has(given, SECCOMP_POD) && !has(get(spec, "securityContext"), "seccompProfile") {
+        let why = "non-functional in v1.27+; use the \"seccompProfile\" field instead";
+        all.push(format!("{}: {why}", path.key(SECCOMP_POD)));
+    }
+}
+
+fn duplicates(all: &mut Vec<String>, spec: &Value, path: &Path) {
+    for (field, name) in [("hostAliases", "ip"), ("imagePullSecrets", "name")] {
+        let mut seen = HashSet::new();
+        for (index, item) in list(spec, field).iter().enumerate() {
+            let value = text(item, name);
+            let at = path.child(field).index(index).child(name);
+            if !seen.insert(value) {
+                all.push(format!("{at}: duplicate {name} {}", go_quote(value)));
+            }
+            if field == "imagePullSecrets" && value.is_empty() {
+                all.push(format!("{at}: invalid empty name \"\""));
+            }
+        }
+    }
+}
+
+fn fractions(all: &mut Vec<String>, container: &Value, path: &Path) {
+    for (part, name) in [
+        ("limits", "memory"),
+        ("requests", "memory"),
+        ("limits", "ephemeral-storage"),
+        ("requests", "ephemeral-storage"),
+    ] {
+        let Some(amount) = Quantity::of(at(container, &["resources", part, name])) else { continue };
+        if !amount.round_up_to_millis().is_whole() {
+            let at = path.child("resources").child(part).key(name);
+            all.push(format!("{at}: fractional byte value \"{amount}\" is invalid, must be an integer"));
+        }
+    }
+}
+
+fn environment(all: &mut Vec<String>, container: &Value, path: &Path) {
+    let mut seen = HashSet::new();
+    for (index, variable) in list(container, "env").iter().enumerate() {
+        let name = text(variable, "name");
+        if seen.insert(name) {
+            continue;
+        }
+        // To build on the value before is fine: X="$(X)123".
+        let reference = format!("$({name})");
+        let value = text(variable, "value");
+        if has(variable, "valueFrom") || value == reference || !value.contains(&reference) {
+            let at = path.child("env").index(index);
+            let name = go_quote(name);
+            all.push(format!(
+                "{at}: hides previous definition of {name}, which may be dropped when using apply"
+            ));
+        }
+    }
+}
+
+fn ports(all: &mut Vec<String>, spec: &Value, path: &Path) {
+    let mut seen: HashMap<(i64, &str), Vec<(Path, &Value)>> = HashMap::new();
+    for (path, container) in containers(spec, path) {
+        for (index, port) in list(container, "ports").iter().enumerate() {
+            let path = path.child("ports").index(index);
+            let others = seen.entry((int(port, "containerPort"), text(port, "protocol"))).or_default();
+            for (other_path, other) in others.iter() {
+                if let Some(words) = conflict(port, other) {
+                    all.push(format!("{path}: {words} port definition with {other_path}"));
+                }
+            }
+            others.push((path, port));
+        }
+    }
+}
+
+fn conflict(one: &Value, other: &Value) -> Option<&'static str> {
+    let (ip_a, ip_b) = (text(one, "hostIP"), text(other, "hostIP"));
+    let (port_a, port_b) = (int(one, "hostPort"), int(other, "hostPort"));
+    if ip_a == ip_b && port_a == port_b {
+        Some("duplicate")
+    } else if port_a == 0 || port_b == 0 {
+        Some("overlapping")
+    } else if port_a == port_b && ip_a.is_empty() != ip_b.is_empty() {
+        Some("dangerously ambiguous")
+    } else {
+        None
+    }
+}
+
+fn affinity(all: &mut Vec<String>, spec: &Value, path: &Path) {
+    const WHY: &str = "a null labelSelector results in matching no pod";
+    for field in ["podAffinity", "podAntiAffinity"] {
+        let terms = at(spec, &["affinity", field]);
+        let path = path.child("affinity").child(field);
+        let required = "requiredDuringSchedulingIgnoredDuringExecution";
+        for (index, term) in list(terms, required).iter().enumerate() {
+            if !has(term, "labelSelector") {
+                all.push(format!("{}: {WHY}", path.child(required).index(index).child("labelSelector")));
+            }
+        }
+        let preferred = "preferredDuringSchedulingIgnoredDuringExecution";
+        for (index, term) in list(terms, preferred).iter().enumerate() {
+            if !has(get(term, "podAffinityTerm"), "labelSelector") {
+                let at = path.child(preferred).index(index).child("podAffinityTerm").child("labelSelector");
+                all.push(format!("{at}: {WHY}"));
+            }
+        }
+    }
+}
