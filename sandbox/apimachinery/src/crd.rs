@@ -1,6 +1,36 @@
-//! Custom resources: the structural schemas that their definitions declare, and what these do to objects. The API server reads a
-//! version's schema once with [`Structural::read`].
+//! Custom resources: what their definitions declare and what that does to objects. For a definition the API server calls
+//! [`default_definition`] and [`validate_definition`], and [`Served::of`] for each version that it serves. For an object of it, in this
+//! order: [`Served::prune`] (unknown fields are strict errors), [`Served::fill_defaults`], [`Served::validate`]; for answers
+//! [`Served::row`], [`Served::scale`], [`Served::field`].
 
+mod definition;
+mod formats;
+mod paths;
+mod pattern;
+mod prune;
+mod rules;
+mod served;
 mod structural;
+mod validate;
 
+pub use definition::{default_definition, validate_definition};
+pub use paths::JsonPath;
+pub use rules::{CompiledRule, RuleError};
+pub use served::{Column, ScalePaths, Served};
 pub use structural::{Rule, Structural, ValueChecks};
+
+use serde_json::Value;
+
+impl Structural {
+    /// Drops what the schema does not know, telling it (`unknown field "spec.bogus"`); `metadata` of the object itself, and of embedded
+    /// ones, stays.
+    pub fn prune(&self, object: &mut Value) -> Vec<String> {
+        prune::prune(object, self)
+    }
+
+    /// Fills in defaults, and drops nulls where there is no default and null is no value.
+    pub fn fill_defaults(&self, object: &mut Value) {
+        prune::default(object, self);
+        prune::drop_nulls(object, self);
+    }
+}

@@ -1,5 +1,22 @@
 //! What all of Kubernetes' objects share, whatever their kind: how they are decoded, described, selected, changed and refused.
 //! Pure functions over JSON trees; nothing in here knows of a store, a connection or a particular kind.
+//!
+//! What the API server calls, in the order of a request:
+//!
+//! | step | built-in kinds | custom resources |
+//! |---|---|---|
+//! | find the schema | [`schema::find`] | [`crd::Served::of`] when the definition changes |
+//! | read a body | [`decode::decode`] | [`decode::decode_untyped`], then [`crd::Served::prune`] |
+//! | `PATCH` | [`patch::apply`], [`patch::Patched::conform`] | the same without `conform`, then `prune` |
+//! | server-side apply | [`managed_fields::Tracker::apply`], then [`decode::conform`] | the same, then `prune` |
+//! | default | the kind's own defaults | [`crd::Served::fill_defaults`] |
+//! | validate | the kind's own validation | [`crd::Served::validate`] |
+//! | make it look as Go writes it | [`decode::complete`] | – |
+//! | tell who owns what | [`managed_fields::Tracker::update`], [`managed_fields::keep_times`] | the same |
+//! | refuse | [`Status`], [`field::ErrorList`] | the same |
+//! | select | [`selectors`] | the same, and [`crd::Served::field`] |
+//! | a table's row | the kind's own | [`crd::Served::row`] |
+//! | OpenAPI | [`openapi::v3`], [`openapi::v3_index`], [`openapi::v2`] | with [`crd::Served::openapi`] |
 
 pub mod crd;
 pub mod decode;

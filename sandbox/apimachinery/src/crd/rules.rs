@@ -1,0 +1,438 @@
+//! `x-kubernetes-validations`: rules in CEL (apiextensions-apiserver `pkg/apiserver/schema/cel`), over the `cel` crate. Programs are
+//! compiled when first needed and kept for the process. A rule whose worst case on the object at hand is too much is not run: its error
+//! says so; upstream counts while it runs.
+
+mod cost;
+mod library;
+mod references;
+mod values;
+
+use super::{Rule, Structural};
+use crate::field::{ErrorKind, FieldError};
+use cel::{Context, Env, Program};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// Most bytes of an expression.
+const MOST_EXPRESSION: usize = 16 * 1024;
+/// Most brackets in brackets.
+const MOST_NESTING: usize = 48;
+/// Most operators, selections and calls: a chain of them is a tree as deep, which is walked by recursion.
+const MOST_OPERATORS: usize = 800;
+/// What may be walked on any thread.
+const SHALLOW_NESTING: usize = 12;
+const SHALLOW_OPERATORS: usize = 80;
+/// Bytes of stack for the rest; only what is used is taken.
+const LARGE_STACK: usize = 64 << 20;
+/// Most programs that are kept.
+const MOST_KEPT: usize = 256;
+/// Most bytes of a message that an expression makes, as upstream.
+const MOST_MESSAGE: usize = 5120;
+/// Most errors of rules for one object.
+const MOST_ERRORS: usize = 100;
+
+/// Why an expression is no rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RuleError(String);
+
+impl From<&str> for RuleError {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+/// A compiled expression.
+#[derive(Clone)]
+pub struct CompiledRule {
+    program: Arc<Program>,
+    /// Whether it refers to `oldSelf`: it then holds for changes only.
+    pub transition: bool,
+    /// Whether walking it may need more stack than a thread has.
+    deep: bool,
+}
+
+impl std::fmt::Debug for CompiledRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CompiledRule").field("transition", &self.transition).finish_non_exhaustive()
+    }
+}
+
+fn environment() -> Arc<Env> {
+    static ENVIRONMENT: OnceLock<Arc<Env>> = OnceLock::new();
+    ENVIRONMENT.get_or_init(|| Arc::new(library::environment())).clone()
+}
+
+impl CompiledRule {
+    /// Compiles an expression over `self` and `oldSelf`.
+    pub fn compile(expression: &str) -> Result<Self, RuleError> {
+        static KEPT: OnceLock<Mutex<HashMap<String, CompiledRule>>> = OnceLock::new();
+        let deep = bounded(expression)?;
+        let kept = KEPT.get_or_init(Mutex::default);
+        if let Some(known) = kept.lock().unwrap_or_else(PoisonError::into_inner).get(expression) {
+            return Ok(known.clone());
+        }
+        let compiled = on_large_stack(deep, || Self::parse(expression))?;
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= MOST_KEPT {
+            kept.clear();
+        }
+        kept.insert(expression.into(), compiled.clone());
+        Ok(compiled)
+    }
+
+    fn parse(expression: &str) -> Result<Self, RuleError> {
+        let deep = bounded(expression)?;
+        let program = environment().compile(expression).map_err(|errors| RuleError(errors.to_string()))?;
+        let free = references::free(program.expression());
+        let known = |name: &str| {
+            matches!(name, "self" | "oldSelf") || name.starts_with('@') || values::is_type_name(name)
+        };
+        if let Some(name) = free.iter().find(|name| !known(name)) {
+            return Err(RuleError(format!("ERROR: undeclared reference to '{name}' (in container '')")));
+        }
+        let transition = free.contains("oldSelf");
+        Ok(Self { program: Arc::new(program), transition, deep })
+    }
+
+    fn run(&self, bindings: &Bindings) -> Result<cel::Value, String> {
+        on_large_stack(self.deep, || self.run_here(bindings))
+    }
+
+    fn run_here(&self, bindings: &Bindings) -> Result<cel::Value, String> {
+        cost::check(self.program.expression(), &bindings.extent)?;
+        let mut context = Context::with_env(environment());
+        library::add_functions(&mut context).map_err(|error| error.to_string())?;
+        context.add_variable_from_value("self", bindings.new.clone());
+        if let Some(old) = &bindings.old {
+            context.add_variable_from_value("oldSelf", old.clone());
+        }
+        self.program.execute(&context).map_err(|error| values::error_text(&error))
+    }
+}
+
+/// Runs something on a thread with a stack for deep recursion, if that is needed.
+fn on_large_stack<T: Send, E: Send + From<&'static str>>(
+    needed: bool,
+    run: impl FnOnce() -> Result<T, E> + Send,
+) -> Result<T, E> {
+    if !needed {
+        return run();
+    }
+    let failed = || E::from("no thread to evaluate the expression on");
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .stack_size(LARGE_STACK)
+            .spawn_scoped(scope, run)
+            .map_err(|_| failed())?;
+        thread.join().map_err(|_| failed())?
+    })
+}
+
+/// Refuses what would be a tree too deep to walk, and tells whether it needs a large stack. Texts in quotes count as if they were not: that
+/// refuses only the odd.
+fn bounded(expression: &str) -> Result<bool, RuleError> {
+    if expression.len() > MOST_EXPRESSION {
+        return Err(RuleError("ERROR: expression is too long".into()));
+    }
+    let (mut depth, mut nested, mut operators) = (0usize, 0, 0);
+    for byte in expression.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => {
+                depth += 1;
+                nested = nested.max(depth);
+            }
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            b'+' | b'-' | b'*' | b'/' | b'%' | b'!' | b'=' | b'<' | b'>' | b'&' | b'|' | b'?' | b'.' => {
+                operators += 1
+            }
+            _ => {}
+        }
+        if depth > MOST_NESTING || operators > MOST_OPERATORS {
+            return Err(RuleError("ERROR: expression is nested too deeply".into()));
+        }
+    }
+    Ok(nested > SHALLOW_NESTING || operators > SHALLOW_OPERATORS)
+}
+
+/// What an expression is run over.
+struct Bindings {
+    new: cel::Value,
+    old: Option<cel::Value>,
+    extent: cost::Extent,
+}
+
+/// Whether a schema has rules anywhere.
+pub(super) fn has_rules(schema: &Structural) -> bool {
+    !schema.rules.is_empty()
+        || schema.properties.values().any(has_rules)
+        || schema.additional.as_deref().is_some_and(has_rules)
+        || schema.items.as_deref().is_some_and(has_rules)
+        || schema.checks.as_ref().is_some_and(|checks| checks.all_of.iter().any(has_rules))
+}
+
+/// What rules say against an object.
+pub(super) fn check(object: &Value, old: Option<&Value>, schema: &Structural) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    walk(object, old, schema, true, "", &mut errors);
+    errors
+}
+
+fn walk(
+    value: &Value,
+    old: Option<&Value>,
+    schema: &Structural,
+    root: bool,
+    path: &str,
+    errors: &mut Vec<FieldError>,
+) {
+    if value.is_null() || errors.len() >= MOST_ERRORS {
+        return;
+    }
+    if !schema.rules.is_empty() {
+        rules(value, old, schema, root, path, errors);
+    }
+    for all in schema.checks.iter().flat_map(|checks| &checks.all_of) {
+        walk(value, old, all, root, path, errors);
+    }
+    match value {
+        Value::Object(map) => {
+            for (name, one) in map {
+                let step = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                match (schema.properties.get(name), &schema.additional) {
+                    (Some(below), _) => {
+                        walk(one, old.and_then(|old| old.get(name)), below, false, &step, errors)
+                    }
+                    (None, Some(below)) => {
+                        walk(
+                            one,
+                            old.and_then(|old| old.get(name)),
+                            below,
+                            false,
+                            &format!("{path}[{name}]"),
+                            errors,
+                        );
+                    }
+                    (None, None) => {}
+                }
+            }
+        }
+        Value::Array(all) => {
+            let Some(items) = schema.items.as_deref().filter(|items| has_rules(items)) else { return };
+            for (index, one) in all.iter().enumerate() {
+                let before = super::validate::correlated(one, old, schema);
+                walk(one, before, items, false, &format!("{path}[{index}]"), errors);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn rules(
+    value: &Value,
+    old: Option<&Value>,
+    schema: &Structural,
+    root: bool,
+    path: &str,
+    errors: &mut Vec<FieldError>,
+) {
+    let unchanged = old == Some(value);
+    let mut bindings = None;
+    for rule in &schema.rules {
+        let compiled = match CompiledRule::compile(&rule.rule) {
+            Ok(compiled) => compiled,
+            Err(error) => {
+                errors.push(error_of(rule, path, format!("rule compile error: compilation failed: {error}")));
+                continue;
+            }
+        };
+        if unchanged && !compiled.transition
+            || compiled.transition && old.is_none() && !rule.optional_old_self
+        {
+            continue;
+        }
+        let bindings = bindings.get_or_insert_with(|| Bindings {
+            new: values::of(value, schema, root),
+            old: old.map(|old| values::of(old, schema, root)),
+            extent: cost::Extent::of(&[Some(value), old]),
+        });
+        let optional = rule.optional_old_self.then(|| Bindings {
+            new: bindings.new.clone(),
+            old: Some(values::optional(bindings.old.clone())),
+            extent: bindings.extent,
+        });
+        let bindings = optional.as_ref().unwrap_or(bindings);
+        match compiled.run(bindings) {
+            Ok(cel::Value::Bool(true)) => {}
+            Ok(cel::Value::Bool(false)) => errors.push(error_of(rule, path, message(rule, bindings))),
+            Ok(_) => {
+                errors.push(error_of(rule, path, format!("rule evaluated to no boolean: {}", rule.rule)))
+            }
+            Err(error) => {
+                errors.push(error_of(rule, path, format!("{error} evaluating rule: {}", rule.rule)))
+            }
+        }
+    }
+}
+
+/// What to say when a rule does not hold.
+fn message(rule: &Rule, bindings: &Bindings) -> String {
+    if !rule.message_expression.is_empty()
+        && let Ok(compiled) = CompiledRule::compile(&rule.message_expression)
+        && let Ok(cel::Value::String(text)) = compiled.run(bindings)
+        && !text.trim().is_empty()
+        && !text.contains('\n')
+        && text.len() <= MOST_MESSAGE
+    {
+        return text.trim().into();
+    }
+    match rule.message.trim() {
+        "" => format!("failed rule: {}", rule.rule.trim()),
+        message => message.into(),
+    }
+}
+
+fn error_of(rule: &Rule, path: &str, detail: String) -> FieldError {
+    let (kind, value) = match rule.reason.as_str() {
+        "FieldValueForbidden" => (ErrorKind::Forbidden, None),
+        "FieldValueRequired" => (ErrorKind::Required, None),
+        "FieldValueDuplicate" => (ErrorKind::Duplicate, None),
+        _ => (ErrorKind::Invalid, None),
+    };
+    let below = rule.field_path.trim_start_matches('.');
+    let field = match (path, below) {
+        ("", "") => "<nil>".into(),
+        (path, "") => path.into(),
+        ("", below) => below.into(),
+        (path, below) if below.starts_with('[') => format!("{path}{below}"),
+        (path, below) => format!("{path}.{below}"),
+    };
+    FieldError { kind, field, value, detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn told(schema: Value, new: Value, old: Option<Value>) -> Vec<String> {
+        check(&new, old.as_ref(), &Structural::read(&schema)).iter().map(ToString::to_string).collect()
+    }
+
+    fn spec(properties: Value, rules: Value) -> Value {
+        json!({"type": "object", "properties": {"spec": {"type": "object", "properties": properties, "x-kubernetes-validations": rules}}})
+    }
+
+    #[test]
+    fn rules_hold_or_say_why_not() {
+        let properties = json!({"min": {"type": "integer"}, "max": {"type": "integer"}, "names": {"type": "array", "items": {"type": "string"}},
+            "namespace": {"type": "string"}, "a.b": {"type": "integer"}, "x-y": {"type": "integer"}, "ratio": {"type": "number"},
+            "labels": {"type": "object", "additionalProperties": {"type": "string"}}, "port": {"x-kubernetes-int-or-string": true},
+            "mem": {"type": "string"}, "at": {"type": "string", "format": "date-time"}, "ttl": {"type": "string", "format": "duration"}});
+        let object = json!({"spec": {"min": 1, "max": 5, "names": ["a", "b"], "namespace": "n", "a.b": 3, "x-y": 4, "ratio": 2,
+            "labels": {"k": "v", "with-dash": "w"}, "port": 80, "mem": "1Gi", "at": "2026-11-20T13:03:48Z", "ttl": "1h"}});
+        for rule in [
+            "self.min <= self.max",
+            "self.names.all(n, n.size() == 1)",
+            "self.names.exists(n, n == 'b') && !self.names.exists(n, n == 'z')",
+            "self.__namespace__ == 'n'",
+            "self.a__dot__b == 3 && self.x__dash__y == 4",
+            "self.ratio == 2.0",
+            "has(self.min) && !has(self.missing)",
+            "self.labels['with-dash'] == 'w' && 'k' in self.labels",
+            "type(self.port) == int && self.port < 100",
+            "quantity(self.mem).isGreaterThan(quantity('512Mi'))",
+            "quantity('1').add(quantity('500m')).compareTo(quantity('1.5')) == 0",
+            "isQuantity('1x') == false",
+            "self.names.isSorted()",
+            "[3, 1, 2].max() == 3 && [3, 1, 2].min() == 1 && [3, 1].sum() == 4",
+            "'abc123'.find('[0-9]+') == '123'",
+            "'a1b2'.findAll('[0-9]').size() == 2",
+            "url('https://example.com:80/path?k=v').getHost() == 'example.com:80'",
+            "isURL('nope nope') == false",
+            "isIP('10.0.0.1') && ip('fe80::1').family() == 6 && isCIDR('10.0.0.0/8')",
+            "cidr('10.0.0.0/8').containsIP('10.1.2.3')",
+            "self.at > timestamp('2020-01-01T00:00:00Z')",
+            "self.ttl == duration('60m')",
+            "'a,b'.split(',').size() == 2 && 'AbC'.lowerAscii() == 'abc'",
+            "self.names.map(n, n + '!').join('-') == 'a!-b!'",
+            "format.dns1123Label().validate('ok').hasValue() == false",
+        ] {
+            let schema = spec(properties.clone(), json!([{"rule": rule}]));
+            assert_eq!(told(schema, object.clone(), None), Vec::<String>::new(), "{rule}");
+        }
+        let failing = spec(
+            properties,
+            json!([
+                {"rule": "self.min > self.max"},
+                {"rule": "self.min > 2", "message": "too small"},
+                {"rule": "self.min > 2", "messageExpression": "'least is ' + string(self.min)", "reason": "FieldValueForbidden", "fieldPath": ".min"},
+            ]),
+        );
+        assert_eq!(
+            told(failing, object, None),
+            [
+                "spec: Invalid value: failed rule: self.min > self.max",
+                "spec: Invalid value: too small",
+                "spec.min: Forbidden: least is 1"
+            ]
+        );
+    }
+
+    #[test]
+    fn transitions_are_checked_on_updates_only() {
+        let schema = json!({"type": "object", "properties": {"a": {"type": "string",
+            "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "immutable"}]},
+            "l": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"], "items": {"type": "object",
+                "properties": {"k": {"type": "string"}, "v": {"type": "integer"}},
+                "x-kubernetes-validations": [{"rule": "self.v >= oldSelf.v", "message": "may grow only"}]}}}});
+        let object = |a: &str, v: i64| json!({"a": a, "l": [{"k": "new", "v": 0}, {"k": "x", "v": v}]});
+        assert!(told(schema.clone(), object("x", 1), None).is_empty());
+        assert!(told(schema.clone(), object("x", 2), Some(object("x", 1))).is_empty());
+        assert_eq!(
+            told(schema, object("y", 0), Some(object("x", 1))),
+            ["a: Invalid value: immutable", "l[1]: Invalid value: may grow only"]
+        );
+    }
+
+    #[test]
+    fn expressions_that_are_none_are_refused() {
+        for (bad, part) in [
+            ("self.", "ERROR: <input>:1:"),
+            ("self.a == other", "undeclared reference to 'other'"),
+            ("(((", "ERROR"),
+        ] {
+            let error = CompiledRule::compile(bad).unwrap_err().to_string();
+            assert!(error.contains(part), "{bad}: {error}");
+        }
+        let deep = format!("{}1{}", "(".repeat(5000), ")".repeat(5000));
+        assert!(CompiledRule::compile(&deep).is_err());
+        assert!(CompiledRule::compile(&"1+".repeat(MOST_EXPRESSION)).is_err());
+        // What is let through does not overflow the stack of a thread.
+        let chain = format!("{}1 == 0", "1+".repeat(MOST_OPERATORS - 2));
+        let nested = format!("{}true{}", "(".repeat(MOST_NESTING), ")".repeat(MOST_NESTING));
+        let lists = format!("{}{} == []", "[".repeat(MOST_NESTING), "]".repeat(MOST_NESTING));
+        let not = format!("{}true", "!".repeat(MOST_OPERATORS));
+        let turns = format!("{}1", "true?1:".repeat(MOST_OPERATORS));
+        for expression in [chain, nested, lists, not, turns] {
+            if let Ok(compiled) = CompiledRule::compile(&expression) {
+                let bindings = Bindings { new: cel::Value::Null, old: None, extent: cost::Extent::default() };
+                let _either = compiled.run(&bindings);
+            }
+        }
+    }
+
+    #[test]
+    fn endless_rules_are_not_run() {
+        let many: Vec<_> = (0..2000).collect();
+        let schema = spec(
+            json!({"l": {"type": "array", "items": {"type": "integer"}}, "s": {"type": "string"}}),
+            json!([{"rule": "self.l.all(a, self.l.all(b, self.l.all(c, self.l.all(d, a + b + c + d >= 0))))"},
+                {"rule": "self.s.replace('a', self.s).replace('a', self.s).replace('a', self.s).size() > 0"}]),
+        );
+        let errors = told(schema, json!({"spec": {"l": many, "s": "a".repeat(5000)}}), None);
+        assert_eq!(errors.len(), 2);
+        assert!(errors.iter().all(|error| error.contains("cost")), "{errors:?}");
+    }
+}
