@@ -3,15 +3,19 @@
 //! Drydock's sessions or nodes but through the API server.
 
 pub mod context;
+pub mod cronjob;
+pub mod daemonset;
 pub mod deployment;
 pub mod endpoints;
 pub mod error;
 pub mod garbage;
+pub mod job;
 pub mod manager;
 pub mod namespace;
 pub mod node;
 pub mod replicaset;
 pub mod service_account;
 pub mod shared;
+pub mod statefulset;
 
 pub use error::Error;

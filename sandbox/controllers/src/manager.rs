@@ -10,7 +10,10 @@ use kube::Client;
 
 use crate::context::{Context, Running};
 use crate::error::Error;
-use crate::{deployment, endpoints, garbage, namespace, node, replicaset, service_account};
+use crate::{
+    cronjob, daemonset, deployment, endpoints, garbage, job, namespace, node, replicaset, service_account,
+    statefulset,
+};
 
 /// What the command line of kube-controller-manager says.
 #[derive(Debug, Clone)]
@@ -118,6 +121,11 @@ static CONTROLLERS: &[Entry] = &[
     entry("garbage-collector-controller", "garbagecollector", |context| {
         Some(garbage::control::start(context))
     }),
+    entry("daemonset-controller", "daemonset", |context| Some(daemonset::control::start(context))),
+    entry("statefulset-controller", "statefulset", |context| Some(statefulset::control::start(context))),
+    entry("job-controller", "job", |context| Some(job::control::start(context))),
+    entry("cronjob-controller", "cronjob", |context| Some(cronjob::control::start(context))),
+    entry("ttl-after-finished-controller", "ttl-after-finished", |context| Some(job::ttl::start(context))),
     entry("deployment-controller", "deployment", |context| Some(deployment::control::start(context))),
     entry("replicaset-controller", "replicaset", |context| {
         Some(replicaset::control::start::<ReplicaSet>(context, "replicaset-controller"))

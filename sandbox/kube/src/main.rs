@@ -3,6 +3,7 @@
 //! nothing.
 
 mod apiserver;
+mod controller_manager;
 mod etcd;
 mod healthz;
 mod scheduler;
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
 }
 
 /// What the program can be.
-const COMPONENTS: [&str; 3] = ["etcd", "kube-apiserver", "kube-scheduler"];
+const COMPONENTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-scheduler", "kube-controller-manager"];
 
 fn is_component(name: &str) -> bool {
     COMPONENTS.contains(&name)
@@ -54,6 +55,9 @@ async fn run(component: &str, args: Vec<OsString>) -> anyhow::Result<()> {
         "etcd" => etcd::run(etcd::Command::parse_from(args), terminated()?).await,
         "kube-apiserver" => apiserver::run(apiserver::Command::parse_from(args), terminated()?).await,
         "kube-scheduler" => scheduler::run(scheduler::Command::parse_from(args), terminated()?).await,
+        "kube-controller-manager" => {
+            controller_manager::run(controller_manager::Command::parse_from(args), terminated()?).await
+        }
         _ => anyhow::bail!("{component:?} is none of {}", COMPONENTS.join(", ")),
     }
 }
