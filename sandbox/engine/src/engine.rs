@@ -36,6 +36,8 @@ pub struct Engine {
     pub registries: Registries,
     /// Networks of containers.
     pub networks: Networks,
+    /// A network namespace that lies ready for the next container.
+    pub spare: drydock_network::Spare,
     /// Volumes.
     pub volumes: Volumes,
     /// What happened, for `docker events`.
@@ -102,6 +104,7 @@ async fn live(boot: EngineBoot) -> i32 {
         roots,
         registries: Registries::new(&root),
         networks,
+        spare: drydock_network::Spare::default(),
         volumes: Volumes::open(&root),
         events: Events::default(),
         activities: Activities::default(),

@@ -223,7 +223,13 @@ mod tests {
                 .send(&InitToEngine::Refused { key: "b".into(), errno: 12, message: "clone: no".into() }, &[])
                 .unwrap();
         });
-        let run = |key: &str| EngineToInit::Run { key: key.into(), flags: 0, join_pid: None, code: false };
+        let run = |key: &str| EngineToInit::Run {
+            key: key.into(),
+            flags: 0,
+            join_pid: None,
+            code: false,
+            net: false,
+        };
         let process = init.start("a", &run("a"), &[]).await.unwrap();
         assert_eq!((process.pid, process.exit.await), (9, Ok(137)));
         assert_eq!(init.start("b", &run("b"), &[]).await.unwrap_err().message, "clone: no");

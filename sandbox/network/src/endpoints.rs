@@ -194,6 +194,7 @@ impl Networks {
         let interfaces = state.endpoints_of(container).filter_map(|endpoint| {
             Some(Interface {
                 index: endpoint.index(),
+                name: endpoint.interface(),
                 address: endpoint.address?,
                 prefix: endpoint.prefix,
                 gateway: endpoint.gateway.filter(|_| way_out.as_deref() == Some(endpoint.id.as_str())),

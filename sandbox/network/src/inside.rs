@@ -23,6 +23,12 @@ impl From<i32> for Inside {
     }
 }
 
+impl From<Arc<OwnedFd>> for Inside {
+    fn from(namespace: Arc<OwnedFd>) -> Self {
+        Self::Descriptor(namespace)
+    }
+}
+
 impl From<OwnedFd> for Inside {
     fn from(namespace: OwnedFd) -> Self {
         Self::Descriptor(Arc::new(namespace))

@@ -13,6 +13,7 @@ use nix::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
+    cell::RefCell,
     io::{self, IoSlice, IoSliceMut},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     path::Path,
@@ -22,6 +23,12 @@ use std::{
 pub const MAX_MESSAGE: usize = 128 * 1024;
 /// Most descriptors beside one message.
 pub const MAX_FDS: usize = 8;
+
+thread_local! {
+    /// Where packets arrive. One for each thread that receives, and only as much of it is memory as the largest packet was long: a
+    /// buffer for each packet would be cleared each time, and be copied page by page in every forked child.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; MAX_MESSAGE]);
+}
 
 /// One end of a packet socket pair.
 #[derive(Debug)]
@@ -73,10 +80,13 @@ impl Channel {
 
     /// Receives one packet as it is; `None` when the other end is closed.
     pub fn recv_bytes(&self) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
-        let mut buffer = vec![0; MAX_MESSAGE];
+        SCRATCH.with_borrow_mut(|scratch| self.recv_into(scratch))
+    }
+
+    fn recv_into(&self, buffer: &mut [u8]) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
         let mut space = cmsg_space!([RawFd; MAX_FDS]);
         let (len, fds) = loop {
-            let mut parts = [IoSliceMut::new(&mut buffer)];
+            let mut parts = [IoSliceMut::new(buffer)];
             match recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
             {
                 Ok(message) => {
@@ -94,8 +104,7 @@ impl Channel {
                 Err(e) => return Err(e.into()),
             }
         };
-        buffer.truncate(len);
-        Ok((len > 0).then_some((buffer, fds)))
+        Ok((len > 0).then(|| (buffer[..len].to_vec(), fds)))
     }
 
     /// Connects to a listener; fails at once when its queue is full.

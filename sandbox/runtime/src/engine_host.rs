@@ -273,8 +273,14 @@ impl EngineHost {
 
     fn answer(&mut self, request: EngineToInit, fds: Vec<OwnedFd>) {
         let (key, made) = match request {
-            EngineToInit::Run { key, flags, join_pid, code } => {
-                let made = self.check(&key).and_then(|()| self.clone_container(flags, join_pid, code, fds));
+            EngineToInit::Run { key, flags, join_pid, code, net } => {
+                let made = self.check(&key).and_then(|()| {
+                    let mut fds = fds;
+                    let net = net.then(|| fds.pop()).flatten();
+                    let code = code.then(|| fds.pop()).flatten();
+                    let boot = ChildBoot { code, net, ..self.child_boot(fds.into_iter())? };
+                    clone_container(&boot, flags, join_pid)
+                });
                 (key, made)
             }
             EngineToInit::Exec { key, cgroup } => {
@@ -319,6 +325,8 @@ impl EngineHost {
         }
         if self.filters.is_none() {
             self.filters = Some(Filters::compile()?);
+            // Looked up here, so that no child has to.
+            let _remembered = crate::container::process::known();
         }
         Ok(())
     }
@@ -340,28 +348,7 @@ impl EngineHost {
             filters: self.filters.as_ref().ok_or_else(missing)?,
             wasm: self.wasm.as_ref().map(AsFd::as_fd),
             code: None,
-        })
-    }
-
-    fn clone_container(
-        &self,
-        flags: i32,
-        join_pid: Option<i32>,
-        code: bool,
-        mut fds: Vec<OwnedFd>,
-    ) -> Result<i32> {
-        let code = code.then(|| fds.pop()).flatten();
-        let boot = ChildBoot { code, ..self.child_boot(fds.into_iter())? };
-        let flags = flags & NAMESPACES;
-        let Some(join) = join_pid else {
-            return process::clone(flags, || child::run(&boot));
-        };
-        let path = format!("/proc/{join}/ns/pid");
-        let namespace = File::open(&path).step(|| format!("open {path}"))?;
-        by_way_of(|| {
-            setns(&namespace, CloneFlags::CLONE_NEWPID).step(|| format!("join {path}"))?;
-            let flags = (flags & !libc::CLONE_NEWPID) | libc::CLONE_PARENT;
-            process::clone(flags, || child::run(&boot))
+            net: None,
         })
     }
 
@@ -444,6 +431,24 @@ impl EngineHost {
         self.listener = None;
         let _already_gone = fs::remove_file(SOCKET);
     }
+}
+
+/// Clones a container's first process.
+fn clone_container(boot: &ChildBoot<'_>, flags: i32, join_pid: Option<i32>) -> Result<i32> {
+    let mut flags = flags & NAMESPACES;
+    if boot.net.is_some() {
+        flags &= !libc::CLONE_NEWNET;
+    }
+    let Some(join) = join_pid else {
+        return process::clone(flags, || child::run(boot));
+    };
+    let path = format!("/proc/{join}/ns/pid");
+    let namespace = File::open(&path).step(|| format!("open {path}"))?;
+    by_way_of(|| {
+        setns(&namespace, CloneFlags::CLONE_NEWPID).step(|| format!("join {path}"))?;
+        let flags = (flags & !libc::CLONE_NEWPID) | libc::CLONE_PARENT;
+        process::clone(flags, || child::run(boot))
+    })
 }
 
 /// Runs `clone` in a process in between, which ends; its clone (made with `CLONE_PARENT`) is a child of this process. Returns its

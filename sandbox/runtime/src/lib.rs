@@ -21,6 +21,7 @@ pub mod mounts;
 pub mod netlink;
 pub mod node_init;
 pub mod node_root;
+pub mod outq;
 pub mod overlay;
 pub mod pidfd;
 pub mod process;

@@ -52,6 +52,12 @@ pub fn copy(at: BorrowedFd<'_>, path: &str, recursive: bool) -> Result<OwnedFd> 
     open_tree(at, path, flags).step(|| format!("copy the mount of {path}"))
 }
 
+/// A detached copy of the mount that `mount` is the root of.
+pub fn again(mount: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    open_tree(mount, "", flags | OpenTreeFlags::AT_EMPTY_PATH).step(|| "copy a mount")
+}
+
 /// A detached, read-only copy of a directory's mount in which the host's ids 0 … 65,535 appear as the ids that `userns`
 /// maps 0 … 65,535 to: an idmapped mount (mount_setattr(2)). Needs root and Linux 5.19 (for overlayfs on top).
 pub fn idmapped(directory: &Path, userns: BorrowedFd<'_>) -> Result<OwnedFd> {
@@ -105,6 +111,12 @@ pub fn set_attributes(mount: BorrowedFd<'_>, attributes: impl Into<u64>, recursi
 pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mount, "", target, "", flags).step(|| "attach a mount")
+}
+
+/// Attaches a detached mount to a name in a directory that nobody else can change. A link is not followed.
+pub fn attach_named(mount: BorrowedFd<'_>, directory: BorrowedFd<'_>, name: &str) -> Result<()> {
+    move_mount(mount, "", directory, name, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .step(|| format!("mount on {name}"))
 }
 
 /// Attaches a detached mount to `path` below `root`, making the directory if it is missing. No symbolic link is

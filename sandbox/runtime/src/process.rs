@@ -8,6 +8,7 @@ use std::{
     io,
     os::fd::{AsRawFd, BorrowedFd, RawFd},
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::OnceLock,
 };
 
 /// Runs `child` in a forked process, which exits with what it returns. Returns the child's process id.
@@ -108,21 +109,26 @@ pub fn set_title(title: &str) {
     if let Ok(name) = std::ffi::CString::new(title) {
         let _only_cosmetic = rustix::thread::set_name(&name);
     }
-    // proc_pid_stat(5): fields 48 and 49 are where the arguments lie. Field 2 may hold spaces, so count after it.
-    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return };
-    let Some((_, rest)) = stat.rsplit_once(')') else { return };
-    let fields: Vec<&str> = rest.split_whitespace().collect();
-    let number = |field: usize| fields.get(field - 3).and_then(|f| f.parse::<usize>().ok()).unwrap_or(0);
-    let (start, end) = (number(48), number(49));
-    if start == 0 || end <= start {
-        return;
-    }
-    let room = end - start;
+    // Forks have it where their parent has it, so it is looked up once.
+    let Some((start, room)) = *ARGUMENTS.get_or_init(arguments) else { return };
     let mut text = title.as_bytes()[..title.len().min(room - 1)].to_vec();
     text.resize(room, 0);
-    // SAFETY: start..end is the kernel's own record of this process's argument area, which is mapped,
+    // SAFETY: it is the kernel's own record of this process's argument area, which is mapped,
     // writable and as long as `text`. A forked child that calls this never reads its arguments again.
     unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), start as *mut u8, room) };
+}
+
+/// Where this program's arguments lie, and how many bytes they are.
+static ARGUMENTS: OnceLock<Option<(usize, usize)>> = OnceLock::new();
+
+/// proc_pid_stat(5): fields 48 and 49 are where the arguments begin and end. Field 2 may hold spaces, so count after it.
+fn arguments() -> Option<(usize, usize)> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let number = |field: usize| fields.get(field - 3).and_then(|f| f.parse::<usize>().ok());
+    let (start, end) = (number(48)?, number(49)?);
+    (start != 0 && end > start).then_some((start, end - start))
 }
 
 /// Waits for one child, by its process id; its status as a shell shows it.

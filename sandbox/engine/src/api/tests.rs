@@ -159,6 +159,7 @@ fn engine(root: &Path) -> (Arc<Engine>, Channel) {
         roots: Roots::new(root),
         registries: Registries::new(root),
         networks: Networks::open(networks).unwrap(),
+        spare: drydock_network::Spare::default(),
         volumes: Volumes::open(root),
         events: Events::default(),
         activities: crate::picture::Activities::default(),

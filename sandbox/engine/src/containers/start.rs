@@ -130,8 +130,11 @@ async fn begin(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<(Proc
     check_binds(&snapshot)?;
     let description = spec::container(engine, &snapshot, &root)?;
     let code = if description.wasm { wasm_code(engine, &snapshot, &root, &description).await? } else { None };
-    let (mut child, ends) = spawn(engine, id, &description, snapshot.config.open_stdin, code).await?;
-    let prepared = prepare(engine, &snapshot, &mut child, ends, &description).await;
+    let net =
+        if description.namespaces.net == Namespace::New { Some(namespace(engine).await?) } else { None };
+    let given = Given { code, net: net.clone() };
+    let (mut child, ends) = spawn(engine, id, &description, snapshot.config.open_stdin, given).await?;
+    let prepared = prepare(engine, &snapshot, &mut child, ends, &description, net).await;
     match prepared {
         Ok(ends) => Ok((child.process, ends)),
         Err(error) => {
@@ -165,6 +168,12 @@ async fn wasm_code(
     })
 }
 
+/// A network namespace: the one that lies ready, or a new one.
+async fn namespace(engine: &Arc<Engine>) -> Result<Arc<OwnedFd>> {
+    let made = engine.spare.take().await;
+    made.map(Arc::new).map_err(|e| create_failed(Error::internal(e.to_string())))
+}
+
 /// Network and root are made beside each other: the child hears of its interfaces when its root is ready, and goes on by itself.
 async fn prepare(
     engine: &Arc<Engine>,
@@ -172,24 +181,14 @@ async fn prepare(
     child: &mut Child,
     mut ends: Ends,
     description: &ContainerSpec,
+    net: Option<Arc<OwnedFd>>,
 ) -> Result<Ends> {
     let early = || create_failed(Error::internal("the container's process has ended early"));
     let lost = || create_failed(Error::internal("the child has lost count"));
     let mut interfaces = vec![];
-    if description.namespaces.net == Namespace::New {
-        match child.hear().await? {
-            (Some(FromChild::Network), mut fds) => {
-                if let Some(namespace) = fds.pop()
-                    && !record.endpoints.is_empty()
-                {
-                    interfaces = net::plug(engine, record, namespace.into()).await.map_err(network_failed)?;
-                    record.endpoints.iter().for_each(|endpoint| net::tell(engine, "connect", endpoint));
-                }
-            }
-            (Some(FromChild::Failed(failure)), _) => return Err(start_failed(&failure)),
-            (Some(FromChild::Prepared), _) => return Err(lost()),
-            (None, _) => return Err(early()),
-        }
+    if let Some(namespace) = net.filter(|_| !record.endpoints.is_empty()) {
+        interfaces = net::plug(engine, record, namespace.into()).await.map_err(network_failed)?;
+        record.endpoints.iter().for_each(|endpoint| net::tell(engine, "connect", endpoint));
     }
     // If it has failed meanwhile, its report tells why.
     let _told_below = child.report.get_ref().send(&ToChild::Go(interfaces), &[]);
@@ -288,12 +287,20 @@ pub fn report_pair() -> Result<(AsyncFd<Channel>, Channel)> {
     make().doing(|| "report channel".to_string())
 }
 
+/// What a child gets beside its description.
+struct Given {
+    /// Compiled code of a WebAssembly module.
+    code: Option<OwnedFd>,
+    /// Its network namespace.
+    net: Option<Arc<OwnedFd>>,
+}
+
 async fn spawn(
     engine: &Arc<Engine>,
     id: &str,
     description: &ContainerSpec,
     stdin: bool,
-    code: Option<OwnedFd>,
+    given: Given,
 ) -> Result<(Child, Ends)> {
     let memory = memory_file(description)?;
     let (report, theirs) = report_pair()?;
@@ -302,10 +309,12 @@ async fn spawn(
         key: id.to_string(),
         flags: description.namespaces.clone_flags(),
         join_pid: spec::join_pid(description),
-        code: code.is_some(),
+        code: given.code.is_some(),
+        net: given.net.is_some(),
     };
     let mut fds: Vec<BorrowedFd<'_>> = vec![memory.as_fd(), theirs.as_fd()];
-    fds.extend(plumbing.theirs.iter().chain(&code).map(AsFd::as_fd));
+    fds.extend(plumbing.theirs.iter().chain(&given.code).map(AsFd::as_fd));
+    fds.extend(given.net.iter().map(|net| net.as_fd()));
     let started = engine.init.start(id, &message, &fds).await;
     let process = started.map_err(|refused| create_failed(Error::internal(refused.message)))?;
     Ok((Child { process, report }, plumbing.ends))
@@ -341,6 +350,7 @@ fn running(engine: &Arc<Engine>, container: &Arc<Container>, process: Process, e
     container.log.set_live(true);
     exit::watch(engine, container, exit, ends);
     health::watch(engine, container);
+    engine.spare.refill();
     engine.save_soon(container);
 }
 

@@ -3,12 +3,13 @@
 
 use super::{
     messages::{Failure, FailureKind, FromChild, ToChild},
+    net,
     process::{self as program, Start, Stdio},
     reaper, root,
     seccomp::Filters,
-    spec::{ContainerSpec, Interface, Namespace, ProcessSpec},
+    spec::{ContainerSpec, Namespace, ProcessSpec},
 };
-use crate::{Error, Result, channel::Channel, error::Context, mounts, netlink, process};
+use crate::{Error, Result, channel::Channel, error::Context, mounts, process};
 use nix::{
     sched::{CloneFlags, setns, unshare},
     unistd::{sethostname, setsid},
@@ -17,7 +18,7 @@ use rustix::fs::OFlags;
 use serde::de::DeserializeOwned;
 use std::{
     fs::File,
-    io::{self, Read, Seek, Write},
+    io::{self, Write},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
@@ -42,6 +43,8 @@ pub struct ChildBoot<'a> {
     pub wasm: Option<BorrowedFd<'a>>,
     /// Compiled code for it.
     pub code: Option<OwnedFd>,
+    /// The network namespace that it takes for its own, [`net::prepare`]d.
+    pub net: Option<OwnedFd>,
 }
 
 /// Becomes a container's first process; returns the exit status of a child that could not. What `boot` owns is closed on the way: the caller
@@ -125,7 +128,7 @@ fn build(boot: &ChildBoot<'_>) -> std::result::Result<(ContainerSpec, Stdio), Fa
         return Err(other("the engine is gone"));
     };
     if spec.namespaces.net == Namespace::New {
-        set_up_network(&interfaces).map_err(other)?;
+        net::set_up(&interfaces, boot.net.is_some()).map_err(other)?;
     }
     write_sysctls(&spec.sysctls)?;
     root::lock(&spec).map_err(other)?;
@@ -136,11 +139,13 @@ fn build(boot: &ChildBoot<'_>) -> std::result::Result<(ContainerSpec, Stdio), Fa
 fn prepare(boot: &ChildBoot<'_>, spec: &ContainerSpec) -> Result<()> {
     let mut keep = vec![boot.spec.as_fd(), boot.report.as_fd(), boot.node_root];
     keep.extend(boot.stdio.iter().flatten().map(AsFd::as_fd));
-    keep.extend(boot.wasm.into_iter().chain(boot.code.as_ref().map(AsFd::as_fd)));
+    keep.extend(boot.wasm.into_iter().chain([&boot.code, &boot.net].into_iter().flatten().map(AsFd::as_fd)));
     process::close_all_but(&keep);
     process::reset_signals();
     setsid().step(|| "setsid")?;
-    if spec.namespaces.net == Namespace::New {
+    if let Some(namespace) = &boot.net {
+        setns(namespace, CloneFlags::CLONE_NEWNET).step(|| "enter the network namespace")?;
+    } else if spec.namespaces.net == Namespace::New {
         let namespace = File::open("/proc/thread-self/ns/net").step(|| "open the network namespace")?;
         boot.report.send(&FromChild::Network, &[namespace.as_fd()]).step(|| "report")?;
     }
@@ -203,33 +208,6 @@ fn stdio(
     }
 }
 
-fn set_up_network(interfaces: &[Interface]) -> Result<()> {
-    // As Docker sets them for every container: any user may listen below 1024 and send echo requests.
-    for (name, value) in [("ip_unprivileged_port_start", "0"), ("ping_group_range", "0 65535")] {
-        let path = format!("/proc/sys/net/ipv4/{name}");
-        std::fs::write(&path, value).step(|| format!("write {path}"))?;
-    }
-    let mut links = netlink::Batch::new();
-    links.up(netlink::LOOPBACK);
-    for interface in interfaces {
-        disable_ipv6(interface.index);
-        links.address(interface.index, interface.address, interface.prefix).up(interface.index);
-    }
-    for gateway in interfaces.iter().filter_map(|i| i.gateway) {
-        links.default_route(gateway);
-    }
-    links.send()
-}
-
-/// An interface of a network without IPv6 has no IPv6 address either, and hears no router.
-fn disable_ipv6(interface: u32) {
-    if let Ok(name) = nix::net::if_::if_indextoname(interface) {
-        // Where the kernel has no IPv6 there is nothing to disable.
-        let path = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", name.to_string_lossy());
-        let _no_ipv6 = std::fs::write(path, "1");
-    }
-}
-
 fn write_sysctls(sysctls: &[(String, String)]) -> std::result::Result<(), Failure> {
     for (name, value) in sysctls {
         let path = format!("/proc/sys/{}", name.replace('.', "/"));
@@ -242,10 +220,17 @@ fn write_sysctls(sysctls: &[(String, String)]) -> std::result::Result<(), Failur
 }
 
 fn read_spec<T: DeserializeOwned>(memory: BorrowedFd<'_>) -> Result<T> {
-    let mut file = File::from(memory.try_clone_to_owned().step(|| "duplicate a descriptor")?);
-    let mut bytes = Vec::new();
-    file.rewind()
-        .and_then(|()| file.take(MAX_SPEC).read_to_end(&mut bytes))
-        .step(|| "read the specification")?;
+    let step = || "read the specification";
+    let size = rustix::fs::fstat(memory).step(step)?.st_size;
+    let size = u64::try_from(size).unwrap_or(0).min(MAX_SPEC);
+    let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
+    let mut done = 0;
+    while done < bytes.len() {
+        match rustix::io::pread(memory, &mut bytes[done..], done as u64).step(step)? {
+            0 => break,
+            read => done += read,
+        }
+    }
+    bytes.truncate(done);
     postcard::from_bytes(&bytes).map_err(|e| Error::new("read the specification", io::Error::other(e)))
 }

@@ -31,8 +31,11 @@ pub enum EngineToInit {
         flags: i32,
         /// Process of the node whose pid namespace it joins.
         join_pid: Option<i32>,
-        /// One more descriptor comes last: the compiled code of a WebAssembly container, for reading.
+        /// One more descriptor comes after these: the compiled code of a WebAssembly container, for reading.
         code: bool,
+        /// One more descriptor comes last: the network namespace that it takes for its own, made beforehand
+        /// ([`super::net::prepare`]). Without it a new one is cloned.
+        net: bool,
     },
     /// Start a process in a container. Descriptors: `[spec, report, pidfd]`, then as for `Run`; `spec` holds a
     /// [`super::spec::ProcessSpec`], `pidfd` is the container's first process. Answered as `Run` is.
@@ -97,7 +100,7 @@ pub enum InitToEngine {
 /// The child → engine, over the report channel. When the channel closes without [`Self::Failed`], the program runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromChild {
-    /// It has a network namespace of its own (before anything else, and only then). Descriptor: the namespace, since what
+    /// It has a network namespace of its own that was cloned with it (before anything else, and only then). Descriptor: the namespace, since what
     /// `/proc` tells of this process is closed to all until its program runs.
     Network,
     /// The root is built; it goes on when [`ToChild::Go`] is there. Descriptor, with a tty: `[pty master]`.

@@ -5,6 +5,7 @@
 
 pub mod child;
 pub mod messages;
+pub mod net;
 pub(crate) mod process;
 mod reaper;
 mod root;

@@ -24,6 +24,7 @@ use std::{
     ffi::CString,
     fs,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    sync::OnceLock,
 };
 
 /// Where programs are looked up if the environment says nothing (Docker's default).
@@ -309,10 +310,13 @@ pub(crate) fn capabilities(names: &[String]) -> CapabilitySet {
     wanted.collect()
 }
 
-/// The capabilities that this kernel has and that are still in the bounding set.
-fn known() -> CapabilitySet {
-    CapabilitySet::all()
-        .iter()
-        .filter(|c| rustix::thread::capability_is_in_bounding_set(*c).unwrap_or(false))
-        .collect()
+/// The capabilities that this kernel has and that are still in the bounding set. The init asks once, before it clones: a node's
+/// bounding set never changes, and its containers need not ask for each capability again.
+pub(crate) fn known() -> CapabilitySet {
+    *KNOWN.get_or_init(|| {
+        let all = CapabilitySet::all();
+        all.iter().filter(|c| rustix::thread::capability_is_in_bounding_set(*c).unwrap_or(false)).collect()
+    })
 }
+
+static KNOWN: OnceLock<CapabilitySet> = OnceLock::new();

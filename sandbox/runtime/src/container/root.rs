@@ -7,7 +7,8 @@ use crate::{Error, Result, error::Context, mounts, session_root};
 use drydock_protocol::frame::Size;
 use rustix::{
     fs::{
-        CWD, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, mkdirat, open, openat, openat2, symlinkat,
+        CWD, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, mkdirat, mknodat, open, openat, openat2,
+        symlinkat,
     },
     mount::{MountAttrFlags, MountPropagationFlags, mount_change},
 };
@@ -53,17 +54,11 @@ pub fn enter(spec: &ContainerSpec, controllers: &[Option<Vec<String>>]) -> Resul
     mounts::pivot(root.as_fd())?;
     let root =
         open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).step(|| "open /")?;
-    for (target, tree) in &own {
-        attach_fd(root.as_fd(), tree.as_fd(), target)?;
-    }
-    if !spec.privileged {
-        // The directory of v1 hierarchies, which needed its places made first.
-        for (_, tree) in own.iter().filter(|(target, _)| target == "/sys/fs/cgroup") {
-            mounts::set_attributes(tree.as_fd(), libc::MOUNT_ATTR_RDONLY, false)?;
-        }
-    }
-    attach_fd(root.as_fd(), devpts.as_fd(), "/dev/pts")?;
-    fill_dev(root.as_fd(), devices)?;
+    attach_fd(root.as_fd(), own.proc.as_fd(), "/proc")?;
+    attach_fd(root.as_fd(), own.dev.as_fd(), "/dev")?;
+    attach_fd(root.as_fd(), own.sys.as_fd(), "/sys")?;
+    attach_groups(root.as_fd(), &own.groups, spec.privileged)?;
+    fill_dev(&own, devpts.as_fd(), devices)?;
     for mount in &wanted {
         attach(root.as_fd(), mount, false)?;
     }
@@ -82,8 +77,9 @@ pub fn lock(spec: &ContainerSpec) -> Result<()> {
             Err(e) => return Err(e),
         }
     }
+    let mut cover = None;
     for path in &spec.masked {
-        mask(path)?;
+        mask(path, &mut cover)?;
     }
     if spec.read_only {
         let root = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).step(|| "open /")?;
@@ -119,11 +115,27 @@ pub fn find_devpts() -> Result<OwnedFd> {
     Ok(devpts)
 }
 
-/// `/proc`, `/sys`, `/dev` and so on, made while the node's own are in sight (the kernel asks for that).
-fn kernel_mounts(
-    spec: &ContainerSpec,
-    controllers: &[Option<Vec<String>>],
-) -> Result<Vec<(String, OwnedFd)>> {
+/// What a container gets of the kernel's own file systems, not yet attached.
+struct Own {
+    proc: OwnedFd,
+    dev: OwnedFd,
+    sys: OwnedFd,
+    groups: Groups,
+    mqueue: OwnedFd,
+    /// Unless the learner mounts something else there.
+    shm: Option<OwnedFd>,
+}
+
+/// What lies at `/sys/fs/cgroup`.
+struct Groups {
+    /// The v2 hierarchy, or a directory for those of v1.
+    top: Option<OwnedFd>,
+    /// The hierarchies of v1 by name.
+    hierarchies: Vec<(String, OwnedFd)>,
+}
+
+/// Made while the node's own are in sight (the kernel asks for that).
+fn kernel_mounts(spec: &ContainerSpec, controllers: &[Option<Vec<String>>]) -> Result<Own> {
     let safe = session_root::safe();
     let locked = if spec.privileged { safe } else { safe | MountAttrFlags::MOUNT_ATTR_RDONLY };
     let no_suid = MountAttrFlags::MOUNT_ATTR_NOSUID;
@@ -136,48 +148,51 @@ fn kernel_mounts(
             tree
         }
     };
-    let mut list = vec![
-        ("/proc".into(), mounts::create("proc", &[], safe)?),
-        (
-            "/dev".into(),
-            mounts::create("tmpfs", &[("mode", "0755"), ("size", "65536k"), ("nr_inodes", "4096")], no_suid)?,
-        ),
-        ("/sys".into(), sys),
-    ];
-    for (number, hierarchy) in controllers.iter().enumerate() {
-        match hierarchy {
-            None => {
-                list.push(("/sys/fs/cgroup".into(), cgroup_mount(spec, "cgroup2", &[], "", locked)?));
-            }
-            Some(names) => {
-                if number == 0 {
-                    let options = [("mode", "0755"), ("size", "64k")];
-                    list.push(("/sys/fs/cgroup".into(), mounts::create("tmpfs", &options, safe)?));
-                }
-                let options: Vec<(&str, &str)> = names.iter().map(|c| (c.as_str(), "")).collect();
-                let name = names.join(",");
-                let tree = cgroup_mount(spec, "cgroup", &options, &name, locked)?;
-                list.push((format!("/sys/fs/cgroup/{name}"), tree));
-            }
-        }
-    }
     let mqueue = match spec.namespaces.ipc {
         Namespace::New => mounts::create("mqueue", &[], safe)?,
         Namespace::Host | Namespace::Of(_) => mounts::copy(CWD, "/dev/mqueue", false)?,
     };
-    list.push(("/dev/mqueue".into(), mqueue));
-    let has_shm = spec.mounts.iter().any(|m| m.target == "/dev/shm");
-    if !has_shm {
-        let shm = match spec.namespaces.ipc {
-            Namespace::Host => mounts::copy(CWD, "/dev/shm", false)?,
-            Namespace::New | Namespace::Of(_) => {
-                let size = spec.shm_size.to_string();
-                mounts::create("tmpfs", &[("mode", "1777"), ("size", &size)], safe)?
+    let shm = match spec.namespaces.ipc {
+        _ if spec.mounts.iter().any(|m| m.target == "/dev/shm") => None,
+        Namespace::Host => Some(mounts::copy(CWD, "/dev/shm", false)?),
+        Namespace::New | Namespace::Of(_) => {
+            let size = spec.shm_size.to_string();
+            Some(mounts::create("tmpfs", &[("mode", "1777"), ("size", &size)], safe)?)
+        }
+    };
+    let dev = [("mode", "0755"), ("size", "65536k"), ("nr_inodes", "4096")];
+    Ok(Own {
+        proc: mounts::create("proc", &[], safe)?,
+        dev: mounts::create("tmpfs", &dev, no_suid)?,
+        sys,
+        groups: groups(spec, controllers, locked)?,
+        mqueue,
+        shm,
+    })
+}
+
+fn groups(
+    spec: &ContainerSpec,
+    controllers: &[Option<Vec<String>>],
+    attributes: MountAttrFlags,
+) -> Result<Groups> {
+    let mut all = Groups { top: None, hierarchies: vec![] };
+    for hierarchy in controllers {
+        match hierarchy {
+            None => all.top = Some(cgroup_mount(spec, "cgroup2", &[], "", attributes)?),
+            Some(names) => {
+                if all.top.is_none() {
+                    let options = [("mode", "0755"), ("size", "64k")];
+                    all.top = Some(mounts::create("tmpfs", &options, session_root::safe())?);
+                }
+                let options: Vec<(&str, &str)> = names.iter().map(|c| (c.as_str(), "")).collect();
+                let name = names.join(",");
+                let tree = cgroup_mount(spec, "cgroup", &options, &name, attributes)?;
+                all.hierarchies.push((name, tree));
             }
-        };
-        list.push(("/dev/shm".into(), shm));
+        }
     }
-    Ok(list)
+    Ok(all)
 }
 
 /// A hierarchy as the container sees it: its own group as root with a cgroup namespace of its own, else the node's.
@@ -194,6 +209,18 @@ fn cgroup_mount(
     let tree = mounts::copy(CWD, Path::new("/sys/fs/cgroup").join(name).to_string_lossy().as_ref(), false)?;
     mounts::set_attributes(tree.as_fd(), attributes.bits(), false)?;
     Ok(tree)
+}
+
+fn attach_groups(root: BorrowedFd<'_>, groups: &Groups, privileged: bool) -> Result<()> {
+    let Some(top) = &groups.top else { return Ok(()) };
+    attach_fd(root, top.as_fd(), "/sys/fs/cgroup")?;
+    for (name, tree) in &groups.hierarchies {
+        attach_new(top.as_fd(), name, tree.as_fd())?;
+    }
+    if !privileged && !groups.hierarchies.is_empty() {
+        mounts::set_attributes(top.as_fd(), libc::MOUNT_ATTR_RDONLY, false)?;
+    }
+    Ok(())
 }
 
 /// Opens what a mount shall show, in the node's tree.
@@ -311,13 +338,25 @@ fn make_target(root: BorrowedFd<'_>, path: &str, directory: bool) -> io::Result<
     Ok(at)
 }
 
-/// `/dev` is a fresh tmpfs: only our own names are in it.
-fn fill_dev(root: BorrowedFd<'_>, devices: [(&'static str, Result<OwnedFd>); 6]) -> Result<()> {
-    let dev = mounts::open_below(root, "dev", OFlags::PATH | OFlags::DIRECTORY).step(|| "open /dev")?;
+/// Makes a directory in a file system that is fresh, so that only our own names are in it, and mounts something on it.
+fn attach_new(fresh: BorrowedFd<'_>, name: &str, tree: BorrowedFd<'_>) -> Result<()> {
+    mkdirat(fresh, name, Mode::from_raw_mode(0o755)).step(|| format!("make directory {name}"))?;
+    mounts::attach_named(tree, fresh, name)
+}
+
+/// `/dev` is a fresh tmpfs.
+fn fill_dev(own: &Own, devpts: BorrowedFd<'_>, devices: [(&'static str, Result<OwnedFd>); 6]) -> Result<()> {
+    let dev = own.dev.as_fd();
+    attach_new(dev, "pts", devpts)?;
+    attach_new(dev, "mqueue", own.mqueue.as_fd())?;
+    if let Some(shm) = &own.shm {
+        attach_new(dev, "shm", shm.as_fd())?;
+    }
     for (name, device) in devices {
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
-        mounts::open_below(dev.as_fd(), name, flags).step(|| format!("make /dev/{name}"))?;
-        mounts::attach_below(device?.as_fd(), dev.as_fd(), name)?;
+        // An empty file to mount on.
+        mknodat(dev, name, FileType::RegularFile, Mode::from_raw_mode(0o644), 0)
+            .step(|| format!("make /dev/{name}"))?;
+        mounts::attach_named(device?.as_fd(), dev, name)?;
     }
     let links = [
         ("/proc/self/fd", "fd"),
@@ -328,13 +367,13 @@ fn fill_dev(root: BorrowedFd<'_>, devices: [(&'static str, Result<OwnedFd>); 6])
         ("/proc/kcore", "core"),
     ];
     for (target, name) in links {
-        symlinkat(target, &dev, name).step(|| format!("make /dev/{name}"))?;
+        symlinkat(target, dev, name).step(|| format!("make /dev/{name}"))?;
     }
     Ok(())
 }
 
-/// Hides a file under `/dev/null`, a directory under an empty one that can't be written.
-fn mask(path: &str) -> Result<()> {
+/// Hides a file under `/dev/null`, a directory under an empty one that can't be written: the same for all, once it is made.
+fn mask(path: &str, empty: &mut Option<OwnedFd>) -> Result<()> {
     let target = match open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
         Ok(target) => target,
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::ACCESS) => return Ok(()),
@@ -342,11 +381,15 @@ fn mask(path: &str) -> Result<()> {
     };
     let directory =
         FileType::from_raw_mode(fstat(&target).step(|| format!("look at {path}"))?.st_mode).is_dir();
-    let cover = if directory {
-        let attributes = session_root::safe() | MountAttrFlags::MOUNT_ATTR_RDONLY;
-        mounts::create("tmpfs", &[("size", "4k"), ("nr_inodes", "1")], attributes)?
-    } else {
-        mounts::copy(CWD, "/dev/null", false)?
-    };
-    mounts::attach(cover.as_fd(), target.as_fd())
+    if !directory {
+        return mounts::attach(mounts::copy(CWD, "/dev/null", false)?.as_fd(), target.as_fd());
+    }
+    if let Some(empty) = empty {
+        return mounts::attach(mounts::again(empty.as_fd())?.as_fd(), target.as_fd());
+    }
+    let attributes = session_root::safe() | MountAttrFlags::MOUNT_ATTR_RDONLY;
+    let made = mounts::create("tmpfs", &[("size", "4k"), ("nr_inodes", "1")], attributes)?;
+    mounts::attach(made.as_fd(), target.as_fd())?;
+    *empty = Some(made);
+    Ok(())
 }

@@ -120,6 +120,8 @@ pub enum MountSource {
 pub struct Interface {
     /// Its number in the container's network namespace: the engine chose it when it made the pair (from 2).
     pub index: u32,
+    /// Its name there (`eth0`).
+    pub name: String,
     /// IPv4 address and prefix length.
     pub address: std::net::Ipv4Addr,
     /// Length of the prefix.

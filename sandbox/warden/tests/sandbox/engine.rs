@@ -122,7 +122,7 @@ impl Engine {
             drydock_runtime::container::spec::Namespace::Of(pid) => Some(pid),
             _ => None,
         };
-        let request = EngineToInit::Run { key: key.into(), flags, join_pid, code: false };
+        let request = EngineToInit::Run { key: key.into(), flags, join_pid, code: false, net: false };
         self.ask(request, &postcard::to_stdvec(spec).unwrap(), spec.process.tty, None)
     }
 
