@@ -9,18 +9,26 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
+use drydock_runtime::outq;
 use futures_util::TryStreamExt;
 use hyper::ext::ReasonPhrase;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::net::UnixStream;
 use tokio_util::io::{ReaderStream, StreamReader};
 
 /// Bytes on their way to a client that could not be upgraded.
 const BUFFER: usize = 64 << 10;
+/// How often it is asked at once whether a client has read the head of its answer, and how often and after how long then.
+const HEAD_TURNS: usize = 32;
+const HEAD_PAUSES: usize = 200;
+const HEAD_PAUSE: Duration = Duration::from_millis(1);
 
 /// What flows from the process to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,16 +65,46 @@ impl Pending {
     pub async fn open(self) -> io::Result<Connection> {
         match self {
             Self::Upgrade(upgrade) => {
-                upgrade.await.map(|io| Connection::Upgraded(TokioIo::new(io))).map_err(io::Error::other)
+                let upgraded = upgrade.await.map_err(io::Error::other)?;
+                match upgraded.downcast::<TokioIo<UnixStream>>() {
+                    Ok(parts) => {
+                        let stream = parts.io.into_inner();
+                        head_read(&stream).await;
+                        Ok(Connection::Bare(parts.read_buf, stream))
+                    }
+                    Err(other) => Ok(Connection::Upgraded(TokioIo::new(other))),
+                }
             }
             Self::Body(connection) => Ok(connection),
         }
     }
 }
 
+/// Waits until the client has read the head of the answer, or some time. There are clients that read it through a buffer and then
+/// take the socket from under it (docker-py): output that has come by then is in the buffer, and lost. With dockerd there is always some
+/// time between the two.
+async fn head_read(stream: &UnixStream) {
+    let waits = || outq::unread(stream.as_fd()).is_ok_and(|bytes| bytes > 0);
+    for _ in 0..HEAD_TURNS {
+        if !waits() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..HEAD_PAUSES {
+        if !waits() {
+            return;
+        }
+        // No event tells it.
+        tokio::time::sleep(HEAD_PAUSE).await;
+    }
+}
+
 /// Both directions between a client and a process.
 pub enum Connection {
-    /// The bare connection.
+    /// The bare connection, and what of the client's input had been read with its request.
+    Bare(Bytes, UnixStream),
+    /// The same, of a kind that is not looked into.
     Upgraded(TokioIo<Upgraded>),
     /// The bodies of request and answer.
     Bodies(Input, DuplexStream),
@@ -112,6 +150,11 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
+            Self::Bare(early, _) if !early.is_empty() => {
+                buffer.put_slice(&early.split_to(early.len().min(buffer.remaining())));
+                Poll::Ready(Ok(()))
+            }
+            Self::Bare(_, io) => Pin::new(io).poll_read(context, buffer),
             Self::Upgraded(io) => Pin::new(io).poll_read(context, buffer),
             Self::Bodies(input, _) => input.as_mut().poll_read(context, buffer),
         }
@@ -121,6 +164,7 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
+            Self::Bare(_, io) => Pin::new(io).poll_write(context, bytes),
             Self::Upgraded(io) => Pin::new(io).poll_write(context, bytes),
             Self::Bodies(_, output) => Pin::new(output).poll_write(context, bytes),
         }
@@ -128,6 +172,7 @@ impl AsyncWrite for Connection {
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
+            Self::Bare(_, io) => Pin::new(io).poll_flush(context),
             Self::Upgraded(io) => Pin::new(io).poll_flush(context),
             Self::Bodies(_, output) => Pin::new(output).poll_flush(context),
         }
@@ -135,6 +180,7 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
+            Self::Bare(_, io) => Pin::new(io).poll_shutdown(context),
             Self::Upgraded(io) => Pin::new(io).poll_shutdown(context),
             Self::Bodies(_, output) => Pin::new(output).poll_shutdown(context),
         }
@@ -150,7 +196,7 @@ mod tests {
     use axum::routing::post;
     use std::path::PathBuf;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{UnixListener, UnixStream};
+    use tokio::net::UnixListener;
 
     /// Answers with what it was given, but only after the end of it.
     async fn echo(request: Request) -> Response {
@@ -209,6 +255,40 @@ mod tests {
             assert!(head.lines().any(|is| is == line), "{line} in {head}");
         }
         assert_eq!(body, "some input");
+    }
+
+    /// A process that has its output ready.
+    async fn eager(request: Request) -> Response {
+        let (mut parts, body) = request.into_parts();
+        let (response, pending) = hijack(&mut parts, body, Form::Raw);
+        tokio::spawn(async move {
+            let mut connection = pending.open().await.unwrap();
+            connection.write_all(b"output").await.unwrap();
+            connection.shutdown().await.unwrap();
+        });
+        response
+    }
+
+    #[tokio::test]
+    async fn output_does_not_come_before_the_head_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        tokio::spawn(accept(listener, Router::new().route("/attach", post(eager))));
+        let mut stream = UnixStream::connect(&socket).await.unwrap();
+        let head = b"POST /attach HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        stream.readable().await.unwrap();
+        // A client that is slow to read, and then reads all that there is.
+        for _ in 0..200 {
+            tokio::task::yield_now().await;
+        }
+        let mut answer = vec![0; 8192];
+        let read = stream.read(&mut answer).await.unwrap();
+        assert!(answer[..read].ends_with(b"\r\n\r\n"), "{}", String::from_utf8_lossy(&answer[..read]));
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).await.unwrap();
+        assert_eq!(rest, "output");
     }
 
     #[tokio::test]
