@@ -3,7 +3,7 @@
 
 use crate::{Error, Result, error::refused};
 use std::io::Read;
-use tar::{Entry, EntryType, Header, PaxExtensions};
+use tar::{Entry, EntryType, Header};
 
 /// Longest path or link target, as on Linux (PATH_MAX).
 pub(crate) const MAX_PATH: usize = 4096;
@@ -117,11 +117,41 @@ fn meta(header: &Header, pending: Pending) -> Result<Meta> {
     Ok(meta)
 }
 
+/// Records of a pax header: `LENGTH KEY=VALUE` and a line end, the length being that of the whole record. Values are bytes, line ends
+/// among them (a file's capabilities); the tar crate takes each line for a record.
+struct Records<'a>(&'a [u8]);
+
+impl<'a> Iterator for Records<'a> {
+    type Item = Option<(&'a [u8], &'a [u8])>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let record = self.record();
+        if record.is_none() {
+            self.0 = &[];
+        }
+        Some(record)
+    }
+}
+
+impl<'a> Records<'a> {
+    fn record(&mut self) -> Option<(&'a [u8], &'a [u8])> {
+        let space = self.0.iter().take(21).position(|byte| *byte == b' ')?;
+        let length: usize = std::str::from_utf8(&self.0[..space]).ok()?.parse().ok()?;
+        let record = self.0.get(space + 1..length)?;
+        let (end, pair) = record.split_last()?;
+        let equals = pair.iter().position(|byte| *byte == b'=').filter(|_| *end == b'\n')?;
+        self.0 = &self.0[length..];
+        Some((&pair[..equals], &pair[equals + 1..]))
+    }
+}
+
 fn apply_pax(meta: &mut Meta, pax: &[u8]) -> Result<()> {
-    for extension in PaxExtensions::new(pax) {
-        let extension = extension.or_else(|_| refused("a pax header is malformed"))?;
-        let key = extension.key().or_else(|_| refused("a pax header has a key that is not text"))?;
-        let value = extension.value_bytes();
+    for extension in Records(pax) {
+        let (key, value) = extension.ok_or_else(|| Error::Refused("a pax header is malformed".into()))?;
+        let key = std::str::from_utf8(key).or_else(|_| refused("a pax header has a key that is not text"))?;
         let number = || {
             let text = std::str::from_utf8(value).ok().and_then(|v| v.parse::<u64>().ok());
             text.ok_or_else(|| Error::Refused(format!("the pax header `{key}` is not a number")))
@@ -184,5 +214,23 @@ mod tests {
         let tar = header.as_bytes().chain(std::io::repeat(b'a'));
         let error = for_each(tar, 10, |_, _| Ok(())).unwrap_err();
         assert!(error.to_string().contains("header is larger"), "{error}");
+    }
+
+    #[test]
+    fn values_of_pax_records_are_bytes() {
+        let header = b"30 SCHILY.xattr.user.a=1\n\0=2\n\n11 path=ab\n";
+        let found: Vec<_> = Records(header).map(Option::unwrap).collect();
+        assert_eq!(found, [(&b"SCHILY.xattr.user.a"[..], &b"1\n\0=2\n"[..]), (b"path", b"ab")]);
+        for bad in [
+            &b"x"[..],
+            b"5 a=b",
+            b"99 a=b\n",
+            b"3 \n",
+            b"0 a=b\n",
+            b"18446744073709551616 a=b\n",
+            b"6 ab\n\n",
+        ] {
+            assert!(Records(bad).any(|record| record.is_none()), "{bad:?}");
+        }
     }
 }
