@@ -1,0 +1,354 @@
+//! Files in and out of a container: `docker cp`, `docker export`, filling volumes; [`tarball`] writes them, [`untar`] takes them in.
+//! A container's files are hostile: every path is opened by `openat2` with the container's root as root, so that no link leads out of it, whatever changes meanwhile.
+
+use super::{Container, record::Record};
+use crate::{
+    engine::Engine,
+    error::{Context, Error, Result, go_words},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, openat2, readlinkat, statat};
+use std::{
+    io::{self, Read, Write},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+    sync::Arc,
+};
+use tarball::{TarWriter, names_in};
+use untar::unpack;
+
+mod tarball;
+mod untar;
+
+pub use tarball::is_opaque;
+
+const HANDLE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags = HANDLE.union(OFlags::DIRECTORY);
+
+/// A container's files, as long as this is kept.
+#[derive(Debug)]
+pub struct View {
+    engine: Arc<Engine>,
+    id: String,
+    mounted: bool,
+    /// The root of what the path is in: of the container, or of a volume of a container that does not run.
+    root: OwnedFd,
+    /// The path below it.
+    path: String,
+    read_only: bool,
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        if self.mounted {
+            self.engine.roots.unmount(&self.id);
+        }
+    }
+}
+
+/// What a client is told about a path, in a header.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PathStat {
+    name: String,
+    size: i64,
+    /// As Go's `os.FileMode`.
+    mode: u32,
+    mtime: crate::clock::Timestamp,
+    link_target: String,
+}
+
+impl PathStat {
+    /// The header's value.
+    pub fn header(&self) -> String {
+        STANDARD.encode(serde_json::to_vec(self).unwrap_or_default())
+    }
+}
+
+fn open_dir(path: &Path) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, DIRECTORY, Mode::empty())?)
+}
+
+impl View {
+    /// Of a path in a container: through the container's own mounts if it runs, else with its root mounted for the moment.
+    pub fn open(engine: &Arc<Engine>, container: &Container, path: &str) -> Result<Self> {
+        let mut view = Self::whole(engine, container)?;
+        view.path = path.to_string();
+        let record = container.record();
+        let clean = super::mounts::clean(path);
+        view.read_only = record.host.readonly_rootfs;
+        if let Some((source, rest, rw)) = volume_of(&record, &clean) {
+            view.read_only = !rw;
+            if container.live().is_none() {
+                view.root = open_dir(Path::new(&source)).doing(|| format!("open {source}"))?;
+                // What follows a slash at the end counts, so it is kept.
+                let end = if path.ends_with("/.") {
+                    "/."
+                } else if path.ends_with('/') {
+                    "/"
+                } else {
+                    ""
+                };
+                view.path = format!("/{}{end}", rest.trim_start_matches('/'));
+            }
+        }
+        drop(record);
+        Ok(view)
+    }
+
+    fn whole(engine: &Arc<Engine>, container: &Container) -> Result<Self> {
+        let mut view = Self::root_only(engine, container)?;
+        if let Some(live) = container.live()
+            && let Ok(root) = open_dir(Path::new(&format!("/proc/{}/root", engine.way_in(container, &live))))
+        {
+            view.root = root;
+        }
+        Ok(view)
+    }
+
+    /// Of a container's root file system without what is mounted in it.
+    pub fn root_only(engine: &Arc<Engine>, container: &Container) -> Result<Self> {
+        let id = container.id.clone();
+        let layers =
+            engine.images.held(&id)?.ok_or_else(|| Error::internal("the container's layers are gone"))?;
+        let merged = engine.roots.mount(&id, &layers)?;
+        let root = open_dir(&merged).map_err(|e| {
+            engine.roots.unmount(&id);
+            Error::internal(format!("open {}: {}", merged.display(), go_words(&e)))
+        })?;
+        Ok(Self { engine: engine.clone(), id, mounted: true, root, path: "/".into(), read_only: false })
+    }
+
+    fn missing(&self, name: &str) -> Error {
+        Error::not_found(format!("Could not find the file {} in container {name}", self.path))
+    }
+
+    /// What is at the path. A link itself, unless the path ends with a slash.
+    pub fn stat(&self, name: &str) -> Result<PathStat> {
+        let (parent, base) = self.locate().map_err(|_| self.missing(name))?;
+        let stat = stat_of(parent.as_fd(), &base).map_err(|_| self.missing(name))?;
+        let link_target = if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+            let target = readlinkat(&parent, base.as_str(), vec![]).map_err(|_| self.missing(name))?;
+            let target = target.to_string_lossy().into_owned();
+            let dir = Path::new(&self.path).parent().unwrap_or(Path::new("/"));
+            super::mounts::clean(&dir.join(target).to_string_lossy())
+        } else {
+            String::new()
+        };
+        Ok(PathStat {
+            name: self.name(),
+            size: stat.st_size,
+            mode: go_mode(stat.st_mode),
+            mtime: crate::clock::Timestamp::from_unix(
+                stat.st_mtime,
+                i64::try_from(stat.st_mtime_nsec).unwrap_or(0),
+            ),
+            link_target,
+        })
+    }
+
+    /// The last part of the path, as Go's `filepath.Base`.
+    fn name(&self) -> String {
+        let trimmed = self.path.trim_end_matches('/');
+        match trimmed.rsplit('/').next() {
+            Some("") | None => "/".into(),
+            Some(last) => last.into(),
+        }
+    }
+
+    /// Directory and name of what the path names; links on the way are followed inside the root.
+    fn locate(&self) -> io::Result<(OwnedFd, String)> {
+        let follows = self.path.ends_with('/') || self.path.ends_with("/.");
+        let clean = super::mounts::clean(&self.path);
+        let relative = clean.trim_start_matches('/');
+        if follows || relative.is_empty() {
+            return Ok((
+                in_root(self.root.as_fd(), if relative.is_empty() { "." } else { relative }, HANDLE)?,
+                String::new(),
+            ));
+        }
+        let (parent, base) = relative.rsplit_once('/').unwrap_or((".", relative));
+        Ok((in_root(self.root.as_fd(), parent, DIRECTORY)?, base.to_string()))
+    }
+
+    /// Writes what is at the path as a tar.
+    pub fn write_tar(&self, to: impl Write) -> io::Result<()> {
+        let (parent, base) = self.locate()?;
+        let stat = stat_of(parent.as_fd(), &base)?;
+        let name = match self.name().as_str() {
+            "/" => ".".to_string(),
+            name => name.to_string(),
+        };
+        let mut tar = TarWriter::new(to, false);
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            let dir = if base.is_empty() { parent } else { in_root(parent.as_fd(), &base, DIRECTORY)? };
+            tar.tree(dir.as_fd(), &name)?;
+        } else if base.is_empty() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        } else {
+            tar.entry(parent.as_fd(), &base, &name, &stat)?;
+        }
+        tar.finish()
+    }
+
+    /// Writes all files of the root as a tar (`docker export`).
+    pub fn write_root(&self, to: impl Write) -> io::Result<()> {
+        let mut tar = TarWriter::new(to, false);
+        tar.tree(self.root.as_fd(), "")?;
+        tar.finish()
+    }
+
+    /// Unpacks a tar in the directory at the path.
+    pub fn extract(&self, name: &str, tar: impl Read, no_overwrite: bool) -> Result<()> {
+        let clean = super::mounts::clean(&self.path);
+        let relative = clean.trim_start_matches('/');
+        let dir = if relative.is_empty() { "." } else { relative };
+        let found = in_root(self.root.as_fd(), dir, HANDLE).map_err(|_| self.missing(name))?;
+        let stat = rustix::fs::fstat(&found).map_err(|_| self.missing(name))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            return Err(Error::invalid("extraction point is not a directory"));
+        }
+        if self.read_only {
+            return Err(Error::invalid("container rootfs is marked read-only"));
+        }
+        unpack(self.root.as_fd(), relative, tar, no_overwrite).map_err(|e| match e.kind() {
+            io::ErrorKind::AlreadyExists | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                Error::invalid(e.to_string())
+            }
+            _ => Error::internal(go_words(&e)),
+        })
+    }
+}
+
+/// The volume or bind that a path is in: its source, the path below it, whether it may be written.
+fn volume_of(record: &Record, path: &str) -> Option<(String, String, bool)> {
+    let inside = |m: &&super::record::Mounted| {
+        let target = &m.point.destination;
+        !m.point.source.is_empty() && (path == target || path.starts_with(&format!("{target}/")))
+    };
+    let best = record.mount_points.iter().filter(inside).max_by_key(|m| m.point.destination.len())?;
+    Some((best.point.source.clone(), path[best.point.destination.len()..].to_string(), best.point.rw))
+}
+
+/// Opens a path as if `root` were the root of all files.
+fn in_root(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    // EAGAIN: something was renamed meanwhile, so the kernel can't be sure (openat2(2)).
+    for _ in 0..50 {
+        match openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            Err(rustix::io::Errno::AGAIN) => {}
+            other => return Ok(other?),
+        }
+    }
+    Err(io::ErrorKind::ResourceBusy.into())
+}
+
+fn stat_of(dir: BorrowedFd<'_>, name: &str) -> io::Result<Stat> {
+    let flags = if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::SYMLINK_NOFOLLOW };
+    Ok(statat(dir, name, flags)?)
+}
+
+/// Go's file mode: permissions in the low bits, kinds in the high ones.
+fn go_mode(mode: u32) -> u32 {
+    let mut go = mode & 0o777;
+    go |= match FileType::from_raw_mode(mode) {
+        FileType::Directory => 1 << 31,
+        FileType::Symlink => 1 << 27,
+        FileType::BlockDevice => 1 << 26,
+        FileType::CharacterDevice => 1 << 26 | 1 << 21,
+        FileType::Fifo => 1 << 25,
+        FileType::Socket => 1 << 24,
+        _ => 0,
+    };
+    for (bit, flag) in [(0o4000, 1 << 23), (0o2000, 1 << 22), (0o1000, 1 << 20)] {
+        if mode & bit != 0 {
+            go |= flag;
+        }
+    }
+    go
+}
+
+/// Copies what an image has at `inside` into an empty volume, and gives the volume its owner and mode. Nothing there: nothing done.
+pub fn fill_volume(root: &Path, inside: &str, volume: &Path) -> io::Result<()> {
+    let root = open_dir(root)?;
+    let Ok(from) = in_root(root.as_fd(), inside.trim_start_matches('/'), DIRECTORY) else { return Ok(()) };
+    let to = open_dir(volume)?;
+    let stat = rustix::fs::fstat(&from)?;
+    let handle =
+        rustix::fs::open(volume, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::fs::fchown(
+        &handle,
+        Some(rustix::fs::Uid::from_raw(stat.st_uid)),
+        Some(rustix::fs::Gid::from_raw(stat.st_gid)),
+    )?;
+    rustix::fs::fchmod(&handle, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    if names_in(from.as_fd(), "")?.is_empty() {
+        return Ok(());
+    }
+    let (reader, writer) = io::pipe()?;
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(move || {
+            let mut tar = TarWriter::new(io::BufWriter::with_capacity(64 << 10, writer), false);
+            tar.tree(from.as_fd(), "")?;
+            tar.finish()
+        });
+        let unpacked = unpack(to.as_fd(), "", io::BufReader::with_capacity(64 << 10, reader), false);
+        let written = writing.join().unwrap_or_else(|_| Err(io::Error::other("the copy has failed")));
+        unpacked.and(written)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, os::unix::fs::symlink};
+
+    #[test]
+    fn a_tree_comes_back_as_it_was() {
+        let temp = tempfile::tempdir().unwrap();
+        let (from, to) = (temp.path().join("from"), temp.path().join("to"));
+        fs::create_dir_all(from.join("data/d")).unwrap();
+        fs::create_dir(&to).unwrap();
+        fs::write(from.join("data/d/f"), "text").unwrap();
+        fs::hard_link(from.join("data/d/f"), from.join("data/g")).unwrap();
+        symlink("d/f", from.join("data/l")).unwrap();
+        fill_volume(&from, "/data", &to).unwrap();
+        assert_eq!(fs::read_to_string(to.join("l")).unwrap(), "text");
+        use std::os::unix::fs::MetadataExt;
+        assert_eq!(fs::metadata(to.join("g")).unwrap().ino(), fs::metadata(to.join("d/f")).unwrap().ino());
+        fill_volume(&from, "/nothing", &to).unwrap();
+    }
+
+    #[test]
+    fn extended_attributes_come_along() {
+        let temp = tempfile::tempdir_in("/var/tmp").unwrap();
+        let (from, to) = (temp.path().join("from"), temp.path().join("to"));
+        fs::create_dir_all(from.join("data/d")).unwrap();
+        fs::create_dir(&to).unwrap();
+        fs::write(from.join("data/f"), "text").unwrap();
+        let set = |path: &str, name: &str, value: &[u8]| {
+            rustix::fs::setxattr(from.join(path), name, value, rustix::fs::XattrFlags::empty())
+        };
+        if set("data/f", "user.origin", b"a\0b=c").is_err() {
+            return; // This file system has none.
+        }
+        set("data/d", "user.dir", b"1").unwrap();
+        set("data/f", "user.overlay.opaque", b"y").unwrap();
+        fill_volume(&from, "/data", &to).unwrap();
+        let get = |path: &str, name: &str| {
+            let mut value = [0u8; 64];
+            rustix::fs::getxattr(to.join(path), name, &mut value[..]).map(|n| value[..n].to_vec())
+        };
+        assert_eq!(get("f", "user.origin").unwrap(), b"a\0b=c");
+        assert_eq!(get("d", "user.dir").unwrap(), b"1");
+        assert!(get("f", "user.overlay.opaque").is_err(), "that is overlayfs' own");
+        assert_eq!(fs::read_to_string(to.join("f")).unwrap(), "text");
+    }
+
+    #[test]
+    fn modes_are_gos() {
+        assert_eq!(go_mode(0o040_755), (1 << 31) | 0o755);
+        assert_eq!(go_mode(0o104_755), (1 << 23) | 0o755);
+        assert_eq!(go_mode(0o120_777), (1 << 27) | 0o777);
+    }
+}
