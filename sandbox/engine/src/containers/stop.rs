@@ -10,8 +10,9 @@ use crate::{
     engine::Engine,
     error::{Error, Result},
 };
-use rustix::process::{Signal, pidfd_send_signal};
+use drydock_runtime::pidfd;
 use std::{
+    os::fd::AsFd,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -107,13 +108,11 @@ fn send(engine: &Engine, container: &Container, live: &Live, number: i32) -> Res
 
 /// Sends a signal to a container's first process; one that has just ended is no error.
 fn signal(live: &Live, number: i32) -> Result<()> {
-    // Real-time signals have no names that the safe call takes.
-    let signal = Signal::from_named_raw(number).ok_or_else(|| {
-        Error::not_implemented(format!("real-time signal {number} can't be sent by this engine"))
-    })?;
-    match pidfd_send_signal(&live.pidfd, signal) {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(e) => Err(Error::internal(format!("cannot kill container: {e}"))),
+    match pidfd::signal(live.pidfd.as_fd(), number) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::internal(format!("cannot kill container: {e}")))
+        }
+        _ => Ok(()),
     }
 }
 
