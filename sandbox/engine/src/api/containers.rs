@@ -58,6 +58,7 @@ pub fn routes() -> Router<Arc<Engine>> {
         .route("/containers/{id}/changes", get(changes_of))
         .route("/containers/{id}/export", get(export))
         .route("/containers/{id}", delete(remove_one))
+        .route("/containers/{id}/{alias}", delete(remove_link))
         .route("/commit", post(commit_one))
 }
 
@@ -170,6 +171,19 @@ async fn remove_one(State(engine): Engined, Path(id): Path<String>, query: Query
     }
     let options = remove::Options { force: query.flag("force"), volumes: query.flag("v") };
     remove::remove(&engine, &container, options).await?;
+    Ok(no_content())
+}
+
+/// `docker rm --link PARENT/ALIAS`; there is nothing else to delete here.
+async fn remove_link(
+    State(engine): Engined,
+    Path((parent, alias)): Path<(String, String)>,
+    query: Query,
+) -> Answer {
+    if !query.flag("link") {
+        return Err(Error::not_found("page not found"));
+    }
+    crate::containers::net::unlink(&engine, &parent, &alias)?;
     Ok(no_content())
 }
 

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     engine::Engine,
-    error::{Error, Result},
+    error::{Context, Error, Result},
 };
 use drydock_network::{Endpoint, EndpointRequest, Inside, PortRequest, Protocol, Resolver, dns_names};
 use drydock_runtime::container::spec::Interface;
@@ -90,6 +90,22 @@ pub fn links(engine: &Engine, record: &Record) -> Vec<(Arc<Container>, String)> 
         (name.trim_start_matches('/'), alias.rsplit('/').next().unwrap_or(alias))
     });
     pairs.filter_map(|(name, alias)| Some((engine.containers.get(name).ok()?, alias.to_string()))).collect()
+}
+
+/// Takes a link away from a container: another is no longer known in it under that name (`docker rm --link`).
+pub fn unlink(engine: &Engine, parent: &str, alias: &str) -> Result<()> {
+    let container = engine.containers.get(parent)?;
+    let mut record = container.record();
+    let named =
+        |link: &String| link.rsplit(':').next().and_then(|name| name.rsplit('/').next()) == Some(alias);
+    let links = record.host.links.iter_mut();
+    let gone = links.map(|links| links.extract_if(.., |link| named(link)).count()).sum::<usize>();
+    if gone == 0 {
+        return Err(Error::not_found(format!("No such link: /{}/{alias}", record.name)));
+    }
+    refresh_files(engine, &record);
+    let dir = engine.containers.dir(&record.id);
+    record.save(&dir).doing(|| format!("write {}", dir.display()))
 }
 
 /// What to ask a network for.
@@ -341,7 +357,6 @@ fn refresh_files(engine: &Engine, record: &Record) {
 }
 
 fn save(engine: &Engine, record: &Record) -> Result<()> {
-    use crate::error::Context;
     let dir = engine.containers.dir(&record.id);
     record.save_state(&dir).doing(|| format!("write {}", dir.display()))
 }
