@@ -100,20 +100,37 @@ async fn import(engine: Arc<Engine>, query: &Query, platform: Option<Platform>, 
     let name = images::tagged(query.get("repo"), query.get("tag"))?;
     let comment = query.text("message").map_or_else(|| format!("Imported from {source}"), str::to_owned);
     let changes: Vec<_> = query.all("changes").map(str::to_owned).collect();
-    if source != "-" {
-        return Err(Error::not_implemented(
-            "importing from an address is not available on this node: download the file and import it with \"-\"",
-        ));
+    if source == "-" {
+        let tar = reader(body);
+        return stream(move |out| async move {
+            imported(&engine, tar, platform, comment, changes, name, &out).await
+        })
+        .await;
     }
-    let tar = reader(body);
+    // As dockerd: what has no scheme is HTTP.
+    let url = if source.contains("://") { source } else { format!("http://{source}") };
     stream(move |out| async move {
-        let id = images::import(&engine, tar, platform, comment, changes).await?;
-        if let Some(name) = name {
-            images::tag(&engine, &id, &name).await?;
-        }
-        out.send(&lines::status("", &id.to_string())).await
+        out.send(&lines::status("", &format!("Downloading from {url}"))).await?;
+        let tar = crate::build::fetch(&engine, url).await?;
+        imported(&engine, tar, platform, comment, changes, name, &out).await
     })
     .await
+}
+
+async fn imported(
+    engine: &Engine,
+    tar: impl std::io::Read + Send + 'static,
+    platform: Option<Platform>,
+    comment: String,
+    changes: Vec<String>,
+    name: Option<Reference>,
+    out: &crate::http::Lines,
+) -> Result<()> {
+    let id = images::import(engine, tar, platform, comment, changes).await?;
+    if let Some(name) = name {
+        images::tag(engine, &id, &name).await?;
+    }
+    out.send(&lines::status("", &id.to_string())).await
 }
 
 async fn one(

@@ -61,6 +61,7 @@ impl Builder {
         cancel: Arc<Cancel>,
     ) -> Node {
         let request = request::Request {
+            remote: None,
             options,
             dockerfile: String::new(),
             tags: vec![],
@@ -138,9 +139,7 @@ impl BuildEngine for Builder {
 
     fn remote_context(&self, url: &str, keep_git_dir: bool) -> Answer<Box<dyn Files>> {
         let cancel = Cancel::default();
-        let address = url.split('#').next().unwrap_or(url);
-        let is_git = address.ends_with(".git") || address.starts_with("git") || url.starts_with("ssh://");
-        if is_git {
+        if download::is_git(url) {
             return Ok(Box::new(download::git(&self.0, url, keep_git_dir, "", &cancel)?));
         }
         let file = download::file(&self.0, url, &cancel)?;

@@ -84,6 +84,14 @@ impl Files for Tree {
     }
 }
 
+/// Whether an address is one of a repository.
+pub(super) fn is_git(url: &str) -> bool {
+    let address = url.split('#').next().unwrap_or(url);
+    let web = address.starts_with("http://") || address.starts_with("https://");
+    let schemes = ["git://", "git@", "ssh://", "github.com/"];
+    (web && address.ends_with(".git")) || schemes.iter().any(|scheme| address.starts_with(scheme))
+}
+
 /// Gets a repository: `https://host/x.git#branch:directory`.
 pub(super) fn git(
     engine: &Engine,
@@ -93,6 +101,7 @@ pub(super) fn git(
     cancel: &Cancel,
 ) -> Result<Tree> {
     let (remote, fragment) = url.split_once('#').unwrap_or((url, ""));
+    let remote = if remote.starts_with("github.com/") { format!("https://{remote}") } else { remote.into() };
     let (reference, directory) = fragment.split_once(':').unwrap_or((fragment, ""));
     let scratch = Scratch::new(engine, "git")?;
     let at = scratch.path().to_owned();
@@ -110,7 +119,7 @@ pub(super) fn git(
             .map_err(|error| Error::internal(format!("failed to load git source {url}: {}", error.message)))
     };
     git(&["init", "--quiet"])?;
-    git(&["remote", "add", "origin", "--", remote])?;
+    git(&["remote", "add", "origin", "--", &remote])?;
     let reference = if reference.is_empty() { "HEAD" } else { reference };
     if reference.starts_with('-') {
         return Err(Error::invalid(format!("invalid git reference {reference:?}")));
@@ -188,6 +197,23 @@ mod tests {
         assert_eq!(header(head, "content-disposition").and_then(file_name).as_deref(), Some("a b.tar"));
         assert_eq!(file_name("inline"), None);
         assert_eq!(file_name("attachment; filename=.."), None);
+    }
+
+    #[test]
+    fn repositories_are_known_by_their_address() {
+        for url in [
+            "https://example.org/x.git",
+            "https://example.org/x.git#main:dir",
+            "git://example.org/x",
+            "git@example.org:x",
+            "ssh://git@example.org/x",
+            "github.com/a/b",
+        ] {
+            assert!(is_git(url), "{url}");
+        }
+        for url in ["https://example.org/x.tar.gz", "https://example.org/git", "http://github.com/a/b"] {
+            assert!(!is_git(url), "{url}");
+        }
     }
 
     #[test]

@@ -67,8 +67,11 @@ impl Drop for Guard {
     }
 }
 
-/// A directory that goes with the build.
-pub(crate) struct Scratch(PathBuf);
+/// A directory that goes with the build, and the part of it that counts.
+pub(crate) struct Scratch {
+    whole: PathBuf,
+    path: PathBuf,
+}
 
 impl Scratch {
     /// Below `/var/lib/docker/tmp`, where the session's quota counts.
@@ -76,19 +79,25 @@ impl Scratch {
         let name = format!("{kind}-{}", &crate::containers::names::new_id()[..16]);
         let path = engine.root.join("tmp").join(name);
         fs::create_dir_all(&path).doing(|| format!("mkdir {}", path.display()))?;
-        Ok(Self(path))
+        Ok(Self { whole: path.clone(), path })
     }
 
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
-        &self.0
+        &self.path
+    }
+
+    /// The same with a directory in it as its path.
+    fn below(mut self, name: &str) -> Self {
+        self.path.push(name);
+        self
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            tracing::warn!(path = %self.0.display(), %error, "files of a build stay");
+        if let Err(error) = fs::remove_dir_all(&self.whole) {
+            tracing::warn!(path = %self.whole.display(), %error, "files of a build stay");
         }
     }
 }
@@ -160,8 +169,8 @@ fn run(
 ) -> std::result::Result<String, Failure> {
     let (mut untold, mut told) = (vec![], false);
     let quiet = request.quiet;
-    let done = prepare(engine, &request, context).and_then(|(scratch, file)| {
-        let context = build::Context { root: Some(scratch.path().to_owned()) };
+    let done = prepare(engine, &request, context, &cancel).and_then(|(files, file)| {
+        let context = build::Context { root: Some(files.path().to_owned()) };
         let node = Node::new(engine.clone(), &request, cancel);
         let mut out = ClassicLines::new(|line: Line<'_>| {
             let line = to_json(line);
@@ -178,26 +187,82 @@ fn run(
     done.map(|image| image.id).map_err(|error| Failure { error, untold, told })
 }
 
-/// Unpacks the context and reads the Dockerfile.
+/// Gets a file that somebody wants to import.
+pub async fn fetch(engine: &Arc<Engine>, url: String) -> Result<Box<dyn Read + Send>> {
+    let cancel = Arc::new(Cancel::default());
+    let _cancelled_with_us = Guard(cancel.clone());
+    let engine = engine.clone();
+    let got = tokio::task::spawn_blocking(move || download::file(&engine, &url, &cancel));
+    Ok(got.await.map_err(|error| Error::internal(error.to_string()))??.content)
+}
+
+/// A context from an address: a repository, an archive, or a Dockerfile alone (`builder/remotecontext/detect.go`).
+fn remote(engine: &Engine, request: &Request, url: &str, cancel: &Cancel) -> Result<Source> {
+    if download::is_git(url) {
+        return Ok(Source::Git(download::git(engine, url, false, "", cancel)?));
+    }
+    let mut file = download::file(engine, url, cancel)?;
+    let scratch = Scratch::new(engine, "build")?;
+    let (context, whole) = (scratch.path().join("context"), scratch.path().join("file"));
+    fs::create_dir(&context).doing(|| "make the context".to_owned())?;
+    let mut kept = fs::File::create(&whole).doing(|| "write the context".to_owned())?;
+    std::io::copy(&mut file.content, &mut kept).doing(|| format!("read {url}"))?;
+    let read = || fs::File::open(&whole).doing(|| format!("read {url}"));
+    let tree = Tree::open(&context).doing(|| "open the context".to_owned())?;
+    if unpack_context(&mut read()?, &tree, &request.dockerfile).is_err() {
+        fs::copy(&whole, context.join("Dockerfile")).doing(|| "write the Dockerfile".to_owned())?;
+    }
+    Ok(Source::Unpacked(scratch.below("context")))
+}
+
+/// Where a build's files are, as long as this is kept.
+enum Source {
+    /// What was sent or got is unpacked here.
+    Unpacked(Scratch),
+    /// A repository.
+    Git(download::Tree),
+}
+
+impl Source {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Unpacked(scratch) => scratch.path(),
+            Self::Git(tree) => build::Files::path(tree),
+        }
+    }
+}
+
+/// Brings the context and reads the Dockerfile.
 fn prepare(
     engine: &Engine,
     request: &Request,
     mut context: impl Read,
-) -> std::result::Result<(Scratch, language::Dockerfile), BuildError> {
+    cancel: &Cancel,
+) -> std::result::Result<(Source, language::Dockerfile), BuildError> {
     let failed =
         |error: String| BuildError { message: error, code: None, lines: None, kind: ErrorKind::Failed };
-    let scratch = Scratch::new(engine, "build").map_err(|error| failed(error.message))?;
-    let tree = Tree::open(scratch.path()).map_err(|error| failed(error.to_string()))?;
-    let unpacked = unpack_context(&mut context, &tree, &request.dockerfile);
-    drain(&mut context);
-    unpacked.map_err(|error| failed(format!("Error processing tar file: {error}")))?;
+    let source = match &request.remote {
+        Some(url) => {
+            drain(&mut context);
+            remote(engine, request, url, cancel).map_err(|error| failed(error.message))?
+        }
+        None => {
+            let scratch = Scratch::new(engine, "build").map_err(|error| failed(error.message))?;
+            let tree = Tree::open(scratch.path()).map_err(|error| failed(error.to_string()))?;
+            let unpacked = unpack_context(&mut context, &tree, &request.dockerfile);
+            drain(&mut context);
+            unpacked.map_err(|error| failed(format!("Error processing tar file: {error}")))?;
+            Source::Unpacked(scratch)
+        }
+    };
+    let tree = Tree::open(source.path()).map_err(|error| failed(error.to_string()))?;
     let text = read_dockerfile(&tree, &request.dockerfile).map_err(|error| failed(error.to_string()))?;
     if text.is_empty() {
         let text = format!("the Dockerfile ({}) cannot be empty", request.dockerfile);
         return Err(BuildError { kind: ErrorKind::Invalid, ..failed(text) });
     }
     let file = language::parse(&text)?;
-    Ok((scratch, file))
+    Ok((source, file))
 }
 
 fn to_json(line: Line<'_>) -> Value {

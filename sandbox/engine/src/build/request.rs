@@ -16,6 +16,8 @@ use std::collections::HashMap;
 pub struct Request {
     /// What the builder itself has to know.
     pub options: Options,
+    /// Where the context is, if it does not come with the request.
+    pub remote: Option<String>,
     /// Path of the Dockerfile in the context.
     pub dockerfile: String,
     /// Names for the image.
@@ -49,6 +51,7 @@ impl Request {
         };
         Ok(Self {
             options,
+            remote: query.text("remote").filter(|remote| *remote != "client-session").map(str::to_owned),
             dockerfile: query.text("dockerfile").unwrap_or("Dockerfile").to_owned(),
             tags: tags(query)?,
             quiet: query.flag("q"),
@@ -71,11 +74,6 @@ fn refuse(query: &Query) -> Result<()> {
             ));
         }
         other => return Err(Error::invalid(format!("invalid version {other:?}"))),
-    }
-    if let Some(remote) = query.text("remote") {
-        return Err(Error::not_implemented(format!(
-            "building from an address is not available on this node: get the files of {remote} and build from the directory"
-        )));
     }
     match query.get("isolation") {
         "" | "default" => Ok(()),

@@ -47,7 +47,7 @@ fn main() {
 }
 
 /// Scripts for the node's shell, in this order in one session, and what they must print.
-const CHECKS: [(&str, &str); 17] = [
+const CHECKS: [(&str, &str); 20] = [
     ("docker run --rm busybox echo hello 2>/dev/null", "hello"),
     ("docker run --rm -i busybox cat <<< words", "words"),
     ("docker run --rm busybox nosuch; echo $?", "127"),
@@ -81,6 +81,19 @@ const CHECKS: [(&str, &str); 17] = [
     (
         "docker run --name tries --restart on-failure:2 -d busybox false; sleep 1; docker inspect tries -f '{{.RestartCount}} {{.State.Status}}'",
         "2 exited",
+    ),
+    // Real-time signals have numbers only.
+    (
+        "docker run -d --name rt busybox sh -c 'trap \"exit 5\" 36; echo ready; while :; do sleep 0.1; done'; until docker logs rt | grep -q ready; do sleep 0.1; done; docker kill -s RTMIN+2 rt; docker wait rt",
+        "rt\n5",
+    ),
+    (
+        "mkdir -p /srv/w; cd /srv/w; printf 'FROM busybox\\nRUN echo remote > /r\\nCMD cat /r\\n' > Dockerfile; tar cf ctx.tar Dockerfile; docker export tries > ex.tar; docker run -d --network host -v /srv/w:/w busybox httpd -f -p 8099 -h /w; until curl -sf localhost:8099/ex.tar -o /dev/null; do sleep 0.1; done; docker import http://127.0.0.1:8099/ex.tar imported; docker run --rm imported echo from afar; docker import http://127.0.0.1:8099/nosuch x",
+        "from afar\nDownloading from http://127.0.0.1:8099/nosuch\nfailed to GET",
+    ),
+    (
+        "for f in ctx.tar Dockerfile; do curl -s -X POST \"http://localhost/v1.41/build?remote=http://127.0.0.1:8099/$f&t=$(echo $f | tr A-Z a-z)\" --unix-socket /run/docker.sock | grep -o 'Successfully tagged.*latest'; done; docker run --rm ctx.tar; docker run --rm dockerfile",
+        "Successfully tagged ctx.tar:latest\nSuccessfully tagged dockerfile:latest\nremote\nremote",
     ),
     (
         "docker network create net; docker run -d --name web --network net busybox httpd -f; docker run --rm --network net busybox ping -c1 web",
