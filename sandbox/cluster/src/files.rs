@@ -1,7 +1,7 @@
 //! Which files a node of a cluster has, and writing those that are missing.
 
 use crate::{
-    Cluster, Error, kubeconfig, manifests,
+    Cluster, Error, NETWORK_USER, kubeconfig, manifests,
     pki::{Authority, Certificate, Identity, service_account_keys},
 };
 use std::{
@@ -50,6 +50,11 @@ impl Paths {
         self.config("kubelet.conf")
     }
 
+    /// The pod network's.
+    pub fn network_config(&self) -> PathBuf {
+        self.config("pod-network.conf")
+    }
+
     /// (certificate, key) that the kubelet serves with.
     pub fn kubelet_serving(&self) -> (PathBuf, PathBuf) {
         let dir = self.root.join("var/lib/kubelet/pki");
@@ -75,6 +80,7 @@ pub fn set_up(cluster: &Cluster<'_>, paths: &Paths) -> Result<(), Error> {
     };
     let kubelet = Identity::kubelet_client(cluster);
     user(paths.kubelet_config(), &kubelet.common_name.clone(), kubelet)?;
+    user(paths.network_config(), NETWORK_USER, Identity::user(NETWORK_USER, &[]))?;
     let (certificate, key) = paths.kubelet_serving();
     pair(&certificate, &key, || Identity::kubelet_server(cluster).certificate(cluster))?;
     let admin = || Identity::user("kubernetes-admin", &["kubeadm:cluster-admins"]);

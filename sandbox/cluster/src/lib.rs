@@ -28,6 +28,8 @@ pub const KUBERNETES_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 pub const DNS_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 /// The domain of the cluster's names.
 pub const DOMAIN: &str = "cluster.local";
+/// As whom the pod network of a node asks for the other nodes (as a CNI plugin has an account of its own: a kubelet may not).
+pub const NETWORK_USER: &str = "drydock:pod-network";
 /// Addresses of pods; each node has a /24 of them.
 pub const POD_CIDR: &str = "10.244.0.0/16";
 

@@ -5,6 +5,7 @@
 //!
 //! To follow a pod: `pods/manager.rs` → `pods/worker.rs` → `pods/sync.rs` → `pods/start.rs` → `docker/client.rs`.
 
+mod bootstrap;
 mod docker;
 mod images;
 mod klog;

@@ -31,6 +31,8 @@ const LOOK: Duration = Duration::from_secs(10);
 const REPORT: i64 = 300;
 /// First delay after a failed registration, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+/// The longest delay while the node is not registered yet: on the control plane's way up every moment counts.
+const REGISTER_RETRY: Duration = Duration::from_millis(50);
 /// Most images that the status lists (`nodeStatusMaxImages`).
 const MAX_IMAGES: usize = 50;
 /// Most pods.
@@ -287,7 +289,7 @@ async fn register(kubelet: &Kubelet, nodes: &Api<Node>) {
         };
         tracing::debug!(node = kubelet.node, error = %failure, "Unable to register node with API server");
         tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(RETRY.1);
+        wait = (wait * 2).min(REGISTER_RETRY);
     }
 }
 

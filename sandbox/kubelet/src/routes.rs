@@ -2,7 +2,7 @@
 
 use crate::kubelet::Kubelet;
 use drydock_kubeclient::{Event, Informer};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 use tokio::sync::Notify;
 
@@ -15,6 +15,15 @@ fn of(node: &Node) -> Option<(Part, Ipv4Addr)> {
     let addresses = node.status.as_ref()?.addresses.as_deref()?;
     let address = addresses.iter().find(|a| a.type_ == "InternalIP")?;
     Some(((network.parse().ok()?, prefix.parse().ok()?), address.address.parse().ok()?))
+}
+
+/// Leaves of a node what is looked at here.
+pub fn strip(node: &mut Node) {
+    node.metadata.managed_fields = None;
+    node.metadata.annotations = None;
+    if let Some(status) = &mut node.status {
+        *status = NodeStatus { addresses: status.addresses.take(), ..NodeStatus::default() };
+    }
 }
 
 /// Keeps the routes as the nodes are, for ever.

@@ -1,6 +1,7 @@
 //! The kubelet's life, from its birth to its end. Read [`live`] for what starts in which order.
 
 use crate::{
+    bootstrap,
     docker::Docker,
     images::Images,
     klog::Klog,
@@ -21,9 +22,21 @@ use drydock_runtime::cluster::KubeletBoot;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use std::{sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::LevelFilter;
 
 /// How long after a failure the engine is asked again.
 const ENGINE_RETRY: Duration = Duration::from_millis(200);
+
+/// Where a node's root gives the kubelet flags; of these `--v` has a meaning here.
+const EXTRA_ARGS: &str = "/etc/default/kubelet";
+
+/// `KUBELET_EXTRA_ARGS="--v=4"`: from klog's level 4 on everything is told.
+fn verbosity(text: &str) -> LevelFilter {
+    let args = text.lines().filter_map(|line| line.trim().strip_prefix("KUBELET_EXTRA_ARGS="));
+    let mut words = args.flat_map(|args| args.trim_matches('"').split_whitespace());
+    let level = words.find_map(|word| word.strip_prefix("--v=")?.parse::<u8>().ok());
+    if level.is_some_and(|l| l >= 4) { LevelFilter::DEBUG } else { LevelFilter::INFO }
+}
 
 /// Runs the kubelet of a node until it is told to stop. Returns the exit status for the process.
 pub fn run(boot: KubeletBoot) -> i32 {
@@ -31,7 +44,7 @@ pub fn run(boot: KubeletBoot) -> i32 {
     let mut pipe = nix::sys::signal::SigSet::empty();
     pipe.add(nix::sys::signal::Signal::SIGPIPE);
     let _always_works = pipe.thread_block();
-    let filter = tracing_subscriber::filter::LevelFilter::INFO;
+    let filter = verbosity(&std::fs::read_to_string(EXTRA_ARGS).unwrap_or_default());
     let log = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_max_level(filter)
@@ -85,9 +98,13 @@ async fn start(boot: KubeletBoot) -> Result<(), StartError> {
         control_plane: boot.control_plane,
     };
     drydock_cluster::set_up(&cluster, &paths)?;
+    let server = cluster.server();
     let network = Network::new(boot.node.number());
     network.prepare()?;
     let kubelet = assemble(boot, &paths, network).await?;
+    if kubelet.boot.is_control_plane() {
+        tokio::spawn(bootstrap::run(paths.clone(), server));
+    }
     let manifests = paths.manifests();
     tokio::spawn({
         let kubelet = kubelet.clone();
@@ -103,10 +120,9 @@ async fn start(boot: KubeletBoot) -> Result<(), StartError> {
         let kubelet = kubelet.clone();
         async move { kubelet.pods.keep_mirrors(&kubelet).await }
     });
-    tokio::spawn(routes::keep(
-        kubelet.clone(),
-        Informer::<Node>::new(kubelet.client.clone(), Source::all::<Node>()),
-    ));
+    let network = drydock_kubeclient::connect(&paths.network_config(), "pod-network")?;
+    let nodes = Informer::with_transform(network, Source::all::<Node>(), routes::strip);
+    tokio::spawn(routes::keep(kubelet.clone(), nodes));
     tokio::spawn({
         let kubelet = kubelet.clone();
         async move { kubelet.network.allow().await }
@@ -203,5 +219,17 @@ async fn listen_to_engine(kubelet: Arc<Kubelet>) {
             // What happened meanwhile was not heard.
             kubelet.pods.wake_all();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nodes_root_may_ask_for_more_words() {
+        assert_eq!(verbosity(""), LevelFilter::INFO);
+        assert_eq!(verbosity("# x\nKUBELET_EXTRA_ARGS=\"--x=1 --v=5\"\n"), LevelFilter::DEBUG);
+        assert_eq!(verbosity("KUBELET_EXTRA_ARGS=--v=2"), LevelFilter::INFO);
     }
 }

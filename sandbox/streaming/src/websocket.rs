@@ -11,8 +11,9 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::negotiate::Encoding;
 use crate::pipe::{Inlet, Outgoing};
@@ -107,6 +108,9 @@ async fn write<S: Connection>(
             Outgoing::End(_) | Outgoing::Reply(_) | Outgoing::Reset(..) | Outgoing::Pong(_) => {}
         }
     }
+    // client-go takes any other end, also one without a code, for a failure (`wsStreamCreator.readDemuxLoop`).
+    let normal = CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() };
+    let _ = sink.send(Message::Close(Some(normal))).await;
     let _ = sink.close().await;
 }
 

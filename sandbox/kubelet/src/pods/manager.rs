@@ -13,7 +13,7 @@ use k8s_openapi::{
 };
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -23,6 +23,8 @@ use tokio::sync::{Notify, watch};
 const RETRY: Duration = Duration::from_millis(250);
 /// How often mirrors are looked at even if nothing happens.
 const PERIOD: Duration = Duration::from_secs(20);
+/// How many pods that ended are remembered.
+const MAX_DONE: usize = 256;
 
 struct Entry {
     desired: watch::Sender<Desired>,
@@ -36,6 +38,8 @@ pub struct Pods {
     /// Static pods by name; the uid that runs may still be that of an older one.
     statics: Mutex<BTreeMap<ObjectKey, Arc<Pod>>>,
     mirrors: Notify,
+    /// Uids of pods that ended last.
+    done: Mutex<VecDeque<String>>,
 }
 
 impl Pods {
@@ -83,7 +87,9 @@ impl Pods {
             });
             return;
         }
-        if wanted.gone {
+        // News of a pod that has just ended may be on its way still.
+        let done = self.done.lock().unwrap_or_else(PoisonError::into_inner).contains(&uid);
+        if wanted.gone || done {
             return;
         }
         let (sender, receiver) = watch::channel(wanted);
@@ -95,9 +101,16 @@ impl Pods {
     /// A pod's task is at its end.
     pub fn ended(&self, kubelet: &Arc<Kubelet>, uid: &str, last: &Pod) {
         self.lock().remove(uid);
-        // A changed manifest waits for the end of the pod of the old one.
+        if !pod::is_static(last) {
+            let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+            done.push_back(uid.to_owned());
+            if done.len() > MAX_DONE {
+                done.pop_front();
+            }
+        }
+        // A changed manifest, or one that was taken away and put back, waits for the end of the pod before.
         let next = self.statics().get(&ObjectKey::new(pod::namespace(last), pod::name(last))).cloned();
-        if let Some(next) = next.filter(|n| pod::uid(n) != uid) {
+        if let Some(next) = next {
             self.set(kubelet, Desired { pod: next, gone: false });
         }
     }

@@ -251,3 +251,94 @@ fn mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
     });
     Some(mounts.collect::<Vec<_>>()).filter(|m| !m.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pods::labels;
+    use k8s_openapi::jiff::Timestamp;
+    use serde_json::json;
+
+    fn pod() -> Pod {
+        serde_json::from_value(json!({
+            "metadata": { "name": "web", "namespace": "default", "uid": "u", "generation": 3 },
+            "spec": { "initContainers": [{ "name": "init" }], "containers": [{ "name": "b" }, { "name": "a" }] }
+        }))
+        .unwrap()
+    }
+
+    fn found(id: &str, attempt: u32, exit: Option<i32>) -> Found {
+        let mut found = Found { id: id.into(), ..Found::default() };
+        found.config.labels.insert(labels::RESTART_COUNT.into(), attempt.to_string());
+        found.state.running = exit.is_none();
+        found.state.status = if exit.is_none() { "running" } else { "exited" }.into();
+        found.state.exit_code = exit.unwrap_or(0);
+        found.state.started_at = "2026-11-28T06:00:00Z".into();
+        found.state.finished_at = exit.map_or("0001-01-01T00:00:00Z", |_| "2026-11-28T06:00:01Z").into();
+        found
+    }
+
+    fn status(observed: &Observed, reasons: &HashMap<String, Waiting>, finished: bool) -> PodStatus {
+        let (pod, words) = (pod(), HashMap::new());
+        of(&Facts {
+            pod: &pod,
+            observed,
+            host_ip: Ipv4Addr::new(192, 168, 0, 12),
+            pod_ip: Some(Ipv4Addr::new(10, 244, 2, 2)),
+            reasons,
+            health: &|_| Some(Health { started: true, ready: true }),
+            words: &words,
+            images: &|_| None,
+            old: None,
+            finished,
+            ended: None,
+            start_time: Time(Timestamp::UNIX_EPOCH),
+        })
+    }
+
+    fn waiting(status: &ContainerStatus) -> Option<&str> {
+        status.state.as_ref()?.waiting.as_ref()?.reason.as_deref()
+    }
+
+    #[test]
+    fn a_pod_that_has_just_come_waits() {
+        let told = status(&Observed::default(), &HashMap::new(), false);
+        assert_eq!(told.phase.as_deref(), Some("Pending"));
+        let main = told.container_statuses.unwrap();
+        assert_eq!(main.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(waiting(&main[0]), Some("PodInitializing"));
+        assert_eq!(waiting(&told.init_container_statuses.unwrap()[0]), Some("ContainerCreating"));
+        let conditions = told.conditions.unwrap();
+        let kinds: Vec<&str> = conditions.iter().map(|c| c.type_.as_str()).collect();
+        assert_eq!(
+            kinds,
+            ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"]
+        );
+        assert_eq!(conditions[1].message.as_deref(), Some("containers with incomplete status: [init]"));
+        assert_eq!(conditions[3].message.as_deref(), Some("containers with unready status: [a b]"));
+        assert_eq!(conditions[0].observed_generation, Some(3));
+    }
+
+    #[test]
+    fn one_that_crashes_waits_and_remembers() {
+        let mut observed = Observed::default();
+        observed.containers.insert("init".into(), vec![found("i", 0, Some(0))]);
+        observed.containers.insert("a".into(), vec![found("a1", 1, Some(3)), found("a0", 0, Some(1))]);
+        observed.containers.insert("b".into(), vec![found("b0", 0, None)]);
+        let reasons = HashMap::from([("a".to_owned(), Waiting::new("CrashLoopBackOff", "back-off 10s"))]);
+        let told = status(&observed, &reasons, false);
+        assert_eq!(told.phase.as_deref(), Some("Running"));
+        let main = told.container_statuses.unwrap();
+        assert_eq!(
+            (waiting(&main[0]), main[0].restart_count, main[0].ready),
+            (Some("CrashLoopBackOff"), 1, false)
+        );
+        let last = main[0].last_state.as_ref().unwrap().terminated.as_ref().unwrap();
+        assert_eq!((last.exit_code, last.container_id.as_deref()), (3, Some("docker://a1")));
+        assert!(main[1].ready && main[1].started == Some(true));
+        assert!(told.init_container_statuses.unwrap()[0].ready);
+        // Nothing is started any more: it has ended, and does not wait.
+        let main = status(&observed, &reasons, true).container_statuses.unwrap();
+        assert!(main[0].state.as_ref().unwrap().terminated.is_some());
+    }
+}

@@ -96,11 +96,13 @@ async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, here: &Here) -> Resu
 }
 
 fn empty_dir(path: &Path, source: &EmptyDirVolumeSource) -> io::Result<()> {
-    if path.exists() {
+    let in_memory = source.medium.as_deref() == Some("Memory");
+    // What was in memory is gone when the node was off: then the directory is there without its mount.
+    if path.exists() && (!in_memory || drydock_runtime::mounts::is_mount_point(path)) {
         return Ok(());
     }
     fs::create_dir_all(path)?;
-    if source.medium.as_deref() == Some("Memory") {
+    if in_memory {
         let limit = source.size_limit.as_ref().and_then(|q| quantity::milli(&q.0)).map(|m| m / 1000);
         let options =
             limit.filter(|l| *l > 0).map_or_else(|| "mode=0777".into(), |l| format!("size={l},mode=0777"));

@@ -1,0 +1,131 @@
+//! What `kubeadm init` tells a new API server, once: that the administrators of its kubeconfigs are administrators, and how the
+//! cluster was set up (`cmd/kubeadm/app/phases/{kubeconfig,uploadconfig}`). The kubelet of the control plane does it, by the
+//! kubeconfig that is made for this.
+
+use drydock_cluster::{DNS_SERVICE, DOMAIN, NETWORK_USER, POD_CIDR, Paths, SERVICE_CIDR, VERSION};
+use drydock_kubeclient::errors;
+use serde_json::{Value, json};
+use std::{fs, path::Path, time::Duration};
+
+/// Tells that it was done.
+const DONE: &str = "/var/lib/kubelet/cluster-initialized";
+/// First delay after a failure, and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
+
+/// Creates what is missing. Ends when all is there.
+pub async fn run(paths: Paths, server: String) {
+    if Path::new(DONE).exists() {
+        return;
+    }
+    let client = match drydock_kubeclient::connect(&paths.config("super-admin.conf"), "kubeadm") {
+        Ok(client) => client,
+        Err(error) => return tracing::error!(%error, "the cluster can't be initialized"),
+    };
+    for (path, object) in objects(&server) {
+        let mut wait = RETRY.0;
+        while let Err(error) = create(&client, path, &object).await {
+            if errors::is_answer(&error) && !is_early(&error) {
+                tracing::warn!(path, %error, "the cluster can't be initialized fully");
+                break;
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RETRY.1);
+        }
+    }
+    if let Err(error) = fs::write(DONE, "") {
+        tracing::warn!(%error, "{DONE} can't be written");
+    }
+}
+
+/// The API server is not through with its own beginning.
+fn is_early(error: &kube::Error) -> bool {
+    errors::is_forbidden(error)
+        || errors::is_not_found(error)
+        || matches!(error, kube::Error::Api(s) if s.code >= 500)
+}
+
+async fn create(client: &kube::Client, path: &str, object: &Value) -> Result<(), kube::Error> {
+    let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
+    let request = http::Request::post(path).header("content-type", "application/json").body(body);
+    match client.request::<Value>(request.map_err(kube::Error::HttpError)?).await {
+        Err(e) if errors::is_already_exists(&e) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+fn objects(server: &str) -> Vec<(&'static str, Value)> {
+    const RBAC: &str = "rbac.authorization.k8s.io";
+    const BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+    const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    const CONFIG_MAPS: &str = "/api/v1/namespaces/kube-system/configmaps";
+    let binding = |name: &str, role: &str, group: &str| {
+        json!({
+            "apiVersion": format!("{RBAC}/v1"),
+            "kind": "ClusterRoleBinding",
+            "metadata": { "name": name },
+            "roleRef": { "apiGroup": RBAC, "kind": "ClusterRole", "name": role },
+            "subjects": [{ "apiGroup": RBAC, "kind": "Group", "name": group }],
+        })
+    };
+    let config_map = |name: &str, key: &str, text: String| json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": { key: text } });
+    let endpoint = server.trim_start_matches("https://");
+    let cluster = format!(
+        "apiVersion: kubeadm.k8s.io/v1beta4
+certificatesDir: /etc/kubernetes/pki
+clusterName: kubernetes
+controlPlaneEndpoint: {endpoint}
+imageRepository: registry.k8s.io
+kind: ClusterConfiguration
+kubernetesVersion: {VERSION}
+networking:
+  dnsDomain: {DOMAIN}
+  podSubnet: {POD_CIDR}
+  serviceSubnet: {SERVICE_CIDR}
+"
+    );
+    let kubelet = format!(
+        "apiVersion: kubelet.config.k8s.io/v1beta1
+authentication:
+  anonymous:
+    enabled: false
+  x509:
+    clientCAFile: /etc/kubernetes/pki/ca.crt
+clusterDNS:
+- {DNS_SERVICE}
+clusterDomain: {DOMAIN}
+kind: KubeletConfiguration
+staticPodPath: /etc/kubernetes/manifests
+"
+    );
+    let network = json!({
+        "apiVersion": format!("{RBAC}/v1"),
+        "kind": "ClusterRole",
+        "metadata": { "name": NETWORK_USER },
+        "rules": [{ "apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"] }],
+    });
+    let mut network_binding = binding(NETWORK_USER, NETWORK_USER, "");
+    network_binding["subjects"] = json!([{ "apiGroup": RBAC, "kind": "User", "name": NETWORK_USER }]);
+    vec![
+        (ROLES, network),
+        (BINDINGS, network_binding),
+        (BINDINGS, binding("kubeadm:cluster-admins", "cluster-admin", "kubeadm:cluster-admins")),
+        (CONFIG_MAPS, config_map("kubeadm-config", "ClusterConfiguration", cluster)),
+        (CONFIG_MAPS, config_map("kubelet-config", "kubelet", kubelet)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_whole() {
+        for (path, object) in objects("https://192.168.0.11:6443") {
+            assert!(path.starts_with("/api") && object["kind"].is_string(), "{object}");
+            for text in object["data"].as_object().into_iter().flat_map(|d| d.values()) {
+                let value: Value = serde_saphyr::from_str(text.as_str().unwrap()).unwrap();
+                assert!(value["kind"].is_string(), "{text}");
+            }
+        }
+    }
+}
