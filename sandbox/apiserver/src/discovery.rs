@@ -3,9 +3,8 @@
 
 use crate::http::negotiate;
 use crate::http::respond::{self, Answer, Style};
-use crate::resource::{Resource, Snapshot, api_version};
+use crate::resource::{Below, Resource, Snapshot, api_version, group_version};
 use crate::server::Server;
-use drydock_apis::Subresource;
 use http::header::{ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
@@ -150,15 +149,17 @@ fn resource(one: &Resource) -> Value {
 /// Which version is stored, as a short hash (`pkg/endpoints/discovery/storageversionhash.go`).
 fn storage_hash(one: &Resource) -> String {
     use base64::Engine;
-    let stored = one.conversion().map_or_else(
-        || format!("{}/{}/{}", one.group, one.version, one.kind),
-        |conversion| format!("{}/{}/{}", conversion.group, conversion.version, one.kind),
-    );
+    let (group, version) = match (one.conversion(), one.custom()) {
+        (Some(conversion), _) => (conversion.group, conversion.version),
+        (_, Some(custom)) => group_version(&custom.stored_version),
+        _ => (&*one.group, &*one.version),
+    };
+    let stored = format!("{group}/{version}/{}", one.kind);
     let hash = sha2::Sha256::digest(stored.as_bytes());
     base64::prelude::BASE64_STANDARD.encode(&hash[..8])
 }
 
-fn subresource(one: &Resource, sub: &Subresource) -> Value {
+fn subresource(one: &Resource, sub: &Below) -> Value {
     let mut tree = json!({
         "name": format!("{}/{}", one.plural, sub.name),
         "singularName": "",
@@ -166,9 +167,9 @@ fn subresource(one: &Resource, sub: &Subresource) -> Value {
         "kind": sub.kind,
         "verbs": sub.verbs,
     });
-    if let Some((group, version)) = sub.group_version {
-        tree["group"] = group.into();
-        tree["version"] = version.into();
+    if let Some((group, version)) = &sub.group_version {
+        tree["group"] = json!(group);
+        tree["version"] = json!(version);
     }
     tree
 }
@@ -263,11 +264,11 @@ fn discovered(one: &Resource) -> Value {
         tree["categories"] = json!(one.categories);
     }
     if !one.subresources.is_empty() {
-        let subresource = |sub: &Subresource| {
-            let (group, version) = sub.group_version.unwrap_or((&one.group, &one.version));
+        let subresource = |sub: &Below| {
+            let (group, version) = sub.of(one);
             json!({
                 "subresource": sub.name,
-                "responseKind": kind_of(group, version, sub.kind),
+                "responseKind": kind_of(group, version, &sub.kind),
                 "verbs": sub.verbs,
             })
         };

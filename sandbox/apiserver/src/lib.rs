@@ -11,6 +11,7 @@ pub mod authz;
 pub mod bootstrap;
 pub mod codec;
 mod compaction;
+mod components;
 pub mod custom;
 pub mod discovery;
 pub mod health;
@@ -29,6 +30,7 @@ pub mod services;
 pub mod storage;
 pub mod testing;
 mod tls;
+pub mod usage;
 
 pub use options::Options;
 pub use server::Server;
@@ -64,10 +66,13 @@ async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     bootstrap::run(&server).await.map_err(Error::Bootstrap)?;
+    custom::load(&server).map_err(Error::Bootstrap)?;
+    let definitions = tokio::spawn(custom::run(server.clone()));
     let compaction = tokio::spawn(compaction::run(server.store.clone()));
     tracing::info!(address = %listener.local_addr()?, "Serving securely");
     let handler = move |request, peer| server.clone().serve(request, peer);
     http::listener::serve(listener, tls, stop, handler).await;
     compaction.abort();
+    definitions.abort();
     Ok(())
 }

@@ -76,25 +76,28 @@ fn described(
     let mut resources = Vec::new();
     let mut schemas = Vec::new();
     for one in snapshot.all.iter().filter(|one| one.group == group && one.version == version) {
-        let definition = one.custom().map(|custom| {
-            schemas.extend(custom.openapi(one));
-            openapi::definition_name(group, version, &one.kind)
-        });
-        resources.push(described_one(one, definition));
+        match one.custom() {
+            Some(custom) => {
+                let (resource, mut own) = custom.openapi();
+                schemas.append(&mut own);
+                resources.push(resource);
+            }
+            None => resources.push(described_one(one)),
+        }
     }
     (resources, schemas)
 }
 
-fn described_one(one: &Resource, definition: Option<String>) -> openapi::Resource {
+fn described_one(one: &Resource) -> openapi::Resource {
     let verbs = |verbs: &[&str]| verbs.iter().map(|&verb| verb.to_string()).collect();
     let subresources = one.subresources.iter().map(|sub| {
-        let (group, version) = sub.group_version.unwrap_or((&one.group, &one.version));
-        let streams = matches!(sub.name, "exec" | "attach" | "portforward" | "proxy");
+        let (group, version) = sub.of(one);
+        let streams = matches!(&*sub.name, "exec" | "attach" | "portforward" | "proxy");
         openapi::Subresource {
-            name: sub.name.into(),
+            name: sub.name.to_string(),
             group: group.into(),
             version: version.into(),
-            kind: sub.kind.into(),
+            kind: sub.kind.to_string(),
             verbs: if streams { vec!["connect".into()] } else { verbs(sub.verbs) },
         }
     });
@@ -104,7 +107,7 @@ fn described_one(one: &Resource, definition: Option<String>) -> openapi::Resourc
         namespaced: one.namespaced,
         verbs: verbs(one.verbs),
         subresources: subresources.collect(),
-        definition,
+        definition: None,
     }
 }
 

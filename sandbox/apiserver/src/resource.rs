@@ -2,6 +2,7 @@
 //! list of all that are served now.
 
 use crate::custom::CustomKind;
+use drydock_apimachinery::crd;
 use drydock_apimachinery::field::{ErrorList, Path};
 use drydock_apimachinery::status::GroupResource;
 use drydock_apis::{Cell, Column, Conversion, Generation, KINDS, Kind, Scope, Subresource};
@@ -37,13 +38,47 @@ pub struct Resource {
     /// Verbs that it answers.
     pub verbs: &'static [&'static str],
     /// What there is below an object.
-    pub subresources: Vec<Subresource>,
+    pub subresources: Vec<Below>,
     /// `apiVersion` of its objects.
     pub api_version: String,
     /// Where its objects are in the store: `/registry/pods/`.
     pub prefix: String,
     /// What else there is to know.
     pub form: Form,
+}
+
+/// Something below an object: `pods/NAME/log`.
+#[derive(Debug, Clone)]
+pub struct Below {
+    /// Such as `status`.
+    pub name: Text,
+    /// Group and version of its kind, where they are not the parent's.
+    pub group_version: Option<(Text, Text)>,
+    /// Its kind.
+    pub kind: Text,
+    /// Verbs that it answers.
+    pub verbs: &'static [&'static str],
+}
+
+impl From<&Subresource> for Below {
+    fn from(sub: &Subresource) -> Self {
+        Self {
+            name: sub.name.into(),
+            group_version: sub.group_version.map(|(group, version)| (group.into(), version.into())),
+            kind: sub.kind.into(),
+            verbs: sub.verbs,
+        }
+    }
+}
+
+impl Below {
+    /// Group and version of its kind.
+    pub fn of<'a>(&'a self, parent: &'a Resource) -> (&'a str, &'a str) {
+        match &self.group_version {
+            Some((group, version)) => (group, version),
+            None => (&parent.group, &parent.version),
+        }
+    }
 }
 
 /// Where a resource comes from.
@@ -59,6 +94,9 @@ pub enum Form {
 pub const ALL_VERBS: &[&str] =
     &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
+/// Verbs of `status`, `scale` and the like.
+pub const GET_PATCH_UPDATE: &[&str] = &["get", "patch", "update"];
+
 impl Resource {
     /// From a row of the table.
     pub fn builtin(kind: &'static Kind) -> Self {
@@ -73,7 +111,7 @@ impl Resource {
             categories: kind.categories.iter().map(|&name| name.into()).collect(),
             namespaced: kind.scope == Scope::Namespaced,
             verbs: kind.verbs,
-            subresources: kind.subresources.to_vec(),
+            subresources: kind.subresources.iter().map(Below::from).collect(),
             api_version: api_version(kind.group, kind.version),
             prefix: crate::storage::keys::builtin_prefix(kind),
             form: Form::Builtin(kind),
@@ -111,13 +149,13 @@ impl Resource {
         self.group == group && self.plural == plural
     }
 
-    /// Whether the object is stored as another version.
+    /// Whether the object is stored as another version of a built-in kind.
     pub fn conversion(&self) -> Option<&Conversion> {
         self.builtin_kind()?.stored_as.as_ref()
     }
 
     /// A subresource.
-    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+    pub fn subresource(&self, name: &str) -> Option<&Below> {
         self.subresources.iter().find(|one| one.name == name)
     }
 
@@ -157,19 +195,73 @@ impl Resource {
         }
     }
 
-    /// What is wrong with the object (metadata apart).
-    pub fn validate(&self, object: &Value, old: Option<&Value>) -> ErrorList {
+    /// What is wrong with the object, after what is wrong with its metadata.
+    pub fn validate(&self, object: &Value, old: Option<&Value>, mut before: ErrorList) -> ErrorList {
         match &self.form {
-            Form::Builtin(kind) => (kind.validate)(object, old),
-            Form::Custom(custom) => custom.validate(object, old),
+            Form::Builtin(_) if self.is("apiextensions.k8s.io", "customresourcedefinitions") => {
+                before.extend(crd::validate_definition(object, old));
+                before
+            }
+            Form::Builtin(kind) => {
+                before.extend((kind.validate)(object, old));
+                before
+            }
+            Form::Custom(custom) => custom.validate(object, old, before),
         }
     }
 
-    /// What is wrong with its new status.
-    pub fn validate_status(&self, object: &Value, old: &Value) -> ErrorList {
+    /// What is wrong with its new status, after what is wrong with its metadata.
+    pub fn validate_status(&self, object: &Value, old: &Value, mut before: ErrorList) -> ErrorList {
         match &self.form {
-            Form::Builtin(kind) => (kind.validate_status)(object, old),
-            Form::Custom(custom) => custom.validate(object, Some(old)),
+            Form::Builtin(kind) => {
+                before.extend((kind.validate_status)(object, old));
+                before
+            }
+            Form::Custom(custom) => custom.validate(object, Some(old), before),
+        }
+    }
+
+    /// From the stored version to this one.
+    pub fn load(&self, mut tree: Value) -> Value {
+        match &self.form {
+            Form::Builtin(kind) => match &kind.stored_as {
+                Some(conversion) => (conversion.load)(tree),
+                None => tree,
+            },
+            Form::Custom(custom) => {
+                if custom.stored_version != self.api_version
+                    && let Some(map) = tree.as_object_mut()
+                {
+                    map.insert("apiVersion".into(), self.api_version.clone().into());
+                }
+                tree
+            }
+        }
+    }
+
+    /// And back.
+    pub fn store(&self, mut tree: Value) -> Value {
+        match &self.form {
+            Form::Builtin(kind) => match &kind.stored_as {
+                Some(conversion) => (conversion.store)(tree),
+                None => tree,
+            },
+            Form::Custom(custom) => {
+                if custom.stored_version != self.api_version
+                    && let Some(map) = tree.as_object_mut()
+                {
+                    map.insert("apiVersion".into(), custom.stored_version.clone().into());
+                }
+                tree
+            }
+        }
+    }
+
+    /// Whether objects lie in the store in another version than they are served.
+    pub fn is_converted(&self) -> bool {
+        match &self.form {
+            Form::Builtin(kind) => kind.stored_as.is_some(),
+            Form::Custom(custom) => custom.stored_version != self.api_version,
         }
     }
 
@@ -193,7 +285,7 @@ impl Resource {
     pub fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
         match &self.form {
             Form::Builtin(kind) => (kind.warnings)(object, old),
-            Form::Custom(_) => Vec::new(),
+            Form::Custom(custom) => custom.deprecation().map(String::from).into_iter().collect(),
         }
     }
 
@@ -233,7 +325,7 @@ impl Resource {
     pub fn row(&self, object: &Value, now: Timestamp) -> Vec<Cell> {
         match &self.form {
             Form::Builtin(kind) => (kind.row)(object, now),
-            Form::Custom(custom) => custom.row(object, now),
+            Form::Custom(custom) => custom.served.row(object, now),
         }
     }
 
@@ -340,6 +432,12 @@ impl Registry {
     pub fn new() -> Self {
         let builtin: Vec<_> = KINDS.iter().map(|&kind| Arc::new(Resource::builtin(kind))).collect();
         Self { now: RwLock::new(Arc::new(Snapshot::new(builtin.clone(), 0))), builtin }
+    }
+
+    /// Serves these besides, always.
+    pub fn add(&mut self, more: impl IntoIterator<Item = Arc<Resource>>) {
+        self.builtin.extend(more);
+        self.replace_custom(Vec::new());
     }
 
     /// What is served now.

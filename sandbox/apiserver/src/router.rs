@@ -6,7 +6,7 @@ use crate::http::respond::{self, Answer, Style};
 use crate::http::{Query, RequestInfo};
 use crate::rest::{self, Call};
 use crate::server::Server;
-use crate::{discovery, health, openapi, review};
+use crate::{components, discovery, health, openapi, review, usage};
 use drydock_apimachinery::Status;
 use drydock_apimachinery::status::GroupResource;
 use http::{HeaderMap, Method, StatusCode};
@@ -95,6 +95,12 @@ async fn verb(call: &mut Call, body: hyper::body::Incoming) -> Result<Answer, St
     let has_name = !call.info.name.is_empty();
     if !call.info.subresource.is_empty() {
         return rest::subresource::answer(call, body).await;
+    }
+    if call.resource.group == usage::GROUP && matches!(call.info.verb, "get" | "list") {
+        return usage::answer(call).await;
+    }
+    if call.resource.is("", "componentstatuses") && matches!(call.info.verb, "get" | "list") {
+        return components::answer(call).await;
     }
     let is_offered = call.resource.verbs.contains(&call.info.verb);
     let is_named_watch = call.info.verb == "watch" && call.info.watch_by_path;

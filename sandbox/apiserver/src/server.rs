@@ -49,6 +49,8 @@ pub struct Server {
     pub discovery: crate::discovery::Cache,
     /// The same of OpenAPI.
     pub openapi: crate::openapi::Cache,
+    /// What kubelets said that is used.
+    pub usage: crate::usage::Cache,
     in_flight: Semaphore,
 }
 
@@ -57,9 +59,11 @@ impl Server {
     pub fn new(store: Store, options: Options) -> std::io::Result<Arc<Self>> {
         let authenticator = Authenticator::new(&store, &options)?;
         let authorizer = Authorizer::new(&store, &options.authorization_modes);
+        let mut registry = Registry::new();
+        crate::usage::register(&mut registry);
         Ok(Arc::new(Self {
             store,
-            registry: Registry::new(),
+            registry,
             authenticator,
             authorizer,
             admission: Admission,
@@ -68,6 +72,7 @@ impl Server {
             metrics: Metrics::default(),
             discovery: crate::discovery::Cache::default(),
             openapi: crate::openapi::Cache::default(),
+            usage: crate::usage::Cache::default(),
             in_flight: Semaphore::new(MOST_IN_FLIGHT),
             options,
         }))

@@ -63,7 +63,8 @@ impl TestServer {
             crate::http::listener::serve(listener, None, std::future::pending(), handler).await;
         });
         is_ready.await.expect("the server prepares its store");
-        Self { address, server, tasks: vec![leases, serving] }
+        let definitions = tokio::spawn(crate::custom::run(server.clone()));
+        Self { address, server, tasks: vec![leases, serving, definitions] }
     }
 
     /// `http://127.0.0.1:PORT`.

@@ -124,18 +124,12 @@ impl Call {
 
     /// From the stored version to the request's.
     pub fn load(&self, tree: Value) -> Value {
-        match self.resource.conversion() {
-            Some(conversion) => (conversion.load)(tree),
-            None => tree,
-        }
+        self.resource.load(tree)
     }
 
     /// And back.
     pub fn store(&self, tree: Value) -> Value {
-        match self.resource.conversion() {
-            Some(conversion) => (conversion.store)(tree),
-            None => tree,
-        }
+        self.resource.store(tree)
     }
 
     /// Reads a body as an object of the resource.

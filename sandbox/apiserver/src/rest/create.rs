@@ -19,6 +19,12 @@ pub async fn create(call: &mut Call, incoming: Incoming) -> Result<Answer, Statu
     if !call.resource.builtin_kind().is_none_or(|kind| kind.is_stored()) {
         return crate::review::answer(call, tree).await;
     }
+    if call.resource.custom().is_some_and(|custom| custom.is_terminating) {
+        let of = call.resource.group_resource();
+        let mut status = Status::method_not_supported(of, "create");
+        status.message = "create not allowed while custom resource definition is terminating".into();
+        return Err(status);
+    }
     meta::wipe(&mut tree);
     let resource = call.resource.clone();
     meta::set_namespace(&mut tree, &resource, call.namespace())?;

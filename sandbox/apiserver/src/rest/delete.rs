@@ -9,6 +9,7 @@ use super::options::{DeleteOptions, Propagation};
 use super::write;
 use crate::admission::Operation;
 use crate::codec;
+use crate::custom;
 use crate::http::respond::{self, Answer};
 use crate::resource::Resource;
 use crate::server::Server;
@@ -153,6 +154,9 @@ async fn attempt(
     old: Value,
 ) -> Result<Option<Outcome>, Status> {
     check_preconditions(resource, options, &old)?;
+    if resource.is("apiextensions.k8s.io", "customresourcedefinitions") && !object::is_deleting(&old) {
+        return delete_definition(server, resource, options, record, old).await;
+    }
     if resource.is("", "namespaces") && !list_at(&old, &["spec", "finalizers"]).is_empty() {
         return delete_namespace(server, resource, options, record, old).await;
     }
@@ -214,6 +218,40 @@ async fn delete_namespace(
         Some(marked) => Ok(Some(Outcome::Pending(storage::decode(&marked)?))),
         None => Ok(None),
     }
+}
+
+/// A definition takes its objects along: it stays until they are gone (apiextensions-apiserver
+/// `pkg/registry/customresourcedefinition/etcd.go`).
+async fn delete_definition(
+    server: &Server,
+    resource: &Resource,
+    options: &DeleteOptions,
+    record: &Arc<Record>,
+    old: Value,
+) -> Result<Option<Outcome>, Status> {
+    let mut new = old.clone();
+    mark(&mut new);
+    meta::of(&mut new).remove("deletionGracePeriodSeconds");
+    let mut finalizers = finalizers(resource, &new, options);
+    if !finalizers.contains(&json!(custom::CLEANUP)) {
+        finalizers.push(custom::CLEANUP.into());
+    }
+    set_finalizers(&mut new, finalizers);
+    let words = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
+    custom::condition(&mut new, "Terminating", "True", "InstanceDeletionPending", words);
+    if options.dry_run {
+        return Ok(Some(Outcome::Pending(new)));
+    }
+    match replace(server, resource, record, &new).await? {
+        Some(marked) => Ok(Some(Outcome::Pending(storage::decode(&marked)?))),
+        None => Ok(None),
+    }
+}
+
+/// Deletes a record's object for the server's own purposes, as far as its finalizers let it go.
+pub async fn delete_record(server: &Server, resource: &Resource, record: &Arc<Record>) -> Result<(), Status> {
+    let old = storage::decode(record)?;
+    attempt(server, resource, &mut DeleteOptions::default(), record, old).await.map(|_| ())
 }
 
 fn check_preconditions(resource: &Resource, options: &DeleteOptions, old: &Value) -> Result<(), Status> {

@@ -333,9 +333,7 @@ impl Writer {
             return storage::object::write(out, record, &self.resource, revision, naming);
         }
         let mut tree = storage::decode(record)?;
-        if let Some(conversion) = self.resource.conversion() {
-            tree = (conversion.load)(tree);
-        }
+        tree = self.resource.load(tree);
         let shaped = match (self.shape, &self.table) {
             (Shape::Metadata(version), _) => table::metadata_of(tree, version),
             (_, Some(options)) => table::row(&self.resource, tree, options, self.now),

@@ -30,37 +30,30 @@ pub fn get(call: &Call) -> Result<Answer, Status> {
 
 /// The scale of an object.
 fn of_object(resource: &Resource, tree: &Value) -> Result<Value, Status> {
+    if let Some(custom) = resource.custom() {
+        let scale = custom.served.scale(tree);
+        return scale.ok_or_else(|| Status::not_found(resource.group_resource(), object::name(tree)));
+    }
     let mut metadata = json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         if let Some(value) = tree["metadata"].get(field) {
             metadata[field] = value.clone();
         }
     }
-    let (replicas, current, selector) = match resource.custom() {
-        Some(custom) => custom.scale(tree).ok_or_else(|| {
-            let of = resource.group_resource();
-            Status::not_found(of, object::name(tree))
-        })?,
-        None => (
-            int(tree, &["spec", "replicas"]).unwrap_or(0),
-            int(tree, &["status", "replicas"]).unwrap_or(0),
-            selector(tree)?,
-        ),
-    };
-    let mut scale = json!({
+    let replicas = int(tree, &["spec", "replicas"]).unwrap_or(0);
+    let mut status = json!({"replicas": int(tree, &["status", "replicas"]).unwrap_or(0)});
+    let selector = selector(tree)?;
+    if !selector.is_empty() {
+        status["selector"] = selector.into();
+    }
+    Ok(json!({
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": metadata,
-        "spec": {"replicas": replicas},
-        "status": {"replicas": current},
-    });
-    if replicas == 0 {
-        scale["spec"] = json!({});
-    }
-    if !selector.is_empty() {
-        scale["status"]["selector"] = selector.into();
-    }
-    Ok(scale)
+        // As Go leaves zero out.
+        "spec": if replicas == 0 { json!({}) } else { json!({"replicas": replicas}) },
+        "status": status,
+    }))
 }
 
 /// Of ReplicationControllers it is a map of labels, of all others a selector.
@@ -134,7 +127,7 @@ fn scaled(resource: &Resource, old: &Value, scale: &Value) -> Result<Value, Stat
     }
     let mut new = old.clone();
     match resource.custom() {
-        Some(custom) => custom.set_scale(&mut new, replicas),
+        Some(custom) => custom.served.set_scale(&mut new, replicas),
         None => {
             map_mut(&mut new, &["spec"]).insert("replicas".into(), replicas.into());
         }

@@ -102,10 +102,7 @@ fn key_part(record: &Record, from_end: usize) -> Option<&str> {
 
 fn field_of(record: &Record, resource: &Resource, name: &str) -> Option<String> {
     let tree = storage::decode(record).ok()?;
-    let tree = match resource.conversion() {
-        Some(conversion) => (conversion.load)(tree),
-        None => tree,
-    };
+    let tree = resource.load(tree);
     resource.field(&tree, name)
 }
 

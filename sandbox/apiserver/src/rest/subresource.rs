@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 /// Answers a request for something below an object.
 pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     let name = call.info.subresource.clone();
-    let Some(sub) = call.resource.subresource(&name).copied() else { return Ok(respond::page_not_found()) };
+    let Some(sub) = call.resource.subresource(&name).cloned() else { return Ok(respond::page_not_found()) };
     let verb = call.info.verb;
     match name.as_str() {
         "proxy" => return proxy::to_object(call, body).await,
@@ -116,10 +116,14 @@ fn put(map: &mut Map<String, Value>, key: &str, value: Option<&Value>) {
 }
 
 /// What is wrong with a write to this subresource.
-pub fn validate(resource: &Resource, sub: &str, new: &Value, old: &Value) -> ErrorList {
+pub fn validate(resource: &Resource, sub: &str, new: &Value, old: &Value, before: ErrorList) -> ErrorList {
     match sub {
-        "" => resource.validate(new, Some(old)),
-        "status" => resource.validate_status(new, old),
-        other => resource.validate_subresource(other, new, old),
+        "" => resource.validate(new, Some(old), before),
+        "status" => resource.validate_status(new, old, before),
+        other => {
+            let mut errors = before;
+            errors.extend(resource.validate_subresource(other, new, old));
+            errors
+        }
     }
 }

@@ -211,8 +211,10 @@ fn settle(
         if sub.is_empty() {
             beside = services::allocate(&call.server, &resource, new, Some(old))?;
         }
+        // Twice, as upstream: once for all kinds and once in each kind's own rules. Clients see it in the causes.
         let mut errors = meta::validate_update(new, old);
-        errors.extend(subresource::validate(&resource, &sub, new, old));
+        errors.extend(meta::validate_update(new, old));
+        let errors = subresource::validate(&resource, &sub, new, old, errors);
         if !errors.is_empty() {
             return Err(Status::invalid(resource.group_kind(), object::name(new), &errors));
         }

@@ -258,9 +258,7 @@ impl Encoder {
             return storage::object::write(out, record, &self.resource, revision, Naming::Full);
         }
         let mut tree = storage::object::decode_at(record, revision)?;
-        if let Some(conversion) = self.resource.conversion() {
-            tree = (conversion.load)(tree);
-        }
+        tree = self.resource.load(tree);
         let shaped = self.shaped(tree);
         serde_json::to_writer(out, &shaped).map_err(Status::internal)
     }

@@ -117,8 +117,7 @@ async fn try_new(call: &mut Call, mut tree: Value, options: &WriteOptions) -> Re
 
 /// Metadata and the rest of a new object.
 fn check_new(call: &mut Call, resource: &Resource, tree: &Value) -> Result<(), Status> {
-    let mut errors = meta::validate(tree, resource);
-    errors.extend(resource.validate(tree, None));
+    let errors = resource.validate(tree, None, meta::validate(tree, resource));
     if !errors.is_empty() {
         return Err(Status::invalid(resource.group_kind(), object::name(tree), &errors));
     }

@@ -164,8 +164,12 @@ pub fn write(
     revision: i64,
     naming: Naming,
 ) -> Result<(), Status> {
-    if let Some(conversion) = resource.conversion() {
-        let mut tree = (conversion.load)(decode_at(record, revision)?);
+    let is_outdated = resource.custom().is_some_and(|custom| record.mod_revision < custom.since);
+    if resource.conversion().is_some() || is_outdated {
+        let mut tree = resource.load(decode_at(record, revision)?);
+        if let Some(custom) = resource.custom() {
+            custom.refresh(&mut tree);
+        }
         if naming == Naming::Item
             && let Some(map) = tree.as_object_mut()
         {
@@ -183,7 +187,12 @@ pub fn write(
         return Ok(());
     }
     let from = match naming {
-        Naming::Full => 0,
+        Naming::Full if !resource.is_converted() => 0,
+        Naming::Full => {
+            let _infallible =
+                write!(out, "{{\"kind\":{:?},\"apiVersion\":{:?},", resource.kind, resource.api_version);
+            facts.body
+        }
         Naming::Item => {
             out.push(b'{');
             facts.body
