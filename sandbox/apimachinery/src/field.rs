@@ -124,7 +124,7 @@ pub fn go_quote(text: &str) -> String {
 }
 
 /// A value as Go's `json.Marshal` writes it: the same JSON, but safe inside of HTML.
-fn go_json(value: &Value) -> String {
+pub fn go_json(value: &Value) -> String {
     let text = value.to_string();
     if !text.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
         return text;

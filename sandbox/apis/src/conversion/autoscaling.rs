@@ -91,6 +91,11 @@ pub fn v1_to_v2(mut object: Value) -> Value {
         if let Some(conditions) = conditions.filter(Value::is_array) {
             status.insert("conditions".into(), conditions);
         }
+        // What Go writes of either version though it be empty.
+        status.entry("currentMetrics").or_insert(Value::Null);
+        if status.get("currentReplicas") == Some(&0.into()) {
+            status.remove("currentReplicas");
+        }
     }
     drop_empty_annotations(&mut object);
     object
@@ -137,6 +142,11 @@ pub fn v2_to_v1(mut object: Value) -> Value {
     if let Some(conditions) = take(&mut object, "status", "conditions") {
         annotate(&mut object, CONDITIONS, &conditions);
     }
+    if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
+        for field in ["currentReplicas", "desiredReplicas"] {
+            status.entry(field).or_insert_with(|| 0.into());
+        }
+    }
     object
 }
 
@@ -155,7 +165,10 @@ mod tests {
               "currentMetrics": [{"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": 10, "averageValue": "5m"}}}]}});
         let v1 = v2_to_v1(v2.clone());
         assert_eq!(v1["spec"], json!({"maxReplicas": 3, "targetCPUUtilizationPercentage": 50}));
-        assert_eq!(v1["status"], json!({"desiredReplicas": 1, "currentCPUUtilizationPercentage": 10}));
+        assert_eq!(
+            v1["status"],
+            json!({"desiredReplicas": 1, "currentReplicas": 0, "currentCPUUtilizationPercentage": 10})
+        );
         assert_eq!(v1["metadata"]["annotations"].as_object().unwrap().len(), 4);
         assert_eq!(v1_to_v2(v1), v2);
     }

@@ -37,14 +37,16 @@ pub fn update(errors: &mut ErrorList, pod: &Value, old: &Value) {
     if same(new_spec, old_spec) {
         return;
     }
-    if qos_class(pod) != at(old, &["status", "qosClass"]).as_str().unwrap_or_else(|| qos_class(old)) {
-        errors.invalid(&Path::new("metadata"), qos_class(pod), "Pod QoS is immutable");
+    let class = at(old, &["status", "qosClass"]).as_str().unwrap_or_else(|| qos_class(old));
+    if qos_class(pod) != class {
+        // The value is that of the status, which a writer of the specification has no say in.
+        errors.invalid(&Path::new("metadata"), class, "Pod QoS is immutable");
     }
     let munged = munge(errors, new_spec, old_spec);
     if !same(&munged, old_spec) {
         let detail = format!(
             "pod updates may not change fields other than {UPDATABLE}\n{}",
-            diff::of("core.PodSpec", old_spec, &munged)
+            diff::of("PodSpec", old_spec, &munged)
         );
         errors.forbidden(&path, detail);
     }
@@ -201,7 +203,7 @@ pub fn validate_ephemeral_containers(pod: &Value, old: &Value) -> ErrorList {
             None => errors
                 .forbidden(&path, format!("existing ephemeral containers {name:?} may not be removed\n")),
             Some(one) if !same(one, before) => {
-                let changes = diff::of("core.EphemeralContainer", before, one);
+                let changes = diff::of("EphemeralContainer", before, one);
                 let detail = format!("existing ephemeral containers {name:?} may not be changed\n{changes}");
                 errors.forbidden(&path, detail);
             }
@@ -233,7 +235,7 @@ pub fn validate_resize(pod: &Value, old: &Value) -> ErrorList {
     }
     let (now, then) = (without_amounts(new_spec), without_amounts(old_spec));
     if !same(&now, &then) {
-        let changes = diff::of("core.PodSpec", &then, &now);
+        let changes = diff::of("PodSpec", &then, &now);
         errors.forbidden(&spec(), format!("only cpu and memory resources are mutable\n{changes}"));
     }
     errors

@@ -103,7 +103,7 @@ fn claim_update(errors: &mut ErrorList, claim: &Value, old: &Value) {
         });
     }
     if !same(&munged, old_spec) {
-        let changes = diff::of("core.PersistentVolumeClaimSpec", old_spec, &munged);
+        let changes = diff::of("PersistentVolumeClaimSpec", old_spec, &munged);
         let detail = format!(
             "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{changes}"
         );
@@ -225,7 +225,7 @@ fn source_stays(errors: &mut ErrorList, new: &Value, old: &Value) {
     };
     let (before, after) = (only(old), only(new));
     if !same(&before, &after) {
-        let changes = diff::of("core.PersistentVolumeSource", &before, &after);
+        let changes = diff::of("PersistentVolumeSource", &before, &after);
         let detail = format!("spec.persistentvolumesource is immutable after creation\n{changes}");
         errors.forbidden(&spec().child("persistentvolumesource"), detail);
     }
