@@ -141,13 +141,10 @@ fn handler(map: &mut Object) {
     }
 }
 
-/// References to fields and resources of the pod itself.
+/// References to fields of the pod itself.
 fn downward(map: &mut Object) {
     if let Some(reference) = child(map, "fieldRef") {
         default_zero(reference, "apiVersion", "v1");
-    }
-    if let Some(reference) = child(map, "resourceFieldRef") {
-        default(reference, "divisor", "0");
     }
 }
 
