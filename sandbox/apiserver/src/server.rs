@@ -66,7 +66,7 @@ impl Server {
             registry,
             authenticator,
             authorizer,
-            admission: Admission,
+            admission: Admission::new(&options),
             kubelets: KubeletClient::new(&options)?,
             services: Arc::default(),
             metrics: Metrics::default(),

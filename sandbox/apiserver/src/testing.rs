@@ -40,6 +40,8 @@ impl TestServer {
             bind_address: address.ip(),
             advertise_address: address.ip(),
             secure_port: address.port(),
+            // As upstream's integration tests: there are no controllers that make accounts and take taints away.
+            disable_admission: ["ServiceAccount", "TaintNodesByCondition"].map(String::from).into(),
             ..Options::default()
         };
         let mut server = Server::new(store.clone(), options).expect("no files are read");

@@ -1,10 +1,27 @@
-//! What is changed or refused in a write after it was authorised and before it is stored.
+//! What is changed or refused in a write after it was authorised and before it is stored: kube-apiserver's plug-ins, in its order
+//! (`pkg/kubeapiserver/options/plugins.go`). Each file is a plug-in or a few that belong together; each is on or off by its name.
+
+mod certificates;
+mod limit_ranger;
+mod namespace;
+mod node_restriction;
+mod owners;
+mod pod_security;
+mod pods;
+mod quota;
+mod reader;
+mod service_account;
+mod storage;
 
 use crate::authn::User;
+use crate::authz::escalation;
+use crate::options::Options;
 use crate::resource::Resource;
 use crate::server::Server;
 use drydock_apimachinery::Status;
+use drydock_apimachinery::object;
 use serde_json::Value;
+use std::collections::HashSet;
 
 /// What is about to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,32 +55,170 @@ pub struct Context<'a> {
     pub dry_run: bool,
 }
 
+impl Context<'_> {
+    /// Whether it is about an object of this resource (or about what is below one).
+    fn is(&self, group: &str, plural: &str) -> bool {
+        self.resource.is(group, plural)
+    }
+}
+
+/// A refusal by a plug-in (`admission.NewForbidden`).
+fn forbidden(context: &Context<'_>, object: &Value, why: &str) -> Status {
+    let name = match (context.name, object::name(object)) {
+        ("", "") => match object::text(object, &["metadata", "generateName"]) {
+            "" => "Unknown",
+            generate => generate,
+        },
+        ("", name) | (name, _) => name,
+    };
+    Status::forbidden(context.resource.group_resource(), name, why)
+}
+
+/// Several errors as one text (`utilerrors.Aggregate`).
+fn aggregated(errors: &[String]) -> String {
+    let mut once: Vec<&str> = Vec::new();
+    for error in errors {
+        if !once.contains(&error.as_str()) {
+            once.push(error);
+        }
+    }
+    if let [one] = &once[..] { (*one).into() } else { format!("[{}]", once.join(", ")) }
+}
+
+/// Plug-ins that are on by themselves.
+const ON: &[&str] = &[
+    "CertificateApproval",
+    "CertificateSigning",
+    "CertificateSubjectRestriction",
+    "DefaultIngressClass",
+    "DefaultStorageClass",
+    "DefaultTolerationSeconds",
+    "LimitRanger",
+    "NamespaceLifecycle",
+    "PersistentVolumeClaimResize",
+    "PodSecurity",
+    "Priority",
+    "ResourceQuota",
+    "RuntimeClass",
+    "ServiceAccount",
+    "StorageObjectInUseProtection",
+    "TaintNodesByCondition",
+];
+
 /// All plug-ins.
-#[derive(Debug, Default)]
-pub struct Admission;
+#[derive(Debug)]
+pub struct Admission {
+    on: HashSet<String>,
+    quota: quota::Quotas,
+}
 
 impl Admission {
+    /// Those that the options leave on.
+    pub fn new(options: &Options) -> Self {
+        let mut on: HashSet<String> = ON.iter().map(|name| (*name).into()).collect();
+        on.extend(options.enable_admission.iter().cloned());
+        for name in &options.disable_admission {
+            on.remove(name);
+        }
+        Self { on, quota: quota::Quotas::default() }
+    }
+
+    fn is_on(&self, name: &str) -> bool {
+        self.on.contains(name)
+    }
+
     /// Changes the new object, or refuses it.
     pub async fn mutate(
         &self,
-        _server: &Server,
-        _context: &Context<'_>,
-        _object: &mut Value,
+        server: &Server,
+        context: &Context<'_>,
+        object: &mut Value,
         _old: Option<&Value>,
         _warnings: &mut Vec<String>,
     ) -> Result<(), Status> {
+        let store = &server.store;
+        if self.is_on("NamespaceLifecycle") {
+            namespace::check(store, context, object)?;
+        }
+        if self.is_on("LimitRanger") {
+            limit_ranger::mutate(store, context, object)?;
+        }
+        if self.is_on("ServiceAccount") {
+            service_account::mutate(store, context, object).await?;
+        }
+        if self.is_on("TaintNodesByCondition") {
+            pods::taint_node(context, object);
+        }
+        if self.is_on("Priority") {
+            pods::priority(store, context, object)?;
+        }
+        if self.is_on("DefaultTolerationSeconds") {
+            pods::tolerations(context, object);
+        }
+        if self.is_on("DefaultStorageClass") {
+            storage::default_class(store, context, object)?;
+        }
+        if self.is_on("StorageObjectInUseProtection") {
+            storage::protect(context, object);
+        }
+        if self.is_on("RuntimeClass") {
+            pods::runtime_class(store, context, object)?;
+        }
+        if self.is_on("DefaultIngressClass") {
+            storage::default_ingress(store, context, object)?;
+        }
         Ok(())
     }
 
     /// Refuses the new object (null if it goes), or not.
     pub async fn validate(
         &self,
-        _server: &Server,
-        _context: &Context<'_>,
-        _object: &Value,
-        _old: Option<&Value>,
-        _warnings: &mut Vec<String>,
+        server: &Server,
+        context: &Context<'_>,
+        object: &Value,
+        old: Option<&Value>,
+        warnings: &mut Vec<String>,
     ) -> Result<(), Status> {
+        let store = &server.store;
+        if self.is_on("NodeRestriction") {
+            node_restriction::check(store, context, object, old)?;
+        }
+        if context.operation == Operation::Delete {
+            return if self.is_on("NamespaceLifecycle") {
+                namespace::check_deletion(context)
+            } else {
+                Ok(())
+            };
+        }
+        escalation::check(&server.authorizer, context, object, old)?;
+        if self.is_on("LimitRanger") {
+            limit_ranger::validate(store, context, object)?;
+        }
+        if self.is_on("ServiceAccount") {
+            service_account::validate(store, context, object)?;
+        }
+        if self.is_on("PodSecurity") {
+            pod_security::check(store, context, object, old, warnings)?;
+        }
+        if self.is_on("Priority") {
+            pods::priority_class(store, context, object, old)?;
+        }
+        if self.is_on("OwnerReferencesPermissionEnforcement") {
+            owners::check(server, context, object, old)?;
+        }
+        if self.is_on("PersistentVolumeClaimResize") {
+            storage::resize(store, context, object, old)?;
+        }
+        if self.is_on("CertificateApproval") {
+            certificates::check(&server.authorizer, context, object, old)?;
+        }
+        // What was charged is not given back, so this is the last.
+        if self.is_on("ResourceQuota") {
+            self.quota.charge(store, context, object, old).await?;
+        }
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
