@@ -93,7 +93,7 @@ pub async fn container(
     let mut body = json!({
         "Image": parts.image.id,
         "Labels": marks(pod, container, parts),
-        "Env": variables.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(),
+        "Env": lines(kubelet, pod, &variables),
         "Tty": container.tty == Some(true),
         "OpenStdin": container.stdin == Some(true),
         "StdinOnce": container.stdin_once == Some(true),
@@ -113,6 +113,13 @@ pub async fn container(
     host.insert("Mounts".into(), mounts(pod, container, parts, &known)?.into());
     body["HostConfig"] = host.into();
     Ok(body)
+}
+
+/// Variables as the engine takes them. It tells the host's name only to containers with a network of their own.
+fn lines(kubelet: &Kubelet, pod: &Pod, variables: &env::Variables) -> Vec<String> {
+    let host = if pod::is_host_network(pod) { kubelet.node.clone() } else { pod::hostname(pod) };
+    let own = (!variables.iter().any(|(k, _)| k == "HOSTNAME")).then(|| format!("HOSTNAME={host}"));
+    own.into_iter().chain(variables.iter().map(|(k, v)| format!("{k}={v}"))).collect()
 }
 
 fn marks(pod: &Pod, container: &Container, parts: &Parts<'_>) -> BTreeMap<String, String> {

@@ -28,6 +28,10 @@ const MAX_ENTRIES: usize = 100_000;
 /// Deepest tree of a volume that gets a group.
 const MAX_DEPTH: usize = 64;
 
+/// What a group may do with files of a volume that it gets: of one that containers write to, and of one that the kubelet writes.
+const RW: u32 = 0o660;
+const RO: u32 = 0o440;
+
 /// A volume that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mounted {
@@ -72,7 +76,7 @@ async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, here: &Here) -> Resu
     if let Some(source) = &volume.empty_dir {
         let path = paths::volume(uid, "empty-dir", &volume.name);
         empty_dir(&path, source).map_err(|e| e.to_string())?;
-        give_to_group(&path, group, false).map_err(|e| e.to_string())?;
+        give_to_group(&path, group, RW, false).map_err(|e| e.to_string())?;
         return Ok(writable(path));
     }
     let claim =
@@ -80,7 +84,7 @@ async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, here: &Here) -> Resu
     let ephemeral = volume.ephemeral.as_ref().map(|_| (format!("{}-{}", pod::name(pod), volume.name), false));
     if let Some((name, read_only)) = claim.or(ephemeral) {
         let mounted = claims::find(kubelet, pod, &name, read_only).await?;
-        give_to_group(&mounted.path, group, true).map_err(|e| e.to_string())?;
+        give_to_group(&mounted.path, group, RW, true).map_err(|e| e.to_string())?;
         return Ok(mounted);
     }
     let (plugin, files) = payload::of(kubelet, pod, volume, here).await?;
@@ -89,7 +93,7 @@ async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, here: &Here) -> Resu
     fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).map_err(|e| e.to_string())?;
     let changed = atomic::write(&path, &files).map_err(|e| e.to_string())?;
     if changed {
-        give_to_group(&path, group, false).map_err(|e| e.to_string())?;
+        give_to_group(&path, group, RO, false).map_err(|e| e.to_string())?;
     }
     // What the kubelet writes is not a container's to change.
     Ok(Mounted { path, read_only: true })
@@ -115,7 +119,7 @@ fn empty_dir(path: &Path, source: &EmptyDirVolumeSource) -> io::Result<()> {
 
 /// `fsGroup`: everything belongs to the group, which may read and write it, and what is made there later too
 /// (`pkg/volume/volume_linux.go`).
-fn give_to_group(path: &Path, group: Option<i64>, once: bool) -> io::Result<()> {
+fn give_to_group(path: &Path, group: Option<i64>, bits: u32, once: bool) -> io::Result<()> {
     let Some(group) = group.and_then(|g| u32::try_from(g).ok()) else { return Ok(()) };
     let top = fs::metadata(path)?;
     if once && top.gid() == group && top.mode() & 0o2000 != 0 {
@@ -130,7 +134,7 @@ fn give_to_group(path: &Path, group: Option<i64>, once: bool) -> io::Result<()> 
         }
         left -= 1;
         chown(&path, None, Some(group))?;
-        let mode = found.mode() & 0o7777 | if found.is_dir() { 0o2770 } else { 0o660 };
+        let mode = found.mode() & 0o7777 | if found.is_dir() { bits | 0o2110 } else { bits };
         fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
         if found.is_dir() && depth < MAX_DEPTH {
             open.extend(fs::read_dir(&path)?.flatten().map(|e| (e.path(), depth + 1)));
@@ -166,10 +170,13 @@ mod tests {
         fs::create_dir(volume.path().join("d")).unwrap();
         fs::write(volume.path().join("d/f"), "x").unwrap();
         std::os::unix::fs::symlink(outside.path(), volume.path().join("link")).unwrap();
-        give_to_group(volume.path(), Some(2000), true).unwrap();
+        give_to_group(volume.path(), Some(2000), RW, true).unwrap();
         let of = |path: &str| fs::metadata(volume.path().join(path)).unwrap();
         assert_eq!((of("d").gid(), of("d").mode() & 0o7070), (2000, 0o2070));
         assert_eq!((of("d/f").gid(), of("d/f").mode() & 0o60), (2000, 0o60));
         assert_ne!(fs::metadata(outside.path()).unwrap().gid(), 2000);
+        fs::set_permissions(volume.path().join("d/f"), fs::Permissions::from_mode(0o400)).unwrap();
+        give_to_group(volume.path(), Some(2000), RO, false).unwrap();
+        assert_eq!(of("d/f").mode() & 0o777, 0o440);
     }
 }

@@ -167,9 +167,10 @@ fn text(bytes: &mut &[u8]) -> Result<String, FrameError> {
 }
 
 /// A block without headers, as the next piece of our zlib stream. All that we ever send is this, so the stream is written by hand, in
-/// stored blocks (RFC 1951, section 3.2.4), and no compressor with its quarter of a megabyte is needed for it.
+/// stored blocks (RFC 1951, section 3.2.4), and no compressor with its quarter of a megabyte is needed for it. The empty block at the end is
+/// what a flush leaves: without it Go's decompressor looks for the next block, meets the end, and never reads again.
 pub(super) fn empty_block(first: bool) -> &'static [u8] {
-    const BLOCK: &[u8; 11] = &[0x78, 0x01, 0, 4, 0, 0xfb, 0xff, 0, 0, 0, 0];
+    const BLOCK: &[u8; 16] = &[0x78, 0x01, 0, 4, 0, 0xfb, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
     if first { BLOCK } else { &BLOCK[2..] }
 }
 
