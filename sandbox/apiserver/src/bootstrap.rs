@@ -9,37 +9,65 @@ use crate::server::Server;
 use crate::storage::{self, keys};
 use drydock_apimachinery::{Status, object};
 use drydock_etcd::{Compare, Op, Txn};
+use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// Namespaces of every cluster (`SystemNamespaces` and `default`).
 const NAMESPACES: &[&str] = &["default", "kube-node-lease", "kube-public", "kube-system"];
 
-/// Makes what is missing.
+/// Classes of pods that the cluster can't be without.
+const PRIORITIES: &[(&str, i64, &str)] = &[
+    (
+        "system-cluster-critical",
+        2_000_000_000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    ),
+    (
+        "system-node-critical",
+        2_000_001_000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
+];
+
+/// Group, version, and the priorities of both (`pkg/controlplane/apiserver/aggregator.go`).
+const API_SERVICES: &[(&str, &str, u32, u32)] = &[
+    ("", "v1", 18_000, 1),
+    ("admissionregistration.k8s.io", "v1", 16_700, 15),
+    ("apiextensions.k8s.io", "v1", 16_700, 15),
+    ("apps", "v1", 17_800, 15),
+    ("authentication.k8s.io", "v1", 17_700, 15),
+    ("authorization.k8s.io", "v1", 17_600, 15),
+    ("autoscaling", "v1", 17_500, 15),
+    ("autoscaling", "v2", 17_500, 30),
+    ("batch", "v1", 17_400, 15),
+    ("certificates.k8s.io", "v1", 17_300, 15),
+    ("coordination.k8s.io", "v1", 16_500, 15),
+    ("discovery.k8s.io", "v1", 16_200, 12),
+    ("events.k8s.io", "v1", 17_750, 15),
+    ("metrics.k8s.io", "v1beta1", 100, 100),
+    ("networking.k8s.io", "v1", 17_200, 15),
+    ("node.k8s.io", "v1", 16_300, 15),
+    ("policy", "v1", 17_100, 15),
+    ("rbac.authorization.k8s.io", "v1", 17_000, 15),
+    ("scheduling.k8s.io", "v1", 16_600, 15),
+    ("storage.k8s.io", "v1", 16_800, 15),
+];
+
+/// Makes what is missing. Each object is a way to the store and back; together they are one.
 pub async fn run(server: &Arc<Server>) -> Result<(), Status> {
+    let mut work = Vec::new();
     for name in NAMESPACES {
-        let labels = json!({"kubernetes.io/metadata.name": name});
         let tree = json!({
             "kind": "Namespace",
             "apiVersion": "v1",
-            "metadata": {"name": name, "labels": labels},
+            "metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}},
             "spec": {"finalizers": ["kubernetes"]},
             "status": {"phase": "Active"},
         });
-        ensure(server, "", "v1", "namespaces", tree).await?;
+        work.push(ensure(server, "", "v1", "namespaces", tree));
     }
-    for (name, value, description) in [
-        (
-            "system-cluster-critical",
-            2_000_000_000,
-            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
-        ),
-        (
-            "system-node-critical",
-            2_000_001_000,
-            "Used for system critical pods that must not be moved from their current node.",
-        ),
-    ] {
+    for (name, value, description) in PRIORITIES {
         let tree = json!({
             "kind": "PriorityClass",
             "apiVersion": "scheduling.k8s.io/v1",
@@ -48,11 +76,42 @@ pub async fn run(server: &Arc<Server>) -> Result<(), Status> {
             "description": description,
             "preemptionPolicy": "PreemptLowerPriority",
         });
-        ensure(server, "scheduling.k8s.io", "v1", "priorityclasses", tree).await?;
+        work.push(ensure(server, "scheduling.k8s.io", "v1", "priorityclasses", tree));
     }
+    for (group, version, of_group, of_version) in API_SERVICES {
+        let tree = api_service(group, version, *of_group, *of_version);
+        work.push(ensure(server, "apiregistration.k8s.io", "v1", "apiservices", tree));
+    }
+    try_join_all(work).await?;
     crate::authz::policy::reconcile(server).await?;
     crate::authz::policy::aggregate(server).await?;
     kubernetes_service(server).await
+}
+
+/// What tells that a group and version is served by this server itself (kube-aggregator `pkg/controllers/autoregister`).
+fn api_service(group: &str, version: &str, of_group: u32, of_version: u32) -> Value {
+    let condition = json!({
+        "type": "Available",
+        "status": "True",
+        "reason": "Local",
+        "message": "Local APIServices are always available",
+        "lastTransitionTime": meta::now(),
+    });
+    let mut spec =
+        json!({"version": version, "groupPriorityMinimum": of_group, "versionPriority": of_version});
+    if !group.is_empty() {
+        spec["group"] = group.into();
+    }
+    json!({
+        "kind": "APIService",
+        "apiVersion": "apiregistration.k8s.io/v1",
+        "metadata": {
+            "name": format!("{version}.{group}"),
+            "labels": {"kube-aggregator.kubernetes.io/automanaged": "onstart"},
+        },
+        "spec": spec,
+        "status": {"conditions": [condition]},
+    })
 }
 
 /// The service through which pods reach the API server, and where it leads.

@@ -3,6 +3,7 @@
 
 use crate::http::negotiate::Shape;
 use crate::http::respond::{self, Answer};
+use crate::proxy::dial_error;
 use crate::rest::{Call, table};
 use crate::tls;
 use bytes::Bytes;
@@ -78,7 +79,7 @@ fn status(name: &str, checked: Result<String, String>) -> Value {
 async fn check(port: u16) -> Result<String, String> {
     let text = |error: &dyn std::fmt::Display| format!("Get \"https://127.0.0.1:{port}/healthz\": {error}");
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await;
-    let stream = stream.map_err(|error| text(&format!("dial tcp 127.0.0.1:{port}: {error}")))?;
+    let stream = stream.map_err(|error| text(&dial_error(&format!("127.0.0.1:{port}"), &error)))?;
     let connector = tls::connector(None, None).map_err(|error| text(&error))?;
     let name = ServerName::IpAddress(Ipv4Addr::LOCALHOST.into());
     let stream = connector.connect(name, stream).await.map_err(|error| text(&error))?;

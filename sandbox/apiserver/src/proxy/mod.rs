@@ -9,4 +9,4 @@ mod target;
 
 pub use container::to_container;
 pub use object::to_object;
-pub use target::{KubeletClient, Target, node_target};
+pub use target::{KubeletClient, Target, dial_error, node_target};

@@ -107,7 +107,7 @@ impl Target {
         let dial = tokio::time::timeout(DIAL, TcpStream::connect((self.host.as_str(), self.port)));
         let stream = match dial.await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(failed(&format!("dial tcp {}: {error}", self.authority()))),
+            Ok(Err(error)) => return Err(failed(&dial_error(&self.authority(), &error))),
             Err(_) => return Err(failed(&format!("dial tcp {}: i/o timeout", self.authority()))),
         };
         let _without_it_only_slower = stream.set_nodelay(true);
@@ -128,6 +128,18 @@ impl Target {
         };
         exchange(stream, request).await.map_err(|error| Status::internal(&error))
     }
+}
+
+/// Why nobody was reached, in the words of Go's `net`.
+pub fn dial_error(authority: &str, error: &std::io::Error) -> String {
+    use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+    let why = match error.kind() {
+        ConnectionRefused => "connect: connection refused".to_string(),
+        HostUnreachable => "connect: no route to host".to_string(),
+        NetworkUnreachable => "connect: network is unreachable".to_string(),
+        _ => error.to_string(),
+    };
+    format!("dial tcp {authority}: {why}")
 }
 
 fn request_verb(method: &http::Method) -> String {

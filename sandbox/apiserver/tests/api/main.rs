@@ -1,0 +1,8 @@
+//! The server as clients see it: what the verbs do to objects of built-in kinds, and what hostile clients get.
+
+mod client;
+mod hostile;
+mod pods;
+mod services;
+mod verbs;
+mod watches;

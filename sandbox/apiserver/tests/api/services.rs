@@ -1,0 +1,63 @@
+//! Addresses and ports of services.
+
+use crate::client::Client;
+use serde_json::{Value, json};
+use std::collections::HashSet;
+
+const SERVICES: &str = "/api/v1/namespaces/default/services";
+
+fn service(name: &str, spec: Value) -> Value {
+    let mut tree =
+        json!({"metadata": {"name": name}, "spec": {"ports": [{"port": 80}], "selector": {"a": "b"}}});
+    for (key, value) in spec.as_object().into_iter().flatten() {
+        tree["spec"][key] = value.clone();
+    }
+    tree
+}
+
+#[tokio::test]
+async fn no_address_is_given_twice() {
+    let client = Client::start().await;
+    let made = (0..30).map(|index| {
+        let client = &client;
+        async move {
+            client.post(SERVICES, &service(&format!("s{index}"), json!({"type": "NodePort"}))).await.ok()
+        }
+    });
+    let made = futures_util::future::join_all(made).await;
+    let addresses: HashSet<_> = made.iter().map(|one| one["spec"]["clusterIP"].to_string()).collect();
+    let ports: HashSet<_> = made.iter().map(|one| one["spec"]["ports"][0]["nodePort"].to_string()).collect();
+    assert_eq!((addresses.len(), ports.len()), (30, 30));
+    let taken = made[0]["spec"]["clusterIP"].as_str().expect("an address");
+    let refused = client.post(SERVICES, &service("t", json!({"clusterIP": taken}))).await.refused(422);
+    assert!(refused.ends_with("provided IP is already allocated"), "{refused}");
+    let outside = client.post(SERVICES, &service("t", json!({"clusterIP": "10.0.0.1"}))).await.refused(422);
+    assert!(outside.ends_with("The range of valid IPs is 10.96.0.0/12"), "{outside}");
+    // It is free again when its service is gone.
+    client.delete(&format!("{SERVICES}/s0"), &json!({})).await.ok();
+    client.post(SERVICES, &service("t", json!({"clusterIP": taken}))).await.ok();
+}
+
+#[tokio::test]
+async fn an_update_keeps_what_was_given() {
+    let client = Client::start().await;
+    let made = client.post(SERVICES, &service("s", json!({}))).await.ok();
+    let path = format!("{SERVICES}/s");
+    let mut changed = service("s", json!({"type": "NodePort"}));
+    changed["metadata"]["resourceVersion"] = made["metadata"]["resourceVersion"].clone();
+    let changed = client.put(&path, &changed).await.ok();
+    assert_eq!(changed["spec"]["clusterIP"], made["spec"]["clusterIP"]);
+    let port = changed["spec"]["ports"][0]["nodePort"].as_i64().expect("a port");
+    assert!((30_000..=32_767).contains(&port), "{port}");
+    let headless = client.post(SERVICES, &service("h", json!({"clusterIP": "None"}))).await.ok();
+    assert_eq!(headless["spec"]["clusterIPs"], json!(["None"]));
+}
+
+#[tokio::test]
+async fn the_servers_own_service_is_there() {
+    let client = Client::start().await;
+    let own = client.get(&format!("{SERVICES}/kubernetes")).await.ok();
+    assert_eq!(own["spec"]["clusterIP"], "10.96.0.1");
+    let endpoints = client.get("/api/v1/namespaces/default/endpoints/kubernetes").await.ok();
+    assert_eq!(endpoints["subsets"][0]["ports"][0]["port"], client.server.address.port());
+}

@@ -1,0 +1,232 @@
+//! Verbs.
+
+use crate::client::Client;
+use serde_json::{Value, json};
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+fn map(name: &str) -> Value {
+    json!({"metadata": {"name": name}, "data": {"a": "1"}})
+}
+
+#[tokio::test]
+async fn a_write_that_changes_nothing_has_no_revision() {
+    let client = Client::start().await;
+    let made = client.post(MAPS, &map("a")).await.ok();
+    let again = client.put(&format!("{MAPS}/a"), &made).await.ok();
+    assert_eq!(made["metadata"]["resourceVersion"], again["metadata"]["resourceVersion"]);
+    let patched = client.merge(&format!("{MAPS}/a"), &json!({"data": {"a": "1"}})).await.ok();
+    assert_eq!(made["metadata"]["resourceVersion"], patched["metadata"]["resourceVersion"]);
+    let changed = client.merge(&format!("{MAPS}/a"), &json!({"data": {"a": "2"}})).await.ok();
+    assert_ne!(made["metadata"]["resourceVersion"], changed["metadata"]["resourceVersion"]);
+}
+
+#[tokio::test]
+async fn of_two_writers_the_second_is_told() {
+    let client = Client::start().await;
+    let mut first = client.post(MAPS, &map("a")).await.ok();
+    let mut second = first.clone();
+    first["data"] = json!({"by": "first"});
+    second["data"] = json!({"by": "second"});
+    client.put(&format!("{MAPS}/a"), &first).await.ok();
+    let words = client.put(&format!("{MAPS}/a"), &second).await.refused(409);
+    assert_eq!(
+        words,
+        "Operation cannot be fulfilled on configmaps \"a\": the object has been modified; \
+         please apply your changes to the latest version and try again"
+    );
+    // Without a version, the last one wins.
+    second["metadata"].as_object_mut().expect("metadata").remove("resourceVersion");
+    let last = client.put(&format!("{MAPS}/a"), &second).await.ok();
+    assert_eq!(last["data"]["by"], "second");
+}
+
+#[tokio::test]
+async fn patches_that_race_all_arrive() {
+    let client = Client::start().await;
+    client.post(MAPS, &map("a")).await.ok();
+    let path = format!("{MAPS}/a");
+    let patches = (0..20).map(|index| {
+        let (client, path) = (&client, &path);
+        async move {
+            let key = format!("k{index}");
+            client.merge(path, &json!({"data": {key: "x"}})).await.ok()
+        }
+    });
+    futures_util::future::join_all(patches).await;
+    let last = client.get(&path).await.ok();
+    assert_eq!(last["data"].as_object().map(serde_json::Map::len), Some(21));
+}
+
+#[tokio::test]
+async fn lists_come_in_pieces_that_fit_together() {
+    let client = Client::start().await;
+    for index in 0..7 {
+        client.post(MAPS, &map(&format!("m{index}"))).await.ok();
+    }
+    let first = client.get(&format!("{MAPS}?limit=3")).await.ok();
+    let names = |list: &Value| -> Vec<String> {
+        let items = list["items"].as_array().into_iter().flatten();
+        items.map(|item| item["metadata"]["name"].as_str().unwrap_or_default().to_string()).collect()
+    };
+    let has = |list: &Value| names(list).iter().filter(|name| name.starts_with('m')).count();
+    let mut found = has(&first);
+    let mut token = first["metadata"]["continue"].as_str().expect("there is more").to_string();
+    // What changes meanwhile is not part of this list.
+    client.post(MAPS, &map("m9")).await.ok();
+    let revision = first["metadata"]["resourceVersion"].clone();
+    loop {
+        let next = client.get(&format!("{MAPS}?limit=3&continue={token}")).await.ok();
+        assert_eq!(next["metadata"]["resourceVersion"], revision);
+        found += has(&next);
+        match next["metadata"]["continue"].as_str() {
+            Some(more) => token = more.to_string(),
+            None => break,
+        }
+    }
+    assert_eq!(found, 7);
+    // A token of a revision that was forgotten says how to go on.
+    let store = &client.server.server.store;
+    client.post(MAPS, &map("later")).await.ok();
+    store.compact(store.revision()).await.expect("it is there");
+    let gone = client.get(&format!("{MAPS}?limit=3&continue={token}")).await;
+    assert_eq!((gone.code, &gone.tree["reason"]), (410, &json!("Expired")));
+    let token = gone.tree["metadata"]["continue"].as_str().expect("a new token").to_string();
+    client.get(&format!("{MAPS}?limit=3&continue={token}")).await.ok();
+}
+
+#[tokio::test]
+async fn selectors_choose() {
+    let client = Client::start().await;
+    for (name, app) in [("a", "web"), ("b", "web"), ("c", "db")] {
+        let mut one = map(name);
+        one["metadata"]["labels"] = json!({"app": app});
+        client.post(MAPS, &one).await.ok();
+    }
+    let count = async |query: &str| {
+        let list = client.get(&format!("{MAPS}?{query}")).await.ok();
+        list["items"].as_array().map_or(0, Vec::len)
+    };
+    assert_eq!(count("labelSelector=app%3Dweb").await, 2);
+    assert_eq!(count("labelSelector=app%20notin%20(web),app").await, 1);
+    assert_eq!(count("fieldSelector=metadata.name%3Dc").await, 1);
+    assert_eq!(count("fieldSelector=metadata.name%21%3Dc&labelSelector=app").await, 2);
+    let deleted = client.delete(&format!("{MAPS}?labelSelector=app%3Dweb"), &json!({})).await.ok();
+    assert_eq!(deleted["items"].as_array().map(Vec::len), Some(2));
+    assert_eq!(count("labelSelector=app").await, 1);
+}
+
+#[tokio::test]
+async fn a_finalizer_holds_a_deletion_up() {
+    let client = Client::start().await;
+    let mut one = map("a");
+    one["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    client.post(MAPS, &one).await.ok();
+    let path = format!("{MAPS}/a");
+    let marked = client.delete(&path, &json!({})).await.ok();
+    assert!(marked["metadata"]["deletionTimestamp"].is_string());
+    assert_eq!(client.get(&path).await.code, 200);
+    client.merge(&path, &json!({"metadata": {"finalizers": null}})).await.ok();
+    assert_eq!(client.get(&path).await.refused(404), "configmaps \"a\" not found");
+}
+
+#[tokio::test]
+async fn a_namespace_goes_when_it_is_finalized() {
+    let client = Client::start().await;
+    let path = "/api/v1/namespaces/n";
+    client.post("/api/v1/namespaces", &json!({"metadata": {"name": "n"}})).await.ok();
+    let mut marked = client.delete(path, &json!({})).await.ok();
+    assert_eq!(marked["status"]["phase"], "Terminating");
+    // An ordinary update can't take the finalizer away.
+    marked["spec"]["finalizers"] = json!([]);
+    client.put(path, &marked).await.ok();
+    let still = client.get(path).await.ok();
+    assert_eq!(still["spec"]["finalizers"], json!(["kubernetes"]));
+    client.put(&format!("{path}/finalize"), &marked).await.ok();
+    assert_eq!(client.get(path).await.code, 404);
+}
+
+#[tokio::test]
+async fn a_dry_run_leaves_nothing() {
+    let client = Client::start().await;
+    let before = client.server.server.store.revision();
+    let imagined = client.post(&format!("{MAPS}?dryRun=All"), &map("a")).await.ok();
+    assert!(imagined["metadata"]["uid"].is_string() && imagined["metadata"]["resourceVersion"].is_null());
+    assert_eq!(client.server.server.store.revision(), before);
+    client.post(MAPS, &map("a")).await.ok();
+    let path = format!("{MAPS}/a");
+    client.delete(&path, &json!({"dryRun": ["All"]})).await.ok();
+    client.merge(&format!("{path}?dryRun=All"), &json!({"data": {"a": "9"}})).await.ok();
+    assert_eq!(client.get(&path).await.ok()["data"]["a"], "1");
+}
+
+#[tokio::test]
+async fn owners_decide_what_a_deletion_waits_for() {
+    let client = Client::start().await;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let deployment = json!({
+        "metadata": {"name": "web"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {"containers": [{"name": "c", "image": "nginx"}]},
+            },
+        },
+    });
+    client.post(deployments, &deployment).await.ok();
+    let path = format!("{deployments}/web");
+    let marked = client.delete(&path, &json!({"propagationPolicy": "Foreground"})).await.ok();
+    assert_eq!(marked["metadata"]["finalizers"], json!(["foregroundDeletion"]));
+    assert_eq!(marked["metadata"]["generation"], 2);
+    let orphaned = client.delete(&path, &json!({"propagationPolicy": "Orphan"})).await.ok();
+    assert_eq!(orphaned["metadata"]["finalizers"], json!(["orphan"]));
+    let gone = client.delete(&path, &json!({"propagationPolicy": "Background"})).await.ok();
+    assert_eq!((&gone["status"], &gone["details"]["name"]), (&json!("Success"), &json!("web")));
+}
+
+#[tokio::test]
+async fn a_generation_counts_changes_of_the_specification() {
+    let client = Client::start().await;
+    let path = "/apis/apps/v1/namespaces/default/replicasets";
+    let set = json!({
+        "metadata": {"name": "rs"},
+        "spec": {
+            "selector": {"matchLabels": {"a": "b"}},
+            "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}},
+        },
+        "status": {"replicas": 9},
+    });
+    let made = client.post(path, &set).await.ok();
+    assert_eq!((&made["metadata"]["generation"], &made["status"]["replicas"]), (&json!(1), &json!(0)));
+    let path = format!("{path}/rs");
+    let labelled = client.merge(&path, &json!({"metadata": {"labels": {"x": "y"}}})).await.ok();
+    assert_eq!(labelled["metadata"]["generation"], 1);
+    let scaled = client.merge(&format!("{path}/scale"), &json!({"spec": {"replicas": 3}})).await.ok();
+    assert_eq!((&scaled["kind"], &scaled["spec"]["replicas"]), (&json!("Scale"), &json!(3)));
+    assert_eq!(scaled["status"]["selector"], "a=b");
+    let status = json!({"spec": {"replicas": 7}, "status": {"replicas": 2, "observedGeneration": 2}});
+    let counted = client.merge(&format!("{path}/status"), &status).await.ok();
+    assert_eq!(counted["metadata"]["generation"], 2);
+    assert_eq!((&counted["spec"]["replicas"], &counted["status"]["replicas"]), (&json!(3), &json!(2)));
+}
+
+#[tokio::test]
+async fn events_of_both_groups_are_the_same_objects() {
+    let client = Client::start().await;
+    let event = json!({
+        "metadata": {"name": "e.1"},
+        "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"},
+        "reason": "Started",
+        "message": "hello",
+        "type": "Normal",
+        "count": 1,
+    });
+    client.post("/api/v1/namespaces/default/events", &event).await.ok();
+    let other = client.get("/apis/events.k8s.io/v1/namespaces/default/events/e.1").await.ok();
+    assert_eq!((&other["apiVersion"], &other["note"]), (&json!("events.k8s.io/v1"), &json!("hello")));
+    let path = "/api/v1/namespaces/default/events?fieldSelector=involvedObject.name%3Dp,reason%3DStarted";
+    assert_eq!(client.get(path).await.ok()["items"].as_array().map(Vec::len), Some(1));
+    let path = "/apis/events.k8s.io/v1/namespaces/default/events?fieldSelector=regarding.name%3Dnobody";
+    assert_eq!(client.get(path).await.ok()["items"].as_array().map(Vec::len), Some(0));
+}
