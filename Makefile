@@ -152,8 +152,9 @@ $(WASM): $(WASM_FROM) | packages toolchain
 # Static, as the others. The types of Kubernetes' objects are a third of the code and none of the work: they are made small.
 $(KUBE): $(KUBE_FROM) | packages toolchain
 	@$(say) "Building the control plane"
+	@# At a fixed address: moved elsewhere, each of a cluster's four processes would have 2 MB of pointers of its own.
 	@host=$$(rustc -vV | sed -n 's/^host: //p'); \
-	    RUSTFLAGS='-C target-feature=+crt-static' $(NICE) cargo build --release --locked -p drydock-kube \
+	    RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static' $(NICE) cargo build --release --locked -p drydock-kube \
 	        --config profile.release.strip=true --config 'profile.release.lto="off"' --config profile.release.codegen-units=16 \
 	        --config 'profile.release.package.k8s-openapi.opt-level="s"' --target "$$host" --target-dir target/programs; \
 	    install -D -t $(dir $(KUBE)) "target/programs/$$host/release/drydock-kube"
