@@ -3,12 +3,14 @@
 use crate::tree::{
     Object, at, child, default, default_zero, each, flag, get, is_zero, made, text, with_spec,
 };
+use drydock_apimachinery::quantity::Quantity;
 use serde_json::{Value, json};
 
 /// A pod.
 pub fn pod(object: &mut Value) {
     with_spec(object, |spec| {
         requests_from_limits(spec);
+        requests_of_the_pod(spec);
         default(spec, "enableServiceLinks", true);
         if spec.get("hostNetwork") == Some(&Value::Bool(true)) {
             host_ports(spec, "containers");
@@ -59,6 +61,37 @@ fn requests_from_limits(spec: &mut Object) {
     }
 }
 
+/// Amounts are kept in thousandths (`SetDefaults_ResourceList`).
+fn round(resources: &mut Object) {
+    for field in ["limits", "requests"] {
+        for amount in child(resources, field).into_iter().flat_map(|amounts| amounts.values_mut()) {
+            if let Some(exact) = Quantity::of(amount).filter(|exact| exact.round_up_to_millis() != *exact) {
+                *amount = exact.round_up_to_millis().to_string().into();
+            }
+        }
+    }
+}
+
+/// What a pod as a whole asks for follows from its limits, where it has any (`defaultPodRequests`).
+fn requests_of_the_pod(spec: &mut Object) {
+    let limits = match spec.get("resources").and_then(|all| all.get("limits")) {
+        Some(Value::Object(limits)) if !limits.is_empty() => limits.clone(),
+        _ => return,
+    };
+    let asked = crate::quantity::requests_of_containers(|field| spec.get(field).unwrap_or(&Value::Null));
+    let asked = asked.into_iter().map(|(name, amount)| (name, Value::from(amount.to_string())));
+    let mut wanted: Vec<(String, Value)> = asked.chain(limits).collect();
+    wanted.retain(|(name, _)| matches!(&name[..], "cpu" | "memory"));
+    if wanted.is_empty() {
+        return;
+    }
+    if let Some(requests) = child(spec, "resources").and_then(|all| made(all, "requests")) {
+        for (name, amount) in wanted {
+            default(requests, &name, amount);
+        }
+    }
+}
+
 fn host_ports(spec: &mut Object, field: &str) {
     each(spec, field, |container| {
         each(container, "ports", |port| {
@@ -77,6 +110,9 @@ pub fn pod_spec(spec: &mut Object) {
     default(spec, "terminationGracePeriodSeconds", 30);
     default_zero(spec, "schedulerName", "default-scheduler");
     service_account(spec);
+    if let Some(resources) = child(spec, "resources") {
+        round(resources);
+    }
     each(spec, "volumes", volume);
     for field in ["initContainers", "containers", "ephemeralContainers"] {
         each(spec, field, container);
@@ -107,6 +143,9 @@ fn container(map: &mut Object) {
     default_zero(map, "terminationMessagePath", "/dev/termination-log");
     default_zero(map, "terminationMessagePolicy", "File");
     default(map, "resources", json!({}));
+    if let Some(resources) = child(map, "resources") {
+        round(resources);
+    }
     each(map, "ports", |port| default_zero(port, "protocol", "TCP"));
     each(map, "env", |env| {
         if let Some(from) = child(env, "valueFrom") {
@@ -187,8 +226,12 @@ pub fn qos_class(pod: &Value) -> &'static str {
     let spec = get(pod, "spec");
     let mut any = false;
     let mut guaranteed = true;
-    let containers =
+    let of_containers =
         ["containers", "initContainers"].into_iter().flat_map(|field| crate::tree::list(spec, field));
+    let is_set = |field: &str| crate::tree::entries(get(spec, "resources"), field).next().is_some();
+    // What the pod says of itself as a whole counts alone.
+    let of_pod = (is_set("requests") || is_set("limits")).then_some(spec);
+    let containers: Vec<&Value> = of_pod.map_or_else(|| of_containers.collect(), |spec| vec![spec]);
     for container in containers {
         let resources = get(container, "resources");
         let mut limited = 0;
@@ -277,6 +320,23 @@ mod tests {
         );
         assert_eq!(of(json!({"limits": full, "requests": {"cpu": "1", "memory": "1Mi"}})), "Burstable");
         assert_eq!(of(json!({"limits": {"memory": "1Gi"}, "requests": {"memory": "1Gi"}})), "Burstable");
+    }
+
+    #[test]
+    fn a_pod_as_a_whole() {
+        let mut object = json!({"spec": {"resources": {"limits": {"cpu": "2", "memory": "1Gi"}},
+            "containers": [{"name": "a", "resources": {"requests": {"cpu": "500m"}}}, {"name": "b", "resources": {"requests": {"cpu": "0.0001"}}}],
+            "initContainers": [{"name": "s", "restartPolicy": "Always", "resources": {"requests": {"cpu": "100m"}}},
+                {"name": "i", "resources": {"requests": {"cpu": "400m"}}}]}});
+        pod(&mut object);
+        assert_eq!(object["spec"]["containers"][1]["resources"]["requests"]["cpu"], "1m");
+        assert_eq!(object["spec"]["resources"]["requests"], json!({"cpu": "601m", "memory": "1Gi"}));
+        assert_eq!(qos_class(&object), "Burstable");
+        object["spec"]["resources"]["requests"]["cpu"] = "2".into();
+        assert_eq!(qos_class(&object), "Guaranteed");
+        let mut again = object.clone();
+        pod(&mut again);
+        assert_eq!(again, object);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use super::volumes::{field_selector, required_name, resource_selector};
 use super::{
     NEGATIVE, container_resource_name, descending_path, dns_label, dns_subdomain, indexed, is_huge_page,
-    may_be_overcommitted, nonnegative, one_of, port_number_or_name, protocol, reasons, resource_quantity,
+    may_be_overcommitted, nonnegative, one_of, port_number_or_name, protocol, reasons, resource_name,
+    resource_quantity,
 };
 use crate::defaults::pod::is_sidecar;
 use crate::quantity;
@@ -443,19 +444,67 @@ fn handler(errors: &mut ErrorList, handler: &Value, grace: i64, path: &Path) {
 
 /// `ValidateResourceRequirements`.
 pub fn resources(errors: &mut ErrorList, resources: &Value, path: &Path) {
+    amounts(errors, resources, path, container_resource_name);
+    claims(errors, resources, path);
+}
+
+/// What a pod asks for as a whole (`validatePodResources`).
+pub fn pod_resources(errors: &mut ErrorList, spec: &Value, path: &Path) {
+    let given = get(spec, "resources");
+    if given.is_null() {
+        return;
+    }
+    let path = path.child("resources");
+    amounts(errors, given, &path, |errors, name, path| {
+        let before = errors.len();
+        resource_name(errors, name, path);
+        if errors.len() == before && !matches!(name, "cpu" | "memory") && !is_huge_page(name) {
+            errors.not_supported(path, name, &["cpu", "hugepages-", "memory"]);
+        }
+    });
+    if has(given, "claims") {
+        errors.forbidden(&path.child("claims"), "claims may not be set for Resources at pod-level");
+    }
+    for (name, asked) in quantity::requests_of_containers(|field| get(spec, field)) {
+        let Some(whole) = Quantity::of(at(given, &["requests", &name])) else { continue };
+        if asked > whole {
+            let detail = format!("must be greater than or equal to aggregate container requests of {asked}");
+            errors.invalid(&path.child("requests").key(&name), whole.to_string(), detail);
+        }
+    }
+    // The path is upstream's.
+    for (path, container) in indexed(spec, "containers", &path) {
+        for (name, limit) in entries(get(container, "resources"), "limits") {
+            let (limit, whole) = (Quantity::of(limit), Quantity::of(at(given, &["limits", name])));
+            if let (Some(limit), Some(whole)) = (limit, whole)
+                && limit > whole
+            {
+                let detail = format!("must be less than or equal to pod limits of {whole}");
+                errors.invalid(&path.key(name).child("limits"), limit.to_string(), detail);
+            }
+        }
+    }
+}
+
+fn amounts(
+    errors: &mut ErrorList,
+    resources: &Value,
+    path: &Path,
+    check_name: impl Fn(&mut ErrorList, &str, &Path),
+) {
     let (limits, requests) = (path.child("limits"), path.child("requests"));
     let mut ordinary = false;
     let mut huge = false;
     for (name, quantity) in entries(resources, "limits") {
         let path = limits.key(name);
-        container_resource_name(errors, name, &path);
+        check_name(errors, name, &path);
         resource_quantity(errors, name, quantity, &path);
         ordinary |= matches!(&name[..], "cpu" | "memory");
         huge |= is_huge_page(name);
     }
     for (name, quantity) in entries(resources, "requests") {
         let path = requests.key(name);
-        container_resource_name(errors, name, &path);
+        check_name(errors, name, &path);
         resource_quantity(errors, name, quantity, &path);
         ordinary |= matches!(&name[..], "cpu" | "memory");
         huge |= is_huge_page(name);
@@ -477,7 +526,6 @@ pub fn resources(errors: &mut ErrorList, resources: &Value, path: &Path) {
     if huge && !ordinary {
         errors.forbidden(path, "HugePages require cpu or memory");
     }
-    claims(errors, resources, path);
 }
 
 fn claims(errors: &mut ErrorList, resources: &Value, path: &Path) {

@@ -94,6 +94,7 @@ pub fn pod_spec(errors: &mut ErrorList, spec: &Value, name: &str, is_pod: bool, 
     scheduling::tolerations(errors, spec, path);
     host_aliases(errors, spec, path);
     container::overhead(errors, spec, path);
+    container::pod_resources(errors, spec, path);
     os(errors, spec, path);
 }
 
@@ -366,6 +367,16 @@ mod tests {
             (
                 container(json!({"resources": {"requests": {"ram": "1"}}})),
                 "spec.containers[0].resources.requests[ram]: Invalid value: \"ram\": must be a standard resource type or fully qualified",
+            ),
+            (
+                json!({"resources": {"requests": {"ephemeral-storage": "1"}}}),
+                "spec.resources.requests[ephemeral-storage]: Unsupported value: \"ephemeral-storage\": supported values: \"cpu\", \"hugepages-\", \"memory\"",
+            ),
+            (
+                json!({"resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "2"}},
+                    "containers": [{"name": "c", "image": "i", "terminationMessagePolicy": "File", "imagePullPolicy": "Always",
+                        "resources": {"requests": {"cpu": "1500m"}, "limits": {"cpu": "1500m"}}}]}),
+                "spec.resources.requests[cpu]: Invalid value: \"1\": must be greater than or equal to aggregate container requests of 1500m",
             ),
             (
                 container(json!({"livenessProbe": {"periodSeconds": 5}})),
