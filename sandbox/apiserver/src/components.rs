@@ -27,8 +27,7 @@ const SLOWEST: Duration = Duration::from_secs(2);
 const COMPONENTS: &[(&str, u16)] = &[("controller-manager", 10_257), ("scheduler", 10_259)];
 
 /// Answers `get` and `list`.
-pub async fn answer(call: &mut Call) -> Result<Answer, Status> {
-    call.warnings.push("v1 ComponentStatus is deprecated in v1.19+".into());
+pub async fn answer(call: &Call) -> Result<Answer, Status> {
     let mut items = join_all(COMPONENTS.iter().map(|(name, port)| async move {
         let checked = tokio::time::timeout(SLOWEST, check(*port)).await;
         status(name, checked.unwrap_or_else(|_| Err("context deadline exceeded".into())))

@@ -285,7 +285,7 @@ impl Resource {
     pub fn warnings(&self, object: &Value, old: Option<&Value>) -> Vec<String> {
         match &self.form {
             Form::Builtin(kind) => (kind.warnings)(object, old),
-            Form::Custom(custom) => custom.deprecation().map(String::from).into_iter().collect(),
+            Form::Custom(_) => Vec::new(),
         }
     }
 
@@ -336,7 +336,10 @@ impl Resource {
 
     /// What is said to whoever still uses it.
     pub fn deprecation(&self) -> Option<String> {
-        self.builtin_kind()?.deprecated.map(Into::into)
+        match &self.form {
+            Form::Builtin(kind) => kind.deprecated.map(Into::into),
+            Form::Custom(custom) => custom.deprecation().map(Into::into),
+        }
     }
 
     /// `metadata` as a path.

@@ -34,9 +34,17 @@ impl TestServer {
     /// # Panics
     /// If no loopback port can be had.
     pub async fn over(store: Store) -> Self {
+        Self::with(store, |_| {}).await
+    }
+
+    /// Starts one over a store, with other options than usual.
+    ///
+    /// # Panics
+    /// If no loopback port can be had, or a file that the options name can't be read.
+    pub async fn with(store: Store, change: impl FnOnce(&mut Options)) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a loopback port");
         let address = listener.local_addr().expect("its own address");
-        let options = Options {
+        let mut options = Options {
             bind_address: address.ip(),
             advertise_address: address.ip(),
             secure_port: address.port(),
@@ -44,7 +52,8 @@ impl TestServer {
             disable_admission: ["ServiceAccount", "TaintNodesByCondition"].map(String::from).into(),
             ..Options::default()
         };
-        let mut server = Server::new(store.clone(), options).expect("no files are read");
+        change(&mut options);
+        let mut server = Server::new(store.clone(), options).expect("files that can be read");
         if let Some(server) = Arc::get_mut(&mut server) {
             let line = format!("{TOKEN},admin,1,\"system:masters\"");
             server.authenticator.tokens = crate::authn::StaticTokens::parse(&line);

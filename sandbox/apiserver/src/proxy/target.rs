@@ -98,11 +98,8 @@ impl Target {
             let method = request_verb(request.method());
             let scheme = if self.scheme == Scheme::Plain { "http" } else { "https" };
             let path = request.uri().path();
-            Status::failure(
-                500,
-                "InternalError",
-                format!("{method} \"{scheme}://{}{path}\": {error}", self.authority()),
-            )
+            // Without a reason, as upstream passes on what is no status.
+            Status::failure(500, "", format!("{method} \"{scheme}://{}{path}\": {error}", self.authority()))
         };
         let dial = tokio::time::timeout(DIAL, TcpStream::connect((self.host.as_str(), self.port)));
         let stream = match dial.await {

@@ -212,8 +212,9 @@ fn settle(
             beside = services::allocate(&call.server, &resource, new, Some(old))?;
         }
         // Twice, as upstream: once for all kinds and once in each kind's own rules. Clients see it in the causes.
-        let mut errors = meta::validate_update(new, old);
-        errors.extend(meta::validate_update(new, old));
+        let of_metadata = meta::validate_update(new, old);
+        let mut errors = of_metadata.clone();
+        errors.extend(of_metadata);
         let errors = subresource::validate(&resource, &sub, new, old, errors);
         if !errors.is_empty() {
             return Err(Status::invalid(resource.group_kind(), object::name(new), &errors));
@@ -236,17 +237,13 @@ fn count_generation(resource: &Resource, new: &mut Value, old: &Value) {
         return;
     }
     let has_status = resource.has_status();
-    let relevant = |tree: &Value| -> Vec<(String, Value)> {
-        let entries = tree.as_object().into_iter().flatten();
-        entries
-            .filter(|(key, _)| {
-                !(matches!(key.as_str(), "metadata" | "kind" | "apiVersion")
-                    || has_status && *key == "status")
-            })
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect()
+    let counts =
+        |key: &str| !matches!(key, "metadata" | "kind" | "apiVersion") && !(has_status && key == "status");
+    let differs = |one: &Value, other: &Value| {
+        let entries = one.as_object().into_iter().flatten();
+        entries.filter(|(key, _)| counts(key)).any(|(key, value)| other.get(key) != Some(value))
     };
-    if relevant(new) != relevant(old) {
+    if differs(new, old) || differs(old, new) {
         let generation = object::int(old, &["metadata", "generation"]).unwrap_or(0);
         meta::of(new).insert("generation".into(), (generation + 1).into());
     }

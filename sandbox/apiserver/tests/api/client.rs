@@ -37,7 +37,10 @@ impl Reply {
 
 impl Client {
     pub async fn start() -> Self {
-        let server = TestServer::start().await;
+        Self::to(TestServer::start().await).await
+    }
+
+    pub async fn to(server: TestServer) -> Self {
         let sender = connect(&server).await;
         Self { server, sender }
     }

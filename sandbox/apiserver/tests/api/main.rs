@@ -3,6 +3,7 @@
 mod client;
 mod hostile;
 mod pods;
+mod proxy;
 mod services;
 mod verbs;
 mod watches;
