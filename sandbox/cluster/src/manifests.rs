@@ -1,6 +1,6 @@
 //! The manifests of the control plane's static pods, as kubeadm 1.35 writes them (`cmd/kubeadm/app/phases/controlplane/manifests.go`,
 //! `phases/etcd/local.go`), with one thing more: etcd and the API server share a directory with a socket, over which the API server
-//! keeps a replica of the store.
+//! keeps a replica of the store; and one less: the controllers of bootstrap tokens, which are for machines that join by themselves.
 
 use crate::{API_PORT, Cluster, POD_CIDR, SERVICE_CIDR, VERSION};
 use std::{fmt::Write, net::Ipv4Addr};
@@ -173,7 +173,7 @@ fn controller_manager() -> Component {
             "--cluster-name=kubernetes".into(),
             format!("--cluster-signing-cert-file={PKI}/ca.crt"),
             format!("--cluster-signing-key-file={PKI}/ca.key"),
-            "--controllers=*,bootstrapsigner,tokencleaner".into(),
+            "--controllers=*".into(),
             format!("--kubeconfig={config}"),
             "--leader-elect=true".into(),
             format!("--requestheader-client-ca-file={PKI}/front-proxy-ca.crt"),

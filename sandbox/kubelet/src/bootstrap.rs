@@ -1,9 +1,11 @@
 //! What `kubeadm init` tells a new API server, once: that the administrators of its kubeconfigs are administrators, and how the
-//! cluster was set up (`cmd/kubeadm/app/phases/{kubeconfig,uploadconfig}`). The kubelet of the control plane does it, by the
+//! cluster was set up (`cmd/kubeadm/app/phases/{kubeconfig,uploadconfig,markcontrolplane}`). The kubelet of the control plane does it, by the
 //! kubeconfig that is made for this.
 
 use drydock_cluster::{DNS_SERVICE, DOMAIN, NETWORK_USER, POD_CIDR, Paths, SERVICE_CIDR, VERSION};
 use drydock_kubeclient::errors;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
 use std::{fs, path::Path, time::Duration};
 
@@ -13,7 +15,7 @@ const DONE: &str = "/var/lib/kubelet/cluster-initialized";
 const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
 
 /// Creates what is missing. Ends when all is there.
-pub async fn run(paths: Paths, server: String) {
+pub async fn run(paths: Paths, server: String, node: String) {
     if Path::new(DONE).exists() {
         return;
     }
@@ -22,18 +24,31 @@ pub async fn run(paths: Paths, server: String) {
         Err(error) => return tracing::error!(%error, "the cluster can't be initialized"),
     };
     for (path, object) in objects(&server) {
-        let mut wait = RETRY.0;
-        while let Err(error) = create(&client, path, &object).await {
-            if errors::is_answer(&error) && !is_early(&error) {
-                tracing::warn!(path, %error, "the cluster can't be initialized fully");
-                break;
-            }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(RETRY.1);
-        }
+        insist(path, || create(&client, path, &object)).await;
     }
+    let nodes: Api<Node> = Api::all(client);
+    let labels = json!({ "metadata": { "labels": {
+        "node-role.kubernetes.io/control-plane": "",
+        "node.kubernetes.io/exclude-from-external-load-balancers": "",
+    } } });
+    let params = PatchParams::default();
+    let (nodes, node, params, labels) = (&nodes, &node, &params, &Patch::Merge(&labels));
+    insist("node", || async move { nodes.patch(node, params, labels).await.map(drop) }).await;
     if let Err(error) = fs::write(DONE, "") {
         tracing::warn!(%error, "{DONE} can't be written");
+    }
+}
+
+/// Does something until it works, or never will.
+async fn insist<F: Future<Output = Result<(), kube::Error>>>(what: &str, attempt: impl Fn() -> F) {
+    let mut wait = RETRY.0;
+    while let Err(error) = attempt().await {
+        if errors::is_answer(&error) && !is_early(&error) {
+            tracing::warn!(what, %error, "the cluster can't be initialized fully");
+            return;
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY.1);
     }
 }
 

@@ -103,7 +103,8 @@ impl Machine {
 
 fn labels(kubelet: &Kubelet) -> BTreeMap<String, String> {
     let architecture = kubelet.machine.architecture();
-    let mut labels: BTreeMap<String, String> = [
+    // The role of a control plane is not a kubelet's to claim (NodeRestriction): `bootstrap.rs` notes it, as kubeadm does.
+    [
         ("beta.kubernetes.io/arch", architecture),
         ("beta.kubernetes.io/os", "linux"),
         ("kubernetes.io/arch", architecture),
@@ -111,12 +112,7 @@ fn labels(kubelet: &Kubelet) -> BTreeMap<String, String> {
         ("kubernetes.io/os", "linux"),
     ]
     .map(|(k, v)| (k.to_owned(), v.to_owned()))
-    .into();
-    if kubelet.boot.is_control_plane() {
-        labels.insert("node-role.kubernetes.io/control-plane".into(), String::new());
-        labels.insert("node.kubernetes.io/exclude-from-external-load-balancers".into(), String::new());
-    }
-    labels
+    .into()
 }
 
 /// kubeadm keeps ordinary pods from every control plane. Here a cluster may be one node, whose learner has no other place for them:
