@@ -11,7 +11,8 @@ mod walk;
 pub use place::Place;
 pub use set::Set;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+use std::sync::OnceLock;
 
 /// Most entries of updates; older ones become one.
 const MOST_UPDATERS: usize = 10;
@@ -63,7 +64,39 @@ struct Entry {
     api_version: String,
     subresource: String,
     time: Option<String>,
-    fields: Set,
+    fields: Fields,
+}
+
+/// The fields of an entry: as they were read, until something must be known of them. Most entries are written as they were read.
+#[derive(Debug, Clone, PartialEq)]
+enum Fields {
+    Raw(Value),
+    Set(Set),
+}
+
+impl Fields {
+    fn set(&self) -> Set {
+        match self {
+            // What cannot be read was refused when the entry was read.
+            Self::Raw(raw) => Set::from_json(raw).unwrap_or_default(),
+            Self::Set(set) => set.clone(),
+        }
+    }
+
+    fn touched_by(&self, set: &Set) -> bool {
+        match self {
+            Self::Raw(raw) => set.touches(raw),
+            Self::Set(own) => !own.intersection(set).is_empty(),
+        }
+    }
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Raw(raw) => raw.as_object().is_none_or(|raw| raw.keys().all(|key| key == ".")),
+            Self::Set(set) => set.is_empty(),
+        }
+    }
 }
 
 impl Entry {
@@ -87,115 +120,123 @@ impl Entry {
         out
     }
 
-    fn read(value: &Value) -> Result<Self, String> {
-        let text = |name: &str| value[name].as_str().unwrap_or_default().to_string();
-        let operation = match value["operation"].as_str() {
-            Some("Apply") => Operation::Apply,
-            Some("Update") => Operation::Update,
+    /// Reads an entry. With `trusted`, its fields are those of a stored object: they were checked before.
+    fn read(mut value: Value, trusted: bool) -> Result<Self, String> {
+        let mut text = |name: &str| match value.get_mut(name).map(Value::take) {
+            Some(Value::String(text)) => text,
+            _ => String::new(),
+        };
+        let operation = match text("operation").as_str() {
+            "Apply" => Operation::Apply,
+            "Update" => Operation::Update,
             _ => return Err("operation must be `Apply` or `Update`".into()),
         };
-        let api_version = text("apiVersion");
+        let (api_version, fields_type) = (text("apiVersion"), text("fieldsType"));
         if api_version.is_empty() {
             return Err("apiVersion must not be empty".into());
         }
-        match value["fieldsType"].as_str() {
-            Some("FieldsV1") => {}
-            None | Some("") => return Err("missing fieldsType in managed fields entry".into()),
-            Some(other) => return Err(format!("invalid fieldsType {other:?} in managed fields entry")),
+        match fields_type.as_str() {
+            "FieldsV1" => {}
+            "" => return Err("missing fieldsType in managed fields entry".into()),
+            other => return Err(format!("invalid fieldsType {other:?} in managed fields entry")),
         }
-        let fields = match value.get("fieldsV1") {
-            None | Some(Value::Null) => Set::default(),
-            Some(fields) => Set::from_json(fields)?,
+        let (manager, subresource, time) = (text("manager"), text("subresource"), text("time"));
+        let time = (!time.is_empty()).then_some(time);
+        let fields = match value.get_mut("fieldsV1").map(Value::take) {
+            None | Some(Value::Null) => Fields::Set(Set::default()),
+            Some(raw) if trusted && raw.is_object() => Fields::Raw(raw),
+            Some(raw) => Fields::Set(Set::from_json(&raw)?),
         };
-        let time = value["time"].as_str().map(Into::into);
-        Ok(Self {
-            manager: text("manager"),
-            operation,
-            api_version,
-            subresource: text("subresource"),
-            time,
-            fields,
-        })
+        Ok(Self { manager, operation, api_version, subresource, time, fields })
     }
 
-    fn write(&self) -> Value {
+    fn write(self) -> Value {
         let operation = if self.operation == Operation::Apply { "Apply" } else { "Update" };
-        let mut out = json!({"apiVersion": self.api_version, "fieldsType": "FieldsV1", "fieldsV1": self.fields.to_json(),
-            "operation": operation});
-        for (name, value) in [("manager", &self.manager), ("subresource", &self.subresource)] {
+        let fields = match self.fields {
+            Fields::Raw(raw) => raw,
+            Fields::Set(set) => set.into_json(),
+        };
+        let mut out = Map::new();
+        let mut put = |name: &str, value: Value| out.insert(name.into(), value);
+        put("apiVersion", self.api_version.into());
+        put("fieldsType", "FieldsV1".into());
+        put("fieldsV1", fields);
+        put("operation", operation.into());
+        for (name, value) in [("manager", self.manager), ("subresource", self.subresource)] {
             if !value.is_empty() {
-                out[name] = value.as_str().into();
+                put(name, value.into());
             }
         }
-        if let Some(time) = &self.time {
-            out["time"] = time.as_str().into();
+        if let Some(time) = self.time {
+            put("time", time.into());
         }
-        out
+        Value::Object(out)
     }
 }
 
-/// The entries of an object; none if they cannot be read, as upstream.
-fn entries(object: &Value) -> Result<Vec<Entry>, String> {
-    let all = object.pointer("/metadata/managedFields").and_then(Value::as_array);
-    all.into_iter().flatten().map(Entry::read).collect()
+/// Entries of a list of them.
+fn entries(all: Option<Value>, trusted: bool) -> Result<Vec<Entry>, String> {
+    match all {
+        Some(Value::Array(all)) => all.into_iter().map(|one| Entry::read(one, trusted)).collect(),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// The list of an object's entries.
+fn listed(object: &Value) -> Option<&Value> {
+    object.get("metadata")?.get("managedFields")
 }
 
 /// Writes entries into an object, in their order: appliers first, then by time and name.
 fn write_entries(object: &mut Value, mut entries: Vec<Entry>) {
     entries.sort_by(|a, b| {
-        let order = |one: &Entry| {
-            (
-                one.operation,
-                one.time.clone().unwrap_or_default(),
-                one.manager.clone(),
-                one.api_version.clone(),
-                one.subresource.clone(),
-            )
-        };
-        order(a).cmp(&order(b))
+        let order = |one: &Entry| (one.operation, one.time.is_some());
+        order(a)
+            .cmp(&order(b))
+            .then_with(|| a.time.cmp(&b.time))
+            .then_with(|| a.manager.cmp(&b.manager))
+            .then_with(|| a.api_version.cmp(&b.api_version))
+            .then_with(|| a.subresource.cmp(&b.subresource))
     });
     let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
     if entries.is_empty() {
         metadata.remove("managedFields");
     } else {
-        metadata.insert("managedFields".into(), entries.iter().map(Entry::write).collect());
+        metadata.insert("managedFields".into(), entries.into_iter().map(Entry::write).collect());
     }
 }
 
-fn unowned() -> Set {
-    paths(&UNOWNED)
+fn unowned() -> &'static Set {
+    static SET: OnceLock<Set> = OnceLock::new();
+    SET.get_or_init(|| paths(&UNOWNED))
 }
 
 fn paths(all: &[&[&str]]) -> Set {
     all.iter().map(|path| path.iter().map(|name| format!("f:{name}")).collect()).collect()
 }
 
-/// An object without its entries.
-fn without_entries(object: &Value) -> Value {
-    let mut object = object.clone();
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("managedFields");
-    }
-    object
-}
-
 impl Tracker<'_> {
     /// Tells in `new` who wrote what differs from `live` (of a creation: the complete empty object). The writer may have changed
     /// `managedFields` itself; an empty list, or one of an empty entry, forgets them all.
     pub fn update(&self, live: &Value, new: &mut Value, manager: &str) {
-        let given = new.pointer("/metadata/managedFields").cloned();
+        let given = new
+            .get_mut("metadata")
+            .and_then(Value::as_object_mut)
+            .and_then(|metadata| metadata.remove("managedFields"));
         let forget = match given.as_ref().and_then(Value::as_array).map(Vec::as_slice) {
             Some([]) => true,
             Some([Value::Object(one)]) => one.is_empty(),
             _ => false,
         };
-        let of_live = || entries(live).unwrap_or_default();
-        let managers = if !self.subresource.is_empty() {
+        let of_live = || entries(listed(live).cloned(), true).unwrap_or_default();
+        let managers = if given.as_ref() == listed(live) {
+            entries(given, true).unwrap_or_default()
+        } else if !self.subresource.is_empty() {
             of_live()
         } else if forget {
             Vec::new()
         } else {
-            match entries(new) {
+            match entries(given, false) {
                 Ok(managers) if !managers.is_empty() => managers,
                 _ => of_live(),
             }
@@ -211,11 +252,10 @@ impl Tracker<'_> {
 
     /// Ownership after a write that is no apply.
     fn track(&self, live: &Value, new: &Value, managers: Vec<Entry>, manager: &str, now: &str) -> Vec<Entry> {
-        let comparison = walk::compare(&without_entries(live), &without_entries(new), self.schema)
-            .without(&paths(self.reset));
+        let comparison = walk::compare(live, new, self.schema).without(&paths(self.reset));
         let changed = comparison.modified.union(comparison.added);
         let mut managers = release(managers, &changed, &comparison.removed);
-        let taken = changed.difference(&unowned());
+        let taken = changed.difference(unowned());
         if !taken.is_empty() {
             let mine = Entry {
                 manager: if manager.is_empty() { "unknown".into() } else { manager.into() },
@@ -223,11 +263,11 @@ impl Tracker<'_> {
                 api_version: self.api_version.into(),
                 subresource: self.subresource.into(),
                 time: Some(now.into()),
-                fields: taken,
+                fields: Fields::Set(taken),
             };
             match managers.iter_mut().find(|one| one.same(&mine)) {
                 Some(known) => {
-                    known.fields = std::mem::take(&mut known.fields).union(mine.fields);
+                    known.fields = Fields::Set(known.fields.set().union(mine.fields.set()));
                     known.time = mine.time;
                 }
                 None => managers.push(mine),
@@ -240,7 +280,9 @@ impl Tracker<'_> {
 /// Takes from managers what somebody else has changed or removed.
 fn release(managers: Vec<Entry>, changed: &Set, removed: &Set) -> Vec<Entry> {
     let rest = managers.into_iter().map(|mut one| {
-        one.fields = one.fields.difference(changed).difference(removed);
+        if one.fields.touched_by(changed) || one.fields.touched_by(removed) {
+            one.fields = Fields::Set(one.fields.set().difference(changed).difference(removed));
+        }
         one
     });
     rest.filter(|one| !one.fields.is_empty()).collect()
@@ -262,7 +304,7 @@ fn cap(mut managers: Vec<Entry>) -> Vec<Entry> {
             Some(bucket) if count > MOST_UPDATERS => {
                 bucket.manager = ANCIENT.into();
                 bucket.subresource = String::new();
-                bucket.fields = std::mem::take(&mut bucket.fields).union(one.fields);
+                bucket.fields = Fields::Set(bucket.fields.set().union(one.fields.set()));
                 bucket.time = one.time;
                 count -= 1;
             }
@@ -275,22 +317,32 @@ fn cap(mut managers: Vec<Entry>) -> Vec<Entry> {
 
 /// If two objects differ in nothing but the times of their entries, gives the new one the old times: such a write is none.
 pub fn keep_times(old: &Value, new: &mut Value) {
-    let timeless = |object: &Value| {
-        let mut object = object.clone();
-        let all = object.pointer_mut("/metadata/managedFields").and_then(Value::as_array_mut);
-        all.into_iter().flatten().filter_map(Value::as_object_mut).for_each(
-            |entry: &mut Map<String, Value>| {
-                entry.remove("time");
-            },
-        );
-        object
-    };
-    if old.pointer("/metadata/managedFields") != new.pointer("/metadata/managedFields")
-        && timeless(old) == timeless(new)
-        && let Some(managed) = old.pointer("/metadata/managedFields")
+    let (Some(before), Some(after)) = (listed(old), listed(new)) else { return };
+    if before != after
+        && same_but(old, new, &["metadata"], |old, new| {
+            same_but(old, new, &["managedFields"], |old, new| {
+                let (Some(old), Some(new)) = (old.as_array(), new.as_array()) else { return false };
+                old.len() == new.len()
+                    && old.iter().zip(new).all(|(old, new)| same_but(old, new, &["time"], |_, _| true))
+            })
+        })
     {
-        new["metadata"]["managedFields"] = managed.clone();
+        new["metadata"]["managedFields"] = before.clone();
     }
+}
+
+/// Whether two objects are the same but for some fields, which `also` compares if both have them.
+fn same_but(old: &Value, new: &Value, fields: &[&str], also: impl Fn(&Value, &Value) -> bool) -> bool {
+    let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else { return old == new };
+    let others =
+        |map: &Map<String, Value>| map.len() - fields.iter().filter(|name| map.contains_key(**name)).count();
+    let same =
+        |(name, value): (&String, &Value)| fields.contains(&name.as_str()) || new.get(name) == Some(value);
+    let pair = |name: &&str| match (old.get(*name), new.get(*name)) {
+        (Some(old), Some(new)) => also(old, new),
+        _ => true,
+    };
+    others(old) == others(new) && old.iter().all(same) && fields.iter().all(pair)
 }
 
 #[cfg(test)]

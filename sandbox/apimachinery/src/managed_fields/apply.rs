@@ -1,7 +1,7 @@
 //! `application/apply-patch+yaml`: an object becomes what its appliers together say.
 
 use super::{
-    Entry, Operation, Set, Tracker, entries, paths, release, set, unowned, walk, without_entries,
+    Entry, Fields, Operation, Set, Tracker, entries, listed, paths, release, set, unowned, walk,
     write_entries,
 };
 use crate::Status;
@@ -23,9 +23,12 @@ impl Tracker<'_> {
     /// `managedFields`, not yet defaulted; it equals `live` if nothing changes.
     pub fn apply(&self, live: &Value, config: &Value, manager: &str, force: bool) -> Result<Value, Status> {
         self.check(config)?;
-        let mut managers =
-            entries(live).map_err(|error| plain(format!("failed to decode managed fields: {error}")))?;
-        let bare = without_entries(live);
+        let mut managers = entries(listed(live).cloned(), true)
+            .map_err(|error| plain(format!("failed to decode managed fields: {error}")))?;
+        let mut bare = live.clone();
+        if let Some(metadata) = bare.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("managedFields");
+        }
         if managers.is_empty() {
             let mut nothing = Value::Object(serde_json::Map::new());
             if let super::Place::BuiltIn(crate::schema::Type::Struct(schema), _) = self.schema {
@@ -96,13 +99,16 @@ impl Tracker<'_> {
             api_version: self.api_version.into(),
             subresource: self.subresource.into(),
             time: None,
-            fields: walk::fields(config, self.schema).without_trees(&reset),
+            fields: Fields::Set(Set::default()),
         };
+        let applied = walk::fields(config, self.schema).without_trees(&reset);
         let last = managers.iter().find(|one| one.same(&mine)).cloned();
         let others: Vec<_> = managers.iter().filter(|one| !one.same(&mine)).cloned().collect();
         let merged = walk::merge(Some(live), Some(config), self.schema).unwrap_or_else(|| live.clone());
         let object = match &last {
-            Some(last) if !last.fields.is_empty() => self.prune(&merged, &others, &mine.fields, &last.fields),
+            Some(last) if !last.fields.is_empty() => {
+                self.prune(&merged, &others, &applied, &last.fields.set())
+            }
             _ => merged,
         };
         let comparison = walk::compare(live, &object, self.schema).without(&reset);
@@ -111,7 +117,7 @@ impl Tracker<'_> {
             let conflicts: Vec<_> = others
                 .iter()
                 .flat_map(|one| {
-                    let paths = one.fields.intersection(&changed).paths();
+                    let paths = one.fields.set().intersection(&changed).paths();
                     paths.into_iter().map(|path| Conflict { manager: one.clone(), path })
                 })
                 .collect();
@@ -120,7 +126,7 @@ impl Tracker<'_> {
             }
         }
         let mut managers = release(others, &changed, &comparison.removed);
-        mine.fields = mine.fields.difference(&unowned());
+        mine.fields = Fields::Set(applied.difference(unowned()));
         // An apply that changes nothing keeps its time.
         mine.time = if object == *live { last.and_then(|last| last.time) } else { Some(self.now.into()) };
         if !mine.fields.is_empty() {
@@ -139,7 +145,7 @@ impl Tracker<'_> {
         let last = named(last);
         let merged_fields = named(&fields_of(merged));
         let pruned = remove(&last);
-        let owned = others.iter().fold(now.clone(), |all, one| all.union(one.fields.clone()));
+        let owned = others.iter().fold(now.clone(), |all, one| all.union(one.fields.set()));
         let kept = named(&fields_of(&pruned)).union(named(&owned));
         let pruned = remove(&merged_fields.difference(&kept));
         let pruned_fields = named(&fields_of(&pruned));

@@ -31,15 +31,38 @@ impl Set {
     }
 
     /// Writes `fieldsV1`.
-    pub fn to_json(&self) -> Value {
-        let below = |node: &Node| {
-            let Value::Object(mut map) = node.below.to_json() else { return Value::Null };
-            if node.member && !map.is_empty() {
+    pub fn into_json(self) -> Value {
+        let all = self.0.into_iter().map(|(element, node)| {
+            let mut below = node.below.into_json();
+            if let (true, Value::Object(map)) = (node.member, &mut below)
+                && !map.is_empty()
+            {
                 map.insert(".".into(), Value::Object(Map::new()));
             }
-            Value::Object(map)
-        };
-        Value::Object(self.0.iter().map(|(element, node)| (element.clone(), below(node))).collect())
+            (element, below)
+        });
+        Value::Object(all.collect())
+    }
+
+    /// Puts an element into it, as a member or for what is below it; nothing if it is neither. What is there already is replaced, but
+    /// stays a member.
+    pub(super) fn put(&mut self, element: impl FnOnce() -> String, member: bool, below: Self) {
+        if member || !below.is_empty() {
+            let node = self.0.entry(element()).or_default();
+            node.member |= member;
+            node.below = below;
+        }
+    }
+
+    /// Whether any member of a set is a member of `fieldsV1`.
+    pub(super) fn touches(&self, fields: &Value) -> bool {
+        self.0.iter().any(|(element, node)| {
+            fields.get(element).is_some_and(|found| {
+                let member =
+                    found.as_object().is_none_or(|found| found.is_empty() || found.contains_key("."));
+                (node.member && member) || node.below.touches(found)
+            })
+        })
     }
 
     /// Puts a path into it; the empty path is nothing.
@@ -216,8 +239,11 @@ mod tests {
     fn sets_read_and_write_fields_v1() {
         let value = json!({"f:metadata": {"f:labels": {".": {}, "f:a": {}}},
             "f:spec": {"f:ports": {"k:{\"port\":80,\"protocol\":\"TCP\"}": {".": {}, "f:port": {}}, "v:1": {}, "i:0": {}}}});
-        assert_eq!(set(value.clone()).to_json(), value);
-        assert_eq!(set(json!({"k:{\"b\": 1, \"a\": 2}": {}})).to_json(), json!({"k:{\"a\":2,\"b\":1}": {}}));
+        assert_eq!(set(value.clone()).into_json(), value);
+        assert_eq!(
+            set(json!({"k:{\"b\": 1, \"a\": 2}": {}})).into_json(),
+            json!({"k:{\"a\":2,\"b\":1}": {}})
+        );
         for bad in [json!({"x:a": {}}), json!({"f": {}}), json!({"k:{": {}}), json!([]), json!({"i:x": {}})] {
             assert!(Set::from_json(&bad).is_err(), "{bad}");
         }
@@ -234,11 +260,11 @@ mod tests {
     fn algebra() {
         let one = set(json!({"f:a": {".": {}, "f:b": {}}, "f:c": {"f:d": {}, "f:e": {}}}));
         let two = set(json!({"f:a": {}, "f:c": {"f:e": {}}, "f:x": {}}));
-        assert_eq!(one.intersection(&two).to_json(), json!({"f:a": {}, "f:c": {"f:e": {}}}));
-        assert_eq!(one.difference(&two).to_json(), json!({"f:a": {"f:b": {}}, "f:c": {"f:d": {}}}));
-        assert_eq!(one.without_trees(&two).to_json(), json!({"f:c": {"f:d": {}}}));
+        assert_eq!(one.intersection(&two).into_json(), json!({"f:a": {}, "f:c": {"f:e": {}}}));
+        assert_eq!(one.difference(&two).into_json(), json!({"f:a": {"f:b": {}}, "f:c": {"f:d": {}}}));
+        assert_eq!(one.without_trees(&two).into_json(), json!({"f:c": {"f:d": {}}}));
         assert_eq!(
-            one.clone().union(two).to_json(),
+            one.clone().union(two).into_json(),
             json!({"f:a": {".": {}, "f:b": {}}, "f:c": {"f:d": {}, "f:e": {}}, "f:x": {}})
         );
         assert!(one.difference(&one).is_empty());

@@ -5,6 +5,7 @@ use super::*;
 use crate::crd::Structural;
 use crate::decode::complete;
 use crate::schema::{Struct, find};
+use serde_json::json;
 
 const FIRST: &str = "2026-11-20T13:03:48Z";
 const LATER: &str = "2026-11-20T13:03:49Z";

@@ -101,81 +101,115 @@ fn indexed<'v>(
 
 /// All fields of a value.
 pub(super) fn fields(value: &Value, place: Place<'_>) -> Set {
-    let mut set = Set::default();
-    collect(value, place, &mut Vec::new(), &mut set);
-    set
+    collect(value, place).1
 }
 
-fn collect(value: &Value, place: Place<'_>, path: &mut Vec<String>, set: &mut Set) {
+/// The fields below a value, and whether it is one itself.
+fn collect(value: &Value, place: Place<'_>) -> (bool, Set) {
+    let mut set = Set::default();
     match place.shape(Some(value), None) {
-        Shape::Leaf => set.insert(path),
+        Shape::Leaf => return (true, set),
         Shape::Map => {
             for (name, value) in value.as_object().into_iter().flatten() {
                 let (below, declared) = place.field(name).unwrap_or((Place::Deduced, false));
-                path.push(field(name));
-                collect(value, below, path, set);
+                let (member, inner) = collect(value, below);
                 let nothing = value.is_null() || value.as_object().is_some_and(Map::is_empty);
-                if nothing || !declared {
-                    set.insert(path);
-                }
-                path.pop();
+                set.put(|| field(name), member || nothing || !declared, inner);
             }
         }
         shape @ (Shape::Set | Shape::Keyed) => {
             let (order, values) = indexed(place, shape, list_of(Some(value)));
             for element in order {
-                let all = &values[&element];
-                path.push(element);
-                if let [one] = all[..] {
-                    collect(one, place.element(), path, set);
-                }
-                set.insert(path);
-                path.pop();
+                let inner = match values[&element][..] {
+                    [one] => collect(one, place.element()).1,
+                    // What stands twice is owned as a whole.
+                    _ => Set::default(),
+                };
+                set.put(|| element, true, inner);
             }
         }
     }
+    (false, set)
 }
 
-/// What changes from one value to another; absence differs from null.
+/// How a value itself differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    None,
+    Added,
+    Modified,
+    Removed,
+}
+
+impl Comparison {
+    /// Puts in what was found at an element.
+    fn put(&mut self, element: &dyn Fn() -> String, (change, below): (Change, Self)) {
+        self.added.put(element, change == Change::Added, below.added);
+        self.modified.put(element, change == Change::Modified, below.modified);
+        self.removed.put(element, change == Change::Removed, below.removed);
+    }
+}
+
+/// What changes from one value to another; absence differs from null. `metadata.managedFields` is not looked at.
 pub(super) fn compare(old: &Value, new: &Value, place: Place<'_>) -> Comparison {
-    let mut comparison = Comparison::default();
-    walk(Some(old), Some(new), place, &mut Vec::new(), &mut comparison);
-    comparison
+    let mut out = Comparison::default();
+    let (old, new) = (old.as_object(), new.as_object());
+    let metadata = |map: Option<&Map<String, Value>>| map.and_then(|map| map.get("metadata")).is_some();
+    for_each_name(old, new, |name, before, after| {
+        let below = place.field(name).map_or(Place::Deduced, |found| found.0);
+        if name != "metadata" || !(metadata(old) && metadata(new)) {
+            return out.put(&|| field(name), walk(before, after, below));
+        }
+        let mut inner = Comparison::default();
+        for_each_name(map_of(before), map_of(after), |name, before, after| {
+            if name != "managedFields" {
+                let below = below.field(name).map_or(Place::Deduced, |found| found.0);
+                inner.put(&|| field(name), walk(before, after, below));
+            }
+        });
+        out.put(&|| field(name), (Change::None, inner));
+    });
+    out
 }
 
-fn walk(
-    old: Option<&Value>,
-    new: Option<&Value>,
-    place: Place<'_>,
-    path: &mut Vec<String>,
-    out: &mut Comparison,
+/// Calls for every name in either of two maps, in order.
+fn for_each_name<'v>(
+    old: Option<&'v Map<String, Value>>,
+    new: Option<&'v Map<String, Value>>,
+    mut call: impl FnMut(&str, Option<&'v Value>, Option<&'v Value>),
 ) {
+    for (name, value) in old.into_iter().flatten() {
+        call(name, Some(value), new.and_then(|new| new.get(name)));
+    }
+    for (name, value) in new.into_iter().flatten() {
+        if !old.is_some_and(|old| old.contains_key(name)) {
+            call(name, None, Some(value));
+        }
+    }
+}
+
+fn walk(old: Option<&Value>, new: Option<&Value>, place: Place<'_>) -> (Change, Comparison) {
+    let mut out = Comparison::default();
     if old.is_some() && old == new {
-        return;
+        return (Change::None, out);
     }
     let shape = place.shape(old, new);
     let leaf = shape == Shape::Leaf || (is_empty(old) && is_empty(new));
-    match (old, new) {
-        (None, _) => out.added.insert(path),
-        (_, None) => out.removed.insert(path),
-        _ if leaf => out.modified.insert(path),
-        _ => {}
-    }
+    let change = match (old, new) {
+        (None, _) => Change::Added,
+        (_, None) => Change::Removed,
+        _ if leaf => Change::Modified,
+        _ => Change::None,
+    };
     if leaf {
-        return;
+        return (change, out);
     }
     if shape == Shape::Map {
-        let (old, new) = (map_of(old), map_of(new));
-        let names = old.into_iter().flatten().chain(
-            new.into_iter().flatten().filter(|(name, _)| !old.is_some_and(|old| old.contains_key(*name))),
-        );
-        for (name, _) in names {
+        for_each_name(map_of(old), map_of(new), |name, before, after| {
             let below = place.field(name).map_or(Place::Deduced, |found| found.0);
-            path.push(field(name));
-            walk(old.and_then(|map| map.get(name)), new.and_then(|map| map.get(name)), below, path, out);
-            path.pop();
-        }
-        return;
+            out.put(&|| field(name), walk(before, after, below));
+        });
+        return (change, out);
     }
     let (old_order, old_values) = indexed(place, shape, list_of(old));
     let (new_order, new_values) = indexed(place, shape, list_of(new));
@@ -183,31 +217,36 @@ fn walk(
     for element in old_order.iter().chain(fresh) {
         let before = old_values.get(element).map_or(&[][..], Vec::as_slice);
         let after = new_values.get(element).map_or(&[][..], Vec::as_slice);
-        path.push(element.clone());
-        match (before, after) {
+        let one = |change: Change, rest: &[&Value], added: bool| {
+            let inner = match (rest, added) {
+                ([one], true) => walk(None, Some(one), place.element()).1,
+                ([one], false) => walk(Some(one), None, place.element()).1,
+                _ => Comparison::default(),
+            };
+            (change, inner)
+        };
+        let found = match (before, after) {
             ([_, _, ..], [_, _, ..]) => {
-                if before != after {
-                    out.modified.insert(path);
-                }
+                (if before == after { Change::None } else { Change::Modified }, Comparison::default())
             }
+            // What stood twice and now stands once is new below, and gone as it was.
             ([_, _, ..], rest) => {
-                if let [one] = rest {
-                    walk(None, Some(one), place.element(), path, out);
+                if !rest.is_empty() {
+                    out.added.put(|| element.clone(), true, Set::default());
                 }
-                out.removed.insert(path);
+                one(Change::Removed, rest, true)
             }
             (rest, [_, _, ..]) => {
-                if let [one] = rest {
-                    walk(Some(one), None, place.element(), path, out);
+                if !rest.is_empty() {
+                    out.removed.put(|| element.clone(), true, Set::default());
                 }
-                out.added.insert(path);
+                one(Change::Added, rest, false)
             }
-            (before, after) => {
-                walk(before.first().copied(), after.first().copied(), place.element(), path, out)
-            }
-        }
-        path.pop();
+            (before, after) => walk(before.first().copied(), after.first().copied(), place.element()),
+        };
+        out.put(&|| element.clone(), found);
     }
+    (change, out)
 }
 
 /// A configuration merged into an object.
