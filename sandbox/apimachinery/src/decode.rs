@@ -117,6 +117,28 @@ pub fn decode_untyped(body: &[u8], format: Format) -> Result<Decoded, DecodeErro
     }
 }
 
+/// Makes the metadata of a custom resource what that of any object is: unknown fields are dropped and told, wrong types refused. Its other
+/// fields are the schema's affair (`crd::Served::prune`).
+pub fn conform_metadata(decoded: &mut Decoded) -> Result<(), DecodeError> {
+    let Some(map) = decoded.object.as_object_mut() else { return Ok(()) };
+    let Some(metadata) = map.remove("metadata") else { return Ok(()) };
+    let mut partial = Map::new();
+    for name in ["apiVersion", "kind"] {
+        if let Some(value) = map.get(name) {
+            partial.insert(name.into(), value.clone());
+        }
+    }
+    partial.insert("metadata".into(), metadata);
+    let Some(schema) = crate::schema::find("meta.k8s.io", "v1", "PartialObjectMetadata") else { return Ok(()) };
+    let mut conformed = json::conform(Value::Object(partial), schema)?;
+    let metadata = conformed.object.get_mut("metadata").map_or_else(|| Value::Object(Map::new()), Value::take);
+    if let Some(map) = decoded.object.as_object_mut() {
+        map.insert("metadata".into(), metadata);
+    }
+    decoded.strict.append(&mut conformed.strict);
+    Ok(())
+}
+
 /// Makes a tree (the result of a patch) what it would be had it come as a body.
 pub fn conform(tree: Value, schema: Struct) -> Result<Decoded, DecodeError> {
     json::conform(tree, schema)
@@ -381,6 +403,23 @@ mod tests {
         let once = pod.clone();
         complete(&mut pod, find("", "v1", "Pod").unwrap());
         assert_eq!(pod, once);
+    }
+
+    #[test]
+    fn metadata_of_custom_resources_is_as_of_any_object() {
+        let body = r#"{"apiVersion":"e.com/v1","kind":"W","metadata":{"name":"w","bogus":1,"creationTimestamp":null,"labels":{"a":"b"}},"spec":{"x":1}}"#;
+        let mut decoded = decode_untyped(body.as_bytes(), Format::Json).unwrap();
+        conform_metadata(&mut decoded).unwrap();
+        assert_eq!(decoded.strict, [r#"unknown field "metadata.bogus""#]);
+        assert_eq!(decoded.object["metadata"], json!({"name": "w", "labels": {"a": "b"}}));
+        assert_eq!(decoded.object["spec"]["x"], 1);
+        let mut wrong = Decoded { object: json!({"apiVersion": "e.com/v1", "kind": "W", "metadata": {"labels": "x"}}), strict: vec![] };
+        let error = conform_metadata(&mut wrong).unwrap_err();
+        assert_eq!(
+            error.status("W", b"").message,
+            "W in version \"v1\" cannot be handled as a W: json: cannot unmarshal string into Go struct field ObjectMeta.metadata.labels of \
+             type map[string]string"
+        );
     }
 
     #[test]

@@ -6,9 +6,9 @@
 //! | step | built-in kinds | custom resources |
 //! |---|---|---|
 //! | find the schema | [`schema::find`] | [`crd::Served::of`] when the definition changes |
-//! | read a body | [`decode::decode`] | [`decode::decode_untyped`], then [`crd::Served::prune`] |
-//! | `PATCH` | [`patch::apply`], [`patch::Patched::conform`] | the same without `conform`, then `prune` |
-//! | server-side apply | [`managed_fields::Tracker::apply`], then [`decode::conform`] | the same, then `prune` |
+//! | read a body | [`decode::decode`] | [`decode::decode_untyped`], [`decode::conform_metadata`], [`crd::Served::prune`] |
+//! | `PATCH` | [`patch::apply`], [`patch::Patched::conform`] | the same without `conform`, then as a body |
+//! | server-side apply | [`managed_fields::Tracker::apply`], then [`decode::conform`] | the same, then as a body |
 //! | default | the kind's own defaults | [`crd::Served::fill_defaults`] |
 //! | validate | the kind's own validation | [`crd::Served::validate`] |
 //! | make it look as Go writes it | [`decode::complete`] | – |

@@ -153,6 +153,7 @@ fn decode_custom(
         )));
     }
     check_custom_kind(expected, &decoded.object)?;
+    decode::conform_metadata(&mut decoded).map_err(|error| error.status(expected.kind, body))?;
     if let Some(custom) = resource.custom() {
         custom.prune(&mut decoded);
     }
@@ -186,6 +187,7 @@ pub fn conform_custom(
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
     check_custom_kind(expected, &decoded.object)?;
+    decode::conform_metadata(&mut decoded).map_err(|error| error.status(expected.kind, b""))?;
     custom.prune(&mut decoded);
     judge(expected, decoded, validation, warnings)
 }
