@@ -15,17 +15,28 @@ const HEADER_MAX: usize = 64 * 1024;
 #[serde(default)]
 pub struct AuthConfig {
     /// The name of the account.
+    #[serde(deserialize_with = "null_is_empty")]
     pub username: String,
     /// Its password.
+    #[serde(deserialize_with = "null_is_empty")]
     pub password: String,
     /// User name and password in base64, which old clients send in place of both.
+    #[serde(deserialize_with = "null_is_empty")]
     pub auth: String,
     /// The registry that they are for.
+    #[serde(deserialize_with = "null_is_empty")]
     pub serveraddress: String,
     /// A refresh token in place of a password.
+    #[serde(deserialize_with = "null_is_empty")]
     pub identitytoken: String,
     /// A bearer token that is sent as it is.
+    #[serde(deserialize_with = "null_is_empty")]
     pub registrytoken: String,
+}
+
+/// As Go reads them: `null` is the empty text. Some clients send all fields.
+fn null_is_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// Why credentials cannot be read.
@@ -135,5 +146,13 @@ mod tests {
         let auth =
             AuthConfig { password: "hush".into(), identitytoken: "hush".into(), ..AuthConfig::default() };
         assert!(!format!("{auth:?}").contains("hush"));
+    }
+
+    #[test]
+    fn fields_that_are_null_are_empty() {
+        let json = r#"{"username":"ann","password":"secret","auth":null,"email":null,"serveraddress":null,"identitytoken":null}"#;
+        let auth = decode_registry_auth(&BASE64_URL_SAFE.encode(json)).unwrap();
+        assert_eq!(auth.basic(), Some(("ann".into(), "secret".into())));
+        assert_eq!(auth.serveraddress, "");
     }
 }
