@@ -129,9 +129,12 @@ pub fn conform_metadata(decoded: &mut Decoded) -> Result<(), DecodeError> {
         }
     }
     partial.insert("metadata".into(), metadata);
-    let Some(schema) = crate::schema::find("meta.k8s.io", "v1", "PartialObjectMetadata") else { return Ok(()) };
+    let Some(schema) = crate::schema::find("meta.k8s.io", "v1", "PartialObjectMetadata") else {
+        return Ok(());
+    };
     let mut conformed = json::conform(Value::Object(partial), schema)?;
-    let metadata = conformed.object.get_mut("metadata").map_or_else(|| Value::Object(Map::new()), Value::take);
+    let metadata =
+        conformed.object.get_mut("metadata").map_or_else(|| Value::Object(Map::new()), Value::take);
     if let Some(map) = decoded.object.as_object_mut() {
         map.insert("metadata".into(), metadata);
     }
@@ -413,7 +416,10 @@ mod tests {
         assert_eq!(decoded.strict, [r#"unknown field "metadata.bogus""#]);
         assert_eq!(decoded.object["metadata"], json!({"name": "w", "labels": {"a": "b"}}));
         assert_eq!(decoded.object["spec"]["x"], 1);
-        let mut wrong = Decoded { object: json!({"apiVersion": "e.com/v1", "kind": "W", "metadata": {"labels": "x"}}), strict: vec![] };
+        let mut wrong = Decoded {
+            object: json!({"apiVersion": "e.com/v1", "kind": "W", "metadata": {"labels": "x"}}),
+            strict: vec![],
+        };
         let error = conform_metadata(&mut wrong).unwrap_err();
         assert_eq!(
             error.status("W", b"").message,

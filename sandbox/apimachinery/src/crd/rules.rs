@@ -96,12 +96,13 @@ impl CompiledRule {
         Ok(Self { program: Arc::new(program), transition, deep })
     }
 
-    fn run(&self, bindings: &Bindings) -> Result<cel::Value, String> {
-        on_large_stack(self.deep, || self.run_here(bindings))
+    /// Runs it, taking what it may cost from a budget.
+    fn run(&self, bindings: &Bindings, budget: &mut f64) -> Result<cel::Value, String> {
+        on_large_stack(self.deep, || self.run_here(bindings, budget))
     }
 
-    fn run_here(&self, bindings: &Bindings) -> Result<cel::Value, String> {
-        cost::check(self.program.expression(), &bindings.extent)?;
+    fn run_here(&self, bindings: &Bindings, budget: &mut f64) -> Result<cel::Value, String> {
+        cost::charge(self.program.expression(), &bindings.extent, budget)?;
         let mut context = Context::with_env(environment());
         library::add_functions(&mut context).map_err(|error| error.to_string())?;
         context.add_variable_from_value("self", bindings.new.clone());
@@ -174,9 +175,15 @@ pub(super) fn has_rules(schema: &Structural) -> bool {
 
 /// What rules say against an object.
 pub(super) fn check(object: &Value, old: Option<&Value>, schema: &Structural) -> Vec<FieldError> {
-    let mut errors = Vec::new();
+    let mut errors = Errors { found: Vec::new(), budget: cost::BUDGET };
     walk(object, old, schema, true, "", &mut errors);
-    errors
+    errors.found
+}
+
+/// What was found, and what there is left to spend on more.
+struct Errors {
+    found: Vec<FieldError>,
+    budget: f64,
 }
 
 fn walk(
@@ -185,9 +192,9 @@ fn walk(
     schema: &Structural,
     root: bool,
     path: &str,
-    errors: &mut Vec<FieldError>,
+    errors: &mut Errors,
 ) {
-    if value.is_null() || errors.len() >= MOST_ERRORS {
+    if value.is_null() || errors.found.len() >= MOST_ERRORS {
         return;
     }
     if !schema.rules.is_empty() {
@@ -235,7 +242,7 @@ fn rules(
     schema: &Structural,
     root: bool,
     path: &str,
-    errors: &mut Vec<FieldError>,
+    errors: &mut Errors,
 ) {
     let unchanged = old == Some(value);
     let mut bindings = None;
@@ -243,7 +250,11 @@ fn rules(
         let compiled = match CompiledRule::compile(&rule.rule) {
             Ok(compiled) => compiled,
             Err(error) => {
-                errors.push(error_of(rule, path, format!("rule compile error: compilation failed: {error}")));
+                errors.found.push(error_of(
+                    rule,
+                    path,
+                    format!("rule compile error: compilation failed: {error}"),
+                ));
                 continue;
             }
         };
@@ -263,24 +274,29 @@ fn rules(
             extent: bindings.extent,
         });
         let bindings = optional.as_ref().unwrap_or(bindings);
-        match compiled.run(bindings) {
+        match compiled.run(bindings, &mut errors.budget) {
             Ok(cel::Value::Bool(true)) => {}
-            Ok(cel::Value::Bool(false)) => errors.push(error_of(rule, path, message(rule, bindings))),
-            Ok(_) => {
-                errors.push(error_of(rule, path, format!("rule evaluated to no boolean: {}", rule.rule)))
+            Ok(cel::Value::Bool(false)) => {
+                let message = message(rule, bindings, &mut errors.budget);
+                errors.found.push(error_of(rule, path, message));
             }
+            Ok(_) => errors.found.push(error_of(
+                rule,
+                path,
+                format!("rule evaluated to no boolean: {}", rule.rule),
+            )),
             Err(error) => {
-                errors.push(error_of(rule, path, format!("{error} evaluating rule: {}", rule.rule)))
+                errors.found.push(error_of(rule, path, format!("{error} evaluating rule: {}", rule.rule)))
             }
         }
     }
 }
 
 /// What to say when a rule does not hold.
-fn message(rule: &Rule, bindings: &Bindings) -> String {
+fn message(rule: &Rule, bindings: &Bindings, budget: &mut f64) -> String {
     if !rule.message_expression.is_empty()
         && let Ok(compiled) = CompiledRule::compile(&rule.message_expression)
-        && let Ok(cel::Value::String(text)) = compiled.run(bindings)
+        && let Ok(cel::Value::String(text)) = compiled.run(bindings, budget)
         && !text.trim().is_empty()
         && !text.contains('\n')
         && text.len() <= MOST_MESSAGE
@@ -347,6 +363,7 @@ mod tests {
             "isQuantity('1x') == false",
             "self.names.isSorted()",
             "[3, 1, 2].max() == 3 && [3, 1, 2].min() == 1 && [3, 1].sum() == 4",
+            "self.names.indexOf('b') == 1 && [1, 2, 1].lastIndexOf(1) == 2 && [1].indexOf(3) == -1",
             "'abc123'.find('[0-9]+') == '123'",
             "'a1b2'.findAll('[0-9]').size() == 2",
             "url('https://example.com:80/path?k=v').getHost() == 'example.com:80'",
@@ -418,7 +435,7 @@ mod tests {
         for expression in [chain, nested, lists, not, turns] {
             if let Ok(compiled) = CompiledRule::compile(&expression) {
                 let bindings = Bindings { new: cel::Value::Null, old: None, extent: cost::Extent::default() };
-                let _either = compiled.run(&bindings);
+                let _either = compiled.run(&bindings, &mut 1e9);
             }
         }
     }
@@ -434,5 +451,16 @@ mod tests {
         let errors = told(schema, json!({"spec": {"l": many, "s": "a".repeat(5000)}}), None);
         assert_eq!(errors.len(), 2);
         assert!(errors.iter().all(|error| error.contains("cost")), "{errors:?}");
+    }
+
+    #[test]
+    fn rules_of_an_object_share_a_budget() {
+        let rules: Vec<_> = (0..40)
+            .map(|n| json!({"rule": format!("self.l.all(a, self.l.all(b, a + b + {n} >= 0))")}))
+            .collect();
+        let schema = spec(json!({"l": {"type": "array", "items": {"type": "integer"}}}), json!(rules));
+        let many: Vec<_> = (0..200).collect();
+        let refused = told(schema, json!({"spec": {"l": many}}), None).len();
+        assert!(refused > 0 && refused < 40, "{refused}");
     }
 }

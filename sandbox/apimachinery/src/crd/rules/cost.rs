@@ -4,7 +4,9 @@ use cel::common::ast::{EntryExpr, Expr, IdedExpr};
 use serde_json::Value;
 
 /// Most steps of one run.
-const MOST_STEPS: f64 = 10_000_000.0;
+const MOST_STEPS: f64 = 1_000_000.0;
+/// Most steps of all rules of an object.
+pub(super) const BUDGET: f64 = 5_000_000.0;
 /// Most bytes of a text that replacing and joining may make.
 const MOST_TEXT: f64 = 50_000_000.0;
 
@@ -43,17 +45,18 @@ impl Extent {
     }
 }
 
-/// Refuses an expression that may cost too much.
-pub(super) fn check(expression: &IdedExpr, extent: &Extent) -> Result<(), String> {
+/// Takes from a budget what an expression may cost; refuses it if that is too much.
+pub(super) fn charge(expression: &IdedExpr, extent: &Extent, budget: &mut f64) -> Result<(), String> {
     let mut walk = Walk { extent, growing: 0 };
     let steps = walk.cost(expression);
     let text = (extent.text.max(16) as f64).powi(walk.growing + 1);
-    if steps > MOST_STEPS || (walk.growing > 0 && text > MOST_TEXT) {
+    if steps > MOST_STEPS.min(*budget) || (walk.growing > 0 && text > MOST_TEXT) {
         return Err(
             "validation failed due to running out of cost budget, no further validation rules will be run"
                 .into(),
         );
     }
+    *budget -= steps;
     Ok(())
 }
 

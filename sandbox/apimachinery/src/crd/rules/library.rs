@@ -4,6 +4,8 @@
 use crate::crd::pattern;
 use crate::names;
 use crate::quantity::Quantity;
+use cel::common::types;
+use cel::common::value::CowVal;
 use cel::extractors::{Arguments, This};
 use cel::objects::{Opaque, OptionalValue};
 use cel::{Context, DeclarationError, Env, ExecutionError, Value, extensions};
@@ -13,6 +15,23 @@ use std::sync::Arc;
 
 type Result<T = Value> = std::result::Result<T, ExecutionError>;
 
+/// Where a list holds a value, from its start or its end; -1 if nowhere.
+fn index_of(args: &[CowVal<'_, '_>], from_end: bool) -> Result<i64> {
+    let [list, wanted] = args else { return fail("indexOf", "no such overload") };
+    let Some(list) = list.as_ref().as_iterable() else { return fail("indexOf", "no such overload") };
+    let (mut items, mut at, mut found) = (list.iter(), 0, -1);
+    while let Some(item) = items.next() {
+        if item.equals(wanted.as_ref()) {
+            found = at;
+            if !from_end {
+                break;
+            }
+        }
+        at += 1;
+    }
+    Ok(found)
+}
+
 /// The environment that programs are compiled for.
 pub(super) fn environment() -> Env {
     let mut env = Env::stdlib();
@@ -20,6 +39,20 @@ pub(super) fn environment() -> Env {
         // They conflict neither with the standard library nor with each other: the tests use them.
         let _never_fails = env.add_extension(extension);
     }
+    let _never_fails = env.add_member_overload(
+        "indexOf",
+        "list.indexOf(dyn)",
+        types::LIST_TYPE,
+        vec![types::DYN_TYPE],
+        |args| Ok(CowVal::owned(types::CelInt::from(index_of(&args, false)?))),
+    );
+    let _never_fails = env.add_member_overload(
+        "lastIndexOf",
+        "list.lastIndexOf(dyn)",
+        types::LIST_TYPE,
+        vec![types::DYN_TYPE],
+        |args| Ok(CowVal::owned(types::CelInt::from(index_of(&args, true)?))),
+    );
     env
 }
 
