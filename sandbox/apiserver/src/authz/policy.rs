@@ -165,10 +165,12 @@ pub async fn reconcile(server: &Arc<Server>) -> Result<(), Status> {
     }
     // Each is a way to the store and back; together they are one.
     futures_util::future::try_join_all(work).await?;
-    let (name, role, subjects) = roles::KUBEADM;
-    let mut tree = binding(name, "", "ClusterRole", role, subjects);
-    tree["metadata"] = json!({"name": name});
-    crate::bootstrap::ensure(server, GROUP, "v1", "clusterrolebindings", tree).await
+    for (name, role, subjects) in roles::MORE_BINDINGS {
+        let mut tree = binding(name, "", "ClusterRole", role, subjects);
+        tree["metadata"] = json!({"name": name});
+        crate::bootstrap::ensure(server, GROUP, "v1", "clusterrolebindings", tree).await?;
+    }
+    Ok(())
 }
 
 async fn one(

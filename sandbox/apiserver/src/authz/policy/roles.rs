@@ -385,6 +385,9 @@ pub const NAMESPACE_BINDINGS: &[(&str, &str, &str, &[&str])] = &[
     ),
 ];
 
-/// What kubeadm binds beside: the user of `admin.conf`.
-pub const KUBEADM: (&str, &str, &[&str]) =
-    ("kubeadm:cluster-admins", "cluster-admin", &["g:kubeadm:cluster-admins"]);
+/// What is bound beside: what kubeadm does for the user of `admin.conf`; and the controller manager, which works as itself and not, over
+/// twenty connections, as a service account for each of its controllers. It could get all of their tokens anyway.
+pub const MORE_BINDINGS: &[(&str, &str, &[&str])] = &[
+    ("kubeadm:cluster-admins", "cluster-admin", &["g:kubeadm:cluster-admins"]),
+    ("system:kube-controller-manager:controllers", "cluster-admin", &["u:system:kube-controller-manager"]),
+];
