@@ -11,8 +11,8 @@ use kube::Client;
 use crate::context::{Context, Running};
 use crate::error::Error;
 use crate::{
-    cronjob, daemonset, deployment, endpoints, garbage, job, namespace, node, replicaset, service_account,
-    statefulset,
+    autoscaler, certificates, cluster_roles, cronjob, daemonset, deployment, disruption, endpoints, garbage,
+    job, namespace, node, quota, replicaset, service_account, service_lb, statefulset, tokens, volumes,
 };
 
 /// What the command line of kube-controller-manager says.
@@ -115,6 +115,19 @@ static CONTROLLERS: &[Entry] = &[
     }),
     entry("pod-garbage-collector-controller", "podgc", |context| Some(node::pod_gc::start(context))),
     entry("namespace-controller", "namespace", |context| Some(namespace::control::start(context))),
+    entry("serviceaccount-token-controller", "serviceaccount-token", tokens::service_accounts::start),
+    Entry {
+        name: "bootstrap-signer-controller",
+        alias: "bootstrapsigner",
+        by_default: false,
+        start: |context| Some(tokens::bootstrap::start_signer(context)),
+    },
+    Entry {
+        name: "token-cleaner-controller",
+        alias: "tokencleaner",
+        by_default: false,
+        start: |context| Some(tokens::bootstrap::start_cleaner(context)),
+    },
     entry("serviceaccount-controller", "serviceaccount", |context| {
         Some(service_account::start_accounts(context))
     }),
@@ -130,6 +143,34 @@ static CONTROLLERS: &[Entry] = &[
     entry("replicaset-controller", "replicaset", |context| {
         Some(replicaset::control::start::<ReplicaSet>(context, "replicaset-controller"))
     }),
+    entry("resourcequota-controller", "resourcequota", |context| Some(quota::control::start(context))),
+    entry("horizontal-pod-autoscaler-controller", "horizontalpodautoscaling", |context| {
+        Some(autoscaler::control::start(context))
+    }),
+    entry("disruption-controller", "disruption", |context| Some(disruption::start(context))),
+    entry("certificatesigningrequest-signing-controller", "csrsigning", certificates::sign::start),
+    entry("certificatesigningrequest-approving-controller", "csrapproving", |context| {
+        Some(certificates::approve::start(context))
+    }),
+    entry("certificatesigningrequest-cleaner-controller", "csrcleaner", |context| {
+        Some(certificates::clean::start(context))
+    }),
+    entry("clusterrole-aggregation-controller", "clusterrole-aggregation", |context| {
+        Some(cluster_roles::start(context))
+    }),
+    entry("persistentvolume-binder-controller", "persistentvolume-binder", |context| {
+        Some(volumes::binder::start(context))
+    }),
+    entry("persistentvolumeclaim-protection-controller", "pvc-protection", |context| {
+        Some(volumes::protection::start_claims(context))
+    }),
+    entry("persistentvolume-protection-controller", "pv-protection", |context| {
+        Some(volumes::protection::start_volumes(context))
+    }),
+    entry("ephemeral-volume-controller", "ephemeral-volume", |context| {
+        Some(volumes::ephemeral::start(context))
+    }),
+    entry("service-lb-controller", "service", |context| Some(service_lb::start(context))),
     entry("node-ipam-controller", "nodeipam", node::ipam::start),
     entry("node-lifecycle-controller", "nodelifecycle", |context| Some(node::lifecycle::start(context))),
     entry("taint-eviction-controller", "", |context| Some(node::eviction::start(context))),

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use drydock_kubeclient::WorkQueue;
 use drydock_kubeclient::informer::{Event, Informer};
 use futures_util::future::join_all;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use tokio::sync::Notify;
 
@@ -95,7 +94,7 @@ impl Monitors {
     }
 
     fn monitor(self: &Arc<Self>, one: &ResourceType) -> Informer<Trace> {
-        let informer = Informer::with_transform(self.client.clone(), one.metadata_source(), trim);
+        let informer: Informer<Trace> = Informer::new(self.client.clone(), one.metadata_source());
         let (api_version, kind) = (one.resource.api_version.clone(), one.resource.kind.clone());
         let brings_kinds = one.name() == "customresourcedefinitions.apiextensions.k8s.io";
         // Not counted among the owners: the monitors live as long as the collector, and hold their informers.
@@ -122,19 +121,4 @@ impl Monitors {
         informer.start();
         informer
     }
-}
-
-/// What the graph does not read needs no memory.
-fn trim(trace: &mut Trace) {
-    let meta = std::mem::take(&mut trace.metadata);
-    trace.metadata = ObjectMeta {
-        name: meta.name,
-        namespace: meta.namespace,
-        uid: meta.uid,
-        resource_version: meta.resource_version,
-        owner_references: meta.owner_references,
-        finalizers: meta.finalizers,
-        deletion_timestamp: meta.deletion_timestamp,
-        ..ObjectMeta::default()
-    };
 }

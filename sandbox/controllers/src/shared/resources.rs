@@ -2,11 +2,11 @@
 //! collection, quotas of any resource.
 
 use drydock_kubeclient::informer::Source;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use kube::core::discovery::{ApiCapabilities, ApiResource, Scope};
 use kube::discovery::Discovery;
 use kube::{Api, Client};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::error::Error;
 
@@ -74,12 +74,47 @@ pub async fn discover(client: &Client) -> Result<Vec<ResourceType>, Error> {
     Ok(all)
 }
 
-/// An object of which only metadata matters.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+/// An object of which only where it is, whose it is and what holds it matters. The rest of its metadata is not even read: half of it is
+/// `managedFields`, and every change of every object of the cluster comes this way.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(from = "Slim")]
 pub struct Trace {
     /// Its metadata.
-    #[serde(default)]
     pub metadata: ObjectMeta,
+}
+
+#[derive(Deserialize)]
+struct Slim {
+    #[serde(default)]
+    metadata: SlimMeta,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct SlimMeta {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    owner_references: Option<Vec<OwnerReference>>,
+    finalizers: Option<Vec<String>>,
+    deletion_timestamp: Option<Time>,
+}
+
+impl From<Slim> for Trace {
+    fn from(Slim { metadata }: Slim) -> Self {
+        let metadata = ObjectMeta {
+            name: metadata.name,
+            namespace: metadata.namespace,
+            uid: metadata.uid,
+            resource_version: metadata.resource_version,
+            owner_references: metadata.owner_references,
+            finalizers: metadata.finalizers,
+            deletion_timestamp: metadata.deletion_timestamp,
+            ..ObjectMeta::default()
+        };
+        Self { metadata }
+    }
 }
 
 impl drydock_kubeclient::meta::HasMeta for Trace {

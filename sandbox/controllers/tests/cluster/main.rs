@@ -5,5 +5,7 @@ mod batch;
 mod harness;
 mod nodes;
 mod owners;
+mod policy;
 mod services;
+mod storage;
 mod workloads;

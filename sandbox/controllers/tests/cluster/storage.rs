@@ -1,0 +1,104 @@
+//! Claims and volumes.
+
+use drydock_controllers::manager::Settings;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use crate::harness::{Cluster, template};
+
+fn claim(name: &str, class: &str) -> Value {
+    json!({
+        "metadata": {"name": name},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": class,
+            "resources": {"requests": {"storage": "10Mi"}},
+        },
+    })
+}
+
+fn is_bound(claim: &PersistentVolumeClaim) -> bool {
+    claim.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound")
+}
+
+#[tokio::test]
+async fn a_claim_takes_a_volume_that_is_there_and_gives_it_back() {
+    let cluster = Cluster::start().await;
+    let volumes = cluster.all::<PersistentVolume>();
+    let volume = json!({
+        "metadata": {"name": "disk"},
+        "spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": "/data"},
+        },
+    });
+    volumes.create(&PostParams::default(), &serde_json::from_value(volume).unwrap()).await.unwrap();
+    cluster.create::<PersistentVolumeClaim>(claim("mine", "")).await;
+    let bound = cluster.when("mine", is_bound).await;
+    assert_eq!(bound.spec.unwrap().volume_name.as_deref(), Some("disk"));
+    assert_eq!(bound.status.unwrap().capacity.unwrap()["storage"].0, "1Gi");
+    let phase = |wanted: &'static str| {
+        let volumes = volumes.clone();
+        move || {
+            let volumes = volumes.clone();
+            async move {
+                let phase = volumes.get("disk").await.unwrap().status.and_then(|status| status.phase);
+                (phase.as_deref() == Some(wanted)).then_some(())
+            }
+        }
+    };
+    cluster.until("the volume bound", phase("Bound")).await;
+    cluster.api::<PersistentVolumeClaim>().delete("mine", &DeleteParams::default()).await.unwrap();
+    cluster.until("the volume released", phase("Released")).await;
+}
+
+#[tokio::test]
+async fn a_volume_is_made_on_the_node_of_its_pod_and_goes_with_its_claim() {
+    let removes = |pod: &Pod| {
+        let labels = pod.metadata.labels.as_ref();
+        labels.is_some_and(|labels| labels.contains_key("drydock.dev/reclaims")).then_some(0)
+    };
+    let cluster = Cluster::with(Settings::default(), removes).await;
+    cluster.node("n1", json!({"kubernetes.io/hostname": "n1"})).await;
+    let classes = cluster.all::<StorageClass>();
+    cluster.until("the class", || async { classes.get_opt("standard").await.unwrap() }).await;
+    cluster.create::<PersistentVolumeClaim>(claim("data", "standard")).await;
+    cluster.event("WaitForFirstConsumer", "waiting for first consumer to be created before binding").await;
+    let chosen =
+        Patch::Merge(json!({"metadata": {"annotations": {"volume.kubernetes.io/selected-node": "n1"}}}));
+    cluster.api::<PersistentVolumeClaim>().patch("data", &PatchParams::default(), &chosen).await.unwrap();
+    let bound = cluster.when("data", is_bound).await;
+    let name = bound.spec.unwrap().volume_name.unwrap();
+    assert_eq!(name, format!("pvc-{}", bound.metadata.uid.unwrap()));
+    cluster.event("ProvisioningSucceeded", &format!("Successfully provisioned volume {name}")).await;
+    let volumes = cluster.all::<PersistentVolume>();
+    let volume = volumes.get(&name).await.unwrap();
+    let path = volume.spec.unwrap().host_path.unwrap().path;
+    assert_eq!(path, format!("/var/lib/kubernetes/volumes/{name}_default_data"));
+    cluster.api::<PersistentVolumeClaim>().delete("data", &DeleteParams::default()).await.unwrap();
+    cluster
+        .until("the volume gone", || async { volumes.get_opt(&name).await.unwrap().is_none().then_some(()) })
+        .await;
+}
+
+#[tokio::test]
+async fn a_claim_that_a_pod_uses_waits_for_it() {
+    let cluster = Cluster::start().await;
+    cluster.create::<PersistentVolumeClaim>(claim("used", "")).await;
+    let mut pod = template("web", "nginx");
+    pod["metadata"]["name"] = "web".into();
+    pod["spec"]["nodeName"] = "n1".into();
+    pod["spec"]["volumes"] = json!([{"name": "data", "persistentVolumeClaim": {"claimName": "used"}}]);
+    cluster.create::<Pod>(pod).await;
+    let held =
+        |claim: &PersistentVolumeClaim| claim.metadata.finalizers.as_ref().is_some_and(|all| !all.is_empty());
+    cluster.when("used", held).await;
+    let claims = cluster.api::<PersistentVolumeClaim>();
+    claims.delete("used", &DeleteParams::default()).await.unwrap();
+    cluster.when("used", |claim: &PersistentVolumeClaim| claim.metadata.deletion_timestamp.is_some()).await;
+    cluster.api::<Pod>().delete("web", &DeleteParams::default()).await.unwrap();
+    cluster
+        .until("the claim gone", || async { claims.get_opt("used").await.unwrap().is_none().then_some(()) })
+        .await;
+}
