@@ -205,7 +205,7 @@ async fn listen_to_engine(kubelet: Arc<Kubelet>) {
     loop {
         let told = kubelet.clone();
         let ended = kubelet.docker.events(labels::POD_UID, move |event| {
-            if matches!(event.action.as_str(), "die" | "destroy" | "oom" | "start")
+            if matches!(event.action.as_str(), "die" | "destroy" | "oom")
                 && let Some(uid) = event.actor.attributes.get(labels::POD_UID)
             {
                 told.wake(uid);

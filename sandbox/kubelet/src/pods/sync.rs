@@ -26,6 +26,7 @@ use k8s_openapi::{
 };
 use std::{
     collections::HashMap,
+    net::Ipv4Addr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -84,6 +85,8 @@ pub struct Round<'a> {
     pub pod: &'a Arc<Pod>,
     /// What is remembered.
     pub memory: &'a mut Memory,
+    /// Something was started or ended in this round.
+    acted: bool,
 }
 
 /// Shortest of two delays.
@@ -91,9 +94,20 @@ fn sooner(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
     a.into_iter().chain(b).min()
 }
 
-impl Round<'_> {
+impl<'a> Round<'a> {
+    /// A round of a pod.
+    pub fn new(kubelet: &'a Arc<Kubelet>, pod: &'a Arc<Pod>, memory: &'a mut Memory) -> Self {
+        Self { kubelet, pod, memory, acted: false }
+    }
+
     /// Looks, and tells how the pod is. `finished`: nothing will be started any more.
     pub async fn look(&mut self, finished: bool) -> Result<(Observed, PodStatus), DockerError> {
+        let observed = self.observe().await?;
+        let status = self.tell(&observed, finished);
+        Ok((observed, status))
+    }
+
+    async fn observe(&mut self) -> Result<Observed, DockerError> {
         let observed = Observed::of(&self.kubelet.docker, pod::uid(self.pod)).await?;
         for list in observed.containers.values() {
             for found in list.iter().take(2) {
@@ -103,28 +117,35 @@ impl Round<'_> {
                 }
             }
         }
-        let status = self.status(&observed, finished);
+        Ok(observed)
+    }
+
+    fn tell(&mut self, observed: &Observed, finished: bool) -> PodStatus {
+        let status = self.status(observed, finished);
         self.kubelet.statuses.set(self.pod, &status);
         self.kubelet.noted(self.pod, &status);
         self.memory.told = Some(status.clone());
-        Ok((observed, status))
+        status
+    }
+
+    /// The pod's address, if it has one.
+    fn address(&self, observed: &Observed) -> Option<Ipv4Addr> {
+        let sandbox = observed.sandbox()?;
+        if pod::is_host_network(self.pod) {
+            Some(self.kubelet.host_ip)
+        } else {
+            self.kubelet.network.address_of(&sandbox.id)
+        }
     }
 
     fn status(&self, observed: &Observed, finished: bool) -> PodStatus {
         let probes = &self.kubelet.probes;
-        let pod_ip = observed.sandbox().and_then(|s| {
-            if pod::is_host_network(self.pod) {
-                Some(self.kubelet.host_ip)
-            } else {
-                self.kubelet.network.address_of(&s.id)
-            }
-        });
         let ended = self.memory.ended.as_ref().map(|(r, m)| (r.as_str(), m.as_str()));
         let mut status = status::of(&Facts {
             pod: self.pod,
             observed,
             host_ip: self.kubelet.host_ip,
-            pod_ip,
+            pod_ip: self.address(observed),
             reasons: &self.memory.reasons,
             health: &|id| probes.health(id),
             words: &self.memory.words,
@@ -146,8 +167,9 @@ impl Round<'_> {
 
     /// Does what is missing. Returns when to look again at the latest.
     pub async fn sync(&mut self) -> Result<Option<Duration>, Failure> {
-        let (observed, status) = self.look(false).await?;
+        let mut observed = self.observe().await?;
         self.watch_probes(&observed);
+        let status = self.tell(&observed, false);
         let phase = status.phase.as_deref().unwrap_or_default();
         if self.memory.ended.is_some() || matches!(phase, "Succeeded" | "Failed") {
             stop::all(self.kubelet, self.pod, &observed, Why::PodEnds, pod::grace_seconds(self.pod)).await;
@@ -172,10 +194,12 @@ impl Round<'_> {
         super::files::write(self.kubelet, self.pod, Some(sandbox.address))
             .map_err(|e| Failure(e.to_string()))?;
         let next = self.containers(&observed, &sandbox, &volumes, &here).await;
-        let (observed, _) = self.look(false).await?;
-        self.watch_probes(&observed);
-        // What was started now may be ready at once: tell it.
-        self.look(false).await?;
+        if self.acted {
+            observed = self.observe().await?;
+            self.watch_probes(&observed);
+        }
+        // Also why containers wait may be new.
+        self.tell(&observed, false);
         Ok(sooner(next, left))
     }
 
@@ -212,9 +236,8 @@ impl Round<'_> {
                 self.kubelet.docker.remove(&old.id).await?;
             }
         }
-        let made = start::sandbox(self.kubelet, self.pod, attempt).await?;
-        self.look(false).await?;
-        Ok(made)
+        self.acted = true;
+        start::sandbox(self.kubelet, self.pod, attempt).await
     }
 
     /// Init containers, then the others. Returns when to look again.
@@ -277,6 +300,7 @@ impl Round<'_> {
             };
             let grace = probe.and_then(|p| p.termination_grace_period_seconds);
             let grace = grace.unwrap_or_else(|| pod::grace_seconds(self.pod));
+            self.acted = true;
             stop::container(self.kubelet, self.pod, container, &newest.id, why, grace).await;
             // Changed: at once; by a probe: as if it had crashed.
             if why == Why::Changed {
@@ -360,6 +384,7 @@ impl Round<'_> {
             self.memory.reasons.insert(container.name.clone(), waiting);
             return retry;
         }
+        self.acted = true;
         match start::container(self.kubelet, self.pod, container, before, place).await {
             Ok(()) => {
                 self.memory.reasons.remove(&container.name);
@@ -396,7 +421,10 @@ impl Round<'_> {
     }
 
     fn watch_probes(&self, observed: &Observed) {
-        let address = self.kubelet.address_of(self.pod);
+        for list in observed.containers.values() {
+            list.iter().filter(|c| !c.state.running).for_each(|c| self.kubelet.probes.forget(&c.id));
+        }
+        let Some(address) = self.address(observed) else { return };
         for container in pod::all_containers(self.pod) {
             if let Some(found) = observed.newest(&container.name).filter(|c| c.state.running) {
                 let age = pod::time(&found.state.started_at)
@@ -404,9 +432,6 @@ impl Round<'_> {
                     .unwrap_or_default();
                 self.kubelet.probes.watch(self.kubelet, self.pod, &container, &found.id, address, age);
             }
-        }
-        for list in observed.containers.values() {
-            list.iter().filter(|c| !c.state.running).for_each(|c| self.kubelet.probes.forget(&c.id));
         }
     }
 }

@@ -52,7 +52,7 @@ pub async fn run(kubelet: Arc<Kubelet>, mut desired: watch::Receiver<Desired>, w
             break;
         }
         let round = async {
-            let mut round = Round { kubelet: &kubelet, pod: &now.pod, memory: &mut memory };
+            let mut round = Round::new(&kubelet, &now.pod, &mut memory);
             round.sync().await
         };
         let done = tokio::select! {
@@ -94,7 +94,7 @@ async fn until_it_ends(mut desired: watch::Receiver<Desired>) {
 async fn terminate(kubelet: &Arc<Kubelet>, desired: &mut watch::Receiver<Desired>, memory: &mut Memory) {
     loop {
         let now = desired.borrow_and_update().clone();
-        let mut round = Round { kubelet, pod: &now.pod, memory };
+        let mut round = Round::new(kubelet, &now.pod, memory);
         let observed = match round.look(false).await {
             Ok((observed, _)) => observed,
             Err(error) => {

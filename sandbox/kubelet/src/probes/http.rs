@@ -5,7 +5,11 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use tokio::net::TcpStream;
 use tokio_rustls::{
     TlsConnector,
@@ -125,13 +129,20 @@ pub fn words(error: &io::Error) -> String {
 }
 
 /// TLS with whoever answers (the kubelet's probes set `InsecureSkipVerify`).
+///
+/// One configuration for all, so that a server that is asked every second need not prove itself each time (session tickets).
 fn anybody() -> Result<Arc<rustls::ClientConfig>, String> {
+    static SHARED: OnceLock<Arc<rustls::ClientConfig>> = OnceLock::new();
+    if let Some(config) = SHARED.get() {
+        return Ok(config.clone());
+    }
     let provider = Arc::new(ring::default_provider());
     let builder =
         rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
     let builder = builder.map_err(|e| e.to_string())?;
     let verifier = Arc::new(Anybody(provider));
-    Ok(Arc::new(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
+    let config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    Ok(SHARED.get_or_init(|| Arc::new(config)).clone())
 }
 
 #[derive(Debug)]
