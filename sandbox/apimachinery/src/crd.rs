@@ -11,6 +11,7 @@ mod prune;
 mod rules;
 mod served;
 mod structural;
+mod structure;
 mod validate;
 
 pub use definition::{default_definition, validate_definition};
