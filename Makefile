@@ -23,7 +23,7 @@ PAGE    := dist/index.html
 # What runs in the catalogue's own images.
 PROGRAMS := sandbox/catalogue/gen/hello sandbox/catalogue/gen/whoami sandbox/catalogue/gen/pause
 # What runs in the images of a cluster's control plane.
-KUBE     := sandbox/catalogue/gen/drydock-kube
+KUBE     := sandbox/catalogue/gen/drydock-kube.gz
 MODULES  := sandbox/catalogue/gen/hello.wasm
 # What runs WebAssembly containers.
 WASM     := sandbox/wasm/gen/drydock-wasm.gz
@@ -157,7 +157,7 @@ $(KUBE): $(KUBE_FROM) | packages toolchain
 	    RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static' $(NICE) cargo build --release --locked -p drydock-kube \
 	        --config profile.release.strip=true --config 'profile.release.lto="off"' --config profile.release.codegen-units=16 \
 	        --config 'profile.release.package.k8s-openapi.opt-level="s"' --target "$$host" --target-dir target/programs; \
-	    install -D -t $(dir $(KUBE)) "target/programs/$$host/release/drydock-kube"
+	    mkdir -p $(dir $@); gzip -9nc "target/programs/$$host/release/drydock-kube" > $@
 
 # The page and the programs are part of the program, so they come first.
 $(BIN): $(BIN_FROM) $(PAGE) $(PROGRAMS) $(MODULES) $(WASM) $(KUBE) | packages toolchain

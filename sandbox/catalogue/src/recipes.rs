@@ -6,8 +6,9 @@ use drydock_images::{
     Digest,
     mmdebstrap::{DOCUMENTATION, SUITE},
 };
+use flate2::read::GzDecoder;
 use rust_embed::RustEmbed;
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, io::Read};
 
 /// `images/NAME/…`.
 #[derive(RustEmbed)]
@@ -189,10 +190,24 @@ impl Recipe {
 
     /// Our program that goes into it, if one does.
     pub(crate) fn program(&self) -> Result<Option<Cow<'static, [u8]>>> {
-        let (Input::Program(name) | Input::Multicall { program: name, .. }) = self.input else {
-            return Ok(None);
+        let Some(embedded) = self.embedded()? else { return Ok(None) };
+        if !matches!(self.input, Input::Multicall { .. }) {
+            return Ok(Some(embedded));
+        }
+        let mut program = Vec::new();
+        let unpacked = GzDecoder::new(&*embedded).read_to_end(&mut program);
+        unpacked.map_err(|e| Error::Recipe { name: self.name.into(), what: format!("its program: {e}") })?;
+        Ok(Some(program.into()))
+    }
+
+    /// Our program as it is part of this one: the large ones are packed.
+    fn embedded(&self) -> Result<Option<Cow<'static, [u8]>>> {
+        let file = match self.input {
+            Input::Program(name) => name.to_owned(),
+            Input::Multicall { program, .. } => format!("{program}.gz"),
+            Input::None | Input::Root { .. } => return Ok(None),
         };
-        let program = Programs::get(name).ok_or_else(|| Error::NoProgram(name.into()))?;
+        let program = Programs::get(&file).ok_or(Error::NoProgram(file))?;
         Ok(Some(program.data))
     }
 
@@ -215,7 +230,7 @@ impl Recipe {
             part(path.as_bytes());
             part(&content);
         }
-        part(&self.program()?.unwrap_or_default());
+        part(&self.embedded()?.unwrap_or_default());
         for base in self.needs()? {
             part(base.digest()?.to_string().as_bytes());
         }
@@ -265,7 +280,7 @@ mod tests {
     #[test]
     fn recipes_have_digests_of_their_own_that_follow_what_they_need() {
         let without_programs =
-            all().iter().filter(|r| r.program().is_ok_and(|p| p.is_none()) && r.digest().is_ok());
+            all().iter().filter(|r| r.embedded().is_ok_and(|p| p.is_none()) && r.digest().is_ok());
         let digests: Vec<_> = without_programs.map(|r| r.digest().unwrap()).collect();
         for (at, digest) in digests.iter().enumerate() {
             assert!(!digests[..at].contains(digest));
