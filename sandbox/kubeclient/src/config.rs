@@ -301,3 +301,58 @@ mod insecure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<ClientConfig, ConfigError> {
+        ClientConfig::from_kubeconfig(&Kubeconfig::from_yaml(text).unwrap(), "kube-scheduler")
+    }
+
+    const HTTP: &str = "
+apiVersion: v1
+kind: Config
+current-context: here
+contexts:
+- name: here
+  context: {cluster: c, user: u, namespace: team}
+clusters:
+- name: c
+  cluster: {server: 'http://127.0.0.1:8080'}
+users:
+- name: u
+  user: {token: secret}
+";
+
+    #[test]
+    fn the_current_context_counts() {
+        let config = read(HTTP).unwrap();
+        assert_eq!((config.namespace.as_str(), config.token.as_deref()), ("team", Some("secret")));
+        assert!(config.tls.is_none() && config.user_agent.starts_with("kube-scheduler/v1."));
+        assert!(!format!("{config:?}").contains("secret"), "a token is not to be seen in a log");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let cases = [
+            ("name: here", "name: there", "the kubeconfig has no context \"here\""),
+            ("cluster: c,", "cluster: d,", "the kubeconfig has no cluster \"d\""),
+            ("http://127.0.0.1:8080", "ftp://127.0.0.1", "the kubeconfig's server is not usable"),
+            ("http://", "https://", "the kubeconfig has no certificate-authority-data"),
+            (
+                "{token: secret}",
+                "{tokenFile: /does/not/exist}",
+                "cannot read /does/not/exist, which the kubeconfig names",
+            ),
+        ];
+        for (old, new, expected) in cases {
+            let error = read(&HTTP.replacen(old, new, 1)).unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+        }
+        let no_base64 = HTTP
+            .replace("http://127.0.0.1:8080'", "https://127.0.0.1:6443', certificate-authority-data: '?'");
+        let error = read(&no_base64).unwrap_err().to_string();
+        assert!(error.starts_with("the kubeconfig's certificate-authority-data is not usable"), "{error}");
+    }
+}

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use drydock_apimachinery::selectors::LabelSelector;
 use k8s_openapi::api::core::v1::Node;
 
-use crate::node::NodeInfo;
+use crate::node::{NO_DOMAIN, NodeInfo};
 use crate::pod::PodInfo;
 use crate::terms::{Labels, selects};
 
-/// Counts of pods by node are kept for as many selectors: those that pods were last spread by.
+/// Counts of pods by node are kept for as many selectors, and domains of nodes for as many labels: those that pods were last spread by.
+/// A pod with more constraints gets more.
 const COUNTERS: usize = 16;
 
 struct Placed {
@@ -35,6 +36,27 @@ impl Counter {
     }
 }
 
+/// Numbers the values that a label of nodes has: its domains.
+struct Topology {
+    key: String,
+    domains: HashMap<String, u32>,
+    used: u64,
+}
+
+impl Topology {
+    fn domain(&mut self, node: &NodeInfo) -> u32 {
+        let Some(value) = node.node.metadata.labels.as_ref().and_then(|labels| labels.get(&self.key)) else {
+            return NO_DOMAIN;
+        };
+        if let Some(domain) = self.domains.get(value) {
+            return *domain;
+        }
+        let next = u32::try_from(self.domains.len()).unwrap_or(NO_DOMAIN);
+        self.domains.insert(value.clone(), next);
+        next
+    }
+}
+
 /// Nodes, pods on nodes, and what is counted of them.
 #[derive(Default)]
 pub struct Cache {
@@ -46,6 +68,8 @@ pub struct Cache {
     images: HashMap<String, usize>,
     namespaces: HashMap<String, Labels>,
     counters: Vec<Counter>,
+    topologies: Vec<Topology>,
+    /// Counts decisions: what was asked for in the last one is not given up.
     clock: u64,
     /// How many pods care which pods are near: if none does, nobody need look.
     with_affinity: usize,
@@ -97,6 +121,7 @@ impl Cache {
             self.count_images(index, false);
             self.nodes[index].update(node);
             self.count_images(index, true);
+            self.set_domains(index);
             return;
         }
         let mut info = NodeInfo::new(node);
@@ -110,6 +135,21 @@ impl Cache {
         self.nodes.push(info);
         self.by_name.insert(name, index);
         self.count_images(index, true);
+        self.set_domains(index);
+    }
+
+    fn set_domains(&mut self, index: usize) {
+        // Values that no node has any more keep their numbers; that must not go on for ever.
+        let most = 2 * self.nodes.len() + 64;
+        for topology in self.topologies.iter_mut().filter(|topology| topology.domains.len() > most) {
+            topology.domains.clear();
+        }
+        let renewed = self.topologies.iter().any(|topology| topology.domains.is_empty());
+        let changed = if renewed { 0..self.nodes.len() } else { index..index + 1 };
+        for node in &mut self.nodes[changed] {
+            let domains = self.topologies.iter_mut().map(|topology| topology.domain(node)).collect();
+            node.domains = domains;
+        }
     }
 
     /// A node is gone. Its pods are remembered until they are told to be gone too.
@@ -190,38 +230,70 @@ impl Cache {
             .map(|placed| placed.node.as_str())
     }
 
+    /// A decision begins: counters and topologies that are asked for from now on stay until the next one.
+    pub fn begin(&mut self) {
+        self.clock += 1;
+    }
+
+    /// The number of a label's topology: [`NodeInfo::domain`] then gives each node's domain in it.
+    pub fn topology(&mut self, key: &str) -> usize {
+        if let Some(number) = self.topologies.iter().position(|topology| topology.key == key) {
+            self.topologies[number].used = self.clock;
+            return number;
+        }
+        let mut topology = Topology { key: key.to_owned(), domains: HashMap::new(), used: self.clock };
+        let domains: Vec<u32> = self.nodes.iter().map(|node| topology.domain(node)).collect();
+        let number = free_slot(self.topologies.iter().map(|topology| topology.used), self.clock);
+        if number == self.topologies.len() {
+            self.topologies.push(topology);
+        } else {
+            self.topologies[number] = topology;
+        }
+        for (node, domain) in self.nodes.iter_mut().zip(domains) {
+            node.domains.resize(self.topologies.len(), NO_DOMAIN);
+            node.domains[number] = domain;
+        }
+        number
+    }
+
+    /// How many domains a topology has, domains without nodes included.
+    pub fn domains(&self, topology: usize) -> usize {
+        self.topologies.get(topology).map_or(0, |topology| topology.domains.len())
+    }
+
     /// The number of the counter for a selector: [`NodeInfo::counts`] then holds, on each node, how many pods of the namespace it
     /// takes. The counts of a selector that is not known yet are made by looking at every pod once.
     pub fn counter(&mut self, namespace: &str, selector: &LabelSelector) -> usize {
-        self.clock += 1;
         let text = selector.to_string();
-        let known =
-            self.counters.iter().position(|counter| counter.namespace == namespace && counter.text == text);
-        if let Some(number) = known.filter(|number| self.counters[*number].selector == *selector) {
+        let is_known = |counter: &Counter| {
+            counter.namespace == namespace && counter.text == text && counter.selector == *selector
+        };
+        if let Some(number) = self.counters.iter().position(is_known) {
             self.counters[number].used = self.clock;
             return number;
         }
         let counter =
             Counter { namespace: namespace.to_owned(), text, selector: selector.clone(), used: self.clock };
-        let number = if self.counters.len() < COUNTERS {
-            self.counters.push(counter);
-            for node in &mut self.nodes {
-                node.counts.push(0);
-            }
-            self.counters.len() - 1
-        } else {
-            let oldest = self.counters.iter().enumerate().min_by_key(|(_, counter)| counter.used);
-            let number = oldest.map_or(0, |(number, _)| number);
-            self.counters[number] = counter;
-            number
-        };
-        let counter = &self.counters[number];
+        let number = free_slot(self.counters.iter().map(|counter| counter.used), self.clock);
         for node in &mut self.nodes {
             let count = node.pods.iter().filter(|pod| counter.counts(pod)).count();
+            node.counts.resize(self.counters.len().max(number + 1), 0);
             node.counts[number] = u32::try_from(count).unwrap_or(u32::MAX);
+        }
+        if number == self.counters.len() {
+            self.counters.push(counter);
+        } else {
+            self.counters[number] = counter;
         }
         number
     }
+}
+
+/// The place that was not used for longest, or a new one while there may be more, or while all are needed.
+fn free_slot(used: impl ExactSizeIterator<Item = u64>, now: u64) -> usize {
+    let length = used.len();
+    let oldest = used.enumerate().filter(|(_, used)| *used < now).min_by_key(|(_, used)| *used);
+    if length < COUNTERS { length } else { oldest.map_or(length, |(number, _)| number) }
 }
 
 fn add_counted(node: &mut NodeInfo, counters: &[Counter], pod: Arc<PodInfo>) {
@@ -276,9 +348,40 @@ mod tests {
         cache.remove_pod("uid-a");
         assert_eq!(count(&cache), 1);
         for other in 0..40 {
+            cache.begin();
             cache.counter("default", &LabelSelector::parse(&format!("app=x{other}")).unwrap());
         }
+        assert!(cache.counters.len() <= COUNTERS, "counters that nobody asks for are given up");
         let number = cache.counter("default", &selector);
         assert_eq!(cache.node("n1").unwrap().counts[number], 1, "a counter that was given up is made anew");
+        let numbers: Vec<usize> = (0..40)
+            .map(|other| cache.counter("default", &LabelSelector::parse(&format!("b={other}")).unwrap()))
+            .collect();
+        assert_eq!(
+            numbers.iter().collect::<std::collections::BTreeSet<_>>().len(),
+            40,
+            "those of one decision are all kept"
+        );
+    }
+
+    #[test]
+    fn domains_follow_nodes() {
+        let mut cache = Cache::default();
+        for (name, zone) in [("n1", "a"), ("n2", "b"), ("n3", "a")] {
+            cache.set_node(node(name).label("zone", zone).build());
+        }
+        cache.set_node(node("n4").build());
+        let zone = cache.topology("zone");
+        let domain = |cache: &Cache, name: &str| cache.node(name).unwrap().domain(zone);
+        assert_eq!((domain(&cache, "n1"), domain(&cache, "n4")), (domain(&cache, "n3"), None));
+        assert_ne!(domain(&cache, "n1"), domain(&cache, "n2"));
+        cache.set_node(node("n1").label("zone", "b").build());
+        assert_eq!(domain(&cache, "n1"), domain(&cache, "n2"));
+        for number in 0..1000 {
+            cache.set_node(node("n4").label("zone", &format!("z{number}")).build());
+        }
+        assert!(cache.domains(zone) < 100, "values that are gone are forgotten");
+        assert_eq!(domain(&cache, "n1"), domain(&cache, "n2"));
+        assert_ne!(domain(&cache, "n1"), domain(&cache, "n4"));
     }
 }

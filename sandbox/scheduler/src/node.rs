@@ -31,7 +31,16 @@ pub struct NodeInfo {
     pub images: HashMap<String, i64>,
     /// How many of its pods each of the cache's counters counts.
     pub counts: Vec<u32>,
+    /// Its domain in each of the cache's topologies; [`NO_DOMAIN`] if it lacks the label.
+    pub domains: Vec<u32>,
+    /// True if it is cordoned.
+    pub is_unschedulable: bool,
+    /// True if it has any taint: most nodes have none, and are asked by every pod.
+    pub is_tainted: bool,
 }
+
+/// Not a domain.
+pub const NO_DOMAIN: u32 = u32::MAX;
 
 static NO_LABELS: Labels = Labels::new();
 
@@ -48,6 +57,9 @@ impl NodeInfo {
             with_affinity: Vec::new(),
             images: HashMap::new(),
             counts: Vec::new(),
+            domains: Vec::new(),
+            is_unschedulable: false,
+            is_tainted: false,
         };
         info.update(node);
         info
@@ -63,6 +75,9 @@ impl NodeInfo {
                 self.images.insert(name.clone(), image.size_bytes.unwrap_or(0));
             }
         }
+        let spec = node.spec.as_ref();
+        self.is_unschedulable = spec.and_then(|spec| spec.unschedulable).unwrap_or(false);
+        self.is_tainted = spec.and_then(|spec| spec.taints.as_ref()).is_some_and(|taints| !taints.is_empty());
         self.node = node;
     }
 
@@ -71,14 +86,15 @@ impl NodeInfo {
         self.node.metadata.labels.as_ref().unwrap_or(&NO_LABELS)
     }
 
+    /// Its domain in a topology of the cache.
+    pub fn domain(&self, topology: usize) -> Option<usize> {
+        let domain = self.domains.get(topology).copied().filter(|domain| *domain != NO_DOMAIN)?;
+        usize::try_from(domain).ok()
+    }
+
     /// Its taints.
     pub fn taints(&self) -> &[Taint] {
         self.node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default()
-    }
-
-    /// True if it is cordoned.
-    pub fn is_unschedulable(&self) -> bool {
-        self.node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false)
     }
 
     /// A pod comes.

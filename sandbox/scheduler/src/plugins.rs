@@ -116,7 +116,7 @@ impl<'a> Cycle<'a> {
         pod: &'a PodInfo,
         cache: &'a Cache,
         volumes: &'a Volumes,
-        counters: &spread::Counters,
+        counters: &'a spread::Counters,
     ) -> Result<Self, Refusal> {
         let state = State {
             claims: volumes::prepare(pod, cache, volumes)?,

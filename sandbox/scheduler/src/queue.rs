@@ -2,7 +2,7 @@
 //! those that nothing can be done for until something changes. Owned by [`crate::core`]; an event moves only pods that it may help.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,6 +122,8 @@ pub struct Queue {
     entries: HashMap<String, Entry>,
     active: BTreeMap<(Reverse<i32>, u64), String>,
     backoff: BTreeMap<(Instant, u64), String>,
+    /// Those that wait for something to change.
+    unschedulable: HashSet<String>,
     next: u64,
 }
 
@@ -169,7 +171,7 @@ impl Queue {
     /// The pod is bound, gone, or not ours any more.
     pub fn remove(&mut self, uid: &str) {
         if let Some(entry) = self.entries.remove(uid) {
-            self.leave(entry.place);
+            self.leave(uid, entry.place);
         }
     }
 
@@ -209,14 +211,13 @@ impl Queue {
 
     /// Something happened: pods that it may help are tried again.
     pub fn notify(&mut self, event: ClusterEvent<'_>, now: Instant) {
-        let helped = self.entries.iter().filter(|(_, entry)| {
-            let waits = matches!(entry.place, Place::Unschedulable(_));
-            waits
-                && ALL
-                    .iter()
-                    .any(|plugin| entry.rejected_by.contains(*plugin) && may_help(*plugin, event, &entry.pod))
-        });
-        let helped: Vec<String> = helped.map(|(uid, _)| uid.clone()).collect();
+        let may_be_helped = |uid: &&String| {
+            self.entries.get(*uid).is_some_and(|entry| {
+                let mut rejected = ALL.iter().filter(|plugin| entry.rejected_by.contains(**plugin));
+                rejected.any(|plugin| may_help(*plugin, event, &entry.pod))
+            })
+        };
+        let helped: Vec<String> = self.unschedulable.iter().filter(may_be_helped).cloned().collect();
         for uid in helped {
             self.retry(&uid, now);
         }
@@ -225,10 +226,7 @@ impl Queue {
     /// When something is due without any event.
     pub fn deadline(&self) -> Option<Instant> {
         let backoff = self.backoff.keys().next().map(|(at, _)| *at);
-        let forgotten = self.entries.values().filter_map(|entry| match entry.place {
-            Place::Unschedulable(since) => Some(since + FORGOTTEN_AFTER),
-            _ => None,
-        });
+        let forgotten = self.unschedulable.iter().filter_map(|uid| Some(self.since(uid)? + FORGOTTEN_AFTER));
         forgotten.chain(backoff).min()
     }
 
@@ -240,14 +238,19 @@ impl Queue {
         }
         // Only when a search is due at all: this looks at every pod.
         if self.active.is_empty() {
-            let forgotten = self.entries.iter().filter(|(_, entry)| match entry.place {
-                Place::Unschedulable(since) => since + FORGOTTEN_AFTER <= now,
-                _ => false,
-            });
-            let forgotten: Vec<String> = forgotten.map(|(uid, _)| uid.clone()).collect();
+            let is_forgotten = |uid: &&String| self.since(uid).is_some_and(|since| since + FORGOTTEN_AFTER <= now);
+            let forgotten: Vec<String> = self.unschedulable.iter().filter(is_forgotten).cloned().collect();
             for uid in forgotten {
                 self.activate(&uid);
             }
+        }
+    }
+
+    /// Since when a pod waits for something to change.
+    fn since(&self, uid: &str) -> Option<Instant> {
+        match self.entries.get(uid)?.place {
+            Place::Unschedulable(since) => Some(since),
+            _ => None,
         }
     }
 
@@ -278,25 +281,39 @@ impl Queue {
     fn move_to(&mut self, uid: &str, place: Place) {
         if let Some(entry) = self.entries.get_mut(uid) {
             let old = std::mem::replace(&mut entry.place, place);
-            self.leave(old);
+            self.leave(uid, old);
             self.enter(uid, place);
         }
     }
 
-    fn leave(&mut self, place: Place) {
+    fn leave(&mut self, uid: &str, place: Place) {
         match place {
-            Place::Active(priority, number) => self.active.remove(&(priority, number)),
-            Place::Backoff(at, number, _) => self.backoff.remove(&(at, number)),
-            Place::Unschedulable(_) | Place::Gated | Place::InFlight => None,
-        };
+            Place::Active(priority, number) => {
+                self.active.remove(&(priority, number));
+            }
+            Place::Backoff(at, number, _) => {
+                self.backoff.remove(&(at, number));
+            }
+            Place::Unschedulable(_) => {
+                self.unschedulable.remove(uid);
+            }
+            Place::Gated | Place::InFlight => {}
+        }
     }
 
     fn enter(&mut self, uid: &str, place: Place) {
         match place {
-            Place::Active(priority, number) => self.active.insert((priority, number), uid.to_owned()),
-            Place::Backoff(at, number, _) => self.backoff.insert((at, number), uid.to_owned()),
-            Place::Unschedulable(_) | Place::Gated | Place::InFlight => None,
-        };
+            Place::Active(priority, number) => {
+                self.active.insert((priority, number), uid.to_owned());
+            }
+            Place::Backoff(at, number, _) => {
+                self.backoff.insert((at, number), uid.to_owned());
+            }
+            Place::Unschedulable(_) => {
+                self.unschedulable.insert(uid.to_owned());
+            }
+            Place::Gated | Place::InFlight => {}
+        }
     }
 }
 

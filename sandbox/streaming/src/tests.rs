@@ -1,5 +1,6 @@
 //! Whole connections: the client's side is played byte by byte (SPDY) or by tungstenite (WebSocket).
 
+mod rubbish;
 mod spdy;
 mod websocket;
 

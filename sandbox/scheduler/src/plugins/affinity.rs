@@ -58,14 +58,22 @@ impl AffinityState {
 }
 
 fn count(domains: &mut Domains, term: &PodTerm, node: &NodeInfo, by: i64) {
-    let Some(value) = node.labels().get(&term.topology_key) else { return };
-    let values = domains.entry(term.topology_key.clone()).or_default();
-    let number = values.entry(value.clone()).or_default();
+    let (key, labels) = (&term.topology_key, node.labels());
+    let Some(value) = labels.get(key) else { return };
+    let number = match domains.get_mut(key) {
+        Some(values) => match values.get_mut(value) {
+            Some(number) => number,
+            None => values.entry(value.clone()).or_default(),
+        },
+        None => domains.entry(key.clone()).or_default().entry(value.clone()).or_default(),
+    };
     *number += by;
-    if *number == 0 {
+    if *number == 0
+        && let Some(values) = domains.get_mut(key)
+    {
         values.remove(value);
         if values.is_empty() {
-            domains.remove(&term.topology_key);
+            domains.remove(key);
         }
     }
 }

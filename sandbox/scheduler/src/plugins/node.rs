@@ -22,7 +22,7 @@ pub(super) fn may_use_unschedulable(pod: &PodInfo, node: &NodeInfo) -> bool {
         value: None,
         time_added: None,
     };
-    !node.is_unschedulable() || tolerates(pod.tolerations(), &taint())
+    !node.is_unschedulable || tolerates(pod.tolerations(), &taint())
 }
 
 pub(super) fn name(cycle: &Cycle<'_>, node: &NodeInfo) -> Verdict {
@@ -33,11 +33,10 @@ pub(super) fn name(cycle: &Cycle<'_>, node: &NodeInfo) -> Verdict {
 }
 
 pub(super) fn taints(cycle: &Cycle<'_>, node: &NodeInfo) -> Verdict {
-    let taints = node.taints();
-    if taints.is_empty() {
+    if !node.is_tainted {
         return Ok(());
     }
-    let Some(taint) = untolerated(taints, cycle.pod.tolerations()) else { return Ok(()) };
+    let Some(taint) = untolerated(node.taints(), cycle.pod.tolerations()) else { return Ok(()) };
     let value = taint.value.as_deref().unwrap_or_default();
     Err(Rejection::new(
         Plugin::TaintToleration,
@@ -68,14 +67,14 @@ pub(super) fn ports(cycle: &Cycle<'_>, node: &NodeInfo) -> Verdict {
 /// Nodes with fewer soft taints that the pod does not tolerate are better.
 pub(super) fn score_taints(cycle: &Cycle<'_>, nodes: &[usize], _: &spread::Counters) -> Option<Vec<i64>> {
     let soft = |taint: &&Taint| taint.effect == "PreferNoSchedule";
-    let nodes = || nodes.iter().map(|node| cycle.cache.nodes()[*node].taints());
+    let nodes = || nodes.iter().map(|node| &cycle.cache.nodes()[*node]);
     // Without any soft taint every node gets the same.
-    nodes().flatten().find(soft)?;
+    nodes().filter(|node| node.is_tainted).flat_map(NodeInfo::taints).find(soft)?;
     let count = |taints: &[Taint]| {
         taints.iter().filter(soft).filter(|taint| !tolerates(cycle.pod.tolerations(), taint)).count()
     };
     let mut scores: Vec<i64> =
-        nodes().map(|taints| i64::try_from(count(taints)).unwrap_or(i64::MAX)).collect();
+        nodes().map(|node| i64::try_from(count(node.taints())).unwrap_or(i64::MAX)).collect();
     normalize(&mut scores, true);
     Some(scores)
 }

@@ -69,13 +69,9 @@ pub(super) fn score_least_allocated(
         let (mut sum, mut weights) = (0, 0);
         for (has, taken) in resources.into_iter().filter(|(has, _)| *has > 0) {
             weights += 1;
-            sum += if taken > has {
-                0
-            } else {
-                i128::from(has - taken) * i128::from(MAX_SCORE) / i128::from(has)
-            };
+            sum += if taken > has { 0 } else { (has - taken).saturating_mul(MAX_SCORE) / has };
         }
-        if weights == 0 { 0 } else { i64::try_from(sum / weights).unwrap_or(0) }
+        if weights == 0 { 0 } else { sum / weights }
     };
     Some(nodes.iter().map(|node| score(&cycle.cache.nodes()[*node])).collect())
 }

@@ -1,8 +1,6 @@
 //! PodTopologySpread: pods of one kind in equal numbers in each domain (scheduler `plugins/podtopologyspread`). Which pods a selector
 //! takes on each node is counted by the cache, so that a pod of a large Deployment costs no look at all the others.
 
-use std::collections::{HashMap, HashSet};
-
 use super::{Cycle, MAX_SCORE, Plugin, Rejection, Verdict};
 use crate::cache::Cache;
 use crate::node::NodeInfo;
@@ -13,22 +11,31 @@ use crate::terms::{Spread, selects, untolerated};
 const HOSTNAME: &str = "kubernetes.io/hostname";
 const ZONE: &str = "topology.kubernetes.io/zone";
 
-/// The constraints of a pod, each with its counter.
+/// A constraint with the cache's numbers for it.
+struct Constraint {
+    rule: Spread,
+    counter: usize,
+    topology: usize,
+}
+
+/// The constraints of a pod.
 #[derive(Default)]
 pub(crate) struct Counters {
-    hard: Vec<(Spread, usize)>,
-    soft: Vec<(Spread, usize)>,
+    hard: Vec<Constraint>,
+    soft: Vec<Constraint>,
     /// The constraints are the pod's own and not the defaults: nodes without their labels do not count.
     requires_labels: bool,
 }
 
 /// The constraints of a pod: its own, or the defaults (at most 3 more on a host and 5 more in a zone, if it can be had).
 pub(crate) fn counters(pod: &PodInfo, cache: &mut Cache, selectors: &OwnerSelectors) -> Counters {
+    cache.begin();
     let mut counters = Counters { requires_labels: !pod.spread.is_empty(), ..Counters::default() };
     let mut add = |constraint: Spread| {
         let counter = cache.counter(&pod.key.namespace, &constraint.selector);
+        let topology = cache.topology(&constraint.topology_key);
         let list = if constraint.is_hard { &mut counters.hard } else { &mut counters.soft };
-        list.push((constraint, counter));
+        list.push(Constraint { rule: constraint, counter, topology });
     };
     if !pod.spread.is_empty() {
         pod.spread.iter().cloned().for_each(add);
@@ -48,10 +55,33 @@ pub(crate) fn counters(pod: &PodInfo, cache: &mut Cache, selectors: &OwnerSelect
     counters
 }
 
+/// Numbers of pods by domain; none for domains that no node that counts is in.
+#[derive(Clone)]
+struct Domains {
+    numbers: Vec<Option<i64>>,
+    /// How many domains there are.
+    count: i64,
+    /// The smallest number.
+    least: i64,
+}
+
+impl Domains {
+    fn new(size: usize) -> Self {
+        Self { numbers: vec![None; size], count: 0, least: i64::from(i32::MAX) }
+    }
+
+    fn update(&mut self) {
+        let numbers = || self.numbers.iter().flatten();
+        self.count = i64::try_from(numbers().count()).unwrap_or(i64::MAX);
+        self.least = numbers().copied().min().unwrap_or(i64::from(i32::MAX));
+    }
+}
+
 /// Numbers of pods in each domain, for each constraint that must hold.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct SpreadState<'a> {
-    constraints: Vec<(Spread, HashMap<&'a str, i64>)>,
+    constraints: &'a [Constraint],
+    domains: Vec<Domains>,
 }
 
 impl SpreadState<'_> {
@@ -61,65 +91,67 @@ impl SpreadState<'_> {
 
     /// `updateWithPod`.
     pub(crate) fn change(&mut self, of: &PodInfo, pod: &PodInfo, node: &NodeInfo, by: i64) {
-        if pod.key.namespace != of.key.namespace
-            || !self.constraints.iter().all(|(one, _)| node.labels().contains_key(&one.topology_key))
-        {
+        let counts = !pod.is_terminating() && pod.key.namespace == of.key.namespace;
+        if !counts || !has_labels(self.constraints, node) {
             return;
         }
-        for (constraint, domains) in &mut self.constraints {
-            if !selects(&constraint.selector, pod.labels()) || !counts_node(constraint, of, node) {
-                continue;
-            }
-            let value = node.labels().get(&constraint.topology_key).map_or("", String::as_str);
-            if let Some(count) = domains.get_mut(value) {
-                *count += by;
+        for (constraint, domains) in self.constraints.iter().zip(&mut self.domains) {
+            if selects(&constraint.rule.selector, pod.labels())
+                && counts_node(&constraint.rule, of, node)
+                && let Some(domain) = node.domain(constraint.topology)
+                && let Some(Some(number)) = domains.numbers.get_mut(domain)
+            {
+                *number += by;
+                domains.update();
             }
         }
     }
+}
+
+fn has_labels(constraints: &[Constraint], node: &NodeInfo) -> bool {
+    constraints.iter().all(|constraint| node.domain(constraint.topology).is_some())
 }
 
 /// `matchNodeInclusionPolicies`.
-fn counts_node(constraint: &Spread, pod: &PodInfo, node: &NodeInfo) -> bool {
-    (!constraint.honors_affinity
+fn counts_node(rule: &Spread, pod: &PodInfo, node: &NodeInfo) -> bool {
+    (!rule.honors_affinity
         || pod.required_nodes.is_empty()
         || pod.required_nodes.matches(&node.name, node.labels()))
-        && (!constraint.honors_taints || untolerated(node.taints(), pod.tolerations()).is_none())
+        && (!rule.honors_taints || untolerated(node.taints(), pod.tolerations()).is_none())
 }
 
-pub(crate) fn prepare<'a>(pod: &PodInfo, cache: &'a Cache, counters: &Counters) -> SpreadState<'a> {
-    let mut state = SpreadState {
-        constraints: counters.hard.iter().map(|(one, _)| (one.clone(), HashMap::new())).collect(),
-    };
-    if counters.hard.is_empty() {
-        return state;
-    }
-    for node in cache.nodes() {
-        if !counters.hard.iter().all(|(one, _)| node.labels().contains_key(&one.topology_key)) {
-            continue;
-        }
-        for ((constraint, domains), (_, counter)) in state.constraints.iter_mut().zip(&counters.hard) {
-            if counts_node(constraint, pod, node)
-                && let Some(value) = node.labels().get(&constraint.topology_key)
-            {
-                *domains.entry(value.as_str()).or_default() += i64::from(node.counts[*counter]);
+pub(crate) fn prepare<'a>(pod: &PodInfo, cache: &Cache, counters: &'a Counters) -> SpreadState<'a> {
+    let constraints = &counters.hard[..];
+    let mut domains: Vec<Domains> =
+        constraints.iter().map(|one| Domains::new(cache.domains(one.topology))).collect();
+    if !constraints.is_empty() {
+        for node in cache.nodes().iter().filter(|node| has_labels(constraints, node)) {
+            for (constraint, domains) in constraints.iter().zip(&mut domains) {
+                if counts_node(&constraint.rule, pod, node)
+                    && let Some(number) =
+                        node.domain(constraint.topology).and_then(|domain| domains.numbers.get_mut(domain))
+                {
+                    *number.get_or_insert(0) += i64::from(node.counts[constraint.counter]);
+                }
             }
         }
+        domains.iter_mut().for_each(Domains::update);
     }
-    state
+    SpreadState { constraints, domains }
 }
 
 pub(super) fn filter(cycle: &Cycle<'_>, node: &NodeInfo) -> Verdict {
     const UNEVEN: &str = "node(s) didn't match pod topology spread constraints";
     const NO_LABEL: &str = "node(s) didn't match pod topology spread constraints (missing required label)";
-    for (constraint, domains) in &cycle.state.spread.constraints {
-        let Some(value) = node.labels().get(&constraint.topology_key) else {
+    let state = &cycle.state.spread;
+    for (constraint, domains) in state.constraints.iter().zip(&state.domains) {
+        let Some(domain) = node.domain(constraint.topology) else {
             return Err(Rejection::new(Plugin::PodTopologySpread, true, NO_LABEL));
         };
-        let few = i64::try_from(domains.len()).unwrap_or(i64::MAX) < constraint.min_domains;
-        let least = if few { 0 } else { domains.values().copied().min().unwrap_or(i64::from(i32::MAX)) };
-        let itself = i64::from(selects(&constraint.selector, cycle.pod.labels()));
-        let here = domains.get(value.as_str()).copied().unwrap_or(0);
-        if here + itself - least > constraint.max_skew {
+        let least = if domains.count < constraint.rule.min_domains { 0 } else { domains.least };
+        let itself = i64::from(selects(&constraint.rule.selector, cycle.pod.labels()));
+        let here = domains.numbers.get(domain).copied().flatten().unwrap_or(0);
+        if here + itself - least > constraint.rule.max_skew {
             return Err(Rejection::new(Plugin::PodTopologySpread, false, UNEVEN));
         }
     }
@@ -133,59 +165,60 @@ pub(super) fn score(cycle: &Cycle<'_>, nodes: &[usize], counters: &Counters) -> 
         return None;
     }
     let all = cycle.cache.nodes();
-    let has_labels = |node: &NodeInfo| {
-        !counters.requires_labels
-            || counters.soft.iter().all(|(one, _)| node.labels().contains_key(&one.topology_key))
-    };
-    let ignored: HashSet<usize> = if counters.requires_labels {
-        nodes.iter().copied().filter(|node| !has_labels(&all[*node])).collect()
-    } else {
-        HashSet::new()
-    };
-    let mut scores = vec![0.0; nodes.len()];
-    for (constraint, counter) in &counters.soft {
-        let value = |node: &'_ NodeInfo| {
-            node.labels().get(&constraint.topology_key).map_or("", String::as_str).to_owned()
+    let is_ignored = |node: &NodeInfo| counters.requires_labels && !has_labels(&counters.soft, node);
+    let mut sums = vec![0.0; nodes.len()];
+    for constraint in &counters.soft {
+        let is_host = constraint.rule.topology_key == HOSTNAME;
+        let numbers = if is_host { Vec::new() } else { in_domains(cycle, nodes, constraint, &is_ignored) };
+        let size = if is_host {
+            nodes.iter().filter(|node| !is_ignored(&all[**node])).count()
+        } else {
+            numbers.iter().flatten().count()
         };
-        let is_host = constraint.topology_key == HOSTNAME;
-        let mut domains: HashMap<String, i64> = HashMap::new();
-        if !is_host {
-            for node in nodes.iter().filter(|node| !ignored.contains(node)) {
-                domains.entry(value(&all[*node])).or_insert(0);
-            }
-            // A single domain gives every node the same.
-            for node in all.iter().filter(|node| has_labels(node) && counts_node(constraint, cycle.pod, node))
-            {
-                if let Some(count) =
-                    domains.get_mut(node.labels().get(&constraint.topology_key).map_or("", String::as_str))
-                {
-                    *count += i64::from(node.counts[*counter]);
-                }
-            }
-        }
-        let size = if is_host { nodes.len() - ignored.len() } else { domains.len() };
         let weight = ((size + 2) as f64).ln();
-        for (score, node) in scores.iter_mut().zip(nodes) {
+        for (sum, node) in sums.iter_mut().zip(nodes) {
             let node = &all[*node];
-            let Some(value) = node.labels().get(&constraint.topology_key) else { continue };
-            let count = if is_host {
-                i64::from(node.counts[*counter])
-            } else {
-                domains.get(value).copied().unwrap_or(0)
-            };
-            *score += count as f64 * weight + (constraint.max_skew - 1) as f64;
+            let Some(domain) = node.domain(constraint.topology) else { continue };
+            let here = i64::from(node.counts[constraint.counter]);
+            let count = if is_host { here } else { numbers.get(domain).copied().flatten().unwrap_or(0) };
+            *sum += count as f64 * weight + (constraint.rule.max_skew - 1) as f64;
         }
     }
-    let mut scores: Vec<i64> = scores.into_iter().map(|score| score.round() as i64).collect();
+    let mut scores: Vec<i64> = sums.into_iter().map(|sum| sum.round() as i64).collect();
     let counted =
-        || scores.iter().zip(nodes).filter(|(_, node)| !ignored.contains(node)).map(|(score, _)| *score);
+        || scores.iter().zip(nodes).filter(|(_, node)| !is_ignored(&all[**node])).map(|(score, _)| *score);
     let (least, most) = (counted().min().unwrap_or(0), counted().max().unwrap_or(0));
     for (score, node) in scores.iter_mut().zip(nodes) {
         *score = match most {
-            _ if ignored.contains(node) => 0,
+            _ if is_ignored(&all[*node]) => 0,
             0 => MAX_SCORE,
             most => MAX_SCORE * (most + least - *score) / most,
         };
     }
     Some(scores)
+}
+
+/// How many pods there are in each domain that one of the given nodes is in; pods on all nodes count.
+fn in_domains(
+    cycle: &Cycle<'_>,
+    nodes: &[usize],
+    constraint: &Constraint,
+    is_ignored: &impl Fn(&NodeInfo) -> bool,
+) -> Vec<Option<i64>> {
+    let all = cycle.cache.nodes();
+    let mut numbers = vec![None; cycle.cache.domains(constraint.topology)];
+    for node in nodes.iter().map(|node| &all[*node]).filter(|node| !is_ignored(node)) {
+        if let Some(number) = node.domain(constraint.topology).and_then(|domain| numbers.get_mut(domain)) {
+            *number = Some(0);
+        }
+    }
+    for node in all.iter().filter(|node| !is_ignored(node) && counts_node(&constraint.rule, cycle.pod, node))
+    {
+        if let Some(Some(number)) =
+            node.domain(constraint.topology).and_then(|domain| numbers.get_mut(domain))
+        {
+            *number += i64::from(node.counts[constraint.counter]);
+        }
+    }
+    numbers
 }
