@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 /// Memory that the history of events may hold, about, before the oldest are forgotten without anybody asking.
-const HISTORY: usize = 48 << 20;
+const HISTORY: usize = 24 << 20;
 
 /// A store that belongs to this process.
 #[derive(Default)]

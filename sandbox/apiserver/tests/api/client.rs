@@ -45,6 +45,20 @@ impl Client {
         Self { server, sender }
     }
 
+    /// The same as another user, which the administrator may be.
+    pub async fn as_user(&self, user: &str, method: &str, path: &str, tree: &Value) -> Reply {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("http://server{path}"))
+            .header("content-type", "application/json")
+            .header("impersonate-user", user)
+            .body(Full::new(if tree.is_null() { Bytes::new() } else { tree.to_string().into() }))
+            .expect("a request");
+        let mut sender = self.sender.clone();
+        sender.ready().await.expect("a connection");
+        reply(sender.send_request(request).await.expect("an answer")).await
+    }
+
     /// The answer's head, its body unread.
     pub async fn raw(
         &self,
@@ -66,12 +80,7 @@ impl Client {
     }
 
     pub async fn send(&self, method: &str, path: &str, media: &str, body: impl Into<Bytes>) -> Reply {
-        let answer = self.raw(method, path, media, body).await;
-        let code = answer.status().as_u16();
-        let bytes = answer.into_body().collect().await.expect("a body").to_bytes();
-        let tree = serde_json::from_slice(&bytes)
-            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
-        Reply { code, tree }
+        reply(self.raw(method, path, media, body).await).await
     }
 
     pub async fn get(&self, path: &str) -> Reply {
@@ -93,6 +102,14 @@ impl Client {
     pub async fn delete(&self, path: &str, options: &Value) -> Reply {
         self.send("DELETE", path, "application/json", options.to_string()).await
     }
+}
+
+async fn reply(answer: http::Response<Incoming>) -> Reply {
+    let code = answer.status().as_u16();
+    let bytes = answer.into_body().collect().await.expect("a body").to_bytes();
+    let tree = serde_json::from_slice(&bytes)
+        .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+    Reply { code, tree }
 }
 
 /// A connection of its own.

@@ -4,6 +4,7 @@ mod client;
 mod hostile;
 mod pods;
 mod proxy;
+mod security;
 mod services;
 mod verbs;
 mod watches;

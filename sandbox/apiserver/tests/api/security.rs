@@ -1,0 +1,99 @@
+//! Who may do what, and what a namespace allows, as clients meet it.
+
+use crate::client::Client;
+use serde_json::{Value, json};
+
+const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+const PODS: &str = "/api/v1/namespaces/default/pods";
+
+async fn bind(client: &Client, role: &str, user: &str) {
+    let binding = json!({
+        "metadata": {"name": format!("{user}-{role}")},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}],
+    });
+    client.post(&format!("{RBAC}/namespaces/default/rolebindings"), &binding).await.ok();
+}
+
+#[tokio::test]
+async fn a_role_allows_and_its_binding_can_be_taken_away() {
+    let client = Client::start().await;
+    let list = async || client.as_user("jane", "GET", PODS, &Value::Null).await;
+    assert_eq!(
+        list().await.refused(403),
+        "pods is forbidden: User \"jane\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\""
+    );
+    bind(&client, "view", "jane").await;
+    list().await.ok();
+    let asked = json!({"spec": {"resourceAttributes": {"namespace": "default", "verb": "create", "resource": "pods"}}});
+    let review = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let answer = client.as_user("jane", "POST", review, &asked).await.ok();
+    assert_eq!(answer["status"]["allowed"], false);
+    let answer = client.post(review, &asked).await.ok();
+    assert_eq!(answer["status"]["allowed"], true);
+    let review = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews";
+    let asked = json!({"spec": {"namespace": "default"}});
+    let answer = client.as_user("jane", "POST", review, &asked).await.ok();
+    let rules = answer["status"]["resourceRules"].as_array().expect("rules").clone();
+    assert!(rules.iter().any(|rule| rule["resources"].to_string().contains("\"pods/log\"")));
+    let whoami = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let answer = client.as_user("jane", "POST", whoami, &json!({})).await.ok();
+    assert_eq!(answer["status"]["userInfo"]["username"], "jane");
+
+    let binding = format!("{RBAC}/namespaces/default/rolebindings/jane-view");
+    client.delete(&binding, &json!({})).await.ok();
+    list().await.refused(403);
+}
+
+#[tokio::test]
+async fn nobody_makes_a_role_that_allows_more_than_his_own() {
+    let client = Client::start().await;
+    bind(&client, "admin", "ada").await;
+    let roles = format!("{RBAC}/namespaces/default/roles");
+    let role = |resource: &str| {
+        json!({
+            "metadata": {"name": resource},
+            "rules": [{"verbs": ["get"], "apiGroups": [""], "resources": [resource]}],
+        })
+    };
+    client.as_user("ada", "POST", &roles, &role("pods")).await.ok();
+    let words = client.as_user("ada", "POST", &roles, &role("nodes")).await.refused(403);
+    assert!(
+        words.contains("is attempting to grant RBAC permissions not currently held:")
+            && words.ends_with("{APIGroups:[\"\"], Resources:[\"nodes\"], Verbs:[\"get\"]}"),
+        "{words}"
+    );
+}
+
+#[tokio::test]
+async fn a_quota_is_charged_with_each_pod() {
+    let client = Client::start().await;
+    let quotas = "/api/v1/namespaces/default/resourcequotas";
+    let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"pods": "1"}}});
+    client.post(quotas, &quota).await.ok();
+    let status = json!({"status": {"hard": {"pods": "1"}, "used": {"pods": "0"}}});
+    client.merge(&format!("{quotas}/q/status"), &status).await.ok();
+    let pod = |name: &str| json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    client.post(PODS, &pod("a")).await.ok();
+    assert_eq!(
+        client.post(PODS, &pod("b")).await.refused(403),
+        "pods \"b\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=1, limited: pods=1"
+    );
+    let used = client.get(&format!("{quotas}/q")).await.ok();
+    assert_eq!(used["status"]["used"]["pods"], "1");
+}
+
+#[tokio::test]
+async fn what_never_goes_is_not_deleted() {
+    let client = Client::start().await;
+    for name in ["default", "kube-system", "kube-public"] {
+        let path = format!("/api/v1/namespaces/{name}");
+        assert_eq!(
+            client.delete(&path, &json!({})).await.refused(403),
+            format!("namespaces \"{name}\" is forbidden: this namespace may not be deleted")
+        );
+    }
+    let nowhere = json!({"metadata": {"name": "m"}});
+    let words = client.post("/api/v1/namespaces/none/configmaps", &nowhere).await.refused(404);
+    assert_eq!(words, "namespaces \"none\" not found");
+}
