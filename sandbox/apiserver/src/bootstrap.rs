@@ -11,6 +11,7 @@ use drydock_apimachinery::{Status, object};
 use drydock_etcd::{Compare, Op, Txn};
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Namespaces of every cluster (`SystemNamespaces` and `default`).
@@ -85,7 +86,39 @@ pub async fn run(server: &Arc<Server>) -> Result<(), Status> {
     try_join_all(work).await?;
     crate::authz::policy::reconcile(server).await?;
     crate::authz::policy::aggregate(server).await?;
+    authentication(server).await?;
     kubernetes_service(server).await
+}
+
+/// Where extensions read whom this server believes (`pkg/controlplane/controller/clusterauthenticationtrust`).
+async fn authentication(server: &Arc<Server>) -> Result<(), Status> {
+    let mut data = serde_json::Map::new();
+    let read = |path: &Path| std::fs::read_to_string(path).map_err(Status::internal);
+    if let Some(path) = server.options.tls.as_ref().and_then(|tls| tls.client_ca.as_ref()) {
+        data.insert("client-ca-file".into(), read(path)?.into());
+    }
+    if let Some(proxy) = &server.options.request_header {
+        let lists = [
+            ("allowed-names", &proxy.allowed_names),
+            ("extra-headers-prefix", &proxy.extra_prefixes),
+            ("group-headers", &proxy.group_headers),
+            ("username-headers", &proxy.username_headers),
+        ];
+        for (name, list) in lists {
+            data.insert(format!("requestheader-{name}"), json!(list).to_string().into());
+        }
+        data.insert("requestheader-client-ca-file".into(), read(&proxy.client_ca)?.into());
+    }
+    if data.is_empty() {
+        return Ok(());
+    }
+    let map = json!({
+        "kind": "ConfigMap",
+        "apiVersion": "v1",
+        "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
+        "data": data,
+    });
+    put(server, "", "v1", "configmaps", map, &["data"]).await
 }
 
 /// What tells that a group and version is served by this server itself (kube-aggregator `pkg/controllers/autoregister`).

@@ -237,8 +237,11 @@ fn count_generation(resource: &Resource, new: &mut Value, old: &Value) {
         return;
     }
     let has_status = resource.has_status();
-    let counts =
-        |key: &str| !matches!(key, "metadata" | "kind" | "apiVersion") && !(has_status && key == "status");
+    let counts = |key: &str| match key {
+        "metadata" | "kind" | "apiVersion" => false,
+        "status" => !has_status,
+        _ => true,
+    };
     let differs = |one: &Value, other: &Value| {
         let entries = one.as_object().into_iter().flatten();
         entries.filter(|(key, _)| counts(key)).any(|(key, value)| other.get(key) != Some(value))
