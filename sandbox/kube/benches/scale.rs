@@ -57,7 +57,8 @@ fn control_plane() -> String {
     let client = config(&url, "kube-scheduler");
     on_thread("scheduler", move || async move {
         let options = Options { name: drydock_scheduler::DEFAULT_NAME.into(), lease: None };
-        let result = drydock_scheduler::run(drydock_kubeclient::client(client), options, std::future::pending()).await;
+        let result =
+            drydock_scheduler::run(drydock_kubeclient::client(client), options, std::future::pending()).await;
         eprintln!("scheduler ended: {result:?}");
     });
     url
@@ -66,7 +67,8 @@ fn control_plane() -> String {
 fn deployment(replicas: i32) -> Deployment {
     let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [
         {"name": "web", "image": "nginx", "resources": {"requests": {"cpu": "10m", "memory": "10Mi"}}}]}});
-    let spec = json!({"replicas": replicas, "selector": {"matchLabels": {"app": "web"}}, "template": template});
+    let spec =
+        json!({"replicas": replicas, "selector": {"matchLabels": {"app": "web"}}, "template": template});
     serde_json::from_value(json!({"metadata": {"name": "web"}, "spec": spec})).expect("a deployment")
 }
 
@@ -105,7 +107,10 @@ async fn measure(url: &str) {
             deployments.create(&PostParams::default(), &deployment(1)).await.expect("it is created");
         } else {
             let scale = json!({"spec": {"replicas": replicas}});
-            deployments.patch("web", &PatchParams::default(), &Patch::Merge(scale)).await.expect("it is scaled");
+            deployments
+                .patch("web", &PatchParams::default(), &Patch::Merge(scale))
+                .await
+                .expect("it is scaled");
         }
         let wait = until::<Deployment>(&client, |deployments| available(deployments) == replicas);
         if tokio::time::timeout(Duration::from_secs(120), wait).await.is_err() {
@@ -124,7 +129,8 @@ fn main() {
     let url = control_plane();
     let nodes = config(&url, "kubelet");
     on_thread("kubelets", move || async move {
-        let nodes = (0..NODES).map(|number| tokio::spawn(hollow::run(nodes.clone(), format!("hollow-{number:03}"))));
+        let nodes =
+            (0..NODES).map(|number| tokio::spawn(hollow::run(nodes.clone(), format!("hollow-{number:03}"))));
         for node in nodes.collect::<Vec<_>>() {
             if let Err(error) = node.await {
                 eprintln!("a node ended: {error}");

@@ -39,7 +39,8 @@ fn pod(number: usize, apps: usize, change: impl Fn(&mut Value)) -> Arc<Pod> {
 
 /// How long this thread has run: unlike a clock it says the same on a machine that is busy with other things.
 fn time_on_cpu() -> Duration {
-    let statistics = std::fs::read_to_string("/proc/thread-self/schedstat").expect("a kernel with statistics of its scheduler");
+    let statistics = std::fs::read_to_string("/proc/thread-self/schedstat")
+        .expect("a kernel with statistics of its scheduler");
     let nanoseconds = statistics.split_whitespace().next().and_then(|number| number.parse().ok());
     Duration::from_nanos(nanoseconds.expect("a number"))
 }

@@ -238,7 +238,8 @@ impl Queue {
         }
         // Only when a search is due at all: this looks at every pod.
         if self.active.is_empty() {
-            let is_forgotten = |uid: &&String| self.since(uid).is_some_and(|since| since + FORGOTTEN_AFTER <= now);
+            let is_forgotten =
+                |uid: &&String| self.since(uid).is_some_and(|since| since + FORGOTTEN_AFTER <= now);
             let forgotten: Vec<String> = self.unschedulable.iter().filter(is_forgotten).cloned().collect();
             for uid in forgotten {
                 self.activate(&uid);

@@ -10,8 +10,8 @@ use drydock_kubeclient::{ClientConfig, Informer};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::Client;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, mpsc};
 
@@ -25,7 +25,8 @@ pub(crate) async fn run(config: ClientConfig, node: String) {
     let client = drydock_kubeclient::client(config);
     register(&client, &node).await;
     let (sender, mut changed) = mpsc::unbounded_channel::<Arc<Pod>>();
-    let pods = Informer::<Pod>::new(client.clone(), Source::all::<Pod>().fields(format!("spec.nodeName={node}")));
+    let pods =
+        Informer::<Pod>::new(client.clone(), Source::all::<Pod>().fields(format!("spec.nodeName={node}")));
     pods.subscribe(move |event| {
         if !matches!(event, Event::Deleted(_)) {
             let _ = sender.send(event.object().clone());
@@ -57,7 +58,9 @@ async fn sync(client: &Client, pod: &Pod) {
     let result = if is_deleting(pod) {
         pods.delete(name(pod), &DeleteParams::default().grace_period(0)).await.map(|_| ())
     } else if phase == Some("Pending") {
-        pods.patch_status(name(pod), &PatchParams::default(), &Patch::Strategic(running(pod))).await.map(|_| ())
+        pods.patch_status(name(pod), &PatchParams::default(), &Patch::Strategic(running(pod)))
+            .await
+            .map(|_| ())
     } else {
         Ok(())
     };
@@ -90,14 +93,19 @@ fn time() -> String {
 
 async fn register(client: &Client, node: &str) {
     let nodes: Api<Node> = Api::all(client.clone());
-    let labels = json!({"kubernetes.io/hostname": node, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"});
-    let object: Node = serde_json::from_value(json!({"metadata": {"name": node, "labels": labels}})).expect("a node");
+    let labels =
+        json!({"kubernetes.io/hostname": node, "kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"});
+    let object: Node =
+        serde_json::from_value(json!({"metadata": {"name": node, "labels": labels}})).expect("a node");
     nodes.create(&PostParams::default(), &object).await.expect("the API server takes a node");
     let resources = json!({"cpu": "32", "memory": "128Gi", "pods": "110", "ephemeral-storage": "500Gi"});
     let ready = json!({"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "kubelet is posting ready status",
         "lastHeartbeatTime": time(), "lastTransitionTime": time()});
     let status = json!({"status": {"capacity": resources, "allocatable": resources, "conditions": [ready]}});
-    nodes.patch_status(node, &PatchParams::default(), &Patch::Merge(status)).await.expect("the API server takes its status");
+    nodes
+        .patch_status(node, &PatchParams::default(), &Patch::Merge(status))
+        .await
+        .expect("the API server takes its status");
 }
 
 async fn lease(client: &Client, node: &str) {
@@ -105,7 +113,8 @@ async fn lease(client: &Client, node: &str) {
     let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string();
     let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": node},
         "spec": {"holderIdentity": node, "leaseDurationSeconds": 40, "renewTime": now}});
-    if let Err(error) = leases.patch(node, &PatchParams::apply("kubelet").force(), &Patch::Apply(lease)).await {
+    if let Err(error) = leases.patch(node, &PatchParams::apply("kubelet").force(), &Patch::Apply(lease)).await
+    {
         eprintln!("lease of {node}: {error}");
     }
 }
