@@ -4,7 +4,7 @@ use crate::{
     docker::Image,
     kubelet::Kubelet,
     pods::{backoff::Backoff, pod},
-    text,
+    pull_secrets, text,
 };
 use drydock_images::Reference;
 use drydock_kubeclient::EventType;
@@ -113,7 +113,7 @@ async fn pull(kubelet: &Kubelet, pod: &Pod, container: &Container, image: &str) 
     let asked = Instant::now();
     let turn = images.turn.lock().await;
     let began = Instant::now();
-    let pulled = match kubelet.docker.pull(image).await {
+    let pulled = match kubelet.docker.pull(image, pull_secrets::header(kubelet, pod, image).await).await {
         Ok(()) => kubelet.docker.image(image).await,
         Err(e) => Err(e),
     };

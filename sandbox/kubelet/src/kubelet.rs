@@ -14,7 +14,7 @@ use crate::{
 };
 use drydock_kubeclient::{EventType, Informer, ObjectKey, Recorder};
 use drydock_runtime::cluster::KubeletBoot;
-use k8s_openapi::api::core::v1::{Node, Pod, PodStatus, Service};
+use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod, PodStatus, Service};
 use std::{
     collections::HashMap,
     net::Ipv4Addr,
@@ -80,6 +80,18 @@ impl Kubelet {
     /// An event about a pod.
     pub fn event(&self, about: &Pod, kind: EventType, reason: &str, message: &str) {
         self.recorder.event_about(pod::reference(about), kind, reason, message);
+    }
+
+    /// An event about the node. Its uid is its name, as kubelets have it.
+    pub fn node_event(&self, kind: EventType, reason: &str, message: &str) {
+        let about = ObjectReference {
+            kind: Some("Node".into()),
+            name: Some(self.node.clone()),
+            uid: Some(self.node.clone()),
+            ..ObjectReference::default()
+        };
+        tracing::info!(node = self.node, reason, message, "Event occurred");
+        self.recorder.event_about(about, kind, reason, message);
     }
 
     /// An event about a container of a pod.

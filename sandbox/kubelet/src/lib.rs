@@ -17,6 +17,7 @@ mod objects;
 mod paths;
 mod pods;
 mod probes;
+mod pull_secrets;
 mod quantity;
 mod routes;
 mod run;

@@ -2,7 +2,7 @@
 
 use crate::kubelet::Kubelet;
 use drydock_cluster::{KUBELET_PORT, VERSION};
-use drydock_kubeclient::errors;
+use drydock_kubeclient::{EventType, errors};
 use k8s_openapi::{
     api::{
         coordination::v1::{Lease, LeaseSpec},
@@ -220,6 +220,7 @@ fn status(kubelet: &Kubelet, old: Option<&NodeStatus>, images: &[crate::docker::
 /// Registers the node, and then tells how it is for ever.
 pub async fn keep(kubelet: Arc<Kubelet>) {
     let nodes: Api<Node> = Api::all(kubelet.client.clone());
+    kubelet.node_event(EventType::Normal, "Starting", "Starting kubelet.");
     register(&kubelet, &nodes).await;
     let lease = tokio::spawn(keep_lease(kubelet.clone()));
     let mut told_at = 0;
@@ -236,6 +237,7 @@ pub async fn keep(kubelet: Arc<Kubelet>) {
             {
                 Ok(node) => {
                     kubelet.set_own_node(node);
+                    tell_readiness(&kubelet, told.as_ref(), &current);
                     (told_at, told) = (now, Some(current));
                 }
                 Err(e) if errors::is_not_found(&e) => register(&kubelet, &nodes).await,
@@ -250,6 +252,19 @@ pub async fn keep(kubelet: Arc<Kubelet>) {
             return;
         }
     }
+}
+
+/// An event when the node has become ready, or is so no more (`recordNodeStatusEvent`).
+fn tell_readiness(kubelet: &Kubelet, old: Option<&NodeStatus>, new: &NodeStatus) {
+    let ready = |status: &NodeStatus| {
+        status.conditions.iter().flatten().find(|c| c.type_ == "Ready").map(|c| c.status == "True")
+    };
+    let now = ready(new);
+    if old.and_then(ready) == now {
+        return;
+    }
+    let reason = if now == Some(true) { "NodeReady" } else { "NodeNotReady" };
+    kubelet.node_event(EventType::Normal, reason, &format!("Node {} status is now: {reason}", kubelet.node));
 }
 
 /// Nothing but times has changed.

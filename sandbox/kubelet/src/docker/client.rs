@@ -11,6 +11,7 @@ use hyper::{
     body::Incoming,
     client::conn::http1,
     header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE},
+    http::request::Builder,
 };
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
@@ -74,16 +75,21 @@ impl Docker {
         body: Option<&Value>,
         upgrade: bool,
     ) -> Result<Response<Incoming>> {
+        let mut request = Request::builder().method(method).uri(path);
+        if upgrade {
+            request = request.header(CONNECTION, "Upgrade").header(UPGRADE, "tcp");
+        }
+        self.ask(request, body).await
+    }
+
+    async fn ask(&self, request: Builder, body: Option<&Value>) -> Result<Response<Incoming>> {
         let failed = |e: &dyn std::fmt::Display| DockerError::Connection(e.to_string());
         let stream = UnixStream::connect(&self.socket).await.map_err(|e| failed(&e))?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|e| failed(&e))?;
         // Ends with the response's body; its failures show there.
         tokio::spawn(async move { drop(connection.with_upgrades().await) });
-        let mut request = Request::builder().method(method).uri(path).header(HOST, "docker");
-        if upgrade {
-            request = request.header(CONNECTION, "Upgrade").header(UPGRADE, "tcp");
-        }
+        let mut request = request.header(HOST, "docker");
         let bytes = match body {
             Some(value) => {
                 request = request.header(CONTENT_TYPE, "application/json");
@@ -171,10 +177,15 @@ impl Docker {
         self.json(Method::GET, "/images/json?digests=1", None).await
     }
 
-    /// Pulls an image; `auth` is what `X-Registry-Auth` says.
-    pub async fn pull(&self, name: &str) -> Result<()> {
+    /// Pulls an image; `account` is what `X-Registry-Auth` says.
+    pub async fn pull(&self, name: &str, account: Option<String>) -> Result<()> {
         let path = format!("/images/create?fromImage={}", encode(name));
-        let response = self.send(Method::POST, &path, None, false).await?;
+        let request = Request::post(path);
+        let request = match account {
+            Some(account) => request.header("x-registry-auth", account),
+            None => request,
+        };
+        let response = self.ask(request, None).await?;
         let mut failure = None;
         lines(response, |line| {
             if let Ok(said) = serde_json::from_slice::<Value>(line)

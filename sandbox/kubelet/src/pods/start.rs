@@ -34,7 +34,7 @@ pub async fn sandbox(kubelet: &Kubelet, pod: &Pod, attempt: u32) -> Result<Sandb
         Failure(message)
     };
     if kubelet.docker.image(PAUSE).await.is_err_and(|e| e.is_not_found()) {
-        let pulled = kubelet.docker.pull(PAUSE).await;
+        let pulled = kubelet.docker.pull(PAUSE, None).await;
         pulled.map_err(|e| failed(&format!("failed pulling image \"{PAUSE}\""), &e))?;
     }
     let name = labels::container_name(pod, labels::SANDBOX_NAME, attempt);
