@@ -15,6 +15,22 @@ use x509_parser::prelude::FromDer;
 
 const GROUP: &str = "certificates.k8s.io";
 
+/// Says in a new request who asks (`csrStrategy.PrepareForCreate`). What the client wrote there counts for nothing: approval asks what that
+/// user may do.
+pub fn requester(context: &Context<'_>, request: &mut Value) {
+    let is_new = context.operation == Operation::Create && context.subresource.is_empty();
+    if !is_new || !context.is(GROUP, "certificatesigningrequests") {
+        return;
+    }
+    let Some(spec) = request.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    for field in ["username", "uid", "groups", "extra"] {
+        spec.remove(field);
+    }
+    if let Ok(Value::Object(user)) = serde_json::to_value(context.user) {
+        spec.extend(user);
+    }
+}
+
 /// Refuses a write of a request that its writer may not do.
 pub fn check(
     authorizer: &Authorizer,

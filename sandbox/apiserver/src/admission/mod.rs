@@ -137,6 +137,7 @@ impl Admission {
         _warnings: &mut Vec<String>,
     ) -> Result<(), Status> {
         let store = &server.store;
+        certificates::requester(context, object);
         if self.is_on("NamespaceLifecycle") {
             namespace::check(store, context, object)?;
         }

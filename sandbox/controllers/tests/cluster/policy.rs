@@ -119,11 +119,13 @@ async fn an_approved_request_is_signed() {
         "spec": {
             "request": data_encoding::BASE64.encode(pem.as_bytes()),
             "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"],
+            "username": "system:node:forged", "groups": ["system:nodes"],
         },
     });
     let api = cluster.all::<CertificateSigningRequest>();
     let mut made =
         api.create(&PostParams::default(), &serde_json::from_value(request).unwrap()).await.unwrap();
+    assert_eq!(made.spec.username.as_deref(), Some("admin"), "the server says who asks");
     made.status = serde_json::from_value(json!({"conditions": [{"type": "Approved", "status": "True", "reason": "KubectlApprove", "message": "by hand"}]})).unwrap();
     api.replace_subresource::<CertificateSigningRequest>("approval", "alice", &PostParams::default(), &made)
         .await
