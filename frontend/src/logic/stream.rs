@@ -108,16 +108,16 @@ mod tests {
     }
 
     #[test]
-    fn acknowledges_at_once_when_idle_and_every_16_kib_in_a_flood() {
+    fn acknowledges_at_once_when_idle_and_now_and_then_in_a_flood() {
         let mut s = Stream::default();
         s.output(0, 1);
         assert_eq!(s.parsed(1), Some(1));
-        s.output(1, 100_000);
-        assert_eq!(s.parsed(1000), None);
-        assert_eq!(s.parsed(16 * 1024 + 1), Some(16 * 1024 + 1));
-        assert_eq!(s.parsed(20_000), None);
-        assert_eq!(s.parsed(100_001), Some(100_001));
-        assert_eq!(s.parsed(100_001), None);
+        s.output(1, 2 * ACK_EVERY);
+        assert_eq!(s.parsed(ACK_EVERY), None);
+        assert_eq!(s.parsed(ACK_EVERY + 1), Some(ACK_EVERY + 1));
+        assert_eq!(s.parsed(ACK_EVERY + 2), None);
+        assert_eq!(s.parsed(2 * ACK_EVERY + 1), Some(2 * ACK_EVERY + 1));
+        assert_eq!(s.parsed(2 * ACK_EVERY + 1), None);
     }
 
     #[test]
