@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Writes `v1.35.jsonl`, the table of all types of Kubernetes' API, from Kubernetes' own published sources.
+"""Writes `v1.35.jsonl`, the table of all types of Kubernetes' API, from packages that Debian, PyPI and crates.io distribute.
 
-    generate.py SOURCES DEFINITIONS > v1.35.jsonl
+    generate.py GOCODE DEFINITIONS PROTOBUF > v1.35.jsonl
 
-SOURCES is a folder with checkouts of the repositories kubernetes/{api,apimachinery,apiextensions-apiserver,kube-aggregator,
-metrics} at tag v0.35.0: their `types.go` tell names, Go types, JSON and protobuf tags and merge markers. DEFINITIONS is the file
-of published OpenAPI definitions of 1.35 (`_definitions.json` of the PyPI wheel kubernetes-validate 1.37.0): descriptions, enums
-and required fields come from there. Both are (c) The Kubernetes Authors, Apache License 2.0; so is the table made from them.
+GOCODE is `/usr/share/gocode/src/k8s.io` of Debian's packages golang-k8s-{api,apimachinery,apiextensions-apiserver}-dev 0.36.4 and
+golang-k8s-metrics-dev 0.36.5 (forky): their `types.go` tell names, Go types, JSON and protobuf tags and merge markers.
+DEFINITIONS is the file of published OpenAPI definitions of 1.35 (`v1.35.0-local/_definitions.json` of the PyPI wheel
+kubernetes-validate 1.37.0): descriptions, enums and required fields come from there, and what it lacks is newer than 1.35 and left
+out. PROTOBUF is the folder `src` of the crate k8s-pb 0.9.0: protobuf tags of the types that Debian has no package for. All are
+(c) The Kubernetes Authors, Apache License 2.0; so is the table made from them.
 
 A line of the table is a type: `name`, `doc`, `gvk` (group, version, kind) of kinds, `required`, `map` (atomic) and `fields`. A field:
 `n` JSON name, `p` protobuf tag, `y` type as Go writes it (`*` pointer, `[]` list, `map[string]`), `o` what is left out when writing
@@ -43,14 +45,16 @@ PACKAGES = [("api", f"{g}/{v}", name, f"io.k8s.api.{g}.{v}") for g, v, name in [
     ("apimachinery", "pkg/apis/meta/v1", "meta.k8s.io", "io.k8s.apimachinery.pkg.apis.meta.v1"),
     ("apiextensions-apiserver", "pkg/apis/apiextensions/v1", "apiextensions.k8s.io",
      "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1"),
-    ("kube-aggregator", "pkg/apis/apiregistration/v1", "apiregistration.k8s.io",
-     "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1"),
     ("metrics", "pkg/apis/metrics/v1beta1", "metrics.k8s.io", "io.k8s.metrics.pkg.apis.metrics.v1beta1"),
 ]
+# Not packaged by Debian: made from the published definitions and the crate's tags.
+AGGREGATOR = ("apiregistration.k8s.io", "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1")
 # Kinds that the published definitions lack.
 EXTRA = {"metrics": ["NodeMetrics", "NodeMetricsList", "PodMetrics", "PodMetricsList"],
          "meta": ["CreateOptions", "UpdateOptions", "PatchOptions", "GetOptions", "ListOptions", "PartialObjectMetadata",
                   "PartialObjectMetadataList"]}
+# Members newer than 1.35 of types without a published definition.
+NEWER = {("ListOptions", "shardSelector")}
 
 
 def short(prefix):
@@ -108,6 +112,52 @@ def description(comment):
             continue
         paragraph.append(line)
     return "\n\n".join(out)
+
+
+def aggregator(published, protobuf):
+    """The rows of the API aggregator's types. Every optional member is a pointer there, but the parts that each kind has."""
+    group, prefix = AGGREGATOR
+    source = (protobuf / "kube_aggregator/pkg/apis/apiregistration/v1/mod.rs").read_text()
+    for full, definition in published.items():
+        if not full.startswith(prefix + "."):
+            continue
+        name = full[len(prefix) + 1:]
+        struct = re.search(r"pub struct %s \{(.*?)\n\}" % name, source, re.S)[1]
+        properties, required = definition["properties"], definition.get("required", [])
+        row = {"name": f"{short(prefix)}.{name}", "full": full, "doc": definition["description"]}
+        fields = []
+        if "x-kubernetes-group-version-kind" in definition:
+            row["gvk"] = [group, "v1", name]
+            for one in ("apiVersion", "kind"):
+                fields.append({"n": one, "y": "string", "o": "e", "d": properties[one]["description"]})
+        if required:
+            row["required"] = required
+        for tag, rust in re.findall(r'#\[prost\([^)]*tag = ?"(\d+)"\)\]\s*pub (?:r#)?(\w+):', struct):
+            json_name = next(n for n in properties if n.lower() == rust.replace("_", ""))
+            known = properties[json_name]
+            field = {"n": json_name, "p": int(tag), "y": published_type(known)}
+            if json_name not in required:
+                if field["y"].endswith("ServiceReference") or field["y"] == "int32":
+                    field["y"] = "*" + field["y"]
+                field["o"] = "e"
+            field["d"] = known["description"]
+            for key, marker in (("list", "list-type"), ("keys", "list-map-keys"), ("ps", "patch-strategy"), ("pk", "patch-merge-key")):
+                if f"x-kubernetes-{marker}" in known:
+                    field[key] = known[f"x-kubernetes-{marker}"]
+            fields.append(field)
+        row["fields"] = fields
+        yield row
+
+
+def published_type(known):
+    """The Go type of a property, as the table writes it."""
+    if "$ref" in known:
+        base = known["$ref"].rsplit("/", 1)[1]
+        return base.rsplit(".", 1)[1] if base.endswith("meta.v1.Time") else f"{short(base.rsplit('.', 1)[0])}.{base.rsplit('.', 1)[1]}"
+    kind = known["type"] if isinstance(known["type"], str) else next(one for one in known["type"] if one != "null")
+    if kind == "array":
+        return "[]" + published_type(known["items"])
+    return {"boolean": "bool", "integer": known.get("format", "int64"), "string": "[]byte" if known.get("format") == "byte" else "string"}[kind]
 
 
 def main():
@@ -182,6 +232,9 @@ def main():
                 continue
             if json_tag[0] == "-":
                 continue
+            newer = definition and json_tag[0] not in definition.get("properties", {})
+            if json_tag[0] and (newer or (name, json_tag[0]) in NEWER):
+                continue
             if not json_tag[0] and "inline" not in json_tag:
                 raise SystemExit(f"{full}: {go} {tag}")
             field = {}
@@ -219,6 +272,7 @@ def main():
             fields.append(field)
         row["fields"] = fields
         lines.append(row)
+    lines.extend(aggregator(published, Path(sys.argv[3])))
     for row in sorted(lines, key=lambda row: row["name"]):
         print(json.dumps(row, ensure_ascii=False, separators=(",", ":")))
 
