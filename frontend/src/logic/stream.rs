@@ -112,7 +112,7 @@ mod tests {
         let mut s = Stream::default();
         s.output(0, 1);
         assert_eq!(s.parsed(1), Some(1));
-        s.output(1, 2 * ACK_EVERY);
+        s.output(1, 2 * ACK_EVERY as usize);
         assert_eq!(s.parsed(ACK_EVERY), None);
         assert_eq!(s.parsed(ACK_EVERY + 1), Some(ACK_EVERY + 1));
         assert_eq!(s.parsed(ACK_EVERY + 2), None);
