@@ -20,13 +20,9 @@ TRUNK   := $(TOOLS)/.trunk-$(TRUNK_VERSION)
 BINDGEN := $(TOOLS)/.wasm-bindgen-$(BINDGEN_VERSION)
 BIN     := target/release/drydock
 PAGE    := dist/index.html
-# What runs in the catalogue's own images.
-PROGRAMS := sandbox/catalogue/gen/hello sandbox/catalogue/gen/whoami sandbox/catalogue/gen/pause
-# What runs in the images of a cluster's control plane.
-KUBE     := sandbox/catalogue/gen/drydock-kube.gz
-MODULES  := sandbox/catalogue/gen/hello.wasm
-# What runs WebAssembly containers.
-WASM     := sandbox/wasm/gen/drydock-wasm.gz
+
+# Tests compile without optimising: the program that they run is made of what they are made of.
+TESTED  := target/debug/drydock
 
 # `sudo make` often loses the way to Cargo.
 export PATH := $(TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH)
@@ -37,7 +33,7 @@ COMMON     := Cargo.toml Cargo.lock rust-toolchain.toml
 PAGE_FROM  := $(COMMON) Trunk.toml $(shell find frontend static sandbox/protocol -type f \
                 -not -path 'static/node_modules/*' -not -path 'static/gen/*' -not -name '.*')
 BIN_FROM   := $(COMMON) $(shell find backend sandbox -type f -not -name '.*' -not -path '*/tests/*' \
-                -not -path 'sandbox/catalogue/gen/*' -not -path 'sandbox/catalogue/programs/*' -not -path 'sandbox/wasm/*')
+                -not -path '*/gen/*' -not -path 'sandbox/catalogue/programs/*' -not -path 'sandbox/wasm/*')
 PROGRAMS_FROM := $(COMMON) $(shell find sandbox/catalogue/programs -type f -not -name '.*' -not -name '*.wasm')
 KUBE_CRATES := apimachinery apis apiserver controllers etcd kube kubeclient scheduler
 KUBE_FROM  := $(COMMON) $(shell find $(KUBE_CRATES:%=sandbox/%) -type f -not -name '.*' -not -path '*/tests/*' -not -path '*/benches/*')
@@ -57,8 +53,8 @@ help: ## List these commands
 	@printf '\n  LISTEN=%s  STATE_DIR=%s  DRYDOCK_CACHE=%s\n' '$(LISTEN)' '$(STATE_DIR)' '$(DRYDOCK_CACHE)'
 
 run: root $(BIN) ## Install, build and serve on LISTEN
-	@$(call prepare_image,$(RUN_IMAGES),$(TEST_IMAGES))
-	@$(call prepare_catalogue,$(RUN_CATALOGUE),$(TEST_CATALOGUE),--basic) \
+	@$(call prepare_image,$(BIN),$(RUN_IMAGES),$(TEST_IMAGES))
+	@$(call prepare_catalogue,$(BIN),$(RUN_CATALOGUE),$(TEST_CATALOGUE),--basic) \
 	    || echo "Not all container images could be made; nodes find those that are there (drydock image catalogue)." >&2
 	@$(say) "Serving on http://$(LISTEN)"
 	@exec $(BIN) --state-dir '$(STATE_DIR)' serve --listen '$(LISTEN)'
@@ -66,10 +62,8 @@ run: root $(BIN) ## Install, build and serve on LISTEN
 build: $(BIN) ## Install what is missing and build target/release/drydock
 
 image: root $(BIN) ## Prepare the node image and the basic container images below STATE_DIR
-	@$(call prepare_image,$(RUN_IMAGES),$(TEST_IMAGES))
-	@$(call prepare_catalogue,$(RUN_CATALOGUE),$(TEST_CATALOGUE),--basic)
-
-programs: $(PROGRAMS) $(MODULES) $(WASM) $(KUBE)
+	@$(call prepare_image,$(BIN),$(RUN_IMAGES),$(TEST_IMAGES))
+	@$(call prepare_catalogue,$(BIN),$(RUN_CATALOGUE),$(TEST_CATALOGUE),--basic)
 
 root:
 	@if [ "$$(id -u)" != 0 ]; then \
@@ -122,68 +116,77 @@ $(PAGE): $(PAGE_FROM) $(TRUNK) $(BINDGEN) | packages toolchain
 	@$(NICE) trunk build --release
 	@touch $@
 
-# Static, since their images have nothing else in them.
-$(PROGRAMS) &: $(PROGRAMS_FROM) | packages toolchain
-	@$(say) "Building the programs of the catalogue's own images"
-	@host=$$(rustc -vV | sed -n 's/^host: //p'); \
-	    RUSTFLAGS='-C target-feature=+crt-static' $(NICE) cargo build --release --locked -p drydock-programs \
-	        --config profile.release.strip=true --target "$$host" --target-dir target/programs; \
-	    install -D -t $(dir $(firstword $(PROGRAMS))) $(addprefix "target/programs/$$host/release"/,$(notdir $(PROGRAMS)))
-
-# With rustc alone: the page's target has no WASI, so the modules call it themselves and need no crate.
-sandbox/catalogue/gen/%.wasm: sandbox/catalogue/programs/wasm/%.rs rust-toolchain.toml | packages toolchain
-	@$(say) "Building the module $*.wasm"
-	@mkdir -p $(dir $@)
-	@rustc --edition 2024 --target wasm32-unknown-unknown -O -C panic=abort -C strip=symbols -o $@ $<
-
-# wasm_cargo COMMAND: for the program that containers execute. Static, since they have no libraries for it; without optimising
-# over crates, which would take minutes and gain nothing: the time goes to code that it has compiled itself.
-define wasm_cargo
-	host=$$(rustc -vV | sed -n 's/^host: //p'); \
-	    RUSTFLAGS='-C target-feature=+crt-static' $(NICE) cargo $(1) --release --locked -p drydock-wasm \
-	        --config profile.release.strip=true --config 'profile.release.lto="off"' --target "$$host" --target-dir target/programs
+# static PROFILE PROGRAM CRATE FLAGS: builds a program that needs no libraries where it runs. Only its own crate is told so: what it is
+# made of is what the other programs are made of, compiled once (sandbox/features).
+release := --release
+# As the tests have it.
+debug   := --features drydock-features/tests
+define static
+	$(NICE) cargo rustc $($(1)) --locked -p $(3) --bin $(2) -- -C target-feature=+crt-static -C strip=symbols $(4)
 endef
 
-$(WASM): $(WASM_FROM) | packages toolchain
-	@$(say) "Building what runs WebAssembly containers"
-	@$(call wasm_cargo,build); \
-	    mkdir -p $(dir $@); gzip -9nc "target/programs/$$host/release/drydock-wasm" > $@
+# programs PROFILE LEVEL: how the programs of containers are made in a profile, and packed, and with them the program.
+define programs
+# What runs in the catalogue's own images. Static, since their images have nothing else in them.
+PROGRAMS_$(1) := $(patsubst %,sandbox/catalogue/gen/$(1)/%,hello whoami pause)
+# What runs in the images of a cluster's control plane.
+KUBE_$(1)     := sandbox/catalogue/gen/$(1)/drydock-kube.gz
+# What runs WebAssembly containers.
+WASM_$(1)     := sandbox/wasm/gen/$(1)/drydock-wasm.gz
 
-# Static, as the others. The types of Kubernetes' objects are a third of the code and none of the work: they are made small.
-$(KUBE): $(KUBE_FROM) | packages toolchain
-	@$(say) "Building the control plane"
-	@# At a fixed address: moved elsewhere, each of a cluster's four processes would have 2 MB of pointers of its own.
-	@host=$$(rustc -vV | sed -n 's/^host: //p'); \
-	    RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static' $(NICE) cargo build --release --locked -p drydock-kube \
-	        --config profile.release.strip=true --config 'profile.release.lto="off"' --config profile.release.codegen-units=16 \
-	        --config 'profile.release.package.k8s-openapi.opt-level="s"' --target "$$host" --target-dir target/programs; \
-	    mkdir -p $(dir $@); gzip -9nc "target/programs/$$host/release/drydock-kube" > $@
+$$(PROGRAMS_$(1)) &: $$(PROGRAMS_FROM) | packages toolchain
+	@$$(say) "Building the programs of the catalogue's own images"
+	@$(foreach program,hello whoami pause,$$(call static,$(1),$(program),drydock-programs);) \
+	    install -D -t $$(@D) $(patsubst %,target/$(1)/%,hello whoami pause)
+
+# With rustc alone: the page's target has no WASI, so the modules call it themselves and need no crate.
+sandbox/catalogue/gen/$(1)/%.wasm: sandbox/catalogue/programs/wasm/%.rs rust-toolchain.toml | packages toolchain
+	@$$(say) "Building the module $$*.wasm"
+	@mkdir -p $$(@D)
+	@rustc --edition 2024 --target wasm32-unknown-unknown -O -C panic=abort -C strip=symbols -o $$@ $$<
+
+$$(WASM_$(1)): $$(WASM_FROM) | packages toolchain
+	@$$(say) "Building what runs WebAssembly containers"
+	@$$(call static,$(1),drydock-wasm,drydock-wasm)
+	@mkdir -p $$(@D); gzip -$(2)nc target/$(1)/drydock-wasm > $$@
+
+# At a fixed address: moved elsewhere, each of a cluster's four processes would have 2 MB of pointers of its own.
+$$(KUBE_$(1)): $$(KUBE_FROM) | packages toolchain
+	@$$(say) "Building the control plane"
+	@$$(call static,$(1),drydock-kube,drydock-kube,-C relocation-model=static)
+	@mkdir -p $$(@D); gzip -$(2)nc target/$(1)/drydock-kube > $$@
 
 # The page and the programs are part of the program, so they come first.
-$(BIN): $(BIN_FROM) $(PAGE) $(PROGRAMS) $(MODULES) $(WASM) $(KUBE) | packages toolchain
-	@$(say) "Building $@"
-	@$(NICE) cargo build --release --locked -p drydock
-	@touch $@
+target/$(1)/drydock: $$(BIN_FROM) $$(PAGE) sandbox/catalogue/gen/$(1)/hello.wasm $$(PROGRAMS_$(1)) $$(WASM_$(1)) $$(KUBE_$(1)) | packages toolchain
+	@$$(say) "Building $$@"
+	@$$(NICE) cargo build $$($(1)) --locked -p drydock
+	@touch $$@
+endef
+$(eval $(call programs,release,9))
+$(eval $(call programs,debug,1))
 
-# prepare_image DIRECTORY OTHER: builds the node image in DIRECTORY if it is missing, or copies it from OTHER.
+programs: sandbox/catalogue/gen/debug/hello.wasm $(PROGRAMS_debug) $(WASM_debug) $(KUBE_debug)
+
+# prepare_image BINARY DIRECTORY OTHER: builds the node image in DIRECTORY if it is missing, or copies it from OTHER.
 define prepare_image
-	if [ ! -e '$(1)/index.json' ] && [ -e '$(2)/index.json' ]; then \
-	    $(say) "Copying the node image from $(2)"; \
-	    $(BIN) image --images '$(2)' export node - | $(BIN) image --images '$(1)' import -; \
+	if [ ! -e '$(2)/index.json' ] && [ -e '$(3)/index.json' ]; then \
+	    $(say) "Copying the node image from $(3)"; \
+	    $(1) image --images '$(3)' export node - | $(1) image --images '$(2)' import -; \
 	else \
-	    [ -e '$(1)/index.json' ] || { $(say) "Preparing the node image in $(1) (once; about a minute)"; }; \
-	    $(BIN) image --images '$(1)' build --if-missing > /dev/null; \
+	    [ -e '$(2)/index.json' ] || { $(say) "Preparing the node image in $(2) (once; about a minute)"; }; \
+	    $(1) image --images '$(2)' build --if-missing > /dev/null; \
 	fi
 endef
 
-# prepare_catalogue DIRECTORY OTHER IMAGES: adds the images that DIRECTORY lacks, or has from older recipes; takes what OTHER has first.
+# prepare_catalogue BINARY DIRECTORY OTHER IMAGES: adds the images that DIRECTORY lacks, or has from older recipes; takes what OTHER has
+# first.
 define prepare_catalogue
-	if [ ! -e '$(1)/index.json' ] && [ -e '$(2)/index.json' ]; then \
-	    $(say) "Copying the container images from $(2)"; \
-	    $(BIN) image --catalogue '$(2)' catalogue export - | $(BIN) image --catalogue '$(1)' catalogue import - > /dev/null; \
+	if [ ! -e '$(2)/index.json' ] && [ -e '$(3)/index.json' ]; then \
+	    $(say) "Copying the container images from $(3)"; \
+	    $(1) image --catalogue '$(3)' catalogue export - | $(1) image --catalogue '$(2)' catalogue import - > /dev/null; \
 	fi; \
-	[ -e '$(1)/index.json' ] || { $(say) "Preparing container images in $(1) (once)"; }; \
-	$(BIN) image --catalogue '$(1)' add --if-missing $(3) > /dev/null
+	[ -e '$(2)/index.json' ] || { $(say) "Preparing container images in $(2) (once)"; }; \
+	$(1) image --catalogue '$(2)' add --if-missing $(4) > /dev/null
 endef
 
 # === Tests
@@ -191,11 +194,12 @@ endef
 # What tests run in nodes.
 TEST_CONTAINERS := --basic debian nginx
 
+# prepare_tests BINARY
 define prepare_tests
-	$(call prepare_image,$(TEST_IMAGES),$(RUN_IMAGES)); \
-	$(call prepare_catalogue,$(TEST_CATALOGUE),$(RUN_CATALOGUE),$(TEST_CONTAINERS))
+	$(call prepare_image,$(1),$(TEST_IMAGES),$(RUN_IMAGES)); \
+	$(call prepare_catalogue,$(1),$(TEST_CATALOGUE),$(RUN_CATALOGUE),$(TEST_CONTAINERS))
 endef
-PREPARED := DRYDOCK_IMAGES=$(TEST_IMAGES) DRYDOCK_CATALOGUE=$(TEST_CATALOGUE)
+prepared = DRYDOCK_IMAGES=$(TEST_IMAGES) DRYDOCK_CATALOGUE=$(TEST_CATALOGUE) DRYDOCK_BIN=$(CURDIR)/$(1)
 
 test: lint test-host test-browser ## Install what is missing and run every check and test
 	@$(say) "All tests passed"
@@ -208,30 +212,30 @@ lint: | packages toolchain
 	@$(say) "Lint: page (wasm32)"
 	@$(NICE) cargo clippy --locked -p frontend --target wasm32-unknown-unknown --all-targets -- -D warnings
 
-test-host: root $(BIN) ## Unit and integration tests
-	@$(prepare_tests)
+# The page and the browser tests want other features of common libraries, of which one (the order of JSON's maps) would be another program.
+test-host: root $(TESTED) ## Unit and integration tests
+	@.ci/packages test
+	@$(call prepare_tests,$(TESTED))
 	@$(say) "Unit and integration tests"
-	@$(PREPARED) $(NICE) cargo test --locked
-	@$(say) "Tests of what runs WebAssembly containers"
-	@$(call wasm_cargo,test)
+	@$(call prepared,$(TESTED)) $(NICE) cargo test --locked --workspace --exclude drydock-e2e --exclude frontend
 	@$(say) "Tests of the page's logic"
 	@$(NICE) cargo test --locked -p frontend
 
-test-browser: root $(BIN) ## Browser tests against target/release/drydock
+test-browser: root $(TESTED) ## Tests of the whole program, by browser and by the official clients
 	@.ci/packages test
-	@$(prepare_tests)
-	@$(say) "Browser tests"
-	@$(PREPARED) DRYDOCK_BIN=$(CURDIR)/$(BIN) $(NICE) cargo test --locked -p drydock-e2e
+	@$(call prepare_tests,$(TESTED))
+	@$(say) "Tests of the whole program"
+	@$(call prepared,$(TESTED)) $(NICE) cargo test --locked -p drydock-e2e
 
 test-v2: root $(BIN) ## The sandbox's and the engine's tests on Debian 13 with control groups v2, in a virtual machine (6 minutes)
 	@.ci/packages v2
-	@$(prepare_tests)
-	@$(PREPARED) DRYDOCK_BIN=$(CURDIR)/$(BIN) e2e/outside/cgroup-v2.sh
+	@$(call prepare_tests,$(BIN))
+	@$(call prepared,$(BIN)) e2e/outside/cgroup-v2.sh
 
 bench: root $(BIN) ## Measure start, echo, output, memory; prints medians and ratios
 	@.ci/packages test
-	@$(prepare_tests)
-	@$(PREPARED) DRYDOCK_BIN=$(CURDIR)/$(BIN) cargo bench --locked -p drydock-e2e
+	@$(call prepare_tests,$(BIN))
+	@$(call prepared,$(BIN)) cargo bench --locked -p drydock-e2e
 
 clean: ## Delete what was built here (not images, tools or the state directory)
 	cargo clean

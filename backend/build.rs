@@ -2,7 +2,7 @@
 //! neither: an empty folder then stands for each, as cargo would otherwise run this at every build.
 
 fn main() {
-    for folder in ["../dist", "../sandbox/wasm/gen"] {
+    for folder in ["../dist", "../sandbox/wasm/gen/debug", "../sandbox/wasm/gen/release"] {
         if let Err(e) = std::fs::create_dir_all(folder) {
             println!("cargo::warning=cannot make {folder}: {e}");
         }

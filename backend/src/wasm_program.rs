@@ -13,7 +13,8 @@ use std::{
 
 /// `drydock-wasm.gz`. Debug builds read it from the source tree.
 #[derive(RustEmbed)]
-#[folder = "../sandbox/wasm/gen"]
+#[cfg_attr(debug_assertions, folder = "../sandbox/wasm/gen/debug")]
+#[cfg_attr(not(debug_assertions), folder = "../sandbox/wasm/gen/release")]
 #[allow_missing = true]
 struct Programs;
 

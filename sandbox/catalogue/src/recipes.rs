@@ -17,7 +17,8 @@ struct Files;
 
 /// Programs of `programs/`, linked statically by the Makefile. Debug builds read them from the source tree.
 #[derive(RustEmbed)]
-#[folder = "gen"]
+#[cfg_attr(debug_assertions, folder = "gen/debug")]
+#[cfg_attr(not(debug_assertions), folder = "gen/release")]
 #[allow_missing = true]
 struct Programs;
 

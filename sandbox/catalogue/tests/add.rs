@@ -14,7 +14,7 @@ fn add(
 
 /// Only builds of `make` have the program; a tree without it must say what to do.
 fn has_programs() -> bool {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("gen/hello").exists()
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("gen/debug/hello").exists()
 }
 
 #[test]

@@ -68,6 +68,14 @@ pub struct Limits {
 }
 
 impl Memory {
+    /// What was there when it was first looked at counts as wanted: a new autoscaler takes nothing away within its window
+    /// (`recordInitialRecommendation`).
+    pub fn begin(&mut self, current: i32, now: Timestamp) {
+        if self.recommendations.is_empty() {
+            remember(&mut self.recommendations, (now, current));
+        }
+    }
+
     /// Notes a change that was made.
     pub fn changed(&mut self, by: i32, now: Timestamp) {
         remember(&mut self.changes, (now, by));
@@ -262,6 +270,15 @@ mod tests {
         let held = memory.settle(8, 2, None, LIMITS, at(100));
         assert_eq!((held.replicas, held.stabilized.map(|why| why.0)), (8, Some("ScaleDownStabilized")));
         assert_eq!(memory.settle(8, 2, None, LIMITS, at(301)).replicas, 2);
+    }
+
+    #[test]
+    fn a_new_autoscaler_takes_nothing_away() {
+        let mut memory = Memory::default();
+        memory.begin(2, at(0));
+        memory.begin(5, at(1));
+        assert_eq!(memory.settle(2, 1, None, LIMITS, at(2)).replicas, 2);
+        assert_eq!(memory.settle(2, 1, None, LIMITS, at(301)).replicas, 1);
     }
 
     #[test]

@@ -133,6 +133,8 @@ impl Controller {
         say(status, "AbleToScale", true, "SucceededGetScale", message);
         let current = scale.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
         status.current_replicas = Some(current);
+        let now = Timestamp::now();
+        self.memories(|all| all.entry(autoscaler.key()).or_default().begin(current, now));
         let min = spec.min_replicas.unwrap_or(1);
         let wish = if current == 0 && min != 0 {
             let message = "scaling is disabled since the replica count of the target is zero".to_owned();

@@ -14,7 +14,7 @@ use drydock_runtime::{
     files,
     limits::Limits,
     messages::{FromInit, FromSpawner, SessionBoot, ToInit, ToSpawner},
-    pidfd,
+    pidfd, process,
 };
 use drydock_session::Options;
 use nix::pty::{Winsize, openpty};
@@ -56,6 +56,8 @@ impl World {
     }
 
     pub fn with(options: Options) -> Self {
+        // As the real spawner and inits do: whoever runs the tests may have had SIGINT or SIGHUP ignored.
+        process::reset_signals();
         let directory = TempDir::new().unwrap();
         let group = directory.path().join("drydock/test/session/nodes/node1");
         fs::create_dir_all(&group).unwrap();

@@ -1,0 +1,126 @@
+//! The cluster itself: its nodes, its control plane, and the way in from outside.
+
+use super::{deployment, json};
+use drydock_e2e::{Lab, http::full};
+use hyper::{Method, Request};
+use serde_json::Value;
+
+#[tokio::test]
+async fn k1_the_cluster() {
+    let lab = Lab::kubernetes(3).await;
+    let version = json(&lab.sh("kubectl version -o json").await);
+    assert_eq!(version["serverVersion"]["major"], "1");
+    assert!(version["serverVersion"]["gitVersion"].as_str().unwrap().starts_with("v1.35."), "{version}");
+    assert!(lab.sh("kubectl cluster-info").await.contains("Kubernetes control plane"));
+    let nodes = lab.sh("kubectl get nodes -o wide --no-headers").await;
+    assert_eq!(nodes.lines().count(), 3, "{nodes}");
+    for (line, name) in nodes.lines().zip(["node1", "node2", "node3"]) {
+        assert!(line.starts_with(name) && line.contains(" Ready "), "{nodes}");
+    }
+    assert!(nodes.lines().next().unwrap().contains("control-plane"), "{nodes}");
+    assert!(nodes.contains("docker://28."), "{nodes}");
+    let described = lab.sh("kubectl describe node node2").await;
+    for part in ["Capacity:", "Allocatable:", "KubeletReady", "MemoryPressure", "PodCIDR:", "Lease:"] {
+        assert!(described.contains(part), "{part}: {described}");
+    }
+    assert_eq!(lab.sh("kubectl get leases -n kube-node-lease --no-headers | wc -l").await, "3");
+    let resources = lab.sh("kubectl api-resources").await;
+    for line in ["deployments", "cronjobs", "horizontalpodautoscalers", "customresourcedefinitions", "leases"]
+    {
+        assert!(resources.contains(line), "{line}: {resources}");
+    }
+    assert!(lab.sh("kubectl explain deployment.spec.strategy").await.contains("rollingUpdate"));
+    // Any node will do, and its own kubeconfig.
+    assert_eq!(lab.sh_on("node3", "kubectl auth can-i '*' '*'").await, "yes");
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn c1_the_control_plane_is_made_of_pods() {
+    let lab = Lab::kubernetes(1).await;
+    let pods = lab.sh("kubectl get pods -n kube-system --no-headers").await;
+    for name in
+        ["etcd-node1", "kube-apiserver-node1", "kube-controller-manager-node1", "kube-scheduler-node1"]
+    {
+        assert!(pods.lines().any(|l| l.starts_with(name) && l.contains("Running")), "{name}: {pods}");
+        assert!(!lab.sh(&format!("kubectl logs -n kube-system {name} --tail=5")).await.is_empty(), "{name}");
+    }
+    assert!(
+        lab.sh("docker ps --format '{{.Names}}'")
+            .await
+            .contains("k8s_kube-scheduler_kube-scheduler-node1_kube-system_")
+    );
+    // Without the scheduler pods stay Pending; with it they go on.
+    lab.sh("mv /etc/kubernetes/manifests/kube-scheduler.yaml /root/ && kubectl wait --for=delete pod/kube-scheduler-node1 -n kube-system --timeout=60s").await;
+    lab.sh("kubectl run waits --image=whoami").await;
+    assert_eq!(
+        lab.sh("kubectl get pod waits -o jsonpath='{.status.phase}{.spec.nodeName}'").await,
+        "Pending"
+    );
+    lab.sh("mv /root/kube-scheduler.yaml /etc/kubernetes/manifests/ && kubectl wait --for=condition=Ready pod/waits --timeout=60s").await;
+    // A component that dies is started again.
+    lab.sh("pkill -KILL -x kube-controller && kubectl wait --for=jsonpath='{.status.containerStatuses[0].restartCount}'=1 pod/kube-controller-manager-node1 -n kube-system --timeout=60s").await;
+    // What was acknowledged is there after the store and the API server were killed.
+    lab.sh("kubectl create configmap kept --from-literal=a=b && pkill -KILL -x etcd; pkill -KILL -x kube-apiserver; for i in $(seq 60); do kubectl get configmap kept && exit 0; sleep 1; done; exit 1").await;
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn c3_the_store_by_etcdctl() {
+    let lab = Lab::kubernetes(1).await;
+    lab.sh("kubectl create configmap seen --from-literal=color=blue").await;
+    let etcdctl = "etcdctl --endpoints=https://127.0.0.1:2379 --cacert=/etc/kubernetes/pki/etcd/ca.crt --cert=/etc/kubernetes/pki/etcd/server.crt --key=/etc/kubernetes/pki/etcd/server.key";
+    let keys = lab.sh(&format!("{etcdctl} get --prefix /registry --keys-only")).await;
+    for key in [
+        "/registry/configmaps/default/seen",
+        "/registry/minions/node1",
+        "/registry/pods/kube-system/etcd-node1",
+    ] {
+        assert!(keys.lines().any(|l| l == key), "{key}: {keys}");
+    }
+    let value =
+        json(&lab.sh(&format!("{etcdctl} get /registry/configmaps/default/seen --print-value-only")).await);
+    assert_eq!(value["data"]["color"], "blue");
+    assert!(lab.sh(&format!("{etcdctl} endpoint status -w json")).await.contains("revision"));
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn c4_a_node_fails_and_comes_back() {
+    let lab = Lab::kubernetes(2).await;
+    lab.power("node2", false).await;
+    lab.sh("kubectl wait --for=condition=Ready=unknown node/node2 --timeout=120s").await;
+    assert!(lab.sh("kubectl get node node2 --no-headers").await.contains("NotReady"));
+    assert!(
+        lab.sh("kubectl get node node2 -o jsonpath='{.spec.taints[*].key}'")
+            .await
+            .contains("node.kubernetes.io/unreachable")
+    );
+    lab.power("node2", true).await;
+    lab.sh("kubectl wait --for=condition=Ready node/node2 --timeout=60s").await;
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn kubectl_from_outside() {
+    let lab = Lab::kubernetes(1).await;
+    let path = format!("/sessions/{}/kubeconfig", lab.id);
+    let config = lab.server().operate(Method::POST, &path, None).await.has(201).text();
+    let server = config.lines().find_map(|l| l.trim().strip_prefix("server: ")).unwrap();
+    let (_, base) = server.split_at(server.find("/k8s/").unwrap());
+    let get = async |path: String| lab.server().send(Request::get(path), full("")).await;
+    let nodes: Value = get(format!("{base}/api/v1/nodes")).await.has(200).json();
+    assert_eq!(nodes["items"][0]["metadata"]["name"], "node1");
+    let refused = get(format!("{base}x/api/v1/nodes")).await.has(403);
+    assert_eq!(refused.json::<Value>()["kind"], "Status");
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn other_playgrounds_have_no_cluster() {
+    let lab = Lab::docker(1).await;
+    let path = format!("/sessions/{}/kubeconfig", lab.id);
+    lab.server().operate(Method::POST, &path, None).await.refused(409, "no_cluster");
+    assert_eq!(lab.try_sh("pgrep kubelet").await.code(), 1);
+    lab.end().await;
+}

@@ -1,0 +1,168 @@
+//! Pods: how they run, fail, are looked into and find their node.
+
+use super::{WHOAMI, apply, deployment, json};
+use drydock_e2e::Lab;
+
+#[tokio::test]
+async fn k2_a_pod() {
+    let lab = Lab::kubernetes(2).await;
+    apply(
+        &lab,
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: box, labels: {a: b}}\nspec:\n  containers:\n  - name: main\n    image: busybox\n    \
+         command: [sh, -c, 'echo hello $NODE; exec sleep 3600']\n    env:\n    - name: NODE\n      valueFrom: {fieldRef: {fieldPath: spec.nodeName}}\n",
+    )
+    .await;
+    lab.sh("kubectl wait --for=condition=Ready pod/box --timeout=60s").await;
+    assert!(lab.sh("kubectl logs box").await.starts_with("hello node"));
+    assert_eq!(lab.sh("kubectl exec box -- cat /etc/hostname").await, "box");
+    assert_eq!(lab.sh("echo piped | kubectl exec -i box -- cat").await, "piped");
+    assert_eq!(lab.try_sh("kubectl exec box -- sh -c 'exit 7'").await.code(), 7);
+    assert_eq!(
+        lab.sh("script -qec 'kubectl exec -it box -- tty' /dev/null | grep -o /dev/pts/0").await,
+        "/dev/pts/0"
+    );
+    lab.sh("echo data > /tmp/f && kubectl cp /tmp/f box:/tmp/g && kubectl cp box:/tmp/g /tmp/h && cmp /tmp/f /tmp/h").await;
+    let described = lab.sh("kubectl describe pod box").await;
+    for reason in ["Scheduled", "Pulled", "Created", "Started"] {
+        assert!(described.contains(reason), "{reason}: {described}");
+    }
+    // It is a container of the node's engine, beside a pause container.
+    let node = lab.sh("kubectl get pod box -o jsonpath='{.spec.nodeName}'").await;
+    let names = lab.sh_on(&node, "docker ps --format '{{.Names}}' | grep box_default").await;
+    assert!(names.contains("k8s_main_box_default_") && names.contains("k8s_POD_box_default_"), "{names}");
+    assert_eq!(
+        lab.sh("kubectl label pod box c=d && kubectl annotate pod box e=f && kubectl get pod box -o jsonpath='{.metadata.labels.c}{.metadata.annotations.e}'")
+            .await
+            .lines()
+            .last()
+            .unwrap(),
+        "df"
+    );
+    lab.refused("kubectl get pod none", 1, "Error from server (NotFound): pods \"none\" not found").await;
+    lab.sh("kubectl delete pod box --now").await;
+    lab.refused("kubectl get pod box", 1, "NotFound").await;
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn k2_pods_that_fail() {
+    let lab = Lab::kubernetes(1).await;
+    lab.sh("kubectl run crash --image=busybox -- sh -c 'echo dying; exit 3'").await;
+    lab.sh("kubectl run nothing --image=no-such-image-here").await;
+    lab.sh("kubectl run done --image=busybox --restart=Never -- true").await;
+    lab.sh("kubectl wait --for=jsonpath='{.status.phase}'=Succeeded pod/done --timeout=60s").await;
+    let waiting = "{.status.containerStatuses[0].state.waiting.reason}";
+    lab.sh(&format!("kubectl wait --for=jsonpath='{waiting}'=CrashLoopBackOff pod/crash --timeout=60s"))
+        .await;
+    lab.sh(&format!("kubectl wait --for=jsonpath='{waiting}'=ImagePullBackOff pod/nothing --timeout=60s"))
+        .await;
+    assert_eq!(lab.sh("kubectl logs crash --previous").await, "dying");
+    let pods = lab.sh("kubectl get pods --no-headers").await;
+    assert!(pods.contains("Completed") && pods.contains("CrashLoopBackOff"), "{pods}");
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn k14_probes() {
+    let lab = Lab::kubernetes(1).await;
+    apply(
+        &lab,
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: probed}\nspec:\n  terminationGracePeriodSeconds: 0\n  containers:\n  - name: c\n    image: busybox\n    \
+         command: [sh, -c, 'touch /live; exec httpd -f -h /']\n    livenessProbe: {exec: {command: [cat, /live]}, periodSeconds: 1, failureThreshold: 1}\n    \
+         readinessProbe: {httpGet: {path: /ready, port: 80}, periodSeconds: 1}\n",
+    )
+    .await;
+    lab.sh("kubectl wait --for=jsonpath='{.status.phase}'=Running pod/probed --timeout=60s").await;
+    assert_eq!(
+        lab.sh("kubectl get pod probed -o jsonpath='{.status.containerStatuses[0].ready}'").await,
+        "false"
+    );
+    lab.sh(
+        "kubectl exec probed -- touch /ready && kubectl wait --for=condition=Ready pod/probed --timeout=60s",
+    )
+    .await;
+    lab.sh("kubectl exec probed -- rm /live; kubectl wait --for=jsonpath='{.status.containerStatuses[0].restartCount}'=1 pod/probed --timeout=60s").await;
+    // Events are written beside the work.
+    lab.sh("for i in $(seq 50); do kubectl describe pod probed | grep 'Liveness probe failed' && exit 0; sleep 0.2; done; kubectl describe pod probed; exit 1").await;
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn k18_where_pods_go() {
+    let lab = Lab::kubernetes(3).await;
+    apply(&lab, &deployment("web", 4)).await;
+    lab.sh("kubectl rollout status deployment/web --timeout=60s").await;
+    lab.sh("kubectl drain node2 --ignore-daemonsets --force --timeout=60s && kubectl rollout status deployment/web --timeout=60s").await;
+    assert!(lab.sh("kubectl get node node2 --no-headers").await.contains("Ready,SchedulingDisabled"));
+    assert!(!lab.sh("kubectl get pods -l app=web -o wide --no-headers").await.contains("node2"));
+    lab.sh("kubectl uncordon node2 && kubectl taint node node2 only=gpu:NoSchedule").await;
+    lab.sh("kubectl run big --image=whoami --overrides='{\"spec\":{\"nodeSelector\":{\"disk\":\"ssd\"}}}'")
+        .await;
+    lab.sh("kubectl wait --for=condition=PodScheduled=false pod/big --timeout=30s").await;
+    let why = lab
+        .sh("kubectl get pod big -o jsonpath='{.status.conditions[?(@.type==\"PodScheduled\")].message}'")
+        .await;
+    assert!(
+        why.starts_with("0/3 nodes are available: ")
+            && why.contains("didn't match Pod's node affinity/selector"),
+        "{why}"
+    );
+    lab.sh("kubectl label node node3 disk=ssd && kubectl wait --for=condition=Ready pod/big --timeout=60s")
+        .await;
+    assert_eq!(lab.sh("kubectl get pod big -o jsonpath='{.spec.nodeName}'").await, "node3");
+    lab.sh("kubectl create pdb web --selector=app=web --min-available=4").await;
+    lab.sh("kubectl wait --for=jsonpath='{.status.currentHealthy}'=4 pdb/web --timeout=30s").await;
+    lab.refused(
+        "kubectl drain node3 --ignore-daemonsets --force --timeout=2s",
+        1,
+        "Cannot evict pod as it would violate the pod's disruption budget",
+    )
+    .await;
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn k2_connections_to_a_pod() {
+    let lab = Lab::kubernetes(2).await;
+    assert!(
+        lab.sh("kubectl run once --image=busybox --restart=Never -i --rm -- echo hello")
+            .await
+            .contains("hello")
+    );
+    let read =
+        "echo hi | kubectl run reader --image=busybox --restart=Never -i -- sh -c 'read x; echo got $x'";
+    assert!(lab.sh(read).await.contains("got hi"));
+
+    lab.sh(&format!("kubectl create deployment web --image={WHOAMI} && kubectl rollout status deployment/web --timeout=60s")).await;
+    // The client says that it listens before anybody may come.
+    let forward = "kubectl port-forward deployment/web 8888:80 > /tmp/forward 2>&1 & F=$!; \
+                   timeout 20 sh -c 'until grep -q Forwarding /tmp/forward; do sleep 0.05; done'; \
+                   curl -sf http://127.0.0.1:8888/; kill $F";
+    assert!(lab.sh(forward).await.contains("Hostname: web-"));
+    let proxy = "kubectl proxy --port=8003 > /tmp/proxy 2>&1 & P=$!; \
+                 timeout 20 sh -c 'until grep -q Starting /tmp/proxy; do sleep 0.05; done'; \
+                 curl -sf http://127.0.0.1:8003/api/v1/namespaces/default/pods; kill $P";
+    assert_eq!(json(&lab.sh(proxy).await)["kind"], "PodList");
+
+    lab.sh("kubectl run talker --image=busybox --restart=Never -- sh -c 'until [ -e /go ]; do sleep 0.1; done; echo said'").await;
+    lab.sh("kubectl wait --for=condition=Ready pod/talker --timeout=60s").await;
+    let attach = "(kubectl attach talker > /tmp/attached 2>&1) & A=$!; sleep 1; kubectl exec talker -- touch /go; wait $A; cat /tmp/attached";
+    assert!(lab.sh(attach).await.contains("said"));
+
+    // A container that joins a running pod sees its processes; one on a node sees the node's files.
+    let pod = lab.sh("kubectl get pods -l app=web -o jsonpath='{.items[0].metadata.name}'").await;
+    let container =
+        lab.sh(&format!("kubectl get pod {pod} -o jsonpath='{{.spec.containers[0].name}}'")).await;
+    let debug = format!(
+        "kubectl debug {pod} --image=busybox --container=look --target={container} --profile=general --attach=false -- sleep 1000 && \
+         kubectl wait pod/{pod} --for=jsonpath='{{.status.ephemeralContainerStatuses[0].state.running}}' --timeout=60s && \
+         kubectl exec {pod} -c look -- ps"
+    );
+    let seen = lab.sh(&debug).await;
+    assert!(seen.contains("whoami") && seen.contains("sleep 1000"), "{seen}");
+    let debug = "kubectl debug node/node2 --image=busybox --profile=general -- cat /host/etc/hostname && \
+                 N=$(kubectl get pods -o name | grep node-debugger-node2) && \
+                 kubectl wait $N --for=jsonpath='{.status.phase}'=Succeeded --timeout=60s > /dev/null && kubectl logs $N";
+    assert!(lab.sh(debug).await.ends_with("node2"));
+    lab.end().await;
+}
