@@ -32,7 +32,7 @@ NICE := nice -n 10
 COMMON     := Cargo.toml Cargo.lock rust-toolchain.toml
 PAGE_FROM  := $(COMMON) Trunk.toml $(shell find frontend static sandbox/protocol -type f \
                 -not -path 'static/node_modules/*' -not -path 'static/gen/*' -not -name '.*')
-BIN_FROM   := $(COMMON) $(shell find backend sandbox -type f -not -name '.*' -not -path '*/tests/*' \
+BIN_FROM   := $(COMMON) $(shell find backend sandbox -type f -not -name '.*' -not -path '*/tests/*' -not -path '*/benches/*' \
                 -not -path '*/gen/*' -not -path 'sandbox/catalogue/programs/*' -not -path 'sandbox/wasm/*')
 PROGRAMS_FROM := $(COMMON) $(shell find sandbox/catalogue/programs -type f -not -name '.*' -not -name '*.wasm')
 KUBE_CRATES := apimachinery apis apiserver controllers etcd kube kubeclient scheduler

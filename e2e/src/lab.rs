@@ -25,11 +25,13 @@ impl Lab {
         Self::make(server, "docker", nodes).await
     }
 
-    /// A session of the playground `kubernetes` whose nodes are all ready.
+    /// A session of the playground `kubernetes` whose nodes are all ready, and whose control plane is seen as pods.
     pub async fn kubernetes(nodes: u8) -> Self {
         let lab = Self::make(Server::shared(), "kubernetes", nodes).await;
         lab.sh(&format!(
-            "for i in $(seq 600); do [ \"$(kubectl get nodes --no-headers 2> /dev/null | grep -c ' Ready ')\" = {nodes} ] && exit 0; sleep 0.1; done; \
+            "for i in $(seq 600); do \
+             [ \"$(kubectl get nodes --no-headers 2> /dev/null | grep -c ' Ready ')\" = {nodes} ] && \
+             [ \"$(kubectl get pods -n kube-system --no-headers 2> /dev/null | grep -c ' Running ')\" = 4 ] && exit 0; sleep 0.1; done; \
              kubectl get nodes; docker ps -a; tail -n 40 /var/log/kubelet.log; exit 1"
         ))
         .await;

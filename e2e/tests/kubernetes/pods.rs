@@ -22,6 +22,8 @@ async fn k2_a_pod() {
         "/dev/pts/0"
     );
     lab.sh("echo data > /tmp/f && kubectl cp /tmp/f box:/tmp/g && kubectl cp box:/tmp/g /tmp/h && cmp /tmp/f /tmp/h").await;
+    // Events are written beside the work.
+    lab.sh("timeout 20 sh -c 'until kubectl get events | grep -q Started; do sleep 0.1; done'").await;
     let described = lab.sh("kubectl describe pod box").await;
     for reason in ["Scheduled", "Pulled", "Created", "Started"] {
         assert!(described.contains(reason), "{reason}: {described}");

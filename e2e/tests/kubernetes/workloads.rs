@@ -165,7 +165,7 @@ async fn k6_autoscaling() {
     // The older form of the command and of the kind.
     lab.sh("kubectl autoscale deployment busy --name=older --min=2 --max=10 --cpu-percent=50").await;
     assert_eq!(
-        lab.sh("kubectl get hpa.v1.autoscaling older -o jsonpath='{.spec.targetCPUUtilizationPercentage}'")
+        lab.sh("kubectl get horizontalpodautoscalers.v1.autoscaling older -o jsonpath='{.spec.targetCPUUtilizationPercentage}'")
             .await,
         "50"
     );
