@@ -1,6 +1,6 @@
 //! The cluster itself: its nodes, its control plane, and the way in from outside.
 
-use super::{deployment, json};
+use super::json;
 use drydock_e2e::{Lab, http::full};
 use hyper::{Method, Request};
 use serde_json::Value;

@@ -1,8 +1,7 @@
 //! What is said of objects and who may say it: selectors, namespaces, configuration, rights, changes, own kinds.
 
-use super::{apply, deployment, json};
+use super::{apply, deployment};
 use drydock_e2e::Lab;
-use serde_json::Value;
 
 #[tokio::test]
 async fn k5_labels_and_selectors() {
