@@ -34,10 +34,10 @@ PAGE_FROM  := $(COMMON) Trunk.toml $(shell find frontend static sandbox/protocol
                 -not -path 'static/node_modules/*' -not -path 'static/gen/*' -not -name '.*')
 BIN_FROM   := $(COMMON) $(shell find backend sandbox -type f -not -name '.*' -not -path '*/tests/*' -not -path '*/benches/*' \
                 -not -path '*/gen/*' -not -path 'sandbox/catalogue/programs/*' -not -path 'sandbox/wasm/*')
-PROGRAMS_FROM := $(COMMON) $(shell find sandbox/catalogue/programs -type f -not -name '.*' -not -name '*.wasm')
-KUBE_CRATES := apimachinery apis apiserver controllers etcd kube kubeclient scheduler
+PROGRAMS_FROM := $(COMMON) sandbox/features/Cargo.toml $(shell find sandbox/catalogue/programs -type f -not -name '.*' -not -name '*.wasm')
+KUBE_CRATES := apimachinery apis apiserver controllers etcd features kube kubeclient scheduler
 KUBE_FROM  := $(COMMON) $(shell find $(KUBE_CRATES:%=sandbox/%) -type f -not -name '.*' -not -path '*/tests/*' -not -path '*/benches/*')
-WASM_FROM  := $(COMMON) sandbox/wasm/Cargo.toml $(shell find sandbox/wasm/src -type f -not -name '.*')
+WASM_FROM  := $(COMMON) sandbox/features/Cargo.toml sandbox/wasm/Cargo.toml $(shell find sandbox/wasm/src -type f -not -name '.*')
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c

@@ -6,12 +6,9 @@ cd "$(dirname "$0")/../.."
 . e2e/outside/node.sh
 version=0.20.1
 list=$PWD/e2e/outside/bollard.txt
-work=$(mktemp -d /var/tmp/drydock-bollard-XXXXXX)
-chmod 755 "$work" # The server gives up root.
-trap 'stop_node; rm -rf "$work"' EXIT
 
 curl -fsSL "https://static.crates.io/crates/bollard/bollard-$version.crate" | tar -C "$work" -xz
-start_node "$work/state"
+start_node
 # What its tests pull from a registry of their own (`resources/dockerfiles/bin/run_integration_tests.sh`).
 in_node 'set -e
     docker login -u bollard -p bollard registry:5000

@@ -7,16 +7,13 @@ cd "$(dirname "$0")/../.."
 . e2e/outside/node.sh
 version=7.0.0
 list=$PWD/e2e/outside/docker-py.txt
-work=$(mktemp -d /var/tmp/drydock-docker-py-XXXXXX)
-chmod 755 "$work" # The server gives up root.
-trap 'stop_node; rm -rf "$work"' EXIT
 
 python3 -m venv "$work/venv"
 "$work/venv/bin/pip" -q install "docker[websockets]==$version" 'requests<2.32' 'pytest<8' pytest-timeout paramiko
 "$work/venv/bin/pip" -q download --no-deps --no-binary :all: "docker==$version" -d "$work"
 tar -C "$work" -xf "$work/docker-$version.tar.gz"
 
-start_node "$work/state"
+start_node
 # Tests of `docker image prune` take what nobody uses.
 in_node "docker run -d alpine:3.10 sleep 100000; docker run -d alpine:latest sleep 100000" > /dev/null
 deselect=()

@@ -7,16 +7,13 @@ cd "$(dirname "$0")/../.."
 . e2e/outside/cluster.sh
 version=5.0.0
 list=$PWD/e2e/outside/kube-rs.txt
-work=$(mktemp -d /var/tmp/drydock-kube-rs-XXXXXX)
-chmod 755 "$work" # The server gives up root.
-trap 'stop_cluster; rm -rf "$work"' EXIT
 
 skip=()
-for test in $(sed -e 's/#.*//' "$list" | awk '{ print $1 }'); do
+for test in $(skipped "$list"); do
     skip+=(--skip "$test")
 done
 export CARGO_TARGET_DIR=${KUBE_RS_TARGET:-$work/target}
-start_cluster "$work/state"
+start_cluster
 # The published crates have lost that they test each other: they become a workspace again.
 crates="kube-client kube-runtime kube"
 for name in $crates; do

@@ -8,9 +8,6 @@ shift
 cd "$(dirname "$0")/../.."
 . e2e/outside/cluster.sh
 version=37.0.2
-work=$(mktemp -d /var/tmp/drydock-python-XXXXXX)
-chmod 755 "$work" # The server gives up root.
-trap 'stop_cluster; rm -rf "$work"' EXIT
 
 python3 -m venv "$work/venv"
 "$work/venv/bin/pip" -q install "kubernetes==$version" aiohttp 'pytest<10' pytest-timeout
@@ -18,7 +15,7 @@ package=$("$work/venv/bin/python" -c 'import kubernetes, os; print(os.path.dirna
 cp -r "$checkout/kubernetes/e2e_test" "$package/"
 cp -r "$checkout/kubernetes/aio/e2e_test" "$package/aio/"
 
-start_cluster "$work/state"
+start_cluster
 # The tests find their files from the root of the checkout.
 cd "$checkout"
 in_cluster "$work/venv/bin/pytest" "$package/e2e_test" "$package/aio/e2e_test" -q -p no:cacheprovider --timeout 120 --tb=short -rfEs "$@"

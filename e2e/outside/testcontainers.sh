@@ -4,13 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . e2e/outside/node.sh
-work=$(mktemp -d /var/tmp/drydock-testcontainers-XXXXXX)
-chmod 755 "$work" # The server gives up root.
-trap 'stop_node; rm -rf "$work"' EXIT
 
 python3 -m venv "$work/venv"
 "$work/venv/bin/pip" -q install testcontainers==4.15.0
-start_node "$work/state"
+start_node
 mkdir "$work/context"
 printf 'FROM busybox\nCMD echo built\n' > "$work/context/Dockerfile"
 # Its cleaner is an image of Docker Hub.

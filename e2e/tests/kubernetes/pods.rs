@@ -146,9 +146,12 @@ async fn k2_connections_to_a_pod() {
                  curl -sf http://127.0.0.1:8003/api/v1/namespaces/default/pods; kill $P";
     assert_eq!(json(&lab.sh(proxy).await)["kind"], "PodList");
 
-    lab.sh("kubectl run talker --image=busybox --restart=Never -- sh -c 'until [ -e /go ]; do sleep 0.1; done; echo said'").await;
+    lab.sh("kubectl run talker --image=busybox --restart=Never -- sh -c 'until [ -e /go ]; do echo waiting; sleep 0.1; done; echo said'").await;
     lab.sh("kubectl wait --for=condition=Ready pod/talker --timeout=60s").await;
-    let attach = "(kubectl attach talker > /tmp/attached 2>&1) & A=$!; sleep 1; kubectl exec talker -- touch /go; wait $A; cat /tmp/attached";
+    // It is attached when its output comes through.
+    let attach = "kubectl attach talker > /tmp/attached 2>&1 & A=$!; \
+                  timeout 20 sh -c 'until grep -q waiting /tmp/attached; do sleep 0.05; done'; \
+                  kubectl exec talker -- touch /go; wait $A; cat /tmp/attached";
     assert!(lab.sh(attach).await.contains("said"));
 
     // A container that joins a running pod sees its processes; one on a node sees the node's files.

@@ -14,7 +14,8 @@ fn add(
 
 /// Only builds of `make` have the program; a tree without it must say what to do.
 fn has_programs() -> bool {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("gen/debug/hello").exists()
+    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("gen").join(profile).join("hello").exists()
 }
 
 #[test]
