@@ -28,7 +28,7 @@ pub fn start_page() -> El {
         Progress::Waiting(queued) => Some(queued),
         _ => None,
     };
-    el("main").class("start").testid("start-page").child(el("header").class("hero").child(el("p").class("brand").text("Drydock")).child(el("h1").text("Linux and Docker in your browser")).child(el("p").class("lead").text("Press Start and type as root. Every node is a machine of your own for a while; nothing to install, no account."))).switch(waiting, |waiting| match waiting {
+    el("main").class("start").testid("start-page").child(el("header").class("hero").child(el("p").class("brand").text("Drydock")).child(el("h1").text("Linux, Docker and Kubernetes in your browser")).child(el("p").class("lead").text("Press Start and type as root. Every node is a machine of your own for a while; nothing to install, no account."))).switch(waiting, |waiting| match waiting {
                 Some(queued) => queue_card(queued),
                 None => start_form(),
             }).child(own_session_list()).child(host_info())

@@ -189,7 +189,7 @@ async fn assemble(boot: KubeletBoot, paths: &Paths, network: Network) -> Result<
         probes: Probes::default(),
         statuses: Arc::new(Statuses::new(client.clone(), known.clone())),
         notes: Notes::default(),
-        figures: Figures::default(),
+        figures: Figures::new(),
         pods,
         known,
         client,

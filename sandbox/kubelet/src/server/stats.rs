@@ -29,26 +29,34 @@ struct Reading {
     working_set: u64,
 }
 
-/// The readings before, for rates.
-#[derive(Debug, Default)]
+/// The readings before, for rates, and the rate that they made.
+#[derive(Debug)]
 pub struct Figures {
-    last: Mutex<HashMap<String, (Reading, u64)>>,
+    last: Mutex<HashMap<String, (Reading, Option<u64>)>>,
 }
 
 impl Figures {
-    /// Processors in use, in billionths, since the last reading of this name.
-    fn rate(&self, name: &str, now: Reading) -> u64 {
+    /// Begins with what the node has used by now.
+    pub fn new() -> Self {
+        let node = read("").map(|reading| (String::new(), (reading, None)));
+        Self { last: Mutex::new(node.into_iter().collect()) }
+    }
+
+    /// Processors in use, in billionths, since the last reading of this name; at first since `start`, when nothing was used yet. Nothing
+    /// while too little time has passed to say.
+    fn rate(&self, name: &str, now: Reading, start: Option<i128>) -> Option<u64> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((before, rate)) = last.get(name).copied() else {
-            last.insert(name.into(), (now, 0));
-            return 0;
+        let begin = || start.map(|at| (Reading { at, ..Reading::default() }, None));
+        let Some((before, rate)) = last.get(name).copied().or_else(begin) else {
+            last.insert(name.into(), (now, None));
+            return None;
         };
         let span = now.at - before.at;
         if span < LEAST_SPAN {
             return rate;
         }
         let used = i128::from(now.cpu.saturating_sub(before.cpu));
-        let rate = u64::try_from(used * 1_000_000_000 / span).unwrap_or(0);
+        let rate = u64::try_from(used * 1_000_000_000 / span).ok();
         last.insert(name.into(), (now, rate));
         rate
     }
@@ -97,7 +105,7 @@ struct Container {
     name: String,
     id: String,
     reading: Reading,
-    rate: u64,
+    rate: Option<u64>,
     started: Option<String>,
 }
 
@@ -117,14 +125,14 @@ impl PodFigures {
 
 struct All {
     node: Reading,
-    rate: u64,
+    rate: Option<u64>,
     pods: Vec<PodFigures>,
 }
 
 fn gather(kubelet: &Kubelet) -> All {
     let mut names = vec![String::new()];
     let node = read("").unwrap_or_default();
-    let rate = kubelet.figures.rate("", node);
+    let rate = kubelet.figures.rate("", node, None);
     let mut pods = Vec::new();
     for pod in kubelet.pods.all() {
         let Some(status) = kubelet.status_of(pod::uid(&pod)) else { continue };
@@ -143,7 +151,8 @@ fn gather(kubelet: &Kubelet) -> All {
                 .trim_start_matches("docker://")
                 .to_owned();
             let Some(reading) = read(&format!("docker/{id}")) else { continue };
-            let rate = kubelet.figures.rate(&id, reading);
+            let start = running.started_at.as_ref().map(|time| time.0.as_nanosecond());
+            let rate = kubelet.figures.rate(&id, reading, start);
             names.push(id.clone());
             let started = running.started_at.as_ref().map(|t| t.0.to_string());
             containers.push(Container { name: container.name.clone(), id, reading, rate, started });
@@ -168,8 +177,12 @@ fn time(at: i128) -> String {
     Timestamp::from_nanosecond(at).map(|t| t.to_string()).unwrap_or_default()
 }
 
-fn cpu(reading: Reading, rate: u64) -> Value {
-    json!({ "time": time(reading.at), "usageNanoCores": rate, "usageCoreNanoSeconds": reading.cpu })
+fn cpu(reading: Reading, rate: Option<u64>) -> Value {
+    let mut cpu = json!({ "time": time(reading.at), "usageCoreNanoSeconds": reading.cpu });
+    if let Some(rate) = rate {
+        cpu["usageNanoCores"] = rate.into();
+    }
+    cpu
 }
 
 fn memory(at: i128, usage: u64, working_set: u64) -> Value {
@@ -201,7 +214,7 @@ pub fn summary(kubelet: &Kubelet) -> Value {
                 "podRef": { "name": pod.name, "namespace": pod.namespace, "uid": pod.uid },
                 "startTime": pod.started,
                 "containers": containers,
-                "cpu": cpu(total, pod.sum(|c| c.rate)),
+                "cpu": cpu(total, pod.containers.iter().map(|c| c.rate).sum()),
                 "memory": memory(at, pod.sum(|c| c.reading.usage), pod.sum(|c| c.reading.working_set)),
             })
         })
@@ -375,18 +388,30 @@ pub fn own(kubelet: &Kubelet) -> String {
 mod tests {
     use super::*;
 
+    fn reading(seconds: i128, cpu_millis: u64) -> Reading {
+        Reading { at: seconds * 1_000_000_000, cpu: cpu_millis * 1_000_000, ..Reading::default() }
+    }
+
     #[test]
     fn rates_come_from_two_readings_that_are_far_enough_apart() {
-        let figures = Figures::default();
-        let reading = |seconds: i128, cpu_millis: u64| Reading {
-            at: seconds * 1_000_000_000,
-            cpu: cpu_millis * 1_000_000,
-            ..Reading::default()
-        };
-        assert_eq!(figures.rate("a", reading(10, 100)), 0);
-        assert_eq!(figures.rate("a", reading(12, 1100)), 500_000_000);
-        assert_eq!(figures.rate("a", Reading { at: 12_500_000_000, ..reading(12, 9000) }), 500_000_000);
+        let figures = Figures { last: Mutex::default() };
+        assert_eq!(figures.rate("a", reading(10, 100), None), None);
+        assert_eq!(figures.rate("a", reading(12, 1100), None), Some(500_000_000));
+        let soon = Reading { at: 12_500_000_000, ..reading(12, 9000) };
+        assert_eq!(figures.rate("a", soon, None), Some(500_000_000));
         figures.keep_only(&[]);
-        assert_eq!(figures.rate("a", reading(20, 2000)), 0);
+        assert_eq!(figures.rate("a", reading(20, 2000), None), None);
+    }
+
+    #[test]
+    fn the_first_rate_is_that_since_the_start_and_nothing_is_said_before() {
+        let figures = Figures { last: Mutex::default() };
+        let start = Some(reading(10, 0).at);
+        assert_eq!(figures.rate("a", reading(10, 50), start), None);
+        let first = figures.rate("a", reading(14, 1000), start);
+        assert_eq!(first, Some(250_000_000));
+        assert_eq!(figures.rate("a", reading(16, 1000), start), Some(0));
+        assert!(cpu(reading(10, 50), None).get("usageNanoCores").is_none());
+        assert_eq!(cpu(reading(14, 1000), first)["usageNanoCores"], 250_000_000);
     }
 }
