@@ -100,7 +100,7 @@ pub fn decode(body: &[u8], format: Format, schema: Struct) -> Result<Decoded, De
         Format::Json => json::typed(body, schema),
         Format::Yaml => {
             let tree = yaml::parse(body)?;
-            let mut decoded = json::conform(tree.object, schema)?;
+            let mut decoded = json::conform(&tree.object, schema)?;
             decoded.strict.splice(0..0, tree.strict);
             Ok(decoded)
         }
@@ -132,7 +132,7 @@ pub fn conform_metadata(decoded: &mut Decoded) -> Result<(), DecodeError> {
     let Some(schema) = crate::schema::find("meta.k8s.io", "v1", "PartialObjectMetadata") else {
         return Ok(());
     };
-    let mut conformed = json::conform(Value::Object(partial), schema)?;
+    let mut conformed = json::conform(&Value::Object(partial), schema)?;
     let metadata =
         conformed.object.get_mut("metadata").map_or_else(|| Value::Object(Map::new()), Value::take);
     if let Some(map) = decoded.object.as_object_mut() {
@@ -143,7 +143,7 @@ pub fn conform_metadata(decoded: &mut Decoded) -> Result<(), DecodeError> {
 }
 
 /// Makes a tree (the result of a patch) what it would be had it come as a body.
-pub fn conform(tree: Value, schema: Struct) -> Result<Decoded, DecodeError> {
+pub fn conform(tree: &Value, schema: Struct) -> Result<Decoded, DecodeError> {
     json::conform(tree, schema)
 }
 

@@ -83,6 +83,15 @@ impl Fields {
         }
     }
 
+    /// Makes another set of it.
+    fn change(&mut self, change: impl FnOnce(Set) -> Set) {
+        let set = match self {
+            Self::Raw(_) => self.set(),
+            Self::Set(set) => std::mem::take(set),
+        };
+        *self = Self::Set(change(set));
+    }
+
     fn touched_by(&self, set: &Set) -> bool {
         match self {
             Self::Raw(raw) => set.touches(raw),
@@ -257,7 +266,7 @@ impl Tracker<'_> {
         let mut managers = release(managers, &changed, &comparison.removed);
         let taken = changed.difference(unowned());
         if !taken.is_empty() {
-            let mine = Entry {
+            let mut mine = Entry {
                 manager: if manager.is_empty() { "unknown".into() } else { manager.into() },
                 operation: Operation::Update,
                 api_version: self.api_version.into(),
@@ -265,13 +274,11 @@ impl Tracker<'_> {
                 time: Some(now.into()),
                 fields: Fields::Set(taken),
             };
-            match managers.iter_mut().find(|one| one.same(&mine)) {
-                Some(known) => {
-                    known.fields = Fields::Set(known.fields.set().union(mine.fields.set()));
-                    known.time = mine.time;
-                }
-                None => managers.push(mine),
+            if let Some(at) = managers.iter().position(|one| one.same(&mine)) {
+                let known = managers.remove(at);
+                mine.fields.change(|taken| known.fields.set().union(taken));
             }
+            managers.push(mine);
         }
         cap(managers)
     }
@@ -281,7 +288,7 @@ impl Tracker<'_> {
 fn release(managers: Vec<Entry>, changed: &Set, removed: &Set) -> Vec<Entry> {
     let rest = managers.into_iter().map(|mut one| {
         if one.fields.touched_by(changed) || one.fields.touched_by(removed) {
-            one.fields = Fields::Set(one.fields.set().difference(changed).difference(removed));
+            one.fields.change(|set| set.difference(changed).difference(removed));
         }
         one
     });
@@ -289,22 +296,21 @@ fn release(managers: Vec<Entry>, changed: &Set, removed: &Set) -> Vec<Entry> {
 }
 
 /// Merges the oldest updates so that there are not too many.
-fn cap(mut managers: Vec<Entry>) -> Vec<Entry> {
-    let mut updaters: Vec<_> =
-        managers.iter().filter(|one| one.operation == Operation::Update).cloned().collect();
-    let mut count = updaters.len();
+fn cap(managers: Vec<Entry>) -> Vec<Entry> {
+    let is_update = |one: &Entry| one.operation == Operation::Update;
+    let mut count = managers.iter().filter(|one| is_update(one)).count();
     if count <= MOST_UPDATERS {
         return managers;
     }
+    let (mut updaters, mut managers): (Vec<_>, Vec<_>) = managers.into_iter().partition(is_update);
     updaters.sort_by(|a, b| (&a.time, &a.manager).cmp(&(&b.time, &b.manager)));
-    managers.retain(|one| one.operation == Operation::Apply);
     let mut buckets: Vec<Entry> = Vec::new();
     for one in updaters {
         match buckets.iter_mut().find(|bucket| bucket.api_version == one.api_version) {
             Some(bucket) if count > MOST_UPDATERS => {
                 bucket.manager = ANCIENT.into();
                 bucket.subresource = String::new();
-                bucket.fields = Fields::Set(bucket.fields.set().union(one.fields.set()));
+                bucket.fields.change(|set| set.union(one.fields.set()));
                 bucket.time = one.time;
                 count -= 1;
             }

@@ -46,21 +46,23 @@ pub struct Patched {
 
 impl Patched {
     /// What decoding makes of the result: unknown fields are dropped and told, wrong types refused (422).
-    pub fn conform(self, schema: Struct) -> Result<Decoded, Status> {
-        let shown = |object: &Value| self.shown.clone().unwrap_or_else(|| object.to_string());
-        match decode::conform(self.object.clone(), schema) {
+    pub fn conform(&self, schema: Struct) -> Result<Decoded, Status> {
+        match decode::conform(&self.object, schema) {
             Ok(mut decoded) => {
-                decoded.strict.splice(0..0, self.strict);
+                decoded.strict.splice(0..0, self.strict.iter().cloned());
                 Ok(decoded)
             }
-            Err(error) => Err(invalid(shown(&self.object), error.to_string())),
+            Err(error) => Err(invalid(self.shown(), error.to_string())),
         }
+    }
+
+    fn shown(&self) -> String {
+        self.shown.clone().unwrap_or_else(|| self.object.to_string())
     }
 
     /// The refusal under `fieldValidation=Strict` (422), with the strict errors that [`Self::conform`] told.
     pub fn strict_status(&self, strict: &[String]) -> Status {
-        let shown = self.shown.clone().unwrap_or_else(|| self.object.to_string());
-        invalid(shown, format!("strict decoding error: {}", strict.join(", ")))
+        invalid(self.shown(), format!("strict decoding error: {}", strict.join(", ")))
     }
 }
 
@@ -282,7 +284,7 @@ mod tests {
              struct field DeploymentSpec.spec.replicas of type int32"
         );
         let patched = apply(PatchKind::Merge, json!({}), br#"{"spec":{"bogus":1}}"#, None).unwrap();
-        let decoded = patched.clone().conform(deployment()).unwrap();
+        let decoded = patched.conform(deployment()).unwrap();
         assert_eq!(
             patched.strict_status(&decoded.strict).message,
             " \"\" is invalid: patch: Invalid value: \"{\\\"spec\\\":{\\\"bogus\\\":1}}\": strict decoding error: unknown field \"spec.bogus\""

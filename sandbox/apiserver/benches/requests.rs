@@ -87,6 +87,7 @@ fn tell(what: &str, used: Duration, times: u32, promised: f64) {
 
 async fn measure(served: &Served) {
     let stream = TcpStream::connect(served.address).await.expect("it listens");
+    stream.set_nodelay(true).expect("a TCP connection");
     let (mut client, connection) =
         http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
     tokio::spawn(connection);

@@ -250,6 +250,6 @@ async fn put(
     if new == old {
         return Ok(());
     }
-    let value = storage::encode(&new).into();
+    let value = storage::encode(&new);
     server.store.update_if(key.into(), record.mod_revision, value, 0).await.map_err(refusal).map(|_| ())
 }

@@ -88,7 +88,7 @@ pub fn apply(
         }
     };
     let merged = with_tracker(resource, subresource, |tracker| tracker.apply(live, wanted, manager, force))?;
-    codec::sparse(resource, merged)
+    codec::sparse(resource, &merged)
 }
 
 /// Times alone are no change.

@@ -156,7 +156,7 @@ pub(super) fn untyped_from<'de, D: Deserializer<'de>>(reader: D) -> Result<Decod
 }
 
 /// Walks a tree along a schema.
-pub(super) fn conform(tree: Value, schema: Struct) -> Result<Decoded, DecodeError> {
+pub(super) fn conform(tree: &Value, schema: Struct) -> Result<Decoded, DecodeError> {
     let mut walk = Walk::default();
     let value = Typed { type_: Type::Struct(schema), walk: &mut walk }
         .deserialize(tree)

@@ -147,7 +147,7 @@ impl Tracker<'_> {
         let pruned = remove(&last);
         let owned = others.iter().fold(now.clone(), |all, one| all.union(one.fields.set()));
         let kept = named(&fields_of(&pruned)).union(named(&owned));
-        let pruned = remove(&merged_fields.difference(&kept));
+        let pruned = remove(&merged_fields.clone().difference(&kept));
         let pruned_fields = named(&fields_of(&pruned));
         remove(&merged_fields.difference(&pruned_fields).intersection(&last))
     }

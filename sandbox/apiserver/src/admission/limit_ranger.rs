@@ -7,11 +7,12 @@ use drydock_apimachinery::object::{list, map, map_mut, text};
 use drydock_apimachinery::quantity::Quantity;
 use drydock_etcd::Store;
 use serde_json::{Map, Value};
+use std::sync::Arc;
 
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
 
 /// The ranges that an object is under.
-fn ranges(store: &Store, context: &Context<'_>) -> Result<Vec<Value>, Status> {
+fn ranges(store: &Store, context: &Context<'_>) -> Result<Vec<Arc<Value>>, Status> {
     let concerns = context.subresource.is_empty()
         && (context.is("", "pods") && context.operation == Operation::Create
             || context.is("", "persistentvolumeclaims"));

@@ -131,7 +131,7 @@ impl Check<'_> {
 
     fn own_pod(&self, name: &str) -> Result<(), Status> {
         let node = self.node;
-        let pod = reader::get(self.store, &format!("pods/{}/{name}", self.context.namespace))?;
+        let pod = reader::pod(self.store, self.context.namespace, name)?;
         match pod {
             Some(pod) if text(&pod, &["spec", "nodeName"]) == node => Ok(()),
             Some(_) => {
@@ -203,7 +203,7 @@ impl Check<'_> {
             return self.refuse("node requested token not bound to a pod");
         }
         let name = text(reference, &["name"]);
-        let Some(pod) = reader::get(self.store, &format!("pods/{}/{name}", self.context.namespace))? else {
+        let Some(pod) = reader::pod(self.store, self.context.namespace, name)? else {
             return self.refuse(&format!("pods {name:?} not found"));
         };
         if text(reference, &["uid"]) != object::uid(&pod) {

@@ -7,6 +7,7 @@ use drydock_apimachinery::Status;
 use drydock_apimachinery::object::{self, at, int, list, map, map_mut, text};
 use drydock_etcd::Store;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 fn is_new_pod(context: &Context<'_>) -> bool {
     context.is("", "pods") && context.subresource.is_empty() && context.operation == Operation::Create
@@ -44,7 +45,7 @@ pub fn priority(store: &Store, context: &Context<'_>, pod: &mut Value) -> Result
         }
         found
     };
-    let class = class.unwrap_or_else(|| json!({"value": 0}));
+    let class = class.unwrap_or_else(|| json!({"value": 0}).into());
     let value = int(&class, &["value"]).unwrap_or(0);
     let policy = match text(&class, &["preemptionPolicy"]) {
         "" => "PreemptLowerPriority",
@@ -72,7 +73,7 @@ pub fn priority(store: &Store, context: &Context<'_>, pod: &mut Value) -> Result
 }
 
 /// The class of pods that name none: of several the one with the lowest value.
-fn default_priority(store: &Store) -> Result<Option<Value>, Status> {
+fn default_priority(store: &Store) -> Result<Option<Arc<Value>>, Status> {
     let mut classes = reader::list(store, "priorityclasses")?;
     classes.retain(|class| class["globalDefault"] == true);
     classes.sort_by_key(|class| int(class, &["value"]).unwrap_or(0));

@@ -72,7 +72,7 @@ async fn charge(
         for (name, quantity) in used {
             had.insert(name, quantity.to_string().into());
         }
-        let outcome = store.update_if(key.into(), record.mod_revision, encode(&new).into(), 0).await;
+        let outcome = store.update_if(key.into(), record.mod_revision, encode(&new), 0).await;
         if matches!(outcome.map_err(refusal)?, Outcome::Done { .. }) {
             return Ok(());
         }

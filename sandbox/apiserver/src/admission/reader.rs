@@ -1,29 +1,47 @@
 //! Reading other objects from the store while a write is admitted.
 
 use crate::rest::write::refusal;
-use crate::storage::decode;
+use crate::storage::{decode, shared};
 use drydock_apimachinery::Status;
-use drydock_etcd::{KeyRange, Query, Store};
+use drydock_etcd::{KeyRange, Query, Record, Store};
 use serde_json::Value;
+use std::sync::Arc;
 
-/// An object by its place below `/registry/`: `limitranges/NAMESPACE/NAME`. None: there is none, or it can't be read.
-pub fn get(store: &Store, path: &str) -> Result<Option<Value>, Status> {
-    let key = format!("/registry/{path}");
-    let found = store.get(key.as_bytes(), None).map_err(refusal)?;
-    found.map(|record| decode(&record)).transpose()
+/// An object by its place below `/registry/`: `limitranges/NAMESPACE/NAME`. None: there is none.
+pub fn get(store: &Store, path: &str) -> Result<Option<Arc<Value>>, Status> {
+    record(store, path)?.map(|record| shared(&record)).transpose()
+}
+
+/// A pod. It is not kept in memory: there are many.
+pub fn pod(store: &Store, namespace: &str, name: &str) -> Result<Option<Value>, Status> {
+    record(store, &format!("pods/{namespace}/{name}"))?.map(|record| decode(&record)).transpose()
+}
+
+fn record(store: &Store, path: &str) -> Result<Option<Arc<Record>>, Status> {
+    store.get(format!("/registry/{path}").as_bytes(), None).map_err(refusal)
 }
 
 /// All objects below a place.
-pub fn list(store: &Store, path: &str) -> Result<Vec<Value>, Status> {
-    let found = store.range(&KeyRange::prefix(format!("/registry/{path}/")), &Query::default());
+pub fn list(store: &Store, path: &str) -> Result<Vec<Arc<Value>>, Status> {
     // What somebody wrote past us and is no object counts for nothing.
-    Ok(found.map_err(refusal)?.records.iter().filter_map(|record| decode(record).ok()).collect())
+    Ok(records(store, path)?.iter().filter_map(|record| shared(record).ok()).collect())
+}
+
+/// Pods of a namespace, at most so many.
+pub fn pods(store: &Store, namespace: &str, most: usize) -> Result<Vec<Value>, Status> {
+    let records = records(store, &format!("pods/{namespace}"))?;
+    Ok(records.iter().take(most).filter_map(|record| decode(record).ok()).collect())
+}
+
+fn records(store: &Store, path: &str) -> Result<Vec<Arc<Record>>, Status> {
+    let found = store.range(&KeyRange::prefix(format!("/registry/{path}/")), &Query::default());
+    Ok(found.map_err(refusal)?.records)
 }
 
 /// Of several that are marked as default by one of these annotations, the newest (`GetDefaultClass` of component-helpers).
-pub fn default_class(store: &Store, path: &str, annotations: &[&str]) -> Result<Option<Value>, Status> {
+pub fn default_class(store: &Store, path: &str, annotations: &[&str]) -> Result<Option<Arc<Value>>, Status> {
     use drydock_apimachinery::object::{name, text};
-    let is_default = |class: &Value| {
+    let is_default = |class: &Arc<Value>| {
         annotations.iter().any(|annotation| text(class, &["metadata", "annotations", annotation]) == "true")
     };
     let mut classes = list(store, path)?;

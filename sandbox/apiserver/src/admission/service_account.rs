@@ -6,6 +6,7 @@ use drydock_apimachinery::Status;
 use drydock_apimachinery::object::{self, at, list, map_mut, text};
 use drydock_etcd::{KeyRange, Store};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -57,7 +58,7 @@ pub async fn mutate(store: &Store, context: &Context<'_>, pod: &mut Value) -> Re
     Ok(())
 }
 
-async fn find(store: &Store, namespace: &str, name: &str) -> Result<Option<Value>, Status> {
+async fn find(store: &Store, namespace: &str, name: &str) -> Result<Option<Arc<Value>>, Status> {
     let path = format!("serviceaccounts/{namespace}/{name}");
     let watch = store.watch(&KeyRange::key(format!("/registry/{path}")), None);
     if let Some(found) = reader::get(store, &path)? {

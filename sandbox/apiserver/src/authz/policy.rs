@@ -185,7 +185,7 @@ async fn one(
     };
     let old = decode(&record)?;
     let Some(new) = merged(&old, &wanted) else { return Ok(()) };
-    let value = encode(&new).into();
+    let value = encode(&new);
     match server.store.update_if(key.into(), record.mod_revision, value, 0).await.map_err(refusal)? {
         Outcome::Done { .. } => Ok(()),
         // Somebody changed it just now; the next start looks at it again.
@@ -260,7 +260,7 @@ pub async fn aggregate(server: &Arc<Server>) -> Result<(), Status> {
         }
         let mut new = old;
         new["rules"] = rules.into();
-        let value = encode(&new).into();
+        let value = encode(&new);
         // If somebody was quicker, it was the controller.
         store.update_if(key.into(), record.mod_revision, value, 0).await.map_err(refusal)?;
     }

@@ -36,7 +36,7 @@ fn asks<'a>(user: &'a User, verb: &'a str, group: &'a str, resource: &'a str) ->
 }
 
 async fn put(server: &Server, key: &str, tree: &Value) {
-    server.store.create(key.to_string().into(), encode(tree).into(), 0).await.expect("a write");
+    server.store.create(key.to_string().into(), encode(tree), 0).await.expect("a write");
 }
 
 async fn bind(server: &Server, role: &str, name: &str) {

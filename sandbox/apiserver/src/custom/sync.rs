@@ -96,7 +96,7 @@ async fn sync(server: &Arc<Server>, known: &mut Known) -> Result<bool, Status> {
     serve(server, &all, known);
     for index in changed {
         let (record, tree) = &all[index];
-        let value = storage::encode(tree).into();
+        let value = storage::encode(tree);
         let outcome = server.store.update_if(record.key.clone(), record.mod_revision, value, 0).await;
         if let Outcome::Conflict(_) = outcome.map_err(refusal)? {
             tracing::debug!("a definition changed meanwhile; the watch brings it back");
@@ -247,7 +247,7 @@ async fn forget(server: &Server, tree: &Value) -> Result<bool, Status> {
         server.store.delete_if(record.key.clone(), record.mod_revision).await
     } else {
         meta::of(&mut new).insert("finalizers".into(), rest.into());
-        server.store.update_if(record.key.clone(), record.mod_revision, storage::encode(&new).into(), 0).await
+        server.store.update_if(record.key.clone(), record.mod_revision, storage::encode(&new), 0).await
     };
     Ok(matches!(outcome.map_err(refusal)?, Outcome::Done { .. }))
 }

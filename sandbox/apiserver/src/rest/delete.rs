@@ -396,7 +396,7 @@ async fn replace(
     record: &Record,
     tree: &Value,
 ) -> Result<Option<Arc<Record>>, Status> {
-    let (key, value) = (record.key.clone(), storage::encode(tree).into());
+    let (key, value) = (record.key.clone(), storage::encode(tree));
     let outcome = server.store.update_if(key, record.mod_revision, value, record.lease).await;
     match outcome.map_err(write::refusal)? {
         drydock_etcd::Outcome::Done { record, .. } => {

@@ -79,7 +79,7 @@ async fn spend(call: &Call, pod: &Value, dry_run: bool) -> Result<(), Status> {
         if dry_run {
             return Ok(());
         }
-        let (key, value) = (record.key.clone(), storage::encode(&budget).into());
+        let (key, value) = (record.key.clone(), storage::encode(&budget));
         let outcome = call.server.store.update_if(key, record.mod_revision, value, 0).await;
         if let drydock_etcd::Outcome::Done { .. } = outcome.map_err(write::refusal)? {
             return Ok(());

@@ -78,13 +78,12 @@ impl Patch {
     ) -> Result<Value, Status> {
         let schema = expected.schema()?;
         let patched = patch::apply(self.kind()?, old.clone(), &self.body, Some(schema))?;
-        let shown = (self.options.field_validation == FieldValidation::Strict).then(|| patched.clone());
         let mut decoded = patched.conform(schema)?;
-        match (self.options.field_validation, shown) {
-            (FieldValidation::Strict, Some(patched)) if !decoded.strict.is_empty() => {
+        match self.options.field_validation {
+            FieldValidation::Strict if !decoded.strict.is_empty() => {
                 return Err(patched.strict_status(&decoded.strict));
             }
-            (FieldValidation::Warn, _) => warnings.append(&mut decoded.strict),
+            FieldValidation::Warn => warnings.append(&mut decoded.strict),
             _ => {}
         }
         codec::check_kind(expected, &mut decoded.object)?;

@@ -9,6 +9,7 @@ use crate::proxy;
 use crate::resource::Resource;
 use drydock_apimachinery::Status;
 use drydock_apimachinery::field::ErrorList;
+use drydock_apimachinery::object;
 use hyper::body::Incoming;
 use serde_json::{Map, Value};
 
@@ -50,8 +51,7 @@ pub fn keep(resource: &Resource, sub: &str, new: &mut Value, old: &Value) {
             let conditions = new["status"]["conditions"].take();
             only(new, old, &[], true);
             if !conditions.is_null() {
-                drydock_apimachinery::object::map_mut(new, &["status"])
-                    .insert("conditions".into(), conditions);
+                object::map_mut(new, &["status"]).insert("conditions".into(), conditions);
             }
         }
         "resize" => only(new, old, &["spec"], true),
@@ -77,35 +77,36 @@ fn keeps_metadata(resource: &Resource) -> bool {
 
 /// All but these parts (and, if so wanted, all metadata but `managedFields`) is as it was.
 fn only(new: &mut Value, old: &Value, parts: &[&str], metadata_too: bool) {
-    let managed = new["metadata"].get("managedFields").cloned();
-    let (version, uid) =
-        (new["metadata"].get("resourceVersion").cloned(), new["metadata"].get("uid").cloned());
-    let mut made = old.clone();
-    if let Some(map) = made.as_object_mut() {
-        for part in parts {
-            put(map, part, new.get(*part));
-        }
-        if !metadata_too && let Some(metadata) = new.get("metadata") {
-            map.insert("metadata".into(), metadata.clone());
-        }
+    let (Some(map), Some(before)) = (new.as_object_mut(), old.as_object()) else { return };
+    restore(map, before, |key| key == "metadata" || parts.contains(&key));
+    let before = object::map(old, &["metadata"]);
+    let metadata = meta::of(new);
+    if metadata_too && let Some(before) = before {
+        restore(metadata, before, |key| matches!(key, "managedFields" | "resourceVersion" | "uid"));
     }
-    let metadata = meta::of(&mut made);
-    put(metadata, "managedFields", managed.as_ref());
     // What the writer believed is checked later.
-    if let Some(version) = version {
-        metadata.insert("resourceVersion".into(), version);
+    for key in ["resourceVersion", "uid"] {
+        if !metadata.contains_key(key) {
+            put(metadata, key, before.and_then(|before| before.get(key)));
+        }
     }
-    if let Some(uid) = uid {
-        metadata.insert("uid".into(), uid);
+}
+
+/// Makes a map what it was, but for the entries that `spare` spares. Most entries are: they are not copied.
+fn restore(new: &mut Map<String, Value>, old: &Map<String, Value>, spare: impl Fn(&str) -> bool) {
+    new.retain(|key, _| spare(key) || old.contains_key(key));
+    for (key, value) in old {
+        if !spare(key) && new.get(key) != Some(value) {
+            new.insert(key.clone(), value.clone());
+        }
     }
-    *new = made;
 }
 
 /// All but one field of one part is as it was.
 fn within(new: &mut Value, old: &Value, part: &str, field: &str) {
     let value = new[part].get(field).cloned();
     only(new, old, &[], true);
-    put(drydock_apimachinery::object::map_mut(new, &[part]), field, value.as_ref());
+    put(object::map_mut(new, &[part]), field, value.as_ref());
 }
 
 fn put(map: &mut Map<String, Value>, key: &str, value: Option<&Value>) {

@@ -174,7 +174,7 @@ async fn put(
     let lease = write::lease_of(&call.server, resource).await?;
     let mut compares = vec![Compare::unchanged(record.key.clone(), record.mod_revision)];
     compares.extend(beside.compares);
-    let mut then = vec![Op::Put { key: record.key.clone(), value: Some(value.into()), lease: Some(lease) }];
+    let mut then = vec![Op::Put { key: record.key.clone(), value: Some(value), lease: Some(lease) }];
     then.extend(beside.ops);
     let mut done = call.server.store.txn(Txn::when(compares, then)).await.map_err(write::refusal)?;
     if !done.succeeded || done.results.is_empty() {
@@ -201,7 +201,7 @@ fn settle(
     let mut beside = write::Beside::default();
     if !change.is_internal {
         // Rules compare what was written with what was written, not with what is always filled in.
-        let old = &codec::sparse(&resource, stored.clone())?;
+        let old = &codec::sparse(&resource, stored)?;
         let sub = call.info.subresource.clone();
         subresource::keep(&resource, &sub, new, old);
         if sub.is_empty() {

@@ -146,7 +146,7 @@ async fn put_new(
     let lease = lease_of(server, resource).await?;
     let mut compares = beside.compares;
     compares.push(Compare::absent(key.clone()));
-    let mut then = vec![Op::Put { key: key.clone().into(), value: Some(value.into()), lease: Some(lease) }];
+    let mut then = vec![Op::Put { key: key.clone().into(), value: Some(value), lease: Some(lease) }];
     then.extend(beside.ops);
     let txn = Txn { compares, then, otherwise: vec![Op::get(key)] };
     let mut done = server.store.txn(txn).await.map_err(refusal)?;

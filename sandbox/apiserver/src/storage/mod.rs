@@ -3,4 +3,4 @@
 pub mod keys;
 pub mod object;
 
-pub use object::{Naming, decode, encode, facts};
+pub use object::{Naming, decode, encode, facts, shared};

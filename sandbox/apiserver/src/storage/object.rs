@@ -3,12 +3,14 @@
 //! `metadata` begins, and what lists and watches must know of an object to choose it ([`Facts`]) is read from it once per revision.
 
 use crate::resource::Resource;
+use bytes::Bytes;
 use drydock_apimachinery::{Status, object};
 use drydock_etcd::Record;
 use memchr::memmem;
 use serde_json::{Map, Value};
+use std::cell::RefCell;
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What the engine must know of a stored object without reading it again. Kept with the record.
 #[derive(Debug, Default)]
@@ -25,31 +27,58 @@ pub struct Facts {
     fields: Box<[Box<str>]>,
 }
 
+/// What is kept with a record, each once somebody asked for it.
+#[derive(Debug, Default)]
+struct Derived {
+    facts: OnceLock<Arc<Facts>>,
+    tree: OnceLock<Arc<Value>>,
+}
+
+fn derived(record: &Record) -> Arc<Derived> {
+    record.memo(|_| Derived::default())
+}
+
 /// What opens an object's metadata.
 const METADATA: &[u8] = b"\"metadata\":{";
 
-/// Writes an object as it is stored.
-pub fn encode(tree: &Value) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1024);
+/// Memory that is kept for writing the next object: more than most take.
+const SCRATCH: usize = 16 * 1024;
+
+thread_local! {
+    static WRITTEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Writes an object as it is stored. It is kept for long, so it takes no more memory than it is long.
+pub fn encode(tree: &Value) -> Bytes {
+    WRITTEN.with_borrow_mut(|out| {
+        out.clear();
+        out.reserve(SCRATCH);
+        write_object(out, tree);
+        let object = Bytes::copy_from_slice(out);
+        out.shrink_to(SCRATCH);
+        object
+    })
+}
+
+fn write_object(out: &mut Vec<u8>, tree: &Value) {
     out.extend_from_slice(b"{\"kind\":");
-    write_value(&mut out, &tree["kind"]);
+    write_value(out, &tree["kind"]);
     out.extend_from_slice(b",\"apiVersion\":");
-    write_value(&mut out, &tree["apiVersion"]);
+    write_value(out, &tree["apiVersion"]);
     out.push(b',');
     out.extend_from_slice(METADATA);
     let empty = Map::new();
     let metadata = tree["metadata"].as_object().unwrap_or(&empty);
     let kept = metadata.iter().filter(|(key, _)| !matches!(key.as_str(), "resourceVersion" | "selfLink"));
-    write_entries(&mut out, kept);
+    write_entries(out, kept);
     out.push(b'}');
     let rest = tree.as_object().unwrap_or(&empty).iter();
     let rest = rest.filter(|(key, _)| !matches!(key.as_str(), "kind" | "apiVersion" | "metadata"));
     for (key, value) in rest {
         out.push(b',');
-        write_entry(&mut out, key, value);
+        write_entry(out, key, value);
     }
     out.push(b'}');
-    out
 }
 
 fn write_entries<'a>(out: &mut Vec<u8>, entries: impl Iterator<Item = (&'a String, &'a Value)>) {
@@ -77,6 +106,16 @@ pub fn decode(record: &Record) -> Result<Value, Status> {
     decode_at(record, record.mod_revision)
 }
 
+/// The same, read once per revision and kept with the record: for what is asked for again and again and of which there are few.
+pub fn shared(record: &Record) -> Result<Arc<Value>, Status> {
+    let derived = derived(record);
+    if let Some(tree) = derived.tree.get() {
+        return Ok(tree.clone());
+    }
+    let tree = Arc::new(decode(record)?);
+    Ok(derived.tree.get_or_init(|| tree).clone())
+}
+
 /// The object of a record with another resource version: of a deletion, say.
 pub fn decode_at(record: &Record, revision: i64) -> Result<Value, Status> {
     let mut tree: Value = serde_json::from_slice(&record.value).map_err(|error| corrupt(record, &error))?;
@@ -95,19 +134,20 @@ fn corrupt(record: &Record, why: &dyn std::fmt::Display) -> Status {
 
 /// What must be known of a record's object.
 pub fn facts(record: &Record, resource: &Resource) -> Arc<Facts> {
-    record.memo(|record| match serde_json::from_slice::<Value>(&record.value) {
+    let read = || match serde_json::from_slice::<Value>(&record.value) {
         // Our own encoding leaves the resource version out: what has one was written past us.
         Ok(tree) if tree["metadata"]["resourceVersion"].is_null() => {
             Facts::new(&tree, &record.value, resource)
         }
         _ => Facts::default(),
-    })
+    };
+    derived(record).facts.get_or_init(|| Arc::new(read())).clone()
 }
 
 /// The same where the object is at hand: after a write.
 pub fn remember(record: &Record, resource: &Resource, tree: &Value) {
     if resource.conversion().is_none() {
-        record.memo(|record| Facts::new(tree, &record.value, resource));
+        derived(record).facts.get_or_init(|| Arc::new(Facts::new(tree, &record.value, resource)));
     }
 }
 
