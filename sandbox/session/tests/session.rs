@@ -11,6 +11,10 @@ use drydock_protocol::{
 };
 use drydock_runtime::messages::FromSpawner;
 use drydock_session::Options;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use std::{
     io::{Read, Write},
     net::{Shutdown, TcpListener, UdpSocket},
@@ -295,8 +299,10 @@ fn commands_get_input_and_give_output_and_status() {
     assert!(out == input);
     assert_eq!((err.as_slice(), last), (b"hi\n".as_slice(), Reply::Exit { status: 3 }));
     // All output comes before the status, though others hold the pipe open.
-    let mut connection = run(&world, "sleep 100 & head -c 3000000 /dev/zero", None);
-    let (out, _, last) = outcome(&mut connection);
+    let mut connection = run(&world, "sleep 100 & echo $! >&2; head -c 3000000 /dev/zero", None);
+    let (out, err, last) = outcome(&mut connection);
+    let holder = Pid::from_raw(String::from_utf8(err).unwrap().trim().parse().unwrap());
+    kill(holder, Signal::SIGKILL).unwrap();
     assert_eq!((out.len(), last), (3_000_000, Reply::Exit { status: 0 }));
     let none = Open::Exec { node: node(1), argv: vec!["no-such".into()], env: vec![], cwd: None, tty: None };
     assert_eq!(kind(&world.open(&none).reply()), Some(ErrorKind::NotFound));

@@ -14,10 +14,9 @@ use drydock_runtime::{
     files,
     limits::Limits,
     messages::{FromInit, FromSpawner, SessionBoot, ToInit, ToSpawner},
-    pidfd, process,
+    pidfd, process, pty,
 };
 use drydock_session::Options;
-use nix::pty::{Winsize, openpty};
 use std::{
     collections::HashMap,
     fs,
@@ -300,11 +299,13 @@ fn play_init(channel: &Arc<Channel>) {
 fn spawn(channel: &Arc<Channel>, id: u32, mut command: Command, tty: Option<(u16, u16)>) {
     let mut master = None;
     match tty {
-        Some((ws_col, ws_row)) => {
-            let pty = openpty(&Winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 }, None).unwrap();
-            let again = || Stdio::from(pty.slave.try_clone().unwrap());
+        Some((cols, rows)) => {
+            // Closed on exec: a shell that held its own terminal's other side would never see it hang up.
+            let devices = fs::File::open("/dev").unwrap();
+            let (ours, slave) = pty::open(devices.as_fd(), Size { cols, rows }).unwrap();
+            let again = || Stdio::from(slave.try_clone().unwrap());
             command.stdin(again()).stdout(again()).stderr(again());
-            master = Some(pty.master);
+            master = Some(ours);
         }
         None => {
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
