@@ -36,7 +36,7 @@ pub use options::Options;
 pub use server::Server;
 
 use drydock_etcd::Store;
-use std::future::Future;
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
@@ -51,8 +51,16 @@ pub enum Error {
     Bootstrap(drydock_apimachinery::Status),
 }
 
-/// Serves until `stop` is done.
-pub async fn run(store: Store, options: Options, stop: impl Future<Output = ()>) -> Result<(), Error> {
+/// Serves until `stop` is done. Boxed, so that it is compiled here and not once more in whatever runs it.
+pub fn run(
+    store: Store,
+    options: Options,
+    stop: BoxFuture<'static, ()>,
+) -> BoxFuture<'static, Result<(), Error>> {
+    Box::pin(listen(store, options, stop))
+}
+
+async fn listen(store: Store, options: Options, stop: BoxFuture<'static, ()>) -> Result<(), Error> {
     let tls = options.tls.as_ref().map(tls::acceptor).transpose()?;
     let listener = TcpListener::bind((options.bind_address, options.secure_port)).await?;
     let server = Server::new(store, options)?;
@@ -63,7 +71,7 @@ async fn serve(
     server: Arc<Server>,
     listener: TcpListener,
     tls: Option<tokio_rustls::TlsAcceptor>,
-    stop: impl Future<Output = ()>,
+    stop: BoxFuture<'static, ()>,
 ) -> Result<(), Error> {
     bootstrap::run(&server).await.map_err(Error::Bootstrap)?;
     custom::load(&server).map_err(Error::Bootstrap)?;

@@ -1,5 +1,6 @@
 //! Puts the controllers together: which of them are on, leader election, and the start of all in one go. Called by `drydock-kube`.
 
+use futures_util::future::BoxFuture;
 use std::time::Duration;
 
 use drydock_kubeclient::Elector;
@@ -204,8 +205,13 @@ pub fn check_controllers(controllers: &[String]) -> Result<(), Error> {
     }
 }
 
-/// Runs the controllers until leadership is lost, which is an error: another may be working already.
-pub async fn run(client: Client, settings: Settings) -> Result<(), Error> {
+/// Runs the controllers until leadership is lost, which is an error: another may be working already. Boxed, so that it is compiled here
+/// and not once more in whatever runs it.
+pub fn run(client: Client, settings: Settings) -> BoxFuture<'static, Result<(), Error>> {
+    Box::pin(control(client, settings))
+}
+
+async fn control(client: Client, settings: Settings) -> Result<(), Error> {
     check_controllers(&settings.controllers)?;
     let Some(identity) = settings.leader_identity.clone() else {
         start(&Context::new(client, settings)).await;

@@ -10,5 +10,5 @@ async fn main() -> Result<(), drydock_etcd::ServeError> {
         advertise_client_urls: vec!["http://127.0.0.1:12379".into()],
         ..drydock_etcd::Options::default()
     };
-    drydock_etcd::serve(options, std::future::pending()).await
+    drydock_etcd::serve(options, Box::pin(std::future::pending())).await
 }

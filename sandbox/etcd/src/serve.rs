@@ -4,6 +4,7 @@
 use crate::grpc::{Api, Member, VERSION};
 use crate::{Error, Store};
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http_body_util::Full;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -11,7 +12,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::fmt::Write;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -86,11 +86,18 @@ pub enum ServeError {
     },
 }
 
-/// Serves until `shutdown` is done.
+/// Serves until `shutdown` is done. Boxed, so that it is compiled here and not once more in whatever runs it.
 ///
 /// # Errors
 /// If the store, an address or a certificate can't be used.
-pub async fn serve(options: Options, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+pub fn serve(
+    options: Options,
+    shutdown: BoxFuture<'static, ()>,
+) -> BoxFuture<'static, Result<(), ServeError>> {
+    Box::pin(listen(options, shutdown))
+}
+
+async fn listen(options: Options, shutdown: BoxFuture<'static, ()>) -> Result<(), ServeError> {
     let store = Store::open(&options.data_dir, options.fsync)?;
     let clients = urls("listen-client-urls", &options.listen_client_urls)?;
     let metrics = urls("listen-metrics-urls", &options.listen_metrics_urls)?;

@@ -102,7 +102,7 @@ async fn start(pki: &Pki, data: &Path) -> Ctl {
         client_cert_auth: true,
         ..Options::default()
     };
-    tokio::spawn(async move { serve(options, std::future::pending()).await.expect("it serves") });
+    tokio::spawn(async move { serve(options, Box::pin(std::future::pending())).await.expect("it serves") });
     let flag = |name: &str, file: &str| format!("--{name}={}", pki.path(file).display());
     let flags = vec![flag("cacert", "ca.crt"), flag("cert", "client.crt"), flag("key", "client.key")];
     let ctl = Ctl { url, flags };

@@ -57,8 +57,12 @@ fn control_plane() -> String {
     let client = config(&url, "kube-scheduler");
     on_thread("scheduler", move || async move {
         let options = Options { name: drydock_scheduler::DEFAULT_NAME.into(), lease: None };
-        let result =
-            drydock_scheduler::run(drydock_kubeclient::client(client), options, std::future::pending()).await;
+        let result = drydock_scheduler::run(
+            drydock_kubeclient::client(client),
+            options,
+            Box::pin(std::future::pending()),
+        )
+        .await;
         eprintln!("scheduler ended: {result:?}");
     });
     url

@@ -7,7 +7,7 @@ use drydock_apiserver::options::{KeyPair, RequestHeader, TlsFiles};
 use drydock_apiserver::services::Range;
 use drydock_apiserver::{Options, run as serve};
 use drydock_etcd::Store;
-use std::future::Future;
+use futures_util::future::BoxFuture;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -116,7 +116,7 @@ pub struct Command {
 }
 
 /// Runs until `stop` is done.
-pub async fn run(command: Command, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub async fn run(command: Command, mut stop: BoxFuture<'static, ()>) -> anyhow::Result<()> {
     let socket = match &command.etcd_servers[..] {
         [one] => one.strip_prefix("unix://").map(PathBuf::from),
         _ => None,
@@ -125,7 +125,6 @@ pub async fn run(command: Command, stop: impl Future<Output = ()>) -> anyhow::Re
         bail!("--etcd-servers must be unix:// and the path of etcd's --listen-replica-socket");
     };
     let options = options(command)?;
-    tokio::pin!(stop);
     let store = tokio::select! {
         () = &mut stop => return Ok(()),
         store = connect(&socket) => store,

@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use clap::{ArgAction, Parser};
 use drydock_controllers::manager::{self, Settings};
+use futures_util::future::BoxFuture;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -164,7 +165,7 @@ impl Command {
 }
 
 /// Runs the controllers until the process is asked to end, or leadership is lost.
-pub async fn run(command: Command, terminated: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub async fn run(command: Command, terminated: BoxFuture<'static, ()>) -> anyhow::Result<()> {
     let settings = command.settings()?;
     let client = drydock_kubeclient::connect(&command.kubeconfig, "kube-controller-manager")?;
     let health = async {

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use drydock_etcd::{Options, Store};
-use std::future::Future;
+use futures_util::future::BoxFuture;
 use std::path::PathBuf;
 
 /// A store for the most critical data of a cluster, spoken to as etcd v3.
@@ -94,7 +94,7 @@ struct WithoutMeaning {
 }
 
 /// Serves until `shutdown` is done, or does what the subcommand says.
-pub async fn run(command: Command, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub async fn run(command: Command, shutdown: BoxFuture<'static, ()>) -> anyhow::Result<()> {
     if let Some(Other::Restore { snapshot, data_dir }) = command.other {
         Store::restore(&snapshot, &data_dir)?;
         tracing::info!(snapshot = %snapshot.display(), data_dir = %data_dir.display(), "restored snapshot");

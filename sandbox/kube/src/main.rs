@@ -9,6 +9,7 @@ mod healthz;
 mod scheduler;
 
 use clap::Parser;
+use futures_util::future::BoxFuture;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -63,13 +64,13 @@ async fn run(component: &str, args: Vec<OsString>) -> anyhow::Result<()> {
 }
 
 /// Done when the process is asked to end.
-fn terminated() -> anyhow::Result<impl Future<Output = ()>> {
+fn terminated() -> anyhow::Result<BoxFuture<'static, ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
+    Ok(Box::pin(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-    })
+    }))
 }

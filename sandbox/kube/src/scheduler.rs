@@ -1,5 +1,6 @@
 //! kube-scheduler's command line, as kubeadm's manifest writes it. Called by `main`; the work is done by `drydock_scheduler`.
 
+use futures_util::future::BoxFuture;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -54,7 +55,7 @@ fn identity() -> String {
 }
 
 /// Schedules until the process is asked to end, or leadership is lost.
-pub async fn run(command: Command, terminated: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub async fn run(command: Command, terminated: BoxFuture<'static, ()>) -> anyhow::Result<()> {
     let client = drydock_kubeclient::connect(&command.kubeconfig, "kube-scheduler")?;
     let lease = command.leader_elect.then(|| Lease {
         name: command.leader_elect_resource_name.clone(),

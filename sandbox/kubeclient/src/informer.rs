@@ -4,13 +4,14 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use k8s_openapi::api::core::v1::Pod;
+use kube::api::ObjectList;
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use crate::meta::{HasMeta, ObjectKey, controller_of};
-use crate::reflector;
+use crate::reflector::{self, Sink};
 use crate::store::{Change, KeysOf, Store};
 
 /// Any type that an informer can hold.
@@ -99,8 +100,7 @@ impl<K: HasMeta> Shared<K> {
         f(&mut self.store.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes what was listed as all that there is.
-    pub(crate) fn replace(&self, objects: Vec<K>) {
+    fn replace(&self, objects: Vec<K>) {
         let mut handlers = lock(&self.handlers);
         let mut gone: std::collections::BTreeSet<ObjectKey> =
             self.read(|store| store.keys().cloned().collect());
@@ -113,20 +113,6 @@ impl<K: HasMeta> Shared<K> {
         }
         drop(handlers);
         self.synced.send_replace(true);
-    }
-
-    pub(crate) fn changed(&self, object: K) {
-        self.put(&mut lock(&self.handlers), object);
-    }
-
-    pub(crate) fn deleted(&self, mut object: K) {
-        let mut handlers = lock(&self.handlers);
-        // The event carries the last state, which may be newer than what we know.
-        self.trim(&mut object);
-        let key = ObjectKey::of(&object);
-        if self.write(|store| store.remove(&key)).is_some() {
-            tell(&mut handlers, &Change::Deleted(Arc::new(object)));
-        }
     }
 
     fn put(&self, handlers: &mut [Handler<K>], mut object: K) {
@@ -153,6 +139,34 @@ impl<K: HasMeta> Shared<K> {
     fn trim(&self, object: &mut K) {
         object.metadata_mut().managed_fields = None;
         (self.transform)(object);
+    }
+}
+
+impl<K: Object> Sink for Shared<K> {
+    fn listed(&self, list: &str) -> serde_json::Result<Option<String>> {
+        let list: ObjectList<K> = serde_json::from_str(list)?;
+        self.replace(list.items);
+        Ok(list.metadata.resource_version)
+    }
+
+    fn changed(&self, object: &str) -> serde_json::Result<Option<String>> {
+        let object: K = serde_json::from_str(object)?;
+        let version = object.metadata().resource_version.clone();
+        self.put(&mut lock(&self.handlers), object);
+        Ok(version)
+    }
+
+    fn deleted(&self, object: &str) -> serde_json::Result<Option<String>> {
+        let mut object: K = serde_json::from_str(object)?;
+        let version = object.metadata().resource_version.clone();
+        let mut handlers = lock(&self.handlers);
+        // The event carries the last state, which may be newer than what we know.
+        self.trim(&mut object);
+        let key = ObjectKey::of(&object);
+        if self.write(|store| store.remove(&key)).is_some() {
+            tell(&mut handlers, &Change::Deleted(Arc::new(object)));
+        }
+        Ok(version)
     }
 }
 
@@ -223,8 +237,7 @@ impl<K: Object> Informer<K> {
     pub fn start(&self) {
         let mut task = lock(&self.task.0);
         if task.is_none() {
-            let run = reflector::run(self.client.clone(), self.source.clone(), self.shared.clone());
-            *task = Some(tokio::spawn(run).abort_handle());
+            *task = Some(reflector::spawn(self.client.clone(), self.source.clone(), self.shared.clone()));
         }
     }
 

@@ -6,13 +6,49 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
-use kube::api::{ListParams, ObjectList, VersionMatch, WatchEvent, WatchParams};
-use kube::core::Request;
+use futures_util::io::AsyncBufReadExt as _;
+use http::HeaderValue;
+use http::header::ACCEPT_ENCODING;
+use kube::api::{ListParams, VersionMatch, WatchParams};
+use kube::core::watch::Bookmark;
+use kube::core::{Request, Status};
 use kube::{Client, Error};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::task::AbortHandle;
 
 use crate::errors;
-use crate::informer::{Object, Shared, Source};
+use crate::informer::Source;
 use crate::rate::Backoff;
+
+/// Who is told of objects. It reads them itself, so that all else here is the same for every kind and is compiled once.
+pub(crate) trait Sink: Send + Sync {
+    /// Takes what was listed as all that there is; returns the list's version.
+    fn listed(&self, list: &str) -> serde_json::Result<Option<String>>;
+    /// Takes an object that is new or changed; returns its version.
+    fn changed(&self, object: &str) -> serde_json::Result<Option<String>>;
+    /// Takes the last state of one that is gone; returns its version.
+    fn deleted(&self, object: &str) -> serde_json::Result<Option<String>>;
+}
+
+/// A line of a watch.
+#[derive(Deserialize)]
+struct Line<'a> {
+    #[serde(rename = "type")]
+    what: What,
+    #[serde(borrow)]
+    object: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum What {
+    Added,
+    Modified,
+    Deleted,
+    Bookmark,
+    Error,
+}
 
 /// The API server of a session is a local process and back at once when it restarts: so retries begin earlier than client-go's
 /// 800 ms, and do not wait as long.
@@ -22,14 +58,19 @@ const RETRY_TO: Duration = Duration::from_secs(5);
 const WATCH_SECONDS: u32 = 200;
 const WATCH_SPREAD: u32 = 90;
 
-pub(crate) async fn run<K: Object>(client: Client, source: Arc<Source>, shared: Arc<Shared<K>>) {
+/// Lists and watches in a task of its own. No informer's code has any of this in it.
+pub(crate) fn spawn(client: Client, source: Arc<Source>, sink: Arc<dyn Sink>) -> AbortHandle {
+    tokio::spawn(run(client, source, sink)).abort_handle()
+}
+
+async fn run(client: Client, source: Arc<Source>, sink: Arc<dyn Sink>) {
     let mut backoff = Backoff::new(RETRY_FROM, RETRY_TO);
     // Any version will do at first; after an expiry only the newest, else the same expired one might be listed again.
     let mut newest = false;
     loop {
-        let listed = list(&client, &source, newest, &shared).await;
+        let listed = list(&client, &source, newest, &*sink).await;
         let ended = match listed {
-            Ok(version) => watch(&client, &source, version, &shared, &mut backoff).await,
+            Ok(version) => watch(&client, &source, version, &*sink, &mut backoff).await,
             Err(error) => error,
         };
         newest = errors::is_expired(&ended);
@@ -40,12 +81,7 @@ pub(crate) async fn run<K: Object>(client: Client, source: Arc<Source>, shared: 
     }
 }
 
-async fn list<K: Object>(
-    client: &Client,
-    source: &Source,
-    newest: bool,
-    shared: &Shared<K>,
-) -> Result<String, Error> {
+async fn list(client: &Client, source: &Source, newest: bool, sink: &dyn Sink) -> Result<String, Error> {
     let params = ListParams {
         label_selector: selector(&source.labels),
         field_selector: selector(&source.fields),
@@ -55,22 +91,20 @@ async fn list<K: Object>(
     };
     let request = Request::new(&source.path);
     let request = if source.metadata_only { request.list_metadata(&params) } else { request.list(&params) };
-    let list: ObjectList<K> = client.request(request.map_err(Error::BuildRequest)?).await?;
-    let version = list.metadata.resource_version.unwrap_or_default();
-    shared.replace(list.items);
-    Ok(version)
+    let list = client.request_text(request.map_err(Error::BuildRequest)?).await?;
+    Ok(sink.listed(&list).map_err(Error::SerdeError)?.unwrap_or_default())
 }
 
 /// Watches, again and again, from `version` on; the error is why a new list is needed.
-async fn watch<K: Object>(
+async fn watch(
     client: &Client,
     source: &Source,
     mut version: String,
-    shared: &Shared<K>,
+    sink: &dyn Sink,
     backoff: &mut Backoff,
 ) -> Error {
     loop {
-        match watch_once(client, source, &mut version, shared, backoff).await {
+        match watch_once(client, source, &mut version, sink, backoff).await {
             Ok(()) => {}
             // The connection broke: the server may well still have our version.
             Err(error) if !errors::is_answer(&error) => {
@@ -82,11 +116,11 @@ async fn watch<K: Object>(
     }
 }
 
-async fn watch_once<K: Object>(
+async fn watch_once(
     client: &Client,
     source: &Source,
     version: &mut String,
-    shared: &Shared<K>,
+    sink: &dyn Sink,
     backoff: &mut Backoff,
 ) -> Result<(), Error> {
     let params = WatchParams {
@@ -102,24 +136,15 @@ async fn watch_once<K: Object>(
     } else {
         request.watch(&params, version)
     };
-    let events = client.request_events::<K>(request.map_err(Error::BuildRequest)?).await?;
-    let mut events = pin!(events);
+    let mut request = request.map_err(Error::BuildRequest)?;
+    // Lines come one by one: packed they would wait for each other.
+    request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    let mut lines = pin!(client.request_stream(request).await?.lines());
     let mut any = false;
-    while let Some(event) = events.try_next().await? {
+    while let Some(line) = lines.try_next().await.map_err(Error::ReadEvents)? {
         any = true;
         backoff.reset();
-        match event {
-            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                advance(version, object.metadata().resource_version.as_deref());
-                shared.changed(object);
-            }
-            WatchEvent::Deleted(object) => {
-                advance(version, object.metadata().resource_version.as_deref());
-                shared.deleted(object);
-            }
-            WatchEvent::Bookmark(bookmark) => advance(version, Some(&bookmark.metadata.resource_version)),
-            WatchEvent::Error(status) => return Err(Error::Api(status)),
-        }
+        hear(&line, version, sink)?;
     }
     // A server that ends every watch at once must not make us spin.
     if !any {
@@ -128,10 +153,25 @@ async fn watch_once<K: Object>(
     Ok(())
 }
 
-fn advance(version: &mut String, to: Option<&str>) {
-    if let Some(to) = to.filter(|to| !to.is_empty()) {
-        to.clone_into(version);
+/// Passes on what a line of a watch says.
+fn hear(line: &str, version: &mut String, sink: &dyn Sink) -> Result<(), Error> {
+    let Line { what, object } = serde_json::from_str(line).map_err(Error::SerdeError)?;
+    let object = object.get();
+    let reached = match what {
+        What::Added | What::Modified => sink.changed(object),
+        What::Deleted => sink.deleted(object),
+        What::Bookmark => {
+            serde_json::from_str::<Bookmark>(object).map(|mark| Some(mark.metadata.resource_version))
+        }
+        What::Error => {
+            let status: Status = serde_json::from_str(object).map_err(Error::SerdeError)?;
+            return Err(Error::Api(Box::new(status)));
+        }
+    };
+    if let Some(reached) = reached.map_err(Error::SerdeError)?.filter(|reached| !reached.is_empty()) {
+        *version = reached;
     }
+    Ok(())
 }
 
 fn selector(text: &str) -> Option<String> {

@@ -5,6 +5,7 @@ mod bind;
 mod feed;
 mod report;
 
+use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
 use drydock_kubeclient::leader::Times;
@@ -58,8 +59,16 @@ pub(crate) struct Context {
     claim_changed: Arc<Notify>,
 }
 
-/// Schedules until `stop` is done, or leadership is lost.
-pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()>) -> Result<(), Error> {
+/// Schedules until `stop` is done, or leadership is lost. Boxed, so that it is compiled here and not once more in whatever runs it.
+pub fn run(
+    client: Client,
+    options: Options,
+    stop: BoxFuture<'static, ()>,
+) -> BoxFuture<'static, Result<(), Error>> {
+    Box::pin(schedule(client, options, stop))
+}
+
+async fn schedule(client: Client, options: Options, mut stop: BoxFuture<'static, ()>) -> Result<(), Error> {
     let (changes, received) = mpsc::unbounded_channel();
     let informers = Informers::new(client.clone());
     let claim_changed = Arc::new(Notify::new());
@@ -76,7 +85,6 @@ pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()
     let mut elector = options
         .lease
         .map(|lease| Elector::new(client, "kube-system", &lease.name, lease.identity, lease.times));
-    tokio::pin!(stop);
     let begin = async {
         informers.synced().await;
         if let Some(elector) = &mut elector {

@@ -54,9 +54,13 @@ impl Cluster {
         let (stop, stopped) = oneshot::channel();
         let lease = Lease { name: "kube-scheduler".into(), identity: "me".into(), times: Default::default() };
         let options = Options { name: "default-scheduler".into(), lease: Some(lease) };
-        let scheduler = tokio::spawn(drydock_scheduler::run(client.clone(), options, async {
-            let _ = stopped.await;
-        }));
+        let scheduler = tokio::spawn(drydock_scheduler::run(
+            client.clone(),
+            options,
+            Box::pin(async {
+                let _ = stopped.await;
+            }),
+        ));
         let cluster = Self { client, _server: server, pods, changed, stop: Some(stop), scheduler };
         for name in nodes {
             cluster.node(name).await;

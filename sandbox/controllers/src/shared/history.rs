@@ -30,7 +30,7 @@ pub fn content(template: &PodTemplateSpec) -> Value {
 pub fn template(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
     let mut template = revision.data.as_ref()?.0.get("spec")?.get("template")?.clone();
     template.as_object_mut()?.remove("$patch");
-    serde_json::from_value(template).ok()
+    serde_json::from_str(&template.to_string()).ok()
 }
 
 /// Whether two revisions give the same.

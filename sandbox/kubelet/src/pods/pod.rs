@@ -109,7 +109,7 @@ pub fn init_containers(pod: &Pod) -> &[Container] {
 /// Its ephemeral containers, as ordinary ones.
 pub fn ephemeral_containers(pod: &Pod) -> Vec<Container> {
     let list = spec(pod).ephemeral_containers.as_deref().unwrap_or_default();
-    let plain = list.iter().filter_map(|c| serde_json::from_value(serde_json::to_value(c).ok()?).ok());
+    let plain = list.iter().filter_map(|c| serde_json::from_str(&serde_json::to_string(c).ok()?).ok());
     plain.collect()
 }
 

@@ -86,7 +86,7 @@ fn parse(node: &str, text: &str) -> Result<Pod, String> {
     if value["kind"] != "Pod" || value["apiVersion"] != "v1" {
         return Err(format!("invalid pod: kind {} of {}", value["kind"], value["apiVersion"]));
     }
-    let mut pod: Pod = serde_json::from_value(value).map_err(|e| e.to_string())?;
+    let mut pod: Pod = serde_json::from_str(&value.to_string()).map_err(|e| e.to_string())?;
     let spec = pod.spec.as_mut().filter(|s| !s.containers.is_empty()).ok_or("invalid pod: no containers")?;
     spec.node_name = Some(node.into());
     spec.enable_service_links.get_or_insert(true);
