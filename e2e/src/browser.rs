@@ -379,8 +379,15 @@ fn program(name: &str) -> PathBuf {
     })
 }
 
-/// Starts chromedriver on a free port.
+/// Starts chromedriver on a free port. It looks for one and then takes it, so another may be quicker: then it ends, and is started anew.
 fn start_driver() -> (Child, u16) {
+    const ATTEMPTS: usize = 3;
+    (0..ATTEMPTS)
+        .find_map(|_| try_driver())
+        .expect("chromedriver did not start (it needs root for a process namespace of its own)")
+}
+
+fn try_driver() -> Option<(Child, u16)> {
     let mut process = Command::new(program("unshare"))
         .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
         .arg(program("chromedriver"))
@@ -397,13 +404,10 @@ fn start_driver() -> (Child, u16) {
         .find_map(|l| l.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok());
     // Reads to the end, so that the driver never meets a closed pipe.
     thread::spawn(move || lines.for_each(drop));
-    match port {
-        Some(port) => (process, port),
-        None => {
-            kill_namespace(&mut process);
-            panic!("chromedriver did not start (it needs root for a process namespace of its own)")
-        }
+    if port.is_none() {
+        kill_namespace(&mut process);
     }
+    Some((process, port?))
 }
 
 /// Kills the first process of the namespace that `unshare` waits for; when `unshare` has ended all of them have.
