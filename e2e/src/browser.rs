@@ -379,7 +379,8 @@ fn program(name: &str) -> PathBuf {
     })
 }
 
-/// Starts chromedriver on a free port. It looks for one and then takes it, so another may be quicker: then it ends, and is started anew.
+/// Starts chromedriver on a free port. Seen once on a busy machine: it ended without serving; so it is started anew, and what it said
+/// is printed.
 fn start_driver() -> (Child, u16) {
     const ATTEMPTS: usize = 3;
     (0..ATTEMPTS)
@@ -390,21 +391,25 @@ fn start_driver() -> (Child, u16) {
 fn try_driver() -> Option<(Child, u16)> {
     let mut process = Command::new(program("unshare"))
         .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
+        .args(["sh", "-c", "exec \"$0\" --port=0 2>&1"])
         .arg(program("chromedriver"))
-        .arg("--port=0")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .expect("unshare can be started");
     let mut lines = BufReader::new(process.stdout.take().expect("it is a pipe")).lines();
-    let port = lines
-        .by_ref()
-        .map_while(Result::ok)
-        .find_map(|l| l.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok());
+    let mut said = Vec::new();
+    let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
+        let port = line.split_once("started successfully on port ");
+        let port = port.and_then(|(_, port)| port.trim_end_matches('.').parse().ok());
+        said.push(line);
+        port
+    });
     // Reads to the end, so that the driver never meets a closed pipe.
     thread::spawn(move || lines.for_each(drop));
     if port.is_none() {
+        eprintln!("chromedriver ended: {}", said.join("\n"));
         kill_namespace(&mut process);
     }
     Some((process, port?))

@@ -6,14 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
-use futures_util::io::AsyncBufReadExt as _;
-use http::HeaderValue;
-use http::header::ACCEPT_ENCODING;
-use kube::api::{ListParams, VersionMatch, WatchParams};
-use kube::core::watch::Bookmark;
-use kube::core::{Request, Status};
+use kube::api::{ListParams, VersionMatch, WatchEvent, WatchParams};
+use kube::core::Request;
 use kube::{Client, Error};
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::task::AbortHandle;
 
@@ -29,25 +24,6 @@ pub(crate) trait Sink: Send + Sync {
     fn changed(&self, object: &str) -> serde_json::Result<Option<String>>;
     /// Takes the last state of one that is gone; returns its version.
     fn deleted(&self, object: &str) -> serde_json::Result<Option<String>>;
-}
-
-/// A line of a watch.
-#[derive(Deserialize)]
-struct Line<'a> {
-    #[serde(rename = "type")]
-    what: What,
-    #[serde(borrow)]
-    object: &'a RawValue,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-enum What {
-    Added,
-    Modified,
-    Deleted,
-    Bookmark,
-    Error,
 }
 
 /// The API server of a session is a local process and back at once when it restarts: so retries begin earlier than client-go's
@@ -136,15 +112,17 @@ async fn watch_once(
     } else {
         request.watch(&params, version)
     };
-    let mut request = request.map_err(Error::BuildRequest)?;
-    // Lines come one by one: packed they would wait for each other.
-    request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    let mut lines = pin!(client.request_stream(request).await?.lines());
+    let events = client.request_events::<Box<RawValue>>(request.map_err(Error::BuildRequest)?).await?;
+    let mut events = pin!(events);
     let mut any = false;
-    while let Some(line) = lines.try_next().await.map_err(Error::ReadEvents)? {
+    while let Some(event) = events.try_next().await? {
+        let reached = hear(event, sink)?;
+        if let Some(reached) = reached.filter(|reached| !reached.is_empty()) {
+            *version = reached;
+        }
+        // Only now: what nobody can read is asked for more and more seldom.
         any = true;
         backoff.reset();
-        hear(&line, version, sink)?;
     }
     // A server that ends every watch at once must not make us spin.
     if !any {
@@ -153,25 +131,15 @@ async fn watch_once(
     Ok(())
 }
 
-/// Passes on what a line of a watch says.
-fn hear(line: &str, version: &mut String, sink: &dyn Sink) -> Result<(), Error> {
-    let Line { what, object } = serde_json::from_str(line).map_err(Error::SerdeError)?;
-    let object = object.get();
-    let reached = match what {
-        What::Added | What::Modified => sink.changed(object),
-        What::Deleted => sink.deleted(object),
-        What::Bookmark => {
-            serde_json::from_str::<Bookmark>(object).map(|mark| Some(mark.metadata.resource_version))
-        }
-        What::Error => {
-            let status: Status = serde_json::from_str(object).map_err(Error::SerdeError)?;
-            return Err(Error::Api(Box::new(status)));
-        }
-    };
-    if let Some(reached) = reached.map_err(Error::SerdeError)?.filter(|reached| !reached.is_empty()) {
-        *version = reached;
+/// Passes on an event; returns the version that it brought.
+fn hear(event: WatchEvent<Box<RawValue>>, sink: &dyn Sink) -> Result<Option<String>, Error> {
+    match event {
+        WatchEvent::Added(object) | WatchEvent::Modified(object) => sink.changed(object.get()),
+        WatchEvent::Deleted(object) => sink.deleted(object.get()),
+        WatchEvent::Bookmark(bookmark) => Ok(Some(bookmark.metadata.resource_version)),
+        WatchEvent::Error(status) => return Err(Error::Api(status)),
     }
-    Ok(())
+    .map_err(Error::SerdeError)
 }
 
 fn selector(text: &str) -> Option<String> {
@@ -192,15 +160,16 @@ mod tests {
     use crate::meta::ObjectKey;
     use crate::testing::{Server, json as answer, lines};
 
-    type Watches = mpsc::UnboundedReceiver<(String, mpsc::UnboundedSender<Value>)>;
+    type Watches = mpsc::UnboundedReceiver<(String, mpsc::UnboundedSender<String>)>;
 
     fn pod(name: &str, version: u32, node: &str) -> Value {
         json!({"apiVersion": "v1", "kind": "Pod", "spec": {"nodeName": node, "containers": []},
             "metadata": {"namespace": "ns", "name": name, "resourceVersion": version.to_string(), "managedFields": [{"manager": "x"}]}})
     }
 
-    fn event(kind: &str, object: Value) -> Value {
-        json!({"type": kind, "object": object})
+    /// A line of a watch, the type first as every API server writes it.
+    fn event(kind: &str, object: Value) -> String {
+        format!(r#"{{"type":"{kind}","object":{object}}}"#)
     }
 
     /// A server of pods: lists come from the test's vector, watches go to the test.
@@ -300,5 +269,28 @@ mod tests {
             "-b@14",
             "what the list no longer has is gone; a, unchanged, is not told"
         );
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_asked_for_again_from_where_it_was() {
+        let (server, mut watches) = server(vec![json!([pod("a", 1, "")])]).await;
+        let informer = Informer::<Pod>::new(client(server.config.clone()), Source::all::<Pod>());
+        let mut told = heard(&informer);
+        informer.start();
+        let (_, lines) = watches.recv().await.unwrap();
+        lines.send(event("MODIFIED", pod("a", 11, ""))).unwrap();
+        lines.send(event("MODIFIED", json!({"metadata": "none", "spec": []}))).unwrap();
+        let (path, lines) = watches.recv().await.unwrap();
+        assert!(path.contains("resourceVersion=11"), "{path}");
+        // Cut off in the middle of a line.
+        lines.send(event("MODIFIED", pod("a", 12, ""))).unwrap();
+        lines.send(event("MODIFIED", pod("a", 13, ""))[..60].to_owned()).unwrap();
+        drop(lines);
+        let (path, lines) = watches.recv().await.unwrap();
+        assert!(path.contains("resourceVersion=12"), "{path}");
+        lines.send(event("DELETED", pod("a", 14, ""))).unwrap();
+        for expected in ["+a@1", "~a@1>11", "~a@11>12", "-a@14"] {
+            assert_eq!(told.recv().await.unwrap(), expected);
+        }
     }
 }

@@ -78,13 +78,13 @@ pub(crate) fn json(status: u16, value: &serde_json::Value) -> Response<TestBody>
     Response::builder().status(status).header("content-type", "application/json").body(body).unwrap()
 }
 
-/// A watch: each value that is sent is a line; dropping the sender ends it.
-pub(crate) fn lines() -> (mpsc::UnboundedSender<serde_json::Value>, Response<TestBody>) {
-    let (sender, receiver) = mpsc::unbounded_channel::<serde_json::Value>();
+/// A watch: each text that is sent is a line; dropping the sender ends it.
+pub(crate) fn lines() -> (mpsc::UnboundedSender<String>, Response<TestBody>) {
+    let (sender, receiver) = mpsc::unbounded_channel::<String>();
     let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {
-        let value = receiver.recv().await?;
-        Some((value, receiver))
+        let line = receiver.recv().await?;
+        Some((line, receiver))
     });
-    let frames = stream.map(|value| Ok(Frame::data(Bytes::from(format!("{value}\n")))));
+    let frames = stream.map(|line| Ok(Frame::data(Bytes::from(line + "\n"))));
     (sender, Response::new(StreamBody::new(frames).boxed_unsync()))
 }

@@ -202,7 +202,7 @@ fn warn_of_pods(
 ) -> Result<(), Status> {
     let mut found: Vec<(String, Vec<String>)> = Vec::new();
     let mut seen: Vec<String> = Vec::new();
-    for pod in &reader::pods(store, namespace, MOST_PODS)? {
+    for pod in &reader::once(store, &format!("pods/{namespace}"), MOST_PODS)? {
         // One of a controller's pods stands for all.
         let owner =
             list(pod, &["metadata", "ownerReferences"]).iter().find(|owner| owner["controller"] == true);

@@ -39,12 +39,12 @@ impl Quotas {
         }
         let place = format!("resourcequotas/{}", context.namespace);
         // Mostly there is none.
-        if reader::list(store, &place)?.is_empty() {
+        if reader::once(store, &place, 1)?.is_empty() {
             return Ok(());
         }
         let Some(asked) = usage::of(context, tree, old) else { return Ok(()) };
         let _one_after_the_other = self.lock.lock().await;
-        for quota in reader::list(store, &place)? {
+        for quota in reader::once(store, &place, usize::MAX)? {
             charge(store, context, tree, &asked, &format!("{place}/{}", object::name(&quota))).await?;
         }
         Ok(())

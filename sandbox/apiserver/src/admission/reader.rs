@@ -21,16 +21,15 @@ fn record(store: &Store, path: &str) -> Result<Option<Arc<Record>>, Status> {
     store.get(format!("/registry/{path}").as_bytes(), None).map_err(refusal)
 }
 
-/// All objects below a place.
+/// All objects below a place, of kinds of which there are few and that change seldom.
 pub fn list(store: &Store, path: &str) -> Result<Vec<Arc<Value>>, Status> {
     // What somebody wrote past us and is no object counts for nothing.
     Ok(records(store, path)?.iter().filter_map(|record| shared(record).ok()).collect())
 }
 
-/// Pods of a namespace, at most so many.
-pub fn pods(store: &Store, namespace: &str, most: usize) -> Result<Vec<Value>, Status> {
-    let records = records(store, &format!("pods/{namespace}"))?;
-    Ok(records.iter().take(most).filter_map(|record| decode(record).ok()).collect())
+/// At most so many of them, read for this time only: of what is many, or changes with every write, nothing is kept in memory.
+pub fn once(store: &Store, path: &str, most: usize) -> Result<Vec<Value>, Status> {
+    Ok(records(store, path)?.iter().take(most).filter_map(|record| decode(record).ok()).collect())
 }
 
 fn records(store: &Store, path: &str) -> Result<Vec<Arc<Record>>, Status> {

@@ -126,9 +126,12 @@ async fn begin(
 
 /// A line that ends a watch.
 fn error_line(status: &Status) -> Vec<u8> {
-    let mut line = json!({"type": "ERROR", "object": status.to_value()}).to_string().into_bytes();
-    line.push(b'\n');
-    line
+    line("ERROR", &status.to_value())
+}
+
+/// A line, the type first as upstream writes it.
+fn line(what: &str, object: &Value) -> Vec<u8> {
+    format!("{{\"type\":\"{what}\",\"object\":{object}}}\n").into_bytes()
 }
 
 struct Stream {
@@ -290,8 +293,6 @@ impl Encoder {
             object::map_mut(&mut tree, &["metadata"]).insert("annotations".into(), annotations);
         }
         let shaped = self.shaped(tree);
-        let line = json!({"type": "BOOKMARK", "object": shaped}).to_string();
-        out.extend_from_slice(line.as_bytes());
-        out.push(b'\n');
+        out.extend_from_slice(&line("BOOKMARK", &shaped));
     }
 }
