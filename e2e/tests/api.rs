@@ -285,10 +285,11 @@ async fn files_are_written_read_and_guarded_against_overwriting() {
     let server = Server::shared();
     let session = server.session().await;
     let path = format!("/sessions/{}/nodes/node1/file?path=/root/notes.txt", session.id);
-    server.upload(&session, "/root/notes.txt", full("one")).await.has(204);
+    let written = server.upload(&session, "/root/notes.txt", full("one")).await.has(204);
     let read = server.get(&path, &session.token).await.has(200);
     assert_eq!(read.text(), "one");
     let stamp = read.headers["x-modified-micros"].to_str().unwrap().to_owned();
+    assert_eq!(written.headers["x-modified-micros"], stamp);
     let write = async |text: &str| {
         let request = Request::put(format!("/api/v1{path}"))
             .header("authorization", format!("Bearer {}", session.token))

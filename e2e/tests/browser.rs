@@ -314,11 +314,9 @@ async fn files_are_uploaded_edited_and_deleted() {
 
     browser.click("edit-upload.txt").await;
     browser.find("editor").await;
-    browser
-        .until("the editor has the focus", async || {
-            browser.script("return !!document.activeElement.closest('.cm-editor')", vec![]).await
-        })
-        .await;
+    let focused =
+        async || browser.script("return !!document.activeElement.closest('.cm-editor')", vec![]).await;
+    browser.until("the editor has the focus", focused).await;
     browser.keys("edited in the page, ").await;
     browser.screenshot("editor").await;
     browser.assert_accessible("the editor").await;
@@ -327,6 +325,7 @@ async fn files_are_uploaded_edited_and_deleted() {
     until("it is saved", async || read().await == "edited in the page, from my disk\n").await;
 
     // Changed by somebody else meanwhile: nothing is overwritten unasked.
+    browser.until("the editor has the focus again", focused).await;
     browser.keys("again ").await;
     server.exec(&session.id, "node1", "echo other > upload.txt").await.ok();
     browser.click("editor-save").await;

@@ -90,6 +90,9 @@ async fn ask(app: &App, id: &SessionId, node: NodeName, op: FileOp) -> Result<Re
     Ok(timeout(ANSWER_WITHIN, work).await.map_err(|_| PipeError::Timeout(ANSWER_WITHIN))??)
 }
 
+/// The header that tells when a file was modified, in microseconds since 1970.
+const MODIFIED: &str = "x-modified-micros";
+
 fn done(reply: Reply) -> Result<StatusCode, Error> {
     match reply {
         Reply::Done => Ok(StatusCode::NO_CONTENT),
@@ -177,7 +180,7 @@ fn file_headers(entry: &Entry, path: &str, download: bool) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(entry.size));
-    headers.insert("x-modified-micros", HeaderValue::from(entry.modified_micros));
+    headers.insert(MODIFIED, HeaderValue::from(entry.modified_micros));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
     if download {
@@ -197,7 +200,9 @@ fn file_headers(entry: &Entry, path: &str, download: bool) -> HeaderMap {
     ("mode" = Option<String>, Query, description = "Permission bits of a new file, in octal"),
     ("If-Unmodified-Since-Micros" = Option<i64>, Header, description = "Refuse with 409 if the file was modified at another time"),
 ), request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses(
-    (status = 204, description = "It is there"),
+    (status = 204, description = "It is there", headers(
+        ("X-Modified-Micros" = i64, description = "When it was written: for If-Unmodified-Since-Micros of the next time"),
+    )),
     (status = 400, body = ApiError), (status = 403, body = ApiError), (status = 404, body = ApiError),
     (status = 409, body = ApiError), (status = 410, body = crate::error::Ended), (status = 413, body = ApiError),
 ))]
@@ -207,14 +212,14 @@ pub async fn write(
     Path((id, node)): Path<(String, String)>,
     Query(q): Query<FileQuery>,
     request: Request,
-) -> Result<StatusCode, Error> {
+) -> Result<(StatusCode, [(&'static str, HeaderValue); 1]), Error> {
     let mut body = request.into_body();
     let result = try_write(&app, &caller, (&id, &node), &q, &mut body).await;
     if result.is_err() {
         // A browser shows our answer only if it could send all that it had to send.
         drain(&mut body).await;
     }
-    result
+    Ok((StatusCode::NO_CONTENT, [(MODIFIED, HeaderValue::from(result?.modified_micros))]))
 }
 
 async fn try_write(
@@ -223,7 +228,7 @@ async fn try_write(
     (id, node): (&str, &str),
     q: &FileQuery,
     body: &mut HttpBody,
-) -> Result<StatusCode, Error> {
+) -> Result<Entry, Error> {
     let (id, node, _active) = open(app, caller, id, node).await?;
     let most = app.sessions.config.max_upload.0;
     if header_number(caller.headers(), "content-length")?.is_some_and(|n| n.max(0) as u64 > most) {
@@ -256,7 +261,10 @@ async fn try_write(
             Err(e) => Err(e),
         },
     };
-    done(result?)
+    match result? {
+        Reply::File { entry } => Ok(entry),
+        _ => Err(PipeError::Malformed("an answer to another question").into()),
+    }
 }
 
 /// Reads on and throws away, within bounds.

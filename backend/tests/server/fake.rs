@@ -361,8 +361,9 @@ async fn file(s: &mut UnixStream, fake: &Fake, id: &SessionId, op: FileOp) -> st
                         }
                     }
                 }
+                let written = Reply::File { entry: entry("x", data.len()) };
                 fake.state.lock().unwrap().sessions.get_mut(id).unwrap().files.insert(path, data);
-                Reply::Done
+                written
             }
         }
         FileOp::Remove { path } => {

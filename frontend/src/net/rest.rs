@@ -283,27 +283,32 @@ pub fn read_file(id: &SessionId, node: NodeName, path: &str) -> Answer<FileConte
     let call = get(file(id, node, path));
     Box::pin(async move {
         let response = call.send().await?;
-        let modified_micros = response.headers().get("X-Modified-Micros").ok().flatten();
+        let modified_micros = modified(&response);
         let buffer = response.array_buffer().map_err(|_| Problem::unreachable())?;
         let buffer = JsFuture::from(buffer).await.map_err(|_| Problem::unreachable())?;
         Ok(FileContent { bytes: Uint8Array::new(&buffer).to_vec(), modified_micros })
     })
 }
 
-/// Writes a text file; refused if it was changed since `unless_changed_since`.
+/// Writes a text file; refused if it was changed since `unless_changed_since`. The answer is since when it is as written.
 pub fn write_file(
     id: &SessionId,
     node: NodeName,
     path: &str,
     text: &str,
     unless_changed_since: Option<&str>,
-) -> Answer<()> {
+) -> Answer<Option<String>> {
     let mut put = call("PUT", file(id, node, path)).header("Content-Type", "application/octet-stream");
     put.body = Some(JsValue::from_str(text));
-    match unless_changed_since {
-        Some(micros) => put.header("If-Unmodified-Since-Micros", micros).done(),
-        None => put.done(),
+    if let Some(micros) = unless_changed_since {
+        put = put.header("If-Unmodified-Since-Micros", micros);
     }
+    Box::pin(async move { Ok(modified(&put.send().await?)) })
+}
+
+/// For `If-Unmodified-Since-Micros`.
+fn modified(response: &Response) -> Option<String> {
+    response.headers().get("X-Modified-Micros").ok().flatten()
 }
 
 /// Deletes a file or a directory with all in it.

@@ -190,7 +190,7 @@ impl Files {
         }
         spawn_local(async move {
             match rest::write_file(&id, node, &path, "", None).await {
-                Ok(()) => self.read(node, path).await,
+                Ok(_) => self.read(node, path).await,
                 Err(problem) => self.notices.error(problem.message),
             }
             self.reload();
@@ -259,7 +259,7 @@ impl Files {
         spawn_local(async move {
             let since = file.modified.as_deref().filter(|_| !even_if_changed);
             match rest::write_file(&id, file.node, &file.path, &text, since).await {
-                Ok(()) => self.saved(file, text).await,
+                Ok(modified) => self.saved(file, text, modified),
                 Err(problem) if matches!(problem.status, 409 | 412) && since.is_some() => {
                     self.saving.set(Saving::Conflict)
                 }
@@ -271,14 +271,9 @@ impl Files {
         });
     }
 
-    /// The file has a new modification time, against which the next save is checked.
-    async fn saved(self, file: OpenFile, text: String) {
-        let Some(id) = self.session.id.get_untracked() else { return };
-        let entries = rest::list(&id, file.node, &paths::parent(&file.path)).await;
-        let modified = entries.ok().and_then(|listing| {
-            let name = paths::name(&file.path);
-            listing.entries.iter().find(|e| e.name == name).map(|e| e.modified_micros.to_string())
-        });
+    /// The file has a new modification time, against which the next save is checked. It is that of our own writing: the file may have
+    /// been changed again since.
+    fn saved(self, file: OpenFile, text: String, modified: Option<String>) {
         self.notices.info(format!("{} is saved.", file.path));
         // The editor stays as it is; only what the next save is compared with changes.
         self.editing.update_untracked(|open| {

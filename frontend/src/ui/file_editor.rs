@@ -63,7 +63,11 @@ pub fn file_editor() -> El {
         });
     });
     group()
-        .child(editor_head(Box::new(move || save(false))))
+        .child(editor_head(Box::new(move || {
+            // Who has pressed the button goes on writing; it is off while the file is saved, and would lose the focus to nobody.
+            editor.with_value(|editor| editor.iter().for_each(Editor::focus));
+            save(false);
+        })))
         .child(conflict(Rc::new(move || save(true))))
         .when(move || waiting.get(), move || el("p").class("muted").text("Fetching the editor …"))
         .child(host)

@@ -230,8 +230,8 @@ pub enum FileOp {
         /// Refuse a file larger than this many bytes ([`ErrorKind::Limit`]).
         limit: Option<u64>,
     },
-    /// serve sends the content in binary frames and an empty text frame as its end; then [`Reply::Done`]. The file
-    /// appears under its name only when it is complete; an older file of that name keeps its owner and mode.
+    /// serve sends the content in binary frames and an empty text frame as its end; then [`Reply::File`], as it was written. The
+    /// file appears under its name only when it is complete; an older file of that name keeps its owner and mode.
     Write {
         /// The file.
         path: String,

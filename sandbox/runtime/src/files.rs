@@ -214,8 +214,8 @@ fn write(
         }
         ReceiveError::File(e) => failed(&target)(e),
     })?;
-    new.finish(&target, mode, unchanged_since)?;
-    Ok(Reply::Done)
+    let written = new.finish(&target, mode, unchanged_since)?;
+    Ok(Reply::File { entry: entry(file_name(&target), &written) })
 }
 
 /// The file that a path means: links are followed, and only its directory must exist.
@@ -265,7 +265,8 @@ impl Temporary {
         }
     }
 
-    fn finish(mut self, target: &Path, mode: u32, unchanged_since: Option<i64>) -> Result<(), Failure> {
+    /// Gives it its name. What it says of the file is what was written, whatever others do to it from now on.
+    fn finish(mut self, target: &Path, mode: u32, unchanged_since: Option<i64>) -> Result<Metadata, Failure> {
         // Looked at again: it may have come, gone or changed during a long upload.
         let present = fs::symlink_metadata(target).ok().filter(Metadata::is_file);
         check_unchanged(target, present.as_ref(), unchanged_since)?;
@@ -277,9 +278,10 @@ impl Temporary {
             None => mode,
         };
         self.file.set_permissions(Permissions::from_mode(mode & MODE_BITS)).map_err(failed(target))?;
+        let written = self.file.metadata().map_err(failed(target))?;
         fs::rename(&self.path, target).map_err(failed(target))?;
         self.kept = true;
-        Ok(())
+        Ok(written)
     }
 }
 
@@ -455,7 +457,10 @@ mod tests {
         let dir = Dir::new("roundtrip");
         let content = vec![7u8; 300_000];
         let frames = [(BINARY, &content[..200_000]), (BINARY, &content[200_000..]), (TEXT, &[][..])];
-        assert_eq!(work(write_op(dir.path("a")), &frames).0, [Reply::Done]);
+        let written = work(write_op(dir.path("a")), &frames).0;
+        assert!(
+            matches!(&written[..], [Reply::File { entry }] if entry.size == 300_000 && entry.name == "a")
+        );
         assert_eq!(fs::metadata(dir.path("a")).unwrap().mode() & MODE_BITS, 0o640);
         let (replies, read) = work(read_op(dir.path("a")), &[]);
         assert!(matches!(&replies[..], [Reply::File { entry }, Reply::Done] if entry.size == 300_000));
@@ -471,7 +476,8 @@ mod tests {
         fs::write(dir.path("real"), "old").unwrap();
         fs::set_permissions(dir.path("real"), Permissions::from_mode(0o755)).unwrap();
         symlink("real", dir.path("link")).unwrap();
-        assert_eq!(work(write_op(dir.path("link")), &[(BINARY, b"new"), (TEXT, b"")]).0, [Reply::Done]);
+        let written = work(write_op(dir.path("link")), &[(BINARY, b"new"), (TEXT, b"")]).0;
+        assert!(matches!(&written[..], [Reply::File { .. }]));
         assert_eq!(fs::read_to_string(dir.path("real")).unwrap(), "new");
         assert_eq!(fs::metadata(dir.path("real")).unwrap().mode() & MODE_BITS, 0o755);
         assert!(fs::symlink_metadata(dir.path("link")).unwrap().is_symlink());
@@ -497,7 +503,16 @@ mod tests {
         let op =
             |since| FileOp::Write { path: dir.path("a"), mode: 0, unless_changed_since_micros: Some(since) };
         assert_eq!(kind(&work(op(now - 1), &[(TEXT, b"")]).0[0]), Some(ErrorKind::Conflict));
-        assert_eq!(work(op(now), &[(BINARY, b"new"), (TEXT, b"")]).0, [Reply::Done]);
+        let written = work(op(now), &[(BINARY, b"new"), (TEXT, b"")]).0;
+        let [Reply::File { entry }] = &written[..] else { panic!("{written:?}") };
+        let since = entry.modified_micros;
+        assert_eq!(since, modified_micros(&fs::metadata(dir.path("a")).unwrap()));
+        // What others write at once after us is noticed too: the time told is that of our own writing.
+        let other = File::options().write(true).open(dir.path("a")).unwrap();
+        other
+            .set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_micros(since as u64 + 1))
+            .unwrap();
+        assert_eq!(kind(&work(op(since), &[(TEXT, b"")]).0[0]), Some(ErrorKind::Conflict));
     }
 
     #[test]
