@@ -30,9 +30,9 @@ async function vendor() {
   const common = { absWorkingDir: here, bundle: true, minify: true, legalComments: "none", write: false };
   mkdirSync(join(gen, "lazy"), { recursive: true });
 
-  // What the page fetches only when it is used; the names hold a hash, so they may be cached for ever.
+  // What the page fetches only when it is used, and its worker; the names hold a hash, so they may be cached for ever.
   const lazy = await build({
-    ...common, format: "esm", entryPoints: ["src/editor.js", "src/search.js", "src/webgl.js"], entryNames: "[name]-[hash]", outdir: "gen/lazy",
+    ...common, format: "esm", entryPoints: ["src/editor.js", "src/link.js", "src/search.js", "src/webgl.js"], entryNames: "[name]-[hash]", outdir: "gen/lazy",
   });
   const names = lazy.outputFiles.map((file) => file.path.split("/").pop());
   for (const file of readdirSync(join(gen, "lazy"))) if (!names.includes(file)) rmSync(join(gen, "lazy", file));
@@ -42,7 +42,7 @@ async function vendor() {
   const first = await build({
     ...common, format: "iife", globalName: "vendor", entryPoints: ["src/vendor.js"], outdir: "gen", external: ["/lazy/*"],
     alias: { "common/services/UnicodeService": "./src/unicode-service.js" },
-    define: { EDITOR_URL: url("editor"), SEARCH_URL: url("search"), WEBGL_URL: url("webgl") },
+    define: { EDITOR_URL: url("editor"), LINK_URL: url("link"), SEARCH_URL: url("search"), WEBGL_URL: url("webgl") },
   });
   const styles = await build({ ...common, entryPoints: ["app.css"], outdir: "gen", external: ["*.svg"] });
   for (const file of [...first.outputFiles, ...styles.outputFiles]) put(file.path, file.contents);

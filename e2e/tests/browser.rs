@@ -155,6 +155,20 @@ async fn a_lost_connection_comes_back_and_keeps_what_was_typed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_can_not_be_fetched_is_fetched_again() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let browser = Browser::start().await;
+    let lost_once = "window.workers = 0;
+        window.Worker = class extends Worker {
+            constructor(url, options) { super(window.workers++ ? url : '/lazy/lost.js', options) }
+        }";
+    browser.cdp("Page.addScriptToEvaluateOnNewDocument", json!({ "source": lost_once })).await;
+    browser.open_session(&session.url).await;
+    assert_eq!(browser.script::<u32>("return window.workers", vec![]).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_is_left_lets_go_and_comes_back() {
     let server = Server::shared();
     let session = server.session().await;

@@ -2,6 +2,7 @@
 //! again with growing waits, at once when the browser comes back online or the page is looked at again. The store
 //! gets every message as an [`Event`] and speaks through [`Link::send_text`] and [`Link::send_bytes`].
 
+use super::socket::WorkerSocket;
 use crate::{browser, logic::backoff::Backoff};
 use drydock_protocol::control::{FromPage, SUBPROTOCOL, close};
 use gloo_events::EventListener;
@@ -12,7 +13,7 @@ use std::{
     rc::Rc,
 };
 use wasm_bindgen::JsCast;
-use web_sys::{BinaryType, CloseEvent, MessageEvent, WebSocket};
+use web_sys::{CloseEvent, MessageEvent, WebSocket};
 
 /// Time between two pings, in milliseconds.
 const PING: u32 = 5000;
@@ -58,14 +59,14 @@ struct Inner {
 
 /// One WebSocket with its listeners; they go when it is dropped, so an old socket's late events reach nobody.
 struct Socket {
-    socket: WebSocket,
+    socket: WorkerSocket,
     was_up: Rc<Cell<bool>>,
     _listeners: [EventListener; 3],
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let _ = self.socket.close();
+        self.socket.close();
     }
 }
 
@@ -100,7 +101,7 @@ impl Link {
     /// Sends terminal frames, if there is a connection.
     pub fn send_bytes(&self, frame: &[u8]) {
         if let Some(socket) = self.0.socket.borrow().as_ref() {
-            let _ = socket.socket.send_with_u8_array(frame);
+            socket.socket.send(&Uint8Array::from(frame));
         }
     }
 
@@ -133,17 +134,13 @@ impl Inner {
     fn connect(self: &Rc<Self>) {
         self.retry.take();
         self.unanswered.set(0);
-        let Ok(socket) = WebSocket::new_with_str(&self.url, SUBPROTOCOL) else {
-            self.lost(false);
-            return;
-        };
-        socket.set_binary_type(BinaryType::Arraybuffer);
+        let socket = WorkerSocket::new(&self.url, SUBPROTOCOL);
         let was_up = Rc::new(Cell::new(false));
         let listeners = self.listen(&socket, &was_up);
         self.socket.replace(Some(Socket { socket, was_up, _listeners: listeners }));
     }
 
-    fn listen(self: &Rc<Self>, socket: &WebSocket, was_up: &Rc<Cell<bool>>) -> [EventListener; 3] {
+    fn listen(self: &Rc<Self>, socket: &WorkerSocket, was_up: &Rc<Cell<bool>>) -> [EventListener; 3] {
         let weak = Rc::downgrade(self);
         let up = was_up.clone();
         let opened = EventListener::new(socket, "open", move |_| {
@@ -286,7 +283,7 @@ impl Inner {
             return;
         };
         if let Ok(text) = serde_json::to_string(message) {
-            let _ = socket.socket.send_with_str(&text);
+            socket.socket.send(&text.into());
         }
     }
 }

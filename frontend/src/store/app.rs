@@ -88,8 +88,11 @@ impl App {
 
     /// True if this browser can show a session at all.
     pub fn can_connect() -> bool {
-        js_sys::Reflect::get(&browser::window(), &JsValue::from_str("WebSocket"))
-            .is_ok_and(|w| w.is_function())
+        let has = |name| js_sys::Reflect::get(&browser::window(), &JsValue::from_str(name));
+        ["WebSocket", "Worker", "BroadcastChannel"]
+            .map(has)
+            .iter()
+            .all(|w| w.as_ref().is_ok_and(JsValue::is_function))
     }
 
     /// Opens the session that the address bar names and leaves it when another page shows.

@@ -61,7 +61,7 @@ pub enum Over {
     Ended(Option<String>),
     /// The server refuses more connections.
     Limit,
-    /// The browser has no WebSocket.
+    /// The browser has no WebSocket, or none for workers.
     NoWebSocket,
 }
 

@@ -41,6 +41,14 @@ pub enum Out {
     FirstParsed,
 }
 
+/// Something for xterm.js to take.
+struct Write {
+    bytes: Vec<u8>,
+    done: Done,
+    /// It has it.
+    handed: bool,
+}
+
 /// What a write that xterm.js has finished means.
 enum Done {
     /// Everything before this offset is parsed.
@@ -56,8 +64,8 @@ pub struct View {
     fit: vendor::FitAddon,
     search: RefCell<Option<vendor::SearchAddon>>,
     stream: RefCell<Stream>,
-    /// What the writes that xterm.js still works on mean, in their order.
-    writes: RefCell<VecDeque<Done>>,
+    /// The first is in xterm.js' hands. What comes meanwhile becomes one write: in a flood that costs the page much less.
+    writes: RefCell<VecDeque<Write>>,
     written: JsValue,
     answers: Cell<bool>,
     read_only: Cell<bool>,
@@ -320,24 +328,42 @@ impl View {
     }
 
     fn write(&self, bytes: &[u8], done: Done) {
-        self.writes.borrow_mut().push_back(done);
-        self.xterm.write(&Uint8Array::from(bytes), &self.written);
+        let mut writes = self.writes.borrow_mut();
+        match (writes.back_mut(), &done) {
+            (Some(Write { bytes: last, done: until @ Done::Parsed(_), handed: false }), Done::Parsed(_)) => {
+                last.extend_from_slice(bytes);
+                *until = done;
+            }
+            _ => writes.push_back(Write { bytes: bytes.to_vec(), done, handed: false }),
+        }
+        drop(writes);
+        self.hand_next();
+    }
+
+    /// Gives xterm.js the first write, unless it has it.
+    fn hand_next(&self) {
+        let mut writes = self.writes.borrow_mut();
+        let Some(next) = writes.front_mut().filter(|next| !next.handed) else { return };
+        next.handed = true;
+        let bytes = Uint8Array::from(&*std::mem::take(&mut next.bytes));
+        drop(writes);
+        self.xterm.write(&bytes, &self.written);
     }
 
     fn on_written(&self) {
-        let done = self.writes.borrow_mut().pop_front();
-        match done {
-            Some(Done::Parsed(end)) => {
-                if !self.seen.replace(true) {
-                    (self.out)(self.id, Out::FirstParsed);
-                }
-                let ack = self.stream.borrow_mut().parsed(end);
-                if let Some(offset) = ack {
-                    (self.out)(self.id, Out::Ack(offset));
-                }
+        let done = self.writes.borrow_mut().pop_front().map(|write| write.done);
+        if let Some(Done::Resize(size)) = done {
+            self.resize_now(size);
+        }
+        self.hand_next();
+        if let Some(Done::Parsed(end)) = done {
+            if !self.seen.replace(true) {
+                (self.out)(self.id, Out::FirstParsed);
             }
-            Some(Done::Resize(size)) => self.resize_now(size),
-            None => {}
+            let ack = self.stream.borrow_mut().parsed(end);
+            if let Some(offset) = ack {
+                (self.out)(self.id, Out::Ack(offset));
+            }
         }
     }
 

@@ -7,13 +7,13 @@
 use crate::TerminalId;
 
 /// Largest piece of terminal output in one frame, in bytes.
-pub const MAX_OUTPUT: usize = 32 * 1024;
+pub const MAX_OUTPUT: usize = 64 * 1024;
 /// Largest piece of input in one frame, in bytes.
 pub const MAX_INPUT: usize = 64 * 1024;
 /// Output that may be sent and not yet acknowledged, in bytes, for each viewer of a terminal.
 pub const WINDOW: u64 = 384 * 1024;
 /// A page acknowledges at the latest after this many parsed bytes (and at once when it has caught up).
-pub const ACK_EVERY: u64 = 64 * 1024;
+pub const ACK_EVERY: u64 = 128 * 1024;
 /// Largest WebSocket message either side accepts, in bytes.
 pub const MAX_MESSAGE: usize = 1024 * 1024;
 
