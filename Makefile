@@ -91,22 +91,23 @@ toolchain:
 	    fi; \
 	fi
 
-# Debug builds: they compile in a third of the time and are fast enough for what they do here. Both share one target
-# directory, since they share most crates.
+# Debug builds without debug information: they compile in a quarter of the time and are fast enough for what they do here. Both share
+# one target directory, since they share most crates. install_tool CRATE PROGRAM VERSION OPTIONS
 define install_tool
 	if ! $(TOOLS)/bin/$(2) --version 2> /dev/null | grep -qF ' $(3)'; then \
 	    $(say) "Installing $(1) $(3) into $(TOOLS)"; \
-	    CARGO_TARGET_DIR=$(DRYDOCK_CACHE)/tools-target $(NICE) \
-	        cargo install --locked --debug --force --root $(TOOLS) --version $(3) $(1); \
+	    CARGO_TARGET_DIR=$(DRYDOCK_CACHE)/tools-target CARGO_PROFILE_DEV_DEBUG=false $(NICE) \
+	        cargo install --locked --debug --force --root $(TOOLS) --version $(3) $(4) $(1); \
 	fi
 	touch $@
 endef
 
+# It fetches nothing here, so it needs no TLS, nor to ask for newer versions of itself.
 $(TRUNK): | packages toolchain
-	@$(call install_tool,trunk,trunk,$(TRUNK_VERSION))
+	@$(call install_tool,trunk,trunk,$(TRUNK_VERSION),--no-default-features)
 
 $(BINDGEN): | packages toolchain $(TRUNK)
-	@$(call install_tool,wasm-bindgen-cli,wasm-bindgen,$(BINDGEN_VERSION))
+	@$(call install_tool,wasm-bindgen-cli,wasm-bindgen,$(BINDGEN_VERSION),)
 	@rm -rf $(DRYDOCK_CACHE)/tools-target
 
 # === Building

@@ -171,3 +171,39 @@ async fn k2_connections_to_a_pod() {
     assert!(lab.sh(debug).await.ends_with("node2"));
     lab.end().await;
 }
+
+#[tokio::test]
+async fn ports_of_a_node_lead_to_a_pod() {
+    let lab = Lab::kubernetes(2).await;
+    let pod = |name: &str, node: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 0\n  \
+             nodeSelector: {{kubernetes.io/hostname: {node}}}\n  containers:\n  - name: web\n    image: {WHOAMI}\n    \
+             ports: [{{containerPort: 80, hostPort: 8080}}]\n"
+        )
+    };
+    apply(&lab, &pod("web", "node2")).await;
+    lab.sh("kubectl wait --for=condition=Ready pod/web --timeout=60s").await;
+    let asked = "curl -sf --max-time 5 http://ADDRESS:8080/ | grep -i hostname";
+    // From another node, from the node itself by each of its addresses, and from the pod itself.
+    assert_eq!(lab.sh(&asked.replace("ADDRESS", "node2")).await, "Hostname: web");
+    assert_eq!(lab.sh_on("node2", &asked.replace("ADDRESS", "127.0.0.1")).await, "Hostname: web");
+    assert_eq!(lab.sh_on("node2", &asked.replace("ADDRESS", "node2")).await, "Hostname: web");
+    lab.sh("kubectl run look --image=busybox --restart=Never --overrides='{\"spec\":{\"nodeName\":\"node2\"}}' -- wget -qO- http://192.168.0.12:8080/").await;
+    lab.sh("kubectl wait --for=jsonpath='{.status.phase}'=Succeeded pod/look --timeout=60s").await;
+    assert!(lab.sh("kubectl logs look").await.contains("Hostname: web"));
+
+    apply(&lab, &pod("second", "node2")).await;
+    lab.sh("kubectl wait --for=condition=PodScheduled=false pod/second --timeout=30s").await;
+    let why =
+        "kubectl get pod second -o jsonpath='{.status.conditions[?(@.type==\"PodScheduled\")].message}'";
+    let why = lab.sh(why).await;
+    assert!(why.contains("1 node(s) didn't have free ports for the requested pod ports"), "{why}");
+
+    // The next one gets the port when it is free, and nothing is left when that has gone too.
+    lab.sh("kubectl delete pod web && kubectl wait --for=condition=Ready pod/second --timeout=60s").await;
+    assert_eq!(lab.sh(&asked.replace("ADDRESS", "node2")).await, "Hostname: second");
+    lab.sh("kubectl delete pod second").await;
+    assert_eq!(lab.sh_on("node2", "iptables -t nat -S | grep -c CNI-DN- || true").await, "0");
+    lab.end().await;
+}

@@ -2,6 +2,7 @@
 
 use crate::{
     docker::{Docker, Image},
+    host_ports::HostPorts,
     images::Images,
     network::Network,
     node::Machine,
@@ -50,6 +51,8 @@ pub struct Kubelet {
     pub images: Images,
     /// The pod network.
     pub network: Network,
+    /// Ports of the node that lead to pods.
+    pub host_ports: HostPorts,
     /// Probes.
     pub probes: Probes,
     /// The pods.

@@ -16,7 +16,7 @@ use std::{
 };
 
 /// The bridge.
-const BRIDGE: &str = "cni0";
+pub const BRIDGE: &str = "cni0";
 /// Its number, out of the way of those that the kernel gives.
 const BRIDGE_INDEX: u32 = 1000;
 /// Where taken addresses are.

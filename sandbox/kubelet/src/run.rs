@@ -3,6 +3,7 @@
 use crate::{
     bootstrap,
     docker::Docker,
+    host_ports::HostPorts,
     images::Images,
     klog::Klog,
     kubelet::{Kubelet, Notes},
@@ -159,11 +160,13 @@ async fn assemble(boot: KubeletBoot, paths: &Paths, network: Network) -> Result<
             }
         }
     };
-    // Addresses of pods that ended while nobody looked.
+    let host_ports = HostPorts::default();
+    // Addresses and ports of pods that ended while nobody looked.
     if let Ok(listed) = docker.list(&format!("{}={}", labels::TYPE, labels::SANDBOX)).await {
         let running: Vec<String> =
             listed.into_iter().filter(|c| c.state == "running").map(|c| c.id).collect();
         network.keep_only(&running);
+        host_ports.keep_only(&running).await;
     }
     let node = boot.node.to_string();
     let mine = Source::all::<Pod>().fields(format!("spec.nodeName={node}"));
@@ -186,6 +189,7 @@ async fn assemble(boot: KubeletBoot, paths: &Paths, network: Network) -> Result<
         tokens: Tokens::default(),
         images: Images::default(),
         network,
+        host_ports,
         probes: Probes::default(),
         statuses: Arc::new(Statuses::new(client.clone(), known.clone())),
         notes: Notes::default(),

@@ -12,6 +12,7 @@ pub mod files;
 pub mod health;
 pub mod image;
 pub mod inspect;
+mod limits;
 pub mod list;
 pub mod logs;
 pub mod model;

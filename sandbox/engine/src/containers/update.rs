@@ -1,7 +1,7 @@
 //! `docker update`: limits and the restart policy of a container, also while it runs.
 
 use super::{
-    Container,
+    Container, limits,
     model::{HostConfig, Resources, RestartPolicy},
     validate,
 };
@@ -28,7 +28,7 @@ pub async fn update(engine: &Arc<Engine>, container: &Arc<Container>, update: Up
         |e: Error| Error::new(e.status, format!("Cannot update container {}: {}", container.id, e.message));
     let mut host = container.record().host.clone();
     merge(&mut host, &update).map_err(failed)?;
-    let warnings = validate::resources(&mut host.resources, &engine.groups)?;
+    let warnings = limits::check(&mut host.resources, &engine.groups)?;
     validate::check_restart(&host)?;
     if host.auto_remove && !matches!(host.restart_policy.name.as_str(), "" | "no") {
         return Err(failed(Error::invalid(

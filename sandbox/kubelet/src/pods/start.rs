@@ -45,7 +45,7 @@ pub async fn sandbox(kubelet: &Kubelet, pod: &Pod, attempt: u32) -> Result<Sandb
         return Ok(Sandbox { id, address: kubelet.host_ip });
     }
     let found = kubelet.docker.inspect(&id).await.map_err(|e| failed("failed to look at the sandbox", &e))?;
-    match kubelet.network.attach(&id, found.state.pid) {
+    match connect(kubelet, pod, &id, found.state.pid).await {
         Ok(address) => Ok(Sandbox { id, address }),
         Err(e) => {
             let what =
@@ -55,6 +55,14 @@ pub async fn sandbox(kubelet: &Kubelet, pod: &Pod, attempt: u32) -> Result<Sandb
             Err(failure)
         }
     }
+}
+
+/// Gives a pod its address, and the ports of the node that it wants.
+async fn connect(kubelet: &Kubelet, pod: &Pod, id: &str, pid: i32) -> Result<Ipv4Addr, String> {
+    let address = kubelet.network.attach(id, pid).map_err(|e| e.to_string())?;
+    let opened = kubelet.host_ports.open(pod, id, address, &kubelet.network.cidr()).await;
+    opened.inspect_err(|_| kubelet.network.release(id)).map_err(|e| e.to_string())?;
+    Ok(address)
 }
 
 /// Creates a container; one of this name that a kubelet which died has left goes first.

@@ -102,6 +102,7 @@ pub async fn sandboxes(kubelet: &Kubelet, observed: &Observed) {
         {
             tracing::error!(sandbox = sandbox.id, %error, "StopPodSandbox failed");
         }
+        kubelet.host_ports.close(&sandbox.id).await;
         kubelet.network.release(&sandbox.id);
     }
 }
@@ -117,6 +118,7 @@ pub async fn remove(kubelet: &Kubelet, uid: &str) -> Result<(), crate::docker::D
     }
     for sandbox in sandboxes {
         kubelet.docker.remove(&sandbox.id).await?;
+        kubelet.host_ports.close(&sandbox.id).await;
         kubelet.network.release(&sandbox.id);
     }
     Ok(())
