@@ -1,0 +1,176 @@
+//! The connection of the page to its session: lost, resumed, left, shared with a second viewer.
+
+use super::count;
+use drydock_e2e::{Browser, Server, browser::key, page_socket::FIRST, until};
+use drydock_protocol::state::Role;
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_resumes_without_lost_or_doubled_output() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    browser.run(1, "for i in $(seq 200); do echo line-$i-; done").await;
+    browser.until_terminal(1, "line-200-").await;
+    browser.until_prompt(1).await;
+    let before = browser.terminal(1).await;
+    assert!(!browser.url().await.contains("t="), "the token does not stay in the address bar");
+
+    browser.reload().await;
+    browser.find("session-page").await;
+    browser.until_prompt(1).await;
+    assert_eq!(browser.terminal(1).await, before, "scroll-back and screen are as before");
+    browser.run(1, "echo af''ter").await;
+    browser.until_terminal(1, "\nafter").await;
+
+    // In the middle of output.
+    browser.run(1, "for i in $(seq 600); do echo tick-$i-; sleep 0.0005; done; echo fin''ished").await;
+    browser.until_terminal(1, "tick-100-").await;
+    browser.reload().await;
+    browser.until_terminal(1, "finished").await;
+    let text = browser.terminal(1).await;
+    for i in [1, 50, 100, 300, 599, 600] {
+        assert_eq!(count(&text, &format!("tick-{i}-")), 1, "tick-{i}-");
+    }
+    browser.assert_quiet(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_connection_comes_back_and_keeps_what_was_typed() {
+    let server = Server::start(&[]);
+    let session = server.session().await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    browser.run(1, "echo be''fore").await;
+    browser.until_terminal(1, "\nbefore").await;
+    server.kill();
+    browser.find("connection-banner").await;
+    assert_ne!(browser.attr("connection-state", "data-state").await.as_deref(), Some("up"));
+    browser.screenshot("connection-lost").await;
+    browser.run(1, "echo kept-$((6*7))").await;
+    server.start_again();
+    browser.until_attr("connection-state", "data-state", "up").await;
+    browser.gone("connection-banner").await;
+    browser.until_terminal(1, "\nkept-42").await;
+    let text = browser.terminal(1).await;
+    assert_eq!((count(&text, "kept-42"), count(&text, "\nbefore")), (1, 1), "{text}");
+    browser.assert_quiet(&["WebSocket connection", "ERR_CONNECTION_REFUSED"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_can_not_be_fetched_is_fetched_again() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let browser = Browser::start().await;
+    let lost_once = "window.workers = 0;
+        window.Worker = class extends Worker {
+            constructor(url, options) { super(window.workers++ ? url : '/lazy/lost.js', options) }
+        }";
+    browser.cdp("Page.addScriptToEvaluateOnNewDocument", json!({ "source": lost_once })).await;
+    browser.open_session(&session.url).await;
+    assert_eq!(browser.script::<u32>("return window.workers", vec![]).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_worker_tells_by_two_ways_keeps_its_order() {
+    let server = Server::shared();
+    let browser = Browser::start().await;
+    browser.open_start(&server).await;
+    let told = "const socket = new vendor.Socket(`ws://${location.host}/none`, 'none'), got = [];
+        for (const type of ['open', 'message', 'close']) socket.addEventListener(type, e => got.push(type + (e.data ?? '')));
+        const tell = (n, type, value) => socket.take({ n, type, value });
+        tell(2, 'message', 'B'); tell(0, 'open'); tell(1, 'message', 'A'); tell(4, 'close', 1000); tell(3, 'message', 'C');
+        tell(5, 'message', 'late');
+        return got";
+    let told: Vec<String> = browser.script(told, vec![]).await;
+    assert_eq!(told, ["open", "messageA", "messageB", "messageC", "close"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_is_left_lets_go_and_comes_back() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    browser.run(1, "echo be''fore").await;
+    browser.until_terminal(1, "\nbefore").await;
+    // The browser keeps the page, frozen, for its Back button; frozen pages must not hold the terminal of others.
+    browser.open(&server.url()).await;
+    browser.find("start-page").await;
+    let path = format!("/sessions/{}", session.id);
+    let viewers = async || {
+        let shown: drydock_protocol::api::Session = server.get(&path, &session.token).await.json();
+        shown.state.map_or(0, |s| s.viewers.len())
+    };
+    until("nobody looks any more", async || viewers().await == 0).await;
+    let mut page = server.page_at_prompt(&session.id, &session.token, "other").await;
+    page.input(FIRST, "seq $((50*1000)); echo mean''while\n").await;
+    page.until_seen(FIRST, "meanwhile\r\n").await;
+    drop(page);
+    browser.driver().back().await.unwrap();
+    browser.until_attr("connection-state", "data-state", "up").await;
+    browser.until_terminal(1, "\nmeanwhile").await;
+    browser.run(1, "echo af''ter").await;
+    browser.until_terminal(1, "\nafter").await;
+    browser.assert_quiet(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_viewer_sees_all_and_types_nothing() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let owner = Browser::start().await;
+    owner.open_session(&session.url).await;
+    owner.run(1, "echo early-$((1+1))").await;
+    owner.until_terminal(1, "early-2").await;
+    // The owner makes the link in the page.
+    owner.click("share").await;
+    owner.find("share-dialog").await;
+    owner.screenshot("share").await;
+    owner.click("share-create").await;
+    let link = owner.find("share-url").await;
+    let url = match link.prop("value").await.unwrap().filter(|v| !v.is_empty()) {
+        Some(url) => url,
+        None => link.text().await.unwrap(),
+    };
+    assert!(url.contains("#t="), "{url}");
+    owner.find("share-qr").await;
+    owner.screenshot("share-link").await;
+
+    let viewer = Browser::start().await;
+    viewer.open_session(&url).await;
+    viewer.find("view-badge").await;
+    assert_eq!(viewer.attr("session-page", "data-role").await.as_deref(), Some("view"));
+    viewer.until_terminal(1, "early-2").await;
+    for testid in ["share", "end-session", "add-node", "new-tab", "toggle-files", "power-node1"] {
+        assert!(!viewer.shows(testid).await, "a viewer has no {testid}");
+    }
+    viewer.focus_terminal(1).await;
+    viewer.keys(&format!("touch /root/forbidden{}", key::ENTER)).await;
+    owner.keys(&key::ESCAPE.to_string()).await;
+    owner.gone("share-dialog").await;
+    owner.run(1, "ls /root/forbid*; echo late-$((1+2))").await;
+    viewer.until_terminal(1, "late-3").await;
+    viewer.until_terminal(1, "cannot access").await;
+    assert!(!viewer.terminal(1).await.contains("touch"));
+    viewer.screenshot("viewer").await;
+    owner.until("two viewers are told", async || owner.text("viewers").await.starts_with('2')).await;
+
+    // Revoked, the viewer is shown out.
+    owner.click("share").await;
+    let path = format!("/sessions/{}/links", session.id);
+    let links: Vec<drydock_protocol::api::Link> = server.get(&path, &session.token).await.json();
+    let link = links.iter().find(|l| l.role == Role::View).expect("a view link");
+    owner.click(&format!("revoke-{}", link.id)).await;
+    if owner.shows("share-dialog").await && !viewer.shows("problem").await {
+        // A second click confirms, where the button asks.
+        let confirm = owner.find(&format!("revoke-{}", link.id)).await;
+        drop(confirm.click().await);
+    }
+    viewer.find("problem").await;
+    viewer.until_attr("problem", "data-kind", "forbidden").await;
+    viewer.screenshot("forbidden").await;
+    owner.assert_quiet(&[]).await;
+    viewer.assert_quiet(&["status of 403"]).await;
+}

@@ -1,0 +1,289 @@
+//! What the page of a session offers beside its terminals: ports, files, nodes, the Docker view; its end and the queue before it.
+
+use drydock_e2e::{Browser, Server, http::full, until};
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_appears_by_itself_and_opens() {
+    let server = Server::shared();
+    let session = server.session().await;
+    server
+        .upload(&session, "/root/server.pl", full(&include_bytes!("../fixtures/server.pl")[..]))
+        .await
+        .has(204);
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    browser.run(1, "perl server.pl 0.0.0.0 8000 &").await;
+    let chip = browser.find("port-node1-8000").await;
+    browser.screenshot("port").await;
+    chip.click().await.unwrap();
+    browser.until("a second tab", async || browser.driver().windows().await.unwrap().len() == 2).await;
+    let windows = browser.driver().windows().await.unwrap();
+    browser.driver().switch_to_window(windows[1].clone()).await.unwrap();
+    browser
+        .until("the node's page", async || browser.driver().title().await.is_ok_and(|t| t == "from the node"))
+        .await;
+    let url = browser.url().await;
+    assert!(
+        url.starts_with(&format!("http://node1-8000-{}-", session.id)) && url.contains(".localhost:"),
+        "{url}"
+    );
+    // The node's page is a site of its own, can talk to its server, and cannot reach the session.
+    let answer: String = browser
+        .script_async(
+            "const done = arguments[0]; const s = new WebSocket(location.href.replace('http', 'ws'));\
+             s.onopen = () => s.send('hello'); s.onmessage = e => done(e.data); s.onerror = () => done('failed');",
+            vec![],
+        )
+        .await;
+    assert_eq!(answer, "HELLO");
+    let reached: String = browser
+        .script_async(
+            "const done = arguments[1]; fetch(arguments[0], {credentials: 'include'}).then(r => done('read ' + r.status), () => done('refused'));",
+            vec![json!(format!("{}/api/v1/sessions/{}", server.url(), session.id))],
+        )
+        .await;
+    assert_eq!(reached, "refused");
+    browser.driver().close_window().await.unwrap();
+    browser.driver().switch_to_window(windows[0].clone()).await.unwrap();
+    browser.run(1, "kill %1").await;
+    browser.gone("port-node1-8000").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_uploaded_edited_and_deleted() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    browser.click("toggle-files").await;
+    browser.find("files").await;
+
+    let here = server.scratch();
+    let path = here.path().join("upload.txt");
+    std::fs::write(&path, "from my disk\n").unwrap();
+    let big = here.path().join("big.bin");
+    std::fs::write(&big, vec![7; 20 << 20]).unwrap();
+    let input = browser.driver().find(thirtyfour::By::Css("[data-testid='upload-input']")).await.unwrap();
+    input.send_keys(format!("{}\n{}", path.display(), big.display())).await.unwrap();
+    browser.find("file-upload.txt").await;
+    browser.find("file-big.bin").await;
+    let size = async || server.exec(&session.id, "node1", "cat upload.txt; stat -c %s big.bin").await.text();
+    until("both are whole", async || size().await == "from my disk\n20971520\n").await;
+    browser.screenshot("files").await;
+    browser.assert_accessible("the files dock").await;
+
+    browser.click("edit-upload.txt").await;
+    browser.find("editor").await;
+    let focused =
+        async || browser.script("return !!document.activeElement.closest('.cm-editor')", vec![]).await;
+    browser.until("the editor has the focus", focused).await;
+    browser.keys("edited in the page, ").await;
+    browser.screenshot("editor").await;
+    browser.assert_accessible("the editor").await;
+    browser.click("editor-save").await;
+    let read = async || server.exec(&session.id, "node1", "cat upload.txt").await.text();
+    until("it is saved", async || read().await == "edited in the page, from my disk\n").await;
+
+    // Changed by somebody else meanwhile: nothing is overwritten unasked.
+    browser.until("the editor has the focus again", focused).await;
+    browser.keys("again ").await;
+    server.exec(&session.id, "node1", "echo other > upload.txt").await.ok();
+    browser.click("editor-save").await;
+    browser.find("editor-conflict").await;
+    browser.screenshot("editor-conflict").await;
+    assert_eq!(read().await, "other\n");
+    browser.click("editor-close").await;
+    browser.assert_quiet(&["status of 409"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_terminals_and_splits() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    browser.click("add-node").await;
+    browser.until_attr("node-node2", "data-power", "on").await;
+    // The new node's first terminal opens by itself.
+    browser.until_prompt(2).await;
+    browser.run(2, "echo on-$(hostname)").await;
+    browser.until_terminal(2, "on-node2").await;
+    browser.run(2, "ping -c1 node1 | tail -2 | head -1").await;
+    browser.until_terminal(2, "0% packet loss").await;
+
+    // Splits: each has its own size, and the program is told.
+    browser.find("tab-1").await.click().await.unwrap();
+    let width = async |id: u32| {
+        browser.script::<u32>("return window.__drydock.term(arguments[0]).cols", vec![json!(id)]).await
+    };
+    let whole = width(2).await;
+    browser.click("split-right").await;
+    browser.until_prompt(3).await;
+    browser.until("it is narrower", async || width(3).await < whole * 2 / 3).await;
+    browser.run(3, "echo cols-$(tput cols)-").await;
+    let cols = width(3).await;
+    browser.until_terminal(3, &format!("cols-{cols}-")).await;
+    browser.screenshot("split").await;
+    browser.assert_accessible("a split session").await;
+
+    // A reload keeps the arrangement.
+    browser.reload().await;
+    browser.until_prompt(3).await;
+    browser.until("it is as wide as before", async || width(3).await == cols).await;
+
+    // The shell ends: its status is shown and a new one can be started.
+    browser.run(3, "exit 5").await;
+    assert!(browser.text("exit-3").await.contains('5'));
+    browser.screenshot("exited").await;
+    browser.click("restart-3").await;
+    browser.until_prompt(4).await;
+
+    // A node that is switched off keeps its disk.
+    browser.click("tab-2").await;
+    browser.run(2, "echo precious > /root/kept; echo written-$((1+1))").await;
+    browser.until_terminal(2, "written-2").await;
+    browser.click("power-node2").await;
+    browser.until_attr("node-node2", "data-power", "off").await;
+    browser.screenshot("node-off").await;
+    browser.click("power-node2").await;
+    browser.until_attr("node-node2", "data-power", "on").await;
+    assert_eq!(server.exec(&session.id, "node2", "cat /root/kept").await.ok().text(), "precious\n");
+    browser.assert_quiet(&[]).await;
+}
+
+/// Everything that the engine of a node does shows on the page by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_docker_view_follows_the_engine() {
+    let server = Server::shared();
+    let session = server.create(json!({ "playground": "docker", "nodes": 2 })).await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    browser.until_prompt(1).await;
+    browser.click("toggle-docker").await;
+    assert!(browser.text("docker-help-node1").await.contains("docker run"));
+    assert!(!browser.shows("node-containers-node1").await);
+
+    let run =
+        "docker run -d --name web -p 8080:80 busybox httpd -f -h /etc && docker create --name idle busybox";
+    server.exec(&session.id, "node1", run).await.ok();
+    browser.until_attr("container-web", "data-look", "good").await;
+    browser.gone("docker-help-node1").await;
+    let web = browser.text("container-web").await;
+    assert!(web.contains("busybox") && web.contains("running") && web.contains(":8080"), "{web}");
+    assert_eq!(browser.attr("container-idle", "data-look").await.as_deref(), Some("idle"));
+    assert!(browser.text("docker-node1").await.contains("busybox:latest"));
+    assert!(browser.text("node-containers-node1").await.contains("1 running"));
+    assert!(browser.shows("docker-help-node2").await);
+
+    // The keyboard's place stays while other things change.
+    browser.find("open-node1-8080").await.focus().await.unwrap();
+    server.exec(&session.id, "node1", "docker run --name failed busybox sh -c 'exit 3'").await;
+    browser.until_attr("container-failed", "data-look", "bad").await;
+    assert!(browser.text("container-failed").await.contains("exited (3)"));
+    let focused = "return document.activeElement.dataset.testid";
+    assert_eq!(browser.script::<String>(focused, vec![]).await, "open-node1-8080");
+
+    let build = "printf 'FROM busybox\\nRUN sleep 6\\n' | docker build -t slow - > /dev/null 2>&1 &";
+    browser.run(1, build).await;
+    browser.until("the build is shown", async || browser.text("docker").await.contains("node1: build")).await;
+    browser
+        .until("the build has ended", async || {
+            let docker = browser.text("docker").await;
+            docker.contains("slow:latest") && !docker.contains("node1: build")
+        })
+        .await;
+
+    for theme in ["light", "dark"] {
+        browser.prefer(theme).await;
+        for (width, height) in [(1280, 800), (320, 640)] {
+            browser.resize(width, height).await;
+            if width == 320 {
+                browser.click("area-docker").await;
+            }
+            browser.screenshot(&format!("docker-{theme}-{width}")).await;
+            browser.assert_accessible(&format!("the Docker view, {theme}, {width} px")).await;
+            browser.assert_fits(&format!("the Docker view, {theme}, {width} px")).await;
+        }
+    }
+    browser.resize(1280, 800).await;
+    browser.click("open-node1-8080").await;
+    browser.until("a second tab", async || browser.driver().windows().await.unwrap().len() == 2).await;
+    server.exec(&session.id, "node1", "docker rm -f web").await.ok();
+    browser.gone("container-web").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_owner_extends_and_ends() {
+    let server = Server::shared();
+    let session = server.create(json!({ "playground": "linux", "ttl_seconds": 200 })).await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    let left = async || {
+        browser.attr("countdown", "data-seconds").await.and_then(|s| s.parse::<u64>().ok()).unwrap_or(0)
+    };
+    assert!((100..=200).contains(&left().await));
+    browser.click("extend").await;
+    browser.until("more time", async || left().await > 1000).await;
+    browser.click("end-session").await;
+    browser.find("end-dialog").await;
+    browser.screenshot("end-dialog").await;
+    browser.assert_accessible("the end dialog").await;
+    browser.click("end-cancel").await;
+    browser.gone("end-dialog").await;
+    browser.click("end-session").await;
+    browser.click("end-confirm").await;
+    browser.until("the session page goes", async || !browser.shows("session-page").await).await;
+    server.get(&format!("/sessions/{}", session.id), &session.token).await.refused(410, "session_ended");
+    browser.assert_quiet(&["status of 410"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_is_shown_with_a_way_on() {
+    let server = Server::shared();
+    let session = server.create(json!({ "playground": "linux", "ttl_seconds": 6 })).await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    browser.until_attr("countdown", "data-urgency", "now").await;
+    browser.find("extend").await;
+    browser.screenshot("last-seconds").await;
+    browser.until_attr("problem", "data-kind", "ended").await;
+    browser.screenshot("ended").await;
+    browser.assert_accessible("the page of an ended session").await;
+    assert!(browser.text("problem").await.contains("time was over"), "{}", browser.text("problem").await);
+    // A reload says the same; the way on leads to a new session.
+    browser.reload().await;
+    browser.until_attr("problem", "data-kind", "ended").await;
+    assert!(browser.text("problem").await.contains("time was over"), "{}", browser.text("problem").await);
+    browser.click("start-again").await;
+    browser.find("session-page").await;
+    browser.until_prompt(1).await;
+    assert!(!browser.url().await.contains(session.id.as_str()));
+
+    // Other ways to have no session.
+    browser.open(&format!("{}/s/aaaaaaaaaa#t=nonsense", server.url())).await;
+    browser.until_attr("problem", "data-kind", "forbidden").await;
+    browser.open(&format!("{}/no/such/page", server.url())).await;
+    browser.until_attr("problem", "data-kind", "no-page").await;
+    browser.screenshot("no-page").await;
+    browser.click("to-start").await;
+    browser.find("start-page").await;
+    browser.assert_quiet(&["status of 410", "status of 403", "status of 404"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_host_shows_the_queue() {
+    let server = Server::start(&["--max-sessions", "1"]);
+    let session = server.session().await;
+    let browser = Browser::start().await;
+    browser.open_start(&server).await;
+    browser.click("start-button").await;
+    browser.find("queue").await;
+    assert_eq!(browser.attr("queue-place", "data-place").await.as_deref(), Some("1"));
+    browser.screenshot("queue").await;
+    browser.assert_accessible("the queue").await;
+    server.end(&session).await;
+    browser.find("session-page").await;
+    browser.until_prompt(1).await;
+    browser.assert_quiet(&[]).await;
+}

@@ -1,0 +1,133 @@
+//! Terminals: commands, keys, programs that use the whole screen, floods.
+
+use super::start;
+use drydock_e2e::{Browser, Server, browser::key};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn start_gives_a_prompt_and_commands_run() {
+    let server = Server::shared();
+    let browser = Browser::start().await;
+    let id = start(&browser, &server).await;
+    browser.run(1, "echo it $((40+2)) works; hostname; id -un").await;
+    browser.until_terminal(1, "it 42 works").await;
+    browser.until_terminal(1, "node1\nroot").await;
+    assert!(browser.text("session-name").await.contains(&id));
+    assert_eq!(browser.attr("session-page", "data-role").await.as_deref(), Some("own"));
+    assert_eq!(browser.attr("node-node1", "data-power").await.as_deref(), Some("on"));
+    assert!(browser.text("node-address-node1").await.contains("192.168.0.11"));
+    // The owner's token is in no address bar, history or storage that a script can read.
+    let leak: bool =
+        browser.script("return /#t=|drydock=/.test(location.href + document.cookie)", vec![]).await;
+    assert!(!leak);
+    browser.screenshot("session-dark-or-light").await;
+    browser.assert_quiet(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_reach_programs_as_on_a_terminal() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    // Special characters, completion, editing, history, Ctrl-C.
+    browser.run(1, "echo 'ß→ $HOME' \"quo'ted\" > /root/typed.txt").await;
+    browser.run(1, &format!("cat /root/typ{}", key::TAB)).await;
+    browser.until_terminal(1, "\nß→ $HOME quo'ted").await;
+    // As an input method gives it.
+    browser.keys("echo [").await;
+    browser.cdp("Input.insertText", json!({ "text": "日本🦀" })).await;
+    browser.keys(&format!("]{}", key::ENTER)).await;
+    browser.until_terminal(1, "\n[日本🦀]").await;
+    browser.keys(&format!("echo fast{}{}{}", key::LEFT, key::LEFT, "e")).await;
+    browser.keys(&key::ENTER.to_string()).await;
+    browser.until_terminal(1, "\nfaest").await;
+    browser.run(1, "sleep 1000").await;
+    browser
+        .until("sleep runs", async || {
+            server.exec(&session.id, "node1", "pgrep -x sleep").await.status.success()
+        })
+        .await;
+    browser.chord(&[key::CONTROL], 'c').await;
+    browser.until_terminal(1, "^C").await;
+    browser.until_prompt(1).await;
+    // Pasted text comes in brackets, so that nothing runs before Enter.
+    browser.script::<bool>("window.__drydock.term(1).paste('echo pas\\nted'); return true", vec![]).await;
+    browser.until_terminal(1, "ted").await;
+    browser.chord(&[key::CONTROL], 'c').await;
+    let shown = browser.terminal(1).await;
+    assert!(!shown.contains("command not found"), "{shown}");
+    browser.assert_quiet(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn vim_works() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    browser.run(1, "vim /root/poem.txt").await;
+    browser
+        .until("vim is on the alternate screen", async || {
+            browser.script("return window.__drydock.term(1).buffer.active.type === 'alternate'", vec![]).await
+        })
+        .await;
+    browser.until_terminal(1, "poem.txt").await;
+    browser.keys(&format!("iroses are red{}violets are blue{}", key::ENTER, key::ESCAPE)).await;
+    browser.until_terminal(1, "violets are blue").await;
+    browser.screenshot("vim").await;
+    browser.keys(&format!(":wq{}", key::ENTER)).await;
+    browser.until_prompt(1).await;
+    let file = server.exec(&session.id, "node1", "cat /root/poem.txt").await.ok().text();
+    assert_eq!(file, "roses are red\nviolets are blue\n");
+    assert!(!browser.terminal(1).await.contains("violets"), "the screen is as before");
+    browser.assert_quiet(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_leaves_the_page_alive() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    browser.run(1, "yes flood").await;
+    browser
+        .until("5000 lines", async || {
+            browser.script("return window.__drydock.term(1).buffer.active.length > 5000", vec![]).await
+        })
+        .await;
+    // The page answers meanwhile, and Ctrl-C is heard.
+    browser.click("settings").await;
+    browser.find("settings-dialog").await;
+    browser.keys(&key::ESCAPE.to_string()).await;
+    browser.gone("settings-dialog").await;
+    browser.focus_terminal(1).await;
+    let pressed = Instant::now();
+    browser.chord(&[key::CONTROL], 'c').await;
+    browser.until_terminal(1, "^C").await;
+    browser.until_prompt(1).await;
+    assert!(pressed.elapsed() < Duration::from_secs(5), "{:?}", pressed.elapsed());
+    browser.run(1, "echo ali''ve").await;
+    browser.until_terminal(1, "\nalive").await;
+    browser.assert_quiet(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_megabytes_arrive_to_their_end() {
+    let server = Server::shared();
+    let session = server.session().await;
+    server.exec(&session.id, "node1", "yes 0123456789abcdefghijklmnopqrstuvwxyz | head -c 50000000 > big; echo >> big; echo last-line >> big").await.ok();
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    browser.run(1, "cat big; echo end-$((1+1))").await;
+    let end = Instant::now() + Duration::from_secs(60);
+    while !browser.terminal_end(1, 50).await.contains("last-line\nend-2") {
+        assert!(Instant::now() < end, "50 MB did not come within a minute; {}", browser.describe().await);
+    }
+    browser.cdp("HeapProfiler.collectGarbage", json!({})).await;
+    let heap = browser.cdp("Runtime.getHeapUsage", json!({})).await;
+    let held = heap["usedSize"].as_u64().unwrap() + heap["backingStorageSize"].as_u64().unwrap();
+    assert!(held < 40 << 20, "the page holds {} MB: {heap}", held >> 20);
+    browser.assert_quiet(&[]).await;
+}
