@@ -31,7 +31,7 @@ async fn a_reload_resumes_without_lost_or_doubled_output() {
     browser.until_terminal(1, "finished").await;
     let text = browser.terminal(1).await;
     for i in [1, 50, 100, 300, 599, 600] {
-        assert_eq!(count(&text, &format!("tick-{i}-")), 1, "tick-{i}-");
+        assert_eq!(count(&text, &format!("tick-{i}-")), 1, "tick-{i}- in {text}");
     }
     browser.assert_quiet(&[]).await;
 }
