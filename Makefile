@@ -91,8 +91,8 @@ toolchain:
 	    fi; \
 	fi
 
-# Debug builds without debug information: they compile in a quarter of the time and are fast enough for what they do here. Both share
-# one target directory, since they share most crates. install_tool CRATE PROGRAM VERSION OPTIONS
+# Debug builds without debug information compile soonest and are fast enough for what they do here. Both share one target
+# directory, since they share most crates. install_tool CRATE PROGRAM VERSION OPTIONS
 define install_tool
 	if ! $(TOOLS)/bin/$(2) --version 2> /dev/null | grep -qF ' $(3)'; then \
 	    $(say) "Installing $(1) $(3) into $(TOOLS)"; \

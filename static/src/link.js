@@ -2,7 +2,7 @@
 const channel = new BroadcastChannel(self.name);
 const sockets = new Map();
 
-// Short messages (in bytes) take the channel, but so many in a while (in milliseconds): floods go the cheaper way.
+// Terminals' short frames (in bytes) take the channel, but so many in a while (in milliseconds): floods go the cheaper way, and text does.
 const SHORT = 4096;
 const MANY = 16;
 const WHILE = 50;

@@ -175,9 +175,10 @@ async fn k2_connections_to_a_pod() {
 #[tokio::test]
 async fn ports_of_a_node_lead_to_a_pod() {
     let lab = Lab::kubernetes(2).await;
+    // With some grace: such a pod is gone when its node has nothing left of it.
     let pod = |name: &str, node: &str| {
         format!(
-            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 0\n  \
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  terminationGracePeriodSeconds: 1\n  \
              nodeSelector: {{kubernetes.io/hostname: {node}}}\n  containers:\n  - name: web\n    image: {WHOAMI}\n    \
              ports: [{{containerPort: 80, hostPort: 8080}}]\n"
         )
@@ -200,10 +201,16 @@ async fn ports_of_a_node_lead_to_a_pod() {
     let why = lab.sh(why).await;
     assert!(why.contains("1 node(s) didn't have free ports for the requested pod ports"), "{why}");
 
+    // Another one uses what the first has made.
+    apply(&lab, &pod("third", "node2").replace("8080", "8081")).await;
+    lab.sh("kubectl wait --for=condition=Ready pod/third --timeout=60s").await;
+    assert_eq!(lab.sh("curl -sf http://node2:8081/ | grep -i hostname").await, "Hostname: third");
+    assert_eq!(lab.sh_on("node2", "iptables -t nat -S | sort | uniq -d").await, "");
+
     // The next one gets the port when it is free, and nothing is left when that has gone too.
     lab.sh("kubectl delete pod web && kubectl wait --for=condition=Ready pod/second --timeout=60s").await;
     assert_eq!(lab.sh(&asked.replace("ADDRESS", "node2")).await, "Hostname: second");
-    lab.sh("kubectl delete pod second").await;
+    lab.sh("kubectl delete pod second third").await;
     assert_eq!(lab.sh_on("node2", "iptables -t nat -S | grep -c CNI-DN- || true").await, "0");
     lab.end().await;
 }

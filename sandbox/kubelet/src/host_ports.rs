@@ -3,9 +3,16 @@
 //! pods behind the same bridge, is masqueraded, since its answers would not find back.
 
 use crate::network::BRIDGE;
+use drydock_runtime::{Error, program};
 use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod};
-use std::{collections::BTreeSet, fmt::Write, net::Ipv4Addr, process::Stdio};
-use tokio::{io::AsyncWriteExt, process::Command, sync::Mutex};
+use std::{
+    collections::BTreeSet,
+    fmt::Write,
+    fs, io,
+    net::Ipv4Addr,
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 /// Leads to the pods' chains.
 const DNAT: &str = "CNI-HOSTPORT-DNAT";
@@ -13,29 +20,16 @@ const DNAT: &str = "CNI-HOSTPORT-DNAT";
 const SETMARK: &str = "CNI-HOSTPORT-SETMARK";
 /// Masquerades what is marked.
 const MASQUERADE: &str = "CNI-HOSTPORT-MASQ";
-/// The mark.
-const MARK: &str = "0x2000/0x2000";
 
-/// A port of the node can't be led to a pod.
-#[derive(Debug, thiserror::Error)]
-pub enum HostPortError {
-    /// The program is not there.
-    #[error("{program}: {source}")]
-    Program {
-        /// Which.
-        program: &'static str,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It refused.
-    #[error("{program}: {said}")]
-    Refused {
-        /// Which.
-        program: &'static str,
-        /// In its words.
-        said: String,
-    },
-}
+/// What all pods share, as `iptables-save` writes it.
+const SHARED: [&str; 4] = [
+    "-A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT",
+    "-A OUTPUT -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT",
+    "-A CNI-HOSTPORT-SETMARK -j MARK --set-xmark 0x2000/0x2000",
+    "-A CNI-HOSTPORT-MASQ -m mark --mark 0x2000/0x2000 -j MASQUERADE",
+];
+/// This stands before the rules of the pods' network, which masquerade only what leaves it.
+const FIRST: &str = "-A POSTROUTING -j CNI-HOSTPORT-MASQ";
 
 /// A port of the node and where it leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,10 +78,24 @@ fn chain(container: &str) -> String {
     format!("CNI-DN-{}", container.get(..16).unwrap_or(container))
 }
 
-/// Rules that lead the ports to a pod, for `iptables-restore --noflush`.
-fn rules(container: &str, address: Ipv4Addr, pods: &str, mappings: &[Mapping]) -> String {
+/// What leads the ports to a pod, for `iptables-restore --noflush`. `present`: what `iptables-save` says. What all pods share is made
+/// if it is not there: a learner may have flushed it.
+fn opening(present: &str, container: &str, address: Ipv4Addr, pods: &str, mappings: &[Mapping]) -> String {
+    let is_there = |line: &&str| present.lines().any(|one| one == *line);
     let chain = chain(container);
     let mut out = format!("*nat\n:{chain} - [0:0]\n");
+    for shared in [DNAT, SETMARK, MASQUERADE] {
+        // One that is there would be emptied.
+        if !present.contains(&format!("\n:{shared} ")) {
+            out += &format!(":{shared} - [0:0]\n");
+        }
+    }
+    for rule in SHARED.iter().filter(|rule| !is_there(rule)) {
+        out += &format!("{rule}\n");
+    }
+    if !is_there(&FIRST) {
+        out += &format!("{}\n", FIRST.replacen("-A", "-I", 1));
+    }
     for Mapping { protocol, host_ip, host_port, container_port } in mappings {
         let to = if host_ip.is_empty() { String::new() } else { format!("-d {host_ip} ") };
         let port = format!("{to}-p {protocol} -m {protocol} --dport {host_port}");
@@ -103,121 +111,108 @@ fn rules(container: &str, address: Ipv4Addr, pods: &str, mappings: &[Mapping]) -
     out + "COMMIT\n"
 }
 
+/// What takes it away again; nothing if there is nothing left of it.
+fn closing(present: &str, container: &str) -> Option<String> {
+    let chain = chain(container);
+    let leads = present.lines().filter(|line| line.ends_with(&format!(" -j {chain}")));
+    let delete: String = leads.map(|line| line.replacen("-A ", "-D ", 1) + "\n").collect();
+    let is_there = present.contains(&format!("\n:{chain} "));
+    is_there.then(|| format!("*nat\n{delete}-F {chain}\n-X {chain}\nCOMMIT\n"))
+}
+
+/// First containers to which ports lead.
+fn owners(present: &str) -> BTreeSet<String> {
+    let ids = present.lines().filter_map(|line| line.split_once("dnat id: ")?.1.split('"').next());
+    ids.map(String::from).collect()
+}
+
+fn save() -> Result<String, Error> {
+    program::feed(Path::new("/usr/sbin/iptables-save"), &["-t", "nat"], "")
+}
+
+fn restore(script: &str) -> Result<(), Error> {
+    program::feed(Path::new("/usr/sbin/iptables-restore"), &["--noflush"], script).map(drop)
+}
+
+/// Does what waits for a program on a thread of its own.
+async fn beside<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|e| Err(Error::new("ports of the node", io::Error::other(e))))
+}
+
 /// Ports of the node that lead to pods.
 #[derive(Debug, Default)]
 pub struct HostPorts {
-    /// First containers of pods that have some. Held while rules change.
+    /// First containers of pods that have some.
     open: Mutex<BTreeSet<String>>,
+    /// Held while rules change.
+    changing: tokio::sync::Mutex<()>,
 }
 
 impl HostPorts {
+    fn owners(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Leads the ports that a pod wants to it; nothing happens if it wants none. `pods`: the addresses of this node's pods.
     pub async fn open(
         &self,
         pod: &Pod,
         container: &str,
         address: Ipv4Addr,
-        pods: &str,
-    ) -> Result<(), HostPortError> {
+        pods: String,
+    ) -> Result<(), Error> {
         let mappings = mappings(pod);
         if mappings.is_empty() {
             return Ok(());
         }
-        let mut open = self.open.lock().await;
-        prepare().await?;
-        let rules = rules(container, address, pods, &mappings);
-        run("iptables-restore", &["-w", "--noflush"], &rules).await?;
-        open.insert(container.to_owned());
+        let _changing = self.changing.lock().await;
+        let container = container.to_owned();
+        let opened = container.clone();
+        beside(move || {
+            // Answers to the node's own loopback address come from a pod.
+            let path = format!("/proc/sys/net/ipv4/conf/{BRIDGE}/route_localnet");
+            fs::write(&path, "1").map_err(|e| Error::new(path, e))?;
+            restore(&opening(&save()?, &container, address, &pods, &mappings))
+        })
+        .await?;
+        self.owners().insert(opened);
         Ok(())
     }
 
-    /// Takes away what was made for a pod's first container, if something was.
+    /// Takes away what was made for a pod's first container, if something was. It is gone then, whoever else was at it.
     pub async fn close(&self, container: &str) {
-        let mut open = self.open.lock().await;
-        if open.remove(container) {
-            delete(container).await;
+        // Most pods have no such ports, and need not wait for those that have.
+        if !self.owners().contains(container) {
+            return;
+        }
+        let _changing = self.changing.lock().await;
+        if !self.owners().remove(container) {
+            return;
+        }
+        let id = container.to_owned();
+        let closed = beside(move || closing(&save()?, &id).map_or(Ok(()), |script| restore(&script))).await;
+        if let Err(error) = closed {
+            tracing::warn!(container, %error, "ports of the node may still lead to a pod that is gone");
         }
     }
 
     /// Takes away what an earlier kubelet has made for all but these.
     pub async fn keep_only(&self, containers: &[String]) {
-        let mut open = self.open.lock().await;
-        let Ok(listed) = list().await else { return };
-        let owners = listed.lines().filter_map(|line| line.split_once("dnat id: ")?.1.split('"').next());
-        for owner in owners.map(String::from).collect::<BTreeSet<_>>() {
-            if containers.contains(&owner) {
-                open.insert(owner);
-            } else {
-                delete(&owner).await;
+        let found = match beside(save).await {
+            Ok(present) => owners(&present),
+            Err(error) => {
+                tracing::warn!(%error, "ports of the node may lead to pods that are gone");
+                return;
             }
+        };
+        self.owners().extend(found.iter().cloned());
+        for gone in found.iter().filter(|owner| !containers.contains(owner)) {
+            self.close(gone).await;
         }
     }
-}
-
-/// What leads to the pods' chains.
-async fn list() -> Result<String, HostPortError> {
-    run("iptables", &["-w", "-t", "nat", "-S", DNAT], "").await
-}
-
-async fn delete(container: &str) {
-    let chain = chain(container);
-    // Flushed by the learner, if it can't be listed.
-    let Ok(listed) = list().await else { return };
-    let leads = listed.lines().filter(|line| line.ends_with(&format!(" -j {chain}")));
-    let delete: String = leads.map(|line| line.replacen("-A ", "-D ", 1) + "\n").collect();
-    let text = format!("*nat\n{delete}-F {chain}\n-X {chain}\nCOMMIT\n");
-    if let Err(error) = run("iptables-restore", &["-w", "--noflush"], &text).await {
-        tracing::warn!(container, %error, "ports of the node may still lead to a pod that is gone");
-    }
-}
-
-/// Makes the chains that all pods share, if they are not there: a learner may have flushed them.
-async fn prepare() -> Result<(), HostPortError> {
-    // Answers to the node's own loopback address come from a pod.
-    let path = format!("/proc/sys/net/ipv4/conf/{BRIDGE}/route_localnet");
-    std::fs::write(path, "1").map_err(|source| HostPortError::Program { program: "sysctl", source })?;
-    for chain in [DNAT, SETMARK, MASQUERADE] {
-        // It refuses if the chain is there.
-        let _there = run("iptables", &["-w", "-t", "nat", "-N", chain], "").await;
-    }
-    let local = ["-m", "addrtype", "--dst-type", "LOCAL", "-j", DNAT];
-    let all: [(&str, &[&str]); 5] = [
-        ("PREROUTING", &local),
-        ("OUTPUT", &local),
-        (SETMARK, &["-j", "MARK", "--set-xmark", MARK]),
-        (MASQUERADE, &["-m", "mark", "--mark", MARK, "-j", "MASQUERADE"]),
-        ("POSTROUTING", &["-j", MASQUERADE]),
-    ];
-    for (chain, rule) in all {
-        let with = |verb: &'static str| [&["-w", "-t", "nat", verb, chain], rule].concat();
-        if run("iptables", &with("-C"), "").await.is_err() {
-            // Before the rules of the pods' network, which masquerade only what leaves it.
-            run("iptables", &with(if chain == "POSTROUTING" { "-I" } else { "-A" }), "").await?;
-        }
-    }
-    Ok(())
-}
-
-/// Runs a program of the node; what it says.
-async fn run(program: &'static str, arguments: &[&str], input: &str) -> Result<String, HostPortError> {
-    let failed = |source| HostPortError::Program { program, source };
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(failed)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input.as_bytes()).await.map_err(failed)?;
-    }
-    let output = child.wait_with_output().await.map_err(failed)?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(HostPortError::Refused { program, said })
 }
 
 #[cfg(test)]
@@ -238,9 +233,17 @@ mod tests {
         .unwrap();
         let address = Ipv4Addr::new(10, 244, 2, 5);
         assert_eq!(
-            rules("0123456789abcdef0123", address, "10.244.2.0/24", &mappings(&pod)),
+            opening("", "0123456789abcdef0123", address, "10.244.2.0/24", &mappings(&pod)),
             "*nat
 :CNI-DN-0123456789abcdef - [0:0]
+:CNI-HOSTPORT-DNAT - [0:0]
+:CNI-HOSTPORT-SETMARK - [0:0]
+:CNI-HOSTPORT-MASQ - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT
+-A OUTPUT -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT
+-A CNI-HOSTPORT-SETMARK -j MARK --set-xmark 0x2000/0x2000
+-A CNI-HOSTPORT-MASQ -m mark --mark 0x2000/0x2000 -j MASQUERADE
+-I POSTROUTING -j CNI-HOSTPORT-MASQ
 -A CNI-HOSTPORT-DNAT -p tcp -m tcp --dport 8080 -m comment --comment \"dnat id: 0123456789abcdef0123\" -j CNI-DN-0123456789abcdef
 -A CNI-DN-0123456789abcdef -s 10.244.2.0/24 -p tcp -m tcp --dport 8080 -j CNI-HOSTPORT-SETMARK
 -A CNI-DN-0123456789abcdef -s 127.0.0.1/32 -p tcp -m tcp --dport 8080 -j CNI-HOSTPORT-SETMARK
@@ -252,5 +255,30 @@ mod tests {
 COMMIT
 "
         );
+    }
+
+    #[test]
+    fn what_is_there_is_not_made_again_and_goes_whole() {
+        let chain = "CNI-DN-0123456789abcdef";
+        let lead = |container: &str, chain: &str| {
+            format!(
+                "-A CNI-HOSTPORT-DNAT -p tcp -m tcp --dport 80 -m comment --comment \"dnat id: {container}\" -j {chain}"
+            )
+        };
+        let (own, other) = (lead("0123456789abcdef0123", chain), lead("other", "CNI-DN-other"));
+        let shared = SHARED.join("\n");
+        let present = format!(
+            "*nat\n:CNI-HOSTPORT-DNAT - [0:0]\n:CNI-HOSTPORT-SETMARK - [0:0]\n:CNI-HOSTPORT-MASQ - [0:0]\n:{chain} - [0:0]\n\
+             {shared}\n{FIRST}\n{own}\n{other}\nCOMMIT\n"
+        );
+        let opening = opening(&present, "second", Ipv4Addr::LOCALHOST, "10.244.2.0/24", &[]);
+        assert_eq!(opening, "*nat\n:CNI-DN-second - [0:0]\nCOMMIT\n");
+        let delete = own.replacen("-A", "-D", 1);
+        assert_eq!(
+            closing(&present, "0123456789abcdef0123"),
+            Some(format!("*nat\n{delete}\n-F {chain}\n-X {chain}\nCOMMIT\n"))
+        );
+        assert_eq!(closing("*nat\nCOMMIT\n", "0123456789abcdef0123"), None);
+        assert_eq!(owners(&present), ["0123456789abcdef0123", "other"].map(String::from).into());
     }
 }

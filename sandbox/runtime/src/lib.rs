@@ -25,6 +25,7 @@ pub mod outq;
 pub mod overlay;
 pub mod pidfd;
 pub mod process;
+pub mod program;
 pub mod pty;
 pub mod seccomp;
 mod service_host;

@@ -60,7 +60,7 @@ pub async fn sandbox(kubelet: &Kubelet, pod: &Pod, attempt: u32) -> Result<Sandb
 /// Gives a pod its address, and the ports of the node that it wants.
 async fn connect(kubelet: &Kubelet, pod: &Pod, id: &str, pid: i32) -> Result<Ipv4Addr, String> {
     let address = kubelet.network.attach(id, pid).map_err(|e| e.to_string())?;
-    let opened = kubelet.host_ports.open(pod, id, address, &kubelet.network.cidr()).await;
+    let opened = kubelet.host_ports.open(pod, id, address, kubelet.network.cidr()).await;
     opened.inspect_err(|_| kubelet.network.release(id)).map_err(|e| e.to_string())?;
     Ok(address)
 }

@@ -2,10 +2,10 @@
 //! there is to be; this file knows what there is, and makes the difference. If `iptables-save` shows that rules of ours
 //! are missing (a learner may have flushed everything), all is laid anew.
 
-mod program;
 mod rules;
 
 use crate::{Config, Networks, Result};
+use drydock_runtime::program;
 use rules::{OWN_CHAINS, Place, Rule, TABLES, Table, USER_CHAIN};
 use std::{collections::HashSet, fmt::Write as _, path::PathBuf, sync::PoisonError};
 

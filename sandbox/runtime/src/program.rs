@@ -1,6 +1,7 @@
-//! Runs a program of the node. It may be anything (the node's root may replace it), so time and output are bounded.
+//! Runs a program of the node, such as `iptables-restore`. It may be anything (the node's root may replace it), so time and output are
+//! bounded.
 
-use crate::{Error, Result, error::Kind};
+use crate::{Error, Result};
 use std::{
     io::{Read, Write},
     path::Path,
@@ -16,10 +17,10 @@ const PAUSE: Duration = Duration::from_micros(500);
 /// Most output that is read.
 const MAX_OUTPUT: u64 = 4 << 20;
 
-/// Gives `input` to a program and answers what it prints.
-pub(super) fn feed(program: &Path, arguments: &[&str], input: &str) -> Result<String> {
+/// Gives `input` to a program and answers what it prints, at most 4 MiB. Waits for its end, at most ten seconds.
+pub fn feed(program: &Path, arguments: &[&str], input: &str) -> Result<String> {
     let name = program.file_name().unwrap_or_default().display();
-    let failed = |what: &str, e: &std::io::Error| Error::io(&format!("{what} {name}"), e);
+    let failed = |what: &str, e: std::io::Error| Error::new(format!("{what} {name}"), e);
     let mut child = Command::new(program)
         .args(arguments)
         .env_clear()
@@ -27,7 +28,7 @@ pub(super) fn feed(program: &Path, arguments: &[&str], input: &str) -> Result<St
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|e| failed("run", &e))?;
+        .map_err(|e| failed("run", e))?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (output, errors) = thread::scope(|scope| {
         scope.spawn(move || {
@@ -45,9 +46,9 @@ pub(super) fn feed(program: &Path, arguments: &[&str], input: &str) -> Result<St
         Ok((false, errors)) => {
             let why =
                 errors.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no reason given");
-            Err(Kind::Internal.error(format!("{name} failed: {why}")))
+            Err(Error::new(format!("{name} failed"), std::io::Error::other(why.to_owned())))
         }
-        Err(error) => Err(failed("wait for", &error)),
+        Err(error) => Err(failed("wait for", error)),
     }
 }
 
