@@ -10,6 +10,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// Ending of a record that is being written.
+const DRAFT: &str = "new";
+
 /// One session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -39,7 +42,7 @@ impl Record {
     /// Writes the record (whole or not at all).
     pub fn save(&self, state: &Path) -> Result<(), Error> {
         let path = Self::path(state, &self.id);
-        let draft = path.with_extension("new");
+        let draft = path.with_extension(DRAFT);
         let text = serde_json::to_vec(self).map_err(|e| Error::File(path.clone(), e.into()))?;
         fs::write(&draft, text).map_err(at(&draft))?;
         fs::rename(&draft, &path).map_err(at(&path))
@@ -54,9 +57,16 @@ impl Record {
     /// that a killed warden has left are deleted.
     pub fn all(state: &Path) -> Vec<Self> {
         let Ok(entries) = fs::read_dir(state.join("run/warden")) else { return vec![] };
-        let paths =
-            entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "json"));
-        paths
+        let has = |path: &PathBuf, extension| path.extension().is_some_and(|e| e == extension);
+        let (records, others): (Vec<_>, Vec<_>) =
+            entries.flatten().map(|e| e.path()).partition(|p| has(p, "json"));
+        for draft in others.iter().filter(|p| has(p, DRAFT)) {
+            if let Err(e) = fs::remove_file(draft) {
+                tracing::warn!("{}: {e}", draft.display());
+            }
+        }
+        records
+            .into_iter()
             .filter_map(|path| {
                 let record = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
                 if record.is_none() {
@@ -93,5 +103,19 @@ mod tests {
     fn this_process_has_a_start_time_and_no_process_has_id_zero() {
         assert!(start_time(std::process::id() as i32).is_some());
         assert!(start_time(0).is_none());
+    }
+
+    #[test]
+    fn drafts_of_a_killed_warden_go_and_records_stay() {
+        let state = tempfile::tempdir().unwrap();
+        let dir = state.path().join("run/warden");
+        fs::create_dir_all(&dir).unwrap();
+        for name in ["aaaaaaaaaa.new", "bbbbbbbbbb.json", "bbbbbbbbbb.sock"] {
+            fs::write(dir.join(name), "{").unwrap();
+        }
+        assert_eq!(Record::all(state.path()), []);
+        let mut left: Vec<_> = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["bbbbbbbbbb.json", "bbbbbbbbbb.sock"]);
     }
 }
