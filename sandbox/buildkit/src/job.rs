@@ -25,7 +25,11 @@ use tonic::Status;
 const MAX_JOBS: usize = 64;
 /// Builds that are remembered for `docker buildx history`.
 const MAX_FINISHED: usize = 32;
-/// Bytes of their logs.
+/// Internal builds (of buildx for itself) that ended and can still be asked for their progress; they are not in the history. Their
+/// `Status` may come when they have ended already. BuildKit keeps a job for 10 s for that reason (`Job.Discard` in
+/// `solver/jobs.go`).
+const MAX_UNLISTED: usize = 16;
+/// Bytes of the logs of each of the two.
 const MAX_LOGS: usize = 32 << 20;
 /// References that can be built or used.
 const MAX_REFERENCES: usize = 64;
@@ -69,6 +73,7 @@ pub struct Reference {
 struct Table {
     running: HashMap<String, Arc<Job>>,
     finished: VecDeque<Arc<Job>>,
+    unlisted: VecDeque<Arc<Job>>,
     references: VecDeque<Arc<Reference>>,
     count: u64,
 }
@@ -126,13 +131,15 @@ impl Jobs {
         self.wait(name, |table| table.running.get(name).cloned()).await
     }
 
-    /// A build, running or remembered.
+    /// A build, running or ended not long ago.
     ///
     /// # Errors
     /// If there is none.
     pub async fn any(&self, name: &str) -> Result<Arc<Job>, Status> {
-        let finished = |table: &Table| table.finished.iter().find(|job| job.name == name).cloned();
-        self.wait(name, |table| table.running.get(name).cloned().or_else(|| finished(table))).await
+        let ended = |table: &Table| {
+            table.finished.iter().chain(&table.unlisted).find(|job| job.name == name).cloned()
+        };
+        self.wait(name, |table| table.running.get(name).cloned().or_else(|| ended(table))).await
     }
 
     async fn wait(&self, name: &str, find: impl Fn(&Table) -> Option<Arc<Job>>) -> Result<Arc<Job>, Status> {
@@ -217,7 +224,7 @@ pub struct Running {
     jobs: Arc<Jobs>,
     /// The build.
     pub job: Arc<Job>,
-    /// It is not remembered.
+    /// It does not belong into the history.
     pub internal: bool,
     ended: bool,
 }
@@ -246,18 +253,22 @@ impl Drop for Running {
         let own = |r: &Arc<Reference>| r.progress.same(&self.job.progress);
         let prepared: Vec<_> = table.references.iter().filter(|r| own(r)).map(|r| r.take()).collect();
         table.references.retain(|r| r.image.initialized() || !own(r));
-        if !self.internal {
-            if table.finished.len() >= MAX_FINISHED {
-                table.finished.pop_front();
-            }
-            table.finished.push_back(Arc::clone(&self.job));
-            while table.finished.iter().map(|job| job.progress.size()).sum::<usize>() > MAX_LOGS {
-                table.finished.pop_front();
-            }
+        if self.internal {
+            remember(&mut table.unlisted, MAX_UNLISTED, &self.job);
+        } else {
+            remember(&mut table.finished, MAX_FINISHED, &self.job);
         }
         drop(table);
         drop(prepared);
         self.jobs.changed.send_modify(|version| *version += 1);
+    }
+}
+
+/// Keeps the newest builds, as many as there is room for.
+fn remember(ended: &mut VecDeque<Arc<Job>>, most: usize, job: &Arc<Job>) {
+    ended.push_back(Arc::clone(job));
+    while ended.len() > most || ended.iter().map(|job| job.progress.size()).sum::<usize>() > MAX_LOGS {
+        ended.pop_front();
     }
 }
 
@@ -397,4 +408,48 @@ pub fn referred(definition: &pb::Definition) -> Option<String> {
         let Some(pb::op::Op::Source(source)) = operation.op else { return None };
         source.identifier.strip_prefix(SCHEME).map(str::to_owned)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begin(jobs: &Arc<Jobs>, name: &str, internal: bool) -> Running {
+        let new = NewJob {
+            name: name.into(),
+            session: String::new(),
+            entitlements: vec![],
+            inputs: HashMap::new(),
+            record: BuildHistoryRecord::default(),
+        };
+        let (mut running, _) = jobs.begin(new).unwrap();
+        running.internal = internal;
+        running
+    }
+
+    /// buildx asks for both at once: which comes first is chance.
+    #[tokio::test(start_paused = true)]
+    async fn progress_can_be_asked_for_after_the_end() {
+        let jobs = Arc::<Jobs>::default();
+        for (name, internal) in [("a", false), ("b", true)] {
+            drop(begin(&jobs, name, internal));
+            assert!(jobs.any(name).await.is_ok(), "{name}");
+            assert!(jobs.running(name).await.is_err(), "{name}");
+        }
+        let listed: Vec<_> = jobs.list().into_iter().map(|(job, _)| job.name.clone()).collect();
+        assert_eq!(listed, ["a"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_the_newest_are_remembered() {
+        let jobs = Arc::<Jobs>::default();
+        for number in 0..=MAX_UNLISTED.max(MAX_FINISHED) {
+            drop(begin(&jobs, &format!("in{number}"), true));
+            drop(begin(&jobs, &format!("out{number}"), false));
+        }
+        assert_eq!(jobs.lock().unlisted.len(), MAX_UNLISTED);
+        assert_eq!(jobs.lock().finished.len(), MAX_FINISHED);
+        assert!(jobs.any("in0").await.is_err());
+        assert!(jobs.any("out0").await.is_err());
+    }
 }
