@@ -121,8 +121,8 @@ pub struct Config {
     #[arg(long, env = "DRYDOCK_EGRESS", value_delimiter = ';', value_name = "RULE")]
     pub egress: Vec<Rule>,
 
-    /// Name servers outside that nodes may ask when there are egress rules.
-    #[arg(long, env = "DRYDOCK_RESOLVERS", value_delimiter = ',', value_name = "ADDRESS")]
+    /// Name servers outside that nodes may ask when there are egress rules, in private networks too, but not on this host.
+    #[arg(long, env = "DRYDOCK_RESOLVERS", value_delimiter = ',', value_parser = resolver, value_name = "ADDRESS")]
     pub resolvers: Vec<Ipv4Addr>,
 
     /// Space in the site's image registry (`registry:5000` from a node) for the images of one session, and for the shared ones
@@ -251,6 +251,18 @@ fn parse_public_url(text: &str) -> Result<String, String> {
         Some(h) if !h.is_empty() && !h.contains(['/', '?', '#', '@', ' ']) => Ok(text.to_owned()),
         _ => Err("it has the form https://play.example.org, without a path".into()),
     }
+}
+
+/// A name server that a node can reach: not the node itself, nor the network of its session.
+fn resolver(text: &str) -> Result<Ipv4Addr, String> {
+    let address: Ipv4Addr = text.parse().map_err(|_| "it is not an IPv4 address")?;
+    if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
+        return Err("no node can reach a name server of this host; name the one that this host asks".into());
+    }
+    if address.octets()[..3] == [192, 168, 0] {
+        return Err("192.168.0.0/24 is the nodes' own network in every session; name another server".into());
+    }
+    Ok(address)
 }
 
 /// As the option and the command line have it.

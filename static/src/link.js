@@ -2,15 +2,21 @@
 const channel = new BroadcastChannel(self.name);
 const sockets = new Map();
 
-// Terminals' short frames (in bytes) take the channel, but so many in a while (in milliseconds): floods go the cheaper way, and text does.
+// Terminals' short frames (in bytes) take the channel soon after a key (in milliseconds), but so many in a while: a message there costs
+// the browser more than one that is handed over.
 const SHORT = 4096;
+const SOON = 250;
 const MANY = 16;
 const WHILE = 50;
+// First byte of a frame with keys (drydock_protocol::frame).
+const INPUT = 0;
+let typed = -SOON;
 let began = -WHILE;
 let count = 0;
 
 function isUrgent(bytes) {
   const now = performance.now();
+  if (now - typed >= SOON) return false;
   if (now - began >= WHILE) [began, count] = [now, 0];
   return bytes <= SHORT && count++ < MANY;
 }
@@ -46,6 +52,7 @@ self.onmessage = ({ data: message }) => {
     return;
   }
   const socket = sockets.get(message.id);
+  if (message.data?.[0] === INPUT) typed = performance.now();
   if (message.data === undefined) socket?.close();
   else if (socket?.readyState === WebSocket.OPEN) socket.send(message.data);
 };

@@ -7,6 +7,7 @@ import { WebLinksAddon } from "@xterm/addon-web-links";
 import { Terminal } from "@xterm/xterm";
 
 export { FitAddon, Terminal, Unicode11Addon, WebLinksAddon };
+export { drawSelectionIfAny, holdPicture } from "./drawing.js";
 export { Socket } from "./socket.js";
 
 /** The text editor (CodeMirror), fetched on first use. */

@@ -8,6 +8,7 @@ pub mod keys;
 pub mod latency;
 pub mod layout;
 pub mod outbox;
+pub mod pace;
 pub mod paths;
 pub mod read;
 pub mod small;

@@ -34,6 +34,8 @@ extern "C" {
     pub fn on_binary(this: &Terminal, f: &JsValue);
     #[wasm_bindgen(method, js_name = onBell)]
     pub fn on_bell(this: &Terminal, f: &JsValue);
+    #[wasm_bindgen(method, js_name = onRender)]
+    pub fn on_render(this: &Terminal, f: &JsValue);
     #[wasm_bindgen(method, js_name = attachCustomKeyEventHandler)]
     pub fn on_key(this: &Terminal, f: &JsValue);
     #[wasm_bindgen(method, getter)]
@@ -142,6 +144,14 @@ extern "C" {
     pub fn on_context_loss(this: &WebglAddon, f: &JsValue);
     #[wasm_bindgen(method)]
     pub fn dispose(this: &WebglAddon);
+
+    /// Whether a terminal draws nothing of what it parses.
+    #[wasm_bindgen(js_namespace = vendor, js_name = holdPicture)]
+    pub fn hold_picture(terminal: &Terminal, hold: bool);
+
+    /// A terminal that is open draws its selection only while there is one.
+    #[wasm_bindgen(js_namespace = vendor, js_name = drawSelectionIfAny)]
+    pub fn draw_selection_if_any(terminal: &Terminal);
 
     /// Copies text to the clipboard; the promise holds whether it worked.
     #[wasm_bindgen(js_namespace = vendor, js_name = copyText)]

@@ -2,7 +2,7 @@
 //! ([`View::output`], [`View::snapshot`], [`View::resized`]) and gets back what leaves it as [`Out`]. Nothing waits here:
 //! every key goes out in the event that brought it, every frame is written when it comes.
 
-use super::{theme, vendor};
+use super::{picture::Picture, theme, vendor};
 use crate::{
     browser::object,
     logic::{
@@ -22,6 +22,9 @@ use std::{
 use wasm_bindgen::{JsCast, JsValue, closure::WasmClosure, prelude::Closure};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{Element, KeyboardEvent};
+
+/// DEC private mode by which a program holds the picture while it draws (contour's vt-extensions, "Synchronized Output").
+const SYNCHRONIZED_OUTPUT: f64 = 2026.0;
 
 /// What leaves a terminal.
 pub enum Out {
@@ -67,6 +70,7 @@ pub struct View {
     /// The first is in xterm.js' hands. What comes meanwhile becomes one write: in a flood that costs the page much less.
     writes: RefCell<VecDeque<Write>>,
     written: JsValue,
+    picture: Rc<Picture>,
     answers: Cell<bool>,
     read_only: Cell<bool>,
     opened: Cell<bool>,
@@ -107,6 +111,7 @@ impl View {
                     }
                 })
                 .into_js_value(),
+                picture: Picture::new(xterm.clone()),
                 answers: Cell::new(false),
                 read_only: Cell::new(false),
                 opened: Cell::new(false),
@@ -121,6 +126,7 @@ impl View {
         view.xterm.load_addon(view.fit.as_ref());
         view.apply(settings, dark);
         view.listen();
+        view.watch_picture();
         view.hook_queries();
         view
     }
@@ -134,6 +140,7 @@ impl View {
     pub fn open(&self, parent: &Element, label: &str) {
         self.xterm.open(parent);
         self.opened.set(true);
+        vendor::draw_selection_if_any(&self.xterm);
         self.set_label(label);
     }
 
@@ -347,6 +354,7 @@ impl View {
         next.handed = true;
         let bytes = Uint8Array::from(&*std::mem::take(&mut next.bytes));
         drop(writes);
+        self.picture.output(bytes.length() as usize);
         self.xterm.write(&bytes, &self.written);
     }
 
@@ -356,6 +364,9 @@ impl View {
             self.resize_now(size);
         }
         self.hand_next();
+        if self.writes.borrow().is_empty() {
+            self.picture.idle();
+        }
         if let Some(Done::Parsed(end)) = done {
             if !self.seen.replace(true) {
                 (self.out)(self.id, Out::FirstParsed);
@@ -444,6 +455,23 @@ impl View {
             (self.out)(self.id, Out::Action(action));
         }
         false
+    }
+
+    fn watch_picture(&self) {
+        let picture = self.picture.clone();
+        self.xterm.on_render(&self.keep(Closure::<dyn Fn()>::new(move || picture.drawn())));
+        for (last, holds) in [("h", true), ("l", false)] {
+            let picture = self.picture.clone();
+            let mode = Closure::<dyn Fn(Array) -> bool>::new(move |numbers: Array| {
+                if numbers.includes(&JsValue::from_f64(SYNCHRONIZED_OUTPUT), 0) {
+                    picture.program_holds(holds);
+                }
+                // xterm.js goes on with it.
+                false
+            });
+            let id = object(&[("prefix", JsValue::from_str("?")), ("final", JsValue::from_str(last))]);
+            self.xterm.parser().csi(&id, &self.keep(mode));
+        }
     }
 
     /// Swallows what programs ask the terminal (attributes, cursor position, modes, colours) unless this page is the one

@@ -112,10 +112,13 @@ impl Uplink {
         let interface = self.interface();
         let closed: Vec<String> =
             CLOSED.iter().chain(connected).map(|(address, length)| format!("{address}/{length}")).collect();
-        let mut allowed: Vec<String> = egress.allow.iter().map(|rule| format!("{rule} accept")).collect();
-        for resolver in &egress.resolvers {
-            allowed.extend(["udp", "tcp"].map(|p| format!("ip daddr {resolver}/32 {p} dport 53 accept")));
-        }
+        let allowed: Vec<String> = egress.allow.iter().map(|rule| format!("{rule} accept")).collect();
+        // The operator has named these themselves, and in most places they are at private addresses.
+        let resolvers: Vec<String> = (egress.resolvers.iter())
+            .flat_map(|resolver| {
+                ["udp", "tcp"].map(|protocol| format!("ip daddr {resolver}/32 {protocol} dport 53 accept"))
+            })
+            .collect();
         let session_end = self.addresses().1;
         format!(
             "table ip {table} {{
@@ -131,6 +134,7 @@ impl Uplink {
     iifname != \"{interface}\" accept
     ip saddr != {session_end} drop
     ct state established,related accept
+    {resolvers}
     ip daddr @closed reject with icmp admin-prohibited
     {allowed}
     reject with icmp admin-prohibited
@@ -144,6 +148,7 @@ impl Uplink {
             table = self.table(),
             closed = closed.join(", "),
             allowed = allowed.join("\n    "),
+            resolvers = resolvers.join("\n    "),
         )
     }
 }
@@ -203,10 +208,13 @@ mod tests {
 
     #[test]
     fn closed_networks_are_refused_before_any_rule_allows_them() {
-        let egress = Egress { allow: vec!["any".parse().unwrap()], resolvers: vec![] };
+        let resolvers = vec![Ipv4Addr::new(10, 0, 0, 53)];
+        let egress = Egress { allow: vec!["any".parse().unwrap()], resolvers };
         let rules = Uplink { server: 0, slot: 1 }.host_rules(&egress, &[(Ipv4Addr::new(203, 0, 113, 0), 24)]);
         let at = |what: &str| rules.find(what).unwrap_or_else(|| panic!("{what}: {rules}"));
         assert!(at("@closed reject") < at("0.0.0.0/0 accept"));
+        // Resolvers are named one by one.
+        assert!(at("10.0.0.53/32 udp dport 53 accept") < at("@closed reject"));
         assert!(rules.contains("203.0.113.0/24") && rules.contains("169.254.0.0/16"));
     }
 }

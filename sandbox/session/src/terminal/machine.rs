@@ -1,7 +1,7 @@
 //! The state machine of one terminal; its rules stand at the top of [`super`].
 
 use super::{
-    PARSE_QUIET, RESIZE_DEBOUNCE, SILENCE, SNAPSHOT_GAP, WINDOW,
+    FLOOD_QUIET, PARSE_QUIET, RESIZE_DEBOUNCE, SILENCE, SNAPSHOT_GAP, WINDOW,
     ring::{CAPACITY, Ring},
     scan::unfinished_char,
     screen::Screen,
@@ -36,6 +36,8 @@ pub struct Terminal {
     /// When the oldest unparsed output came, if it is to be parsed.
     unparsed_since: Option<Instant>,
     last_output: Option<Instant>,
+    /// When the beginning of a character is sent although its rest has not come.
+    half_due: Option<Instant>,
     /// In the order in which they came.
     viewers: Vec<Viewer>,
     answerer: Option<ViewerId>,
@@ -103,6 +105,7 @@ impl Terminal {
             resize_due: None,
             unparsed_since: None,
             last_output: None,
+            half_due: None,
             viewers: Vec::new(),
             answerer: None,
             exited: None,
@@ -257,7 +260,7 @@ impl Terminal {
             let snapshot = if v.needs_snapshot { v.snapshot_not_before() } else { None };
             [silent, snapshot].into_iter().flatten().min()
         });
-        viewers.chain(self.resize_due).chain(self.parse_due()).min()
+        viewers.chain(self.resize_due).chain(self.half_due).chain(self.parse_due()).min()
     }
 
     /// Does what time demands. The driver wakes all viewers afterwards.
@@ -277,6 +280,9 @@ impl Terminal {
         if !tick.detached.is_empty() {
             self.viewers.retain(|v| !tick.detached.contains(&v.id));
             self.viewers_changed(now);
+        }
+        if self.half_due.is_some_and(|due| due <= now) {
+            self.half_due = None;
         }
         if self.parse_due().is_some_and(|due| due <= now) {
             self.parse_piece(now);
@@ -321,8 +327,8 @@ impl Terminal {
 
     fn parse_due(&self) -> Option<Instant> {
         let (since, last) = (self.unparsed_since?, self.last_output?);
-        let quiet = last + PARSE_QUIET;
-        Some(if self.unparsed() <= PIECE as u64 { quiet.min(since + PARSE_LATEST) } else { quiet })
+        let flood = self.unparsed() > PIECE as u64;
+        Some(if flood { last + FLOOD_QUIET } else { (last + PARSE_QUIET).min(since + PARSE_LATEST) })
     }
 
     /// Parses a piece of the backlog. True if it got on and there is more.
@@ -365,9 +371,10 @@ impl Terminal {
             first = &first[..first.len() - (keep_back - of_second)];
         } else if keep_back > 0
             && v.sent + len as u64 == self.ring.tail()
-            && self.last_output.is_some_and(|last| now < last + PARSE_QUIET)
+            && let Some(due) = self.last_output.map(|last| last + PARSE_QUIET).filter(|due| now < *due)
         {
             // Only the beginning of a character: the rest is about to come.
+            self.half_due = Some(due);
             return None;
         }
         if !first.is_empty() {

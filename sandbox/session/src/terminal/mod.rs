@@ -29,3 +29,5 @@ pub const RESIZE_DEBOUNCE: Duration = Duration::from_millis(50);
 pub const SNAPSHOT_GAP: Duration = Duration::from_millis(200);
 /// Output is parsed when it has been quiet for this long, or by this long after it came if it is not a flood.
 pub const PARSE_QUIET: Duration = Duration::from_millis(10);
+/// A flood, which pauses while its viewers parse, is parsed when it has been quiet for this long: as good as over.
+pub const FLOOD_QUIET: Duration = Duration::from_millis(200);

@@ -77,11 +77,13 @@ impl Drop for Networks {
 
 fn the_way_out_is_as_wide_as_its_rules() -> Result<(), libtest_mimic::Failed> {
     let networks = Networks::new();
-    networks.serve("w", &[80, 81]);
+    networks.serve("w", &[53, 80, 81]);
     networks.serve("h", &[80]);
     let host = Host::in_network(Some(&networks.path("h")));
-    let egress =
-        Egress { allow: vec!["203.0.113.5 tcp 80".parse()?, "10.0.0.0/8".parse()?], resolvers: vec![] };
+    let egress = Egress {
+        allow: vec!["203.0.113.5 tcp 80".parse()?, "10.0.0.0/8".parse()?],
+        resolvers: vec!["10.1.2.3".parse()?],
+    };
     let create = |egress: Egress| {
         let id = crate::host::new_id();
         let request = Request::Create {
@@ -102,6 +104,9 @@ fn the_way_out_is_as_wide_as_its_rules() -> Result<(), libtest_mimic::Failed> {
     };
     assert_eq!(get(&open, "203.0.113.5", 80), "hello\n");
     assert_eq!(get(&other, "203.0.113.5", 80), "hello\n");
+    // A resolver that the operator names, in a private network as most are; nothing else there.
+    assert_eq!(get(&open, "10.1.2.3", 53), "hello\n");
+    assert!(!get(&open, "10.99.0.2", 53).contains("hello"));
     // What no rule allows is refused at once, not by a time-out.
     for (address, port) in [("203.0.113.5", 81), ("203.0.113.6", 80)] {
         assert!(get(&open, address, port).contains("No route to host"), "{address}:{port}");

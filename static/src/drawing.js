@@ -1,0 +1,26 @@
+// How much xterm.js draws of a flood. Its interface has no switches for that, so this reaches into it; a version that has other insides is
+// drawn as xterm.js has it (browser test a_flood_is_drawn_seldom).
+
+/**
+ * Whether a terminal draws nothing of what it parses. xterm.js has that for programs (DEC mode 2026, which ends by itself after a
+ * second); written into a program's output it could cut a sequence in two, so it is set where xterm.js keeps it.
+ */
+export function holdPicture(terminal, hold) {
+  const modes = terminal._core?.coreService?.decPrivateModes;
+  if (!modes || modes.synchronizedOutput === hold) return;
+  modes.synchronizedOutput = hold;
+  if (!hold) terminal.refresh(0, terminal.rows - 1);
+}
+
+/** Each time that lines scroll out xterm.js draws the selection anew, and with it the whole screen: needless while there is none. */
+export function drawSelectionIfAny(terminal) {
+  const service = terminal._core?._renderService;
+  const draw = service?.handleSelectionChanged?.bind(service);
+  if (!draw) return;
+  let shown = false;
+  service.handleSelectionChanged = (start, end, columns) => {
+    const is = Boolean(start && end);
+    if (is || shown) draw(start, end, columns);
+    shown = is;
+  };
+}
