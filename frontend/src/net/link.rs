@@ -29,7 +29,7 @@ pub enum Event {
     /// A JSON message.
     Text(String),
     /// A terminal frame.
-    Binary(Vec<u8>),
+    Binary(Uint8Array),
     /// It is lost and will be opened again.
     Lost {
         /// When, on the clock of [`browser::now`].
@@ -162,7 +162,7 @@ impl Inner {
             this.unanswered.set(0);
             let data = event.unchecked_ref::<MessageEvent>().data();
             if let Some(buffer) = data.dyn_ref::<ArrayBuffer>() {
-                (this.on_event)(Event::Binary(Uint8Array::new(buffer).to_vec()));
+                (this.on_event)(Event::Binary(Uint8Array::new(buffer)));
             } else if let Some(text) = data.as_string() {
                 (this.on_event)(Event::Text(text));
             }

@@ -12,6 +12,10 @@ use drydock_protocol::{
     frame::ServerFrame,
     state::{Role, SessionState},
 };
+use js_sys::Uint8Array;
+
+/// Bytes of a message that hold the whole of a frame without a body, or all that comes before the body.
+const HEAD: u32 = 32;
 
 impl SessionStore {
     /// A JSON message.
@@ -45,18 +49,20 @@ impl SessionStore {
         }
     }
 
-    /// A terminal frame.
-    pub(super) fn on_frame(self, message: &[u8]) {
-        let Ok(frame) = ServerFrame::decode(message) else { return };
+    /// A terminal frame. What a terminal printed goes to its emulator as it came: only the frame's head is copied.
+    pub(super) fn on_frame(self, message: &Uint8Array) {
+        let head = message.subarray(0, message.length().min(HEAD)).to_vec();
+        let Ok(frame) = ServerFrame::decode(&head) else { return };
+        let body = |begun: &[u8]| message.subarray((head.len() - begun.len()) as u32, message.length());
         match frame {
             ServerFrame::Output { terminal, offset, bytes } => {
                 if let Some(view) = self.view(terminal) {
-                    view.output(offset, bytes);
+                    view.output(offset, &body(bytes));
                 }
             }
             ServerFrame::Snapshot { terminal, offset, size, bytes } => {
                 if let Some(view) = self.view(terminal) {
-                    view.snapshot(offset, size, bytes);
+                    view.snapshot(offset, size, body(bytes));
                 }
             }
             ServerFrame::Size { terminal, size } => {

@@ -46,7 +46,7 @@ pub enum Out {
 
 /// Something for xterm.js to take.
 struct Write {
-    bytes: Vec<u8>,
+    pieces: Vec<Uint8Array>,
     done: Done,
     /// It has it.
     handed: bool,
@@ -189,20 +189,22 @@ impl View {
     }
 
     /// Output arrived.
-    pub fn output(&self, offset: u64, bytes: &[u8]) {
-        let take = self.stream.borrow_mut().output(offset, bytes.len());
+    pub fn output(&self, offset: u64, bytes: &Uint8Array) {
+        let take = self.stream.borrow_mut().output(offset, bytes.length() as usize);
         match take {
-            Take::Write { skip, end } => self.write(&bytes[skip..], Done::Parsed(end)),
+            Take::Write { skip, end } => {
+                self.write(Some(bytes.subarray(skip as u32, bytes.length())), Done::Parsed(end));
+            }
             Take::Gap => (self.out)(self.id, Out::Again(self.from())),
             Take::Nothing | Take::Wait => {}
         }
     }
 
     /// The whole screen arrived.
-    pub fn snapshot(&self, offset: u64, size: Size, bytes: &[u8]) {
+    pub fn snapshot(&self, offset: u64, size: Size, bytes: Uint8Array) {
         self.stream.borrow_mut().snapshot(offset);
         self.resized(size);
-        self.write(bytes, Done::Parsed(offset));
+        self.write(Some(bytes), Done::Parsed(offset));
     }
 
     /// Everybody shows this size from here on.
@@ -212,7 +214,7 @@ impl View {
             self.resize_now(size);
         } else {
             // What was printed for the old size is parsed with the old size.
-            self.write(&[], Done::Resize(size));
+            self.write(None, Done::Resize(size));
         }
     }
 
@@ -334,14 +336,14 @@ impl View {
         let _ = Reflect::set(&self.xterm.options(), &name.into(), value);
     }
 
-    fn write(&self, bytes: &[u8], done: Done) {
+    fn write(&self, piece: Option<Uint8Array>, done: Done) {
         let mut writes = self.writes.borrow_mut();
         match (writes.back_mut(), &done) {
-            (Some(Write { bytes: last, done: until @ Done::Parsed(_), handed: false }), Done::Parsed(_)) => {
-                last.extend_from_slice(bytes);
+            (Some(Write { pieces, done: until @ Done::Parsed(_), handed: false }), Done::Parsed(_)) => {
+                pieces.extend(piece);
                 *until = done;
             }
-            _ => writes.push_back(Write { bytes: bytes.to_vec(), done, handed: false }),
+            _ => writes.push_back(Write { pieces: piece.into_iter().collect(), done, handed: false }),
         }
         drop(writes);
         self.hand_next();
@@ -352,10 +354,14 @@ impl View {
         let mut writes = self.writes.borrow_mut();
         let Some(next) = writes.front_mut().filter(|next| !next.handed) else { return };
         next.handed = true;
-        let bytes = Uint8Array::from(&*std::mem::take(&mut next.bytes));
+        let mut pieces = std::mem::take(&mut next.pieces);
         drop(writes);
-        self.picture.output(bytes.length() as usize);
-        self.xterm.write(&bytes, &self.written);
+        self.picture.output(pieces.iter().map(|piece| piece.length() as usize).sum());
+        let last = pieces.pop().unwrap_or_else(|| Uint8Array::new_with_length(0));
+        for piece in &pieces {
+            self.xterm.write(piece, &JsValue::UNDEFINED);
+        }
+        self.xterm.write(&last, &self.written);
     }
 
     fn on_written(&self) {

@@ -412,3 +412,33 @@ fn exit_comes_after_the_last_output_and_to_late_viewers_too() {
     assert_eq!(late.exit, Some(3));
     assert!(String::from_utf8_lossy(&late.last_snapshot).contains("bye"));
 }
+
+#[test]
+fn a_busy_page_gets_few_frames_and_all_when_it_has_parsed() {
+    let (mut t, now) = (terminal(), Instant::now());
+    t.attach(1, true, Some(0), now);
+    let mut page = Page { next: Some(0), ..Page::default() };
+    let (mut printed, mut frames) = (Vec::new(), 0);
+    while t.may_read() {
+        let piece = [b'x'; 4096];
+        t.output(&piece, now);
+        printed.extend(piece);
+        while page.take(&mut t, 1, now, &printed) {
+            frames += usize::from(page.next > Some(96 * 1024));
+        }
+    }
+    assert_eq!(page.output.len() as u64, WINDOW);
+    assert!(frames <= 10, "{frames} frames for the rest of the window");
+    // The last bytes are no frame's worth: they come when the page has caught up.
+    page.ack(&mut t, 1, now);
+    for len in [96 * 1024, 100] {
+        let piece = vec![b'y'; len];
+        t.output(&piece, now);
+        printed.extend(piece);
+        page.take_all(&mut t, 1, now, &printed);
+    }
+    assert_eq!(page.output.len(), printed.len() - 100);
+    page.ack(&mut t, 1, now);
+    page.take_all(&mut t, 1, now, &printed);
+    assert_eq!(page.output, printed);
+}
