@@ -2,7 +2,7 @@
 
 use super::start;
 use drydock_e2e::{Browser, Server, browser::key};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,6 +110,45 @@ async fn a_flood_leaves_the_page_alive() {
     assert!(pressed.elapsed() < Duration::from_secs(5), "{:?}", pressed.elapsed());
     browser.run(1, "echo ali''ve").await;
     browser.until_terminal(1, "\nalive").await;
+    browser.assert_quiet(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_is_drawn_seldom() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    // Drawing the screen is what xterm.js does by `renderRows`, for the selection too.
+    let count =
+        "const term = window.__drydock.term(1), drawn = window.drawn = { pictures: 0, screens: 0, held: 0 };
+        term.onRender(() => drawn.pictures++);
+        term.onWriteParsed(() => { if (term.modes.synchronizedOutputMode) drawn.held++ });
+        const renderer = term._core._renderService._renderer.value, render = renderer.renderRows;
+        renderer.renderRows = function (...rows) { drawn.screens++; return render.apply(this, rows) };
+        return true";
+    browser.script::<bool>(count, vec![]).await;
+    let began = Instant::now();
+    browser.run(1, "seq 400000; echo flood-$((1+1))").await;
+    browser.until_terminal(1, "flood-2").await;
+    let took = began.elapsed().as_millis();
+    let shows = "return [...document.querySelectorAll('.xterm-rows > div')].some(row => row.textContent.trim() === arguments[0])";
+    browser.until("the end is drawn", async || browser.script(shows, vec![json!("flood-2")]).await).await;
+    let drawn: Value = browser.script("return window.drawn", vec![]).await;
+    let number = |name: &str| u128::from(drawn[name].as_u64().unwrap());
+    assert!(number("held") > 0, "nothing was held: {drawn}");
+    // Each 50 ms, and before and behind the flood.
+    assert!(number("pictures") <= took / 50 + 30, "{drawn} in {took} ms");
+    assert!(number("screens") <= number("pictures") + 2, "{drawn}: drawn for a selection that is not there");
+    // What the program itself holds stays so, whatever comes meanwhile.
+    browser
+        .run(1, "clear; printf '\\e[?2026h'; seq 30000; echo held-$((1+1)); read x; printf '\\e[?2026l'")
+        .await;
+    browser.until_terminal(1, "held-2").await;
+    let held = "return window.__drydock.term(1).modes.synchronizedOutputMode";
+    assert!(browser.script::<bool>(held, vec![]).await, "let go when the flood began to pause");
+    browser.keys(&key::ENTER.to_string()).await;
+    browser.until("the end is drawn", async || browser.script(shows, vec![json!("held-2")]).await).await;
     browser.assert_quiet(&[]).await;
 }
 

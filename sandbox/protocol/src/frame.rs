@@ -7,7 +7,7 @@
 use crate::TerminalId;
 
 /// Largest piece of terminal output in one frame, in bytes.
-pub const MAX_OUTPUT: usize = 64 * 1024;
+pub const MAX_OUTPUT: usize = 128 * 1024;
 /// Largest piece of input in one frame, in bytes.
 pub const MAX_INPUT: usize = 64 * 1024;
 /// Output that may be sent and not yet acknowledged, in bytes, for each viewer of a terminal.

@@ -22,8 +22,8 @@ const SNAPSHOT_PARSES: u64 = 192 * 1024;
 /// Output that keeps coming without a pause is parsed after this long, unless more than [`PIECE`] came.
 const PARSE_LATEST: Duration = Duration::from_millis(100);
 /// A viewer that has so much to parse still is not sent less than [`BATCH`]: its acknowledgement is on the way, and each frame costs.
-const BUSY: u64 = 96 * 1024;
-const BATCH: usize = 32 * 1024;
+const BUSY: u64 = 128 * 1024;
+const BATCH: usize = 64 * 1024;
 /// A viewer that does not acknowledge its snapshot gets the next one after this long.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(2);
 /// A deadline missed by more than this means that the whole session was frozen meanwhile.
