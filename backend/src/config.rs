@@ -394,6 +394,14 @@ mod tests {
     }
 
     #[test]
+    fn a_name_server_that_no_node_can_reach_is_refused() {
+        for bad in ["127.0.0.53", "0.0.0.0", "192.168.0.1", "dns.example"] {
+            assert!(parse(&["--resolvers", bad]).is_err(), "{bad}");
+        }
+        assert_eq!(parse(&["--resolvers", "10.0.0.2,192.168.1.1"]).unwrap().resolvers.len(), 2);
+    }
+
+    #[test]
     fn capacity_is_the_scarcer_of_memory_and_cpu() {
         let config = parse(&["--memory-overcommit", "1", "--cpu-overcommit", "10"]).unwrap();
         assert_eq!(config.capacity(9 << 30, 64), 8);
