@@ -24,7 +24,8 @@ async fn d9_an_image_with_packages_and_an_ssh_server() {
         return;
     }
     let server = Server::start(&["--egress", "any tcp 80", "--resolvers", &resolvers]);
-    let lab = Lab::on(Arc::new(server), 1).await;
+    let server = Arc::new(server);
+    let lab = Lab::on(server.clone(), 1).await;
     lab.sh("mkdir /ssh && cd /ssh && cat > Dockerfile <<'EOF'\n\
         FROM debian\n\
         RUN apt-get update && apt-get install -y --no-install-recommends openssh-server\n\
@@ -47,5 +48,10 @@ async fn d9_an_image_with_packages_and_an_ssh_server() {
     let by_address =
         format!("{ssh} root@$(docker inspect -f '{{{{.NetworkSettings.IPAddress}}}}' test_sshd) hostname");
     assert_eq!(lab.sh(&by_address).await.trim(), "inside");
+    // The host forwards packets by now. A node is a machine of its own, and Docker closes what it has opened itself.
+    let other = Lab::on(server, 1).await;
+    other.sh("docker pull -q busybox && docker run --rm busybox true").await;
+    assert!(other.sh("iptables -S FORWARD").await.starts_with("-P FORWARD DROP"));
+    other.end().await;
     lab.end().await;
 }

@@ -147,6 +147,8 @@ fn build(boot: &InitBoot<'_>) -> Result<(NodeRoot, Vec<drydock_protocol::pipe::S
     node_root::write_etc(etc, "resolv.conf", &resolvers)?;
     let _end = read(&boot.go, &mut [0]).step(|| "wait for the interface")?;
     trace.step(&format!("{} waits for its interface", boot.node));
+    // A namespace begins with what the host has now; a machine that boots forwards nothing, and Docker looks whether it does.
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").step(|| "forward nothing")?;
     // As systemd sets it on every Debian machine: any user may send echo requests (icmp(7)).
     std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 65535").step(|| "let users ping")?;
     let mut links = netlink::Batch::new();

@@ -110,10 +110,6 @@ async fn begin(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<(Proc
         record.clone()
     };
     let root = engine.roots.mount(id, &layers)?;
-    engine.groups.create(id, &snapshot.host.resources).map_err(create_failed)?;
-    if files::own(&snapshot) {
-        files::prepare(engine, &snapshot).doing(|| "write files of the container".to_string())?;
-    }
     for mounted in snapshot.mount_points.iter().filter(|m| m.point.kind == "volume") {
         engine.volumes.mount(&mounted.point.name, id)?;
         let point = &mounted.point;
@@ -133,8 +129,11 @@ async fn begin(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<(Proc
     let net =
         if description.namespaces.net == Namespace::New { Some(namespace(engine).await?) } else { None };
     let given = Given { code, net: net.clone() };
-    let (mut child, ends) = spawn(engine, id, &description, snapshot.config.open_stdin, given).await?;
-    let prepared = prepare(engine, &snapshot, &mut child, ends, &description, net).await;
+    let Spawned { mut child, ends, placed } = spawn(engine, &snapshot, &description, given).await?;
+    let prepared = match placed {
+        Ok(()) => prepare(engine, &snapshot, &mut child, ends, &description, net).await,
+        Err(error) => Err(error),
+    };
     match prepared {
         Ok(ends) => Ok((child.process, ends)),
         Err(error) => {
@@ -295,18 +294,25 @@ struct Given {
     net: Option<Arc<OwnedFd>>,
 }
 
+/// A child that the init has cloned.
+struct Spawned {
+    child: Child,
+    ends: Ends,
+    /// Whether it has been given its place.
+    placed: Result<()>,
+}
+
 async fn spawn(
     engine: &Arc<Engine>,
-    id: &str,
+    record: &Record,
     description: &ContainerSpec,
-    stdin: bool,
     given: Given,
-) -> Result<(Child, Ends)> {
+) -> Result<Spawned> {
     let memory = memory_file(description)?;
     let (report, theirs) = report_pair()?;
-    let plumbing = Plumbing::new(description.process.tty.is_some(), stdin)?;
+    let plumbing = Plumbing::new(description.process.tty.is_some(), record.config.open_stdin)?;
     let message = EngineToInit::Run {
-        key: id.to_string(),
+        key: record.id.clone(),
         flags: description.namespaces.clone_flags(),
         join_pid: spec::join_pid(description),
         code: given.code.is_some(),
@@ -315,9 +321,22 @@ async fn spawn(
     let mut fds: Vec<BorrowedFd<'_>> = vec![memory.as_fd(), theirs.as_fd()];
     fds.extend(plumbing.theirs.iter().chain(&given.code).map(AsFd::as_fd));
     fds.extend(given.net.iter().map(|net| net.as_fd()));
-    let started = engine.init.start(id, &message, &fds).await;
+    // The init clones meanwhile.
+    let place = async { place(engine, record, report.get_ref()) };
+    let (started, placed) = tokio::join!(biased; engine.init.start(&record.id, &message, &fds), place);
     let process = started.map_err(|refused| create_failed(Error::internal(refused.message)))?;
-    Ok((Child { process, report }, plumbing.ends))
+    Ok(Spawned { child: Child { process, report }, ends: plumbing.ends, placed })
+}
+
+/// Makes the child's control groups and files, and tells it.
+fn place(engine: &Engine, record: &Record, report: &Channel) -> Result<()> {
+    engine.groups.create(&record.id, &record.host.resources).map_err(create_failed)?;
+    if files::own(record) {
+        files::prepare(engine, record).doing(|| "write files of the container".to_string())?;
+    }
+    // If it has failed meanwhile, its report tells why.
+    let _told_below = report.send(&ToChild::Place, &[]);
+    Ok(())
 }
 
 /// The program runs: notes it, tells it, and lets its output flow.

@@ -55,6 +55,8 @@ pub fn in_namespace(work: impl FnOnce() + Send + 'static) {
     let thread = thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         sh("ip link set lo up");
+        // As on a machine that has just booted; a namespace begins with what the host has now.
+        fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
         work();
     });
     if let Err(panic) = thread.join() {

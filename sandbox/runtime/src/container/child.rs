@@ -149,6 +149,10 @@ fn prepare(boot: &ChildBoot<'_>, spec: &ContainerSpec) -> Result<()> {
         let namespace = File::open("/proc/thread-self/ns/net").step(|| "open the network namespace")?;
         boot.report.send(&FromChild::Network, &[namespace.as_fd()]).step(|| "report")?;
     }
+    // The engine makes them while the init clones.
+    let Some((ToChild::Place, _)) = boot.report.recv().step(|| "hear from the engine")? else {
+        return Err(Error::new("hear from the engine", io::ErrorKind::UnexpectedEof));
+    };
     join_groups(boot.node_root, boot.hierarchies, &spec.cgroup)?;
     if spec.namespaces.cgroup == Namespace::New {
         unshare(CloneFlags::CLONE_NEWCGROUP).step(|| "unshare the control group namespace")?;

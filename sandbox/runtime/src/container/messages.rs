@@ -112,6 +112,8 @@ pub enum FromChild {
 /// engine → the child.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToChild {
+    /// Its control groups and its files are there: the first that is told.
+    Place,
     /// Its interfaces are there: set them up and start the program when the root is built.
     Go(Vec<Interface>),
 }

@@ -424,14 +424,14 @@ fn a_busy_page_gets_few_frames_and_all_when_it_has_parsed() {
         t.output(&piece, now);
         printed.extend(piece);
         while page.take(&mut t, 1, now, &printed) {
-            frames += usize::from(page.next > Some(96 * 1024));
+            frames += usize::from(page.next > Some(128 * 1024));
         }
     }
     assert_eq!(page.output.len() as u64, WINDOW);
-    assert!(frames <= 10, "{frames} frames for the rest of the window");
+    assert!(frames <= 4, "{frames} frames for the rest of the window");
     // The last bytes are no frame's worth: they come when the page has caught up.
     page.ack(&mut t, 1, now);
-    for len in [96 * 1024, 100] {
+    for len in [128 * 1024, 100] {
         let piece = vec![b'y'; len];
         t.output(&piece, now);
         printed.extend(piece);

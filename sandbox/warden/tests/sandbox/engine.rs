@@ -150,6 +150,9 @@ impl Engine {
         let fds: Vec<_> = give.iter().map(AsFd::as_fd).collect();
         self.channel.send(&request, &fds).unwrap();
         drop(give);
+        if !exec {
+            report.send(&ToChild::Place, &[]).unwrap();
+        }
         let process = loop {
             match self.channel.recv::<InitToEngine>().unwrap().unwrap() {
                 (InitToEngine::Started { .. }, mut fds) => break fds.remove(0),
