@@ -241,6 +241,8 @@ EOF",
     assert_eq!((&config["User"], &config["StopSignal"]), (&"nobody".into(), &"SIGQUIT".into()));
     assert!(config["ExposedPorts"]["80/tcp"].is_object() && config["Volumes"]["/data"].is_object());
     assert!(lab.sh("docker history app:1").await.contains("EXPOSE"));
+    let ids = "docker history -q app:1 | grep -vc missing; docker inspect -f 'parent:{{.Parent}}' app:1";
+    assert_eq!(lab.sh(ids).await, "1\nparent:");
     lab.refused("printf 'FROM busybox\\nRUNN x\\n' | docker build - 2>&1", 1, "unknown instruction: RUNN")
         .await;
     lab.refused(
@@ -252,6 +254,8 @@ EOF",
     // The classic way, for clients without BuildKit.
     let classic = lab.sh("cd /root/app && DOCKER_BUILDKIT=0 docker build -t app:3 . 2>&1").await;
     assert!(classic.contains("Step 1/") && classic.contains("Successfully tagged app:3"), "{classic}");
+    // It leaves an image for each step.
+    assert!(lab.sh("docker history -q app:3 | grep -vc missing").await.parse::<u32>().unwrap() > 5);
     lab.refused(
         "printf 'FROM busybox\\nRUN exit 7\\n' | DOCKER_BUILDKIT=0 docker build - 2>&1",
         7,

@@ -13,6 +13,7 @@ use std::{
     process::Stdio,
     sync::{Mutex, PoisonError},
     thread,
+    time::Duration,
 };
 
 /// The bridge.
@@ -25,6 +26,8 @@ const TAKEN: &str = "/var/lib/cni/networks/cbr0";
 const PREFIX: u8 = 24;
 /// Stack of a thread that looks into another network namespace.
 const STACK: usize = 128 << 10;
+/// Longest time for one rule of the firewall.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The network can't be made.
 #[derive(Debug, thiserror::Error)]
@@ -107,8 +110,10 @@ impl Network {
             let run = async |verb: &str| {
                 let mut command = tokio::process::Command::new("iptables");
                 command.args(["-w", "-t", table, verb, chain]).args(rule.split_whitespace());
-                command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-                command.status().await.is_ok_and(|status| status.success())
+                command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+                // The node's root may have replaced it, or hold its lock.
+                let status = tokio::time::timeout(PATIENCE, command.status()).await;
+                status.is_ok_and(|status| status.is_ok_and(|status| status.success()))
             };
             let added = run("-C").await || run(if table == "filter" { "-I" } else { "-A" }).await;
             if !added {

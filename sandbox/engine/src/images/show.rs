@@ -63,7 +63,7 @@ fn chains(diff_ids: &[Digest]) -> Vec<ChainId> {
 }
 
 fn parent(image: &Image) -> String {
-    image.parent.as_ref().map(ToString::to_string).unwrap_or_default()
+    image.shown_parent().map(ToString::to_string).unwrap_or_default()
 }
 
 /// `GET /images/{name}/json`.

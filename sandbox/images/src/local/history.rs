@@ -48,17 +48,16 @@ impl LocalStore {
             });
         }
         items.reverse();
-        // Builds on this node leave an image for each step.
+        // Classic builds on this node leave an image for each step.
         let mut of = Some(id.clone());
         for item in &mut items {
             let Some(record) = of.as_ref().and_then(|id| state.images.get_key_value(id)) else { break };
             let image = state.image(record.0, record.1);
-            // As BuildKit's steps are no images.
             if image.origin != Origin::Step || image.is_tagged() {
                 item.id = image.id.to_string();
             }
+            of = image.shown_parent().cloned();
             item.tags = Some(image.repo_tags).filter(|tags| !tags.is_empty());
-            of = image.parent;
         }
         Ok(items)
     }

@@ -35,6 +35,9 @@ pub enum Origin {
     Unknown,
 }
 
+/// What BuildKit's Dockerfile frontend writes beside each step of an image's history.
+const BUILDKIT: &str = "buildkit.dockerfile.v0";
+
 /// An image.
 #[derive(Debug, Clone)]
 pub struct Image {
@@ -62,6 +65,12 @@ impl Image {
     /// When it was made, in seconds since 1970; 0 if it does not say.
     pub fn created_unix(&self) -> i64 {
         self.config.created.as_deref().and_then(crate::oci::unix_seconds).unwrap_or(0)
+    }
+
+    /// The image that it was made from, as a client sees it: BuildKit's images know of none.
+    pub fn shown_parent(&self) -> Option<&Digest> {
+        let last = self.config.history.last().and_then(|step| step.comment.as_deref());
+        self.parent.as_ref().filter(|_| last != Some(BUILDKIT))
     }
 
     /// Whether it has a name with a tag.
