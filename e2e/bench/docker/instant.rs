@@ -7,14 +7,19 @@ use tokio::{
     sync::watch,
 };
 
-/// Listens on a socket for as long as the runtime lives.
+/// Listens on a socket, on a thread of its own, for as long as this process lives.
 pub fn serve(socket: &Path) {
-    let listener = UnixListener::bind(socket).expect("a socket");
-    let started = watch::Sender::new(false);
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(converse(stream, started.clone()));
-        }
+    let listener = std::os::unix::net::UnixListener::bind(socket).expect("a socket");
+    listener.set_nonblocking(true).expect("a socket that does not block");
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let (listener, started) =
+                (UnixListener::from_std(listener).expect("a socket"), watch::Sender::new(false));
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(converse(stream, started.clone()));
+            }
+        });
     });
 }
 
