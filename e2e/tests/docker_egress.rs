@@ -28,7 +28,7 @@ async fn d9_an_image_with_packages_and_an_ssh_server() {
     let lab = Lab::on(server.clone(), 1).await;
     lab.sh("mkdir /ssh && cd /ssh && cat > Dockerfile <<'EOF'\n\
         FROM debian\n\
-        RUN apt-get update && apt-get install -y --no-install-recommends openssh-server\n\
+        RUN apt-get -o Acquire::Retries=5 update && apt-get -o Acquire::Retries=5 install -y --no-install-recommends openssh-server\n\
         RUN mkdir -p /run/sshd && echo 'root:secret' | chpasswd\n\
         RUN echo 'PermitRootLogin yes' > /etc/ssh/sshd_config.d/root.conf\n\
         EXPOSE 22\n\
