@@ -62,7 +62,7 @@ impl SessionStore {
             }
             ServerFrame::Snapshot { terminal, offset, size, bytes } => {
                 if let Some(view) = self.view(terminal) {
-                    view.snapshot(offset, size, body(bytes));
+                    view.snapshot(offset, size, &body(bytes));
                 }
             }
             ServerFrame::Size { terminal, size } => {

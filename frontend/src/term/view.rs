@@ -44,14 +44,6 @@ pub enum Out {
     FirstParsed,
 }
 
-/// Something for xterm.js to take.
-struct Write {
-    pieces: Vec<Uint8Array>,
-    done: Done,
-    /// It has it.
-    handed: bool,
-}
-
 /// What a write that xterm.js has finished means.
 enum Done {
     /// Everything before this offset is parsed.
@@ -67,8 +59,8 @@ pub struct View {
     fit: vendor::FitAddon,
     search: RefCell<Option<vendor::SearchAddon>>,
     stream: RefCell<Stream>,
-    /// The first is in xterm.js' hands. What comes meanwhile becomes one write: in a flood that costs the page much less.
-    writes: RefCell<VecDeque<Write>>,
+    /// What xterm.js has been given and has not finished, oldest first.
+    writes: RefCell<VecDeque<Done>>,
     written: JsValue,
     picture: Rc<Picture>,
     answers: Cell<bool>,
@@ -193,7 +185,7 @@ impl View {
         let take = self.stream.borrow_mut().output(offset, bytes.length() as usize);
         match take {
             Take::Write { skip, end } => {
-                self.write(Some(bytes.subarray(skip as u32, bytes.length())), Done::Parsed(end));
+                self.write(&bytes.subarray(skip as u32, bytes.length()), Done::Parsed(end));
             }
             Take::Gap => (self.out)(self.id, Out::Again(self.from())),
             Take::Nothing | Take::Wait => {}
@@ -201,10 +193,10 @@ impl View {
     }
 
     /// The whole screen arrived.
-    pub fn snapshot(&self, offset: u64, size: Size, bytes: Uint8Array) {
+    pub fn snapshot(&self, offset: u64, size: Size, bytes: &Uint8Array) {
         self.stream.borrow_mut().snapshot(offset);
         self.resized(size);
-        self.write(Some(bytes), Done::Parsed(offset));
+        self.write(bytes, Done::Parsed(offset));
     }
 
     /// Everybody shows this size from here on.
@@ -214,7 +206,7 @@ impl View {
             self.resize_now(size);
         } else {
             // What was printed for the old size is parsed with the old size.
-            self.write(None, Done::Resize(size));
+            self.write(&Uint8Array::new_with_length(0), Done::Resize(size));
         }
     }
 
@@ -336,51 +328,31 @@ impl View {
         let _ = Reflect::set(&self.xterm.options(), &name.into(), value);
     }
 
-    fn write(&self, piece: Option<Uint8Array>, done: Done) {
-        let mut writes = self.writes.borrow_mut();
-        match (writes.back_mut(), &done) {
-            (Some(Write { pieces, done: until @ Done::Parsed(_), handed: false }), Done::Parsed(_)) => {
-                pieces.extend(piece);
-                *until = done;
-            }
-            _ => writes.push_back(Write { pieces: piece.into_iter().collect(), done, handed: false }),
-        }
-        drop(writes);
-        self.hand_next();
-    }
-
-    /// Gives xterm.js the first write, unless it has it.
-    fn hand_next(&self) {
-        let mut writes = self.writes.borrow_mut();
-        let Some(next) = writes.front_mut().filter(|next| !next.handed) else { return };
-        next.handed = true;
-        let mut pieces = std::mem::take(&mut next.pieces);
-        drop(writes);
-        self.picture.output(pieces.iter().map(|piece| piece.length() as usize).sum());
-        let last = pieces.pop().unwrap_or_else(|| Uint8Array::new_with_length(0));
-        for piece in &pieces {
-            self.xterm.write(piece, &JsValue::UNDEFINED);
-        }
-        self.xterm.write(&last, &self.written);
+    fn write(&self, bytes: &Uint8Array, done: Done) {
+        self.writes.borrow_mut().push_back(done);
+        self.picture.output(bytes.length() as usize);
+        self.xterm.write(bytes, &self.written);
     }
 
     fn on_written(&self) {
-        let done = self.writes.borrow_mut().pop_front().map(|write| write.done);
-        if let Some(Done::Resize(size)) = done {
-            self.resize_now(size);
-        }
-        self.hand_next();
-        if self.writes.borrow().is_empty() {
+        let mut writes = self.writes.borrow_mut();
+        let (done, idle) = (writes.pop_front(), writes.is_empty());
+        drop(writes);
+        if idle {
             self.picture.idle();
         }
-        if let Some(Done::Parsed(end)) = done {
-            if !self.seen.replace(true) {
-                (self.out)(self.id, Out::FirstParsed);
+        match done {
+            Some(Done::Resize(size)) => self.resize_now(size),
+            Some(Done::Parsed(end)) => {
+                if !self.seen.replace(true) {
+                    (self.out)(self.id, Out::FirstParsed);
+                }
+                let ack = self.stream.borrow_mut().parsed(end);
+                if let Some(offset) = ack {
+                    (self.out)(self.id, Out::Ack(offset));
+                }
             }
-            let ack = self.stream.borrow_mut().parsed(end);
-            if let Some(offset) = ack {
-                (self.out)(self.id, Out::Ack(offset));
-            }
+            None => {}
         }
     }
 
