@@ -1,5 +1,5 @@
-//! `docker start`: from a record to a running program. Read [`start`] from top to bottom. The child prepares its root while we
-//! make its network; both must be done before its program starts.
+//! `docker start`: from a record to a running program. Read [`start`] from top to bottom. We make control groups and files while the
+//! init clones the child, and its network while it prepares its root; all must be done before its program starts.
 
 use super::{
     Container, Live, exit, files, health, net,
