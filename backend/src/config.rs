@@ -6,6 +6,7 @@ use drydock_protocol::api::Logins;
 use drydock_runtime::{
     egress::{Egress, Rule},
     limits::Limits,
+    spawner::{GATEWAY, PREFIX},
 };
 use std::{
     ffi::OsString,
@@ -259,8 +260,11 @@ fn resolver(text: &str) -> Result<Ipv4Addr, String> {
     if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
         return Err("no node can reach a name server of this host; name the one that this host asks".into());
     }
-    if address.octets()[..3] == [192, 168, 0] {
-        return Err("192.168.0.0/24 is the nodes' own network in every session; name another server".into());
+    let network = |address: Ipv4Addr| address.to_bits() >> (32 - PREFIX);
+    if network(address) == network(GATEWAY) {
+        return Err(format!(
+            "it is in the nodes' own network ({GATEWAY}/{PREFIX}) in every session; name another"
+        ));
     }
     Ok(address)
 }

@@ -49,8 +49,9 @@ impl Picture {
         }
     }
 
-    /// xterm.js has drawn.
+    /// xterm.js has drawn: nobody holds the picture, also if a program went without a word.
     pub fn drawn(&self) {
+        self.held_by_program.set(false);
         self.pace.borrow_mut().drawn(now());
     }
 
