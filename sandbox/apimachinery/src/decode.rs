@@ -151,25 +151,33 @@ pub fn conform(tree: &Value, schema: Struct) -> Result<Decoded, DecodeError> {
 /// Idempotent.
 pub fn complete(object: &mut Value, schema: Struct) {
     let Value::Object(map) = object else { return };
+    let mut has_null = false;
+    for (name, value) in map.iter_mut() {
+        match value {
+            Value::Null => has_null = true,
+            Value::Object(_) | Value::Array(_) => {
+                if let Some(field) = schema.field(name) {
+                    complete_type(value, field.type_());
+                }
+            }
+            _ => {}
+        }
+    }
+    if has_null {
+        map.retain(|name, value| !value.is_null() || schema.field(name).is_none());
+    }
     for field in schema.fields() {
-        let (name, type_) = (field.name(), field.type_());
-        match map.get_mut(name) {
-            Some(value) if !value.is_null() => complete_type(value, type_),
-            null_or_absent => match always_written(field, type_) {
-                Some(mut zero) => {
-                    complete_type(&mut zero, type_);
-                    map.insert(name.into(), zero);
-                }
-                None if null_or_absent.is_some() => {
-                    map.remove(name);
-                }
-                None => {}
-            },
+        let type_ = field.type_();
+        let Some(mut zero) = always_written(field, type_) else { continue };
+        if !map.contains_key(field.name()) {
+            complete_type(&mut zero, type_);
+            map.insert(field.name().into(), zero);
         }
     }
 }
 
-fn complete_type(value: &mut Value, type_: Type) {
+/// [`complete`] for a value of any type.
+pub(crate) fn complete_type(value: &mut Value, type_: Type) {
     match (type_, value) {
         (Type::Struct(inner), value) => complete(value, inner),
         (Type::List(elem), Value::Array(all)) if holds_structs(elem.type_()) => {
@@ -196,7 +204,7 @@ fn holds_structs(type_: Type) -> bool {
 }
 
 /// What Go writes for a field that nobody has set, if it writes anything.
-fn always_written(field: Field, type_: Type) -> Option<Value> {
+pub(crate) fn always_written(field: Field, type_: Type) -> Option<Value> {
     if field.pointer() || field.omit_zero() {
         return None;
     }

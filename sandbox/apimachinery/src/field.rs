@@ -1,40 +1,49 @@
 //! Paths of fields and errors about them, worded as `k8s.io/apimachinery/pkg/util/validation/field` words them.
 
 use serde_json::Value;
+use smallvec::SmallVec;
 use std::fmt::{self, Write};
 
-/// Path of a field: `spec.containers[0].name`, `metadata.labels[app]`.
+/// Path of a field: `spec.containers[0].name`, `metadata.labels[app]`. Validation makes one for every field that it looks at and shows
+/// few of them, so most lie on the stack.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Path(String);
+pub struct Path(SmallVec<[u8; 64]>);
 
 impl Path {
     /// A path of one field.
     pub fn new(name: &str) -> Self {
-        Self(name.into())
+        Self(SmallVec::from_slice(name.as_bytes()))
     }
 
     /// A field below.
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
-        if self.0.is_empty() { Self(name.into()) } else { Self(format!("{}.{name}", self.0)) }
+        if self.0.is_empty() { Self::new(name) } else { self.with(&[".", name]) }
     }
 
     /// An element of the list that this is.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
-        Self(format!("{}[{index}]", self.0))
+        self.key(&index.to_string())
     }
 
     /// An entry of the map that this is.
     #[must_use]
     pub fn key(&self, key: &str) -> Self {
-        Self(format!("{}[{key}]", self.0))
+        self.with(&["[", key, "]"])
+    }
+
+    fn with(&self, pieces: &[&str]) -> Self {
+        let mut path = self.clone();
+        pieces.iter().for_each(|piece| path.0.extend_from_slice(piece.as_bytes()));
+        path
     }
 }
 
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        // Made of whole texts alone.
+        f.write_str(str::from_utf8(&self.0).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -1,7 +1,8 @@
 //! Who owns which field: server-side apply, and the tracking of all other writes (k8s.io/apimachinery `pkg/util/managedfields`
 //! over structured-merge-diff). The API server makes a [`Tracker`] for a request and calls [`Tracker::update`] for every create,
 //! update and patch, [`Tracker::apply`] for `application/apply-patch+yaml`, and [`keep_times`] before it decides whether a write changes
-//! anything. Objects are complete (`decode::complete`), the empty object of a creation too. All versions of a kind share their fields.
+//! anything. What [`Tracker::update`] compares may be complete (`decode::complete`) or sparse; what is applied to is complete, the empty
+//! object of a creation too. All versions of a kind share their fields.
 
 mod apply;
 mod place;
@@ -225,7 +226,7 @@ fn paths(all: &[&[&str]]) -> Set {
 }
 
 impl Tracker<'_> {
-    /// Tells in `new` who wrote what differs from `live` (of a creation: the complete empty object). The writer may have changed
+    /// Tells in `new` who wrote what differs from `live` (of a creation: the empty object). The writer may have changed
     /// `managedFields` itself; an empty list, or one of an empty entry, forgets them all.
     pub fn update(&self, live: &Value, new: &mut Value, manager: &str) {
         let given = new
@@ -261,7 +262,8 @@ impl Tracker<'_> {
 
     /// Ownership after a write that is no apply.
     fn track(&self, live: &Value, new: &Value, managers: Vec<Entry>, manager: &str, now: &str) -> Vec<Entry> {
-        let comparison = walk::compare(live, new, self.schema).without(&paths(self.reset));
+        let comparison =
+            walk::compare(live, new, self.schema, walk::Absent::Zero).without(&paths(self.reset));
         let changed = comparison.modified.union(comparison.added);
         let mut managers = release(managers, &changed, &comparison.removed);
         let taken = changed.difference(unowned());

@@ -1,5 +1,5 @@
 //! `metadata.managedFields`: who owns which field. The rules are [`drydock_apimachinery::managed_fields`]; this is where the engine calls
-//! them, with objects as they are stored (complete), whatever form they have on their way.
+//! them.
 
 use crate::codec;
 use crate::resource::Resource;
@@ -28,7 +28,7 @@ fn place(resource: &Resource) -> Place<'_> {
     }
 }
 
-/// The object that a creation begins with.
+/// The object that an applied creation begins with.
 fn nothing(resource: &Resource) -> Value {
     let mut tree = json!({});
     codec::complete(resource, &mut tree);
@@ -49,25 +49,10 @@ fn with_tracker<T>(resource: &Resource, subresource: &str, work: impl FnOnce(&Tr
 
 /// A writer made `new` of `old` (nothing: it is new): what it changed is its own from now on.
 pub fn update(resource: &Resource, subresource: &str, old: Option<&Value>, new: &mut Value, manager: &str) {
-    let empty;
-    let live = match old {
-        Some(old) => old,
-        None => {
-            empty = nothing(resource);
-            &empty
-        }
-    };
-    let mut full = new.clone();
-    codec::complete(resource, &mut full);
-    with_tracker(resource, subresource, |tracker| tracker.update(live, &mut full, manager));
-    match full["metadata"].get_mut("managedFields").map(Value::take) {
-        Some(entries) if !entries.is_null() => {
-            meta::of(new).insert("managedFields".into(), entries);
-        }
-        _ => {
-            meta::of(new).remove("managedFields");
-        }
-    }
+    let empty = json!({});
+    // There is something to write the entries into, even if nobody said anything.
+    meta::of(new);
+    with_tracker(resource, subresource, |tracker| tracker.update(old.unwrap_or(&empty), new, manager));
 }
 
 /// Merges what a manager wants into what there is (nothing: a new object).

@@ -85,7 +85,8 @@ impl Server {
         let pretty = query.flag_given("pretty");
         let plain = Style::new(request.headers(), Output::JSON, pretty);
         let (verb, resource, is_long) = (info.verb, info.resource.clone(), info.is_long_running());
-        let work = self.clone().chain(request, &peer, query, info, plain);
+        // In a box: it is some kilobytes, and what holds it moves several times until it runs.
+        let work = Box::pin(self.clone().chain(request, &peer, query, info, plain));
         let answer = if is_long {
             work.await
         } else {

@@ -1,5 +1,6 @@
 //! `application/apply-patch+yaml`: an object becomes what its appliers together say.
 
+use super::walk::Absent;
 use super::{
     Entry, Fields, Operation, Set, Tracker, entries, listed, paths, release, set, unowned, walk,
     write_entries,
@@ -30,10 +31,7 @@ impl Tracker<'_> {
             metadata.remove("managedFields");
         }
         if managers.is_empty() {
-            let mut nothing = Value::Object(serde_json::Map::new());
-            if let super::Place::BuiltIn(crate::schema::Type::Struct(schema), _) = self.schema {
-                crate::decode::complete(&mut nothing, schema);
-            }
+            let nothing = Value::Object(serde_json::Map::new());
             managers = self.track(&nothing, &bare, managers, "before-first-apply", self.now);
         }
         let applied = match self.merge(&bare, config, &managers, manager, force) {
@@ -111,7 +109,7 @@ impl Tracker<'_> {
             }
             _ => merged,
         };
-        let comparison = walk::compare(live, &object, self.schema).without(&reset);
+        let comparison = walk::compare(live, &object, self.schema, Absent::Nothing).without(&reset);
         let changed = comparison.modified.union(comparison.added);
         if !force {
             let conflicts: Vec<_> = others
@@ -160,7 +158,7 @@ impl Tracker<'_> {
         if applied["apiVersion"].as_str() != Some(self.api_version) {
             return None;
         }
-        let comparison = walk::compare(&applied, live, self.schema);
+        let comparison = walk::compare(&applied, live, self.schema, Absent::Nothing);
         let fields = walk::fields(&applied, self.schema);
         Some(
             fields

@@ -2,6 +2,7 @@
 //! One view over built-in types and the schemas of custom resources.
 
 use crate::crd::Structural;
+use crate::decode;
 use crate::schema::{self, Field, ListType, Struct, Type};
 use serde_json::Value;
 
@@ -137,6 +138,31 @@ impl<'a> Place<'a> {
             }
             Self::Deduced => Some((Self::Deduced, false)),
         }
+    }
+
+    /// What Go's encoder writes for a field here that nobody has set, if it writes anything (`decode::complete`).
+    pub(super) fn zero(self, name: &str) -> Option<Value> {
+        let Self::BuiltIn(Type::Struct(inner), _) = self else { return None };
+        let field = inner.field(name)?;
+        decode::always_written(field, field.type_())
+    }
+
+    /// All of them, with their names and places.
+    pub(super) fn zeros(self) -> impl Iterator<Item = (&'static str, Value, Self)> {
+        let inner = if let Self::BuiltIn(Type::Struct(inner), _) = self { Some(inner) } else { None };
+        inner.into_iter().flat_map(Struct::fields).filter_map(|field| {
+            let zero = decode::always_written(field, field.type_())?;
+            Some((field.name(), zero, Self::BuiltIn(field.type_(), Some(field))))
+        })
+    }
+
+    /// A value with all of them filled in, down to its leaves.
+    pub(super) fn completed(self, value: &Value) -> Value {
+        let mut value = value.clone();
+        if let Self::BuiltIn(type_, _) = self {
+            decode::complete_type(&mut value, type_);
+        }
+        value
     }
 
     /// The place of a list's elements.

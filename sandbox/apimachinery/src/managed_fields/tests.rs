@@ -210,6 +210,63 @@ fn a_created_deployment_is_owned_as_in_any_cluster() {
 }
 
 #[test]
+fn sparse_objects_are_owned_as_complete_ones() {
+    let pod = |spec: Value, status: Value| json!({"metadata": {"name": "p"}, "spec": spec, "status": status});
+    let web = |more: Value| {
+        let mut web = json!({"name": "web", "image": "nginx"});
+        web.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"containers": [web], "volumes": [{"name": "v"}], "readinessGates": [{}], "tolerations": [{}]})
+    };
+    let spread =
+        json!({"containers": [], "topologySpreadConstraints": [{"maxSkew": 0, "topologyKey": "zone"}]});
+    let ready = |ready: bool| {
+        json!({"conditions": [{"type": "Ready", "status": "True"}, {"status": "False"}],
+            "containerStatuses": [{"name": "web", "ready": ready, "restartCount": 0, "state": {"running": {}}}]})
+    };
+    let resources = json!({"resources": {"limits": {"cpu": "1"}}, "env": [{"name": "A"}, {"name": "A"}]});
+    let rules = |port: u16| {
+        json!({"spec": {"rules": [{"http": {"paths": [{"path": "/", "backend": {"service": {"name": "a",
+            "port": {"number": port}}}}, {"backend": {}}]}}]}})
+    };
+    let pods = [
+        json!({}),
+        pod(web(json!({})), json!({})),
+        pod(web(resources), ready(true)),
+        pod(web(json!({"ports": [{"containerPort": 80}], "env": [{"name": "A"}]})), ready(false)),
+        pod(spread, json!({"conditions": [{"type": "Ready", "lastProbeTime": FIRST}]})),
+    ];
+    let deployments = [
+        json!({}),
+        json!({"spec": {"selector": {}, "template": {"spec": web(json!({}))}}}),
+        json!({"metadata": {"creationTimestamp": FIRST}, "spec": {"minReadySeconds": 5, "template": {"metadata": {"labels": {}}}}}),
+    ];
+    let kinds = [
+        ("", "Pod", pods.to_vec()),
+        ("apps", "Deployment", deployments.to_vec()),
+        ("networking.k8s.io", "Ingress", vec![json!({}), rules(80), rules(0), rules(80)]),
+    ];
+    for (group, kind, objects) in kinds {
+        let schema = find(group, "v1", kind).unwrap();
+        let tracker = Tracker { reset: &[], ..tracker(Place::of(schema), FIRST) };
+        for old in &objects {
+            for new in &objects {
+                let mut full = (old.clone(), new.clone());
+                complete(&mut full.0, schema);
+                complete(&mut full.1, schema);
+                tracker.update(&full.0, &mut full.1, "m");
+                for old in [old, &full.0] {
+                    let mut sparse = new.clone();
+                    let metadata = sparse.as_object_mut().unwrap().entry("metadata");
+                    metadata.or_insert_with(|| json!({}));
+                    tracker.update(old, &mut sparse, "m");
+                    assert_eq!(listed(&sparse), listed(&full.1), "{old} to {new}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn kubectl_takes_over_what_it_applied_from_its_side() {
     let schema = built_in("ConfigMap");
     let tracker = Tracker {

@@ -4,7 +4,23 @@
 use super::place::{Place, Shape};
 use super::set::Set;
 use serde_json::{Map, Value};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// What it means that a field is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Absent {
+    /// Just that.
+    Nothing,
+    /// The object is sparse (see `decode`): what Go's encoder always writes is there, with its zero value.
+    Zero,
+}
+
+impl Absent {
+    /// The value of a field that is not there.
+    fn value(self, place: Place<'_>, name: &str) -> Option<Value> {
+        if self == Self::Zero { place.zero(name) } else { None }
+    }
+}
 
 /// What two values differ in.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -29,7 +45,7 @@ impl Comparison {
 }
 
 /// The element of `FieldsV1` for a list's element; an error if it has none.
-pub(super) fn element(place: Place<'_>, shape: Shape, value: &Value) -> Result<String, String> {
+fn element(place: Place<'_>, shape: Shape, value: &Value, absent: Absent) -> Result<String, String> {
     if shape == Shape::Set {
         return match value {
             Value::Object(_) => Err("associative list without keys has an element that's a map type".into()),
@@ -43,11 +59,16 @@ pub(super) fn element(place: Place<'_>, shape: Shape, value: &Value) -> Result<S
         Value::Null => return Err("associative list with keys may not have a null element".into()),
         _ => return Err("associative list with keys may not have non-map elements".into()),
     };
-    let declared = place.keys();
-    let mut keys = Map::new();
+    let mut declared = place.keys();
+    for (key, default) in &mut declared {
+        if default.is_none() && !map.contains_key(*key) {
+            *default = absent.value(place.element(), key);
+        }
+    }
+    let mut keys = BTreeMap::new();
     for (key, default) in &declared {
         if let Some(value) = map.get(*key).or(default.as_ref()) {
-            keys.insert((*key).into(), value.clone());
+            keys.insert(*key, value);
         }
     }
     if keys.is_empty() && !declared.is_empty() {
@@ -58,11 +79,12 @@ pub(super) fn element(place: Place<'_>, shape: Shape, value: &Value) -> Result<S
             names.join(" ")
         ));
     }
-    Ok(format!("k:{}", Value::Object(keys)))
+    let keys = serde_json::to_string(&keys).map_err(|error| error.to_string())?;
+    Ok(["k:", &keys].concat())
 }
 
 fn field(name: &str) -> String {
-    format!("f:{name}")
+    ["f:", name].concat()
 }
 
 fn map_of(value: Option<&Value>) -> Option<&Map<String, Value>> {
@@ -73,10 +95,10 @@ fn list_of(value: Option<&Value>) -> &[Value] {
     value.and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-fn is_empty(value: Option<&Value>) -> bool {
+fn is_empty(value: &Value) -> bool {
     match value {
-        Some(Value::Object(map)) => map.is_empty(),
-        Some(Value::Array(all)) => all.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::Array(all) => all.is_empty(),
         _ => true,
     }
 }
@@ -86,10 +108,11 @@ fn indexed<'v>(
     place: Place<'_>,
     shape: Shape,
     list: &'v [Value],
+    absent: Absent,
 ) -> (Vec<String>, HashMap<String, Vec<&'v Value>>) {
     let (mut order, mut values) = (Vec::new(), HashMap::<String, Vec<&Value>>::new());
     for one in list {
-        let Ok(element) = element(place, shape, one) else { continue };
+        let Ok(element) = element(place, shape, one, absent) else { continue };
         let all = values.entry(element.clone()).or_default();
         if all.is_empty() {
             order.push(element);
@@ -118,7 +141,7 @@ fn collect(value: &Value, place: Place<'_>) -> (bool, Set) {
             }
         }
         shape @ (Shape::Set | Shape::Keyed) => {
-            let (order, values) = indexed(place, shape, list_of(Some(value)));
+            let (order, values) = indexed(place, shape, list_of(Some(value)), Absent::Nothing);
             for element in order {
                 let inner = match values[&element][..] {
                     [one] => collect(one, place.element()).1,
@@ -151,20 +174,20 @@ impl Comparison {
 }
 
 /// What changes from one value to another; absence differs from null. `metadata.managedFields` is not looked at.
-pub(super) fn compare(old: &Value, new: &Value, place: Place<'_>) -> Comparison {
+pub(super) fn compare(old: &Value, new: &Value, place: Place<'_>, absent: Absent) -> Comparison {
     let mut out = Comparison::default();
     let (old, new) = (old.as_object(), new.as_object());
     let metadata = |map: Option<&Map<String, Value>>| map.and_then(|map| map.get("metadata")).is_some();
-    for_each_name(old, new, |name, before, after| {
+    for_each_name(old, new, place, absent, |name, before, after| {
         let below = place.field(name).map_or(Place::Deduced, |found| found.0);
         if name != "metadata" || !(metadata(old) && metadata(new)) {
-            return out.put(&|| field(name), walk(before, after, below));
+            return out.put(&|| field(name), walk(before, after, below, absent));
         }
         let mut inner = Comparison::default();
-        for_each_name(map_of(before), map_of(after), |name, before, after| {
+        for_each_name(map_of(before), map_of(after), below, absent, |name, before, after| {
             if name != "managedFields" {
                 let below = below.field(name).map_or(Place::Deduced, |found| found.0);
-                inner.put(&|| field(name), walk(before, after, below));
+                inner.put(&|| field(name), walk(before, after, below, absent));
             }
         });
         out.put(&|| field(name), (Change::None, inner));
@@ -173,87 +196,147 @@ pub(super) fn compare(old: &Value, new: &Value, place: Place<'_>) -> Comparison 
 }
 
 /// Calls for every name in either of two maps, in order.
-fn for_each_name<'v>(
-    old: Option<&'v Map<String, Value>>,
-    new: Option<&'v Map<String, Value>>,
-    mut call: impl FnMut(&str, Option<&'v Value>, Option<&'v Value>),
+fn for_each_name(
+    old: Option<&Map<String, Value>>,
+    new: Option<&Map<String, Value>>,
+    place: Place<'_>,
+    absent: Absent,
+    mut call: impl FnMut(&str, Option<&Value>, Option<&Value>),
 ) {
     for (name, value) in old.into_iter().flatten() {
-        call(name, Some(value), new.and_then(|new| new.get(name)));
+        match new.and_then(|new| new.get(name)) {
+            Some(after) => call(name, Some(value), Some(after)),
+            None => call(name, Some(value), absent.value(place, name).as_ref()),
+        }
     }
     for (name, value) in new.into_iter().flatten() {
         if !old.is_some_and(|old| old.contains_key(name)) {
-            call(name, None, Some(value));
+            call(name, absent.value(place, name).as_ref(), Some(value));
         }
     }
 }
 
-fn walk(old: Option<&Value>, new: Option<&Value>, place: Place<'_>) -> (Change, Comparison) {
+/// What is below a value that came or went as a whole.
+fn below(value: &Value, place: Place<'_>, absent: Absent) -> Set {
+    let mut set = Set::default();
+    match place.shape(Some(value), None) {
+        Shape::Leaf => {}
+        Shape::Map => {
+            let Some(map) = value.as_object() else { return set };
+            for (name, value) in map {
+                let place = place.field(name).map_or(Place::Deduced, |found| found.0);
+                set.put(|| field(name), true, below(value, place, absent));
+            }
+            if absent == Absent::Zero {
+                for (name, zero, place) in place.zeros().filter(|(name, ..)| !map.contains_key(*name)) {
+                    set.put(|| field(name), true, below(&zero, place, absent));
+                }
+            }
+        }
+        shape @ (Shape::Set | Shape::Keyed) => {
+            let (order, values) = indexed(place, shape, list_of(Some(value)), absent);
+            for element in order {
+                let inner = match values[&element][..] {
+                    [one] => below(one, place.element(), absent),
+                    // What stands twice comes and goes as a whole.
+                    _ => Set::default(),
+                };
+                set.put(|| element, true, inner);
+            }
+        }
+    }
+    set
+}
+
+/// Whether two values are the same one.
+fn alike(before: &Value, after: &Value, place: Place<'_>, absent: Absent) -> bool {
+    before == after || (absent == Absent::Zero && place.completed(before) == place.completed(after))
+}
+
+fn walk(old: Option<&Value>, new: Option<&Value>, place: Place<'_>, absent: Absent) -> (Change, Comparison) {
     let mut out = Comparison::default();
-    if old.is_some() && old == new {
+    let (before, after) = match (old, new) {
+        (None, None) => return (Change::None, out),
+        (None, Some(new)) => {
+            out.added = below(new, place, absent);
+            return (Change::Added, out);
+        }
+        (Some(old), None) => {
+            out.removed = below(old, place, absent);
+            return (Change::Removed, out);
+        }
+        (Some(before), Some(after)) => (before, after),
+    };
+    if before == after {
         return (Change::None, out);
     }
-    let shape = place.shape(old, new);
-    let leaf = shape == Shape::Leaf || (is_empty(old) && is_empty(new));
-    let change = match (old, new) {
-        (None, _) => Change::Added,
-        (_, None) => Change::Removed,
-        _ if leaf => Change::Modified,
-        _ => Change::None,
-    };
-    if leaf {
-        return (change, out);
-    }
-    if shape == Shape::Map {
-        for_each_name(map_of(old), map_of(new), |name, before, after| {
+    match place.shape(old, new) {
+        Shape::Leaf => {
+            let change = if alike(before, after, place, absent) { Change::None } else { Change::Modified };
+            return (change, out);
+        }
+        _ if is_empty(before) && is_empty(after) => return (Change::Modified, out),
+        Shape::Map => for_each_name(map_of(old), map_of(new), place, absent, |name, before, after| {
             let below = place.field(name).map_or(Place::Deduced, |found| found.0);
-            out.put(&|| field(name), walk(before, after, below));
-        });
-        return (change, out);
+            out.put(&|| field(name), walk(before, after, below, absent));
+        }),
+        shape => walk_lists(&mut out, shape, list_of(old), list_of(new), place, absent),
     }
-    let (old_order, old_values) = indexed(place, shape, list_of(old));
-    let (new_order, new_values) = indexed(place, shape, list_of(new));
+    (Change::None, out)
+}
+
+/// What changes in a list whose elements are recognized.
+fn walk_lists(
+    out: &mut Comparison,
+    shape: Shape,
+    old: &[Value],
+    new: &[Value],
+    place: Place<'_>,
+    absent: Absent,
+) {
+    let (old_order, old_values) = indexed(place, shape, old, absent);
+    let (new_order, new_values) = indexed(place, shape, new, absent);
     let fresh = new_order.iter().filter(|element| !old_values.contains_key(*element));
+    let inner = |rest: &[&Value]| match rest {
+        [one] => below(one, place.element(), absent),
+        _ => Set::default(),
+    };
     for element in old_order.iter().chain(fresh) {
         let before = old_values.get(element).map_or(&[][..], Vec::as_slice);
         let after = new_values.get(element).map_or(&[][..], Vec::as_slice);
-        let one = |change: Change, rest: &[&Value], added: bool| {
-            let inner = match (rest, added) {
-                ([one], true) => walk(None, Some(one), place.element()).1,
-                ([one], false) => walk(Some(one), None, place.element()).1,
-                _ => Comparison::default(),
-            };
-            (change, inner)
-        };
         let found = match (before, after) {
             ([_, _, ..], [_, _, ..]) => {
-                (if before == after { Change::None } else { Change::Modified }, Comparison::default())
+                let same = before.len() == after.len()
+                    && before
+                        .iter()
+                        .zip(after)
+                        .all(|(one, other)| alike(one, other, place.element(), absent));
+                (if same { Change::None } else { Change::Modified }, Comparison::default())
             }
             // What stood twice and now stands once is new below, and gone as it was.
             ([_, _, ..], rest) => {
                 if !rest.is_empty() {
                     out.added.put(|| element.clone(), true, Set::default());
                 }
-                one(Change::Removed, rest, true)
+                (Change::Removed, Comparison { added: inner(rest), ..Comparison::default() })
             }
             (rest, [_, _, ..]) => {
                 if !rest.is_empty() {
                     out.removed.put(|| element.clone(), true, Set::default());
                 }
-                one(Change::Added, rest, false)
+                (Change::Added, Comparison { removed: inner(rest), ..Comparison::default() })
             }
-            (before, after) => walk(before.first().copied(), after.first().copied(), place.element()),
+            (before, after) => walk(before.first().copied(), after.first().copied(), place.element(), absent),
         };
         out.put(&|| element.clone(), found);
     }
-    (change, out)
 }
 
 /// A configuration merged into an object.
 pub(super) fn merge(old: Option<&Value>, new: Option<&Value>, place: Place<'_>) -> Option<Value> {
     let (Some(before), Some(after)) = (old, new) else { return new.or(old).cloned() };
     let shape = place.shape(old, new);
-    if shape == Shape::Leaf || (is_empty(old) && is_empty(new)) {
+    if shape == Shape::Leaf || (is_empty(before) && is_empty(after)) {
         return Some(after.clone());
     }
     if shape == Shape::Map {
@@ -272,10 +355,11 @@ pub(super) fn merge(old: Option<&Value>, new: Option<&Value>, place: Place<'_>) 
 
 /// Two lists merged: the configuration's elements in its order, and the object's where they were between them.
 fn merge_lists(place: Place<'_>, shape: Shape, old: &[Value], new: &[Value]) -> Vec<Value> {
-    let (new_order, new_values) = indexed(place, shape, new);
+    let absent = Absent::Nothing;
+    let (new_order, new_values) = indexed(place, shape, new, absent);
     let old_elements: Vec<_> =
-        old.iter().filter_map(|one| Some((element(place, shape, one).ok()?, one))).collect();
-    let (_, old_values) = indexed(place, shape, old);
+        old.iter().filter_map(|one| Some((element(place, shape, one, absent).ok()?, one))).collect();
+    let (_, old_values) = indexed(place, shape, old, absent);
     let merged = |element: &String| {
         // What stands twice in the object merges with nothing.
         let before =
@@ -346,7 +430,7 @@ pub(super) fn remove(value: &Value, fields: &Set, place: Place<'_>) -> Option<Va
         shape => {
             let mut out = Vec::new();
             for one in list_of(Some(value)) {
-                let Ok(element) = element(place, shape, one) else { continue };
+                let Ok(element) = element(place, shape, one, Absent::Nothing) else { continue };
                 if fields.has(&element) {
                     continue;
                 }
@@ -418,7 +502,7 @@ fn check(value: &Value, place: Place<'_>, path: &mut String, errors: &mut Vec<St
             let mut seen = HashSet::new();
             for (index, one) in all.iter().enumerate() {
                 let shown = if matches!(shape, Shape::Set | Shape::Keyed) {
-                    match element(place, shape, one) {
+                    match element(place, shape, one, Absent::Nothing) {
                         Ok(element) => {
                             let shown = super::set::shown(std::slice::from_ref(&element));
                             if !seen.insert(element) {
