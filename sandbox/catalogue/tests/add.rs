@@ -56,8 +56,8 @@ fn hello_world_is_made_once() {
 #[test]
 fn an_image_of_another_recipe_is_stale() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).expect("these tests need root");
-    let catalogue = Catalogue::open(dir.path()).unwrap();
+    let store = Store::open(dir.path().join("store")).expect("these tests need root");
+    let catalogue = Catalogue::open(dir.path().join("store")).unwrap();
     let recipe = find("debian").unwrap();
     let put = |recipe: Option<&str>| {
         let names = ["docker.io/library/debian:latest".to_owned()];

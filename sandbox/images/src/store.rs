@@ -6,8 +6,13 @@
 //! blobs/sha256/DIGEST        manifests, configs and compressed layers, for export
 //! layers/DIFFID/             each layer unpacked once; what sessions see
 //! tmp/                       work in progress; whatever a killed process leaves is deleted at the next use
-//! lock                       held exclusively by the one process that changes the store
-//! in-use                     held shared by whoever has the store open; unused layers go when nobody has
+//! ```
+//!
+//! Beside the directory, out of sight of the sessions that are shown it (whoever can read a file can lock it):
+//!
+//! ```text
+//! .NAME.lock                 held exclusively by the one process that changes the store
+//! .NAME.in-use               held shared by whoever has the store open; unused layers go when nobody has
 //! ```
 //!
 //! A thing gets its final name only when it is complete and on disk, the index last. The directory is closed to all but
@@ -28,7 +33,7 @@ use std::{
     collections::HashSet,
     fs::{self, DirBuilder, File},
     io::{self, BufReader, Read, Write},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -95,10 +100,10 @@ impl Store {
         for sub in ["blobs/sha256", "layers", "tmp"] {
             private(&dir.join(sub))?;
         }
-        let in_use = lock_file(&dir.join("in-use"))?;
+        let path = beside(&dir, "in-use");
+        let in_use = lock_file(&path)?;
         // A pruning writer holds this for moments only.
-        rustix::fs::flock(&in_use, FlockOperation::LockShared)
-            .map_err(Error::path("lock", dir.join("in-use")))?;
+        rustix::fs::flock(&in_use, FlockOperation::LockShared).map_err(Error::path("lock", path))?;
         let store = Self { dir, in_use };
         if !store.dir.join("oci-layout").exists() {
             fs::write(store.dir.join("oci-layout"), oci::LAYOUT).map_err(Error::path("write", &store.dir))?;
@@ -187,7 +192,7 @@ impl Store {
     }
 
     fn try_lock(&self) -> Result<Option<File>> {
-        let path = self.dir.join("lock");
+        let path = beside(&self.dir, "lock");
         let file = lock_file(&path)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(file)),
@@ -205,7 +210,7 @@ impl Store {
                     stage: "waiting",
                     detail: "another drydock is preparing an image in this store",
                 });
-                let path = self.dir.join("lock");
+                let path = beside(&self.dir, "lock");
                 let file = lock_file(&path)?;
                 rustix::fs::flock(&file, FlockOperation::LockExclusive).map_err(Error::path("lock", path))?;
                 file
@@ -384,8 +389,20 @@ pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T
     serde_json::from_slice(&bytes).map_err(Error::path("understand", path))
 }
 
+/// The path of a store's lock, in the directory that the store is in.
+fn beside(dir: &Path, what: &str) -> PathBuf {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    dir.with_file_name(format!(".{name}.{what}"))
+}
+
 fn lock_file(path: &Path) -> Result<File> {
-    File::options().create(true).truncate(false).write(true).open(path).map_err(Error::path("open", path))
+    File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(Error::path("open", path))
 }
 
 /// Renames and makes the name durable.

@@ -10,12 +10,12 @@
 //! The limits stand on `<session>`, whose files a session can't write, so what is made or changed below `nodes` can only
 //! divide what the session has. On v1 the same tree is made in each hierarchy that we need.
 
-use crate::{Error, Result, error::Context, limits::Limits};
+use crate::{Error, Result, cgroup_tree, error::Context, limits::Limits};
 use drydock_protocol::NodeName;
 use nix::{
     fcntl::{OFlag, open, openat},
     sys::stat::{Mode, mkdirat},
-    unistd::{Gid, Uid, UnlinkatFlags, chown, unlinkat},
+    unistd::{Gid, Uid, chown},
 };
 use std::{
     fs, io,
@@ -28,8 +28,11 @@ use std::{
 const V1_CONTROLLERS: [&str; 5] = ["memory", "pids", "cpu", "cpuacct", "freezer"];
 /// v2 controllers that containers get where the host has them.
 const V2_OPTIONAL: [&str; 2] = ["cpuset", "io"];
-/// Most groups that are thawed at the end of a node.
-const MAX_THAWED: usize = 20_000;
+/// Most groups that one call thaws or removes; a thousand take some hundredths of a second.
+const MOST_AT_ONCE: usize = 5000;
+/// How deep, and how many, groups a session may make (v2; v1 has no such limits).
+const GROUP_DEPTH: &str = "32";
+const GROUPS: &str = "2000";
 /// Where a node's own processes are on v2, as systemd calls it.
 const INIT_GROUP: &str = "init.scope";
 /// v2 controllers that a session needs.
@@ -176,6 +179,8 @@ impl SessionGroup {
                 let dir = mount.join(&self.name);
                 write(&dir.join("memory.max"), &memory)?;
                 write_if_there(&dir.join("memory.swap.max"), "0")?;
+                write(&dir.join("cgroup.max.depth"), GROUP_DEPTH)?;
+                write(&dir.join("cgroup.max.descendants"), GROUPS)?;
                 write(&dir.join("pids.max"), &pids)?;
                 write(&dir.join("cpu.max"), &format!("{quota} 100000"))
             }
@@ -183,6 +188,9 @@ impl SessionGroup {
                 let memory_dir = self.v1_dir("memory");
                 write(&memory_dir.join("memory.limit_in_bytes"), &memory)?;
                 write_if_there(&memory_dir.join("memory.memsw.limit_in_bytes"), &memory)?;
+                // What sockets hold, of all protocols, is counted by itself, and only if there is a limit.
+                let sockets = (limits.memory / 4).to_string();
+                write_if_there(&memory_dir.join("memory.kmem.tcp.limit_in_bytes"), &sockets)?;
                 write(&self.v1_dir("pids").join("pids.max"), &pids)?;
                 let cpu = self.v1_dir("cpu");
                 write(&cpu.join("cpu.cfs_period_us"), "100000")?;
@@ -233,7 +241,30 @@ impl SessionGroup {
             let dir = self.v1_dir("freezer");
             let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
             let dir = open(&dir, flags, Mode::empty()).step(|| format!("open {}", dir.display()))?;
-            thaw_below(dir.as_fd(), "nodes");
+            cgroup_tree::thaw(dir.as_fd(), "nodes", MOST_AT_ONCE);
+        }
+        Ok(())
+    }
+
+    /// Moves every process of these host users into the session's own group, which is thawed: what is frozen (v1) in a group so far
+    /// below that [`Self::thaw_all`] does not come to it can die there.
+    pub fn gather(&self, users: std::ops::Range<u32>) -> Result<()> {
+        let Hierarchies::V1(_) = &self.hierarchies else { return Ok(()) };
+        let into = self.v1_dir("freezer").join("cgroup.procs");
+        let owned = |pid: &str| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let user = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+            let user = user.split_whitespace().next()?.parse().ok()?;
+            users.contains(&user).then_some(())
+        };
+        for entry in fs::read_dir("/proc").step(|| "read /proc")?.flatten() {
+            let name = entry.file_name();
+            let Some(pid) = name.to_str().filter(|name| name.bytes().all(|b| b.is_ascii_digit())) else {
+                continue;
+            };
+            if owned(pid).is_some() {
+                let _gone_meanwhile = fs::write(&into, pid);
+            }
         }
         Ok(())
     }
@@ -280,7 +311,8 @@ impl SessionGroup {
         Ok(())
     }
 
-    /// Removes the group with all groups below it. `ResourceBusy` while a process is left in one of them.
+    /// Removes the group with all groups below it. `ResourceBusy` while a process is left in one of them, `WouldBlock` if there are so
+    /// many that another call must go on.
     pub fn remove(&self) -> Result<()> {
         for mount in self.hierarchies.mounts() {
             remove_tree(&mount.join(&self.name))?;
@@ -393,14 +425,14 @@ impl NodesDir {
     pub fn thaw(&self, node: NodeName) {
         let freezer = |t: &&Tree| t.controllers.iter().flatten().any(|c| c == "freezer");
         if let Some(tree) = self.trees.iter().find(freezer) {
-            thaw_below(tree.dir.as_fd(), &node.to_string());
+            cgroup_tree::thaw(tree.dir.as_fd(), &node.to_string(), MOST_AT_ONCE);
         }
     }
 
     /// Removes the group of a node and what the node made below it. `ResourceBusy` while a process is left.
     pub fn remove(&self, node: NodeName) -> Result<()> {
         for tree in &self.trees {
-            remove_tree_at(tree.dir.as_fd(), &node.to_string())
+            cgroup_tree::remove(tree.dir.as_fd(), &node.to_string(), usize::MAX)
                 .step(|| format!("remove the control group of {node}"))?;
         }
         Ok(())
@@ -484,58 +516,9 @@ fn remove_tree(path: &Path) -> Result<()> {
     match open(parent, flags, Mode::empty()) {
         Err(nix::errno::Errno::ENOENT) => Ok(()),
         Err(e) => Err(Error::new(format!("open {}", parent.display()), e)),
-        Ok(parent) => remove_tree_at(parent.as_fd(), name).step(|| format!("remove {}", path.display())),
+        Ok(parent) => cgroup_tree::remove(parent.as_fd(), name, MOST_AT_ONCE)
+            .step(|| format!("remove {}", path.display())),
     }
-}
-
-/// Removes a group and all groups below it, deepest first, without recursion: a node chooses the depth.
-fn remove_tree_at(parent: BorrowedFd<'_>, name: &str) -> io::Result<()> {
-    let mut stack = vec![PathBuf::from(name)];
-    while let Some(path) = stack.last() {
-        match unlinkat(parent, path, UnlinkatFlags::RemoveDir) {
-            Ok(()) | Err(nix::errno::Errno::ENOENT) => {
-                stack.pop();
-            }
-            // The kernel says EBUSY for a group with groups below it as well as for one with processes.
-            Err(nix::errno::Errno::EBUSY | nix::errno::Errno::ENOTEMPTY) => {
-                let children = subdirectories(parent, path)?;
-                if children.is_empty() {
-                    return Err(io::ErrorKind::ResourceBusy.into());
-                }
-                stack.extend(children);
-            }
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(())
-}
-
-/// Thaws a group and the groups below it, outermost first, up to a bound: a node makes as many as it likes.
-fn thaw_below(parent: BorrowedFd<'_>, name: &str) {
-    let mut todo = std::collections::VecDeque::from([PathBuf::from(name)]);
-    for _ in 0..MAX_THAWED {
-        let Some(path) = todo.pop_front() else { return };
-        let state = path.join("freezer.state");
-        if let Ok(fd) = openat(parent, &state, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()) {
-            let _gone_meanwhile = fs::File::from(fd).write_all(b"THAWED");
-        }
-        todo.extend(subdirectories(parent, &path).unwrap_or_default());
-    }
-}
-
-fn subdirectories(parent: BorrowedFd<'_>, path: &Path) -> io::Result<Vec<PathBuf>> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut dir = nix::dir::Dir::openat(parent, path, flags, Mode::empty())?;
-    let mut found = Vec::new();
-    for entry in dir.iter() {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if entry.file_type() == Some(nix::dir::Type::Directory) && name != b"." && name != b".." {
-            let name: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(name);
-            found.push(path.join(name));
-        }
-    }
-    Ok(found)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::{
     cluster::ClusterWish,
     error::Context,
     limits::Limits,
-    process, spawner, userns,
+    mounts, process, spawner, userns,
 };
 use drydock_protocol::{NodeName, SessionId};
 use nix::{
@@ -23,6 +23,7 @@ use seccompiler::BpfProgram;
 use std::{
     net::Ipv4Addr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
     time::Instant,
 };
 
@@ -38,8 +39,8 @@ pub struct Launch<'a> {
     pub group: &'a SessionGroup,
     /// Its first nodes with their disks.
     pub nodes: &'a [(NodeName, NodeDisk)],
-    /// Container images that all sessions share, as nodes see them (a detached mount).
-    pub catalogue: Option<OwnedFd>,
+    /// Container images that all sessions share.
+    pub catalogue: Option<Catalogue<'a>>,
     /// The program of WebAssembly containers ([`crate::container::EngineBoot::wasm`]), a file of the host's root.
     pub wasm: Option<BorrowedFd<'a>>,
     /// Listening stream socket for serve.
@@ -80,6 +81,19 @@ pub struct NodeDisk {
     pub docker: OwnedFd,
 }
 
+/// Container images that all sessions share, as nodes see them.
+///
+/// The mount is read-only, and must stay so whatever root does in a node. The kernel sees to that for mounts that are copied into
+/// a mount namespace of another user namespace (mount_namespaces(7), "Restrictions on mount namespaces"), not for those that are
+/// attached there: so it hangs in the caller's mount namespace while the session's is made from that.
+#[derive(Debug)]
+pub struct Catalogue<'a> {
+    /// The detached mount.
+    pub mount: OwnedFd,
+    /// Where it hangs meanwhile: a directory that no other mount is below, in a mount namespace of the caller's own.
+    pub place: &'a Path,
+}
+
 const NAMESPACES: i32 = libc::CLONE_NEWPID
     | libc::CLONE_NEWNS
     | libc::CLONE_NEWNET
@@ -91,6 +105,14 @@ impl Launch<'_> {
     /// Starts the session. Returns the process id of its spawner, a child of the caller; when that process ends, all
     /// of the session has ended. Needs root and a single thread.
     pub fn start(&self) -> Result<i32> {
+        let Some(catalogue) = &self.catalogue else { return self.fork() };
+        mounts::attach_at(catalogue.mount.as_fd(), catalogue.place)?;
+        let started = self.fork();
+        mounts::detach(catalogue.place)?;
+        started
+    }
+
+    fn fork(&self) -> Result<i32> {
         let nodes_dir = self.group.open_nodes()?;
         let (told, tell) = pipe2(OFlag::O_CLOEXEC).step(|| "pipe")?;
         let pid = process::fork(|| {
@@ -140,9 +162,8 @@ impl<'a> Launch<'a> {
         'a: 'b,
     {
         let disks = self.nodes.iter().flat_map(|(_, disk)| [disk.root.as_fd(), disk.docker.as_fd()]);
-        let catalogue = self.catalogue.as_ref().map(AsFd::as_fd);
         let sockets = [self.listener, self.control.as_fd()];
-        sockets.into_iter().chain(self.wasm).chain(nodes_dir.fds()).chain(disks).chain(catalogue)
+        sockets.into_iter().chain(self.wasm).chain(nodes_dir.fds()).chain(disks)
     }
 }
 

@@ -6,7 +6,9 @@
 pub mod btrfs;
 pub mod caps;
 pub mod cgroup;
+mod cgroup_tree;
 pub mod channel;
+pub mod clear;
 pub mod cluster;
 pub mod container;
 pub mod egress;

@@ -22,6 +22,26 @@ pub fn fork(child: impl FnOnce() -> i32) -> Result<i32> {
     }
 }
 
+/// Runs `work` in a forked process that has nothing to do with this one any more: nobody waits for it, it has no open files of ours, and it
+/// works only while nobody else has to.
+pub fn detached(work: impl FnOnce() -> i32) -> Result<()> {
+    let pid = fork(|| {
+        let begun = fork(|| {
+            close_all_but(&[]);
+            reset_signals();
+            set_title("drydock-cleaner");
+            // SAFETY: plain integers, no memory is touched. A refusal changes nothing but the speed.
+            unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+            work()
+        });
+        begun.map_or(1, |_| 0)
+    })?;
+    match wait(pid)? {
+        0 => Ok(()),
+        _ => Err(Error::new("fork", io::Error::from_raw_os_error(libc::EAGAIN))),
+    }
+}
+
 /// Like [`fork`], but the child gets the new namespaces that `flags` (`CLONE_NEW…`) name; with
 /// `CLONE_PARENT` it becomes a child of our parent. See clone(2).
 pub fn clone(flags: i32, child: impl FnOnce() -> i32) -> Result<i32> {

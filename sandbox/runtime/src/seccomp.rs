@@ -70,6 +70,16 @@ const FAMILIES: [i32; 5] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::
 /// Netlink protocols without use here that have had holes reachable from user namespaces.
 const NETLINK_REFUSED: [i32; 2] = [libc::NETLINK_XFRM, libc::NETLINK_CRYPTO];
 
+/// Commands of ioctl(2) that make or change subvolumes of btrfs, which anybody may who may write to a directory: a node's disk is one,
+/// with a quota that others below it would not count for (linux/btrfs.h).
+const BTRFS_REFUSED: [u32; 5] = [
+    0x5000_9401, // BTRFS_IOC_SNAP_CREATE
+    0x5000_940e, // BTRFS_IOC_SUBVOL_CREATE
+    0x5000_9417, // BTRFS_IOC_SNAP_CREATE_V2
+    0x5000_9418, // BTRFS_IOC_SUBVOL_CREATE_V2
+    0x4008_941a, // BTRFS_IOC_SUBVOL_SETFLAGS
+];
+
 /// The filter, compiled. Do this once, in the warden.
 pub fn compile() -> Result<BpfProgram> {
     let failed =
@@ -92,10 +102,16 @@ pub fn compile() -> Result<BpfProgram> {
         socket.push(SeccompRule::new(conditions).map_err(failed)?);
     }
     rules.insert(libc::SYS_socket, socket);
+    let mut ioctl = Vec::new();
+    for command in BTRFS_REFUSED {
+        ioctl.push(SeccompRule::new(vec![is(1, command.cast_signed()).map_err(failed)?]).map_err(failed)?);
+    }
+    rules.insert(libc::SYS_ioctl, ioctl);
     let refused = SeccompAction::Errno(libc::EPERM.cast_unsigned());
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(failed)?;
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, arch).map_err(failed)?;
     let mut program: BpfProgram = filter.try_into().map_err(failed)?;
+    program.splice(0..0, packet_ring_guard());
     program.splice(0..0, newest_guard());
     Ok(program)
 }
@@ -116,6 +132,28 @@ fn newest_guard() -> [sock_filter; 3] {
         op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
         op(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, 0, 1, NEWEST),
         op(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned()),
+    ]
+}
+
+/// "No such option" for the rings that a packet socket shares with its program (packet(7)): their memory is charged to nobody. Programs
+/// such as tcpdump then read packet by packet, as on kernels without them.
+fn packet_ring_guard() -> [sock_filter; 8] {
+    const RX_RING: u32 = 5;
+    const TX_RING: u32 = 13;
+    let op = |code: u32, jt, jf, k| sock_filter { code: code as u16, jt, jf, k };
+    let load = |offset| op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
+    let equal = |value, jt, jf| op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, jt, jf, value);
+    // Of seccomp_data: the number, and the lower halves of the second and third argument.
+    let (number, level, option) = (0, 24, 32);
+    [
+        load(number),
+        equal(libc::SYS_setsockopt as u32, 0, 6),
+        load(level),
+        equal(libc::SOL_PACKET.cast_unsigned(), 0, 4),
+        load(option),
+        equal(RX_RING, 1, 0),
+        equal(TX_RING, 0, 1),
+        op(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOPROTOOPT.cast_unsigned()),
     ]
 }
 
@@ -170,6 +208,19 @@ mod tests {
         assert_eq!(errno_of(|| unsafe { libc::syscall(libc::SYS_bpf, 0, 0, 0) }), libc::EPERM);
         // SAFETY: as above.
         assert_eq!(errno_of(|| unsafe { libc::syscall(0x4000_0000 + 39) }), libc::ENOSYS);
+        for command in BTRFS_REFUSED {
+            // SAFETY: as above.
+            let asked = || i64::from(unsafe { libc::ioctl(0, command.into(), 0) });
+            assert_eq!(errno_of(asked), libc::EPERM, "{command:x}");
+        }
+        let option = |level: i32, option: i32| {
+            // SAFETY: no socket and no value; whoever comes to look at them says so.
+            move || i64::from(unsafe { libc::setsockopt(-1, level, option, std::ptr::null(), 0) })
+        };
+        assert_eq!(errno_of(option(libc::SOL_PACKET, 5)), libc::ENOPROTOOPT);
+        assert_eq!(errno_of(option(libc::SOL_PACKET, 13)), libc::ENOPROTOOPT);
+        assert_eq!(errno_of(option(libc::SOL_PACKET, 1)), libc::EBADF);
+        assert_eq!(errno_of(option(libc::SOL_SOCKET, 5)), libc::EBADF);
         // SAFETY: has no arguments.
         assert_eq!(errno_of(|| unsafe { libc::syscall(libc::SYS_getpid) }.min(0)), 0);
     }

@@ -30,14 +30,16 @@ pub fn node_path(node: NodeName) -> PathBuf {
 }
 
 /// Builds `/proc`, `/sys`, `/dev/{null,…}`, `/catalogue`, `/nodes` on a tmpfs and makes it the root. Called by the spawner first of all, in
-/// its new mount and pid namespaces; afterwards no path of the host can be reached.
-pub fn build() -> Result<()> {
+/// its new mount and pid namespaces; afterwards no path of the host can be reached. `images`: where the container images hang that
+/// are to be seen in `/catalogue`; a copy of that mount has the flags that the kernel locked.
+pub fn build(images: Option<&Path>) -> Result<()> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .step(|| "make mounts private")?;
     let devices: Vec<(&str, OwnedFd)> = DEVICES
         .into_iter()
         .map(|name| Ok((name, mounts::copy(CWD, &format!("/dev/{name}"), false)?)))
         .collect::<Result<_>>()?;
+    let images = images.map(|place| mounts::copy(CWD, &place.to_string_lossy(), false)).transpose()?;
     // The kernel lets a new procfs or sysfs in only while an unmasked one of the host is still in sight.
     let proc = mounts::create("proc", &[], safe())?;
     let sys = mounts::create("sysfs", &[], safe() | MountAttrFlags::MOUNT_ATTR_RDONLY)?;
@@ -60,6 +62,9 @@ pub fn build() -> Result<()> {
         let path = Path::new("/dev").join(name);
         fs::write(&path, "").step(|| format!("make {}", path.display()))?;
         mounts::attach_at(device.as_fd(), &path)?;
+    }
+    if let Some(images) = images {
+        mounts::attach_at(images.as_fd(), catalogue())?;
     }
     Ok(())
 }

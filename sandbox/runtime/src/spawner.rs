@@ -67,7 +67,7 @@ const NAMESPACE_LIMITS: [(&str, u32); 8] = [
     ("max_user_namespaces", 64),
     ("max_pid_namespaces", 512),
     ("max_mnt_namespaces", 512),
-    ("max_net_namespaces", 512),
+    ("max_net_namespaces", 300),
     ("max_uts_namespaces", 512),
     ("max_ipc_namespaces", 512),
     ("max_cgroup_namespaces", 512),
@@ -119,14 +119,11 @@ impl<'a> Spawner<'a> {
         let mut trace = Trace::from_origin(launch.origin);
         let keep: Vec<_> = launch.needed(&cgroup).collect();
         process::close_all_but(&keep);
-        session_root::build()?;
+        session_root::build(launch.catalogue.as_ref().map(|catalogue| catalogue.place))?;
         trace.step("session root");
         sethostname(format!("drydock-{}", launch.id)).step(|| "sethostname")?;
         limit_namespaces(launch.limits)?;
         let mut nodes = BTreeMap::new();
-        if let Some(catalogue) = &launch.catalogue {
-            mounts::attach_at(catalogue.as_fd(), session_root::catalogue())?;
-        }
         for (name, disk) in launch.nodes {
             attach_disk(*name, disk)?;
             nodes.insert(*name, Node { pid: None, starting: None, remove: false });

@@ -12,6 +12,7 @@ use nix::{
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
+    ops::Range,
     os::unix::{
         ffi::{OsStrExt, OsStringExt},
         fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
@@ -44,6 +45,10 @@ pub mod state_paths {
     /// Where the warden listens.
     pub fn warden_socket(state: &Path) -> PathBuf {
         state.join("run/warden.sock")
+    }
+    /// Where the container images hang while a session is made.
+    pub fn catalogue(state: &Path) -> PathBuf {
+        state.join("run/catalogue")
     }
     /// Where a session process listens.
     pub fn session_socket(state: &Path, id: &SessionId) -> PathBuf {
@@ -90,6 +95,7 @@ impl Place {
         for (dir, mode, owner) in [
             ("run/sessions", 0o711, 0),
             ("run/warden", 0o700, 0),
+            ("run/catalogue", 0o700, 0),
             ("disk", 0o700, 0),
             ("log", 0o700, 0),
             ("web", 0o700, place.web_user()),
@@ -146,6 +152,12 @@ impl Place {
     /// First host id of range `slot`. Sessions have 1 … [`Self::slots`].
     pub fn base(&self, slot: u32) -> u32 {
         FIRST_ID + (self.server * RANGES + slot) * drydock_runtime::userns::RANGE
+    }
+
+    /// Host ids of the users of range `slot`.
+    pub fn users(&self, slot: u32) -> Range<u32> {
+        let base = self.base(slot);
+        base..base + drydock_runtime::userns::RANGE
     }
 
     /// How many id ranges there are for sessions.

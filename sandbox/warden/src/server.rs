@@ -26,12 +26,11 @@ use std::{
     fs,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// Connections of serve at a time: the one, and one that has just been killed.
 const MAX_CLIENTS: usize = 8;
-/// How soon to look again at a control group that could not be removed, in milliseconds: the kernel has no event for it on v1.
-const LINGER_MILLIS: u16 = 20;
 
 /// How a warden is started.
 #[derive(Debug, Clone)]
@@ -135,12 +134,13 @@ impl Server {
             let lingering = self.sessions.sweep_lingering();
             let idle = self.clients.is_empty()
                 && self.sessions.ids().is_empty()
-                && !lingering
+                && lingering.is_none()
                 && !self.preparations.is_busy();
             if self.had_client && idle {
                 return Ok(());
             }
-            let ready = self.wait(lingering)?;
+            let dying = self.sessions.help_dying();
+            let ready = self.wait(lingering.into_iter().chain(dying).min())?;
             if ready.stop {
                 return Ok(());
             }
@@ -163,14 +163,17 @@ impl Server {
         }
     }
 
-    fn wait(&mut self, lingering: bool) -> Result<Ready, Error> {
+    fn wait(&mut self, most: Option<Duration>) -> Result<Ready, Error> {
         let input = |fd| PollFd::new(fd, PollFlags::POLLIN);
         let mut fds = vec![input(self.signals.as_fd()), input(self.listener.as_fd())];
         fds.extend(self.clients.iter().map(|c| input(c.as_fd())));
         let ids: Vec<SessionId> = self.sessions.ids();
         fds.extend(self.sessions.pidfds().map(|(_, fd)| input(fd)));
         fds.extend(self.preparations.fd().map(input));
-        let timeout = if lingering { PollTimeout::from(LINGER_MILLIS) } else { PollTimeout::NONE };
+        // Rounded up: what is not yet due would be looked at in vain.
+        let timeout = most.map_or(PollTimeout::NONE, |most| {
+            PollTimeout::try_from(most + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
+        });
         match poll(&mut fds, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(e) => return Err(Error::Host(format!("poll: {e}"))),

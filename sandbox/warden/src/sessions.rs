@@ -15,7 +15,7 @@ use drydock_runtime::{
     channel::{Channel, Listener},
     cluster::{ClusterSeed, ClusterWish},
     egress::Egress,
-    launch::{Launch, Mains, NodeDisk},
+    launch::{Catalogue, Launch, Mains, NodeDisk},
     limits::Limits,
     messages::FromWarden,
     mounts, overlay, pidfd, seccomp,
@@ -35,7 +35,7 @@ use std::{
         },
     },
     path::PathBuf,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// Most nodes that any session may have; their numbers are the last byte of their addresses.
@@ -92,7 +92,8 @@ pub struct Sessions {
     /// Holds [`cgroup::favor_moves`].
     _fast_moves: Option<OwnedFd>,
     /// Swept up but for a control group that a dying process still holds.
-    lingering: Vec<Record>,
+    dying: Vec<Dying>,
+    lingering: Vec<Lingering>,
 }
 
 impl Sessions {
@@ -114,6 +115,7 @@ impl Sessions {
             _fast_moves: cgroup::favor_moves()
                 .inspect_err(|e| tracing::info!("sessions start some 12 ms later than they could: {e}"))
                 .ok(),
+            dying: vec![],
             lingering: vec![],
         };
         for record in alive {
@@ -133,12 +135,12 @@ impl Sessions {
                 }
                 Err(e) => {
                     tracing::warn!(session = %record.id, "ended: {e}");
-                    sessions.sweep(record);
+                    sessions.sweep(Lingering::new(record));
                 }
             }
         }
         for record in dead {
-            sessions.sweep(record);
+            sessions.sweep(Lingering::new(record));
         }
         Ok(sessions)
     }
@@ -166,11 +168,12 @@ impl Sessions {
         if egress.allow.len() > MAX_RULES || egress.resolvers.len() > MAX_RULES {
             return Err(Error::Invalid(format!("more than {MAX_RULES} egress rules")));
         }
-        if self.running.contains_key(id) || self.lingering.iter().any(|r| r.id == *id) {
+        if self.running.contains_key(id) || self.lingering.iter().any(|l| l.record.id == *id) {
             return Err(Error::SessionExists(id.clone()));
         }
         let used = |slot: u32| {
-            let records = self.running.values().map(|s| &s.record).chain(&self.lingering);
+            let records =
+                self.running.values().map(|s| &s.record).chain(self.lingering.iter().map(|l| &l.record));
             records.into_iter().any(|r| r.slot == slot)
         };
         let slots = self.place.slots();
@@ -192,7 +195,7 @@ impl Sessions {
             }
             Err(e) => {
                 let spawner = record.spawner;
-                self.sweep(record);
+                self.sweep(Lingering::new(record));
                 if let Some((pid, _)) = spawner {
                     // Killed by the sweep; as our child it must be taken in.
                     drydock_runtime::process::wait(pid)?;
@@ -219,7 +222,8 @@ impl Sessions {
         for node in &record.nodes {
             disks.push((*node, self.node_disk(record, *node, &image, userns.as_fd())?));
         }
-        let catalogue = mounts::idmapped(self.stores.catalogue.dir(), userns.as_fd())?;
+        let images = mounts::idmapped(self.stores.catalogue.dir(), userns.as_fd())?;
+        let place = state_paths::catalogue(self.place.state());
         trace.step("overlay mounts");
         let pid = Launch {
             id: &record.id,
@@ -227,7 +231,7 @@ impl Sessions {
             userns: userns.as_fd(),
             group: &group,
             nodes: &disks,
-            catalogue: Some(catalogue),
+            catalogue: Some(Catalogue { mount: images, place: &place }),
             wasm: self.stores.wasm.as_ref().map(AsFd::as_fd),
             listener: listener.as_fd(),
             control: &control,
@@ -351,14 +355,40 @@ impl Sessions {
     }
 
     /// Kills a session; false if there is none. [`Self::ended`] follows when its descriptor becomes readable.
-    pub fn kill(&self, id: &SessionId) -> Result<bool, Error> {
+    pub fn kill(&mut self, id: &SessionId) -> Result<bool, Error> {
         let Some(session) = self.running.get(id) else { return Ok(false) };
-        // A frozen process dies only when it is thawed (control groups v1).
-        self.group(id).thaw_all()?;
-        match pidfd::signal(session.pidfd.as_fd(), 9) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::File("pidfd".into(), e)),
-            _ => Ok(true),
+        let (slot, signalled) = (session.record.slot, pidfd::signal(session.pidfd.as_fd(), 9));
+        if let Err(e) = signalled
+            && e.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(Error::File("pidfd".into(), e));
         }
+        // A frozen process dies only when it is thawed (control groups v1). From here on nobody is left to freeze another.
+        self.group(id).thaw_all()?;
+        self.dying.push(Dying {
+            id: id.clone(),
+            slot,
+            next: Instant::now() + Dying::SOON,
+            pause: Dying::SOON,
+        });
+        Ok(true)
+    }
+
+    /// Helps sessions to end that were killed a while ago. How long until it is time again, if any is left.
+    pub fn help_dying(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        let running = &self.running;
+        self.dying.retain(|one| running.contains_key(&one.id));
+        for one in self.dying.iter_mut().filter(|one| one.next <= now) {
+            let group = SessionGroup::new(self.hierarchies.clone(), &self.place.server(), one.id.as_str());
+            if let Err(e) = group.gather(self.place.users(one.slot)) {
+                tracing::warn!(session = %one.id, "{e}");
+            }
+            one.pause = (one.pause * 2).min(Dying::LATEST);
+            one.next = now + one.pause;
+        }
+        let next = self.dying.iter().map(|one| one.next).min();
+        next.map(|next| next.saturating_duration_since(Instant::now()))
     }
 
     /// Clears away a session whose spawner has ended. Returns why it ended, as far as the kernel tells, and the steps.
@@ -382,13 +412,14 @@ impl Sessions {
             kills => format!("{how}; the kernel killed {kills} of its processes for want of memory"),
         };
         trace.step("processes");
-        self.sweep(session.record);
+        self.sweep(Lingering::new(session.record));
         trace.step("control groups, disk, sockets");
         (reason, trace.into_steps())
     }
 
     /// Deletes all that a session has left on the host. What can't be deleted yet is tried again by [`Self::sweep_lingering`].
-    fn sweep(&mut self, record: Record) {
+    fn sweep(&mut self, mut left: Lingering) {
+        let record = &left.record;
         let id = &record.id;
         let group = self.group(id);
         for path in
@@ -400,24 +431,29 @@ impl Sessions {
                 tracing::warn!("{}: {e}", path.display());
             }
         }
-        let uplink = if record.uplink { self.uplink(&record).delete() } else { Ok(()) };
+        let uplink = if record.uplink { self.uplink(record).delete() } else { Ok(()) };
         let swept = group.kill().and_then(|()| group.remove()).and(uplink).map_err(Error::from);
         let swept = swept.and_then(|()| self.disk.delete(id));
         match swept {
             Ok(()) => record.delete(self.place.state()),
             Err(e) => {
                 tracing::debug!(session = %id, "not yet gone: {e}");
-                self.lingering.push(record);
+                left.wait(&e);
+                self.lingering.push(left);
             }
         }
     }
 
-    /// Tries again what could not be deleted; true if something is still left.
-    pub fn sweep_lingering(&mut self) -> bool {
-        for record in std::mem::take(&mut self.lingering) {
-            self.sweep(record);
+    /// Tries again what could not be deleted, where it is time. How long until it is again, if something is left.
+    pub fn sweep_lingering(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        let (due, later) = std::mem::take(&mut self.lingering).into_iter().partition(|l| l.next <= now);
+        self.lingering = later;
+        for left in due {
+            self.sweep(left);
         }
-        !self.lingering.is_empty()
+        let next = self.lingering.iter().map(|l| l.next).min();
+        next.map(|next| next.saturating_duration_since(Instant::now()))
     }
 
     /// Gives everything back: called when the warden ends without sessions.
@@ -447,6 +483,47 @@ impl Sessions {
 
     fn log_path(&self, id: &SessionId) -> PathBuf {
         self.place.state().join("log").join(format!("{id}.log"))
+    }
+}
+
+/// A session that was killed and whose processes have not all ended.
+struct Dying {
+    id: SessionId,
+    slot: u32,
+    next: Instant,
+    pause: Duration,
+}
+
+impl Dying {
+    /// When to look after it first: most are gone long before.
+    const SOON: Duration = Duration::from_millis(200);
+    const LATEST: Duration = Duration::from_secs(5);
+}
+
+/// A session that has ended and of which something is left on the host.
+struct Lingering {
+    record: Record,
+    /// Tries that found a process, or something that does not go.
+    tries: u32,
+    next: Instant,
+}
+
+impl Lingering {
+    /// How soon to look again at first: the kernel tells nobody when a control group is empty (v1).
+    const SOON: Duration = Duration::from_millis(20);
+    const LATEST: Duration = Duration::from_secs(5);
+
+    fn new(record: Record) -> Self {
+        Self { record, tries: 0, next: Instant::now() }
+    }
+
+    /// Waits longer each time, unless the work was just too much for one go.
+    fn wait(&mut self, why: &Error) {
+        let goes_on = matches!(why, Error::Sandbox(e) if e.kind() == std::io::ErrorKind::WouldBlock);
+        if !goes_on {
+            self.tries += 1;
+        }
+        self.next = Instant::now() + (Self::SOON * 2_u32.pow(self.tries.min(10)) / 2).min(Self::LATEST);
     }
 }
 

@@ -13,6 +13,7 @@ pub fn tests() -> Vec<Trial> {
         Trial::test("a_node_is_a_machine", a_node_is_a_machine),
         Trial::test("nodes_of_a_session_reach_each_other", nodes_reach_each_other),
         Trial::test("nodes_come_and_go", nodes_come_and_go),
+        Trial::test("a_node_with_many_files_goes", a_node_with_many_files_goes),
         Trial::test("a_session_survives_the_warden", a_session_survives_the_warden),
         Trial::test("a_frozen_session_stands_still", a_frozen_session_stands_still),
         Trial::test("bad_requests_are_refused", bad_requests_are_refused),
@@ -85,6 +86,24 @@ fn nodes_come_and_go() -> Outcome {
     assert_eq!(host.ask(Request::ForgetNode { id: s.id.clone(), node: node(2) }), Answer::Done);
     assert_eq!(host.ask(Request::AddNode { id: s.id.clone(), node: node(2) }), Answer::Done);
     assert_eq!(s.run(2, "ls /root"), "");
+    Ok(())
+}
+
+/// A removed node may have had any number of files, and as deep as it liked: its name is free at once, nobody waits.
+fn a_node_with_many_files_goes() -> Outcome {
+    let host = Host::new();
+    let s = host.create(2);
+    s.run(2, "mkdir /root/m; cd /root/m; seq 1 5000 | xargs touch; mkdir deep; cd deep; perl -e 'for (1..5000) { mkdir \"d\"; chdir \"d\" }'");
+    assert_eq!(s.ask(&Ask::Remove(node(2))).0, 0);
+    assert_eq!(host.ask(Request::ForgetNode { id: s.id.clone(), node: node(2) }), Answer::Done);
+    assert_eq!(host.ask(Request::AddNode { id: s.id.clone(), node: node(2) }), Answer::Done);
+    assert_eq!(s.run(2, "ls /root"), "");
+    let doomed = format!("/proc/{}/root{}/disk/{}/doomed", host.warden_pid(), host.state().display(), s.id);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while std::fs::read_dir(&doomed)?.next().is_some() {
+        assert!(std::time::Instant::now() < deadline, "something stays in {doomed}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
     Ok(())
 }
 

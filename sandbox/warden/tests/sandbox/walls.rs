@@ -2,6 +2,7 @@
 
 use crate::host::{Host, small};
 use drydock_runtime::limits::Limits;
+use drydock_warden::messages::{Answer, Request};
 use libtest_mimic::Trial;
 use std::fs;
 
@@ -12,6 +13,11 @@ pub fn tests() -> Vec<Trial> {
         Trial::test("root_in_a_node_is_nobody_on_the_host", root_in_a_node_is_nobody),
         Trial::test("init_can_not_be_traced_or_killed", init_can_not_be_traced_or_killed),
         Trial::test("limits_hold", limits_hold),
+        Trial::test("shared_images_stay_as_they_are", shared_images_stay_as_they_are),
+        Trial::test("a_disk_has_no_back_door", a_disk_has_no_back_door),
+        Trial::test("memory_of_sockets_is_limited", memory_of_sockets_is_limited),
+        Trial::test("groups_without_end_are_removed", groups_without_end_are_removed),
+        Trial::test("what_is_frozen_deep_down_dies", what_is_frozen_deep_down_dies),
     ]
 }
 
@@ -146,5 +152,115 @@ fn limits_hold() -> Outcome {
     assert_eq!(s.run(2, "hostname"), "node2");
     assert_eq!(s.run(1, "ulimit -n; ulimit -Hn"), "512\n512");
     assert_ne!(s.try_run(1, "ulimit -n 1024").0, 0);
+    Ok(())
+}
+
+/// Whatever root does to the mount of the images that all sessions share, nothing can be written there.
+fn shared_images_stay_as_they_are() -> Outcome {
+    const IMAGES: &str = "/var/lib/docker/catalogue";
+    let host = Host::new();
+    let s = host.create(1);
+    assert_eq!(s.run(1, &format!("test -e {IMAGES}/oci-layout; echo $?")), "0");
+    for opening in [
+        format!("mount -o remount,bind,rw {IMAGES}"),
+        format!("mount -o remount,rw {IMAGES}"),
+        format!("mkdir /b; mount --bind {IMAGES} /b; mount -o remount,bind,rw /b"),
+        format!("unshare -m sh -c 'mount -o remount,bind,rw {IMAGES}; touch {IMAGES}/x'"),
+        format!("unshare -Urm sh -c 'mount -o remount,bind,rw {IMAGES}; touch {IMAGES}/x'"),
+        format!("mount -o remount,bind,ro,dev {IMAGES}"),
+    ] {
+        assert_ne!(s.try_run(1, &opening).0, 0, "{opening}");
+    }
+    for place in [IMAGES, "/b"] {
+        assert_ne!(s.try_run(1, &format!("touch {place}/x || touch {place}/tmp/x")).0, 0, "{place}");
+    }
+    assert_eq!(
+        s.run(1, &format!("findmnt -no options {IMAGES} | tr , '\\n' | grep -xE 'ro|nodev' | sort")),
+        "nodev\nro"
+    );
+    // In the nodes that come later too.
+    assert!(matches!(
+        host.ask(Request::AddNode { id: s.id.clone(), node: crate::host::node(2) }),
+        Answer::Done
+    ));
+    assert_ne!(s.try_run(2, &format!("mount -o remount,bind,rw {IMAGES}")).0, 0);
+    // Nobody there waits for a lock that a node holds.
+    assert_eq!(s.run(1, &format!("find {IMAGES} -name '*lock*' -o -name '*in-use*'")), "");
+    Ok(())
+}
+
+/// A subvolume of btrfs would be a disk without a limit.
+fn a_disk_has_no_back_door() -> Outcome {
+    let host = Host::new();
+    let s = host.create(1);
+    let make = "perl -e '$b = pack(\"q a4088\", 0, \"more\"); sysopen(F, \"/var/lib/docker\", 0) or die; \
+                ioctl(F, 0x5000940e, $b) or die \"$!\\n\"' 2>&1";
+    assert_eq!(s.try_run(1, make).1.trim_end(), "Operation not permitted");
+    assert_ne!(s.try_run(1, "test -e /var/lib/docker/more").0, 0);
+    Ok(())
+}
+
+fn memory_of_sockets_is_limited() -> Outcome {
+    let host = Host::new();
+    let s = host.create(1);
+    // Rings that packet sockets share with programs: their memory would be charged to nobody.
+    let ring = "perl -e 'socket(S, 17, 3, 0) or die \"$!\"; \
+                setsockopt(S, 263, 5, pack(\"I4\", 1 << 20, 64, 1 << 16, 1024)) or die \"$!\\n\"' 2>&1";
+    assert_eq!(s.try_run(1, ring).1.trim_end(), "Protocol not available");
+    // Datagrams that nobody reads: 300 sockets would take several hundred megabytes of the host.
+    let fill = "perl -MSocket -e 'for (1..300) { \
+                socket($r, AF_INET, SOCK_DGRAM, 0); setsockopt($r, 1, 8, pack(\"I\", 1 << 30)); \
+                bind($r, pack_sockaddr_in(0, INADDR_LOOPBACK)); push @s, $r; \
+                socket($w, AF_INET, SOCK_DGRAM, 0); connect($w, getsockname($r)); \
+                for (1..64) { send($w, \"x\" x 60000, 0x40) } } \
+                open F, \"/proc/net/sockstat\"; while (<F>) { print $1 if /^UDP:.* mem (\\d+)/ }'";
+    let before = "awk '/^UDP:/ { print $NF }' /proc/net/sockstat";
+    let before: u64 = s.run(1, before).parse()?;
+    let pages: u64 = s.run(1, fill).parse()?;
+    let taken = pages.saturating_sub(before) * 4096;
+    assert!(taken <= small().memory, "{} MiB of a session with {} MiB", taken >> 20, small().memory >> 20);
+    Ok(())
+}
+
+/// Control groups deeper than a path can say, and many of them: the session ends, and nobody waits for it.
+fn groups_without_end_are_removed() -> Outcome {
+    let host = Host::new();
+    let s = host.create(1);
+    let group = if fs::exists("/sys/fs/cgroup/cgroup.controllers")? { "." } else { "pids" };
+    s.run(
+        1,
+        &format!("cd /sys/fs/cgroup/{group}; perl -e 'for (1..2300) {{ mkdir \"d\" or last; chdir \"d\" }}'"),
+    );
+    s.run(1, &format!("cd /sys/fs/cgroup/{group}; perl -e 'for (1..3000) {{ mkdir \"w$_\" or last }}'"));
+    assert!(matches!(s.destroy(), Answer::Destroyed { .. }));
+    assert_eq!(host.create(1).run(1, "hostname"), "node1");
+    Ok(())
+}
+
+/// A frozen process does not even die (control groups v1), and a node can hide it deep down.
+fn what_is_frozen_deep_down_dies() -> Outcome {
+    if fs::exists("/sys/fs/cgroup/cgroup.controllers")? {
+        return Ok(());
+    }
+    let host = Host::new();
+    let s = host.create(1);
+    s.run(
+        1,
+        "cd /sys/fs/cgroup/freezer; sleep 4321 >/dev/null 2>&1 & pid=$!; \
+         perl -e 'for (1..6000) { mkdir \"w$_\" } for (1..2300) { mkdir \"d\"; chdir \"d\" } \
+         open F, \">cgroup.procs\"; print F $ARGV[0]; close F; open F, \">freezer.state\"; print F \"FROZEN\"; close F' $pid",
+    );
+    let base = fs::read_to_string(format!("/proc/{}/uid_map", s.pid()))?;
+    let base: u32 = base.split_whitespace().nth(1).ok_or("no map")?.parse()?;
+    assert!(matches!(s.destroy(), Answer::Destroyed { .. }));
+    drop(host);
+    // The warden ended, so it has swept everything: no process has a user of the session's.
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+        let user = status
+            .lines()
+            .find_map(|line| line.strip_prefix("Uid:\t")?.split('\t').next()?.parse::<u32>().ok());
+        assert!(!user.is_some_and(|user| (base..base + 65_536).contains(&user)), "{status}");
+    }
     Ok(())
 }
