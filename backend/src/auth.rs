@@ -176,7 +176,7 @@ pub fn client_address(headers: &HeaderMap, peer: IpAddr, behind_proxy: bool) -> 
 }
 
 /// One IPv6 customer has at least a /64.
-fn group(address: IpAddr) -> IpAddr {
+pub fn group(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(a) => {
             let [a, b, c, d, ..] = a.segments();

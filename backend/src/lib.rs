@@ -8,6 +8,7 @@ pub mod config;
 pub mod doctor;
 pub mod error;
 pub mod forward;
+pub mod hosts;
 pub mod kubernetes;
 pub mod log;
 pub mod metrics;

@@ -1,35 +1,82 @@
 //! Accepts connections and serves HTTP/1.1 on them: TCP for browsers, a Unix socket for the operator. Bounds what a
 //! stranger can hold: connections, header size, time for headers. Called by `serve` and by tests.
 
-use crate::auth::Via;
+use crate::auth::{self, Via};
 use axum::{Router, body::Body};
 use hyper::{Request, body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Semaphore, watch},
     task::JoinSet,
 };
 use tower::ServiceExt;
 
 /// Time for the headers of a request, and for a kept-alive connection between two requests.
-const HEADERS_WITHIN: Duration = Duration::from_secs(60);
+const HEADERS_WITHIN: Duration = Duration::from_secs(30);
+/// The part of all connections that one address may have: a school behind one address has room, and nobody takes it all.
+const SHARE: usize = 4;
 /// Time for requests under way when the server ends.
 const FINISH_WITHIN: Duration = Duration::from_secs(3);
 
-/// Serves browsers until `closing` is true.
+/// Connections by client address.
+#[derive(Debug, Default)]
+struct Addresses(Mutex<HashMap<IpAddr, usize>>);
+
+/// A connection of an address, counted until this is dropped.
+struct Counted {
+    addresses: Arc<Addresses>,
+    address: IpAddr,
+}
+
+impl Addresses {
+    /// Counts one more, unless the address has `most` already.
+    fn count(self: &Arc<Self>, address: IpAddr, most: usize) -> Option<Counted> {
+        let address = auth::group(address);
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Counted { addresses: self.clone(), address })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut counts = self.addresses.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// Serves browsers until `closing` is true, with `most` connections at a time. With `shared` all come from one address, a proxy's.
 pub async fn serve_web(
     listener: TcpListener,
     router: Router,
     most: usize,
+    shared: bool,
     mut closing: watch::Receiver<bool>,
 ) {
     let places = Arc::new(Semaphore::new(most));
+    let addresses = Arc::new(Addresses::default());
+    let of_one = if shared { most } else { (most / SHARE).max(1) };
     let mut tasks = JoinSet::new();
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -40,11 +87,21 @@ pub async fn serve_web(
         };
         match accepted {
             Ok((stream, peer)) => {
+                let Some(counted) = addresses.count(peer.ip(), of_one) else {
+                    tracing::debug!(address = %peer.ip(), "too many connections");
+                    continue;
+                };
                 // Keystrokes must not wait for more of them.
                 if let Err(e) = stream.set_nodelay(true) {
                     tracing::debug!(error = %e, "TCP_NODELAY");
                 }
-                tasks.spawn(serve_one(stream, Via::Web(peer.ip()), router.clone(), place, closing.clone()));
+                tasks.spawn(serve_one(
+                    stream,
+                    Via::Web(peer.ip()),
+                    router.clone(),
+                    (place, counted),
+                    closing.clone(),
+                ));
             }
             Err(e) => pause_after(&e).await,
         }
@@ -90,7 +147,7 @@ async fn serve_one(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     via: Via,
     router: Router,
-    _place: OwnedSemaphorePermit,
+    _place: impl Send + 'static,
     mut closing: watch::Receiver<bool>,
 ) {
     let service = router.map_request(move |request: Request<Incoming>| {
@@ -117,5 +174,23 @@ async fn serve_one(
                 connection.as_mut().graceful_shutdown();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_its_share_of_connections() {
+        let addresses = Arc::new(Addresses::default());
+        let v6 = |host: &str| format!("2001:db8:0:1::{host}").parse().unwrap();
+        let first = addresses.count(v6("1"), 2).unwrap();
+        let _second = addresses.count(v6("2"), 2).unwrap();
+        assert!(addresses.count(v6("3"), 2).is_none(), "one customer has the whole network");
+        assert!(addresses.count("192.0.2.1".parse().unwrap(), 2).is_some());
+        drop(first);
+        assert!(addresses.count(v6("3"), 2).is_some());
+        assert_eq!(addresses.0.lock().unwrap().len(), 1);
     }
 }

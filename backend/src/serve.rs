@@ -92,7 +92,7 @@ impl Server {
             )
         })?;
         let listen: SocketAddr = listener.local_addr()?;
-        let most = config.max_connections as usize;
+        let (most, shared) = (config.max_connections as usize, config.behind_proxy);
         let capacity =
             config.capacity(host_memory(), std::thread::available_parallelism().map_or(1, |n| n.get()));
         let page = Arc::new(Page::new(config.wildcard_domain.as_deref()));
@@ -113,7 +113,7 @@ impl Server {
         let closing = || app.sessions.closing.subscribe();
         let web_listener = tokio::net::TcpListener::from_std(listener)?;
         let tasks = [
-            tokio::spawn(net::serve_web(web_listener, router.clone(), most, closing())),
+            tokio::spawn(net::serve_web(web_listener, router.clone(), most, shared, closing())),
             tokio::spawn(net::serve_operator(operator, router, closing())),
         ];
         Ok(Self { app, tasks, socket, _only_one: only_one })

@@ -116,6 +116,7 @@ pub fn router(app: App) -> Router {
         .fallback(crate::page::serve)
         .layer(axum::middleware::from_fn_with_state(app.clone(), count))
         .layer(axum::middleware::from_fn_with_state(app.clone(), crate::ports::by_host))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), crate::hosts::must_be_ours))
         .layer(tower_http::catch_panic::CatchPanicLayer::custom(panicked))
         .with_state(app)
 }

@@ -12,6 +12,7 @@ use crate::{
     error::Error,
     forward::{self, Held},
     pipe::PipeError,
+    ports::headers::below_our_origin,
     relay,
     sessions::live::Live,
 };
@@ -94,7 +95,7 @@ async fn try_forward(app: &App, id: &str, token: &str, mut request: Request) -> 
     })?;
     let headers = response.headers_mut();
     headers.remove(header::SET_COOKIE);
-    headers.remove("clear-site-data");
+    below_our_origin(headers);
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     Ok(response)

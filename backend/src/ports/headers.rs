@@ -7,6 +7,31 @@ use std::net::IpAddr;
 /// The browser is told to treat what comes by path as a site of its own: no cookies, no storage, no calls to us.
 pub const SANDBOX: &str = "sandbox allow-scripts allow-forms allow-popups allow-modals allow-downloads";
 
+/// What a browser would take as said of the whole origin, or remember of it, beyond the answer: where that is ours, no node may say it.
+const OF_THE_ORIGIN: [&str; 16] = [
+    "accept-ch",
+    "alt-svc",
+    "clear-site-data",
+    "critical-ch",
+    "nel",
+    "no-vary-search",
+    "origin-agent-cluster",
+    "origin-trial",
+    "public-key-pins",
+    "refresh",
+    "report-to",
+    "reporting-endpoints",
+    "service-worker-allowed",
+    "speculation-rules",
+    "strict-transport-security",
+    "use-as-dictionary",
+];
+
+/// Takes from an answer that comes below our own origin what would count for all of it.
+pub fn below_our_origin(headers: &mut HeaderMap) {
+    OF_THE_ORIGIN.iter().for_each(|name| drop(headers.remove(*name)));
+}
+
 /// Tells the node who asked and by which address; takes our cookie out.
 pub fn on_request(headers: &mut HeaderMap, client: IpAddr, scheme: &'static str, prefix: Option<&str>) {
     let host = headers.get(header::HOST).cloned();
@@ -36,7 +61,10 @@ pub fn on_request(headers: &mut HeaderMap, client: IpAddr, scheme: &'static str,
 
 /// Keeps a node's answer within its own origin.
 pub fn on_response(headers: &mut HeaderMap, prefix: Option<&str>) {
-    headers.remove("clear-site-data");
+    // Those that a browser takes for a domain and what is below it, also where the node has an origin of its own.
+    for name in ["clear-site-data", "strict-transport-security"] {
+        headers.remove(name);
+    }
     let cookies: Vec<HeaderValue> =
         headers.get_all(header::SET_COOKIE).iter().filter_map(|c| own_cookie(c, prefix)).collect();
     headers.remove(header::SET_COOKIE);
@@ -44,7 +72,7 @@ pub fn on_response(headers: &mut HeaderMap, prefix: Option<&str>) {
         headers.append(header::SET_COOKIE, cookie);
     }
     let Some(prefix) = prefix else { return };
-    headers.remove("service-worker-allowed");
+    below_our_origin(headers);
     // A second policy only narrows a first.
     headers.append(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(SANDBOX));
     if let Some(location) = headers.get(header::LOCATION).and_then(|l| l.to_str().ok())
@@ -95,6 +123,27 @@ mod tests {
 
     fn value(text: &'static str) -> HeaderValue {
         HeaderValue::from_static(text)
+    }
+
+    #[test]
+    fn what_counts_for_an_origin_is_said_of_none_but_the_nodes_own() {
+        let all =
+            ["Strict-Transport-Security", "NEL", "Report-To", "Refresh", "Alt-Svc", "Speculation-Rules"];
+        let answer = || {
+            let mut h = HeaderMap::new();
+            all.iter().for_each(|name| {
+                drop(h.insert(header::HeaderName::from_bytes(name.as_bytes()).unwrap(), value("x")))
+            });
+            h.insert(header::ETAG, value("x"));
+            h
+        };
+        let mut by_path = answer();
+        on_response(&mut by_path, Some("/p/x"));
+        assert!(all.iter().all(|name| !by_path.contains_key(*name)), "{by_path:?}");
+        assert!(by_path.contains_key(header::ETAG));
+        let mut by_host = answer();
+        on_response(&mut by_host, None);
+        assert!(by_host.contains_key("refresh") && !by_host.contains_key("strict-transport-security"));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //!
 //! What a node answers is hostile: it must never be served on the origin of the page.
 
-mod headers;
+pub mod headers;
 mod pages;
 mod proxy;
 

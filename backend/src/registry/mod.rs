@@ -25,6 +25,7 @@ use drydock_registry::{
 };
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+pub use prepare::Making;
 use std::{io, path::Path, sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use tower::ServiceExt;

@@ -10,8 +10,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use hyper::{Method, StatusCode};
-use std::{sync::Arc, time::Duration};
-use tokio::sync::{broadcast, mpsc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::sync::{broadcast, mpsc, watch};
 
 /// Where it is.
 pub const PATH: &str = "/drydock/catalogue";
@@ -33,17 +37,47 @@ pub fn answer(sessions: &Arc<Sessions>, method: &Method, path: &str) -> Response
     }
 }
 
+/// How an image that is being made ends: nothing yet, or done, or why not.
+type End = watch::Receiver<Option<Result<(), String>>>;
+
+/// The images that are being made. Many may ask for one.
+#[derive(Debug, Default)]
+pub struct Making(Mutex<HashMap<String, End>>);
+
+impl Making {
+    /// The end of an image's making, which begins unless somebody else has it made already.
+    fn join(&self, sessions: &Arc<Sessions>, name: &str) -> End {
+        let mut making = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(end) = making.get(name) {
+            return end.clone();
+        }
+        let (tell, end) = watch::channel(None);
+        making.insert(name.to_owned(), end.clone());
+        let (sessions, name) = (sessions.clone(), name.to_owned());
+        tokio::spawn(async move {
+            // Whoever asked may be gone; the image is made all the same.
+            let done = sessions.prepare_image(&name, WITHIN).await.map_err(|e| e.to_string());
+            sessions.making.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
+            tell.send_replace(Some(done));
+        });
+        end
+    }
+}
+
 fn make(sessions: Arc<Sessions>, name: String) -> Response {
     let (sender, receiver) = mpsc::channel::<String>(16);
+    let mut told = sessions.preparing.subscribe();
+    let mut end = sessions.making.join(&sessions, &name);
     tokio::spawn(async move {
-        let mut told = sessions.preparing.subscribe();
-        let work = sessions.prepare_image(&name, WITHIN);
-        tokio::pin!(work);
         let last = loop {
             tokio::select! {
-                done = &mut work => break done.map_or_else(|e| format!("failed: {e}"), |()| "ok".into()),
+                () = sender.closed() => return,
+                done = end.wait_for(Option::is_some) => break match done.as_deref() {
+                    Ok(Some(Ok(()))) => "ok".into(),
+                    Ok(Some(Err(why))) => format!("failed: {why}"),
+                    Ok(None) | Err(_) => "failed: the server ends".into(),
+                },
                 line = told.recv() => match line {
-                    // The asker may be gone; the image is made all the same.
                     Ok((of, line)) if of == name => drop(sender.try_send(line)),
                     Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => break "failed: the server ends".into(),

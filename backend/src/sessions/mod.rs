@@ -18,7 +18,7 @@ use crate::{
     error::Error,
     metrics::Metrics,
     pipe::Sockets,
-    registry::SiteRegistry,
+    registry::{Making, SiteRegistry},
     store::{SessionRow, Store},
     warden::{Event, Warden, WardenError},
 };
@@ -58,6 +58,8 @@ pub struct Sessions {
     pub sockets: Sockets,
     /// What is being made for the catalogue: (name, how far).
     pub preparing: broadcast::Sender<(String, String)>,
+    /// Who waits for which of them.
+    pub making: Making,
     /// The site's image registry.
     pub registry: SiteRegistry,
     /// True once this server is about to end: connections close with "restart".
@@ -99,6 +101,7 @@ impl Sessions {
             metrics: Metrics::new(),
             sockets: Sockets::new(state_dir.join("run/sessions")),
             preparing: broadcast::Sender::new(64),
+            making: Making::default(),
             registry,
             closing: watch::Sender::new(false),
             store,

@@ -381,6 +381,68 @@ async fn referrers() {
 }
 
 #[tokio::test]
+async fn large_referrers_come_page_by_page() {
+    let bench = Bench::new();
+    let subject = bench.image("app", "v1", b"x").await;
+    let config = bench.blob("app", b"{}").await;
+    for n in 0..5 {
+        let mut large = manifest(&config, &config, 2);
+        large["subject"] = json!({"mediaType": media_type::OCI_MANIFEST, "size": 1, "digest": subject});
+        large["artifactType"] = json!("application/x-note");
+        large["annotations"] = json!({"n": n.to_string(), "text": "x".repeat(3 << 20)});
+        bench.put("app", &format!("n{n}"), &large).await;
+    }
+    let mut path = format!("/v2/app/referrers/{subject}?artifactType=application/x-note");
+    let (mut pages, mut found) = (0, std::collections::BTreeSet::new());
+    loop {
+        let seen = bench.get(&path).await;
+        assert!(seen.body.len() < 8 << 20, "{} bytes", seen.body.len());
+        pages += 1;
+        for one in seen.json()["manifests"].as_array().unwrap() {
+            assert!(found.insert(one["digest"].to_string()), "twice: {}", one["digest"]);
+        }
+        let Some(link) = seen.headers.get("link") else { break };
+        path = link.to_str().unwrap().split(['<', '>']).nth(1).unwrap().to_owned();
+    }
+    assert_eq!((found.len(), pages), (5, 3));
+}
+
+#[tokio::test]
+async fn what_is_deleted_is_gone_from_the_disk() {
+    let bench = Bench::with(Limits { repositories: 3, ..Limits::default() });
+    let blobs = || walk(&bench.folder.path().join("blobs"), true);
+    let blob = bench.blob("me/app", &[7; 5000]).await;
+    let shared = bench.blob("me/app", b"shared").await;
+    let mount = format!("/v2/me/other/blobs/uploads/?mount={shared}&from=me/app");
+    assert_eq!(bench.send("POST", &mount, &[], "").await.status, 201);
+    let before = bench.registry.used("me").await.unwrap();
+    assert_eq!(blobs(), 2);
+    for digest in [&blob, &shared] {
+        assert_eq!(bench.send("DELETE", &format!("/v2/me/app/blobs/{digest}"), &[], "").await.status, 202);
+    }
+    // The other repository still has the one.
+    assert_eq!((blobs(), bench.get(&format!("/v2/me/other/blobs/{shared}")).await.status), (1, 200));
+    assert_eq!(before - bench.registry.used("me").await.unwrap(), 5000 + 6 + 2 * 4096);
+    // Names and their folders are counted, bounded, and go with their owner.
+    let deep = ["me"; 17].join("/");
+    let refused = bench.send("POST", &format!("/v2/{deep}/blobs/uploads/"), &[], "").await;
+    assert_eq!(refused.refusal(), (400, "NAME_INVALID".into()));
+    bench.blob(&["me"; 16].join("/"), b"shared").await;
+    let many =
+        bench.send("POST", &format!("/v2/me/more/blobs/uploads/?mount={shared}&from=me/other"), &[], "").await;
+    assert_eq!(many.refusal(), (403, "DENIED".into()));
+    bench.registry.delete_owner("me").await.unwrap();
+    assert_eq!(walk(&bench.folder.path().join("repositories"), false), 0);
+    assert_eq!(bench.registry.used("me").await.unwrap(), 0);
+}
+
+/// How many files, or else how many entries, are below a folder.
+fn walk(folder: &std::path::Path, files: bool) -> usize {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| if path.is_dir() { walk(&path, files) + usize::from(!files) } else { 1 }).sum()
+}
+
+#[tokio::test]
 async fn limits_hold() {
     let bench = Bench::with(Limits { blob: 10, uploads: 2, ..Limits::default() });
     let path = format!("/v2/a/blobs/uploads/?digest={}", Digest::of(b"01234567890"));

@@ -26,7 +26,7 @@ const MAX_ENTRIES: usize = 10_000;
 const MAX_LISTING: usize = 900 * 1024;
 /// File content in one frame.
 const PIECE: usize = 64 * 1024;
-/// Files that say they are empty and are not (as in /proc) are read up to this size.
+/// Files that say they are empty and are not (as in /sys) are read up to this size.
 const MAX_UNSIZED: u64 = 1024 * 1024;
 /// Bits of a mode that `chmod` sets.
 const MODE_BITS: u32 = 0o7777;
@@ -171,6 +171,12 @@ fn open_regular(path: &Path) -> Result<(File, Metadata), Failure> {
     if !metadata.is_file() {
         let what = if metadata.is_dir() { "a directory" } else { "a device, socket or pipe" };
         return fail(ErrorKind::Conflict, format!("{} is {what}, not a file", path.display()));
+    }
+    // Of itself, the kernel tells a process everything: where its memory is, which is where that of the host's own process is that this
+    // one was forked from. And whatever the path, there may be a mount behind it.
+    if rustix::fs::fstatfs(&file).map_err(|e| failed(path)(e.into()))?.f_type == libc::PROC_SUPER_MAGIC {
+        let message = format!("{} tells of processes: read it in a terminal", path.display());
+        return fail(ErrorKind::Conflict, message);
     }
     Ok((file, metadata))
 }
@@ -339,7 +345,7 @@ fn remove(path: &str) -> Result<Reply, Failure> {
     }
     let metadata = fs::symlink_metadata(path).map_err(failed(path))?;
     // Neither of them follows links.
-    let removed = if metadata.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    let removed = if metadata.is_dir() { crate::clear::tree(path) } else { fs::remove_file(path) };
     removed.map_err(failed(path))?;
     Ok(Reply::Done)
 }
@@ -536,8 +542,16 @@ mod tests {
         let kinds: Vec<_> = entries.iter().map(|e| (e.name.as_str(), e.kind)).collect();
         assert_eq!(kinds, [("fifo", EntryKind::Other), ("loop", EntryKind::Link), ("zero", EntryKind::Link)]);
         // What says that it is empty may have content.
-        let (_, version) = work(read_op("/proc/version".into()), &[]);
-        assert!(version.starts_with(b"Linux version"));
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        let group = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let group = group.filter(|line| line[2].starts_with("cgroup")).map(|line| line[1].to_owned()).next();
+        let path = format!("{}/cgroup.procs", group.expect("control groups are mounted"));
+        assert_eq!(work(read_op(path.clone()), &[]).1.is_empty(), fs::read(path).unwrap().is_empty());
+        // What tells where our memory is, under whatever name.
+        symlink("/proc/self/maps", dir.path("maps")).unwrap();
+        for path in ["/proc/self/maps".to_owned(), "/proc/version".into(), dir.path("maps")] {
+            assert_eq!(kind(&one(read_op(path))), Some(ErrorKind::Conflict));
+        }
     }
 
     #[test]

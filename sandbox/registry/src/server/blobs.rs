@@ -68,9 +68,17 @@ impl Call {
     }
 
     pub(super) async fn delete_blob(self, name: Name, digest: Digest) -> Answer {
-        let _gate = self.registry.inner.gate.read().await;
+        // Alone: the content goes at once, as its owner's quota comes back at once.
+        let _gate = self.registry.inner.gate.write().await;
         let wanted = digest.clone();
-        if !self.registry.disk(move |store| store.unlink_blob(&name, &wanted)).await? {
+        let unlinked = self.registry.disk(move |store| {
+            let unlinked = store.unlink_blob(&name, &wanted)?;
+            if unlinked {
+                store.drop_unnamed(&wanted)?;
+            }
+            Ok(unlinked)
+        });
+        if !unlinked.await? {
             return Err(Refusal::blob_unknown(&digest));
         }
         let mut response = Response::new(Body::empty());

@@ -15,6 +15,10 @@ const OCI_FILTERS: HeaderName = HeaderName::from_static("oci-filters-applied");
 const CATALOGUE_PAGE: usize = 100;
 const PAGE_MAX: usize = 10_000;
 
+/// A page of referrers has so many, and is made of so many bytes of manifests.
+const REFERRERS_PAGE: usize = 1000;
+const REFERRERS_READ: usize = 4 << 20;
+
 /// Which page is wanted.
 struct Page {
     n: Option<usize>,
@@ -60,20 +64,66 @@ impl Call {
         linked(json(json!({ "repositories": names }).to_string()), "/v2/_catalog", next, &page)
     }
 
+    /// A page of them: a manifest, and so its annotations, may have megabytes.
     pub(super) async fn referrers(self, name: Name, digest: Digest) -> Answer {
+        let page = self.page()?;
         let wanted = self.query.get("artifactType").cloned();
-        let stored = self.registry.disk(move |store| store.referrers(&name, &digest)).await?;
-        let mut all: Vec<Descriptor> = stored.into_iter().filter_map(descriptor).collect();
-        if let Some(kind) = &wanted {
-            all.retain(|d| d.artifact_type.as_ref() == Some(kind));
-        }
-        let index = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": all });
+        let _turn = self.registry.inner.lists.acquire().await.map_err(|e| Refusal::internal("lists", e))?;
+        let (repository, kind, after) = (name.clone(), wanted.clone(), page.last.clone());
+        let found = self.registry.disk(move |store| {
+            let mut found = Referrers::default();
+            for digest in store.referrers(&repository, &digest)? {
+                if digest.to_string() <= after {
+                    continue;
+                }
+                if found.is_full() {
+                    found.next = found.last.take();
+                    break;
+                }
+                if let Some(stored) = store.manifest(&repository, &digest)? {
+                    found.add(stored, kind.as_deref());
+                }
+            }
+            Ok(found)
+        });
+        let found = found.await?;
+        let index = json!({ "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": found.all });
         let mut response = json(index.to_string());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type::OCI_INDEX));
-        if wanted.is_some() {
+        if let Some(kind) = &wanted {
             response.headers_mut().insert(OCI_FILTERS, HeaderValue::from_static("artifactType"));
+            if let Some(last) = &found.next {
+                let mut query = form_urlencoded::Serializer::new(String::new());
+                query.append_pair("artifactType", kind).append_pair("last", last);
+                let link = format!("<{}?{}>; rel=\"next\"", self.head.uri.path(), query.finish());
+                response.headers_mut().insert(LINK, header(&link)?);
+                return Ok(response);
+            }
         }
-        Ok(response)
+        linked(response, self.head.uri.path(), found.next, &page)
+    }
+}
+
+/// A page of referrers as it fills.
+#[derive(Default)]
+struct Referrers {
+    all: Vec<Descriptor>,
+    /// Bytes of the manifests that were read for it.
+    read: usize,
+    last: Option<String>,
+    /// The last digest that was looked at, if there is more.
+    next: Option<String>,
+}
+
+impl Referrers {
+    fn is_full(&self) -> bool {
+        self.read > REFERRERS_READ || self.all.len() >= REFERRERS_PAGE
+    }
+
+    fn add(&mut self, stored: Stored, kind: Option<&str>) {
+        self.read += stored.bytes.len();
+        self.last = Some(stored.digest.to_string());
+        self.all.extend(descriptor(stored).filter(|d| kind.is_none() || d.artifact_type.as_deref() == kind));
     }
 }
 

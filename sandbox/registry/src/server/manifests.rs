@@ -6,7 +6,7 @@ use super::{
     lists::header,
     names::{Name, Tag, Which},
     refusal::Refusal,
-    store::{Links, Stored},
+    store::{ENTRY, Links, MANIFEST_ENTRIES, Stored},
 };
 use crate::manifest::{MANIFEST_MAX, ManifestError, RawManifest, media_type};
 use axum::body::Body;
@@ -74,7 +74,10 @@ impl Call {
         }
         let (raw, media_type) = understand(&bytes, &sent_as)?;
         let links = Links::of(&raw);
-        if bytes.len() as u64 > self.registry.space(&name).await? {
+        self.registry.may_have(&name).await?;
+        let _alone = self.registry.inner.counted.lock().await;
+        let size = bytes.len() as u64 + (MANIFEST_ENTRIES + tags.len() as u64) * ENTRY;
+        if size > self.registry.space(&name).await? {
             return Err(Refusal::denied(
                 "the quota of this name is used up: delete images that are no longer needed",
             ));
@@ -135,13 +138,17 @@ impl Call {
     }
 
     pub(super) async fn delete_manifest(self, name: Name, which: Which) -> Answer {
-        let _gate = self.registry.inner.gate.read().await;
+        // Alone: the content goes at once, as its owner's quota comes back at once.
+        let _gate = self.registry.inner.gate.write().await;
         let (repository, wanted) = (name.clone(), which.clone());
         let done = self.registry.disk(move |store| {
             let gone = match &wanted {
                 Which::Tag(tag) => store.delete_tag(&repository, tag)?,
                 Which::Digest(digest) => store.delete_manifest(&repository, digest)?,
             };
+            if let (true, Which::Digest(digest)) = (gone, &wanted) {
+                store.drop_unnamed(digest)?;
+            }
             Ok((gone, store.has_repository(&repository)))
         });
         match done.await? {

@@ -25,10 +25,16 @@ use hyper::{
     header::{AUTHORIZATION, HeaderName, HeaderValue, WWW_AUTHENTICATE},
 };
 use std::{collections::HashMap, io, path::Path, sync::Arc, time::Duration};
-use tokio::sync::{RwLock, Semaphore};
+use tokio::sync::{Mutex, RwLock, Semaphore};
 
 const VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+const LISTS_MAX: usize = 4;
+/// What the disk keeps free for others.
+const FREE: u64 = 1 << 30;
+/// Longest name of an account that is looked at.
+const USER_MAX: usize = 64;
 
 /// What the registry takes.
 #[derive(Debug, Clone)]
@@ -39,6 +45,8 @@ pub struct Limits {
     pub uploads: usize,
     /// How many uploads may be open in all.
     pub all_uploads: usize,
+    /// How many repositories one owner may have.
+    pub repositories: usize,
     /// How long a client may send nothing.
     pub idle: Duration,
     /// How many passwords are computed at a time.
@@ -47,7 +55,14 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { blob: 16 << 30, uploads: 64, all_uploads: 4096, idle: Duration::from_secs(60), logins: 2 }
+        Self {
+            blob: 16 << 30,
+            uploads: 64,
+            all_uploads: 4096,
+            repositories: 500,
+            idle: Duration::from_secs(60),
+            logins: 2,
+        }
     }
 }
 
@@ -81,6 +96,10 @@ struct Inner {
     limits: Limits,
     remembered: Remembered,
     logins: Semaphore,
+    /// Lists of manifests that are made at a time.
+    lists: Semaphore,
+    /// Held between the look whether something fits a quota and its being counted.
+    counted: Mutex<()>,
     /// Shared by everything that gives names to content, alone for the garbage collection.
     gate: RwLock<()>,
 }
@@ -104,7 +123,9 @@ impl Registry {
             policy,
             remembered: Remembered::new(),
             logins: Semaphore::new(limits.logins.max(1)),
+            lists: Semaphore::new(LISTS_MAX),
             limits,
+            counted: Mutex::new(()),
             gate: RwLock::new(()),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -205,7 +226,8 @@ impl Registry {
             self.inner.remembered.remember(&user, &password);
             Ok(Some(user))
         } else {
-            tracing::info!(user, "a login at the registry was refused");
+            // Whoever wants to can cause any number of these.
+            tracing::debug!(user, "a login at the registry was refused");
             Err(unauthorized())
         }
     }
@@ -271,13 +293,16 @@ fn action(method: &Method) -> Action {
     }
 }
 
-/// Name and password of a Basic header.
+/// Name and password of a Basic header, if that may be an account's.
 fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, rest) = value.split_once(' ')?;
     let plain = BASE64_STANDARD.decode(rest.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
     let plain = String::from_utf8(plain).ok()?;
     let (user, password) = plain.split_once(':')?;
+    if user.len() > USER_MAX {
+        return None;
+    }
     Some((user.to_owned(), password.to_owned()))
 }
 

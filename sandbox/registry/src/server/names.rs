@@ -5,6 +5,9 @@ use drydock_images::{Digest, Reference};
 use hyper::StatusCode;
 use std::fmt;
 
+/// Components of a repository's name, at most: each is a folder.
+pub(super) const COMPONENTS_MAX: usize = 16;
+
 /// The name of a repository: lower-case components, no `..`, at most 255 characters. Safe as a relative path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Name(String);
@@ -42,7 +45,9 @@ impl Name {
         // The rules are those of a reference's path; a domain in front makes sure that nothing else is seen in it.
         let reference = Reference::parse(&format!("registry.local/{text}"));
         match reference {
-            Ok(r) if r.path() == text && r.is_name_only() => Ok(Self(text.to_owned())),
+            Ok(r) if r.path() == text && r.is_name_only() && text.split('/').count() <= COMPONENTS_MAX => {
+                Ok(Self(text.to_owned()))
+            }
             _ => Err(Refusal::new(StatusCode::BAD_REQUEST, "NAME_INVALID", "invalid repository name")),
         }
     }

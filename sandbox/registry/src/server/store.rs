@@ -24,8 +24,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// A repository's folders nest no deeper than a name of 255 characters can.
-const DEPTH_MAX: usize = 128;
+/// A repository's folders nest no deeper than a name may ([`super::names`]).
+const DEPTH_MAX: usize = super::names::COMPONENTS_MAX;
+/// What a file or a folder takes of the disk beside its content: a link, a tag, a name's component.
+pub(super) const ENTRY: u64 = 4096;
 
 /// A manifest as it was pushed.
 #[derive(Debug, Clone)]
@@ -34,6 +36,9 @@ pub(super) struct Stored {
     pub(super) media_type: String,
     pub(super) bytes: Vec<u8>,
 }
+
+/// A manifest's link, and that of its being a referrer.
+pub(super) const MANIFEST_ENTRIES: u64 = 2;
 
 /// What a manifest points to in its own repository, and how it is listed as a referrer.
 #[derive(Debug, Clone, Default)]
@@ -137,19 +142,32 @@ impl Store {
     /// Gives a repository a blob that is on the disk.
     pub(super) fn link_blob(&self, name: &Name, digest: &Digest) -> io::Result<()> {
         let link = self.layer_link(name, digest);
-        let new = !link.is_file();
+        let (fresh, new) = (!self.has_repository(name), !link.is_file());
         self.write(&link, b"")?;
         if new {
-            self.count(name, self.blob_size(digest)? as i64);
+            self.count(name, (self.blob_size(digest)? + ENTRY) as i64);
+        }
+        if fresh {
+            self.count(name, folders(name) as i64);
         }
         Ok(())
+    }
+
+    /// Removes content that no repository has any more. Nothing that gives names to content may run meanwhile.
+    pub(super) fn drop_unnamed(&self, digest: &Digest) -> io::Result<()> {
+        for name in self.repositories()? {
+            if self.layer_link(&name, digest).is_file() || self.manifest_link(&name, digest).is_file() {
+                return Ok(());
+            }
+        }
+        found(fs::remove_file(self.blob(digest))).map(drop)
     }
 
     /// Takes a blob from a repository; false if it did not have it.
     pub(super) fn unlink_blob(&self, name: &Name, digest: &Digest) -> io::Result<bool> {
         let gone = found(fs::remove_file(self.layer_link(name, digest)))?.is_some();
         if gone {
-            self.count(name, -(self.blob_size(digest)? as i64));
+            self.count(name, -((self.blob_size(digest)? + ENTRY) as i64));
         }
         Ok(gone)
     }
@@ -210,10 +228,13 @@ impl Store {
             self.write(&folder.join(stored.digest.hex()), b"")?;
         }
         let link = self.manifest_link(name, &stored.digest);
-        let new = !link.is_file();
+        let (fresh, new) = (!self.has_repository(name), !link.is_file());
         self.write(&link, stored.media_type.as_bytes())?;
         if new {
-            self.count(name, stored.bytes.len() as i64);
+            self.count(name, (stored.bytes.len() as u64 + MANIFEST_ENTRIES * ENTRY) as i64);
+        }
+        if fresh {
+            self.count(name, folders(name) as i64);
         }
         Ok(())
     }
@@ -231,7 +252,7 @@ impl Store {
             found(fs::remove_file(folder.join(digest.hex())))?;
         }
         fs::remove_file(self.manifest_link(name, digest))?;
-        self.count(name, -(stored.bytes.len() as i64));
+        self.count(name, -((stored.bytes.len() as u64 + MANIFEST_ENTRIES * ENTRY) as i64));
         Ok(true)
     }
 
@@ -241,11 +262,21 @@ impl Store {
     }
 
     pub(super) fn set_tag(&self, name: &Name, tag: &Tag, digest: &Digest) -> io::Result<()> {
-        self.write(&self.repository(name).join("_tags").join(tag.as_str()), digest.to_string().as_bytes())
+        let file = self.repository(name).join("_tags").join(tag.as_str());
+        let new = !file.is_file();
+        self.write(&file, digest.to_string().as_bytes())?;
+        if new {
+            self.count(name, ENTRY as i64);
+        }
+        Ok(())
     }
 
     pub(super) fn delete_tag(&self, name: &Name, tag: &Tag) -> io::Result<bool> {
-        Ok(found(fs::remove_file(self.repository(name).join("_tags").join(tag.as_str())))?.is_some())
+        let gone = found(fs::remove_file(self.repository(name).join("_tags").join(tag.as_str())))?.is_some();
+        if gone {
+            self.count(name, -(ENTRY as i64));
+        }
+        Ok(gone)
     }
 
     /// All tags in order; `None` if there is no such repository.
@@ -264,13 +295,10 @@ impl Store {
         folder.join("_manifests").is_dir() || folder.join("_layers").is_dir()
     }
 
-    /// The manifests that have a digest as their subject.
-    pub(super) fn referrers(&self, name: &Name, subject: &Digest) -> io::Result<Vec<Stored>> {
-        let mut all = Vec::new();
-        for digest in digests(&self.repository(name).join("_referrers").join(subject.hex()))? {
-            all.extend(self.manifest(name, &digest)?);
-        }
-        all.sort_by(|a, b| a.digest.cmp(&b.digest));
+    /// Digests of the manifests that have a digest as their subject, in order.
+    pub(super) fn referrers(&self, name: &Name, subject: &Digest) -> io::Result<Vec<Digest>> {
+        let mut all = digests(&self.repository(name).join("_referrers").join(subject.hex()))?;
+        all.sort();
         Ok(all)
     }
 
@@ -303,12 +331,30 @@ impl Store {
             for folder in ["_layers", "_manifests", "_tags", "_referrers"] {
                 found(fs::remove_dir_all(self.repository(name).join(folder)))?;
             }
+            self.remove_empty_folders(name);
         }
         *self.sizes.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(())
     }
 
+    /// Removes the folders of a name that has no repository any more, as far as nothing else is in them.
+    fn remove_empty_folders(&self, name: &Name) {
+        let top = self.root.join("repositories");
+        let folder = self.repository(name);
+        for folder in folder.ancestors().take_while(|folder| **folder != *top) {
+            if fs::remove_dir(folder).is_err() {
+                return;
+            }
+        }
+    }
+
     // === Space ===
+
+    /// Whether the disk has so many bytes left for people like us.
+    pub(super) fn has_free(&self, bytes: u64) -> io::Result<bool> {
+        let disk = rustix::fs::statvfs(&self.root)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize) >= bytes)
+    }
 
     /// The bytes of all repositories for which `counts` is true.
     pub(super) fn used(&self, counts: impl Fn(&str) -> bool) -> io::Result<u64> {
@@ -320,13 +366,21 @@ impl Store {
         Ok(sizes.iter().filter(|(name, _)| counts(name.as_str())).map(|(_, bytes)| bytes).sum())
     }
 
+    /// How many repositories there are for which `counts` is true.
+    pub(super) fn many(&self, counts: impl Fn(&str) -> bool) -> io::Result<usize> {
+        self.used(|_| false)?;
+        let sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(sizes.iter().flatten().filter(|(name, _)| counts(name.as_str())).count())
+    }
+
     fn count_all(&self) -> io::Result<HashMap<Name, u64>> {
         let mut sizes = HashMap::new();
         for name in self.repositories()? {
-            let mut bytes = 0;
-            for folder in ["_layers", "_manifests"] {
+            let mut bytes =
+                folders(&name) + ENTRY * file_names(&self.repository(&name).join("_tags"))?.len() as u64;
+            for (folder, entries) in [("_layers", 1), ("_manifests", MANIFEST_ENTRIES)] {
                 for digest in digests(&self.repository(&name).join(folder))? {
-                    bytes += self.blob_size(&digest)?;
+                    bytes += self.blob_size(&digest)? + entries * ENTRY;
                 }
             }
             sizes.insert(name, bytes);
@@ -449,6 +503,11 @@ impl Store {
         fs::rename(from, to)?;
         File::open(folder)?.sync_all()
     }
+}
+
+/// What the folders of a repository take: those of its name, and the four in it.
+fn folders(name: &Name) -> u64 {
+    (name.as_str().split('/').count() as u64 + 4) * ENTRY
 }
 
 /// Makes "there is no such file" a value.

@@ -7,7 +7,7 @@ use super::{
     Answer, CONTENT_DIGEST, Call, Inner, Registry,
     names::{self, Name, UploadId},
     refusal::Refusal,
-    store::Store,
+    store::{ENTRY, Store},
 };
 use crate::digest::Hasher;
 use axum::body::Body;
@@ -107,6 +107,10 @@ impl Registry {
             let text = "too many uploads are open: finish or cancel one";
             return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", text));
         }
+        self.may_have(name).await?;
+        if !self.disk(|store| store.has_free(super::FREE)).await? {
+            return Err(Refusal::denied("no space left on the registry's disk"));
+        }
         let id = UploadId::new()?;
         let (owner, upload) = (name.clone(), id.clone());
         let file = self.disk(move |store| store.begin_upload(&owner, &upload)).await?;
@@ -154,6 +158,20 @@ impl Registry {
         Ok(self.left(name).await?.saturating_sub(pending))
     }
 
+    /// Refuses a new repository of an owner who has too many.
+    pub(super) async fn may_have(&self, name: &Name) -> Result<(), Refusal> {
+        let name = name.clone();
+        let fits = self.blocking(move |inner: &Inner| {
+            let owner = inner.policy.owner(name.as_str());
+            let is_owners = |other: &str| inner.policy.owner(other) == owner;
+            Ok(inner.store.has_repository(&name) || inner.store.many(is_owners)? < inner.limits.repositories)
+        });
+        match fits.await.map_err(|e| Refusal::internal("the repositories cannot be counted", e))? {
+            true => Ok(()),
+            false => Err(Refusal::denied("too many repositories: delete some that are no longer needed")),
+        }
+    }
+
     /// How many bytes more the owner of a repository may have, with what is on its way.
     async fn left(&self, name: &Name) -> Result<u64, Refusal> {
         let name = name.clone();
@@ -169,10 +187,12 @@ impl Registry {
     /// Gives a repository a blob that is there, if its owner has space for it.
     async fn link(&self, name: &Name, digest: &Digest) -> Result<(), Refusal> {
         let wanted = digest.clone();
+        let _alone = self.inner.counted.lock().await;
         let size = self.disk(move |store| store.blob_size(&wanted)).await?;
-        if size > self.space(name).await? {
+        if size + ENTRY > self.space(name).await? {
             return Err(over_quota());
         }
+        self.may_have(name).await?;
         let (name, digest) = (name.clone(), digest.clone());
         self.disk(move |store| store.link_blob(&name, &digest)).await
     }
@@ -337,8 +357,9 @@ async fn commit(registry: &Registry, name: Name, id: UploadId, held: Held, diges
         return Err(Refusal::digest_invalid());
     }
     let _gate = registry.inner.gate.read().await;
-    // Others may have been finished since this one began.
-    if held.hasher.bytes() > registry.left(&name).await? {
+    // Others may have been finished since this one began, and none is between this look and the count.
+    let _alone = registry.inner.counted.lock().await;
+    if held.hasher.bytes() + ENTRY > registry.left(&name).await? {
         registry.drop_upload(&id, held).await?;
         return Err(over_quota());
     }
