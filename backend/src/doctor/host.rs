@@ -129,7 +129,7 @@ pub(super) fn disk_space(state_dir: &Path) -> Check {
 pub(super) fn limits() -> Vec<Check> {
     let open_files = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
         .map_or(0, |(_, hard)| hard);
-    let table: [(&str, &str, u64, u64, &str, &str); 6] = [
+    let table: [(&str, &str, u64, u64, &str, &str); 7] = [
         // About 12 processes and threads for a session at rest, hundreds for one at work.
         (
             "process ids",
@@ -172,6 +172,14 @@ pub(super) fn limits() -> Vec<Check> {
             "a full host runs out of terminals",
         ),
         (
+            "neighbours",
+            "/proc/sys/net/ipv4/neigh/default/gc_thresh3",
+            0,
+            BUSY * 80,
+            "net.ipv4.neigh.default.gc_thresh3=65536 net.ipv4.neigh.default.gc_thresh2=32768",
+            "one session can fill the table that all share, and then nobody's nodes find each other",
+        ),
+        (
             "open files of a process",
             "",
             open_files,
@@ -194,8 +202,26 @@ pub(super) fn limits() -> Vec<Check> {
             Check::warn(name, found, effect, mend)
         });
     }
-    checks.push(inotify());
+    checks.extend([inotify(), connections()]);
     checks
+}
+
+/// Every network namespace, and so every container, may have so many tracked connections, in memory that counts for nobody.
+fn connections() -> Check {
+    const NAME: &str = "tracked connections";
+    const MOST: u64 = 65_536;
+    match read_number("/proc/sys/net/netfilter/nf_conntrack_max") {
+        Some(found) if found > MOST => Check::warn(
+            NAME,
+            format!("{found} for each network namespace"),
+            "a session whose containers open very many connections takes memory beyond its limit (320 bytes each)",
+            format!(
+                "sysctl -w net.netfilter.nf_conntrack_max={MOST} (and a file in /etc/sysctl.d to keep it)"
+            ),
+        ),
+        Some(found) => Check::ok(NAME, format!("{found} for each network namespace")),
+        None => Check::ok(NAME, "not tracked yet"),
+    }
 }
 
 /// inotify is counted per user, and each session is a user of its own: only what one session may use matters.

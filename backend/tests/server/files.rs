@@ -61,7 +61,7 @@ async fn nothing_is_left_of_an_upload_that_is_too_large() {
     // One whose sender goes away.
     let mut sender = tokio::net::TcpStream::connect(t.address).await.unwrap();
     let head = format!(
-        "PUT {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: 5000\r\n\r\n123",
+        "PUT {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-length: 5000\r\n\r\n123",
         s.token
     );
     sender.write_all(head.as_bytes()).await.unwrap();

@@ -42,6 +42,10 @@ async fn a_session_from_start_to_end() {
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (403, "foreign_origin"));
     let answer = t.send(extend(), r#"{"seconds":60}"#).await;
     assert_eq!(answer.code(), "foreign_origin");
+    // Nor does one that has given its own name our address.
+    let rebound = extend().header("host", "evil.example").header("origin", "http://evil.example");
+    let answer = t.send(rebound, r#"{"seconds":60}"#).await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (421, "unknown_host"));
     let answer =
         t.send(extend().header("origin", format!("http://{}", t.address)), r#"{"seconds":60}"#).await;
     let extended: Session = answer.json();
