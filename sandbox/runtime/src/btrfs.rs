@@ -33,10 +33,15 @@ pub fn enable_quota(path: &Path) -> Result<()> {
 pub fn create(parent: &Path, name: &str, limit: u64) -> Result<()> {
     let mut args = volume(parent, name)?;
     ioctl(parent, SUBVOL_CREATE, (&raw mut *args).cast(), "make a subvolume")?;
+    set_limit(&parent.join(name), limit)
+}
+
+/// Sets how many bytes the subvolume at `path` may hold.
+pub fn set_limit(path: &Path, limit: u64) -> Result<()> {
     // struct btrfs_ioctl_qgroup_limit_args: group (0: the one of the subvolume itself), then
     // struct btrfs_qgroup_limit: flags, most referenced, most exclusive, and two reservations.
     let mut args = [0, LIMIT_MAX_REFERENCED, limit, 0, 0, 0];
-    ioctl(&parent.join(name), QGROUP_LIMIT, args.as_mut_ptr().cast(), "limit a subvolume")
+    ioctl(path, QGROUP_LIMIT, args.as_mut_ptr().cast(), "limit a subvolume")
 }
 
 /// Deletes the subvolume `parent/name` with all that is in it. The kernel frees the space in the background.

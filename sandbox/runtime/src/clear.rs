@@ -18,6 +18,9 @@ const DIRECTORY: OFlags =
 /// So many names of a directory are read at a time.
 const BATCH: usize = 1024;
 
+/// So deep it goes on a full disk.
+const DEPTH: usize = 500;
+
 /// A name in a directory that is to be cleared, for something that is put there to be deleted.
 pub fn free_name(directory: &Path) -> PathBuf {
     directory.join(number())
@@ -55,7 +58,7 @@ pub fn directory(path: &Path, most: usize) -> io::Result<bool> {
             }
             left -= 1;
             if let Some(inner) = remove(top.as_fd(), &name)? {
-                lift(top.as_fd(), inner.as_fd(), &mut left)?;
+                lift(top.as_fd(), inner.as_fd(), &mut left, 0)?;
             }
         }
     }
@@ -78,7 +81,7 @@ fn remove(parent: BorrowedFd<'_>, name: &CString) -> io::Result<Option<OwnedFd>>
 }
 
 /// Empties a directory: what of it has something in it comes to the top.
-fn lift(top: BorrowedFd<'_>, inner: BorrowedFd<'_>, left: &mut usize) -> io::Result<()> {
+fn lift(top: BorrowedFd<'_>, inner: BorrowedFd<'_>, left: &mut usize, depth: usize) -> io::Result<()> {
     loop {
         let names = names(inner)?;
         if names.is_empty() {
@@ -89,10 +92,16 @@ fn lift(top: BorrowedFd<'_>, inner: BorrowedFd<'_>, left: &mut usize) -> io::Res
                 return Ok(());
             }
             *left -= 1;
-            while remove(inner, &name)?.is_some() {
+            while let Some(deeper) = remove(inner, &name)? {
                 match renameat_with(inner, name.as_c_str(), top, number(), RenameFlags::NOREPLACE) {
                     Ok(()) | Err(Errno::NOENT) => break,
                     Err(Errno::EXIST) => {}
+                    Err(Errno::DQUOT | Errno::NOSPC) if depth < DEPTH => {
+                        lift(top, deeper.as_fd(), left, depth + 1)?;
+                        if *left == 0 {
+                            return Ok(());
+                        }
+                    }
                     Err(e) => return Err(e.into()),
                 }
             }

@@ -8,7 +8,7 @@ use drydock_runtime::{btrfs, clear, limits::Limits, loopdev, mounts, process};
 use rustix::mount::MountAttrFlags;
 use std::{
     fs::{self, OpenOptions},
-    io::Read,
+    io::{ErrorKind, Read},
     os::fd::AsFd,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -16,6 +16,8 @@ use std::{
 
 /// Directory of a session's disk in which is what is being deleted.
 const DOOMED: &str = "doomed";
+/// What a disk may hold beyond its limit while something is deleted from it, in bytes.
+const ROOM: u64 = 256 << 20;
 /// So many files are deleted at once, which takes some hundredths of a second.
 const SMALL: usize = 2000;
 
@@ -82,27 +84,47 @@ impl Disk {
 
     /// Deletes the directory of a node that no mount uses any more. The name is free at once; of a large tree most goes in the
     /// background, by a process of its own: it may have millions of files, and everybody waits for the warden.
-    pub fn delete_node(&self, id: &SessionId, node: NodeName) -> Result<(), Error> {
+    pub fn delete_node(&self, id: &SessionId, node: NodeName, limits: &Limits) -> Result<(), Error> {
         let dir = self.path(id).join(node.to_string());
         if let Self::Tmpfs(_) = self
             && mounts::is_mount_point(&dir)
         {
             mounts::detach(&dir)?;
         }
-        let doomed = self.path(id).join(DOOMED);
-        let made = match fs::create_dir(&doomed) {
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-            other => other,
-        };
-        made.map_err(at(&doomed))?;
-        match fs::rename(&dir, clear::free_name(&doomed)) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(at(&dir))?,
-        }
-        if clear::directory(&doomed, SMALL).map_err(at(&doomed))? {
+        if !dir.exists() {
             return Ok(());
         }
-        process::detached(move || clear::directory(&doomed, usize::MAX).map_or(1, |_| 0))?;
+        let doomed = self.path(id).join(DOOMED);
+        // On a full disk not even a name can be changed.
+        if let Self::Btrfs(_) = self {
+            btrfs::set_limit(&self.path(id), limits.disk + ROOM)?;
+        }
+        let put_away = || {
+            match fs::create_dir(&doomed) {
+                Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(e),
+                _ => {}
+            }
+            fs::rename(&dir, clear::free_name(&doomed))
+        };
+        match put_away() {
+            // Files that were just made count for more than they take until they are on the disk.
+            Err(e) if e.kind() == ErrorKind::QuotaExceeded => {
+                let disk = fs::File::open(self.path(id)).map_err(at(&dir))?;
+                rustix::fs::syncfs(&disk).map_err(|e| Error::File(dir.clone(), e.into()))?;
+                put_away().map_err(at(&dir))?;
+            }
+            other => other.map_err(at(&dir))?,
+        }
+        let (path, limit) = (matches!(self, Self::Btrfs(_)).then(|| self.path(id)), limits.disk);
+        let narrow = move || path.map_or(Ok(()), |path| btrfs::set_limit(&path, limit));
+        if clear::directory(&doomed, SMALL).map_err(at(&doomed))? {
+            return Ok(narrow()?);
+        }
+        process::detached(move || {
+            let cleared = clear::directory(&doomed, usize::MAX);
+            // The session may be gone by now, and its disk with it.
+            i32::from(cleared.is_err() | narrow().is_err())
+        })?;
         Ok(())
     }
 

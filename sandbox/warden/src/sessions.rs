@@ -341,7 +341,7 @@ impl Sessions {
         if !session.record.nodes.contains(&node) {
             return Err(Error::NoNode(id.clone(), node));
         }
-        self.disk.delete_node(id, node)?;
+        self.disk.delete_node(id, node, &session.record.limits)?;
         session.record.nodes.retain(|n| *n != node);
         session.record.save(self.place.state())
     }

@@ -94,6 +94,8 @@ fn a_node_with_many_files_goes() -> Outcome {
     let host = Host::new();
     let s = host.create(2);
     s.run(2, "mkdir /root/m; cd /root/m; seq 1 5000 | xargs touch; mkdir deep; cd deep; perl -e 'for (1..5000) { mkdir \"d\"; chdir \"d\" }'");
+    // And the disk may be full.
+    s.try_run(2, "head -c 100M /dev/zero > /root/m/zero; sync");
     assert_eq!(s.ask(&Ask::Remove(node(2))).0, 0);
     assert_eq!(host.ask(Request::ForgetNode { id: s.id.clone(), node: node(2) }), Answer::Done);
     assert_eq!(host.ask(Request::AddNode { id: s.id.clone(), node: node(2) }), Answer::Done);
