@@ -29,6 +29,9 @@ pub trait BuildEngine: Send + Sync + 'static {
     /// `failed to resolve source metadata for docker.io/library/x:latest: …`; the name as written is put before it.
     fn resolve(&self, base: &BaseImage, log: &mut dyn FnMut(&str)) -> Answer<Vec<String>>;
 
+    /// The environment of an image that is here and need not be pulled, for checks of a Dockerfile.
+    fn environment(&self, image: &str) -> Option<Vec<String>>;
+
     /// Builds an image: [`drydock_dockerfile::build::build`] with a backend that has `request.settings` and `request.client`.
     ///
     /// # Errors

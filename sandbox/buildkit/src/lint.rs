@@ -1,5 +1,9 @@
-//! Warnings about a Dockerfile, by BuildKit's rules (frontend/dockerfile/linter) as far as they need no evaluation of variables and
-//! no base image. They are shown at the end of a build, and by `docker build --check`.
+//! Warnings about a Dockerfile, by BuildKit's rules (frontend/dockerfile/linter): here those that only read it, in [`values`] those that
+//! evaluate variables. They are shown at the end of a build, and by `docker build --check`. BuildKit's experimental rules are not here.
+
+mod values;
+
+pub use values::{Known, base_names};
 
 use crate::error::{Source, failed};
 use drydock_dockerfile::language::{Dockerfile, Instruction, Kind, Stage};
@@ -110,12 +114,17 @@ impl Options {
 ///
 /// # Errors
 /// If an option is malformed.
-pub fn check(file: &Dockerfile, given: Option<&str>) -> Result<(Vec<Warning>, Result<(), Status>), Status> {
+pub fn check(
+    file: &Dockerfile,
+    given: Option<&str>,
+    known: &Known,
+) -> Result<(Vec<Warning>, Result<(), Status>), Status> {
     let own = file.directives.iter().find(|(name, _)| name == "check").map(|(_, value)| value.as_str());
     let options = Options::read(given.or(own).unwrap_or_default())?;
     let mut linter = Linter::default();
     if !options.skip_all {
         linter.file(file);
+        linter.values(file, known);
     }
     let mut warnings = linter.warnings;
     warnings.retain(|warning| !options.skip.contains(warning.rule));
@@ -324,7 +333,7 @@ mod tests {
     use drydock_dockerfile::language::parse;
 
     fn short(text: &str) -> Vec<String> {
-        let (warnings, _) = check(&parse(text).unwrap(), None).unwrap();
+        let (warnings, _) = check(&parse(text).unwrap(), None, &Known::default()).unwrap();
         warnings.iter().map(Warning::short).collect()
     }
 
@@ -358,7 +367,9 @@ mod tests {
 
     #[test]
     fn options_are_obeyed() {
-        let of = |line: &str| check(&parse(&format!("# check={line}\nFROM a\nCMD x\n")).unwrap(), None);
+        let of = |line: &str| {
+            check(&parse(&format!("# check={line}\nFROM a\nCMD x\n")).unwrap(), None, &Known::default())
+        };
         assert_eq!(of("skip=all").unwrap().0, []);
         assert_eq!(of("skip=Other, JSONArgsRecommended").unwrap().0, []);
         let (warnings, verdict) = of("error=true").unwrap();
@@ -367,6 +378,6 @@ mod tests {
         assert_eq!(verdict.unwrap_err().message(), message);
         assert!(of("nonsense").is_err());
         let file = parse("# check=skip=all\nFROM a\nCMD x\n").unwrap();
-        assert_eq!(check(&file, Some("error=false")).unwrap().0.len(), 1);
+        assert_eq!(check(&file, Some("error=false"), &Known::default()).unwrap().0.len(), 1);
     }
 }

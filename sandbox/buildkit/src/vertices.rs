@@ -28,7 +28,10 @@ impl Base {
         match options.contexts.get(&name) {
             Some(NamedContext::Image(image)) => Self::Context(name, image.clone()),
             Some(NamedContext::Directory(_)) => Self::None,
-            None if name == "scratch" || file.stages[..index].iter().any(same) => Self::None,
+            // The builder refuses a blank one.
+            None if name.is_empty() || name == "scratch" || file.stages[..index].iter().any(same) => {
+                Self::None
+            }
             None => Self::Image(name),
         }
     }

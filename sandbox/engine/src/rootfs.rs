@@ -37,6 +37,28 @@ pub struct Parts {
     pub merged: PathBuf,
 }
 
+/// What lies below all layers of a root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Floor {
+    /// What every container needs, and the mark that it is one.
+    Container,
+    /// The same without the mark, which BuildKit's steps have not.
+    Step,
+    /// Nothing: files of an image are looked at or taken out.
+    Nothing,
+}
+
+impl Floor {
+    /// Its directory beside those of the containers.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Container => BASE,
+            Self::Step => "drydock-step",
+            Self::Nothing => "drydock-empty",
+        }
+    }
+}
+
 impl Roots {
     /// Below `/var/lib/docker`.
     pub fn new(root: &Path) -> Self {
@@ -45,22 +67,31 @@ impl Roots {
 
     /// Makes the directories that all containers need, and makes short paths work.
     pub fn prepare(&self) -> io::Result<()> {
-        let base = self.dir.join(BASE);
-        for dir in ["diff/dev/pts", "diff/dev/shm", "diff/etc", "diff/proc", "diff/sys"] {
-            fs::create_dir_all(base.join(dir))?;
-        }
-        for file in [".dockerenv", "dev/console", "etc/hostname", "etc/hosts", "etc/resolv.conf"] {
-            let path = base.join("diff").join(file);
-            if fs::symlink_metadata(&path).is_err() {
-                fs::File::create(path)?;
-            }
-        }
-        let mtab = base.join("diff/etc/mtab");
-        if fs::symlink_metadata(&mtab).is_err() {
-            symlink("/proc/mounts", mtab)?;
-        }
+        self.make_floors()?;
         // Mount options with relative paths are short enough for an image of 127 layers.
         std::env::set_current_dir(&self.dir)
+    }
+
+    fn make_floors(&self) -> io::Result<()> {
+        fs::create_dir_all(self.dir.join(Floor::Nothing.name()).join("diff"))?;
+        for floor in [Floor::Container, Floor::Step] {
+            let base = self.dir.join(floor.name()).join("diff");
+            for dir in ["dev/pts", "dev/shm", "etc", "proc", "sys"] {
+                fs::create_dir_all(base.join(dir))?;
+            }
+            let mark = (floor == Floor::Container).then_some(".dockerenv");
+            let files = ["dev/console", "etc/hostname", "etc/hosts", "etc/resolv.conf"];
+            for path in files.into_iter().chain(mark).map(|file| base.join(file)) {
+                if fs::symlink_metadata(&path).is_err() {
+                    fs::File::create(path)?;
+                }
+            }
+            let mtab = base.join("etc/mtab");
+            if fs::symlink_metadata(&mtab).is_err() {
+                symlink("/proc/mounts", mtab)?;
+            }
+        }
+        Ok(())
     }
 
     fn users(&self) -> MutexGuard<'_, HashMap<String, u32>> {
@@ -92,20 +123,25 @@ impl Roots {
 
     /// Mounts a container's root, or counts one more user of it. Answers where.
     pub fn mount(&self, id: &str, layers: &LayerStack) -> Result<PathBuf> {
+        self.mount_on(Floor::Container, id, layers)
+    }
+
+    /// The same on another floor, which counts for the first user only.
+    pub fn mount_on(&self, floor: Floor, id: &str, layers: &LayerStack) -> Result<PathBuf> {
         let mut users = self.users();
         let parts = self.parts(id);
         let count = users.entry(id.into()).or_default();
         if *count == 0 {
-            self.mount_overlay(id, layers, &parts)?;
+            self.mount_overlay(floor, id, layers, &parts)?;
         }
         *count += 1;
         Ok(parts.merged)
     }
 
-    fn mount_overlay(&self, id: &str, layers: &LayerStack, parts: &Parts) -> Result<()> {
+    fn mount_overlay(&self, floor: Floor, id: &str, layers: &LayerStack, parts: &Parts) -> Result<()> {
         let whole = |dir: &Path| {
             let mut options = String::from("lowerdir=");
-            let lower = layers.links.iter().map(|l| dir.join(l)).chain([dir.join(BASE).join("diff")]);
+            let lower = layers.links.iter().map(|l| dir.join(l)).chain([dir.join(floor.name()).join("diff")]);
             for (n, path) in lower.enumerate() {
                 options.push_str(if n > 0 { ":" } else { "" });
                 options.push_str(&path.to_string_lossy());
@@ -196,6 +232,19 @@ fn unmark(work: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_containers_floor_has_the_mark_of_one() {
+        let temp = tempfile::tempdir().unwrap();
+        let roots = Roots::new(temp.path());
+        roots.make_floors().unwrap();
+        let has = |floor: Floor, file: &str| {
+            temp.path().join("overlay2").join(floor.name()).join("diff").join(file).exists()
+        };
+        assert!(has(Floor::Container, ".dockerenv") && has(Floor::Container, "etc/hosts"));
+        assert!(!has(Floor::Step, ".dockerenv") && has(Floor::Step, "etc/hosts"));
+        assert!(has(Floor::Nothing, "") && !has(Floor::Nothing, "etc"));
+    }
 
     #[test]
     fn sizes_count_each_file_once() {

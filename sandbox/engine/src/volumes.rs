@@ -9,6 +9,7 @@ mod mount;
 
 use crate::clock::Timestamp;
 use crate::error::{Context, Error, Result};
+use drydock_runtime::clear;
 use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -147,7 +148,7 @@ impl Volumes {
         state.known.insert(name.to_owned(), record);
         if let Err(error) = self.save(&state) {
             state.known.remove(name);
-            let _best_effort = fs::remove_dir_all(self.root.join(name));
+            let _best_effort = clear::tree(&self.root.join(name));
             return Err(at(error));
         }
         Ok(volume)
@@ -182,7 +183,7 @@ impl Volumes {
         }
         // Out of the way first, so that the name is free at once and half a deletion is never a volume.
         let doomed = self.root.join(format!(".removed-{name}"));
-        let _left_over = fs::remove_dir_all(&doomed);
+        let _left_over = clear::tree(&doomed);
         match fs::rename(self.root.join(name), &doomed) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).doing(|| format!("remove {name}"));
@@ -192,7 +193,7 @@ impl Volumes {
         state.known.remove(name);
         let saved = self.save(&state);
         drop(state);
-        let _quota_comes_back = fs::remove_dir_all(&doomed);
+        let _quota_comes_back = clear::tree(&doomed);
         saved
     }
 

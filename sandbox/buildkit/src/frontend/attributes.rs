@@ -38,6 +38,8 @@ pub struct Attributes {
     build_args: BTreeMap<String, Option<String>>,
     labels: BTreeMap<String, String>,
     no_cache: bool,
+    /// Of `--no-cache-filter`.
+    no_cache_stages: Vec<String>,
     pull: bool,
     cache_from: Vec<String>,
     platform: Option<Platform>,
@@ -86,8 +88,8 @@ impl Attributes {
             settings: settings(&get, &build_args)?,
             target: get("target").to_owned(),
             labels: with("label:"),
-            // A list of stages (--no-cache-filter) means all of them here: slower, never wrong.
-            no_cache: all.contains_key("no-cache"),
+            no_cache: all.get("no-cache").is_some_and(|stages| stages.is_empty()),
+            no_cache_stages: list(get("no-cache")),
             pull: get("image-resolve-mode") == "pull",
             cache_from: cache_from(get("cache-imports"), get("cache-from"))?,
             platform: text("platform").map(|text| platform(&text)).transpose()?,
@@ -106,6 +108,7 @@ impl Attributes {
             build_args: self.build_args.clone(),
             labels: self.labels.clone(),
             no_cache: self.no_cache,
+            no_cache_stages: self.no_cache_stages.clone(),
             pull: self.pull,
             platform: self.platform.clone(),
             ..Options::default()
@@ -197,6 +200,11 @@ fn platform(text: &str) -> Result<Platform, Status> {
     })
 }
 
+/// `a,b`: names, without those that are empty.
+fn list(text: &str) -> Vec<String> {
+    text.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,6 +243,15 @@ mod tests {
         assert_eq!((options.target.as_str(), options.cache_from.as_slice()), ("t", &["r/x".to_owned()][..]));
         assert_eq!(options.platform.unwrap().to_string(), "linux/arm64/v8");
         assert_eq!(options.build_args["a"].as_deref(), Some("1"));
+    }
+
+    #[test]
+    fn stages_without_cache_are_named_or_all() {
+        let options =
+            |stages: &str| read(&[("no-cache", stages)]).unwrap().options(&Worker::default()).unwrap();
+        let filtered = options("one,two");
+        assert!(!filtered.no_cache && options("").no_cache);
+        assert_eq!(filtered.no_cache_stages, ["one", "two"]);
     }
 
     #[test]

@@ -13,14 +13,14 @@ pub use attributes::Attributes;
 use crate::client::BuildClient;
 use crate::engine::{BuildEngine, BuildRequest, NetworkMode};
 use crate::error::{Source, failed, io_text, of_build};
-use crate::lint::{self, Warning};
+use crate::lint::{self, Known, Warning};
 use crate::progress::{Progress, Times};
 use crate::proto::control::VertexWarning;
 use crate::proto::pb;
 use crate::scratch::Scratch;
 use crate::session::{Download, Limits, Session, Sessions};
 use contexts::Named;
-use drydock_dockerfile::build::{BuildError, Context, Files, Options};
+use drydock_dockerfile::build::{BuildError, Context, Files, NamedContext, Options};
 use drydock_dockerfile::files::Tree;
 use drydock_dockerfile::language::{self, Dockerfile, Kind, Network};
 use drydock_dockerfile::{files, ignore};
@@ -101,10 +101,14 @@ pub async fn prepare(site: Site, attributes: Attributes) -> Result<Prepared, Sta
     let (directory, definition) = definition(&site, &attributes, &main, &scratch).await?;
     let name = attributes.filename.clone();
     let (data, own_ignore) = blocking(move || read_definition(&directory, &name)).await?.map_err(failed)?;
+    if data.is_empty() {
+        return Err(failed("the Dockerfile cannot be empty"));
+    }
     let source = Source { name: attributes.filename.clone(), data: data.into() };
     let text = String::from_utf8_lossy(&source.data);
     let dockerfile = language::parse(&text).map_err(|e| of_build(&BuildError::from(e), &source))?;
-    let (warnings, verdict) = lint::check(&dockerfile, attributes.check.as_deref())?;
+    let known = known(&site, &attributes, &dockerfile).await?;
+    let (warnings, verdict) = lint::check(&dockerfile, attributes.check.as_deref(), &known)?;
     if attributes.request.is_none() {
         warnings.iter().for_each(|warning| site.progress.warning(shown(warning, &definition, &source)));
         verdict?;
@@ -112,6 +116,21 @@ pub async fn prepare(site: Site, attributes: Attributes) -> Result<Prepared, Sta
     let named = contexts::named(&attributes, &dockerfile)?;
     let ignored = own_ignore.map(|text| ignore::read(&text));
     Ok(Prepared { site, attributes, scratch, main, ignored, dockerfile, source, warnings, named })
+}
+
+/// What is known for checks of a file before anything is pulled.
+async fn known(site: &Site, attributes: &Attributes, file: &Dockerfile) -> Result<Known, Status> {
+    let engine = Arc::clone(&site.engine);
+    let worker = blocking(move || engine.worker()).await?;
+    let mut options = attributes.options(&worker)?;
+    // Only that they are there counts.
+    let named = attributes.contexts.keys().map(|name| (name.clone(), NamedContext::Image(String::new())));
+    options.contexts.extend(named);
+    let (engine, names) = (Arc::clone(&site.engine), lint::base_names(file, &options));
+    let environments = blocking(move || {
+        names.into_iter().filter_map(|name| engine.environment(&name).map(|found| (name, found))).collect()
+    });
+    Ok(Known { options, environments: environments.await? })
 }
 
 fn shown(warning: &Warning, step: &str, source: &Source) -> VertexWarning {

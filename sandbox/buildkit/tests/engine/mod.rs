@@ -143,6 +143,10 @@ impl BuildEngine for TestEngine {
         Ok(found.config.on_build.unwrap_or_default())
     }
 
+    fn environment(&self, image: &str) -> Option<Vec<String>> {
+        self.find(image).map(|found| found.config.env)
+    }
+
     fn build(&self, request: &BuildRequest, out: &mut dyn Output) -> Result<Image, BuildError> {
         build(
             &Run { engine: Arc::clone(&self.0), request },

@@ -23,6 +23,16 @@ const MAX_INLINE: usize = 8 << 20;
 /// Bytes of a download.
 const MAX_DOWNLOAD: u64 = 8 << 30;
 
+/// BuildKit's words for a source that is not there. It names what it has looked in by a worker and a random id.
+pub(super) fn no_such_source(path: &str) -> String {
+    let random = super::stage::random_id().unwrap_or_default();
+    let (worker, id) = (random.get(..25).unwrap_or_default(), random.get(25..50).unwrap_or_default());
+    let path = quote(path);
+    format!(
+        "failed to compute cache key: failed to calculate checksum of ref {worker}::{id}: {path}: not found"
+    )
+}
+
 /// Something to copy.
 struct Item {
     what: What,
@@ -211,9 +221,7 @@ impl Builder<'_> {
                 )
             }
             (Mode::Classic, Some(_)) => format!("stat {plain}: file does not exist"),
-            (Mode::BuildKit, _) => {
-                format!("failed to compute cache key: {}: not found", quote(&clean(&format!("/{source}"))))
-            }
+            (Mode::BuildKit, _) => no_such_source(&clean(&format!("/{source}"))),
         })
     }
 

@@ -65,8 +65,7 @@ impl Builder<'_> {
         let target = self.mount_target(&mount.target)?;
         let source = self.source(mount.from.as_deref())?;
         let path = clean(&format!("/{}", mount.source));
-        let missing =
-            |_| BuildError::failed(format!("failed to compute cache key: {}: not found", quote(&path)));
+        let missing = |_| BuildError::failed(super::copy::no_such_source(&path));
         let hash = files::hash(&source.tree, &path, &Patterns::default()).map_err(missing)?;
         let real = source.tree.real_path(&path).map_err(missing)?;
         all.key.push(format!("bind {target} {hash}"));

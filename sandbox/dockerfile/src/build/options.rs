@@ -28,6 +28,8 @@ pub struct Options {
     pub labels: BTreeMap<String, String>,
     /// `--no-cache`.
     pub no_cache: bool,
+    /// `--no-cache-filter`: stages that take nothing from the cache.
+    pub no_cache_stages: Vec<String>,
     /// `--pull`.
     pub pull: bool,
     /// `--cache-from`.

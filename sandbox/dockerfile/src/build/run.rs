@@ -1,6 +1,6 @@
 //! `RUN`.
 
-use super::backend::{RunMount, RunRequest, RunSource};
+use super::backend::{BackendError, RunMount, RunRequest, RunSource};
 use super::config::CacheKey;
 use super::error::BuildError;
 use super::options::Mode;
@@ -45,7 +45,8 @@ impl Builder<'_> {
         request.env.append(&mut mounted.env);
         let id = self.id;
         let emit = self.shared.emit;
-        let status = workspace.run(&request, &mut |stream, data| emit(Event::Log { id, stream, data }))?;
+        let status = workspace.run(&request, &mut |stream, data| emit(Event::Log { id, stream, data }));
+        let status = status.map_err(|error| self.not_run(&argv, error))?;
         if status != 0 {
             let removed = self.removed(&container, false);
             workspace.finish(!removed);
@@ -67,6 +68,17 @@ impl Builder<'_> {
         let removed = self.removed(&container, true);
         workspace.finish(!removed);
         Ok(())
+    }
+
+    /// The command could not even begin.
+    fn not_run(&self, argv: &[String], error: BackendError) -> BuildError {
+        match self.mode() {
+            Mode::Classic => error.into(),
+            Mode::BuildKit => BuildError::failed(format!(
+                "process \"{}\" did not complete successfully: {error}",
+                argv.join(" ")
+            )),
+        }
     }
 
     fn run_failed(&self, argv: &[String], status: i32) -> BuildError {

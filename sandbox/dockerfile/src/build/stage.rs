@@ -68,6 +68,8 @@ pub(super) struct Builder<'a> {
 
 /// Builds a stage; the ARGs that it declared.
 pub(super) fn build(shared: &Shared<'_>, results: &Results, index: usize) -> Result<Args, BuildError> {
+    let name = shared.plan.stages[index].name.as_deref();
+    let filtered = |stage: &String| name.is_some_and(|name| name.eq_ignore_ascii_case(stage));
     let mut builder = Builder {
         shared,
         results,
@@ -79,7 +81,7 @@ pub(super) fn build(shared: &Shared<'_>, results: &Results, index: usize) -> Res
         image: String::new(),
         args: shared.plan.args.of_stage(),
         platform: None,
-        cache_missed: shared.options.no_cache,
+        cache_missed: shared.options.no_cache || shared.options.no_cache_stages.iter().any(filtered),
     };
     builder.stage().inspect_err(|error| {
         (shared.emit)(Event::Failed { id: builder.id, message: &error.message });

@@ -5,6 +5,7 @@ use super::owner::Owner;
 use super::tree::{self, Kind, Tree};
 use crate::language::go::clean;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use std::cell::Cell;
 use std::io::{self, BufReader, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use tar::EntryType;
@@ -56,14 +57,20 @@ pub fn is_archive(file: impl Read) -> bool {
 /// If the archive is broken or the files can't be made.
 pub fn unpack(archive: impl Read, to: &Tree, directory: &str, owner: Option<Owner>) -> io::Result<()> {
     to.make_directories(directory, 0o755, owner.unwrap_or((0, 0)))?;
-    let mut archive = tar::Archive::new(decompressed(archive)?);
+    let cut = Cell::new(false);
+    let mut archive = tar::Archive::new(WholeBlocks { from: decompressed(archive)?, read: 0, cut: &cut });
     // Directories get their times last: what is written into them changes those.
     let mut times = Vec::new();
     for (count, entry) in archive.entries()?.enumerate() {
         if count > MAX_ENTRIES {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "too many entries in archive"));
         }
+        // Nothing reads beyond the content of an entry before the next one is asked for.
+        let ended = cut.get();
         unpack_entry(entry?, to, directory, owner, &mut times)?;
+        if cut.get() && !ended {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
     }
     for (path, modified) in times.into_iter().rev() {
         // It may have been replaced by a later entry.
@@ -72,6 +79,31 @@ pub fn unpack(archive: impl Read, to: &Tree, directory: &str, owner: Option<Owne
         }
     }
     Ok(())
+}
+
+/// An archive that may end without its trailer and without what fills its last block: Go's reader takes such a one, and Docker's client
+/// sends it when the Dockerfile is not in the context.
+struct WholeBlocks<'a, R> {
+    from: R,
+    read: u64,
+    /// The archive has ended within a block.
+    cut: &'a Cell<bool>,
+}
+
+impl<R: Read> Read for WholeBlocks<'_, R> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let read = self.from.read(to)?;
+        self.read += read as u64;
+        let part = (self.read % BLOCK as u64) as usize;
+        if read > 0 || to.is_empty() || part == 0 {
+            return Ok(read);
+        }
+        self.cut.set(true);
+        let missing = to.len().min(BLOCK - part);
+        to[..missing].fill(0);
+        self.read += missing as u64;
+        Ok(missing)
+    }
 }
 
 fn unpack_entry<R: Read>(

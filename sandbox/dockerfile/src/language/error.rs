@@ -46,12 +46,7 @@ impl ParseError {
 }
 
 /// Appends ` (did you mean X?)` if one of `options` is near, as BuildKit does.
-pub(crate) fn suggest<S: AsRef<str>>(
-    message: String,
-    value: &str,
-    options: &[S],
-    case_sensitive: bool,
-) -> String {
+pub fn suggest<S: AsRef<str>>(message: String, value: &str, options: &[S], case_sensitive: bool) -> String {
     let fold = |s: &str| if case_sensitive { s.to_owned() } else { s.to_lowercase() };
     let wanted = fold(value);
     let mut best: Option<(usize, String)> = None;

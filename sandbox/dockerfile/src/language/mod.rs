@@ -10,8 +10,7 @@ mod parse;
 pub mod shell;
 mod words;
 
-pub use error::ParseError;
-pub(crate) use error::suggest;
+pub use error::{ParseError, suggest};
 pub use instruction::{
     CommandLine, Copy, Dockerfile, Health, InlineFile, Instruction, Kind, Network, Pair, Run, Stage,
 };

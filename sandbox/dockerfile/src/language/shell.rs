@@ -3,7 +3,7 @@
 //! Where BuildKit recurses or grows without end, this has limits: 100 nested substitutions, [`Lexer::max`] bytes of result.
 
 use crate::glob::Glob;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Substitutions within substitutions (`${a:-${b:-…}}`).
 const MAX_DEPTH: usize = 100;
@@ -62,15 +62,28 @@ impl Lexer {
         self.process(source, variables).map(|(_, words)| words)
     }
 
-    fn process(&self, source: &str, variables: &Variables) -> Result<(String, Vec<String>), String> {
-        let mut reader = Reader {
+    /// As [`Self::word`], and which variables were looked up: for checks of a Dockerfile.
+    pub fn look(&self, source: &str, variables: &Variables) -> Looked {
+        let mut reader = self.reader(source, variables);
+        let word = reader.until(None).map(|(word, _)| word).unwrap_or_default();
+        Looked { word, set: reader.set, unset: reader.unset }
+    }
+
+    fn reader<'a>(&'a self, source: &str, variables: &'a Variables) -> Reader<'a> {
+        Reader {
             lexer: self,
             raw_escapes: self.raw_escapes,
             chars: source.chars().collect(),
             at: 0,
             variables,
             depth: 0,
-        };
+            set: BTreeSet::new(),
+            unset: BTreeSet::new(),
+        }
+    }
+
+    fn process(&self, source: &str, variables: &Variables) -> Result<(String, Vec<String>), String> {
+        let mut reader = self.reader(source, variables);
         reader.until(None).map_err(|e| format!("failed to process {}: {e}", super::go::quote(source)))
     }
 }
@@ -84,6 +97,17 @@ pub fn variables<S: AsRef<str>>(env: &[S]) -> Variables {
     env.iter().map(pair).collect()
 }
 
+/// What a word says, and what of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// The word; empty if it can't be expanded.
+    pub word: String,
+    /// Variables in it that are set.
+    pub set: BTreeSet<String>,
+    /// Variables in it that are not.
+    pub unset: BTreeSet<String>,
+}
+
 struct Reader<'a> {
     lexer: &'a Lexer,
     raw_escapes: bool,
@@ -91,6 +115,8 @@ struct Reader<'a> {
     at: usize,
     variables: &'a Variables,
     depth: usize,
+    set: BTreeSet<String>,
+    unset: BTreeSet<String>,
 }
 
 #[derive(Default)]
@@ -403,8 +429,11 @@ impl Reader<'_> {
         result
     }
 
-    fn get(&self, name: &str) -> Option<String> {
-        self.variables.get(name).cloned()
+    fn get(&mut self, name: &str) -> Option<String> {
+        let value = self.variables.get(name).cloned();
+        let of = if value.is_some() { &mut self.set } else { &mut self.unset };
+        of.insert(name.to_owned());
+        value
     }
 }
 

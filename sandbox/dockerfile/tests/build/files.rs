@@ -113,7 +113,7 @@ fn broken_archives_are_errors() {
     let tree = Tree::open(dir.path()).unwrap();
     let whole = context(&[("a", "content")]);
     for bad in [
-        &whole[..520],
+        &whole[..515],
         &[0x1f, 0x8b, 1, 2, 3],
         &[0xfd, b'7', b'z', b'X', b'Z', 0, 1],
         &[0x28, 0xb5, 0x2f, 0xfd, 9, 9],
@@ -148,4 +148,21 @@ fn the_dockerfile_is_found_and_hidden_if_it_is_ignored() {
     std::fs::write(dir.path().join(".dockerignore"), "Dockerfile\n").unwrap();
     assert_eq!(read_dockerfile(&tree, "Dockerfile").unwrap(), "FROM x");
     assert!(!dir.path().join("Dockerfile").exists() && dir.path().join(".dockerignore").exists());
+}
+
+/// Docker's client sends such a context when the Dockerfile is not in it (`docker build -f -` of the classic builder).
+#[test]
+fn an_archive_may_end_without_its_trailer_but_not_within_a_file() {
+    let whole = context(&[("a", "first"), ("Dockerfile", "FROM x")]);
+    let unpacked = |bytes: &[u8]| {
+        let dir = TempDir::new().unwrap();
+        let done = unpack_context(bytes, &Tree::open(dir.path()).unwrap(), "Dockerfile");
+        done.map(|()| names(dir.path()))
+    };
+    let end = 3 * 512 + "FROM x".len();
+    for length in [end, end + 1, 4 * 512, whole.len()] {
+        assert_eq!(unpacked(&whole[..length]).unwrap(), ["Dockerfile", "a"], "{length}");
+    }
+    assert!(unpacked(&whole[..end - 1]).is_err());
+    assert!(unpacked(&whole[..512 + 3]).is_err());
 }

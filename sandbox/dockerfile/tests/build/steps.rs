@@ -82,6 +82,17 @@ fn a_second_build_comes_from_the_cache_up_to_the_first_change() {
 }
 
 #[test]
+fn only_named_stages_leave_the_cache_alone() {
+    let mut world = World::new();
+    world.play = Arc::new(|_, _, _| 0);
+    let text = "FROM busybox AS one\nRUN one\nFROM busybox AS Two\nRUN two\nFROM busybox\nRUN three\n";
+    world.build(text);
+    world.options.no_cache_stages = vec!["two".into()];
+    let again = world.build(text).lines;
+    assert_eq!(again.matches(" ---> Using cache\n").count(), 2, "{again}");
+}
+
+#[test]
 fn a_failed_command_ends_the_build_with_its_code() {
     let mut world = World::new();
     world.play = Arc::new(|_, _, _| 3);

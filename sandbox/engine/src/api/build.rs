@@ -39,7 +39,7 @@ async fn prune(State(engine): State<Arc<Engine>>, query: Query) -> Answer {
         for entry in std::fs::read_dir(&root).into_iter().flatten().flatten() {
             let size = crate::volumes::size(&entry.path());
             // One that a build uses at this moment is locked or may lose files, as BuildKit's shared caches may.
-            if std::fs::remove_dir_all(entry.path()).is_ok() {
+            if drydock_runtime::clear::tree(&entry.path()).is_ok() {
                 deleted.push(entry.file_name().to_string_lossy().into_owned());
                 reclaimed += size;
             }

@@ -56,8 +56,8 @@ async fn list(State(engine): State<Arc<Engine>>, version: ApiVersion, query: Que
     Ok(answer(StatusCode::OK, &found.iter().map(show).collect::<Vec<_>>()))
 }
 
-/// Images with the room that they take, for `docker system df`.
-pub async fn usage(engine: &Arc<Engine>) -> Result<Value> {
+/// Bytes of all layers, and images with the room that they take, for `docker system df`.
+pub async fn usage(engine: &Arc<Engine>) -> Result<(u64, Vec<Value>)> {
     let version = crate::http::MAX_API;
     let (found, shared, layers) = images::blocking(engine, move |store| {
         let layers: u64 = store.layers().iter().map(|layer| layer.size).sum();
@@ -75,7 +75,7 @@ pub async fn usage(engine: &Arc<Engine>) -> Result<Value> {
         }
         value
     };
-    Ok(json!({ "LayersSize": layers, "Images": found.iter().map(show).collect::<Vec<_>>() }))
+    Ok((layers, found.iter().map(show).collect()))
 }
 
 /// Pull or import.

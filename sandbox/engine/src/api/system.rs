@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::filters::Filters;
-use crate::http::{Answer, ApiVersion, MAX_API, MIN_API, Query, VERSION, answer, body_of};
+use crate::http::{Answer, ApiVersion, MAX_API, MIN_API, Query, VERSION, answer, body_of, ordered};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
@@ -19,7 +19,6 @@ use axum::response::Response;
 use axum::routing::get;
 use bytes::Bytes;
 use futures_util::stream;
-use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -52,12 +51,12 @@ async fn version() -> Answer {
     // Clients print what is here; nothing of it is another's program.
     Ok(answer(
         StatusCode::OK,
-        &json!({
-            "Platform": { "Name": "Drydock" },
-            "Components": [{
+        &ordered! {
+            "Platform": ordered! { "Name": "Drydock", },
+            "Components": [ordered! {
                 "Name": "Engine",
                 "Version": VERSION,
-                "Details": {
+                "Details": ordered! {
                     "ApiVersion": MAX_API.to_string(),
                     "Arch": arch,
                     "BuildTime": "",
@@ -78,7 +77,7 @@ async fn version() -> Answer {
             "Arch": arch,
             "KernelVersion": kernel,
             "BuildTime": "",
-        }),
+        },
     ))
 }
 

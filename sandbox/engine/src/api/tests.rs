@@ -481,6 +481,43 @@ fn images_are_built_of_what_needs_no_command() {
     });
 }
 
+/// A client that still sends when the answer is known must be able to send the rest, or it never hears the answer.
+#[test]
+fn what_is_refused_early_is_still_heard() {
+    with_engine(|client| async move {
+        let large = vec![0_u8; 4 << 20];
+        for line in [
+            "PUT /containers/nope/archive?path=/",
+            "POST /images/create?fromSrc=-&platform=foo",
+            "POST /build?t=A",
+        ] {
+            let answer = client.send(line, "application/x-tar", &large).await;
+            assert!(answer.status >= 400, "{line}");
+        }
+    });
+}
+
+/// As people and scripts see them: fields in dockerd's order.
+#[test]
+fn answers_keep_the_order_of_dockerds_fields() {
+    with_engine(|client| async move {
+        let volume = client.post("/volumes/create", json!({ "Name": "vol" })).await.text();
+        assert!(volume.starts_with(r#"{"CreatedAt":"#), "{volume}");
+        let info = client.get("/info").await.text();
+        assert!(
+            info.starts_with(r#"{"ID":""#) && info.contains(r#"","Containers":0,"ContainersRunning":0,"#),
+            "{info}"
+        );
+        let network = client.get("/networks/bridge").await.text();
+        assert!(network.starts_with(r#"{"Name":"bridge","Id":"#), "{network}");
+        let version = client.get("/version").await.text();
+        assert!(
+            version.starts_with(r#"{"Platform":{"Name":"Drydock"},"Components":[{"Name":"Engine","#),
+            "{version}"
+        );
+    });
+}
+
 #[test]
 fn no_connection_stalls_another() {
     with_engine(|client| async move {

@@ -93,6 +93,15 @@ impl Node {
         self.runtime.block_on(work).map_err(|_| Error::internal("context canceled"))?
     }
 
+    /// BuildKit has words of its own for an image that is not for the platform.
+    fn no_match(&self, error: Error) -> Error {
+        let other = error.message.starts_with("no matching manifest for ");
+        if other && self.client.is_some() {
+            return Error::not_found("no match for platform in manifest: not found");
+        }
+        error
+    }
+
     fn shown(image: &local::Image) -> Result<Image> {
         let config = serde_json::to_value(&image.config.config).and_then(serde_json::from_value::<Config>);
         let config = config.map_err(|error| Error::internal(error.to_string()))?;
@@ -157,6 +166,18 @@ impl Node {
     }
 }
 
+/// Whether an image is for the platform that was asked for.
+fn fits(image: &local::Image, platform: Option<&Platform>) -> bool {
+    let (os, architecture) = (&image.config.os, &image.config.architecture);
+    let wanted = platform.map(|platform| platform.to_string().parse::<drydock_registry::Platform>());
+    match wanted {
+        Some(Ok(wanted)) if !os.is_empty() => {
+            wanted.rank(&drydock_registry::Platform::new(os, architecture)).is_some()
+        }
+        _ => true,
+    }
+}
+
 pub(super) fn digest(id: &str) -> Result<Digest> {
     id.parse().map_err(|_| Error::internal(format!("{id} is no image")))
 }
@@ -176,12 +197,21 @@ impl Backend for Node {
             Err(error) => return Err(Error::from(error).into()),
         };
         let is_id = found.as_ref().is_some_and(|image| image.id.to_string() == name);
-        if let Some(image) = found.filter(|_| !pull || is_id) {
-            return Ok(Self::shown(&image)?);
+        let fits = |image: &local::Image| fits(image, platform);
+        if let Some(image) = found.as_ref().filter(|image| is_id || !pull && fits(image)) {
+            return Ok(Self::shown(image)?);
         }
         let reference = Reference::parse(name).map_err(Error::from)?.with_default_tag();
-        self.pull(&reference, platform, log)?;
+        self.pull(&reference, platform, log).map_err(|error| self.no_match(error))?;
         let image = store.find(&reference.familiar()).map_err(Error::from)?;
+        if !fits(&image) {
+            let text = format!("no match for platform in manifest {}: not found", image.id);
+            return Err(Error::not_found(text).into());
+        }
+        // The name goes on meaning what it meant: a build for another platform is no `docker pull`.
+        if let Some(before) = found.filter(|before| before.id != image.id && !fits(before)) {
+            self.runtime.block_on(images::tag(&self.engine, &before.id, &reference))?;
+        }
         Ok(Self::shown(&image)?)
     }
 

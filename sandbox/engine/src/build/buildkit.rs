@@ -78,16 +78,12 @@ impl BuildEngine for Builder {
         let gateway = self.0.networks.find("bridge").ok().and_then(|network| {
             network.ipam.config.iter().flatten().find_map(|config| config.gateway.parse::<IpAddr>().ok())
         });
-        let labels = [
-            ("org.mobyproject.buildkit.worker.moby.host-gateway-ip", gateway.map(|ip| ip.to_string())),
-            ("org.mobyproject.buildkit.worker.snapshotter", Some("overlay2".to_owned())),
-        ];
-        let labels = labels.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        let labels = labels(gateway);
         Worker {
             id: format!("drydock-{}", self.0.node),
             platforms: vec![request::own_platform()],
             host_gateway: gateway,
-            labels: labels.collect::<BTreeMap<_, _>>(),
+            labels,
             buildkit_version: BUILDKIT.to_owned(),
         }
     }
@@ -102,8 +98,26 @@ impl BuildEngine for Builder {
         let cancel = Arc::new(Cancel::default());
         let _following = Following::start(&Handle::current(), base.cancelled.clone(), cancel.clone());
         let node = self.node(Options::default(), HostConfig::default(), &base.client, cancel);
-        let image = node.image(&base.name, base.platform.as_ref(), base.pull, log)?;
+        let image = node.image(&base.name, base.platform.as_ref(), base.pull, log).map_err(|error| {
+            let full = Reference::parse(&base.name).map(|name| name.with_default_tag().to_string());
+            match full {
+                Ok(full) => BackendError(format!("failed to resolve source metadata for {full}: {error}")),
+                Err(_) => error,
+            }
+        })?;
         Ok(image.config.on_build.unwrap_or_default())
+    }
+
+    fn environment(&self, image: &str) -> Option<Vec<String>> {
+        let store = &self.0.images;
+        let config = match store.find(image) {
+            Ok(found) => found.config,
+            Err(_) => {
+                let name = Reference::parse(image).ok()?;
+                Arc::new(store.in_catalogue(&name)?.config)
+            }
+        };
+        Some(config.config.env.clone().unwrap_or_default())
     }
 
     fn build(&self, request: &BuildRequest, out: &mut dyn Output) -> Result<Image, BuildError> {
@@ -157,10 +171,18 @@ impl BuildEngine for Builder {
         removed.retain(|record| {
             let age = record.last_used.and_then(|used| used.elapsed().ok()).unwrap_or_default();
             // A name of ours: it came from the directory just now.
-            age >= prune.keep_duration && std::fs::remove_dir_all(root.join(&record.id)).is_ok()
+            age >= prune.keep_duration && drydock_runtime::clear::tree(&root.join(&record.id)).is_ok()
         });
         Ok(removed)
     }
+}
+
+/// What the worker says of itself. No `…worker.snapshotter`: buildx takes an engine with that label for one with containerd's image
+/// store, leaves pushes to its exporter and offers exporters that are not here.
+fn labels(gateway: Option<IpAddr>) -> BTreeMap<String, String> {
+    let label =
+        |ip: IpAddr| ("org.mobyproject.buildkit.worker.moby.host-gateway-ip".to_owned(), ip.to_string());
+    gateway.into_iter().map(label).collect()
 }
 
 /// Removes the steps of builds that no image and no container needs. Answers how many bytes that freed.
@@ -251,5 +273,17 @@ impl Fetched {
 impl Files for Fetched {
     fn path(&self) -> &Path {
         self.0.path()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worker_is_one_of_a_graphdriver() {
+        let labels = labels(Some(IpAddr::from([172, 17, 0, 1])));
+        assert_eq!(labels["org.mobyproject.buildkit.worker.moby.host-gateway-ip"], "172.17.0.1");
+        assert!(!labels.contains_key("org.mobyproject.buildkit.worker.snapshotter"));
     }
 }

@@ -132,7 +132,7 @@ pub(super) fn git(
     }
     git(&["submodule", "update", "--quiet", "--init", "--recursive", "--depth", "1"])?;
     if !keep_git_dir {
-        fs::remove_dir_all(at.join(".git")).doing(|| "remove .git".to_owned())?;
+        drydock_runtime::clear::tree(&at.join(".git")).doing(|| "remove .git".to_owned())?;
     }
     let tree = drydock_dockerfile::files::Tree::open(&at).doing(|| format!("read {url}"))?;
     let path = tree.real_path(directory).doing(|| format!("subdirectory {directory} of {url}"))?;

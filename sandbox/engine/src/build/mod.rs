@@ -96,7 +96,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.whole) {
+        if let Err(error) = drydock_runtime::clear::tree(&self.whole) {
             tracing::warn!(path = %self.whole.display(), %error, "files of a build stay");
         }
     }

@@ -11,6 +11,7 @@ use crate::containers::wait::{Condition, wait};
 use crate::containers::{Container, names, remove, start, stop, validate};
 use crate::engine::Engine;
 use crate::error::{Context as _, Error, Result};
+use crate::rootfs::Floor;
 use drydock_dockerfile::build::{Answer, Commit, Files, RunRequest, RunSource, Stream, Workspace};
 use drydock_dockerfile::language::Network;
 use drydock_images::local::LayerStack;
@@ -20,6 +21,9 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// The name that commands of BuildKit's builds see.
+const BUILDKIT_HOST: &str = "buildkitsandbox";
 
 /// A root file system that is mounted until this is dropped.
 pub(super) struct Mounted {
@@ -33,6 +37,10 @@ pub(super) struct Mounted {
 impl Mounted {
     /// Over the layers of an image; empty for `scratch`. `id` names it.
     pub(super) fn new(engine: &Arc<Engine>, image: &str, id: &str) -> Result<Self> {
+        Self::on(Floor::Nothing, engine, image, id)
+    }
+
+    fn on(floor: Floor, engine: &Arc<Engine>, image: &str, id: &str) -> Result<Self> {
         let layers = match image {
             "" => LayerStack { dirs: vec![], links: vec![] },
             image => engine.images.hold(id, &digest(image)?)?,
@@ -40,7 +48,7 @@ impl Mounted {
         let mut mounted =
             Self { engine: engine.clone(), id: id.to_owned(), path: PathBuf::new(), discard: true };
         engine.roots.create(id)?;
-        mounted.path = engine.roots.mount(id, &layers)?;
+        mounted.path = engine.roots.mount_on(floor, id, &layers)?;
         Ok(mounted)
     }
 
@@ -67,7 +75,7 @@ impl Drop for Mounted {
         }
         let _not_held = self.engine.images.release(&self.id);
         match self.engine.roots.discard(&self.id) {
-            Ok(doomed) => drop(fs::remove_dir_all(doomed)),
+            Ok(doomed) => drop(drydock_runtime::clear::tree(&doomed)),
             Err(error) => tracing::warn!(%error, "files of a build step stay"),
         }
     }
@@ -85,7 +93,8 @@ pub(super) struct Step {
 
 impl Step {
     pub(super) fn new(node: Node, parent: &str, id: &str) -> Result<Self> {
-        let root = Mounted::new(&node.engine, parent, id)?;
+        let floor = if node.has_client() { Floor::Step } else { Floor::Container };
+        let root = Mounted::on(floor, &node.engine, parent, id)?;
         Ok(Self { node, parent: parent.to_owned(), root, container: None, keep: false })
     }
 
@@ -101,7 +110,10 @@ impl Step {
         }
         host.privileged |= command.insecure;
         let mut config = Config {
-            hostname: id.get(..12).unwrap_or_default().to_owned(),
+            hostname: match self.node.has_client() {
+                true => BUILDKIT_HOST.to_owned(),
+                false => id.get(..12).unwrap_or_default().to_owned(),
+            },
             user: command.user.clone(),
             env: Some(command.env.clone()),
             cmd: Some(command.argv.clone()),
@@ -156,7 +168,13 @@ impl Step {
         let mut output = container.streams.attach(true, true);
         let ended = wait(&container, Condition::NextExit);
         let _runtime = runtime.enter();
-        runtime.block_on(start::start(&engine, &container))?;
+        if let Err(error) = runtime.block_on(start::start(&engine, &container)) {
+            // BuildKit runs runc itself: what that says is output of the step, and it ends with 1.
+            let said = start::words_of_runc(&error.message).filter(|_| self.node.has_client());
+            let said = said.ok_or_else(|| error.clone())?;
+            log(Stream::Stderr, format!("runc run failed: {said}\n").as_bytes());
+            return Ok(1);
+        }
         // The log is told outside of `block_on`, since it may have to wait for the client.
         loop {
             let piece = runtime.block_on(async {

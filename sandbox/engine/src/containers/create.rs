@@ -2,7 +2,7 @@
 //! a new volume; nothing is left behind when something is refused.
 
 use super::{
-    Container, image,
+    Container, addresses, image,
     model::{CreateRequest, Created, EndpointSettings, HostConfig},
     mounts, names, net,
     record::{Mounted, Record},
@@ -17,6 +17,7 @@ use crate::{
 };
 use drydock_images::local::{Image, LayerStack};
 use drydock_registry::Platform;
+use drydock_runtime::clear;
 use std::{collections::BTreeMap, fs, os::unix::fs::DirBuilderExt, sync::Arc};
 
 /// Hidden or read-only in every container that is not privileged.
@@ -43,8 +44,14 @@ pub fn create(
     platform: Option<&str>,
     request: CreateRequest,
 ) -> Result<Created> {
-    let CreateRequest { mut config, host_config: mut host, networking_config } = request;
+    let CreateRequest { mut config, host_config: mut host, mut networking_config } = request;
     let mut warnings = Vec::new();
+    if matches!(host.network_mode.as_str(), "" | "default")
+        && let Some(settings) = networking_config.endpoints_config.remove("default")
+    {
+        networking_config.endpoints_config.insert("bridge".into(), settings);
+    }
+    addresses::check(engine, &networking_config.endpoints_config)?;
     let found = engine.images.find(&config.image)?;
     check_platform(platform, &found, &config.image)?;
     warnings.extend(other_platform(platform, &found));
@@ -120,9 +127,9 @@ fn furnish(engine: &Arc<Engine>, mut record: Record, image: &Image) -> Result<St
         for volume in record.mount_points.iter().filter(|m| m.anonymous) {
             engine.volumes.remove_unused(&volume.point.name);
         }
-        let _not_made = fs::remove_dir_all(&dir);
+        let _not_made = clear::tree(&dir);
         if let Ok(doomed) = engine.roots.discard(&id) {
-            let _not_made = fs::remove_dir_all(doomed);
+            let _not_made = clear::tree(&doomed);
         }
         let _not_held = engine.images.release(&id);
         return Err(error);

@@ -2,10 +2,10 @@
 
 use super::{Container, logs, net, record::Record};
 use crate::engine::Engine;
-use serde_json::{Map, Value, json};
+use crate::http::{Json, ordered};
 
 /// `GET /containers/{id}/json`. `size`: with the sizes of its files, which takes a walk through them.
-pub fn inspect(engine: &Engine, container: &Container, size: bool) -> Value {
+pub fn inspect(engine: &Engine, container: &Container, size: bool) -> Json {
     let record = container.record().clone();
     let dir = engine.containers.dir(&record.id);
     let file = |name: &str| {
@@ -22,7 +22,8 @@ pub fn inspect(engine: &Engine, container: &Container, size: bool) -> Value {
         }
         _ => String::new(),
     };
-    let mut answer = json!({
+    let changed = size.then(|| engine.roots.changed_bytes(&record.id));
+    ordered! {
         "Id": record.id,
         "Created": record.created,
         "Path": record.path,
@@ -40,31 +41,27 @@ pub fn inspect(engine: &Engine, container: &Container, size: bool) -> Value {
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": "",
-        "ExecIDs": if execs.is_empty() { Value::Null } else { json!(execs) },
+        "ExecIDs": Some(execs).filter(|execs| !execs.is_empty()),
         "HostConfig": record.host,
         "GraphDriver": graph_driver(engine, &record),
+        "SizeRw"?: changed,
+        "SizeRootFs"?: changed.map(|changed| changed + record.image_size),
         "Mounts": mounts(&record),
         "Config": record.config,
         "NetworkSettings": network_settings(&record),
-    });
-    if size {
-        let changed = engine.roots.changed_bytes(&record.id);
-        answer["SizeRw"] = json!(changed);
-        answer["SizeRootFs"] = json!(changed + record.image_size);
     }
-    answer
 }
 
 /// What is mounted, for inspection and lists.
-pub fn mounts(record: &Record) -> Value {
+pub fn mounts(record: &Record) -> Json {
     let mut points: Vec<_> = record.mount_points.iter().map(|m| &m.point).collect();
     points.sort_by_key(|p| p.destination.as_str());
-    json!(points)
+    Json::of(&points)
 }
 
-fn state(record: &Record) -> Value {
+fn state(record: &Record) -> Json {
     let state = &record.state;
-    let mut answer = json!({
+    ordered! {
         "Status": state.phase.name(),
         "Running": state.phase.running(),
         "Paused": state.phase == super::record::Phase::Paused,
@@ -76,30 +73,25 @@ fn state(record: &Record) -> Value {
         "Error": state.error,
         "StartedAt": state.started_at,
         "FinishedAt": state.finished_at,
-    });
-    if let Some(health) = &state.health {
-        answer["Health"] = json!(health);
+        "Health"?: state.health.as_ref(),
     }
-    answer
 }
 
-fn graph_driver(engine: &Engine, record: &Record) -> Value {
+fn graph_driver(engine: &Engine, record: &Record) -> Json {
     let parts = engine.roots.parts(&record.id);
     let lower = engine.images.held(&record.id).ok().flatten().map(|layers| engine.roots.lower(&layers));
     let lower: Vec<String> = lower.into_iter().flatten().map(|p| p.to_string_lossy().into_owned()).collect();
-    json!({
-        "Data": {
-            "ID": record.id,
-            "LowerDir": lower.join(":"),
-            "MergedDir": parts.merged,
-            "UpperDir": parts.upper,
-            "WorkDir": parts.work,
-        },
-        "Name": "overlay2",
-    })
+    let data = ordered! {
+        "ID": record.id,
+        "LowerDir": lower.join(":"),
+        "MergedDir": parts.merged,
+        "UpperDir": parts.upper,
+        "WorkDir": parts.work,
+    };
+    ordered! { "Data": data, "Name": "overlay2", }
 }
 
-fn network_settings(record: &Record) -> Value {
+fn network_settings(record: &Record) -> Json {
     // The old fields are those of the default bridge.
     let bridge = record.networks.get("bridge").cloned().unwrap_or_default();
     let alive = record.state.phase.alive();
@@ -109,9 +101,7 @@ fn network_settings(record: &Record) -> Value {
         (true, _) => format!("/proc/{}/ns/net", record.state.pid),
         (false, _) => String::new(),
     };
-    let networks: Map<String, Value> =
-        record.networks.iter().map(|(name, settings)| (name.clone(), json!(settings))).collect();
-    json!({
+    ordered! {
         "Bridge": "",
         "SandboxID": sandbox,
         "SandboxKey": key,
@@ -119,8 +109,8 @@ fn network_settings(record: &Record) -> Value {
         "HairpinMode": false,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
-        "SecondaryIPAddresses": null,
-        "SecondaryIPv6Addresses": null,
+        "SecondaryIPAddresses": (),
+        "SecondaryIPv6Addresses": (),
         "EndpointID": bridge.endpoint_id,
         "Gateway": bridge.gateway,
         "GlobalIPv6Address": "",
@@ -129,13 +119,14 @@ fn network_settings(record: &Record) -> Value {
         "IPPrefixLen": bridge.ip_prefix_len,
         "IPv6Gateway": "",
         "MacAddress": bridge.mac_address,
-        "Networks": networks,
-    })
+        "Networks": record.networks,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Value, json};
     use std::collections::BTreeSet;
 
     const RECORDED: &str = include_str!("../../tests/recorded/container_inspect.json");
@@ -165,7 +156,7 @@ mod tests {
     #[test]
     fn networks_have_the_recorded_shape() {
         let (record, recorded) = record();
-        let ours = network_settings(&record);
+        let ours = json!(network_settings(&record));
         let theirs = &recorded["NetworkSettings"];
         assert_eq!(keys(&ours), keys(theirs));
         assert_eq!(ours["Networks"], theirs["Networks"]);
@@ -175,10 +166,28 @@ mod tests {
     fn the_state_has_the_recorded_shape() {
         let (mut record, recorded) = record();
         record.state.health = Some(serde_json::from_value(recorded["State"]["Health"].clone()).unwrap());
-        let ours = state(&record);
+        let ours = json!(state(&record));
         assert_eq!(keys(&ours), keys(&recorded["State"]));
         assert_eq!(ours["Health"], recorded["State"]["Health"]);
         assert_eq!(ours["FinishedAt"], recorded["State"]["FinishedAt"]);
+    }
+
+    /// The recorded answer is dockerd's own, with its fields in its order.
+    #[test]
+    fn fields_stand_in_dockerds_order() {
+        fn names(json: &Json) -> Vec<&str> {
+            let Json::Object(fields) = json else { return vec![] };
+            fields.iter().map(|(name, _)| name.as_str()).collect()
+        }
+        let recorded: Json = serde_json::from_str(RECORDED).unwrap();
+        let Json::Object(fields) = &recorded else { panic!("no object") };
+        let of = |key: &str| &fields.iter().find(|(name, _)| name == key).unwrap().1;
+        let (mut record, whole) = record();
+        record.state.health = Some(serde_json::from_value(whole["State"]["Health"].clone()).unwrap());
+        assert_eq!(names(&state(&record)), names(of("State")));
+        assert_eq!(names(&network_settings(&record)), names(of("NetworkSettings")));
+        assert_eq!(names(&Json::of(&record.host)), names(of("HostConfig")));
+        assert_eq!(names(&Json::of(&record.config)), names(of("Config")));
     }
 
     #[test]
@@ -187,6 +196,6 @@ mod tests {
         let point: super::super::model::MountPoint =
             serde_json::from_value(recorded["Mounts"][0].clone()).unwrap();
         record.mount_points.push(super::super::record::Mounted { point, ..Default::default() });
-        assert_eq!(mounts(&record), recorded["Mounts"]);
+        assert_eq!(json!(mounts(&record)), recorded["Mounts"]);
     }
 }

@@ -9,9 +9,9 @@ use crate::{
     engine::Engine,
     error::{Error, Result},
     filters::Filters,
+    http::{Json, ordered},
 };
-use serde_json::{Map, Value, json};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Filters that are known.
 const KNOWN: [&str; 16] = [
@@ -47,24 +47,10 @@ pub struct Wanted {
 }
 
 /// `GET /containers/json`
-pub fn list(engine: &Engine, wanted: &Wanted) -> Result<Vec<Value>> {
+pub fn list(engine: &Engine, wanted: &Wanted) -> Result<Vec<Json>> {
     let filters = &wanted.filters;
     filters.validate(&KNOWN[..15])?;
-    for status in filters.get("status") {
-        if !["created", "running", "paused", "restarting", "removing", "exited", "dead"].contains(&status) {
-            return Err(Error::invalid(format!("invalid filter 'status={status}'")));
-        }
-    }
-    for health in filters.get("health") {
-        if !["none", "starting", "healthy", "unhealthy"].contains(&health) {
-            return Err(Error::invalid(format!("invalid filter 'health={health}'")));
-        }
-    }
-    for code in filters.get("exited") {
-        if code.parse::<i32>().is_err() {
-            return Err(Error::invalid(format!("invalid filter 'exited={code}'")));
-        }
-    }
+    check(filters)?;
     let mut all = engine.containers.all();
     all.retain(|container| !container.record().step);
     all.reverse();
@@ -91,6 +77,65 @@ pub fn list(engine: &Engine, wanted: &Wanted) -> Result<Vec<Value>> {
     };
     let chosen = all.into_iter().filter(fits).take(wanted.limit.unwrap_or(usize::MAX));
     Ok(chosen.map(|container| line(engine, &container.record(), wanted.size)).collect())
+}
+
+/// Refuses values that make no sense, in the order and the words of dockerd (`foldFilter`).
+fn check(filters: &Filters) -> Result<()> {
+    const STATES: [&str; 7] = ["created", "running", "paused", "restarting", "removing", "exited", "dead"];
+    const HEALTHS: [&str; 4] = ["none", "starting", "healthy", "unhealthy"];
+    for code in filters.get("exited") {
+        if let Err(why) = go_number(code, i64::from(i32::MIN), i64::from(i32::MAX)) {
+            let text = format!("invalid filter 'exited={code}': strconv.Atoi: parsing {code:?}: {why}");
+            return Err(Error::invalid(text));
+        }
+    }
+    for (key, what, known) in [("status", "state", &STATES[..]), ("health", "health", &HEALTHS[..])] {
+        if key == "health" {
+            filters.truth("is-task")?;
+        }
+        if let Some(wrong) = filters.get(key).find(|value| !known.contains(value)) {
+            return Err(Error::invalid(format!(
+                "invalid filter '{key}={wrong}': invalid value for {what} ({wrong}): must be one of {}",
+                known.join(", ")
+            )));
+        }
+    }
+    for key in ["publish", "expose"] {
+        for value in filters.get(key) {
+            if value.contains(':') {
+                return Err(Error::internal(format!("filter for '{key}' should not contain ':': {value}")));
+            }
+            check_range(value)
+                .map_err(|why| Error::internal(format!("error while looking up for {key} {value}: {why}")))?;
+        }
+    }
+    Ok(())
+}
+
+/// `80`, `80-90`, each with `/tcp` or without (`nat.ParsePortRange`).
+fn check_range(value: &str) -> Result<(), String> {
+    let ports = value.split('/').next().unwrap_or_default();
+    if ports.is_empty() {
+        return Err("empty string specified for ports".to_owned());
+    }
+    let port = |text: &str| {
+        go_number(text, 0, i64::from(u16::MAX))
+            .map_err(|why| format!("strconv.ParseUint: parsing {text:?}: {why}"))
+    };
+    let (start, end) = ports.split_once('-').unwrap_or((ports, ports));
+    if port(end.split('-').next().unwrap_or_default())? < port(start)? {
+        return Err(format!("invalid range specified for port: {ports}"));
+    }
+    Ok(())
+}
+
+/// A number, or why it is none in Go's words.
+fn go_number(text: &str, least: i64, most: i64) -> Result<i64, &'static str> {
+    let digits = text.strip_prefix('-').filter(|_| least < 0).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("invalid syntax");
+    }
+    text.parse().ok().filter(|number| (least..=most).contains(number)).ok_or("value out of range")
 }
 
 fn passes(engine: &Engine, record: &Record, filters: &Filters) -> bool {
@@ -143,8 +188,8 @@ fn passes(engine: &Engine, record: &Record, filters: &Filters) -> bool {
 }
 
 /// One entry, in the recorded shape.
-fn line(engine: &Engine, record: &Record, size: bool) -> Value {
-    let networks: Map<String, Value> = record
+fn line(engine: &Engine, record: &Record, size: bool) -> Json {
+    let networks: BTreeMap<&String, _> = record
         .networks
         .iter()
         .map(|(name, settings)| {
@@ -153,10 +198,11 @@ fn line(engine: &Engine, record: &Record, size: bool) -> Value {
             settings.aliases = None;
             settings.driver_opts = None;
             settings.dns_names = None;
-            (name.clone(), json!(settings))
+            (name, settings)
         })
         .collect();
-    let mut answer = json!({
+    let changed = size.then(|| engine.roots.changed_bytes(&record.id));
+    ordered! {
         "Id": record.id,
         "Names": [format!("/{}", record.name)],
         "Image": record.config.image,
@@ -164,21 +210,15 @@ fn line(engine: &Engine, record: &Record, size: bool) -> Value {
         "Command": command(record),
         "Created": record.created.seconds(),
         "Ports": ports(record),
+        "SizeRw"?: changed.filter(|changed| *changed > 0),
+        "SizeRootFs"?: changed.map(|changed| changed + record.image_size),
         "Labels": record.config.labels.clone().unwrap_or_default(),
         "State": record.state.phase.name(),
         "Status": status(record),
-        "HostConfig": {"NetworkMode": record.host.network_mode},
-        "NetworkSettings": {"Networks": networks},
+        "HostConfig": ordered! { "NetworkMode": record.host.network_mode, },
+        "NetworkSettings": ordered! { "Networks": networks, },
         "Mounts": inspect::mounts(record),
-    });
-    if size {
-        let changed = engine.roots.changed_bytes(&record.id);
-        if changed > 0 {
-            answer["SizeRw"] = json!(changed);
-        }
-        answer["SizeRootFs"] = json!(changed + record.image_size);
     }
-    answer
 }
 
 /// The command as one could type it.
@@ -194,24 +234,24 @@ fn command(record: &Record) -> String {
     if args.is_empty() { record.path.clone() } else { format!("{} {}", record.path, args.join(" ")) }
 }
 
-fn ports(record: &Record) -> Value {
+fn ports(record: &Record) -> Vec<Json> {
     let mut ports = Vec::new();
     for (port, bindings) in net::port_map(record) {
         let (number, protocol) = port.split_once('/').unwrap_or((&port, "tcp"));
         let number: u16 = number.parse().unwrap_or(0);
         match bindings {
-            None => ports.push(json!({"PrivatePort": number, "Type": protocol})),
+            None => ports.push(ordered! { "PrivatePort": number, "Type": protocol, }),
             Some(bindings) => ports.extend(bindings.iter().map(|b| {
-                json!({
+                ordered! {
                     "IP": b.host_ip,
                     "PrivatePort": number,
                     "PublicPort": b.host_port.parse::<u16>().unwrap_or(0),
                     "Type": protocol,
-                })
+                }
             })),
         }
     }
-    json!(ports)
+    ports
 }
 
 /// `Up 3 minutes (healthy)`, `Exited (0) 5 seconds ago` (`State.String`).
@@ -248,6 +288,38 @@ mod tests {
             ..Record::default()
         };
         assert_eq!(command(&record), "sh -c 'echo out; echo err >&2; sleep 1000'");
+    }
+
+    #[test]
+    fn wrong_filters_are_refused_in_dockerds_words() {
+        for (filter, words) in [
+            (
+                r#"{"status":["foo"]}"#,
+                "invalid filter 'status=foo': invalid value for state (foo): must be one of created, running, paused, restarting, removing, exited, dead",
+            ),
+            (
+                r#"{"health":["foo"]}"#,
+                "invalid filter 'health=foo': invalid value for health (foo): must be one of none, starting, healthy, unhealthy",
+            ),
+            (r#"{"exited":["x"]}"#, "invalid filter 'exited=x': strconv.Atoi: parsing \"x\": invalid syntax"),
+            (
+                r#"{"publish":["foo"]}"#,
+                "error while looking up for publish foo: strconv.ParseUint: parsing \"foo\": invalid syntax",
+            ),
+            (r#"{"expose":["1:2"]}"#, "filter for 'expose' should not contain ':': 1:2"),
+            (
+                r#"{"publish":["99999"]}"#,
+                "error while looking up for publish 99999: strconv.ParseUint: parsing \"99999\": value out of range",
+            ),
+            (r#"{"is-task":["x"]}"#, "invalid filter 'is-task=[x]'"),
+        ] {
+            assert_eq!(check(&Filters::parse(filter).unwrap()).unwrap_err().message, words);
+        }
+        for good in
+            [r#"{"publish":["80","80-90/udp"]}"#, r#"{"exited":["-1","137"]}"#, r#"{"is-task":["false"]}"#]
+        {
+            assert_eq!(check(&Filters::parse(good).unwrap()), Ok(()));
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use super::{
     record::Record,
     streams::{Stream, frame},
-    validate::parse_size,
+    validate::human_size,
 };
 use crate::{
     clock::Timestamp,
@@ -113,7 +113,7 @@ impl Log {
             "local" => (Some(dir.join("local-logs").join("container.log")), 20 << 20, 5),
             _ => (Some(json_path(dir, &record.id)), 0, 1),
         };
-        let size = option("max-size").and_then(|s| parse_size(s)).unwrap_or(size);
+        let size = option("max-size").and_then(|s| human_size(s)).unwrap_or(size);
         Self {
             path,
             max_size: u64::try_from(size).unwrap_or(0),
@@ -189,16 +189,38 @@ impl Log {
     fn append(&self, entries: &[u8]) {
         let Some(path) = self.path.as_ref().filter(|_| !entries.is_empty()) else { return };
         let mut writer = self.writer();
-        let rotated = self.max_size > 0 && writer.size >= self.max_size && self.rotate(&mut writer, path);
-        if let Err(error) = writer.append(path, entries) {
-            // A full disk stops the log, not the program.
-            tracing::debug!(%error, "a log line is lost");
+        let (mut rest, mut rotated) = (entries, 0);
+        while !rest.is_empty() {
+            // Its size is known from then on; what fails here is told below.
+            let _open = writer.open(path);
+            // As dockerd: a file that has grown too large takes no further line.
+            rotated += u64::from(self.is_full(&writer) && self.rotate(&mut writer, path));
+            let (piece, after) = rest.split_at(self.fits(&writer, rest));
+            rest = after;
+            if let Err(error) = writer.append(path, piece) {
+                // A full disk stops the log, not the program.
+                tracing::debug!(%error, "a log line is lost");
+            }
         }
         drop(writer);
         self.progress.send_modify(|p| {
             p.written += 1;
-            p.rotations += u64::from(rotated);
+            p.rotations += rotated;
         });
+    }
+
+    fn is_full(&self, writer: &Writer) -> bool {
+        self.max_size > 0 && writer.size >= self.max_size
+    }
+
+    /// Bytes of whole entries up to and with the one that fills the file.
+    fn fits(&self, writer: &Writer, entries: &[u8]) -> usize {
+        let room = usize::try_from(self.max_size.saturating_sub(writer.size)).unwrap_or(usize::MAX);
+        if self.max_size == 0 || room > entries.len() {
+            return entries.len();
+        }
+        let last = room.saturating_sub(1);
+        entries[last..].iter().position(|byte| *byte == b'\n').map_or(entries.len(), |end| last + end + 1)
     }
 
     fn rotate(&self, writer: &mut Writer, path: &Path) -> bool {
@@ -267,6 +289,15 @@ impl Log {
 
 impl Writer {
     fn append(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.open(path)?;
+        if let Some(file) = &mut self.file {
+            file.write_all(bytes)?;
+            self.size += bytes.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, path: &Path) -> io::Result<()> {
         if self.file.is_none() {
             let open = || {
                 let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW;
@@ -285,10 +316,6 @@ impl Writer {
             }
             self.size = metadata.len();
             self.file = Some(file);
-        }
-        if let Some(file) = &mut self.file {
-            file.write_all(bytes)?;
-            self.size += bytes.len() as u64;
         }
         Ok(())
     }
@@ -500,6 +527,23 @@ mod tests {
         let text = all(&log, Wanted::default()).await;
         assert!(text.ends_with("17\n18\n19\n") && text.lines().count() >= 6, "{text}");
         assert_eq!(all(&log, Wanted { tail: Some(5), ..Wanted::default() }).await, "15\n16\n17\n18\n19\n");
+    }
+
+    /// However much comes at once, a file ends with the line that fills it.
+    #[tokio::test]
+    async fn files_are_rotated_within_what_is_written_at_once() {
+        let temp = tempfile::tempdir().unwrap();
+        let log = log(temp.path(), &[("max-size", "1k"), ("max-file", "3")]);
+        let mut out = Cutter::new(Stream::Out);
+        let lines: String = (0..200).map(|n| format!("line {n}\n")).collect();
+        log.write(&mut out, lines.as_bytes());
+        log.write(&mut out, b"last\n");
+        for entry in fs::read_dir(temp.path()).unwrap() {
+            let size = entry.unwrap().metadata().unwrap().len();
+            assert!(size < 1000 + 100, "{size}");
+        }
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 3);
+        assert!(all(&log, Wanted::default()).await.ends_with("line 198\nline 199\nlast\n"));
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 //! the API. A container's record is behind a lock that is never held across an `await`; what takes time (start, pause, remove)
 //! is put in a row by [`Container::turn`].
 
+mod addresses;
 pub mod attach;
 pub mod changes;
 pub mod commit;

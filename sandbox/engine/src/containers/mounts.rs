@@ -118,9 +118,7 @@ fn of_other(engine: &Engine, text: &str) -> Result<Vec<Wish>> {
     if name.is_empty() {
         return Err(Error::invalid("malformed volumes-from specification: empty container"));
     }
-    if !matches!(mode, "" | "ro" | "rw" | "z" | "Z") {
-        return Err(Error::invalid(format!("invalid mode for volumes-from: {mode}")));
-    }
+    check_mode_of_other(mode)?;
     let other = engine.containers.get(name)?;
     let record = other.record();
     let of_theirs = record.mount_points.iter().filter(|m| m.point.kind != "tmpfs").map(|theirs| {
@@ -131,6 +129,15 @@ fn of_other(engine: &Engine, text: &str) -> Result<Vec<Wish>> {
         Wish { mounted, ..Wish::default() }
     });
     Ok(of_theirs.collect())
+}
+
+/// Neither propagation nor copying is for volumes that another container has.
+fn check_mode_of_other(mode: &str) -> Result<()> {
+    let other = |word: &str| PROPAGATIONS.contains(&word) || word == "nocopy";
+    if is_mode(mode) && !mode.split(',').any(other) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("invalid mode: {mode}")))
 }
 
 fn volume(name: &str, target: &str, rw: bool, mode: &str) -> Mounted {
@@ -149,7 +156,7 @@ fn volume(name: &str, target: &str, rw: bool, mode: &str) -> Mounted {
     }
 }
 
-/// `source:target:mode`, `target:mode`, `target`.
+/// `source:target:mode`, `source:target`, `target`.
 fn bind_spec(text: &str, driver: &str) -> Result<Wish> {
     let bad = || Error::invalid(format!("invalid volume specification: '{text}'"));
     let parts: Vec<&str> = text.splitn(4, ':').collect();
@@ -158,7 +165,8 @@ fn bind_spec(text: &str, driver: &str) -> Result<Wish> {
     }
     let (source, target, mode) = match parts[..] {
         [target] => ("", target, ""),
-        [target, mode] if is_mode(mode) && !mode.starts_with('/') => ("", target, mode),
+        // A volume without a name has no mode.
+        [_, mode] if is_mode(mode) => return Err(bad()),
         [source, target] => (source, target, ""),
         [source, target, mode] if !target.is_empty() => (source, target, mode),
         _ => return Err(bad()),
@@ -170,7 +178,7 @@ fn bind_spec(text: &str, driver: &str) -> Result<Wish> {
         .map_err(|why| Error::invalid(format!("invalid volume specification: '{text}': {why}")))?;
     let target = clean(target);
     let words: Vec<&str> = mode.split(',').collect();
-    let rw = !words.iter().any(|w| matches!(*w, "ro" | "readonly"));
+    let rw = !words.contains(&"ro");
     let propagation = words.iter().find(|w| PROPAGATIONS.contains(w)).copied().unwrap_or("");
     if source.starts_with('/') {
         if words.contains(&"nocopy") {
@@ -199,10 +207,65 @@ fn bind_spec(text: &str, driver: &str) -> Result<Wish> {
     Ok(Wish { mounted, ..Wish::default() })
 }
 
+/// Known words, and only one of each kind (`linuxValidMountMode`).
 fn is_mode(text: &str) -> bool {
-    const WORDS: [&str; 9] =
-        ["ro", "rw", "readonly", "z", "Z", "nocopy", "cached", "delegated", "consistent"];
-    text.is_empty() || text.split(',').all(|w| WORDS.contains(&w) || PROPAGATIONS.contains(&w))
+    const KINDS: [&[&str]; 5] =
+        [&["ro", "rw"], &["z", "Z"], &PROPAGATIONS, &["nocopy"], &["cached", "delegated", "consistent"]];
+    let mut found = [false; KINDS.len()];
+    let once = |word: &str| {
+        let kind = KINDS.iter().position(|kind| kind.contains(&word));
+        kind.is_some_and(|kind| !std::mem::replace(&mut found[kind], true))
+    };
+    text.is_empty() || text.split(',').all(once)
+}
+
+/// Refuses what the kernel's tmpfs has not, as `mount.MergeTmpfsOptions` does.
+pub fn check_tmpfs(options: &str) -> Result<()> {
+    const FLAGS: [&str; 34] = [
+        "defaults",
+        "ro",
+        "rw",
+        "suid",
+        "nosuid",
+        "dev",
+        "nodev",
+        "exec",
+        "noexec",
+        "sync",
+        "async",
+        "dirsync",
+        "remount",
+        "mand",
+        "nomand",
+        "atime",
+        "noatime",
+        "diratime",
+        "nodiratime",
+        "bind",
+        "rbind",
+        "unbindable",
+        "runbindable",
+        "private",
+        "rprivate",
+        "shared",
+        "rshared",
+        "slave",
+        "rslave",
+        "relatime",
+        "norelatime",
+        "strictatime",
+        "nostrictatime",
+        "",
+    ];
+    const VALUES: [&str; 7] = ["size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol"];
+    for option in options.rsplit(',').filter(|option| !FLAGS.contains(option)) {
+        let words: Vec<&str> = option.splitn(2, '=').collect();
+        if words.len() != 2 || !VALUES.contains(&words[0]) {
+            let words: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
+            return Err(Error::internal(format!("invalid tmpfs option [{}]", words.join(" "))));
+        }
+    }
+    Ok(())
 }
 
 fn check_target(target: &str) -> Result<(), String> {
@@ -337,9 +400,25 @@ mod tests {
             ("a:/", "invalid volume specification: 'a:/': invalid specification: destination can't be '/'"),
             ("/a:/b:xx", "invalid mode: xx"),
             (":/b", "invalid volume specification: ':/b'"),
+            ("/x:/y:ro,rw", "invalid mode: ro,rw"),
+            ("/x:/y:readonly", "invalid mode: readonly"),
+            ("aa:ro", "invalid volume specification: 'aa:ro'"),
+            ("/aa:rslave", "invalid volume specification: '/aa:rslave'"),
         ] {
             assert_eq!(bind_spec(text, "").unwrap_err().message, why);
         }
+    }
+
+    #[test]
+    fn modes_of_others_and_options_of_tmpfs_are_checked() {
+        for mode in ["foo", "nocopy", "rslave", "ro,rw"] {
+            assert_eq!(check_mode_of_other(mode).unwrap_err().message, format!("invalid mode: {mode}"));
+        }
+        assert_eq!(check_mode_of_other("ro,z"), Ok(()));
+        assert_eq!(check_tmpfs("foo").unwrap_err().message, "invalid tmpfs option [\"foo\"]");
+        assert_eq!(check_tmpfs("a=b,ro").unwrap_err().message, "invalid tmpfs option [\"a\" \"b\"]");
+        assert_eq!(check_tmpfs("rw,noexec,size=64k,mode=1777"), Ok(()));
+        assert_eq!(check_tmpfs(""), Ok(()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A container's networks: from what was asked for to endpoints, published ports and names, and back.
 
 use super::{
-    Container,
+    Container, addresses,
     model::{Config, EndpointSettings, HostConfig, PortBinding, PortMap},
     record::Record,
 };
@@ -287,6 +287,7 @@ pub async fn connect(
                 record.name, found.name
             )));
         }
+        addresses::check_one(Some(&found), &found.name, &settings).map_err(Error::invalid)?;
         (container.live(), request(&record, &found.name, &settings))
     };
     if let Some(live) = live {

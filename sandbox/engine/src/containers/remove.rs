@@ -6,6 +6,7 @@ use crate::{
     engine::Engine,
     error::{Error, Result},
 };
+use drydock_runtime::clear;
 use std::{fs, io, sync::Arc};
 
 /// How to remove.
@@ -85,11 +86,8 @@ fn discard(engine: &Arc<Engine>, container: &Container) -> io::Result<()> {
     }
     tokio::task::spawn_blocking(move || {
         for path in [doomed, root] {
-            match fs::remove_dir_all(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!(path = %path.display(), %error, "files of a removed container stay");
-                }
-                _ => {}
+            if let Err(error) = clear::tree(&path) {
+                tracing::warn!(path = %path.display(), %error, "files of a removed container stay");
             }
         }
     });
@@ -125,7 +123,7 @@ pub fn sweep(engine: &Arc<Engine>) {
                 let name = name.to_string_lossy();
                 let id = name.strip_suffix(".removing").or_else(|| name.strip_suffix("-removing"));
                 if id.is_some_and(|id| id.len() == 64) {
-                    let _best_effort = fs::remove_dir_all(entry.path());
+                    let _best_effort = clear::tree(&entry.path());
                 }
             }
         }

@@ -75,6 +75,9 @@ fn namespaces(engine: &Engine, host: &HostConfig) -> Result<Namespaces> {
             None => Ok(Namespace::New),
         }
     };
+    if let Some(other) = host.ipc_mode.strip_prefix("container:") {
+        check_shareable(&engine.containers.get(other)?.record().host.ipc_mode, other)?;
+    }
     Ok(Namespaces {
         pid: of(&host.pid_mode)?,
         ipc: of(&host.ipc_mode)?,
@@ -86,6 +89,16 @@ fn namespaces(engine: &Engine, host: &HostConfig) -> Result<Namespaces> {
         },
         cgroup: if host.cgroupns_mode == "host" { Namespace::Host } else { Namespace::New },
     })
+}
+
+/// A container's IPC namespace is its own unless it was made to be shared, or is itself another's.
+fn check_shareable(mode: &str, name: &str) -> Result<()> {
+    if matches!(mode, "shareable" | "host") || mode.starts_with("container:") {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "container {name}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+    )))
 }
 
 /// Process whose pid namespace is joined.
@@ -108,9 +121,14 @@ fn first_process(engine: &Engine, record: &Record) -> ProcessSpec {
         capabilities: capabilities(host, host.privileged),
         no_new_privileges: no_new_privileges(host),
         seccomp: seccomp(host, host.privileged),
-        rlimits: host.resources.ulimits.iter().flatten().map(rlimit).collect(),
+        rlimits: rlimits(host),
         oom_score_adj: (host.oom_score_adj != 0).then_some(host.oom_score_adj),
     }
+}
+
+/// Limits of every program in the container.
+pub fn rlimits(host: &HostConfig) -> Vec<(String, u64, u64)> {
+    host.resources.ulimits.iter().flatten().map(rlimit).collect()
 }
 
 /// What a program in the container finds in its environment.
@@ -307,6 +325,16 @@ mod tests {
         assert_eq!(most.len(), 40);
         assert!(!most.contains(&"NET_RAW".to_string()));
         assert_eq!(capabilities(&host(&["NET_ADMIN"], &["MKNOD"]), false).len(), 14);
+    }
+
+    #[test]
+    fn a_private_ipc_namespace_is_not_joined() {
+        assert_eq!(
+            check_shareable("private", "donor").unwrap_err().message,
+            "container donor: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+        );
+        assert!(check_shareable("none", "donor").is_err());
+        assert_eq!(check_shareable("shareable", "donor"), Ok(()));
     }
 
     #[test]

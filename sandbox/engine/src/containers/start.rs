@@ -2,10 +2,11 @@
 //! init clones the child, and its network while it prepares its root; all must be done before its program starts.
 
 use super::{
-    Container, Live, exit, files, health, net,
+    Container, Live, exit, files, health, mounts, net,
     record::{Phase, Record},
     spec,
     streams::{Input, Io, watched},
+    validate,
 };
 use crate::{
     clock::Timestamp,
@@ -15,6 +16,7 @@ use crate::{
     wasm::{Place, Refused},
 };
 use axum::http::StatusCode;
+use drydock_images::local::LayerStack;
 use drydock_runtime::{
     channel::Channel,
     container::{
@@ -98,10 +100,12 @@ pub async fn run(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<()>
 /// All steps until the program runs.
 async fn begin(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<(Process, Ends)> {
     let id = &container.id;
-    let layers = engine
-        .images
-        .held(id)?
-        .ok_or_else(|| Error::internal(format!("the layers of container {id} are gone")))?;
+    let layers = match engine.images.held(id)? {
+        Some(layers) => layers,
+        // A build's step on `scratch`.
+        None if container.record().image.is_empty() => LayerStack { dirs: vec![], links: vec![] },
+        None => return Err(Error::internal(format!("the layers of container {id} are gone"))),
+    };
     let snapshot = {
         let mut record = container.record();
         if files::own(&record) {
@@ -124,6 +128,8 @@ async fn begin(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<(Proc
         engine.events.emit("volume", "mount", &point.name, attributes.into());
     }
     check_binds(&snapshot)?;
+    validate::check_log_driver(&snapshot.host)?;
+    snapshot.host.tmpfs.iter().flatten().try_for_each(|(_, options)| mounts::check_tmpfs(options))?;
     let description = spec::container(engine, &snapshot, &root)?;
     let code = if description.wasm { wasm_code(engine, &snapshot, &root, &description).await? } else { None };
     let net =
@@ -162,8 +168,10 @@ async fn wasm_code(
     let mounted = mounted.chain(record.host.tmpfs.iter().flatten().map(|(path, _)| path.clone())).collect();
     let place = Place::new(root, &description.process, mounted);
     wasm.code(place).await.map_err(|refused| match refused {
-        Refused::Missing(message) => start_failed(&Failure { kind: FailureKind::NotFound, message }),
-        Refused::Failed(message) => start_failed(&Failure { kind: FailureKind::NotExecutable, message }),
+        Refused::Missing(message) => start_failed(&Failure { kind: FailureKind::NotFound, message }, record),
+        Refused::Failed(message) => {
+            start_failed(&Failure { kind: FailureKind::NotExecutable, message }, record)
+        }
     })
 }
 
@@ -199,13 +207,13 @@ async fn prepare(
                 ends.terminal = Some(Arc::new(Io::new(master).doing(|| "take the terminal".to_string())?));
             }
         }
-        (Some(FromChild::Failed(failure)), _) => return Err(start_failed(&failure)),
+        (Some(FromChild::Failed(failure)), _) => return Err(start_failed(&failure, record)),
         (Some(FromChild::Network), _) => return Err(lost()),
         (None, _) => return Err(early()),
     }
     match child.hear().await?.0 {
         None => Ok(ends),
-        Some(FromChild::Failed(failure)) => Err(start_failed(&failure)),
+        Some(FromChild::Failed(failure)) => Err(start_failed(&failure, record)),
         Some(FromChild::Prepared | FromChild::Network) => Err(lost()),
     }
 }
@@ -342,6 +350,7 @@ fn place(engine: &Engine, record: &Record, report: &Channel) -> Result<()> {
 /// The program runs: notes it, tells it, and lets its output flow.
 fn running(engine: &Arc<Engine>, container: &Arc<Container>, process: Process, ends: Ends) {
     let Process { pid, pidfd, exit } = process;
+    raise_oom_score(pid, container.record().host.oom_score_adj);
     let live = Arc::new(Live { pid, pidfd, cgroup: crate::cgroup::Groups::name(&container.id) });
     container.set_live(Some(live));
     {
@@ -371,6 +380,14 @@ fn running(engine: &Arc<Engine>, container: &Arc<Container>, process: Process, e
     health::watch(engine, container);
     engine.spare.refill();
     engine.save_soon(container);
+}
+
+/// Makes it likelier that the kernel ends this one when memory is short. The program itself could do so only now, as what becomes a
+/// container has no say about its own process. Making it less likely needs a privilege that no session has.
+pub fn raise_oom_score(pid: i32, score: i32) {
+    if score > 0 {
+        let _gone = std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string());
+    }
 }
 
 /// Takes back what a failed start has made.
@@ -425,14 +442,41 @@ fn create_failed(error: Error) -> Error {
     Error::internal(wrapped(&format!("unable to start container process: {}", error.message)))
 }
 
+/// What dockerd and containerd put before runc's own words.
+const BEFORE_RUNC: &str = "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: ";
+
 fn wrapped(why: &str) -> String {
-    format!(
-        "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: {why}: unknown"
-    )
+    format!("{BEFORE_RUNC}{why}: unknown")
+}
+
+/// What runc itself says in a refusal, if it is runc that refuses.
+pub fn words_of_runc(message: &str) -> Option<&str> {
+    message.strip_prefix(BEFORE_RUNC)?.strip_suffix(": unknown")
+}
+
+/// dockerd looks users up itself, before there is a runc that could put words around it. `None`: it is something else that failed.
+pub fn unknown_user(message: &str, user: &str, groups: &[String]) -> Option<String> {
+    let starts = ["unable to find user ", "unable to find group ", "uids and gids must be in range "];
+    if !starts.iter().any(|start| message.starts_with(start)) {
+        return None;
+    }
+    // A group of `--group-add` is told with a capital.
+    let group = message.strip_prefix("unable to find group ").and_then(|rest| rest.split(": ").next());
+    let of_user = user.split_once(':').map(|(_, group)| group);
+    match group {
+        Some(group) if of_user != Some(group) && groups.iter().any(|added| added == group) => {
+            Some(message.replacen('u', "U", 1))
+        }
+        _ => Some(message.to_owned()),
+    }
 }
 
 /// The child could not become the program.
-fn start_failed(failure: &Failure) -> Error {
+fn start_failed(failure: &Failure, record: &Record) -> Error {
+    let groups = record.host.group_add.as_deref().unwrap_or_default();
+    if let Some(text) = unknown_user(&failure.message, &record.config.user, groups) {
+        return Error::internal(text);
+    }
     let message = wrapped(&format!(
         "unable to start container process: error during container init: {}",
         failure.message
@@ -473,12 +517,41 @@ mod tests {
             kind: FailureKind::NotFound,
             message: "exec: \"x\": executable file not found in $PATH".into(),
         };
-        let error = start_failed(&failure);
+        let error = start_failed(&failure, &Record::default());
         assert_eq!(
             error.message,
             "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: exec: \"x\": executable file not found in $PATH: unknown"
         );
         assert_eq!((error.status, code_of(&error.message)), (StatusCode::BAD_REQUEST, 127));
+        assert_eq!(
+            words_of_runc(&error.message),
+            Some(
+                "unable to start container process: error during container init: exec: \"x\": executable file not found in $PATH"
+            )
+        );
         assert_eq!(code_of("failed to set up container networking: network x not found"), 128);
+    }
+
+    #[test]
+    fn unknown_users_are_told_without_runcs_words() {
+        let mut record = Record::default();
+        record.config.user = "nope:staff".into();
+        record.host.group_add = Some(vec!["wheel".into()]);
+        let told = |message: &str| {
+            let failure = Failure { kind: FailureKind::Other, message: message.into() };
+            let error = start_failed(&failure, &record);
+            assert_eq!(code_of(&error.message), 128);
+            error.message
+        };
+        for text in [
+            "unable to find user nope: no matching entries in passwd file",
+            "unable to find group staff: no matching entries in group file",
+        ] {
+            assert_eq!(told(text), text);
+        }
+        assert_eq!(
+            told("unable to find group wheel: no matching entries in group file"),
+            "Unable to find group wheel: no matching entries in group file"
+        );
     }
 }

@@ -6,11 +6,12 @@ use crate::{
         Container,
         record::Phase,
         spec,
-        start::{Child, Ends, Plumbing, report_pair},
+        start::{Child, Ends, Plumbing, raise_oom_score, report_pair, unknown_user},
         streams::{Input, Io, Stream, Streams, pump},
     },
     engine::Engine,
     error::{Context, Error, Result},
+    http::{Json, ordered},
     init::{Process, memory_file},
 };
 use bytes::Bytes;
@@ -20,7 +21,6 @@ use drydock_runtime::container::{
     spec::ProcessSpec,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     os::fd::{AsFd, BorrowedFd},
@@ -183,23 +183,21 @@ impl Exec {
     }
 
     /// `GET /exec/{id}/json`
-    pub fn inspect(&self) -> Value {
+    pub fn inspect(&self) -> Json {
         let (program, arguments) = self.words();
         let (running, code, pid) = match *self.state.borrow() {
             State::Created => (false, None, 0),
             State::Running { pid } => (true, None, pid),
             State::Ended { pid, code, .. } => (false, Some(code), pid),
         };
-        let mut process = json!({
+        let process = ordered! {
             "tty": self.config.tty,
             "entrypoint": program,
             "arguments": arguments,
             "privileged": self.config.privileged,
-        });
-        if !self.config.user.is_empty() {
-            process["user"] = json!(self.config.user);
-        }
-        json!({
+            "user"?: Some(&self.config.user).filter(|user| !user.is_empty()),
+        };
+        ordered! {
             "ID": self.id,
             "Running": running,
             "ExitCode": code,
@@ -211,7 +209,7 @@ impl Exec {
             "ContainerID": self.container.id,
             "DetachKeys": "",
             "Pid": pid,
-        })
+        }
     }
 
     /// Sets the size of its terminal.
@@ -308,7 +306,7 @@ async fn begin(
             Some(FromChild::Failed(failure)) => {
                 let _status = child.process.exit.await;
                 engine.init.tell(&EngineToInit::Forget { key: exec.id.clone() }, &[]);
-                return Err(failed(&failure));
+                return Err(failed(&failure, exec));
             }
             None => return Ok((child.process, ends)),
         }
@@ -334,7 +332,7 @@ fn describe(engine: &Engine, exec: &Exec, size: Option<[u32; 2]>) -> ProcessSpec
         capabilities: spec::capabilities(host, config.privileged || host.privileged),
         no_new_privileges: spec::no_new_privileges(host),
         seccomp: spec::seccomp(host, config.privileged || host.privileged),
-        rlimits: vec![],
+        rlimits: spec::rlimits(host),
         oom_score_adj: (host.oom_score_adj != 0).then_some(host.oom_score_adj),
     }
 }
@@ -342,6 +340,7 @@ fn describe(engine: &Engine, exec: &Exec, size: Option<[u32; 2]>) -> ProcessSpec
 /// Lets output flow and notes the end.
 fn watch(engine: &Arc<Engine>, exec: &Arc<Exec>, process: Process, ends: Ends) {
     let Process { pid, exit, pidfd: _ } = process;
+    raise_oom_score(pid, exec.container.record().host.oom_score_adj);
     exec.state.send_replace(State::Running { pid });
     *exec.terminal.lock().unwrap_or_else(PoisonError::into_inner) = ends.terminal.clone();
     let input = ends.terminal.clone().or(ends.stdin).map_or(Input::Closed, Input::Open);
@@ -402,7 +401,13 @@ fn wrapped(why: &str) -> String {
     format!("OCI runtime exec failed: exec failed: unable to start container process: {why}: unknown")
 }
 
-fn failed(failure: &Failure) -> Error {
+fn failed(failure: &Failure, exec: &Exec) -> Error {
+    let record = exec.container.record();
+    let user = if exec.config.user.is_empty() { &record.config.user } else { &exec.config.user };
+    let groups = record.host.group_add.as_deref().unwrap_or_default();
+    if let Some(text) = unknown_user(&failure.message, user, groups) {
+        return Error::internal(text);
+    }
     let message = wrapped(&failure.message);
     match failure.kind {
         FailureKind::Other => Error::internal(message),

@@ -8,9 +8,14 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
 use std::io::{self, Read, Write};
 use std::pin::Pin;
+use std::task::{self, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::runtime::Handle;
 use tokio_util::io::{ReaderStream, StreamReader, SyncIoBridge};
 
 /// Bytes on their way between the thread and the connection.
@@ -55,7 +60,7 @@ pub async fn produce(
 /// Reads a body in a thread that may block. A client that goes away in the middle is an error of the reader. To be called where a
 /// runtime is.
 pub fn reader(body: Body) -> impl Read + Send + 'static {
-    let stream = body.into_data_stream().map_err(io::Error::other);
+    let stream = TryStreamExt::map_err(body.into_data_stream(), io::Error::other);
     let reader: Pin<Box<dyn AsyncRead + Send>> = Box::pin(StreamReader::new(Box::pin(stream)));
     SyncIoBridge::new(reader)
 }
@@ -65,10 +70,64 @@ pub fn drain(from: &mut impl Read) {
     let _rest = io::copy(&mut from.take(MAX_DRAINED), &mut io::sink());
 }
 
+/// Longest silence of a client whose request nobody wants any more.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A request's body, the rest of which is read when nobody wants it any more: an answer is heard only by a client that can send all it
+/// has, and Docker's own client tells "broken pipe" where it can't.
+#[derive(Debug)]
+pub struct Drained<B: HttpBody<Data = Bytes> + Send + Unpin + 'static>(Option<B>);
+
+impl<B: HttpBody<Data = Bytes> + Send + Unpin + 'static> Drained<B> {
+    /// Of a body that comes from a connection.
+    pub fn new(body: B) -> Self {
+        Self(Some(body))
+    }
+}
+
+impl<B: HttpBody<Data = Bytes> + Send + Unpin + 'static> HttpBody for Drained<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, B::Error>>> {
+        match &mut self.0 {
+            Some(body) => Pin::new(body).poll_frame(context),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.as_ref().map_or_else(SizeHint::default, HttpBody::size_hint)
+    }
+}
+
+impl<B: HttpBody<Data = Bytes> + Send + Unpin + 'static> Drop for Drained<B> {
+    fn drop(&mut self) {
+        let body = self.0.take().filter(|body| !body.is_end_stream());
+        if let (Some(mut body), Ok(runtime)) = (body, Handle::try_current()) {
+            runtime.spawn(async move {
+                let mut read = 0;
+                while let Ok(Some(Ok(frame))) = tokio::time::timeout(PATIENCE, body.frame()).await {
+                    read += frame.data_ref().map_or(0, |data| data.len() as u64);
+                    if read > MAX_DRAINED {
+                        return;
+                    }
+                }
+            });
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http_body_util::BodyExt;
 
     async fn produced(work: impl FnOnce(&mut dyn Write) -> Result<()> + Send + 'static) -> Answer {
         produce("application/x-tar", work).await

@@ -7,6 +7,7 @@ mod bytes;
 mod hijack;
 mod json;
 pub mod lines;
+mod ordered;
 mod progress;
 mod query;
 mod server;
@@ -16,6 +17,8 @@ pub use bytes::{drain, produce, reader};
 pub use hijack::{Connection, Form, hijack, upgrade};
 pub use json::{Answer, answer, read_json, read_request};
 pub use lines::{Lines, body_of, stream};
+pub use ordered::Json;
+pub(crate) use ordered::ordered;
 pub use progress::Progress;
 pub use query::Query;
 #[cfg(test)]

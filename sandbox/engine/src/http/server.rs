@@ -1,5 +1,6 @@
 //! The server: accepts on the node's socket, a task per connection, so that nobody waits for another's request.
 
+use super::bytes::Drained;
 use super::version::{self, Asked, MAX_API, VERSION};
 use crate::engine::Engine;
 use crate::error::Error;
@@ -75,7 +76,7 @@ fn application(routes: Router) -> Router {
 async fn converse(stream: UnixStream, app: Router) -> hyper::Result<()> {
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let app = app.clone();
-        async move { Ok::<_, Infallible>(handle(app, request.map(Body::new)).await) }
+        async move { Ok::<_, Infallible>(handle(app, request.map(|body| Body::new(Drained::new(body)))).await) }
     });
     http1::Builder::new()
         .timer(TokioTimer::new())

@@ -26,7 +26,7 @@ const MAX_LINE: usize = 4096;
 
 /// Has the host make an image that its catalogue has a recipe for. False if it has none, or if there is no host that answers.
 pub async fn prepare(name: &Reference, lines: &Lines) -> Result<bool> {
-    if name.domain() != DEFAULT_DOMAIN {
+    if !is_made(name) {
         return Ok(false);
     }
     let recipe = name.familiar_name();
@@ -45,6 +45,11 @@ pub async fn prepare(name: &Reference, lines: &Lines) -> Result<bool> {
         ))
         .await?;
     follow(response, &recipe, lines).await
+}
+
+/// Whether a recipe could make an image of this name: what it makes is called `latest`.
+fn is_made(name: &Reference) -> bool {
+    name.domain() == DEFAULT_DOMAIN && name.digest().is_none() && name.tag().is_none_or(|tag| tag == "latest")
 }
 
 /// Names of the images that the host can make; none if no host answers.
@@ -91,5 +96,17 @@ async fn follow(response: Response<Incoming>, recipe: &str, lines: &Lines) -> Re
                 None => lines.send(&lines::status(recipe, &line)).await?,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_latest_is_made() {
+        let made = |name: &str| is_made(&Reference::parse(name).unwrap());
+        assert!(made("nginx") && made("nginx:latest"));
+        assert!(!made("busybox:nope") && !made("registry.example/nginx"));
     }
 }

@@ -133,7 +133,7 @@ pub async fn pull(
     }
     if !found {
         if CATALOGUE_DOMAINS.contains(&name.domain()) && !has_way_out() {
-            return Err(not_in_catalogue(engine, name).await);
+            return Err(not_in_catalogue(engine, name, platform.as_ref()).await);
         }
         let request = PullRequest { reference: name.clone(), platform, auth };
         let sink = Sink { store: engine.images.clone(), top: Mutex::default() };
@@ -159,7 +159,14 @@ fn has_way_out() -> bool {
 }
 
 /// The refusal of a name that a registry does not know, in Docker's words, with the way on.
-async fn not_in_catalogue(engine: &Engine, name: &Reference) -> Error {
+async fn not_in_catalogue(engine: &Engine, name: &Reference, platform: Option<&Platform>) -> Error {
+    let wanted = name.clone();
+    let there = blocking(engine, move |store| Ok::<_, Error>(store.in_catalogue(&wanted).is_some()));
+    if let Some(platform) = platform
+        && there.await.unwrap_or(false)
+    {
+        return Error::not_found(format!("no matching manifest for {platform} in the manifest list entries"));
+    }
     let list = blocking(engine, |store| {
         let names = store.catalogue().into_iter().map(|image| image.name.clone());
         Ok::<_, Error>(names.collect::<Vec<_>>())
@@ -177,12 +184,12 @@ async fn not_in_catalogue(engine: &Engine, name: &Reference) -> Error {
     known.sort();
     known.dedup();
     let on = format!(
-        "this node has no way to the Internet; the catalogue has {}",
+        "this node has no way to the Internet, and the catalogue has {}",
         if known.is_empty() { "nothing".into() } else { known.join(", ") }
     );
     let tagged = list.iter().any(|known| known.name() == name.name());
     Error::not_found(if tagged {
-        format!("manifest for {} not found: manifest unknown: {on}", name.familiar())
+        format!("manifest for {} not found: manifest unknown: manifest unknown ({on})", name.familiar())
     } else {
         format!(
             "pull access denied for {}, repository does not exist or may require 'docker login': denied: {on}",
@@ -237,20 +244,59 @@ async fn from_catalogue(
 fn one_from_catalogue(store: &LocalStore, name: &Reference, out: &Lines) -> Result<Option<Pulled>> {
     let shown = name.digest().or(name.tag()).unwrap_or_default();
     out.send_blocking(&lines::status(shown, &format!("Pulling from {}", name.path())))?;
-    let pulled = store.pull_from_catalogue(name, &mut |layer, step| {
-        let text = match step {
-            PullStep::Exists => "Already exists",
-            PullStep::Pulling => "Pulling fs layer",
-            PullStep::Downloaded => "Download complete",
-            PullStep::Complete => "Pull complete",
-        };
-        // A client that is gone does not undo what is nearly done: nothing is copied.
-        let _gone = out.send_blocking(&lines::transfer(layer, text, Progress::default()));
+    let Some(found) = store.in_catalogue(name) else { return Ok(None) };
+    // Of an image that is there dockerd tells no layers.
+    let known = store.get(&found.id).is_ok();
+    let mut layers: Vec<(String, bool)> = vec![];
+    let pulled = store.pull_from_catalogue(name, &mut |layer, step| match step {
+        PullStep::Exists => layers.push((layer.to_owned(), true)),
+        PullStep::Pulling => layers.push((layer.to_owned(), false)),
+        PullStep::Downloaded | PullStep::Complete => {}
     })?;
+    if !known {
+        let sizes = sizes(store, &found.config.rootfs.diff_ids);
+        // A client that is gone does not undo what is done: nothing is copied.
+        let _gone = told(&layers, &sizes).iter().try_for_each(|line| out.send_blocking(line));
+    }
     if let Some(pulled) = &pulled {
         out.send_blocking(&lines::status("", &format!("Digest: {}", pulled.digest)))?;
     }
     Ok(pulled)
+}
+
+/// Bytes of each layer of an image that is there, the lowest first.
+fn sizes(store: &LocalStore, diff_ids: &[Digest]) -> Vec<u64> {
+    let mut chain: Option<ChainId> = None;
+    let mut size = |diff_id: &Digest| {
+        let next = ChainId::of(chain.as_ref(), diff_id);
+        let size = store.layer(&next).map_or(0, |layer| layer.size());
+        chain = Some(next);
+        size
+    };
+    diff_ids.iter().map(&mut size).collect()
+}
+
+/// What dockerd tells of layers (name, whether it was there): first all of them, then how far each is.
+fn told(layers: &[(String, bool)], sizes: &[u64]) -> Vec<Value> {
+    let plain = |layer: &str, text: &str| lines::transfer(layer, text, Progress::default());
+    let first = layers
+        .iter()
+        .map(|(layer, there)| plain(layer, if *there { "Already exists" } else { "Pulling fs layer" }));
+    let mut all: Vec<Value> = first.collect();
+    let new =
+        layers.iter().zip(sizes).filter(|((_, there), _)| !there).map(|((layer, _), size)| (layer, *size));
+    // As many at once as dockerd's downloads.
+    all.extend(new.clone().skip(3).map(|(layer, _)| plain(layer, "Waiting")));
+    for (layer, size) in new.clone() {
+        all.push(lines::transfer(layer, "Downloading", Progress { current: size, total: size }));
+        all.push(plain(layer, "Verifying Checksum"));
+        all.push(plain(layer, "Download complete"));
+    }
+    for (layer, size) in new {
+        all.push(lines::transfer(layer, "Extracting", Progress { current: size, total: size }));
+        all.push(plain(layer, "Pull complete"));
+    }
+    all
 }
 
 fn line_of(event: Event) -> Value {
@@ -374,5 +420,37 @@ impl Read for Extracting {
             (self.events)(Event::bar(self.id.as_str(), "Extracting", self.done, self.total));
         }
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_layers_are_told_before_how_far_each_is() {
+        let layers = [("a".to_owned(), true), ("b".to_owned(), false), ("c".to_owned(), false)];
+        let told: Vec<String> = told(&layers, &[1, 2, 3])
+            .iter()
+            .map(|line| format!("{}: {}", line["id"].as_str().unwrap(), line["status"].as_str().unwrap()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "a: Already exists",
+                "b: Pulling fs layer",
+                "c: Pulling fs layer",
+                "b: Downloading",
+                "b: Verifying Checksum",
+                "b: Download complete",
+                "c: Downloading",
+                "c: Verifying Checksum",
+                "c: Download complete",
+                "b: Extracting",
+                "b: Pull complete",
+                "c: Extracting",
+                "c: Pull complete",
+            ]
+        );
     }
 }

@@ -4,7 +4,7 @@
 use super::blocking;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::http::Lines;
+use crate::http::{Lines, lines as told};
 use bytes::Bytes;
 use drydock_images::Reference;
 use drydock_images::local::{ChainId, Image, LocalStore};
@@ -19,7 +19,15 @@ use std::sync::Arc;
 pub async fn push(engine: &Engine, name: &Reference, auth: AuthConfig, lines: &Lines) -> Result<()> {
     let lines = &lines.shown(engine.activities.begin(&format!("push {}", name.familiar())));
     let wanted = name.clone();
-    let named = blocking(engine, move |store| choose(store, &wanted)).await?;
+    let named = blocking(engine, move |store| choose(store, &wanted)).await;
+    if named.is_err() && name.digest().is_none() {
+        // dockerd says where it would push to before it looks for the image.
+        let repository = name.name_only();
+        lines
+            .send(&told::status("", &format!("The push refers to repository [{}]", repository.name())))
+            .await?;
+    }
+    let named = named?;
     let (mut images, mut chains, mut pushed) = (vec![], BTreeMap::new(), vec![]);
     for (reference, image) in named {
         pushed.push((reference.clone(), image.id.clone()));

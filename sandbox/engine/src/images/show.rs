@@ -2,7 +2,7 @@
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::http::ApiVersion;
+use crate::http::{ApiVersion, Json, ordered};
 use drydock_images::Digest;
 use drydock_images::config::RunConfig;
 use drydock_images::local::{ChainId, Image, LocalStore, Removal};
@@ -67,53 +67,43 @@ fn parent(image: &Image) -> String {
 }
 
 /// `GET /images/{name}/json`.
-pub fn inspect(store: &LocalStore, image: &Image, version: ApiVersion) -> Result<Value> {
+pub fn inspect(store: &LocalStore, image: &Image, version: ApiVersion) -> Result<Json> {
     let config = &image.config;
     let last_comment = || config.history.last().and_then(|entry| entry.comment.clone());
     let comment = config.comment.clone().filter(|text| !text.is_empty()).or_else(last_comment);
-    let mut value = json!({
+    let created = config.created.clone().filter(|text| !text.is_empty());
+    let old = !version.at_least(45);
+    let container = || config.other.get("container").and_then(Value::as_str).unwrap_or("");
+    let container_config = || config.other.get("container_config").cloned().unwrap_or_else(|| json!({}));
+    Ok(ordered! {
         "Id": image.id.to_string(),
         "RepoTags": image.repo_tags,
         "RepoDigests": image.repo_digests,
         "Parent": parent(image),
         "Comment": comment.unwrap_or_default(),
+        "Created"?: created.or_else(|| (!version.at_least(44)).then(|| Timestamp::ZERO.to_string())),
+        "Container"?: old.then(container),
+        "ContainerConfig"?: old.then(container_config),
         "DockerVersion": config.docker_version.as_deref().unwrap_or(""),
         "Author": config.author.as_deref().unwrap_or(""),
+        "Config": run_config(&config.config, version)?,
         "Architecture": config.architecture,
+        "Variant"?: config.variant.as_deref().filter(|text| !text.is_empty()),
         "Os": if config.os.is_empty() { "linux" } else { &config.os },
+        "OsVersion"?: config.other.get("os.version"),
         "Size": image.size,
+        "VirtualSize"?: (!version.at_least(44)).then_some(image.size),
         "GraphDriver": graph_driver(store, image)?,
         "RootFS": root_fs(image),
-        "Metadata": { "LastTagTime": image.last_tag_time.as_deref().unwrap_or("0001-01-01T00:00:00Z") },
-        "Config": run_config(&config.config, version)?,
-    });
-    let created = config.created.clone().filter(|text| !text.is_empty());
-    if let Some(created) = created.or_else(|| (!version.at_least(44)).then(|| Timestamp::ZERO.to_string())) {
-        value["Created"] = json!(created);
-    }
-    if let Some(variant) = config.variant.as_deref().filter(|text| !text.is_empty()) {
-        value["Variant"] = json!(variant);
-    }
-    if let Some(version) = config.other.get("os.version") {
-        value["OsVersion"] = version.clone();
-    }
-    if !version.at_least(44) {
-        value["VirtualSize"] = json!(image.size);
-    }
-    if !version.at_least(45) {
-        value["Container"] = json!(config.other.get("container").and_then(Value::as_str).unwrap_or(""));
-        value["ContainerConfig"] = config.other.get("container_config").cloned().unwrap_or_else(|| json!({}));
-    }
-    Ok(value)
+        "Metadata": ordered! {
+            "LastTagTime": image.last_tag_time.as_deref().unwrap_or("0001-01-01T00:00:00Z"),
+        },
+    })
 }
 
-fn root_fs(image: &Image) -> Value {
-    let layers = &image.config.rootfs.diff_ids;
-    let mut value = json!({ "Type": "layers" });
-    if !layers.is_empty() {
-        value["Layers"] = layers.iter().map(ToString::to_string).collect();
-    }
-    value
+fn root_fs(image: &Image) -> Json {
+    let layers: Vec<_> = image.config.rootfs.diff_ids.iter().map(ToString::to_string).collect();
+    ordered! { "Type": "layers", "Layers"?: Some(layers).filter(|layers| !layers.is_empty()), }
 }
 
 /// Where the layers lie on the node. An image without layers has nothing to tell.
@@ -134,10 +124,35 @@ fn graph_driver(store: &LocalStore, image: &Image) -> Result<Value> {
     Ok(json!({ "Data": data, "Name": "overlay2" }))
 }
 
+/// Fields of a configuration in the order of Go's structs: those of OCI, then Docker's own.
+const FIELDS: [&str; 21] = [
+    "Hostname",
+    "Domainname",
+    "User",
+    "AttachStdin",
+    "AttachStdout",
+    "AttachStderr",
+    "ExposedPorts",
+    "Tty",
+    "OpenStdin",
+    "StdinOnce",
+    "Env",
+    "Entrypoint",
+    "Cmd",
+    "Image",
+    "Volumes",
+    "WorkingDir",
+    "Labels",
+    "StopSignal",
+    "ArgsEscaped",
+    "Healthcheck",
+    "OnBuild",
+];
+
 /// The configuration with the fields that Docker shows even when they are empty.
-fn run_config(config: &RunConfig, version: ApiVersion) -> Result<Value> {
+fn run_config(config: &RunConfig, version: ApiVersion) -> Result<Json> {
     let mut value = serde_json::to_value(config).map_err(|error| Error::internal(error.to_string()))?;
-    let Some(fields) = value.as_object_mut() else { return Ok(value) };
+    let Some(fields) = value.as_object_mut() else { return Ok(Json::Null) };
     for name in ["Cmd", "Entrypoint", "Env", "Labels", "OnBuild", "Volumes"] {
         fields.entry(name).or_insert(Value::Null);
     }
@@ -153,7 +168,7 @@ fn run_config(config: &RunConfig, version: ApiVersion) -> Result<Value> {
             fields.insert(name.to_owned(), json!(""));
         }
     }
-    Ok(value)
+    Ok(Json::of(&value).arranged(&FIELDS))
 }
 
 /// What is gone, as `DELETE /images/{name}` and prune tell it.

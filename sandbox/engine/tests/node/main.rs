@@ -47,7 +47,7 @@ fn main() {
 }
 
 /// Scripts for the node's shell, in this order in one session, and what they must print.
-const CHECKS: [(&str, &str); 20] = [
+const CHECKS: [(&str, &str); 30] = [
     ("docker run --rm busybox echo hello 2>/dev/null", "hello"),
     ("docker run --rm -i busybox cat <<< words", "words"),
     ("docker run --rm busybox nosuch; echo $?", "127"),
@@ -98,6 +98,46 @@ const CHECKS: [(&str, &str); 20] = [
     (
         "docker network create net; docker run -d --name web --network net busybox httpd -f; docker run --rm --network net busybox ping -c1 web",
         "1 packets received",
+    ),
+    (
+        "docker run -d --name limited --ulimit nofile=77 --oom-score-adj 500 busybox sleep 1000 >/dev/null; docker exec limited sh -c 'ulimit -n; until grep -qx 500 /proc/$$/oom_score_adj; do :; done; cat /proc/self/oom_score_adj /proc/1/oom_score_adj'",
+        "77\n500\n500",
+    ),
+    (
+        "docker exec -u nope limited id; docker run --rm --group-add nope busybox id; docker run --rm --ipc container:limited busybox true",
+        "unable to find user nope: no matching entries in passwd file",
+    ),
+    (
+        "docker run --rm -u nope busybox id",
+        "Error response from daemon: unable to find user nope: no matching entries in passwd file",
+    ),
+    (
+        "cd /srv; docker exec limited sh -c 'mkdir -p /dir/sub; echo a > /dir/sub/a'; docker cp limited:/dir/. newdir; find newdir | sort; docker cp limited:/etc/passwd/ .",
+        "newdir\nnewdir/sub\nnewdir/sub/a\n",
+    ),
+    (
+        "docker inspect limited | head -4 | tr -d ' \n' | cut -c1-8; docker cp limited:/etc/passwd/ /tmp",
+        "[{\"Id\":\"",
+    ),
+    (
+        "mkdir -p /srv/b; cd /srv/b; printf 'FROM scratch\\nRUN echo hi\\n' > Dockerfile; docker build . 2>&1 | tail -1",
+        "process \"/bin/sh -c echo hi\" did not complete successfully: exit code: 1",
+    ),
+    (
+        "echo a > a; printf 'FROM scratch\\nCOPY a /a\\n' > Dockerfile; docker build -q -o out . ; find out | tr '\\n' ' '; printf 'FROM busybox\\nRUN hostname; test ! -e /.dockerenv && echo unmarked\\n' > Dockerfile; docker build --progress plain . 2>&1 | grep -o 'buildkitsandbox\\|unmarked'",
+        "out out/a unmarked\nbuildkitsandbox\nunmarked",
+    ),
+    (
+        "printf 'FROM busybox\\n' > Dockerfile; docker build --platform linux/arm64 . 2>&1 | tail -1; docker build --push -q -t localhost:5001/x . >/dev/null 2>&1 || echo refused",
+        "failed to resolve source metadata for docker.io/library/busybox:latest: no match for platform in manifest: not found\nrefused",
+    ),
+    (
+        "printf 'FROM busybox\\nRUN echo legacy\\n' > /srv/Df; DOCKER_BUILDKIT=0 docker build -q -f /srv/Df . 2>/dev/null | cut -c1-7; DOCKER_BUILDKIT=0 docker build -q -f - . < /srv/Df 2>/dev/null | cut -c1-7",
+        "sha256:\nsha256:",
+    ),
+    (
+        "docker pull busybox; docker push zzz 2>&1; docker pull busybox:nope",
+        "The push refers to repository [docker.io/library/zzz]\nAn image does not exist locally with the tag: zzz",
     ),
     (
         "docker rm -f $(docker ps -aq) >/dev/null; docker ps -aq; ls /var/lib/docker/containers; mount | grep -c overlay2; ip link | grep -c veth",

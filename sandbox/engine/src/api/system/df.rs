@@ -3,10 +3,9 @@
 use crate::containers::list::{Wanted, list};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::http::{Answer, ApiVersion, Query, answer};
+use crate::http::{Answer, ApiVersion, Json, Query, answer, ordered};
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde_json::{Value, json};
 use std::sync::Arc;
 
 pub(super) async fn df(State(engine): State<Arc<Engine>>, version: ApiVersion, query: Query) -> Answer {
@@ -19,31 +18,34 @@ pub(super) async fn df(State(engine): State<Arc<Engine>>, version: ApiVersion, q
         return Err(Error::invalid(format!("unknown object type: {unknown}")));
     }
     let wants = |kind: &str| wanted.contains(&kind);
-    let mut value = json!({
-        "LayersSize": 0, "Images": null, "Containers": null, "Volumes": null, "BuildCache": null,
-    });
-    if wants("image") {
-        let images = super::super::images::usage(&engine).await?;
-        value["LayersSize"] = images["LayersSize"].clone();
-        value["Images"] = images["Images"].clone();
-    }
-    if wants("container") {
-        value["Containers"] = containers(&engine).await?;
-    }
-    if wants("volume") {
-        value["Volumes"] = Value::Array(super::super::volumes::usage(&engine).await);
-    }
-    if wants("build-cache") {
+    let images = match wants("image") {
+        true => Some(super::super::images::usage(&engine).await?),
+        false => None,
+    };
+    let (layers, images) = images.unzip();
+    let containers = match wants("container") {
+        true => Some(containers(&engine).await?),
+        false => None,
+    };
+    let volumes = match wants("volume") {
+        true => Some(super::super::volumes::usage(&engine).await),
+        false => None,
+    };
+    let value = ordered! {
+        "LayersSize": layers.unwrap_or(0),
+        "Images": images,
+        "Containers": containers,
+        "Volumes": volumes,
         // Steps of a classic build are images; there is no cache beside them.
-        value["BuildCache"] = json!([]);
-    }
+        "BuildCache": wants("build-cache").then_some([(); 0]),
+    };
     Ok(answer(StatusCode::OK, &value))
 }
 
 /// All of them with their sizes, which takes reading what they have changed.
-async fn containers(engine: &Arc<Engine>) -> Result<Value> {
+async fn containers(engine: &Arc<Engine>) -> Result<Vec<Json>> {
     let engine = engine.clone();
     let wanted = Wanted { all: true, size: true, ..Wanted::default() };
     let done = tokio::task::spawn_blocking(move || list(&engine, &wanted)).await;
-    Ok(Value::Array(done.map_err(|error| Error::internal(error.to_string()))??))
+    done.map_err(|error| Error::internal(error.to_string()))?
 }

@@ -4,7 +4,7 @@
 use crate::clock::Timestamp;
 use crate::containers::record::Phase;
 use crate::engine::Engine;
-use crate::http::{Answer, ApiVersion, VERSION, answer};
+use crate::http::{Answer, ApiVersion, Json, VERSION, answer, ordered};
 use crate::wasm::RUNTIME as WASM_RUNTIME;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -42,8 +42,96 @@ pub(super) async fn info(State(engine): State<Arc<Engine>>, version: ApiVersion)
         info["BridgeNfIptables"] = json!(false);
         info["BridgeNfIp6tables"] = json!(false);
     }
-    Ok(answer(StatusCode::OK, &info))
+    Ok(answer(StatusCode::OK, &arranged(&info)))
 }
+
+/// The fields in the order of dockerd's structs.
+fn arranged(info: &Value) -> Json {
+    let mut json = Json::of(info).arranged(&FIELDS);
+    for (name, order) in INNER {
+        if let Some(inner) = info.get(name) {
+            json.set(name, &Json::of(inner).arranged(order));
+        }
+    }
+    let mut registries =
+        Json::of(&info["RegistryConfig"]).arranged(&["InsecureRegistryCIDRs", "IndexConfigs"]);
+    let index = Json::of(&info["RegistryConfig"]["IndexConfigs"]["docker.io"]);
+    let index = index.arranged(&["Name", "Mirrors", "Secure", "Official"]);
+    registries.set("IndexConfigs", &ordered! { "docker.io": index, });
+    json.set("RegistryConfig", &registries);
+    json
+}
+
+/// Those of `system.Info`.
+const FIELDS: [&str; 61] = [
+    "ID",
+    "Containers",
+    "ContainersRunning",
+    "ContainersPaused",
+    "ContainersStopped",
+    "Images",
+    "Driver",
+    "DriverStatus",
+    "Plugins",
+    "MemoryLimit",
+    "SwapLimit",
+    "KernelMemoryTCP",
+    "CpuCfsPeriod",
+    "CpuCfsQuota",
+    "CPUShares",
+    "CPUSet",
+    "PidsLimit",
+    "IPv4Forwarding",
+    "BridgeNfIptables",
+    "BridgeNfIp6tables",
+    "Debug",
+    "NFd",
+    "OomKillDisable",
+    "NGoroutines",
+    "SystemTime",
+    "LoggingDriver",
+    "CgroupDriver",
+    "CgroupVersion",
+    "NEventsListener",
+    "KernelVersion",
+    "OperatingSystem",
+    "OSVersion",
+    "OSType",
+    "Architecture",
+    "IndexServerAddress",
+    "RegistryConfig",
+    "NCPU",
+    "MemTotal",
+    "GenericResources",
+    "DockerRootDir",
+    "HttpProxy",
+    "HttpsProxy",
+    "NoProxy",
+    "Name",
+    "Labels",
+    "ExperimentalBuild",
+    "ServerVersion",
+    "Runtimes",
+    "DefaultRuntime",
+    "Swarm",
+    "LiveRestoreEnabled",
+    "Isolation",
+    "InitBinary",
+    "ContainerdCommit",
+    "RuncCommit",
+    "InitCommit",
+    "SecurityOptions",
+    "FirewallBackend",
+    "CDISpecDirs",
+    "DiscoveredDevices",
+    "Warnings",
+];
+
+/// Those of the structs in it that are not in the alphabet's order anyway.
+const INNER: [(&str, &[&str]); 2] = [
+    ("Plugins", &["Volume", "Network", "Authorization", "Log"]),
+    ("Swarm", &["NodeID", "NodeAddr", "LocalNodeState", "ControlAvailable", "Error", "RemoteManagers"]),
+];
 
 fn merge(into: &mut Value, from: Value) {
     if let (Some(into), Value::Object(from)) = (into.as_object_mut(), from) {
@@ -382,6 +470,19 @@ mod tests {
         let groups = Groups::detect(dir.path());
         assert_eq!(groups.warnings(), Vec::<String>::new());
         assert_eq!(groups.features()["CgroupVersion"], "2");
+    }
+
+    #[test]
+    fn fields_stand_in_dockerds_order() {
+        let mut info = constants();
+        merge(&mut info, json!({ "ID": "x", "Warnings": null, "Containers": 0 }));
+        let text = serde_json::to_string(&arranged(&info)).unwrap();
+        assert!(text.starts_with(r#"{"ID":"x","Containers":0,"Plugins":{"Volume":["local"],"#), "{text}");
+        assert!(text.ends_with(r#""CDISpecDirs":[],"Warnings":null}"#), "{text}");
+        assert!(
+            text.contains(r#"{"Name":"docker.io","Mirrors":[],"Secure":true,"Official":true}"#),
+            "{text}"
+        );
     }
 
     #[test]

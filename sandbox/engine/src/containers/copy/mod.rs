@@ -123,9 +123,19 @@ impl View {
         Error::not_found(format!("Could not find the file {} in container {name}", self.path))
     }
 
+    /// Why nothing can be had at the path: dockerd tells a missing file by the container, the rest in Go's words.
+    fn refused(&self, name: &str, error: &io::Error) -> Error {
+        match error.kind() {
+            io::ErrorKind::NotADirectory => {
+                Error::internal(format!("lstat {}: {}", self.path, go_words(error)))
+            }
+            _ => self.missing(name),
+        }
+    }
+
     /// What is at the path. A link itself, unless the path ends with a slash.
     pub fn stat(&self, name: &str) -> Result<PathStat> {
-        let (parent, base) = self.locate().map_err(|_| self.missing(name))?;
+        let (parent, base) = self.locate().map_err(|error| self.refused(name, &error))?;
         let stat = stat_of(parent.as_fd(), &base).map_err(|_| self.missing(name))?;
         let link_target = if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
             let target = readlinkat(&parent, base.as_str(), vec![]).map_err(|_| self.missing(name))?;
@@ -162,10 +172,9 @@ impl View {
         let clean = super::mounts::clean(&self.path);
         let relative = clean.trim_start_matches('/');
         if follows || relative.is_empty() {
-            return Ok((
-                in_root(self.root.as_fd(), if relative.is_empty() { "." } else { relative }, HANDLE)?,
-                String::new(),
-            ));
+            // What ends with a slash is a directory, or nothing.
+            let directory = if relative.is_empty() { "." } else { relative };
+            return Ok((in_root(self.root.as_fd(), directory, DIRECTORY)?, String::new()));
         }
         let (parent, base) = relative.rsplit_once('/').unwrap_or((".", relative));
         Ok((in_root(self.root.as_fd(), parent, DIRECTORY)?, base.to_string()))
@@ -175,16 +184,11 @@ impl View {
     pub fn write_tar(&self, to: impl Write) -> io::Result<()> {
         let (parent, base) = self.locate()?;
         let stat = stat_of(parent.as_fd(), &base)?;
-        let name = match self.name().as_str() {
-            "/" => ".".to_string(),
-            name => name.to_string(),
-        };
+        let name = self.name();
         let mut tar = TarWriter::new(to, false);
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             let dir = if base.is_empty() { parent } else { in_root(parent.as_fd(), &base, DIRECTORY)? };
             tar.tree(dir.as_fd(), &name)?;
-        } else if base.is_empty() {
-            return Err(io::ErrorKind::NotADirectory.into());
         } else {
             tar.entry(parent.as_fd(), &base, &name, &stat)?;
         }
@@ -206,6 +210,9 @@ impl View {
         let found = in_root(self.root.as_fd(), dir, HANDLE).map_err(|_| self.missing(name))?;
         let stat = rustix::fs::fstat(&found).map_err(|_| self.missing(name))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            if self.path.ends_with('/') || self.path.ends_with("/.") {
+                return Err(self.refused(name, &io::Error::from_raw_os_error(nix::libc::ENOTDIR)));
+            }
             return Err(Error::invalid("extraction point is not a directory"));
         }
         if self.read_only {
@@ -343,6 +350,42 @@ mod tests {
         assert_eq!(get("d", "user.dir").unwrap(), b"1");
         assert!(get("f", "user.overlay.opaque").is_err(), "that is overlayfs' own");
         assert_eq!(fs::read_to_string(to.join("f")).unwrap(), "text");
+    }
+
+    /// What ends with a slash is replaced as a whole by clients, so the names' beginning must be go-archive's.
+    #[test]
+    fn names_begin_as_go_archive_writes_them() {
+        let temp = tempfile::tempdir().unwrap();
+        let long = "n".repeat(120);
+        fs::create_dir(temp.path().join("d")).unwrap();
+        fs::write(temp.path().join("d").join(&long), "long").unwrap();
+        symlink(format!("/{long}"), temp.path().join("l")).unwrap();
+        let dir = open_dir(temp.path()).unwrap();
+        let names = |name: &str| {
+            let mut bytes = vec![];
+            let mut tar = TarWriter::new(&mut bytes, false);
+            tar.tree(dir.as_fd(), name).unwrap();
+            tar.finish().unwrap();
+            let mut tar = tar::Archive::new(&bytes[..]);
+            let mut found = vec![];
+            for entry in tar.entries().unwrap() {
+                let mut entry = entry.unwrap();
+                found.push(String::from_utf8(entry.path_bytes().into_owned()).unwrap());
+                if let Some(target) = entry.link_name().unwrap() {
+                    assert_eq!(target.to_str().unwrap(), format!("/{long}"));
+                }
+                if entry.size() > 0 {
+                    let mut text = String::new();
+                    entry.read_to_string(&mut text).unwrap();
+                    assert_eq!(text, "long");
+                }
+            }
+            found
+        };
+        assert_eq!(names("."), ["./", "./d/", &format!("./d/{long}"), "./l"]);
+        assert_eq!(names("/"), ["/", "/d/", &format!("/d/{long}"), "/l"]);
+        assert_eq!(names("x"), ["x/", "x/d/", &format!("x/d/{long}"), "x/l"]);
+        assert_eq!(names(""), ["d/", &format!("d/{long}"), "l"]);
     }
 
     #[test]

@@ -17,6 +17,9 @@ use std::{
 /// Attributes of one file, names and values, that are carried.
 const ATTRIBUTES_MAX: usize = 256 << 10;
 
+/// Room for a name in a header.
+const NAME_MAX: usize = 100;
+
 /// Names in a directory, sorted.
 pub(super) fn names_in(dir: BorrowedFd<'_>, path: &str) -> io::Result<Vec<String>> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
@@ -55,7 +58,8 @@ impl<W: Write> TarWriter<W> {
         Self { tar, links: HashMap::new(), whiteouts }
     }
 
-    /// A directory with all below it, as `name`; an empty name leaves the directory itself out.
+    /// A directory with all below it, as `name`; an empty name leaves the directory itself out. `.` makes entries `./x` and `/` makes
+    /// them `/x`, as go-archive has it: clients put another name in the place of the first one.
     pub fn tree(&mut self, dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
         if !name.is_empty() {
             let stat = stat_of(dir, "")?;
@@ -65,7 +69,7 @@ impl<W: Write> TarWriter<W> {
         let mut stack: Vec<String> = names_in(dir, "")?.into_iter().rev().collect();
         while let Some(path) = stack.pop() {
             let Ok(stat) = below(dir, &path) else { continue };
-            let named = if name.is_empty() { path.clone() } else { format!("{name}/{path}") };
+            let named = inside(name, &path);
             let (parent, base) = path.rsplit_once('/').unwrap_or(("", &path));
             let parent_fd = if parent.is_empty() { None } else { Some(open_below(dir, parent, DIRECTORY)?) };
             self.entry(parent_fd.as_ref().map_or(dir, AsFd::as_fd), base, &named, &stat)?;
@@ -97,7 +101,7 @@ impl<W: Write> TarWriter<W> {
             if let Some(first) = self.links.get(&key) {
                 header.set_entry_type(tar::EntryType::Link);
                 let first = first.clone();
-                return self.tar.append_link(&mut header, name, first);
+                return self.put(&mut header, name, &first, io::empty());
             }
             self.links.insert(key, name.to_string());
         }
@@ -107,16 +111,16 @@ impl<W: Write> TarWriter<W> {
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let path = if base.is_empty() { "." } else { base };
                 self.attributes(openat(parent, path, flags, Mode::empty())?.as_fd())?;
-                self.tar.append_data(&mut header, format!("{name}/"), io::empty())?;
+                self.put(&mut header, &inside(name, ""), "", io::empty())?;
                 if self.whiteouts && is_opaque(parent, base) {
-                    return self.marker(&format!("{name}/.wh..wh..opq"));
+                    return self.marker(&inside(name, ".wh..wh..opq"));
                 }
                 Ok(())
             }
             FileType::Symlink => {
                 header.set_entry_type(tar::EntryType::Symlink);
                 let target = readlinkat(parent, base, vec![])?;
-                self.tar.append_link(&mut header, name, target.to_string_lossy().as_ref())
+                self.put(&mut header, name, &target.to_string_lossy(), io::empty())
             }
             FileType::RegularFile => {
                 header.set_size(u64::try_from(stat.st_size).unwrap_or(0));
@@ -125,7 +129,7 @@ impl<W: Write> TarWriter<W> {
                 self.attributes(file.as_fd())?;
                 // A file that shrinks meanwhile is filled up, so that the tar stays one.
                 let len = u64::try_from(stat.st_size).unwrap_or(0);
-                self.tar.append_data(&mut header, name, file.chain(io::repeat(0)).take(len))
+                self.put(&mut header, name, "", file.chain(io::repeat(0)).take(len))
             }
             FileType::CharacterDevice if self.whiteouts && stat.st_rdev == 0 => {
                 let (dir, base) = name.rsplit_once('/').map_or(("", name), |(d, b)| (d, b));
@@ -138,15 +142,43 @@ impl<W: Write> TarWriter<W> {
                 header.set_entry_type(kind);
                 header.set_device_major(rustix::fs::major(stat.st_rdev))?;
                 header.set_device_minor(rustix::fs::minor(stat.st_rdev))?;
-                self.tar.append_data(&mut header, name, io::empty())
+                self.put(&mut header, name, "", io::empty())
             }
             FileType::Fifo => {
                 header.set_entry_type(tar::EntryType::Fifo);
-                self.tar.append_data(&mut header, name, io::empty())
+                self.put(&mut header, name, "", io::empty())
             }
             // Sockets have no place in a tar.
             _ => Ok(()),
         }
+    }
+
+    /// An entry with its names as they are: the tar crate's own ways leave out a `./` and refuse a leading slash.
+    fn put(&mut self, header: &mut tar::Header, name: &str, target: &str, data: impl Read) -> io::Result<()> {
+        self.long(tar::EntryType::GNULongName, name)?;
+        self.long(tar::EntryType::GNULongLink, target)?;
+        let fields = header.as_old_mut();
+        for (field, text) in [(&mut fields.name, name), (&mut fields.linkname, target)] {
+            *field = [0; NAME_MAX];
+            let fits = text.len().min(NAME_MAX);
+            field[..fits].copy_from_slice(&text.as_bytes()[..fits]);
+        }
+        header.set_cksum();
+        self.tar.append(header, data)
+    }
+
+    /// GNU's entry before one whose name is longer than the header has room for.
+    fn long(&mut self, kind: tar::EntryType, text: &str) -> io::Result<()> {
+        if text.len() <= NAME_MAX {
+            return Ok(());
+        }
+        let mut header = tar::Header::new_gnu();
+        header.as_old_mut().name[..13].copy_from_slice(b"././@LongLink");
+        header.set_mode(0o644);
+        header.set_entry_type(kind);
+        header.set_size(text.len() as u64 + 1);
+        header.set_cksum();
+        self.tar.append(&header, text.as_bytes().chain(&[0_u8][..]))
     }
 
     /// Extended attributes of the entry that comes next.
@@ -164,13 +196,22 @@ impl<W: Write> TarWriter<W> {
         let mut header = tar::Header::new_gnu();
         header.set_size(0);
         header.set_mode(0o600);
-        self.tar.append_data(&mut header, name, io::empty())
+        self.put(&mut header, name, "", io::empty())
     }
 
     /// The end of the tar.
     pub fn finish(mut self) -> io::Result<()> {
         self.tar.finish()?;
         self.tar.get_mut().flush()
+    }
+}
+
+/// The name of something in a directory.
+fn inside(directory: &str, name: &str) -> String {
+    if directory.is_empty() || directory.ends_with('/') {
+        format!("{directory}{name}")
+    } else {
+        format!("{directory}/{name}")
     }
 }
 
