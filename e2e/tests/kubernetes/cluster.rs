@@ -1,6 +1,6 @@
 //! The cluster itself: its nodes, its control plane, and the way in from outside.
 
-use super::json;
+use super::{apply, json, until};
 use drydock_e2e::{Lab, http::full};
 use hyper::{Method, Request};
 use serde_json::Value;
@@ -122,5 +122,60 @@ async fn other_playgrounds_have_no_cluster() {
     let path = format!("/sessions/{}/kubeconfig", lab.id);
     lab.server().operate(Method::POST, &path, None).await.refused(409, "no_cluster");
     assert_eq!(lab.try_sh("pgrep kubelet").await.code(), 1);
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn k1_the_cluster_keeps_what_it_needs() {
+    let lab = Lab::kubernetes(1).await;
+    for (reason, message) in [
+        ("NodeHasSufficientMemory", "Node node1 status is now: NodeHasSufficientMemory"),
+        ("NodeAllocatableEnforced", "Updated Node Allocatable limit across pods"),
+        ("RegisteredNode", "Node node1 event: Registered Node node1 in Controller"),
+    ] {
+        until(&lab, &format!("kubectl get events --field-selector reason={reason} | grep '{message}'")).await;
+    }
+    lab.sh("kubectl get node node1 -o jsonpath='{.status.nodeInfo.machineID}' | grep -E '^[0-9a-f]{32}$'")
+        .await;
+    lab.sh("kubectl cordon node1").await;
+    until(&lab, "kubectl get events --field-selector reason=NodeNotSchedulable | grep node1").await;
+    lab.sh("kubectl uncordon node1 && kubectl delete service kubernetes").await;
+    until(&lab, "kubectl get service kubernetes").await;
+    // A Job past its deadline, whose pod takes its time, stops nobody else's work.
+    apply(
+        &lab,
+        "apiVersion: batch/v1\nkind: Job\nmetadata: {name: late}\nspec:\n  activeDeadlineSeconds: 2\n  template:\n    spec:\n      restartPolicy: Never\n      \
+         terminationGracePeriodSeconds: 8\n      containers:\n      - {name: c, image: busybox, command: [sh, -c, \"trap '' TERM; while true; do sleep 1; done\"]}\n",
+    )
+    .await;
+    until(&lab, "kubectl get job late -o jsonpath='{.status.conditions[0].reason}' | grep DeadlineExceeded")
+        .await;
+    lab.sh("kubectl create deployment web --image=whoami && timeout 6 sh -c 'until kubectl get pods -l app=web | grep web; do sleep 0.2; done'").await;
+    lab.sh("kubectl wait --for=condition=Failed job/late --timeout=60s").await;
+    // Flags that change nothing here, and one that does.
+    lab.sh("sed -i '/- kube-apiserver$/a\\    - --audit-log-path=/var/log/audit.log\\n    - --service-node-port-range=31000-31009' /etc/kubernetes/manifests/kube-apiserver.yaml").await;
+    until(&lab, "kubectl get pod kube-apiserver-node1 -n kube-system -o yaml 2>/dev/null | grep -q audit-log-path && kubectl get --raw /readyz").await;
+    lab.sh("kubectl create service nodeport np --tcp=80").await;
+    lab.sh("kubectl get service np -o jsonpath='{.spec.ports[0].nodePort}' | grep -E '^3100[0-9]$'").await;
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn k15_a_changed_custom_resource_is_applied() {
+    let lab = Lab::kubernetes(1).await;
+    apply(
+        &lab,
+        "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: widgets.ex.io}\nspec:\n  group: ex.io\n  scope: Namespaced\n  \
+         names: {plural: widgets, kind: Widget}\n  versions:\n  - name: v1\n    served: true\n    storage: true\n    \
+         schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {size: {type: integer}}}}}}\n",
+    )
+    .await;
+    lab.sh("kubectl wait --for=condition=Established crd/widgets.ex.io --timeout=30s").await;
+    let widget = |size: u32| {
+        format!("apiVersion: ex.io/v1\nkind: Widget\nmetadata: {{name: w}}\nspec: {{size: {size}}}\n")
+    };
+    apply(&lab, &widget(1)).await;
+    assert_eq!(apply(&lab, &widget(2)).await, "widget.ex.io/w configured");
+    assert_eq!(lab.sh("kubectl get widget w -o jsonpath='{.spec.size}'").await, "2");
     lab.end().await;
 }

@@ -30,3 +30,8 @@ fn deployment(name: &str, replicas: u32) -> String {
 async fn apply(lab: &Lab, manifest: &str) -> String {
     lab.sh(&format!("kubectl apply -f - <<'EOF'\n{manifest}\nEOF")).await
 }
+
+/// Waits until a command finds something.
+async fn until(lab: &Lab, command: &str) {
+    lab.sh(&format!("for i in $(seq 150); do {command} && exit 0; sleep 0.2; done; {command}")).await;
+}

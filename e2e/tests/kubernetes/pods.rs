@@ -1,6 +1,6 @@
 //! Pods: how they run, fail, are looked into and find their node.
 
-use super::{WHOAMI, apply, deployment, json};
+use super::{WHOAMI, apply, deployment, json, until};
 use drydock_e2e::Lab;
 
 #[tokio::test]
@@ -212,5 +212,55 @@ async fn ports_of_a_node_lead_to_a_pod() {
     assert_eq!(lab.sh(&asked.replace("ADDRESS", "node2")).await, "Hostname: second");
     lab.sh("kubectl delete pod second third").await;
     assert_eq!(lab.sh_on("node2", "iptables -t nat -S | grep -c CNI-DN- || true").await, "0");
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn k13_volumes_within_volumes_and_parts_of_them() {
+    let lab = Lab::kubernetes(1).await;
+    apply(
+        &lab,
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: info, labels: {a: b}}\nspec:\n  containers:\n  - name: c\n    image: busybox\n    \
+         command: [sleep, '3600']\n    volumeMounts:\n    - {name: all, mountPath: /etc/podinfo/all}\n    - {name: labels, mountPath: /etc/podinfo}\n    \
+         - {name: part, mountPath: /part, subPath: a/b}\n  volumes:\n  - name: labels\n    downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}]}\n  \
+         - name: all\n    projected: {sources: [{downwardAPI: {items: [{path: name, fieldRef: {fieldPath: metadata.name}}]}}]}\n  - name: part\n    emptyDir: {}\n",
+    )
+    .await;
+    lab.sh("kubectl wait --for=condition=Ready pod/info --timeout=60s").await;
+    assert_eq!(
+        lab.sh("kubectl exec info -- cat /etc/podinfo/all/name /etc/podinfo/labels").await,
+        "infoa=\"b\""
+    );
+    lab.sh("kubectl exec info -- touch /part/x").await;
+    // A link that a container left leads nowhere outside of its volume.
+    apply(
+        &lab,
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: out}\nspec:\n  initContainers:\n  - name: link\n    image: busybox\n    command: [ln, -s, /etc, /v/x]\n    \
+         volumeMounts: [{name: v, mountPath: /v}]\n  containers:\n  - name: c\n    image: busybox\n    command: [sleep, '3600']\n    \
+         volumeMounts: [{name: v, mountPath: /mnt, subPath: x/newdir}]\n  volumes: [{name: v, emptyDir: {}}]\n",
+    )
+    .await;
+    let why = "failed to create subPath directory for volumeMount \"v\" of container \"c\"";
+    until(&lab, &format!("kubectl get pod out -o jsonpath='{{.status.containerStatuses[0].state.waiting.message}}' | grep '{why}'")).await;
+    assert_eq!(lab.try_sh("test -e /etc/newdir").await.code(), 1);
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn k14_hooks_and_ended_containers_in_upstreams_words() {
+    let lab = Lab::kubernetes(1).await;
+    apply(
+        &lab,
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: hooked}\nspec:\n  terminationGracePeriodSeconds: 1\n  containers:\n  - name: c\n    image: busybox\n    \
+         command: [sleep, '3600']\n    lifecycle: {postStart: {exec: {command: [sh, -c, 'echo secret; exit 3']}}}\n  - name: other\n    image: busybox\n    \
+         command: [sleep, '3600']\n",
+    )
+    .await;
+    let events =
+        "kubectl get events --field-selector reason=FailedPostStartHook -o jsonpath='{.items[0].message}'";
+    until(&lab, &format!("{events} 2>/dev/null | grep -x 'PostStartHook failed'")).await;
+    until(&lab, "kubectl get pod hooked -o jsonpath='{.status.containerStatuses[0].state}' | grep -E 'PostStartHookError|CrashLoopBackOff'").await;
+    lab.refused("kubectl attach hooked -c c", 1, "container c not found in pod hooked_default").await;
+    lab.refused("kubectl exec hooked -c c -- true", 1, "container not found (\"c\")").await;
     lab.end().await;
 }

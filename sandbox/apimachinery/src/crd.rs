@@ -3,6 +3,7 @@
 //! order: [`Served::prune`] (unknown fields are strict errors), [`Served::fill_defaults`], [`Served::validate`]; for answers
 //! [`Served::row`], [`Served::scale`], [`Served::field`].
 
+mod defaults;
 mod definition;
 mod formats;
 mod paths;
@@ -13,12 +14,14 @@ mod served;
 mod structural;
 mod structure;
 mod validate;
+mod version;
 
 pub use definition::{default_definition, validate_definition};
 pub use paths::JsonPath;
 pub use rules::{CompiledRule, RuleError};
 pub use served::{Column, ScalePaths, Served};
 pub use structural::{Rule, Structural, ValueChecks};
+pub use version::version_order;
 
 use serde_json::Value;
 

@@ -3,7 +3,7 @@
 //! stored. Between the two an object is *sparse*: what Go could not tell from its zero value is not there, so that defaulting and
 //! validation need ask only whether a field is there. Bodies are hostile: depth, number of values and size are bounded.
 
-mod go_json;
+pub(crate) mod go_json;
 mod json;
 mod protobuf;
 mod time;
@@ -106,6 +106,11 @@ pub fn decode(body: &[u8], format: Format, schema: Struct) -> Result<Decoded, De
         }
         Format::Protobuf => protobuf::object(body, schema),
     }
+}
+
+/// Reads JSON that must be an object; the error in the words of Go's `encoding/json`.
+pub fn json_object(body: &[u8]) -> Result<Map<String, Value>, String> {
+    go_json::object(body)
 }
 
 /// Decodes a body without a schema; only duplicate fields are told. Protobuf is refused: no custom resource is written so.

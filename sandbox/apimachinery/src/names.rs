@@ -236,11 +236,9 @@ pub fn is_env_var_name(value: &str) -> Vec<String> {
     if value.is_empty() {
         errors.push("environment variable name must be non-empty".into());
     }
-    if value.chars().any(|c| !(' '..='~').contains(&c)) {
-        errors
-            .push("a valid environment variable name must consist only of printable ASCII characters".into());
-    } else if value.contains('=') {
-        errors.push("a valid environment variable name must not contain '='".into());
+    if value.chars().any(|c| !(' '..='~').contains(&c) || c == '=') {
+        let why = "a valid environment variable name must consist only of printable ASCII characters other than '='";
+        errors.push(why.into());
     }
     errors
 }
@@ -286,7 +284,7 @@ pub fn is_valid_port_num(port: i64) -> Vec<String> {
 pub fn is_valid_port_name(value: &str) -> Vec<String> {
     let mut errors = Vec::new();
     if value.len() > 15 {
-        errors.push(too_long_15());
+        errors.push(too_long_characters(15));
     }
     if !value.bytes().all(|byte| lower_or_digit(byte) || byte == b'-') {
         errors.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".into());
@@ -301,10 +299,6 @@ pub fn is_valid_port_name(value: &str) -> Vec<String> {
         errors.push("must not begin or end with a hyphen".into());
     }
     errors
-}
-
-fn too_long_15() -> String {
-    too_long(15)
 }
 
 /// `IsValidPathSegmentName`: names of roles and others that only have to fit into a path.
@@ -364,6 +358,20 @@ mod tests {
     use super::*;
 
     // Cases of pkg/util/validation/validation_test.go.
+    #[test]
+    fn lengths_and_variables_are_told_in_upstreams_words() {
+        assert_eq!(is_valid_port_name("abcdefghijklmnop"), ["must be no more than 15 characters"]);
+        for bad in ["a=b", "\u{e4}", "a\tb"] {
+            assert_eq!(
+                is_env_var_name(bad),
+                [
+                    "a valid environment variable name must consist only of printable ASCII characters other than '='"
+                ]
+            );
+        }
+        assert!(is_env_var_name("a b-c.d").is_empty());
+    }
+
     #[test]
     fn dns_names() {
         for good in ["a", "ab", "abc", "a1", "a-1", "a--1--2--b", "0", "01", "0-1--2--b", "012"] {

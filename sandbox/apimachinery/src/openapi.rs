@@ -218,6 +218,28 @@ mod tests {
     }
 
     #[test]
+    fn a_custom_resource_takes_no_strategic_merge_patch() {
+        let widgets = Resource { definition: Some("io.ex.v1.Widget".into()), ..deployments() };
+        let strategic = "application/strategic-merge-patch+json";
+        let paths = |resource: &Resource| -> [Value; 2] {
+            let newer = v3("ex.io", "v1", std::slice::from_ref(resource), &[]);
+            let older = v2(&[("ex.io".into(), "v1".into(), vec![resource.clone()])], &[]);
+            [newer, older]
+                .map(|document| serde_json::from_slice::<Value>(&document.json()).unwrap()["paths"].take())
+        };
+        let one = "/apis/ex.io/v1/namespaces/{namespace}/deployments/{name}";
+        for path in [one.to_owned(), format!("{one}/scale")] {
+            let [newer, older] = paths(&widgets);
+            let media = newer[&path]["patch"]["requestBody"]["content"].as_object().unwrap();
+            assert!(media.contains_key("application/merge-patch+json") && !media.contains_key(strategic));
+            assert_eq!(older[&path]["patch"]["consumes"].as_array().map(Vec::len), Some(3));
+            let [newer, older] = paths(&deployments());
+            assert!(newer[&path]["patch"]["requestBody"]["content"].get(strategic).is_some());
+            assert_eq!(older[&path]["patch"]["consumes"].as_array().map(Vec::len), Some(4));
+        }
+    }
+
+    #[test]
     fn gzip_is_the_same_document() {
         let document = v3("", "v1", &[], &[]);
         let mut out = Vec::new();

@@ -6,7 +6,7 @@ mod go_format;
 mod strategic;
 
 use crate::Status;
-use crate::decode::{self, Decoded, Format};
+use crate::decode::{self, Decoded, Format, go_json};
 use crate::field::{ErrorList, Path};
 use crate::schema::{Struct, Type};
 use crate::status::GroupResource;
@@ -93,7 +93,8 @@ pub fn apply(
             let patch =
                 tree(body).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
             if !patch.object.is_object() {
-                return Err(Status::bad_request("Invalid JSON Patch"));
+                let why = go_json::wrong_type(&patch.object, "Go value of type map[string]interface {}");
+                return Err(Status::bad_request(format!("error decoding patch: {why}")));
             }
             let mut object = current;
             json_patch::merge(&mut object, &patch.object);
@@ -101,10 +102,12 @@ pub fn apply(
         }
         PatchKind::Strategic => {
             let patch = tree(body).map_err(Status::bad_request)?;
-            let Value::Object(map) = patch.object else {
-                return Err(Status::bad_request(
-                    "json: cannot unmarshal into Go value of type map[string]interface {}",
-                ));
+            let map = match patch.object {
+                Value::Object(map) => map,
+                other => {
+                    let why = go_json::wrong_type(&other, "Go value of type map[string]interface {}");
+                    return Err(Status::bad_request(why));
+                }
             };
             let shown = Some(go_format::map(&map));
             let Value::Object(original) = current else {
@@ -132,7 +135,7 @@ fn tree(body: &[u8]) -> Result<Decoded, String> {
 fn json(current: Value, body: &[u8]) -> Result<Patched, Status> {
     let tree = tree(body).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
     let strict = tree.strict.iter().map(|text| format!("json patch {text}")).collect();
-    let operations: Vec<PatchOperation> = serde_json::from_value(tree.object)
+    let operations = operations(tree.object)
         .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
     if operations.len() > MOST_OPERATIONS {
         let count = operations.len();
@@ -143,11 +146,35 @@ fn json(current: Value, body: &[u8]) -> Result<Patched, Status> {
         ));
     }
     let (mut object, mut copied) = (current, 0);
-    for operation in &operations {
+    for operation in operations {
+        let operation: PatchOperation = serde_json::from_value(operation).map_err(|_| unprocessable())?;
+        let operation = &operation;
         bounded(&object, operation, &mut copied).ok_or_else(unprocessable)?;
         json_patch::patch(&mut object, std::slice::from_ref(operation)).map_err(|_| unprocessable())?;
     }
     Ok(Patched { object, strict, shown: None })
+}
+
+/// The operations, as far as decoding looks at them (`jsonPatchOp` of apiserver's handlers): whether there is such an operation is found
+/// out when they are applied.
+fn operations(patch: Value) -> Result<Vec<Value>, String> {
+    let operations = match patch {
+        Value::Array(all) => all,
+        Value::Null => Vec::new(),
+        other => return Err(go_json::wrong_type(&other, "Go value of type []handlers.jsonPatchOp")),
+    };
+    for one in operations.iter().filter(|one| !one.is_null()) {
+        let Value::Object(map) = one else {
+            return Err(go_json::wrong_type(one, "Go value of type handlers.jsonPatchOp"));
+        };
+        for field in ["op", "path", "from"] {
+            if let Some(value) = map.get(field).filter(|value| !value.is_string() && !value.is_null()) {
+                let into = format!("Go struct field jsonPatchOp.{field} of type string");
+                return Err(go_json::wrong_type(value, &into));
+            }
+        }
+    }
+    Ok(operations)
 }
 
 /// Whether an operation keeps within bounds: few lines of `copy` and `move` could make a huge or endlessly deep object.
@@ -211,7 +238,16 @@ mod tests {
             assert_eq!(status.message, "the server rejected our request due to an error in our request");
             assert_eq!(status.to_value()["details"], json!({}));
         }
-        assert_eq!(run(json!({"op": "add"})).unwrap_err().code, 400);
+        for (wrong, why) in [
+            (json!({"op": "add"}), "object into Go value of type []handlers.jsonPatchOp"),
+            (json!(["add"]), "string into Go value of type handlers.jsonPatchOp"),
+            (json!([{"op": 1}]), "number into Go struct field jsonPatchOp.op of type string"),
+        ] {
+            let status = run(wrong).unwrap_err();
+            assert_eq!(status.code, 400);
+            assert_eq!(status.message, format!("error decoding patch: json: cannot unmarshal {why}"));
+        }
+        assert_eq!(run(json!([{"op": "bogus", "path": "/a"}])).unwrap_err().code, 422);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 
 use crate::defaults::others::keep_status;
 use crate::defaults::{apps, pod as pods};
-use crate::tree::{Object, child, get, made, text};
+use crate::tree::{Object, child, get, list, made, text};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 /// Kinds whose status begins empty.
@@ -43,7 +44,18 @@ pub fn attachment(new: &mut Value, old: Option<&Value>) {
 
 /// Pods: a new one is pending; containers that were put into a running one stay as they are.
 pub fn pod(new: &mut Value, old: Option<&Value>) {
-    let initial = pods::initial_status(new);
+    let mut initial = pods::initial_status(new);
+    // The scheduler does not look at such a pod, so nobody else would say why it waits.
+    if !list(get(new, "spec"), "schedulingGates").is_empty() {
+        initial["conditions"] = json!([{
+            "type": "PodScheduled",
+            "status": "False",
+            "reason": "SchedulingGated",
+            "message": "Scheduling is blocked due to non-empty scheduling gates",
+            "lastProbeTime": null,
+            "lastTransitionTime": now(),
+        }]);
+    }
     keep_status(new, old, initial);
     if let Some(spec) = new.as_object_mut().and_then(|map| child(map, "spec")) {
         pods::service_account(spec);
@@ -59,6 +71,11 @@ pub fn pod(new: &mut Value, old: Option<&Value>) {
             }
         }
     }
+}
+
+fn now() -> String {
+    let now = Timestamp::now();
+    Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
 }
 
 /// Namespaces: their contents are deleted before they are (finalizer `kubernetes`).
@@ -110,6 +127,16 @@ pub fn node(new: &mut Value, old: Option<&Value>) {
     } else if let Some(map) = new.as_object_mut() {
         made(map, "status");
     }
+    let Some(spec) = new.as_object_mut().and_then(|map| child(map, "spec")) else { return };
+    // There is one list behind both; the older field wins where they differ (`Convert_v1_NodeSpec_To_core_NodeSpec`).
+    let one = spec.get("podCIDR").and_then(Value::as_str).unwrap_or_default().to_string();
+    let first = spec.get("podCIDRs").and_then(|all| all.get(0)).and_then(Value::as_str).map(String::from);
+    match first {
+        Some(first) if one.is_empty() => spec.insert("podCIDR".into(), first.into()),
+        Some(first) if first == one => None,
+        _ if one.is_empty() => None,
+        _ => spec.insert("podCIDRs".into(), json!([one])),
+    };
 }
 
 /// Certificate signing requests: what is asked for does not change; the API server says who asks.
@@ -127,7 +154,7 @@ pub fn custom_resource_definition(new: &mut Value, old: Option<&Value>) {
         old,
         json!({"conditions": [], "storedVersions": [], "acceptedNames": {"kind": "", "plural": ""}}),
     );
-    let stored: Vec<String> = crate::tree::list(get(new, "spec"), "versions")
+    let stored: Vec<String> = list(get(new, "spec"), "versions")
         .iter()
         .filter(|version| crate::tree::flag(version, "storage"))
         .map(|version| text(version, "name").to_string())
@@ -160,6 +187,38 @@ mod tests {
         let mut changed = json!({"metadata": {"name": "a"}, "spec": {"finalizers": []}});
         namespace(&mut changed, Some(&object));
         assert_eq!(changed["spec"], object["spec"]);
+    }
+
+    #[test]
+    fn a_nodes_range_is_one_in_both_fields() {
+        let old = json!({"spec": {"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24"]}, "status": {}});
+        let told = |spec: Value| {
+            let mut new = json!({"spec": spec, "status": {}});
+            node(&mut new, Some(&old));
+            let errors = crate::validation::core::validate_node(&new, Some(&old)).aggregate();
+            (new["spec"].clone(), errors)
+        };
+        let (_, errors) = told(json!({"podCIDR": "10.9.0.0/24", "podCIDRs": ["10.244.0.0/24"]}));
+        let why = "spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid";
+        assert_eq!(errors, why);
+        let (spec, errors) = told(json!({"podCIDRs": ["10.244.0.0/24"]}));
+        assert_eq!((&spec, errors.as_str()), (&old["spec"], "[]"));
+        let (_, errors) = told(json!({}));
+        assert_eq!(errors, why);
+    }
+
+    #[test]
+    fn a_gated_pod_says_why_it_waits() {
+        let mut object = json!({"spec": {"containers": [], "schedulingGates": [{"name": "a.io/b"}]}});
+        pod(&mut object, None);
+        let condition = &object["status"]["conditions"][0];
+        assert_eq!((&condition["type"], &condition["status"]), (&json!("PodScheduled"), &json!("False")));
+        assert_eq!(condition["message"], "Scheduling is blocked due to non-empty scheduling gates");
+        let status = crate::printers::pod::row(&object, Timestamp::UNIX_EPOCH).swap_remove(2);
+        assert_eq!(status, json!("SchedulingGated"));
+        let mut opened = json!({"spec": {"containers": []}});
+        pod(&mut opened, Some(&object));
+        assert_eq!(opened["status"], object["status"]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use futures_util::future::try_join_all;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Namespaces of every cluster (`SystemNamespaces` and `default`).
 const NAMESPACES: &[&str] = &["default", "kube-node-lease", "kube-public", "kube-system"];
@@ -58,16 +59,7 @@ const API_SERVICES: &[(&str, &str, u32, u32)] = &[
 /// Makes what is missing. Each object is a way to the store and back; together they are one.
 pub async fn run(server: &Arc<Server>) -> Result<(), Status> {
     let mut work = Vec::new();
-    for name in NAMESPACES {
-        let tree = json!({
-            "kind": "Namespace",
-            "apiVersion": "v1",
-            "metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}},
-            "spec": {"finalizers": ["kubernetes"]},
-            "status": {"phase": "Active"},
-        });
-        work.push(ensure(server, "", "v1", "namespaces", tree));
-    }
+    work.extend(NAMESPACES.iter().map(|name| ensure(server, "", "v1", "namespaces", namespace(name))));
     for (name, value, description) in PRIORITIES {
         let tree = json!({
             "kind": "PriorityClass",
@@ -88,6 +80,40 @@ pub async fn run(server: &Arc<Server>) -> Result<(), Status> {
     crate::authz::policy::aggregate(server).await?;
     authentication(server).await?;
     kubernetes_service(server).await
+}
+
+/// How often [`keep`] looks after the service (`EndpointReconciler` interval of `pkg/controlplane/apiserver`).
+const SERVICE_PERIOD: Duration = Duration::from_secs(10);
+
+/// So many of these periods pass until it looks after the namespaces (a minute, `pkg/controlplane/controller/systemnamespaces`).
+const NAMESPACES_EVERY: u64 = 6;
+
+/// Makes again what somebody deleted of the namespaces and the `kubernetes` service, for as long as the server runs.
+pub async fn keep(server: Arc<Server>) {
+    for round in 1_u64.. {
+        tokio::time::sleep(SERVICE_PERIOD).await;
+        if let Err(status) = restore(&server, round.is_multiple_of(NAMESPACES_EVERY)).await {
+            tracing::warn!("what every cluster has could not be made again: {status}");
+        }
+    }
+}
+
+/// One round of [`keep`].
+pub async fn restore(server: &Arc<Server>, namespaces_too: bool) -> Result<(), Status> {
+    // The service needs its own at any time.
+    let names = if namespaces_too { NAMESPACES } else { &["default"] };
+    try_join_all(names.iter().map(|name| ensure(server, "", "v1", "namespaces", namespace(name)))).await?;
+    kubernetes_service(server).await
+}
+
+fn namespace(name: &str) -> Value {
+    json!({
+        "kind": "Namespace",
+        "apiVersion": "v1",
+        "metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}},
+        "spec": {"finalizers": ["kubernetes"]},
+        "status": {"phase": "Active"},
+    })
 }
 
 /// Where extensions read whom this server believes (`pkg/controlplane/controller/clusterauthenticationtrust`).

@@ -77,9 +77,11 @@ async fn serve(
     custom::load(&server).map_err(Error::Bootstrap)?;
     let definitions = tokio::spawn(custom::run(server.clone()));
     let compaction = tokio::spawn(compaction::run(server.store.clone()));
+    let bootstrap = tokio::spawn(bootstrap::keep(server.clone()));
     tracing::info!(address = %listener.local_addr()?, "Serving securely");
     let handler = move |request, peer| server.clone().serve(request, peer);
     http::listener::serve(listener, tls, stop, handler).await;
+    bootstrap.abort();
     compaction.abort();
     definitions.abort();
     Ok(())

@@ -1,7 +1,8 @@
 //! Configuration of the API server: kube-apiserver's flags fill it, tests make it by hand.
 
-use crate::services::Range;
+use crate::services::{NODE_PORTS, Range};
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 /// All that can be set.
@@ -31,6 +32,10 @@ pub struct Options {
     pub service_account_issuer: String,
     /// `--service-cluster-ip-range`.
     pub service_range: Range,
+    /// `--service-node-port-range`.
+    pub node_ports: RangeInclusive<u16>,
+    /// Whether those who show nothing are `system:anonymous`, or are refused (`--anonymous-auth`).
+    pub anonymous: bool,
     /// Who may do what (`--authorization-mode`): `Node`, `RBAC`, `AlwaysAllow`.
     pub authorization_modes: Vec<String>,
     /// Plug-ins that are not on by themselves (`--enable-admission-plugins`).
@@ -91,6 +96,8 @@ impl Default for Options {
             service_account_signing_key: None,
             service_account_issuer: "https://kubernetes.default.svc.cluster.local".into(),
             service_range: Range::DEFAULT,
+            node_ports: NODE_PORTS,
+            anonymous: true,
             authorization_modes: vec!["RBAC".into()],
             enable_admission: Vec::new(),
             disable_admission: Vec::new(),

@@ -269,7 +269,8 @@ impl Resource {
     pub fn validate_subresource(&self, name: &str, object: &Value, old: &Value) -> ErrorList {
         match &self.form {
             Form::Builtin(kind) => (kind.validate_subresource)(name, object, old),
-            Form::Custom(_) => ErrorList::default(),
+            // A scale is a write to the whole object.
+            Form::Custom(custom) => custom.validate(object, Some(old), ErrorList::default()),
         }
     }
 

@@ -4,6 +4,7 @@ use crate::authn::User;
 use crate::http::listener::Request;
 use crate::http::respond::{self, Answer, Style};
 use crate::http::{Query, RequestInfo};
+use crate::resource::Resource;
 use crate::rest::{self, Call};
 use crate::server::Server;
 use crate::{components, discovery, health, openapi, review, usage};
@@ -62,10 +63,11 @@ pub async fn resource(
 ) -> Result<Answer, Status> {
     let found = server.registry.snapshot().find(&info.group, &info.version, &info.resource).cloned();
     let Some(resource) = found else { return Ok(respond::page_not_found()) };
-    // A collection of cluster-wide objects is not found below a namespace.
-    let is_below = !info.namespace.is_empty() && !resource.is("", "namespaces");
-    if is_below && !resource.namespaced {
-        return Ok(respond::page_not_found());
+    match route(&resource, &info) {
+        Route::Served => {}
+        Route::OtherMethod => return Err(refused(&info)),
+        Route::Nothing if resource.custom().is_some() => return Ok(respond::page_not_found()),
+        Route::Nothing => return Err(no_route()),
     }
     let method = request.method().clone();
     if method == Method::HEAD && info.is_long_running() {
@@ -111,12 +113,7 @@ async fn verb(call: &mut Call, body: hyper::body::Incoming) -> Result<Answer, St
         "watch" if !has_name || is_named_watch || call.query.get("fieldSelector").is_some() => {
             rest::watch::watch(call).await
         }
-        "create" if !has_name => {
-            if call.resource.namespaced && call.info.namespace.is_empty() && is_stored(call) {
-                return Err(refused(&call.info));
-            }
-            rest::create::create(call, body).await
-        }
+        "create" if !has_name => rest::create::create(call, body).await,
         "update" if has_name => rest::update::update(call, body).await,
         "patch" if has_name => rest::patch::patch(call, body).await,
         "delete" if has_name => rest::delete::delete(call, body).await,
@@ -125,8 +122,46 @@ async fn verb(call: &mut Call, body: hyper::body::Incoming) -> Result<Answer, St
     }
 }
 
-fn is_stored(call: &Call) -> bool {
-    call.resource.builtin_kind().is_none_or(|kind| kind.is_stored())
+/// What there is at a path.
+#[derive(Debug, PartialEq, Eq)]
+enum Route {
+    /// The resource.
+    Served,
+    /// The resource, but not for this method.
+    OtherMethod,
+    /// Nothing.
+    Nothing,
+}
+
+/// Whether the path is one of those that upstream's installer registers for the resource (`pkg/endpoints/installer.go`). What a user was
+/// allowed to do was told from the path, so an object that it does not lead to must not be served.
+fn route(resource: &Resource, info: &RequestInfo) -> Route {
+    if !info.rest.is_empty() && info.subresource != "proxy" {
+        return Route::Nothing;
+    }
+    if resource.namespaced == info.is_below_namespace {
+        // Nor is there a namespace without name (`/namespaces//pods`), which would be all of them.
+        let is_whole = !resource.namespaced || !info.namespace.is_empty();
+        return if is_whole { Route::Served } else { Route::Nothing };
+    }
+    // Over all namespaces there are lists and watches, and nothing else.
+    let has_list = resource.namespaced && resource.verbs.contains(&"list");
+    match info.verb {
+        "list" | "watch" if has_list && info.subresource.is_empty() => Route::Served,
+        // Of custom resources upstream's handler looks for no method.
+        "create" | "deletecollection" if has_list && resource.custom().is_none() && info.name.is_empty() => {
+            Route::OtherMethod
+        }
+        _ => Route::Nothing,
+    }
+}
+
+/// 404, as go-restful's container answers below a group and version that it serves.
+fn no_route() -> Status {
+    let message = "the server could not find the requested resource";
+    let mut status = Status::failure(404, "NotFound", message);
+    status.details = Some(Box::default());
+    status
 }
 
 /// 405, as go-restful's container answers for a path that it knows with another method.
@@ -136,4 +171,53 @@ fn refused(_info: &RequestInfo) -> Status {
     let mut status = Status::failure(405, "MethodNotAllowed", message).about(of, "");
     status.details = Some(Box::default());
     status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::Registry;
+
+    #[test]
+    fn only_paths_that_upstream_has_lead_to_a_resource() {
+        let served = Registry::new().snapshot();
+        let at = |method: &str, uri: &str| {
+            let uri: http::Uri = uri.parse().expect("a URI");
+            let query = Query::parse(uri.query().unwrap_or_default());
+            let info = RequestInfo::new(&method.parse().expect("a method"), &uri, &query);
+            route(served.find(&info.group, &info.version, &info.resource).expect("a resource"), &info)
+        };
+        for (method, path) in [
+            ("DELETE", "/api/v1/namespaces/victim"),
+            ("PUT", "/api/v1/namespaces/a/finalize"),
+            ("DELETE", "/api/v1/namespaces/a/pods"),
+            ("GET", "/api/v1/pods"),
+            ("GET", "/api/v1/pods?fieldSelector=metadata.name%3Dp"),
+            ("GET", "/api/v1/watch/pods"),
+            ("GET", "/api/v1/nodes/n/proxy/stats/summary"),
+            ("DELETE", "/api/v1/persistentvolumes"),
+        ] {
+            assert_eq!(at(method, path), Route::Served, "{method} {path}");
+        }
+        for method in ["DELETE", "POST"] {
+            assert_eq!(at(method, "/api/v1/pods"), Route::OtherMethod, "{method}");
+        }
+        for method in ["GET", "DELETE", "PATCH", "PUT", "POST"] {
+            for path in [
+                "/api/v1/namespaces/a/namespaces",
+                "/api/v1/namespaces/a/namespaces/victim",
+                "/api/v1/namespaces/a/namespaces/a",
+                "/api/v1/namespaces/a/namespaces/victim/status",
+                "/api/v1/namespaces/a/nodes/n",
+                "/api/v1/namespaces/a/pods/p/status/more",
+                "/api/v1/namespaces//pods",
+                "/api/v1/pods/p",
+                "/api/v1/pods/p/status",
+                "/api/v1/bindings",
+            ] {
+                assert_eq!(at(method, path), Route::Nothing, "{method} {path}");
+            }
+        }
+        assert_eq!(at("GET", "/api/v1/watch/namespaces/a/namespaces"), Route::Nothing);
+    }
 }

@@ -15,7 +15,7 @@ use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use tokio::sync::OwnedMutexGuard;
 
-/// `--service-node-port-range`.
+/// `--service-node-port-range`, if nothing else is said.
 pub const NODE_PORTS: RangeInclusive<u16> = 30_000..=32_767;
 
 /// `--service-cluster-ip-range`.
@@ -80,7 +80,7 @@ pub fn allocate(
     let taken = Taken::read(server, resource, new)?;
     let mut errors = ErrorList::default();
     allocate_address(server, new, old, &taken, &mut errors)?;
-    allocate_ports(new, old, &taken, &mut errors)?;
+    allocate_ports(&server.options.node_ports, new, old, &taken, &mut errors)?;
     if errors.is_empty() {
         return Ok(Beside::default());
     }
@@ -194,6 +194,7 @@ fn random() -> Result<u32, Status> {
 }
 
 fn allocate_ports(
+    range: &RangeInclusive<u16>,
     new: &mut Value,
     old: Option<&Value>,
     taken: &Taken,
@@ -213,11 +214,11 @@ fn allocate_ports(
             Some(number) if had.contains(&number) => {}
             Some(number) => {
                 let path = path.index(index).child("nodePort");
-                if !NODE_PORTS.contains(&number) {
+                if !range.contains(&number) {
                     let why = format!(
                         "provided port is not in the valid range. The range of valid ports is {}-{}",
-                        NODE_PORTS.start(),
-                        NODE_PORTS.end()
+                        range.start(),
+                        range.end()
                     );
                     errors.invalid(&path, number, why);
                 } else if taken.ports.contains(&(number, protocol)) {
@@ -225,7 +226,7 @@ fn allocate_ports(
                 }
             }
             None if wants => {
-                let Some(number) = free_port(taken, &own)? else {
+                let Some(number) = free_port(range, taken, &own)? else {
                     let why = "failed to allocate a nodePort: range is full";
                     errors.push(
                         drydock_apimachinery::field::ErrorKind::Internal,
@@ -243,25 +244,31 @@ fn allocate_ports(
             None => {}
         }
     }
-    health_port(new, &type_, taken, &own)
+    health_port(range, new, &type_, taken, &own)
 }
 
 /// The port at which a load balancer asks whether a node has local endpoints.
-fn health_port(new: &mut Value, type_: &str, taken: &Taken, own: &HashSet<u16>) -> Result<(), Status> {
+fn health_port(
+    range: &RangeInclusive<u16>,
+    new: &mut Value,
+    type_: &str,
+    taken: &Taken,
+    own: &HashSet<u16>,
+) -> Result<(), Status> {
     let is_local = text(new, &["spec", "externalTrafficPolicy"]) == "Local";
     let has = object::int(new, &["spec", "healthCheckNodePort"]).unwrap_or(0) != 0;
     if type_ == "LoadBalancer"
         && is_local
         && !has
-        && let Some(number) = free_port(taken, own)?
+        && let Some(number) = free_port(range, taken, own)?
     {
         map_mut(new, &["spec"]).insert("healthCheckNodePort".into(), number.into());
     }
     Ok(())
 }
 
-fn free_port(taken: &Taken, own: &HashSet<u16>) -> Result<Option<u16>, Status> {
-    let (first, size) = (*NODE_PORTS.start(), u32::from(NODE_PORTS.end() - NODE_PORTS.start()) + 1);
+fn free_port(range: &RangeInclusive<u16>, taken: &Taken, own: &HashSet<u16>) -> Result<Option<u16>, Status> {
+    let (first, size) = (*range.start(), u32::from(range.end().saturating_sub(*range.start())) + 1);
     let start = random()? % size;
     let mut candidates = (0..size).filter_map(|n| u16::try_from((start + n) % size).ok().map(|n| first + n));
     Ok(candidates.find(|port| !taken.has_port(*port) && !own.contains(port)))
@@ -291,5 +298,14 @@ mod tests {
         assert_eq!(free_address(range, &taken).expect("random"), Some(Ipv4Addr::new(10, 0, 0, 7)));
         taken.addresses.insert(Ipv4Addr::new(10, 0, 0, 7));
         assert_eq!(free_address(range, &taken).expect("random"), None);
+    }
+
+    #[test]
+    fn ports_come_from_the_range_that_was_set() {
+        let taken = Taken { addresses: HashSet::new(), ports: HashSet::from([(8000, "TCP".into())]) };
+        let free =
+            |own: &[u16]| free_port(&(8000..=8001), &taken, &own.iter().copied().collect()).expect("random");
+        assert_eq!(free(&[]), Some(8001));
+        assert_eq!(free(&[8001]), None);
     }
 }

@@ -9,6 +9,7 @@ use drydock_apiserver::{Options, run as serve};
 use drydock_etcd::Store;
 use futures_util::future::BoxFuture;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -68,6 +69,12 @@ pub struct Command {
     /// Addresses of Services.
     #[arg(long, default_value = "10.96.0.0/12")]
     service_cluster_ip_range: String,
+    /// Ports of nodes for Services: `FIRST-LAST`, `FIRST+COUNT` or one.
+    #[arg(long, default_value = "30000-32767")]
+    service_node_port_range: String,
+    /// Whether those who show nothing are `system:anonymous`, or are refused.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, default_value = "true", default_missing_value = "true")]
+    anonymous_auth: bool,
     /// Who decides what is allowed, in order.
     #[arg(long, value_delimiter = ',', default_value = "RBAC")]
     authorization_mode: Vec<String>,
@@ -185,12 +192,32 @@ fn options(command: Command) -> anyhow::Result<Options> {
         service_account_signing_key: command.service_account_signing_key_file,
         service_account_issuer: command.service_account_issuer,
         service_range: Range::parse(range).with_context(|| format!("{range:?} is no range of addresses"))?,
+        node_ports: node_ports(&command.service_node_port_range)?,
+        anonymous: command.anonymous_auth,
         authorization_modes: command.authorization_mode,
         enable_admission: command.enable_admission_plugins,
         disable_admission: command.disable_admission_plugins,
         bootstrap_tokens: command.enable_bootstrap_token_auth,
         request_header,
     })
+}
+
+/// `PortRange` of k8s.io/apimachinery `pkg/util/net`.
+fn node_ports(text: &str) -> anyhow::Result<RangeInclusive<u16>> {
+    let number = |text: &str| text.trim().parse::<u16>().ok();
+    let range = match (text.split_once('-'), text.split_once('+')) {
+        (Some((first, last)), _) => number(first).zip(number(last)),
+        (None, Some((first, more))) => {
+            number(first).zip(number(more)).and_then(|(first, more)| Some((first, first.checked_add(more)?)))
+        }
+        (None, None) => number(text).map(|one| (one, one)),
+    };
+    match range {
+        Some((first, last)) if first > 0 && first <= last => Ok(first..=last),
+        _ => {
+            bail!("invalid argument {text:?} for \"--service-node-port-range\" flag: not a valid port range")
+        }
+    }
 }
 
 #[cfg(test)]
@@ -226,5 +253,15 @@ mod tests {
         assert_eq!(options.authorization_modes, ["Node", "RBAC"]);
         assert_eq!(options.kubelet_address_types[0], "InternalIP");
         assert!(options.bootstrap_tokens && options.request_header.is_some());
+    }
+
+    #[test]
+    fn ranges_of_ports_are_read_as_upstream_reads_them() {
+        for (text, want) in [("30000-32767", 30_000..=32_767), ("8000+10", 8000..=8010), ("80", 80..=80)] {
+            assert_eq!(node_ports(text).expect(text), want);
+        }
+        for text in ["", "a", "2-1", "0-5", "1-70000", "65535+1"] {
+            assert!(node_ports(text).is_err(), "{text}");
+        }
     }
 }

@@ -102,8 +102,6 @@ struct Unused {
     service_cluster_ip_range: Option<String>,
     #[arg(long, hide = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     use_service_account_credentials: Option<bool>,
-    #[arg(long, hide = true)]
-    v: Option<u8>,
 }
 
 /// `1h30m`, `50s`, `100ms`.

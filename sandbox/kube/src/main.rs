@@ -5,6 +5,7 @@
 mod apiserver;
 mod controller_manager;
 mod etcd;
+mod flags;
 mod healthz;
 mod scheduler;
 
@@ -15,11 +16,15 @@ use std::path::Path;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// From which `-v` on more is told ("Debug level verbosity" of upstream's conventions).
+const DEBUG: u8 = 4;
+
 fn main() -> ExitCode {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_not_set| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let mut args: Vec<OsString> = std::env::args_os().collect();
+    let usual = if flags::verbosity(&args) >= DEBUG { "debug" } else { "info" };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_not_set| tracing_subscriber::EnvFilter::new(usual));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let name = |arg: &OsString| Path::new(arg).file_name().unwrap_or_default().to_string_lossy().into_owned();
     let called = args.first().map(name).unwrap_or_default();
     let component = if is_component(&called) {
@@ -54,10 +59,10 @@ fn is_component(name: &str) -> bool {
 async fn run(component: &str, args: Vec<OsString>) -> anyhow::Result<()> {
     match component {
         "etcd" => etcd::run(etcd::Command::parse_from(args), terminated()?).await,
-        "kube-apiserver" => apiserver::run(apiserver::Command::parse_from(args), terminated()?).await,
-        "kube-scheduler" => scheduler::run(scheduler::Command::parse_from(args), terminated()?).await,
+        "kube-apiserver" => apiserver::run(flags::parse(component, args), terminated()?).await,
+        "kube-scheduler" => scheduler::run(flags::parse(component, args), terminated()?).await,
         "kube-controller-manager" => {
-            controller_manager::run(controller_manager::Command::parse_from(args), terminated()?).await
+            controller_manager::run(flags::parse(component, args), terminated()?).await
         }
         _ => anyhow::bail!("{component:?} is none of {}", COMPONENTS.join(", ")),
     }

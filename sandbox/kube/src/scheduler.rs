@@ -41,10 +41,6 @@ struct Unused {
     authentication_kubeconfig: Option<PathBuf>,
     #[arg(long, hide = true)]
     authorization_kubeconfig: Option<PathBuf>,
-    #[arg(long, hide = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
-    profiling: Option<bool>,
-    #[arg(long, short, hide = true)]
-    v: Option<u8>,
 }
 
 /// `host_uuid`, as upstream calls its candidates.

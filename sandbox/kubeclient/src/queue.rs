@@ -201,6 +201,8 @@ impl<T: Eq + Hash + Clone> WorkQueue<T> {
                 }
             }
             self.done(&item);
+            // An item that asks for itself again at once must not keep the others on this thread from running.
+            tokio::task::yield_now().await;
         }
     }
 }
@@ -342,5 +344,33 @@ mod tests {
         };
         worker.await.unwrap();
         assert_eq!(*seen.lock().unwrap(), ["bad", "good", "bad", "bad"]);
+    }
+
+    #[tokio::test]
+    async fn an_item_that_always_comes_back_at_once_leaves_others_their_turn() {
+        let queue = WorkQueue::new();
+        queue.add("greedy".to_owned());
+        let turns = Arc::new(Mutex::new(0_u32));
+        let other = {
+            let (queue, turns) = (queue.clone(), turns.clone());
+            tokio::spawn(async move {
+                let so_far = *turns.lock().unwrap();
+                queue.shut_down();
+                so_far
+            })
+        };
+        queue
+            .work(|_: String| {
+                let mut turns = turns.lock().unwrap();
+                *turns += 1;
+                // Ends the test where the other never has its turn.
+                let again = (*turns < 10_000).then_some(Duration::ZERO);
+                if again.is_none() {
+                    queue.shut_down();
+                }
+                async move { Ok::<_, String>(again) }
+            })
+            .await;
+        assert!(other.await.unwrap() < 10);
     }
 }

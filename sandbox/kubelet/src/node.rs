@@ -19,7 +19,7 @@ use k8s_openapi::{
 };
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
-use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
 /// How often the lease is renewed (a quarter of its duration).
 const RENEW: Duration = Duration::from_secs(10);
@@ -75,6 +75,7 @@ impl Machine {
         let mut capacity = common(info.mem_total, 0);
         capacity.insert("ephemeral-storage".into(), quantity(format!("{}Ki", disk / 1024)));
         let read = |path: &str| fs::read_to_string(path).map(|t| t.trim().to_owned()).unwrap_or_default();
+        let machine_id = machine_id(Path::new("/etc/machine-id"));
         let architecture = if info.architecture == "aarch64" { "arm64" } else { "amd64" };
         Ok(Self {
             allocatable: common((info.mem_total - RESERVED).max(0), disk / 10 * 9),
@@ -87,10 +88,10 @@ impl Machine {
                 kernel_version: info.kernel_version,
                 kube_proxy_version: String::new(),
                 kubelet_version: VERSION.into(),
-                machine_id: read("/etc/machine-id"),
+                system_uuid: uuid(&machine_id),
+                machine_id,
                 operating_system: "linux".into(),
                 os_image: info.operating_system,
-                system_uuid: read("/etc/machine-id"),
                 ..NodeSystemInfo::default()
             },
         })
@@ -99,6 +100,27 @@ impl Machine {
     fn architecture(&self) -> &str {
         &self.info.architecture
     }
+}
+
+/// The machine's identity (machine-id(5)). A node that has none yet is given one, as systemd does at the first start.
+fn machine_id(path: &Path) -> String {
+    let read = |path: &Path| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+    let known = read(path);
+    if !known.is_empty() {
+        return known;
+    }
+    let made = read(Path::new("/proc/sys/kernel/random/uuid")).replace('-', "");
+    if let Err(error) = fs::write(path, format!("{made}\n")) {
+        tracing::warn!(%error, "The machine's identity could not be kept");
+    }
+    made
+}
+
+/// The same as firmware tells it; a node has none.
+fn uuid(machine_id: &str) -> String {
+    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| machine_id.get(part));
+    let parts: Option<Vec<&str>> = parts.into_iter().collect();
+    parts.map_or_else(|| machine_id.to_owned(), |parts| parts.join("-"))
 }
 
 fn labels(kubelet: &Kubelet) -> BTreeMap<String, String> {
@@ -221,10 +243,16 @@ fn status(kubelet: &Kubelet, old: Option<&NodeStatus>, images: &[crate::docker::
 pub async fn keep(kubelet: Arc<Kubelet>) {
     let nodes: Api<Node> = Api::all(kubelet.client.clone());
     kubelet.node_event(EventType::Normal, "Starting", "Starting kubelet.");
+    kubelet.node_event(
+        EventType::Normal,
+        "NodeAllocatableEnforced",
+        "Updated Node Allocatable limit across pods",
+    );
     register(&kubelet, &nodes).await;
     let lease = tokio::spawn(keep_lease(kubelet.clone()));
     let mut told_at = 0;
     let mut told: Option<NodeStatus> = None;
+    let mut cordoned = false;
     loop {
         let now = Timestamp::now().as_second();
         let images = kubelet.docker.images().await.unwrap_or_default();
@@ -237,12 +265,23 @@ pub async fn keep(kubelet: Arc<Kubelet>) {
             {
                 Ok(node) => {
                     kubelet.set_own_node(node);
-                    tell_readiness(&kubelet, told.as_ref(), &current);
+                    for event in events(told.as_ref(), &current) {
+                        tell(&kubelet, event);
+                    }
                     (told_at, told) = (now, Some(current));
                 }
                 Err(e) if errors::is_not_found(&e) => register(&kubelet, &nodes).await,
                 Err(error) => tracing::error!(%error, "Error updating node status, will retry"),
             }
+        }
+        // Upstream reads it each time, too (`recordNodeSchedulableEvent`).
+        if let Ok(node) = nodes.get(&kubelet.node).await {
+            let now = node.spec.as_ref().is_some_and(|spec| spec.unschedulable == Some(true));
+            if now != cordoned {
+                tell(&kubelet, if now { "NodeNotSchedulable" } else { "NodeSchedulable" });
+            }
+            cordoned = now;
+            kubelet.set_own_node(node);
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
@@ -254,17 +293,26 @@ pub async fn keep(kubelet: Arc<Kubelet>) {
     }
 }
 
-/// An event when the node has become ready, or is so no more (`recordNodeStatusEvent`).
-fn tell_readiness(kubelet: &Kubelet, old: Option<&NodeStatus>, new: &NodeStatus) {
-    let ready = |status: &NodeStatus| {
-        status.conditions.iter().flatten().find(|c| c.type_ == "Ready").map(|c| c.status == "True")
+/// Of each condition its event when it is true, and when it is not (`nodestatus/setters.go`).
+const EVENTS: [(&str, &str, &str); 4] = [
+    ("MemoryPressure", "NodeHasInsufficientMemory", "NodeHasSufficientMemory"),
+    ("DiskPressure", "NodeHasDiskPressure", "NodeHasNoDiskPressure"),
+    ("PIDPressure", "NodeHasInsufficientPID", "NodeHasSufficientPID"),
+    ("Ready", "NodeReady", "NodeNotReady"),
+];
+
+/// Events of the conditions that are now other than they were.
+fn events(old: Option<&NodeStatus>, new: &NodeStatus) -> Vec<&'static str> {
+    let is = |status: &NodeStatus, kind: &str| {
+        status.conditions.iter().flatten().find(|c| c.type_ == kind).map(|c| c.status == "True")
     };
-    let now = ready(new);
-    if old.and_then(ready) == now {
-        return;
-    }
-    let reason = if now == Some(true) { "NodeReady" } else { "NodeNotReady" };
-    kubelet.node_event(EventType::Normal, reason, &format!("Node {} status is now: {reason}", kubelet.node));
+    let changed = EVENTS.iter().filter(|(kind, ..)| old.and_then(|old| is(old, kind)) != is(new, kind));
+    changed.map(|(kind, yes, no)| if is(new, kind) == Some(true) { *yes } else { *no }).collect()
+}
+
+/// `recordNodeStatusEvent`.
+fn tell(kubelet: &Kubelet, event: &str) {
+    kubelet.node_event(EventType::Normal, event, &format!("Node {} status is now: {event}", kubelet.node));
 }
 
 /// Nothing but times has changed.
@@ -357,4 +405,39 @@ async fn renew(kubelet: &Kubelet, leases: &Api<Lease>) -> Result<(), kube::Error
         spec: Some(spec),
     };
     leases.create(&PostParams::default(), &lease).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_have_events_when_they_change() {
+        let status = |ready: bool| NodeStatus {
+            conditions: Some(vec![
+                condition("MemoryPressure", false, "", "", None),
+                condition("DiskPressure", false, "", "", None),
+                condition("PIDPressure", false, "", "", None),
+                condition("Ready", ready, "", "", None),
+            ]),
+            ..NodeStatus::default()
+        };
+        assert_eq!(
+            events(None, &status(true)),
+            ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID", "NodeReady"]
+        );
+        assert_eq!(events(Some(&status(true)), &status(false)), ["NodeNotReady"]);
+        assert!(events(Some(&status(true)), &status(true)).is_empty());
+    }
+
+    #[test]
+    fn a_machine_has_one_identity() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("machine-id");
+        let made = machine_id(&path);
+        assert!(made.len() == 32 && made.bytes().all(|byte| byte.is_ascii_hexdigit()), "{made}");
+        assert_eq!(machine_id(&path), made);
+        let uuid = uuid("0123456789abcdef0123456789abcdef");
+        assert_eq!(uuid, "01234567-89ab-cdef-0123-456789abcdef");
+    }
 }

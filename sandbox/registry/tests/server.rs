@@ -428,8 +428,9 @@ async fn what_is_deleted_is_gone_from_the_disk() {
     let refused = bench.send("POST", &format!("/v2/{deep}/blobs/uploads/"), &[], "").await;
     assert_eq!(refused.refusal(), (400, "NAME_INVALID".into()));
     bench.blob(&["me"; 16].join("/"), b"shared").await;
-    let many =
-        bench.send("POST", &format!("/v2/me/more/blobs/uploads/?mount={shared}&from=me/other"), &[], "").await;
+    let many = bench
+        .send("POST", &format!("/v2/me/more/blobs/uploads/?mount={shared}&from=me/other"), &[], "")
+        .await;
     assert_eq!(many.refusal(), (403, "DENIED".into()));
     bench.registry.delete_owner("me").await.unwrap();
     assert_eq!(walk(&bench.folder.path().join("repositories"), false), 0);

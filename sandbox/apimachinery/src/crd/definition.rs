@@ -1,7 +1,7 @@
 //! Definitions of custom resources themselves: defaults, and what is refused (apiextensions-apiserver
 //! `pkg/apis/apiextensions/validation` and `pkg/apiserver/schema/validation.go`).
 
-use super::{JsonPath, structure};
+use super::{JsonPath, Structural, defaults, structure};
 use crate::field::{ErrorKind, ErrorList, Path};
 use crate::names::{is_dns1035_label, is_dns1123_subdomain};
 use crate::object::{list, text};
@@ -55,7 +55,7 @@ pub fn validate_definition(definition: &Value, old: Option<&Value>) -> ErrorList
     }
     group_and_scope(spec, &path, &mut errors);
     approval(definition, group, &mut errors);
-    versions(spec, &path, &mut errors);
+    versions(spec, &path, old.is_none(), &mut errors);
     names(&spec["names"], &path.child("names"), &mut errors);
     conversion(&spec["conversion"], &path.child("conversion"), &mut errors);
     if spec["preserveUnknownFields"] == true {
@@ -65,6 +65,7 @@ pub fn validate_definition(definition: &Value, old: Option<&Value>) -> ErrorList
     if let Some(old) = old {
         update(definition, old, &path, &mut errors);
     }
+    stored_versions(definition, &mut errors);
     errors
 }
 
@@ -111,20 +112,20 @@ fn approval(definition: &Value, group: &str, errors: &mut ErrorList) {
     }
 }
 
-fn versions(spec: &Value, path: &Path, errors: &mut ErrorList) {
+fn versions(spec: &Value, path: &Path, is_new: bool, errors: &mut ErrorList) {
     let versions = list(spec, &["versions"]);
     let (mut names, mut unique, mut storage) = (Vec::new(), true, 0);
     for (index, version) in versions.iter().enumerate() {
-        let path = path.child("versions").index(index);
+        let at = path.child("versions").index(index);
         let name = text(version, &["name"]);
         unique &= !names.contains(&name);
         names.push(name);
         let reasons = is_dns1035_label(name);
         if !reasons.is_empty() {
-            errors.invalid(&path.child("name"), name, reasons.join(","));
+            errors.invalid(&at.child("name"), name, reasons.join(","));
         }
         storage += usize::from(version["storage"] == true);
-        one_version(version, &path, errors);
+        one_version(versions, index, path, is_new, errors);
     }
     let shown = || spec["versions"].clone();
     if !unique {
@@ -139,34 +140,59 @@ fn versions(spec: &Value, path: &Path, errors: &mut ErrorList) {
     }
 }
 
-fn one_version(version: &Value, path: &Path, errors: &mut ErrorList) {
-    let at = path.child("schema").child("openAPIV3Schema");
+/// Where errors of a part of a version are told; none: they were already. What all versions have alike is told once, of the definition
+/// (`Convert_v1_CustomResourceDefinitionSpec_To_apiextensions_…`).
+fn place(versions: &[Value], index: usize, part: &str, path: &Path) -> Option<Path> {
+    let of = |version: &'_ Value| version.get(part).filter(|value| !value.is_null()).cloned();
+    let first = versions.first().and_then(of);
+    if versions.iter().any(|version| of(version) != first) {
+        return Some(path.child("versions").index(index).child(part));
+    }
+    (index == 0).then(|| path.child(if part == "schema" { "validation" } else { part }))
+}
+
+fn one_version(versions: &[Value], index: usize, path: &Path, is_new: bool, errors: &mut ErrorList) {
+    let version = &versions[index];
     match version.pointer("/schema/openAPIV3Schema").filter(|schema| !schema.is_null()) {
-        None => errors.required(&at, "schemas are required"),
+        None => {
+            let at = path.child("versions").index(index).child("schema");
+            errors.required(&at.child("openAPIV3Schema"), "schemas are required");
+        }
         Some(schema) => {
-            let status = version.pointer("/subresources/status").is_some();
-            if status && schema.get("type").is_some_and(|type_| type_ != "object") {
-                let detail = "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
-                errors.invalid(
-                    &path.child("schema").child("openAPIV3Schema.type"),
-                    schema["type"].clone(),
-                    detail,
-                );
+            if let Some(at) = place(versions, index, "schema", path) {
+                let status = version.pointer("/subresources/status").is_some();
+                of_schema(schema, status, &at, is_new, errors);
             }
-            if schema["nullable"] == true {
-                errors.forbidden(
-                    &path.child("schema").child("openAPIV3Schema.nullable"),
-                    "nullable cannot be true at the root",
-                );
-            }
-            structure::check(schema, &at, errors);
         }
     }
-    for (index, column) in list(version, &["additionalPrinterColumns"]).iter().enumerate() {
-        printer_column(column, &path.child("additionalPrinterColumns").index(index), errors);
+    if let Some(at) = place(versions, index, "additionalPrinterColumns", path) {
+        for (index, column) in list(version, &["additionalPrinterColumns"]).iter().enumerate() {
+            printer_column(column, &at.index(index), errors);
+        }
     }
-    subresources(&version["subresources"], &path.child("subresources"), errors);
-    selectable(version, &path.child("selectableFields"), errors);
+    if let Some(at) = place(versions, index, "subresources", path) {
+        subresources(&version["subresources"], &at, errors);
+    }
+    if let Some(at) = place(versions, index, "selectableFields", path) {
+        selectable(version, &at, errors);
+    }
+}
+
+fn of_schema(schema: &Value, has_status: bool, path: &Path, is_new: bool, errors: &mut ErrorList) {
+    if has_status && schema.get("type").is_some_and(|type_| type_ != "object") {
+        let detail = "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
+        errors.invalid(&path.child("openAPIV3Schema.type"), schema["type"].clone(), detail);
+    }
+    if schema["nullable"] == true {
+        errors.forbidden(&path.child("openAPIV3Schema.nullable"), "nullable cannot be true at the root");
+    }
+    let at = path.child("openAPIV3Schema");
+    let before = errors.iter().len();
+    structure::check(schema, &at, errors);
+    if errors.iter().len() == before {
+        // An update may keep what was once allowed.
+        defaults::check(&Structural::read(schema), &at, is_new, errors);
+    }
 }
 
 fn printer_column(column: &Value, path: &Path, errors: &mut ErrorList) {
@@ -336,17 +362,30 @@ fn update(new: &Value, old: &Value, path: &Path, errors: &mut ErrorList) {
             errors.invalid(&path, value, "field is immutable");
         }
     }
-    let versions: Vec<_> =
-        list(&new["spec"], &["versions"]).iter().map(|version| text(version, &["name"])).collect();
-    let stored = Path::new("status").child("storedVersions");
-    for (index, one) in list(new, &["status", "storedVersions"]).iter().enumerate() {
-        let one = one.as_str().unwrap_or_default();
-        if !versions.contains(&one) {
+}
+
+/// `ValidateCustomResourceDefinitionStoredVersions`.
+fn stored_versions(definition: &Value, errors: &mut ErrorList) {
+    let versions = list(&definition["spec"], &["versions"]);
+    let path = Path::new("status").child("storedVersions");
+    let stored = list(definition, &["status", "storedVersions"]);
+    if stored.is_empty() {
+        return errors.invalid(&path, json!([]), "must have at least one stored version");
+    }
+    for version in versions.iter().filter(|version| version["storage"] == true) {
+        if !stored.contains(&version["name"]) {
+            let detail = format!("must have the storage version {}", text(version, &["name"]));
+            errors.invalid(&path, stored.to_vec(), detail);
+        }
+    }
+    for (index, one) in stored.iter().enumerate() {
+        if !versions.iter().any(|version| version["name"] == *one) {
+            let one = one.as_str().unwrap_or_default();
             let detail = format!(
                 "missing from spec.versions; {one} was previously a storage version, and must remain in spec.versions until a storage \
                  migration ensures no data remains persisted in {one} and removes {one} from status.storedVersions"
             );
-            errors.invalid(&stored.index(index), one, detail);
+            errors.invalid(&path.index(index), one, detail);
         }
     }
 }
@@ -383,7 +422,7 @@ mod tests {
 
     #[test]
     fn wrong_schemas_are_refused_in_upstreams_words() {
-        let at = "spec.versions[0].schema.openAPIV3Schema";
+        let at = "spec.validation.openAPIV3Schema";
         for (schema, error) in [
             (json!({}), format!("{at}.type: Required value: must not be empty at the root")),
             (
@@ -436,6 +475,32 @@ mod tests {
             let told = told(&definition(schema.clone()));
             assert!(told.len() == 1 && told[0].starts_with(&error), "{schema}: {told:?}");
         }
+    }
+
+    #[test]
+    fn what_versions_have_alike_is_told_once() {
+        let wrong = json!({"type": "object", "properties": {"a": {"type": "integer", "default": "x"}}});
+        let mut two = definition(wrong);
+        let mut other = two["spec"]["versions"][0].clone();
+        other["name"] = "v2".into();
+        other["storage"] = false.into();
+        two["spec"]["versions"].as_array_mut().expect("versions").push(other);
+        let starts = |definition: &Value| -> Vec<String> {
+            let told = told(definition).into_iter();
+            told.map(|one| one.split(": ").next().unwrap_or_default().to_string()).collect()
+        };
+        assert_eq!(starts(&two), ["spec.validation.openAPIV3Schema.properties[a].default"]);
+        two["spec"]["versions"][1]["schema"]["openAPIV3Schema"]["description"] = "other".into();
+        let at =
+            |index: usize| format!("spec.versions[{index}].schema.openAPIV3Schema.properties[a].default");
+        assert_eq!(starts(&two), [at(0), at(1)]);
+        let mut none = definition(json!({"type": "object"}));
+        none["spec"]["versions"][0]["storage"] = false.into();
+        none["status"]["storedVersions"] = json!([]);
+        assert_eq!(
+            told(&none).last().map(String::as_str),
+            Some("status.storedVersions: Invalid value: []: must have at least one stored version")
+        );
     }
 
     #[test]

@@ -41,6 +41,13 @@ pub(super) fn prune(object: &mut Value, schema: &Structural) -> Vec<String> {
     walk.unknown
 }
 
+/// Prunes a default of a schema; whether there was anything that the schema does not know.
+pub(super) fn prune_default(default: &mut Value, schema: &Structural) -> bool {
+    let mut walk = Walk { path: String::new(), unknown: Vec::new() };
+    value(default, Some(schema), schema.embedded_resource, &mut walk);
+    !walk.unknown.is_empty()
+}
+
 fn value(one: &mut Value, schema: Option<&Structural>, embedded: bool, walk: &mut Walk) {
     let keep = schema.is_some_and(|schema| schema.preserve_unknown);
     match one {

@@ -2,7 +2,7 @@
 
 use super::rules;
 use super::validate::{blocks_rules, duplicates, validate};
-use super::{JsonPath, Structural};
+use super::{JsonPath, Structural, version_order};
 use crate::duration::human_duration;
 use crate::field::{ErrorKind, ErrorList, FieldError, Path};
 use crate::openapi;
@@ -104,7 +104,7 @@ impl Served {
         let deprecated =
             (version["deprecated"] == true).then(|| match version["deprecationWarning"].as_str() {
                 Some(warning) => warning.into(),
-                None => format!("{group}/{name} {kind} is deprecated"),
+                None => deprecation(spec, &group, &name, &kind),
             });
         Self {
             storage: version["storage"] == true,
@@ -262,6 +262,20 @@ impl Served {
     }
 }
 
+/// `defaultDeprecationWarning`: the newest version that may be used instead is named.
+fn deprecation(spec: &Value, group: &str, version: &str, kind: &str) -> String {
+    let versions = spec["versions"].as_array().into_iter().flatten();
+    let usable = versions
+        .filter(|one| one["served"] == true && one["deprecated"] != true)
+        .filter_map(|one| one["name"].as_str())
+        .filter(|name| version_order(name) > version_order(version));
+    let told = format!("{group}/{version} {kind} is deprecated");
+    match usable.max_by_key(|name| version_order(name)) {
+        Some(newer) => format!("{told}; use {group}/{newer} {kind}"),
+        None => told,
+    }
+}
+
 fn scale(value: &Value) -> Option<ScalePaths> {
     let spec_written = value["specReplicasPath"].as_str()?.to_string();
     Some(ScalePaths {
@@ -357,6 +371,25 @@ mod tests {
                     "x-kubernetes-validations": [{"rule": "self.replicas <= 10", "message": "too many replicas"}]}}}}},
                 {"name": "v2", "served": false, "storage": false}]}});
         Served::of(&definition).remove(0)
+    }
+
+    #[test]
+    fn a_deprecated_version_names_its_successor() {
+        let version = |name: &str, served: bool, deprecated: bool| json!({"name": name, "served": served, "deprecated": deprecated});
+        let told = |versions: Value| {
+            let definition =
+                json!({"spec": {"group": "ex.io", "names": {"kind": "Widget"}, "versions": versions}});
+            Served::of(&definition)[0].deprecated.clone()
+        };
+        let newer = json!([
+            version("v1", true, true),
+            version("v2", true, false),
+            version("v3", false, false),
+            version("v2beta1", true, false)
+        ]);
+        assert_eq!(told(newer).as_deref(), Some("ex.io/v1 Widget is deprecated; use ex.io/v2 Widget"));
+        let older = json!([version("v2", true, true), version("v1", true, false), version("v3", true, true)]);
+        assert_eq!(told(older).as_deref(), Some("ex.io/v2 Widget is deprecated"));
     }
 
     #[test]

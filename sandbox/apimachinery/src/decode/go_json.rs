@@ -2,6 +2,31 @@
 
 use super::DecodeError;
 use serde_json::error::Category;
+use serde_json::{Map, Value};
+
+/// Reads what Go reads into a `map[string]interface {}`.
+pub(crate) fn object(body: &[u8]) -> Result<Map<String, Value>, String> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(map)) => Ok(map),
+        // Go leaves the map as it was.
+        Ok(Value::Null) => Ok(Map::new()),
+        Ok(other) => Err(wrong_type(&other, "Go value of type map[string]interface {}")),
+        Err(error) => Err(words(body, &error)),
+    }
+}
+
+/// `UnmarshalTypeError`; `into` is what was to be made of the value.
+pub(crate) fn wrong_type(value: &Value, into: &str) -> String {
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    format!("json: cannot unmarshal {kind} into {into}")
+}
 
 /// What is wrong with a body that is no JSON.
 pub(super) fn syntax_error(body: &[u8], error: &serde_json::Error) -> DecodeError {

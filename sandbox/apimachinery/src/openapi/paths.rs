@@ -47,7 +47,8 @@ pub(super) fn paths(group: &str, version: &str, resources: &[Resource], style: S
         } else {
             format!("{base}/{}", resource.plural)
         };
-        let writer = Writer { style, namespaced: resource.namespaced };
+        let patches = if resource.definition.is_some() { &CUSTOM_PATCHES[..] } else { &PATCHES[..] };
+        let writer = Writer { style, namespaced: resource.namespaced, patches };
         let has = |verb: &str| resource.verbs.iter().any(|one| one == verb);
         let mut on_all = Map::new();
         for (verb, method, action) in [
@@ -73,7 +74,7 @@ pub(super) fn paths(group: &str, version: &str, resources: &[Resource], style: S
         }
         add(&mut paths, &format!("{collection}/{{name}}"), on_one, writer.path_parameters(true));
         if resource.namespaced && has("list") {
-            let everywhere = Writer { style, namespaced: false };
+            let everywhere = Writer { style, namespaced: false, patches };
             let operation = everywhere.operation(&kind, "list", &resource.plural, "ForAllNamespaces");
             add(
                 &mut paths,
@@ -127,6 +128,8 @@ fn subresource(writer: &Writer, below: &Subresource, plural: &str) -> Map<String
 struct Writer {
     style: Style,
     namespaced: bool,
+    /// Media types that a patch may have.
+    patches: &'static [&'static str],
 }
 
 impl Writer {
@@ -228,14 +231,15 @@ impl Writer {
                     parameters.push(parameter);
                 }
                 out["responses"] = json!({"200": {"description": "OK", "schema": schema(&answer)}});
-                out["consumes"] = if action == "patch" { json!(PATCHES) } else { json!(["*/*"]) };
+                out["consumes"] = if action == "patch" { json!(self.patches) } else { json!(["*/*"]) };
                 out["produces"] = json!(["application/json"]);
                 out["schemes"] = json!(["https"]);
             }
             Style::V3 => {
                 if action == "patch" {
+                    let media = self.patches.iter();
                     let content =
-                        PATCHES.map(|media| (media.to_string(), json!({"schema": {"type": "object"}})));
+                        media.map(|media| (media.to_string(), json!({"schema": {"type": "object"}})));
                     out["requestBody"] = json!({"content": Map::from_iter(content), "required": true});
                 } else if body.is_some() {
                     out["requestBody"] = json!({"content": {"*/*": {"schema": schema(&body)}}});
@@ -255,3 +259,8 @@ const PATCHES: [&str; 4] = [
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
 ];
+
+/// A custom resource has no Go type whose tags would say how lists are merged (apiextensions `pkg/controller/openapi/builder`). `kubectl
+/// apply` reads here which kind of patch it may send.
+const CUSTOM_PATCHES: [&str; 3] =
+    ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];

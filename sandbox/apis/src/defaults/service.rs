@@ -63,11 +63,16 @@ pub fn prepare(new: &mut Value, old: Option<&Value>) {
     super::others::keep_status(new, old, json!({"loadBalancer": {}}));
     if let Some(old) = old {
         keep_allocated(new, old);
+    }
+    if let Some(spec) = new.as_object_mut().and_then(|map| child(map, "spec")) {
+        match_addresses(spec, old.map(|old| get(old, "spec")));
+    }
+    if let Some(old) = old {
         drop_of_other_type(new, old);
     }
-    let Some(spec) = new.as_object_mut().and_then(|map| child(map, "spec")) else { return };
-    match_addresses(spec);
-    families(spec);
+    if let Some(spec) = new.as_object_mut().and_then(|map| child(map, "spec")) {
+        families(spec);
+    }
 }
 
 fn needs_address(spec: &Value) -> bool {
@@ -171,11 +176,26 @@ fn drop_of_other_type(new: &mut Value, old: &Value) {
     }
 }
 
-/// `normalizeClusterIPs`: the first of `clusterIPs` is `clusterIP`.
-fn match_addresses(spec: &mut Object) {
+/// `NormalizeClusterIPs`: what a client that knows one of `clusterIP` and `clusterIPs` alone means for the other. What contradicts itself
+/// is left to validation.
+fn match_addresses(spec: &mut Object, old: Option<&Value>) {
     let one = spec.get("clusterIP").and_then(Value::as_str).unwrap_or_default().to_string();
-    let all = spec.get("clusterIPs").and_then(Value::as_array).is_some_and(|all| !all.is_empty());
-    if !one.is_empty() && !all {
+    let all = spec.get("clusterIPs").cloned().filter(|all| !is_zero(all));
+    let Some(old) = old else {
+        if !one.is_empty() && all.is_none() {
+            spec.insert("clusterIPs".into(), json!([one]));
+        }
+        return;
+    };
+    let before = Some(get(old, "clusterIPs").clone()).filter(|all| !is_zero(all));
+    let same_all = all == before;
+    if one == text(old, "clusterIP") {
+        if let (None, Some(before)) = (all, before) {
+            spec.insert("clusterIPs".into(), before);
+        }
+    } else if same_all && one.is_empty() {
+        spec.remove("clusterIPs");
+    } else if same_all {
         spec.insert("clusterIPs".into(), json!([one]));
     }
 }
@@ -244,6 +264,26 @@ mod tests {
                 "type": "ClusterIP", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster",
                 "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"}, "status": {"loadBalancer": {}}})
         );
+    }
+
+    #[test]
+    fn a_changed_address_changes_both_fields() {
+        let old =
+            json!({"spec": {"type": "ClusterIP", "clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"]}});
+        let mut new = old.clone();
+        new["spec"]["clusterIP"] = "10.96.9.9".into();
+        prepare(&mut new, Some(&old));
+        assert_eq!(new["spec"]["clusterIPs"], json!(["10.96.9.9"]));
+        let mut both = old.clone();
+        both["spec"]["clusterIP"] = "10.96.9.9".into();
+        both["spec"]["clusterIPs"] = json!(["10.96.9.8"]);
+        prepare(&mut both, Some(&old));
+        assert_eq!(both["spec"]["clusterIPs"], json!(["10.96.9.8"]), "validation tells");
+        let mut named = old.clone();
+        named["spec"]["type"] = "ExternalName".into();
+        named["spec"]["clusterIP"] = "".into();
+        prepare(&mut named, Some(&old));
+        assert_eq!(named["spec"].get("clusterIPs"), None);
     }
 
     #[test]

@@ -372,7 +372,7 @@ pub fn validate_cron_job(object: &Value, old: Option<&Value>) -> ErrorList {
     if old.is_none() && object::name(object).len() > 52 {
         // Jobs are named after it and the time, eleven characters more.
         let at = Path::new("metadata").child("name");
-        errors.invalid(&at, object::name(object), "must be no more than 52 bytes");
+        errors.invalid(&at, object::name(object), "must be no more than 52 characters");
     }
     errors
 }

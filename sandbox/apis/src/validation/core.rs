@@ -51,8 +51,8 @@ pub fn validate_config_map(object: &Value, old: Option<&Value>) -> ErrorList {
         size += decoded_length(value);
     }
     if size > MOST_DATA {
-        // The whole object is meant.
-        errors.too_long(&root, MOST_DATA);
+        // The whole object is meant: `field.NewPath("")`, which prints so.
+        errors.too_long(&Path::new("[]"), MOST_DATA);
     }
     errors
 }
@@ -117,8 +117,8 @@ fn docker_config(errors: &mut ErrorList, data: &Value, key: &str) {
         return;
     };
     let decoded = base64::engine::general_purpose::STANDARD.decode(encoded).unwrap_or_default();
-    if let Err(error) = serde_json::from_slice::<serde_json::Map<String, Value>>(&decoded) {
-        errors.invalid(&path, "<secret contents redacted>", error.to_string());
+    if let Err(error) = drydock_apimachinery::decode::json_object(&decoded) {
+        errors.invalid(&path, "<secret contents redacted>", error);
     }
 }
 
@@ -492,6 +492,17 @@ mod tests {
             texts_of(validate_secret(&json!({"type": "kubernetes.io/tls", "data": {"tls.crt": ""}}), None)),
             ["data[tls.key]: Required value"]
         );
+        for (config, why) in [
+            ("", "unexpected end of JSON input"),
+            ("x", "invalid character 'x' looking for beginning of value"),
+            ("[]", "json: cannot unmarshal array into Go value of type map[string]interface {}"),
+        ] {
+            let data = json!({".dockerconfigjson": base64::engine::general_purpose::STANDARD.encode(config)});
+            let secret = json!({"type": "kubernetes.io/dockerconfigjson", "data": data});
+            let told =
+                format!("data[.dockerconfigjson]: Invalid value: \"<secret contents redacted>\": {why}");
+            assert_eq!(texts_of(validate_secret(&secret, None)), [told]);
+        }
         assert_eq!(
             texts_of(validate_secret(&json!({"type": "b"}), Some(&json!({"type": "a"})))),
             ["type: Invalid value: \"b\": field is immutable"]
@@ -499,7 +510,7 @@ mod tests {
         let large = "x".repeat(MOST_DATA + 1);
         assert_eq!(
             texts_of(validate_config_map(&json!({"data": {"a": large}}), None)),
-            [": Too long: may not be more than 1048576 bytes"]
+            ["[]: Too long: may not be more than 1048576 bytes"]
         );
     }
 

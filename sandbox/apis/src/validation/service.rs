@@ -399,7 +399,10 @@ mod tests {
         let old = json!({"type": "ClusterIP", "clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"], "ports": [{"port": 80}]});
         assert_eq!(errors(json!({"ports": [{"port": 81}]}), Some(old.clone())), Vec::<String>::new());
         assert_eq!(
-            errors(json!({"clusterIP": "10.96.0.10", "ports": [{"port": 80}]}), Some(old)),
+            errors(
+                json!({"clusterIP": "10.96.0.10", "clusterIPs": ["10.96.0.9"], "ports": [{"port": 80}]}),
+                Some(old)
+            ),
             ["spec.clusterIPs[0]: Invalid value: [\"10.96.0.10\"]: may not change once set"]
         );
     }

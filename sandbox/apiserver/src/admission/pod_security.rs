@@ -9,6 +9,7 @@ use drydock_apimachinery::field::{ErrorList, Path};
 use drydock_apimachinery::object::{self, at, list};
 use drydock_etcd::Store;
 use serde_json::Value;
+use std::collections::HashSet;
 use std::fmt;
 
 const PREFIX: &str = "pod-security.kubernetes.io";
@@ -201,16 +202,15 @@ fn warn_of_pods(
     warnings: &mut Vec<String>,
 ) -> Result<(), Status> {
     let mut found: Vec<(String, Vec<String>)> = Vec::new();
-    let mut seen: Vec<String> = Vec::new();
-    for pod in &reader::once(store, &format!("pods/{namespace}"), MOST_PODS)? {
-        // One of a controller's pods stands for all.
+    let mut seen: HashSet<String> = HashSet::new();
+    // One of each controller's pods comes first and names the others (`prioritizePods`).
+    let all = reader::once(store, &format!("pods/{namespace}"), MOST_PODS)?;
+    let (first, others): (Vec<_>, Vec<_>) = all.iter().partition(|pod| {
         let owner =
             list(pod, &["metadata", "ownerReferences"]).iter().find(|owner| owner["controller"] == true);
-        let owner = owner.map(|owner| object::text(owner, &["uid"]).to_string());
-        if owner.as_ref().is_some_and(|uid| seen.contains(uid)) {
-            continue;
-        }
-        seen.extend(owner);
+        owner.is_none_or(|owner| seen.insert(object::text(owner, &["uid"]).to_string()))
+    });
+    for pod in first.into_iter().chain(others) {
         let what = match standard.level {
             Level::Privileged => continue,
             Level::Baseline => checks::baseline(pod),

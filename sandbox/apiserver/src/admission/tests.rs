@@ -197,10 +197,10 @@ async fn pod_security_refuses_and_warns_in_upstreams_words() {
     let refusal = cluster.create("", "pods", unsafe_pod).await.expect_err("it is unsafe");
     assert_eq!(
         refusal.message,
-        "pods \"p\" is forbidden: violates PodSecurity \"baseline:latest\": host namespaces (hostNetwork=true), hostPort (container \
-         \"c\" uses hostPort 80), privileged (container \"c\" must not set securityContext.privileged=true), non-default \
-         capabilities (container \"c\" must not include \"SYS_ADMIN\" in securityContext.capabilities.add), hostPath volumes \
-         (volume \"v\")"
+        "pods \"p\" is forbidden: violates PodSecurity \"baseline:latest\": non-default capabilities (container \"c\" must not \
+         include \"SYS_ADMIN\" in securityContext.capabilities.add), host namespaces (hostNetwork=true), hostPath volumes \
+         (volume \"v\"), hostPort (container \"c\" uses hostPort 80), privileged (container \"c\" must not set \
+         securityContext.privileged=true)"
     );
     let template = json!({"metadata": {"name": "d"}, "spec": {"template": {"spec": pod(json!({}))["spec"]}}});
     let (_, warnings) = cluster.create("apps", "deployments", template).await.expect("only a warning");
@@ -212,6 +212,26 @@ async fn pod_security_refuses_and_warns_in_upstreams_words() {
         "Namespace \"n\" is invalid: metadata.labels[pod-security.kubernetes.io/enforce]: Invalid value: \"x\": must be one of \
          privileged, baseline, restricted"
     );
+}
+
+#[tokio::test]
+async fn a_stricter_namespace_counts_its_pods() {
+    let cluster = Cluster::new().await;
+    let unsafe_pod = |owner: Value| {
+        let mut tree = pod(json!({"hostPID": true}));
+        tree["metadata"]["ownerReferences"] = owner;
+        tree
+    };
+    let owner = json!([{"controller": true, "uid": "set"}]);
+    for (name, owner) in [("a", &owner), ("b", &owner), ("c", &json!([])), ("d", &owner)] {
+        cluster.put("pods/default", "Pod", name, unsafe_pod(owner.clone())).await;
+    }
+    let old = json!({"metadata": {"name": "default"}});
+    let labels = json!({"pod-security.kubernetes.io/enforce": "baseline"});
+    let new = json!({"metadata": {"name": "default", "labels": labels}});
+    let (_, warnings) =
+        cluster.write(Operation::Update, "", "namespaces", new, Some(&old)).await.expect("it may");
+    assert_eq!(warnings[1..], ["a (and 3 other pods): host namespaces"]);
 }
 
 #[tokio::test]

@@ -63,6 +63,8 @@ pub struct Authenticator {
     pub tokens: StaticTokens,
     /// Who somebody is that shows nothing.
     pub nobody: User,
+    /// Whether they are let in at all (`--anonymous-auth`).
+    anonymous: bool,
     /// Tokens of service accounts.
     pub service_accounts: ServiceAccounts,
     /// Where bootstrap tokens are, if they are taken.
@@ -79,6 +81,7 @@ impl Authenticator {
         Ok(Self {
             tokens,
             nobody: User::anonymous(),
+            anonymous: options.anonymous,
             service_accounts: ServiceAccounts::new(store, options)?,
             bootstrap: options.bootstrap_tokens.then(|| store.clone()),
         })
@@ -86,16 +89,19 @@ impl Authenticator {
 
     /// Who asks.
     pub fn authenticate(&self, headers: &HeaderMap, peer: &Peer) -> Result<User, Status> {
-        if let Some(certificate) = peer.certificates.first()
-            && let Some(user) = certificate::user(certificate)
-        {
-            return Ok(authenticated(user));
+        let shown =
+            peer.user.get_or_init(|| certificate::user(peer.certificates.first()?).map(authenticated));
+        if let Some(user) = shown {
+            return Ok(user.clone());
         }
-        let Some(value) = headers.get(AUTHORIZATION) else { return Ok(self.nobody.clone()) };
+        let unauthorized = || Status::failure(401, "Unauthorized", "Unauthorized");
+        let Some(value) = headers.get(AUTHORIZATION) else {
+            return if self.anonymous { Ok(self.nobody.clone()) } else { Err(unauthorized()) };
+        };
         let token = value.to_str().ok().and_then(bearer);
         match token.and_then(|token| self.token(token, &[])) {
             Some((user, _)) => Ok(user),
-            None => Err(Status::failure(401, "Unauthorized", "Unauthorized")),
+            None => Err(unauthorized()),
         }
     }
 

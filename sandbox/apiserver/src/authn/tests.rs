@@ -47,7 +47,7 @@ async fn put(server: &Server, key: &str, tree: &Value) {
 fn ask(server: &Server, token: &str) -> Result<User, Status> {
     let mut headers = HeaderMap::new();
     headers.insert(AUTHORIZATION, format!("Bearer {token}").parse().expect("a header"));
-    let peer = Peer { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), certificates: Arc::new([]) };
+    let peer = Peer::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), []);
     server.authenticator.authenticate(&headers, &peer)
 }
 
@@ -155,4 +155,26 @@ async fn acting_as_somebody_else_must_be_allowed() {
     headers.clear();
     headers.insert("impersonate-group", "g".parse().expect("a header"));
     assert_eq!(impersonation::apply(authorizer, admin, &headers).expect_err("as whom?").code, 500);
+}
+
+#[test]
+fn a_certificate_tells_which_it_is() {
+    let mut wanted = rcgen::CertificateParams::default();
+    wanted.distinguished_name.push(rcgen::DnType::CommonName, "jane");
+    wanted.distinguished_name.push(rcgen::DnType::OrganizationName, "devs");
+    let made = wanted.self_signed(&rcgen::KeyPair::generate().expect("a key")).expect("a certificate");
+    let user = certificate::user(made.der()).expect("a user");
+    assert_eq!((user.name.as_str(), &user.groups[..]), ("jane", &["devs".to_string()][..]));
+    let id = &user.extra["authentication.kubernetes.io/credential-id"][0];
+    let digest = id.strip_prefix("X509SHA256=").expect("its kind");
+    assert!(digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+}
+
+#[tokio::test]
+async fn nobody_may_be_kept_out() {
+    let options = Options { anonymous: false, ..Options::default() };
+    let server = Server::new(Store::memory(), options).expect("a server");
+    let peer = Peer::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), []);
+    let refused = server.authenticator.authenticate(&HeaderMap::new(), &peer).expect_err("nobody is let in");
+    assert_eq!((refused.code, refused.message.as_str()), (401, "Unauthorized"));
 }

@@ -20,6 +20,8 @@ pub struct RequestInfo {
     pub version: String,
     /// Empty: all, or none.
     pub namespace: String,
+    /// True if the resource stands below a namespace in the path. A namespace itself does not, though it has `namespace` too.
+    pub is_below_namespace: bool,
     /// Such as `pods`.
     pub resource: String,
     /// Such as `log`; empty: the object itself.
@@ -87,6 +89,7 @@ impl RequestInfo {
             // These two belong to the namespace itself.
             if parts.len() > 2 && !matches!(parts[2], "status" | "finalize") {
                 parts = &parts[2..];
+                self.is_below_namespace = true;
             }
         }
         self.resource = decoded(parts[0]);

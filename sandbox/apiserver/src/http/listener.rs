@@ -2,6 +2,7 @@
 //! what the others need.
 
 use super::body::Body;
+use crate::authn::User;
 use http::Response;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -10,7 +11,7 @@ use hyper_util::server::conn::auto;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -34,6 +35,15 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Its certificate, which is signed by the client CA (the TLS library has checked that), and what was sent with it.
     pub certificates: Arc<[CertificateDer<'static>]>,
+    /// Who that certificate says it is, read once for all requests of the connection.
+    pub user: OnceLock<Option<User>>,
+}
+
+impl Peer {
+    /// Somebody at an address who has shown these certificates.
+    pub fn new(address: SocketAddr, certificates: impl Into<Arc<[CertificateDer<'static>]>>) -> Self {
+        Self { address, certificates: certificates.into(), user: OnceLock::new() }
+    }
 }
 
 /// What a connection's requests are given to.
@@ -85,13 +95,13 @@ where
     // A watch's event is smaller than a segment and must not wait for the next.
     let _without_it_only_slower = stream.set_nodelay(true);
     let Some(tls) = tls else {
-        let peer = Peer { address, certificates: Arc::new([]) };
+        let peer = Peer::new(address, []);
         return requests(stream, peer, handler).await;
     };
     match tokio::time::timeout(SLOWEST_HEAD, tls.accept(stream)).await {
         Ok(Ok(stream)) => {
             let certificates: Vec<_> = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
-            let peer = Peer { address, certificates: certificates.into() };
+            let peer = Peer::new(address, certificates);
             requests(stream, peer, handler).await;
         }
         // In the words of Go's server, which people look for.

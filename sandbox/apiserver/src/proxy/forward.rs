@@ -74,7 +74,8 @@ impl Forward<'_> {
         let empty = http_body_util::Empty::<Bytes>::new();
         let mut theirs = self.target.send(client, self.request(empty, true)?).await?;
         if theirs.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return refused(theirs).await;
+            // As `UpgradeAwareHandler`: the refusal goes to the client as it is, which shows its words.
+            return Ok(self::answer(theirs));
         }
         let mut answer = Response::new(body::full(Bytes::new()));
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -91,16 +92,6 @@ impl Forward<'_> {
                 tokio::io::copy_bidirectional_with_sizes(&mut ours, &mut theirs, 16 * 1024, 16 * 1024).await;
         });
         Ok(answer)
-    }
-}
-
-/// A refusal of the other side, as ours.
-async fn refused(theirs: Response<Incoming>) -> Result<Answer, Status> {
-    let code = theirs.status();
-    let text = text_of(theirs).await;
-    match serde_json::from_str::<Status>(&text) {
-        Ok(status) if status.status == "Failure" => Err(status),
-        _ => Err(generic(code, &text)),
     }
 }
 

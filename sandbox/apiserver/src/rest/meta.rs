@@ -162,11 +162,15 @@ pub fn validate(tree: &Value, resource: &Resource) -> ErrorList {
         }
     }
     validate_common(&mut errors, tree, &path);
-    validate_finalizers(&mut errors, tree, &path.child("finalizers"));
+    validate_finalizers(&mut errors, tree, resource, &path.child("finalizers"));
     errors
 }
 
-fn validate_finalizers(errors: &mut ErrorList, tree: &Value, path: &Path) {
+/// Groups of built-in kinds whose validation is that of the generic API server: it takes finalizers of any name.
+const GENERIC_GROUPS: [&str; 3] =
+    ["admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io"];
+
+fn validate_finalizers(errors: &mut ErrorList, tree: &Value, resource: &Resource, path: &Path) {
     let finalizers = list(tree, &["metadata", "finalizers"]);
     for name in finalizers.iter().filter_map(Value::as_str) {
         for why in names::is_qualified_name(name) {
@@ -176,6 +180,16 @@ fn validate_finalizers(errors: &mut ErrorList, tree: &Value, path: &Path) {
     if finalizers.contains(&json!("orphan")) && finalizers.contains(&json!("foregroundDeletion")) {
         let why = "finalizer orphan and foregroundDeletion cannot be both set";
         errors.invalid(path, finalizers.to_vec(), why);
+    }
+    if resource.builtin_kind().is_none() || GENERIC_GROUPS.contains(&&*resource.group) {
+        return;
+    }
+    // `validateKubeFinalizerName` of `pkg/apis/core/validation`.
+    for (index, name) in finalizers.iter().filter_map(Value::as_str).enumerate() {
+        if !name.contains('/') && !matches!(name, "kubernetes" | "orphan" | "foregroundDeletion") {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.invalid(&path.index(index), name, why);
+        }
     }
 }
 
@@ -295,7 +309,7 @@ fn put(map: &mut Map<String, Value>, key: &str, value: Option<Value>) {
 }
 
 /// What is wrong with an update's metadata (`ValidateObjectMetaAccessorUpdate`).
-pub fn validate_update(new: &Value, old: &Value) -> ErrorList {
+pub fn validate_update(new: &Value, old: &Value, resource: &Resource) -> ErrorList {
     let mut errors = ErrorList::default();
     let path = Path::new("metadata");
     if object::is_deleting(old) {
@@ -322,7 +336,7 @@ pub fn validate_update(new: &Value, old: &Value) -> ErrorList {
         }
     }
     validate_common(&mut errors, new, &path);
-    validate_finalizers(&mut errors, new, &path.child("finalizers"));
+    validate_finalizers(&mut errors, new, resource, &path.child("finalizers"));
     errors
 }
 
@@ -346,6 +360,24 @@ mod tests {
         assert!("89ab".contains(&uid[19..20]), "{uid}");
     }
 
+    fn resource(group: &str, plural: &str) -> std::sync::Arc<Resource> {
+        let served = crate::resource::Registry::new().snapshot();
+        served.find(group, "v1", plural).expect("it is built in").clone()
+    }
+
+    #[test]
+    fn finalizers_of_built_in_kinds_are_known_or_qualified() {
+        let finalizers = ["orphan", "foo", "a.b/c"];
+        let tree = json!({"metadata": {"name": "a.io", "namespace": "n", "finalizers": finalizers}});
+        let told = "metadata.finalizers[1]: Invalid value: \"foo\": name is neither a standard finalizer name nor is it fully \
+                    qualified";
+        let maps = resource("", "configmaps");
+        assert_eq!(validate(&tree, &maps).aggregate(), told);
+        assert_eq!(validate_update(&tree, &tree, &maps).aggregate(), told);
+        let definitions = resource("apiextensions.k8s.io", "customresourcedefinitions");
+        assert!(validate_update(&tree, &tree, &definitions).is_empty());
+    }
+
     #[test]
     fn a_deleted_object_gets_no_new_finalizers() {
         let deleted = "2026-01-01T00:00:00Z";
@@ -353,7 +385,7 @@ mod tests {
         let mut new = old.clone();
         new["metadata"]["finalizers"] = json!(["x/y", "a.b/c"]);
         assert_eq!(
-            validate_update(&new, &old).aggregate(),
+            validate_update(&new, &old, &resource("", "configmaps")).aggregate(),
             "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, \
              found new finalizers []string{\"a.b/c\"}"
         );

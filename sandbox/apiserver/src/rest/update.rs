@@ -212,7 +212,7 @@ fn settle(
             beside = services::allocate(&call.server, &resource, new, Some(old))?;
         }
         // Twice, as upstream: once for all kinds and once in each kind's own rules. Clients see it in the causes.
-        let of_metadata = meta::validate_update(new, old);
+        let of_metadata = meta::validate_update(new, old, &resource);
         let mut errors = of_metadata.clone();
         errors.extend(of_metadata);
         let errors = subresource::validate(&resource, &sub, new, old, errors);

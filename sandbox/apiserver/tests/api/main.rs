@@ -1,6 +1,7 @@
 //! The server as clients see it: what the verbs do to objects of built-in kinds, and what hostile clients get.
 
 mod client;
+mod custom;
 mod hostile;
 mod pods;
 mod proxy;

@@ -153,6 +153,27 @@ async fn a_stream_carries_bytes_both_ways() {
 }
 
 #[tokio::test]
+async fn a_kubelets_refusal_of_a_stream_comes_as_it_is() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let client = start(directory.path()).await;
+    let mut stream = TcpStream::connect(client.server.address).await.expect("it listens");
+    let path = "/api/v1/namespaces/default/pods/p/attach?container=waiting&stdout=true";
+    let head =
+        format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: Upgrade, close\r\nupgrade: SPDY/3.1\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("it reads");
+    let (mut buffer, mut heard) = ([0; 256], String::new());
+    // Clients make their error of the bare text; a Status would be another error.
+    while !heard
+        .ends_with("\r\n\r\ncontainer \"waiting\" in pod \"p\" is waiting to start: ContainerCreating")
+    {
+        let length = stream.read(&mut buffer).await.expect("it answers");
+        assert!(length > 0, "it hung up after {heard:?}");
+        heard.push_str(&String::from_utf8_lossy(&buffer[..length]));
+    }
+    assert!(heard.starts_with("HTTP/1.1 400"), "{heard}");
+}
+
+#[tokio::test]
 async fn a_nodes_proxy_leads_to_its_kubelet() {
     let directory = tempfile::tempdir().expect("a directory");
     let client = start(directory.path()).await;

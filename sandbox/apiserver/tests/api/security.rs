@@ -97,3 +97,78 @@ async fn what_never_goes_is_not_deleted() {
     let words = client.post("/api/v1/namespaces/none/configmaps", &nowhere).await.refused(404);
     assert_eq!(words, "namespaces \"none\" not found");
 }
+
+#[tokio::test]
+async fn a_right_in_one_namespace_does_not_reach_another() {
+    let client = Client::start().await;
+    for name in ["a", "victim"] {
+        client.post("/api/v1/namespaces", &json!({"metadata": {"name": name}})).await.ok();
+    }
+    let role = json!({
+        "metadata": {"name": "all"},
+        "rules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
+    });
+    client.post(&format!("{RBAC}/namespaces/a/roles"), &role).await.ok();
+    let binding = json!({
+        "metadata": {"name": "all"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "all"},
+        "subjects": [{"kind": "User", "name": "eve", "apiGroup": "rbac.authorization.k8s.io"}],
+    });
+    client.post(&format!("{RBAC}/namespaces/a/rolebindings"), &binding).await.ok();
+    let namespace = json!({"metadata": {"name": "new"}});
+    for (method, path) in [
+        ("DELETE", "/api/v1/namespaces/a/namespaces/victim"),
+        ("GET", "/api/v1/namespaces/a/namespaces/victim"),
+        ("PUT", "/api/v1/namespaces/a/namespaces/victim/status"),
+        ("GET", "/api/v1/namespaces/a/namespaces"),
+        ("POST", "/api/v1/namespaces/a/namespaces"),
+        ("DELETE", "/api/v1/namespaces/a/namespaces"),
+        ("GET", "/api/v1/watch/namespaces/a/namespaces"),
+    ] {
+        let words = client.as_user("eve", method, path, &namespace).await.refused(404);
+        assert_eq!(words, "the server could not find the requested resource", "{method} {path}");
+    }
+    // The namespace itself is within her rights, as upstream.
+    client.as_user("eve", "GET", "/api/v1/namespaces/a", &Value::Null).await.ok();
+    client.as_user("eve", "DELETE", "/api/v1/namespaces/victim", &Value::Null).await.refused(403);
+    client.get("/api/v1/namespaces/victim").await.ok();
+}
+
+#[tokio::test]
+async fn nothing_is_deleted_in_all_namespaces_at_once() {
+    let client = Client::start().await;
+    client
+        .post(
+            PODS,
+            &json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}),
+        )
+        .await
+        .ok();
+    let words = client.delete("/api/v1/pods", &json!({})).await.refused(405);
+    assert_eq!(words, "the server does not allow this method on the requested resource");
+    let list = client.get("/api/v1/pods").await.ok();
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
+async fn what_every_cluster_has_comes_back() {
+    let client = Client::start().await;
+    let lease = "/api/v1/namespaces/kube-node-lease";
+    client.delete(lease, &json!({})).await.ok();
+    client
+        .put(&format!("{lease}/finalize"), &json!({"metadata": {"name": "kube-node-lease"}, "spec": {}}))
+        .await
+        .ok();
+    let paths = [
+        "/api/v1/namespaces/default/services/kubernetes",
+        "/api/v1/namespaces/default/endpoints/kubernetes",
+        "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes",
+    ];
+    for path in paths {
+        client.delete(path, &json!({})).await.ok();
+    }
+    drydock_apiserver::bootstrap::restore(&client.server.server, true).await.expect("a store in memory");
+    for path in paths.into_iter().chain([lease]) {
+        client.get(path).await.ok();
+    }
+}

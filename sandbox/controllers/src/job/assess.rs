@@ -276,10 +276,15 @@ fn is_complete(job: &Job, all: &Assessment) -> bool {
 }
 
 /// How long until the deadline; `None`: there is none, or it does not run.
-pub fn deadline_in(job: &Job, now: Timestamp) -> Option<SignedDuration> {
+fn deadline_in(job: &Job, now: Timestamp) -> Option<SignedDuration> {
     let seconds = spec(job).active_deadline_seconds.filter(|_| spec(job).suspend != Some(true))?;
     let start = job.status.as_ref()?.start_time.as_ref()?.0;
     Some(SignedDuration::from_secs(seconds) - now.duration_since(start))
+}
+
+/// When its deadline asks for another look. A Job that ends already waits for its pods alone: they tell when they are gone.
+pub fn look_again_in(job: &Job, all: &Assessment, now: Timestamp) -> Option<SignedDuration> {
+    deadline_in(job, now).filter(|left| all.end.is_none() && *left > SignedDuration::ZERO)
 }
 
 /// Whether too many pods failed, or containers that are started again in place did so too often.

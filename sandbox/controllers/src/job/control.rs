@@ -14,7 +14,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 
-use super::assess::{Assessment, End, assess, deadline_in};
+use super::assess::{Assessment, End, assess, look_again_in};
 use super::backoff::Record;
 use super::plan::plan;
 use super::pods::{FINALIZER, new_pod, without_finalizer};
@@ -196,7 +196,7 @@ impl Controller {
         };
         let mut outcome = Ok(());
         let mut made = 0_i32;
-        let mut again = deadline_in(job, now);
+        let mut again = look_again_in(job, &all, now);
         if let Some(end) = &all.end {
             if !end.success || end.reason == "SuccessPolicy" {
                 outcome = self.delete_all(job, &all.active, false).await;

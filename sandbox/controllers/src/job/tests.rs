@@ -10,8 +10,9 @@ use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodSpec, PodTemplateSpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::jiff::SignedDuration;
 
-use super::assess::{Assessment, assess};
+use super::assess::{Assessment, assess, look_again_in};
 use super::backoff::Record;
 use super::plan::plan;
 use super::pods::{FINALIZER, INDEX, INDEX_FAILURES, new_pod};
@@ -277,4 +278,19 @@ fn a_suspended_job_has_no_pods() {
     job.spec.as_mut().unwrap().suspend = Some(true);
     let all = assess(&job, &pods(2, 0, 0), at(1));
     assert_eq!(plan(&job, &all, Record::default(), at(1)).delete.len(), 2);
+}
+
+#[test]
+fn a_job_past_its_deadline_waits_for_its_pods_and_not_for_the_time() {
+    let mut job = job(Some(1), 1);
+    job.spec.as_mut().unwrap().active_deadline_seconds = Some(10);
+    let running = pods(1, 0, 0);
+    let look = |job: &Job, now: i64| {
+        let all = assess(job, &running, at(now));
+        (end(&all).map(|(success, reason)| (success, reason.to_owned())), look_again_in(job, &all, at(now)))
+    };
+    assert_eq!(look(&job, 4), (None, Some(SignedDuration::from_secs(6))));
+    let exceeded = Some((false, "DeadlineExceeded".to_owned()));
+    assert_eq!(look(&job, 10), (exceeded.clone(), None));
+    assert_eq!(look(&job, 60), (exceeded, None));
 }

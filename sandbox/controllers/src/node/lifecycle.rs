@@ -31,6 +31,8 @@ struct Lifecycle {
     pods: Index<Pod>,
     recorder: Recorder,
     health: Mutex<Health>,
+    /// Nodes that were seen, by their uids.
+    known: Mutex<HashMap<String, Arc<Node>>>,
     /// When pods of a zone were last made to leave a node, and which nodes that was done to.
     paced: Mutex<HashMap<String, Instant>>,
     period: Duration,
@@ -54,6 +56,7 @@ pub fn start(context: &Context) -> Running {
         leases,
         recorder: context.recorder("node-controller"),
         health: Mutex::default(),
+        known: Mutex::default(),
         paced: Mutex::default(),
         period: settings.node_monitor_period,
         grace: settings.node_monitor_grace_period,
@@ -108,6 +111,7 @@ impl Lifecycle {
         let nodes = self.nodes.all();
         let known: Vec<&str> = nodes.iter().map(|node| node.name()).collect();
         lock(&self.health).keep(|name| known.contains(&name));
+        self.tell_of_members(&nodes);
         for node in &nodes {
             if let Err(error) = self.look_at(node).await {
                 tracing::warn!(node = node.name(), %error, "Update health of Node failed");
@@ -116,6 +120,25 @@ impl Lifecycle {
         if let Err(error) = self.make_pods_leave(&nodes).await {
             tracing::warn!(%error, "taints could not be written");
         }
+    }
+
+    /// Events about nodes that came and went (`monitorNodeHealth`).
+    fn tell_of_members(&self, nodes: &[Arc<Node>]) {
+        let now: HashMap<String, Arc<Node>> =
+            nodes.iter().map(|node| (node.uid().to_owned(), node.clone())).collect();
+        let mut known = lock(&self.known);
+        for (uid, node) in now.iter().filter(|(uid, _)| !known.contains_key(*uid)) {
+            tracing::debug!(uid, node = node.name(), "Controller observed a new Node");
+            let message =
+                format!("Node {name} event: Registered Node {name} in Controller", name = node.name());
+            self.recorder.event(&**node, EventType::Normal, "RegisteredNode", message);
+        }
+        for (_, node) in known.iter().filter(|(uid, _)| !now.contains_key(*uid)) {
+            let message =
+                format!("Node {name} event: Removing Node {name} from Controller", name = node.name());
+            self.recorder.event(&**node, EventType::Normal, "RemovingNode", message);
+        }
+        *known = now;
     }
 
     async fn look_at(&self, node: &Node) -> Result<(), Error> {

@@ -27,6 +27,16 @@ async fn nodes_get_ranges_for_their_pods() {
 }
 
 #[tokio::test]
+async fn nodes_that_come_and_go_are_told_of() {
+    let settings = Settings { node_monitor_period: Duration::from_millis(100), ..Settings::default() };
+    let cluster = Cluster::with(settings, |_| None).await;
+    cluster.node("node1", json!({})).await;
+    cluster.event("RegisteredNode", "Node node1 event: Registered Node node1 in Controller").await;
+    cluster.all::<Node>().delete("node1", &Default::default()).await.unwrap();
+    cluster.event("RemovingNode", "Node node1 event: Removing Node node1 from Controller").await;
+}
+
+#[tokio::test]
 async fn a_silent_node_is_not_ready_and_its_pods_leave() {
     let settings = Settings {
         node_monitor_period: Duration::from_millis(100),

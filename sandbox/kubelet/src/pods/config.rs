@@ -6,7 +6,7 @@ use crate::{
     kubelet::Kubelet,
     paths,
     quantity::{self, Resources},
-    volumes::{Mounted, Volumes},
+    volumes::{Volumes, sub_path},
 };
 use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SecurityContext};
 use serde_json::{Map, Value, json};
@@ -306,7 +306,7 @@ fn mounts(
             (Some(path), _) => path.clone(),
             _ => String::new(),
         };
-        let source = sub_path(volume, &sub, &mount.name)?;
+        let source = sub_path::prepare(volume, &sub, &mount.name, &container.name)?;
         // A relative path counts from the root (`makeMounts`).
         let target = if mount.mount_path.starts_with('/') {
             mount.mount_path.clone()
@@ -344,29 +344,4 @@ fn make_termination_log(path: &std::path::Path) -> std::io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o666).open(path)?;
     file.flush()?;
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666))
-}
-
-/// A part of a volume; made if it is not there. It can't lead out of the volume.
-fn sub_path(volume: &Mounted, sub: &str, name: &str) -> Result<String, String> {
-    let base = &volume.path;
-    if sub.is_empty() {
-        return Ok(base.to_string_lossy().into_owned());
-    }
-    if sub.starts_with('/') || sub.split('/').any(|part| part == "..") {
-        return Err(format!(
-            "failed to prepare subPath for volumeMount \"{name}\": must be a relative path without '..'"
-        ));
-    }
-    let path = base.join(sub);
-    let failed = |e: std::io::Error| format!("failed to prepare subPath for volumeMount \"{name}\": {e}");
-    if !path.exists() {
-        fs::create_dir_all(&path).map_err(failed)?;
-    }
-    let (real, root) = (fs::canonicalize(&path).map_err(failed)?, fs::canonicalize(base).map_err(failed)?);
-    if !real.starts_with(&root) {
-        return Err(format!(
-            "failed to prepare subPath for volumeMount \"{name}\": subpath leads out of the volume"
-        ));
-    }
-    Ok(real.to_string_lossy().into_owned())
 }

@@ -161,6 +161,9 @@ async fn link_log(kubelet: &Kubelet, pod: &Pod, container: &Container, attempt: 
     }
 }
 
+/// All that an event says of a hook: what a command wrote may be a secret.
+const POST_START_FAILED: &str = "PostStartHook failed";
+
 async fn post_start(
     kubelet: &Arc<Kubelet>,
     pod: &Arc<Pod>,
@@ -171,11 +174,17 @@ async fn post_start(
     let Some(handler) = container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref()) else {
         return Ok(());
     };
-    let Err(message) = hook(kubelet, container, handler, id, place.sandbox.address).await else {
+    let Err(message) = hook(kubelet, pod, container, handler, id, place.sandbox.address).await else {
         return Ok(());
     };
-    let message = format!("PostStartHook failed: {message}");
-    kubelet.container_event(pod, &container.name, EventType::Warning, "FailedPostStartHook", &message);
+    tracing::error!(pod = pod::described(pod), container = container.name, message, "{POST_START_FAILED}");
+    kubelet.container_event(
+        pod,
+        &container.name,
+        EventType::Warning,
+        "FailedPostStartHook",
+        POST_START_FAILED,
+    );
     stop::container(kubelet, pod, container, id, stop::Why::PostStartHook, pod::grace_seconds(pod)).await;
     Err(Waiting::new("PostStartHookError", message))
 }
@@ -183,6 +192,7 @@ async fn post_start(
 /// Carries out a hook (`pkg/kubelet/lifecycle/handlers.go`).
 pub async fn hook(
     kubelet: &Kubelet,
+    pod: &Pod,
     container: &Container,
     handler: &LifecycleHandler,
     id: &str,
@@ -190,13 +200,21 @@ pub async fn hook(
 ) -> Result<(), String> {
     if let Some(exec) = &handler.exec {
         let command = exec.command.clone().unwrap_or_default();
-        return match kubelet.docker.run(id, &command).await {
-            Ok(output) if output.status == 0 => Ok(()),
+        let (error, text) = match kubelet.docker.run(id, &command).await {
+            Ok(output) if output.status == 0 => return Ok(()),
             Ok(output) => {
-                Err(format!("command '{}' exited with {}: {}", command.join(" "), output.status, output.text))
+                let error =
+                    format!("command '{}' exited with {}: {}", command.join(" "), output.status, output.text);
+                (error, output.text)
             }
-            Err(e) => Err(e.to_string()),
+            Err(e) => (e.to_string(), String::new()),
         };
+        return Err(format!(
+            "Exec lifecycle hook ([{}]) for Container \"{}\" in Pod \"{}\" failed - error: {error}, message: {text:?}",
+            command.join(" "),
+            container.name,
+            pod::described(pod)
+        ));
     }
     if let Some(action) = &handler.http_get {
         let target = crate::probes::target(container, action, address)?;

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 /// What a container gets at least after its hook (`minimumGracePeriodInSeconds`).
 const LEAST: i64 = 2;
 
+/// All that an event says of a hook: what a command wrote may be a secret.
+const PRE_STOP_FAILED: &str = "PreStopHook failed";
+
 /// Why a container is ended: what its event says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
@@ -51,10 +54,21 @@ pub async fn container(kubelet: &Kubelet, pod: &Pod, container: &Container, id: 
     if let Some(handler) = handler.filter(|_| grace > 0) {
         let address = kubelet.address_of(pod);
         let within = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
-        let hook = start::hook(kubelet, container, handler, id, address);
+        let hook = start::hook(kubelet, pod, container, handler, id, address);
         if let Ok(Err(message)) = tokio::time::timeout(within, hook).await {
-            let message = format!("PreStopHook failed: {message}");
-            kubelet.container_event(pod, &container.name, EventType::Warning, "FailedPreStopHook", &message);
+            tracing::error!(
+                pod = pod::described(pod),
+                container = container.name,
+                message,
+                "{PRE_STOP_FAILED}"
+            );
+            kubelet.container_event(
+                pod,
+                &container.name,
+                EventType::Warning,
+                "FailedPreStopHook",
+                PRE_STOP_FAILED,
+            );
         }
     }
     let spent = i64::try_from(began.elapsed().as_secs()).unwrap_or(grace);

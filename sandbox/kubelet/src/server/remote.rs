@@ -25,27 +25,40 @@ use tokio::{
 /// Time for a connection to a port of the pod.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 
-fn not_found(name: &str, container: &str) -> Answer {
-    text(
-        StatusCode::NOT_FOUND,
-        format!("unable to upgrade connection: container not found (\"{container}_{name}\")\n"),
-    )
+/// What is said of a container that does not run (`GetExec`, `GetAttach` of `pkg/kubelet/kubelet_pods.go`); clients put before it that
+/// the connection was not upgraded.
+fn not_running(verb: Verb, namespace: &str, name: &str, container: &str) -> String {
+    match verb {
+        Verb::Exec => format!("container not found (\"{container}\")"),
+        Verb::Attach => format!("container {container} not found in pod {name}_{namespace}"),
+    }
+}
+
+/// What somebody wants of a container.
+#[derive(Debug, Clone, Copy)]
+enum Verb {
+    Exec,
+    Attach,
 }
 
 /// The pod and the id of its running container.
 async fn find(
     kubelet: &Kubelet,
+    verb: Verb,
     namespace: &str,
     name: &str,
     container: &str,
 ) -> Result<(Arc<Pod>, String), Answer> {
     let found = kubelet.pods.find(namespace, name);
-    let found = found.ok_or_else(|| text(StatusCode::NOT_FOUND, "pod does not exist\n"))?;
+    let found = found.ok_or_else(|| text(StatusCode::NOT_FOUND, "pod does not exist"))?;
     let observed = Observed::of(&kubelet.docker, pod::uid(&found)).await;
     let observed = observed.map_err(|e| text(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))?;
     match observed.newest(container).filter(|c| c.state.running) {
         Some(running) => Ok((found, running.id.clone())),
-        None => Err(not_found(&format!("{name}_{namespace}"), container)),
+        None => {
+            let words = not_running(verb, namespace, name, container);
+            Err(text(StatusCode::INTERNAL_SERVER_ERROR, words))
+        }
     }
 }
 
@@ -78,7 +91,7 @@ pub async fn exec(
         Err(message) => return text(StatusCode::BAD_REQUEST, message),
     };
     let command: Vec<String> = query.all("command").map(str::to_owned).collect();
-    let id = match find(kubelet, namespace, name, container).await {
+    let id = match find(kubelet, Verb::Exec, namespace, name, container).await {
         Ok((_, id)) => id,
         Err(answer) => return answer,
     };
@@ -139,7 +152,7 @@ pub async fn attach(
     query: &Query,
     request: Request<Incoming>,
 ) -> Answer {
-    let (found, id) = match find(kubelet, namespace, name, container).await {
+    let (found, id) = match find(kubelet, Verb::Attach, namespace, name, container).await {
         Ok(found) => found,
         Err(answer) => return answer,
     };
@@ -237,7 +250,7 @@ pub async fn forward(
     request: Request<Incoming>,
 ) -> Answer {
     let Some(found) = kubelet.pods.find(namespace, name) else {
-        return text(StatusCode::NOT_FOUND, "pod does not exist\n");
+        return text(StatusCode::NOT_FOUND, "pod does not exist");
     };
     let values: Vec<&str> = query.all("port").chain(query.all("ports")).collect();
     let wanted = match ports(values) {
@@ -306,4 +319,15 @@ async fn dial(kubelet: &Kubelet, pod: &Pod, port: u16) -> Result<TcpStream, Stri
     })?;
     stream.set_nonblocking(true).map_err(|e| e.to_string())?;
     TcpStream::from_std(stream).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_that_does_not_run_is_told_in_upstreams_words() {
+        assert_eq!(not_running(Verb::Exec, "default", "p", "c"), "container not found (\"c\")");
+        assert_eq!(not_running(Verb::Attach, "default", "p", "c"), "container c not found in pod p_default");
+    }
 }

@@ -59,7 +59,9 @@ pub fn write(volume: &Path, files: &Files) -> io::Result<bool> {
     for entry in fs::read_dir(volume)?.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if !name.starts_with("..") && !wanted.contains(name.as_ref()) {
+        // What is no link of ours is a place for something that is mounted there.
+        let is_ours = entry.file_type()?.is_symlink() && !name.starts_with("..");
+        if is_ours && !wanted.contains(name.as_ref()) {
             fs::remove_file(entry.path())?;
         }
     }
@@ -127,7 +129,9 @@ mod tests {
         let first = fs::read_link(volume.join(DATA)).unwrap();
         assert!(!write(volume, &files(&[("a", "1"), ("sub/b", "2")])).unwrap());
         assert_eq!(fs::read_link(volume.join(DATA)).unwrap(), first);
+        fs::create_dir(volume.join("mounted")).unwrap();
         assert!(write(volume, &files(&[("a", "3"), ("c", "4")])).unwrap());
+        assert!(volume.join("mounted").is_dir());
         assert_eq!(fs::read_to_string(volume.join("a")).unwrap(), "3");
         assert!(fs::symlink_metadata(volume.join("sub")).is_err());
         assert!(!volume.join(first).exists());

@@ -4,7 +4,10 @@
 mod atomic;
 mod claims;
 mod host_path;
+mod inside;
+mod nested;
 mod payload;
+pub mod sub_path;
 mod tokens;
 
 pub use tokens::Tokens;
@@ -76,6 +79,7 @@ async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, here: &Here) -> Resu
     if let Some(source) = &volume.empty_dir {
         let path = paths::volume(uid, "empty-dir", &volume.name);
         empty_dir(&path, source).map_err(|e| e.to_string())?;
+        nested::make(pod, &volume.name, &path).map_err(|e| e.to_string())?;
         give_to_group(&path, group, RW, false).map_err(|e| e.to_string())?;
         return Ok(writable(path));
     }
@@ -91,6 +95,7 @@ async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, here: &Here) -> Resu
     let path = paths::volume(uid, plugin, &volume.name);
     fs::create_dir_all(&path).map_err(|e| e.to_string())?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).map_err(|e| e.to_string())?;
+    nested::make(pod, &volume.name, &path).map_err(|e| e.to_string())?;
     let changed = atomic::write(&path, &files).map_err(|e| e.to_string())?;
     if changed {
         give_to_group(&path, group, RO, false).map_err(|e| e.to_string())?;

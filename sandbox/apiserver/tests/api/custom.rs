@@ -1,0 +1,93 @@
+//! Custom resources as clients see them, where the golden requests do not go.
+
+use crate::client::Client;
+use serde_json::{Value, json};
+
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+const WIDGETS: &str = "/apis/ex.io/v1/namespaces/default/widgets";
+
+fn definition() -> Value {
+    let schema = json!({"type": "object", "properties": {
+        "spec": {"type": "object", "properties": {"replicas": {"type": "integer", "maximum": 5}}},
+        "status": {"type": "object", "properties": {"replicas": {"type": "integer"}}},
+    }});
+    let scale = json!({"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"});
+    let version = |name: &str, storage: bool| {
+        json!({
+            "name": name,
+            "served": true,
+            "storage": storage,
+            "deprecated": !storage,
+            "subresources": {"scale": scale},
+            "schema": {"openAPIV3Schema": schema},
+        })
+    };
+    json!({
+        "metadata": {"name": "widgets.ex.io"},
+        "spec": {
+            "group": "ex.io",
+            "scope": "Namespaced",
+            "names": {"plural": "widgets", "kind": "Widget"},
+            "versions": [version("v1", false), version("v2", true)],
+        },
+    })
+}
+
+async fn start() -> Client {
+    let client = Client::start().await;
+    client.post(DEFINITIONS, &definition()).await.ok();
+    for _ in 0..1000 {
+        if client.get(WIDGETS).await.code == 200 {
+            return client;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("it is never served");
+}
+
+#[tokio::test]
+async fn a_scale_is_checked_by_the_schema() {
+    let client = start().await;
+    client.post(WIDGETS, &json!({"apiVersion": "ex.io/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"replicas": 1}})).await.ok();
+    let scale = format!("{WIDGETS}/w/scale");
+    client.merge(&scale, &json!({"spec": {"replicas": 5}})).await.ok();
+    let words = client.merge(&scale, &json!({"spec": {"replicas": 6}})).await.refused(422);
+    assert!(
+        words.contains(
+            "spec.replicas: Invalid value: 6: spec.replicas in body should be less than or equal to 5"
+        ),
+        "{words}"
+    );
+}
+
+#[tokio::test]
+async fn a_deprecated_version_says_which_to_use() {
+    let client = start().await;
+    let answer = client.raw("GET", WIDGETS, "", "").await;
+    let warning = answer.headers()["warning"].to_str().expect("a text");
+    assert_eq!(warning, "299 - \"ex.io/v1 Widget is deprecated; use ex.io/v2 Widget\"");
+}
+
+#[tokio::test]
+async fn over_all_namespaces_there_is_only_a_list() {
+    let client = start().await;
+    let path = "/apis/ex.io/v1/widgets";
+    client.get(path).await.ok();
+    let refused = client.delete(path, &json!({})).await;
+    assert_eq!((refused.code, refused.tree), (404, json!("404 page not found\n")));
+}
+
+#[tokio::test]
+async fn a_default_must_be_valid() {
+    let client = Client::start().await;
+    let mut wrong = definition();
+    for version in wrong["spec"]["versions"].as_array_mut().expect("versions") {
+        version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["replicas"]["default"] =
+            9.into();
+    }
+    let words = client.post(DEFINITIONS, &wrong).await.refused(422);
+    assert!(
+        words.contains("spec.validation.openAPIV3Schema.properties[spec].properties[replicas].default: Invalid value: 9: "),
+        "{words}"
+    );
+}
