@@ -8,9 +8,11 @@ use crate::{
     store::known::Known,
 };
 use gloo_events::EventListener;
+use js_sys::{Function, Promise};
 use serde::Serialize;
-use wasm_bindgen::{JsCast, JsValue};
-use web_sys::{HtmlElement, MediaQueryList};
+use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{Element, HtmlElement, MediaQueryList, Node};
 
 /// Milliseconds since the page was opened.
 pub fn now() -> f64 {
@@ -89,23 +91,46 @@ pub fn media(query: &str) -> Known<bool> {
     matches
 }
 
-/// Puts the focus on the first element that matches, if there is one; tells whether there was.
-pub fn focus(selector: &str) -> bool {
-    let found = document().query_selector(selector).ok().flatten();
-    match found.and_then(|element| element.dyn_into::<HtmlElement>().ok()) {
-        Some(element) => element.focus().is_ok(),
-        None => false,
-    }
+#[wasm_bindgen]
+extern "C" {
+    /// Puts the focus on the first element that matches and can have it; tells whether there was one.
+    #[wasm_bindgen(js_namespace = vendor, js_name = focusFirst)]
+    pub fn focus(selector: &str) -> bool;
+
+    /// True if nothing has the focus.
+    #[wasm_bindgen(js_namespace = vendor, js_name = focusIsLost)]
+    pub fn focus_is_lost() -> bool;
+
+    /// Called before a part of the page goes: if the focus is in it, that goes to what has come in its stead, or to a neighbour.
+    #[wasm_bindgen(js_namespace = vendor, js_name = keepFocus)]
+    pub fn keep_focus(part: &Node);
+
+    /// Brings an element into sight once it is drawn.
+    #[wasm_bindgen(js_namespace = vendor, js_name = bringToSight)]
+    pub fn bring_to_sight(element: &Element);
+}
+
+/// Asks a question that waits for its answer: true if it is yes.
+pub fn ask(question: &str) -> bool {
+    window().confirm_with_message(question).unwrap_or(true)
 }
 
 /// The element that has the focus.
-pub fn focused() -> Option<web_sys::Element> {
+pub fn focused() -> Option<Element> {
     document().active_element()
 }
 
 /// True on a Mac, whose shortcuts use Command.
 pub fn is_mac() -> bool {
     window().navigator().platform().is_ok_and(|p| p.starts_with("Mac") || p.starts_with("iP"))
+}
+
+/// Waits, in milliseconds.
+pub async fn pause(ms: i32) {
+    let wait = |resolve: Function, _| {
+        let _ = window().set_timeout_with_callback_and_timeout_and_arguments_0(&resolve, ms);
+    };
+    let _ = JsFuture::from(Promise::new(&mut { wait })).await;
 }
 
 /// Gives the learner a small text as a file.

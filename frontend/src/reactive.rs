@@ -4,7 +4,7 @@
 pub use reactive_graph::{
     effect::{Effect, RenderEffect},
     graph::untrack,
-    owner::{LocalStorage, Owner, StoredValue, expect_context, on_cleanup, provide_context},
+    owner::{LocalStorage, Owner, StoredValue, on_cleanup, provide_context, use_context},
     prelude::*,
     signal::RwSignal,
 };

@@ -35,6 +35,7 @@
 //! | `tab-{terminal}` | a terminal's tab |
 //! | `new-tab`, `split-right`, `split-down`, `close-tab` | buttons beside the tabs of a group |
 //! | `terminal-{terminal}` | a terminal's pane |
+//! | `empty-hint` | what to do when there is no terminal |
 //! | `exit-{terminal}`, `restart-{terminal}` | its end, a new shell |
 //! | `search-{terminal}` | its search box (the input) |
 //! | `split-{n}`, `separator-nodes`, `separator-files` | lines that can be moved |

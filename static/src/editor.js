@@ -38,6 +38,17 @@ const darkHighlight = HighlightStyle.define([
 ]);
 
 /**
+ * How lines end. CodeMirror makes one kind of all, so a file whose lines end with CR and LF gets them back when it is saved; in one
+ * with several kinds a line ends with LF only, and the rest is text.
+ */
+function lineEnds(text) {
+  if (!text.includes("\r")) return { with: "\n", extensions: [] };
+  if (/\r\n/.test(text) && !/\r(?!\n)|(?<!\r)\n/.test(text)) return { with: "\r\n", extensions: [] };
+  const pasted = EditorView.clipboardInputFilter.of((pasted) => pasted.replace(/\r\n?/g, "\n"));
+  return { with: "\n", extensions: [EditorState.lineSeparator.of("\n"), pasted] };
+}
+
+/**
  * Opens an editor in `parent`. `on.save` is called by Ctrl+S, `on.change` when the text first differs.
  * Answers an object with `text()`, `focus()` and `destroy()`.
  */
@@ -47,13 +58,14 @@ export function open(parent, text, name, dark, readOnly, on) {
     // Escape then Tab leaves the editor: CodeMirror turns Tab handling off for the next key after Escape.
     indentWithTab, ...defaultKeymap, ...historyKeymap, ...searchKeymap,
   ];
+  const ends = lineEnds(text);
   const view = new EditorView({
     parent,
     state: EditorState.create({
       doc: text,
       extensions: [
         keymap.of(keys), lineNumbers(), history(), drawSelection(), indentOnInput(), bracketMatching(), highlightActiveLine(),
-        highlightSelectionMatches(), search({ top: true }), language(name),
+        ends.extensions, highlightSelectionMatches(), search({ top: true }), language(name),
         syntaxHighlighting(dark ? darkHighlight : defaultHighlightStyle, { fallback: true }),
         EditorView.theme({}, { dark }),
         EditorState.readOnly.of(readOnly), EditorView.editable.of(!readOnly),
@@ -62,5 +74,5 @@ export function open(parent, text, name, dark, readOnly, on) {
       ],
     }),
   });
-  return { text: () => view.state.doc.toString(), focus: () => view.focus(), destroy: () => view.destroy() };
+  return { text: () => view.state.doc.toString().replace(/\n/g, ends.with), focus: () => view.focus(), destroy: () => view.destroy() };
 }

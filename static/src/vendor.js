@@ -8,6 +8,8 @@ import { Terminal } from "@xterm/xterm";
 
 export { FitAddon, Terminal, Unicode11Addon, WebLinksAddon };
 export { drawSelectionIfAny, holdPicture } from "./drawing.js";
+export { bringToSight, focusFirst, focusIsLost, keepFocus } from "./focus.js";
+export { equip } from "./input.js";
 export { Socket } from "./socket.js";
 
 /** The text editor (CodeMirror), fetched on first use. */
@@ -49,6 +51,12 @@ export async function copyText(text) {
     return done;
   }
 }
+
+/** The files that were dropped, without folders, which look like files but can't be read. */
+export const droppedFiles = ({ items, files }) => {
+  const isFolder = [...items].filter(({ kind }) => kind === "file").map((item) => item.webkitGetAsEntry?.()?.isDirectory);
+  return [...files].filter((_, i) => !isFolder[i]);
+};
 
 // The theme that was chosen is set before the first paint of the page's own parts.
 try {

@@ -162,12 +162,17 @@ async fn a_second_viewer_sees_all_and_types_nothing() {
     let path = format!("/sessions/{}/links", session.id);
     let links: Vec<drydock_protocol::api::Link> = server.get(&path, &session.token).await.json();
     let link = links.iter().find(|l| l.role == Role::View).expect("a view link");
-    owner.click(&format!("revoke-{}", link.id)).await;
-    if owner.shows("share-dialog").await && !viewer.shows("problem").await {
-        // A second click confirms, where the button asks.
-        let confirm = owner.find(&format!("revoke-{}", link.id)).await;
-        drop(confirm.click().await);
-    }
+    // The owner's own right can't be revoked here.
+    let own = links.iter().find(|l| l.role == Role::Own).expect("the owner's link");
+    assert!(owner.text(&format!("link-{}", own.id)).await.contains("this browser"));
+    assert!(!owner.shows(&format!("revoke-{}", own.id)).await);
+    let revoke = format!("revoke-{}", link.id);
+    owner.click(&revoke).await;
+    // The second click of a double one confirms nothing.
+    owner.click(&revoke).await;
+    assert!(owner.attr(&revoke, "aria-label").await.is_some_and(|name| name.contains("Really revoke?")));
+    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    owner.click(&revoke).await;
     viewer.find("problem").await;
     viewer.until_attr("problem", "data-kind", "forbidden").await;
     viewer.screenshot("forbidden").await;

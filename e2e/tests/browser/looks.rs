@@ -3,6 +3,9 @@
 use drydock_e2e::{Browser, Server, browser::key};
 use serde_json::json;
 
+const DELETE: char = '\u{e017}';
+const F6: char = '\u{e036}';
+
 #[tokio::test(flavor = "multi_thread")]
 async fn both_themes_are_accessible_and_fit_small_screens() {
     let server = Server::shared();
@@ -35,6 +38,43 @@ async fn both_themes_are_accessible_and_fit_small_screens() {
             }
         }
     }
+    browser.assert_quiet(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_focus_is_never_lost() {
+    let server = Server::shared();
+    let session = server.create(json!({ "playground": "linux", "nodes": 2 })).await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    browser.until_prompt(1).await;
+    let focus = async || {
+        let script = "const e = document.activeElement; return e.dataset.testid ?? e.closest('[data-area]')?.dataset.area ?? ''";
+        browser.script::<String>(script, vec![]).await
+    };
+    // A tab that is closed hands it to the next one, a dock to the button that opens it.
+    browser.click("new-tab").await;
+    browser.until_prompt(2).await;
+    browser.until("the new terminal has it", async || focus().await == "terminals").await;
+    browser.chord(&[key::CONTROL, key::SHIFT], key::ESCAPE).await;
+    browser.until("its tab has it", async || focus().await == "tab-2").await;
+    browser.keys(&DELETE.to_string()).await;
+    browser.until("the other tab has it", async || focus().await == "tab-1").await;
+    browser.click("toggle-files").await;
+    browser.click("files-close").await;
+    browser.until("the button has it", async || focus().await == "toggle-files").await;
+    // After a reload it is in the terminal.
+    browser.reload().await;
+    browser.until_prompt(1).await;
+    browser.until("the terminal has it", async || focus().await == "terminals").await;
+    // F6 goes round on a small screen too, which shows one area at a time.
+    browser.resize(320, 640).await;
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        browser.keys(&F6.to_string()).await;
+        seen.push(focus().await);
+    }
+    assert_eq!(seen, ["area-nodes", "share", "terminals"]);
     browser.assert_quiet(&[]).await;
 }
 

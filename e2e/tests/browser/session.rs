@@ -93,7 +93,43 @@ async fn files_are_uploaded_edited_and_deleted() {
     browser.find("editor-conflict").await;
     browser.screenshot("editor-conflict").await;
     assert_eq!(read().await, "other\n");
+
+    // What was typed stays when the dock is closed, and leaving asks.
+    let text = async || {
+        browser.script::<String>("return document.querySelector('.cm-content').innerText", vec![]).await
+    };
+    browser.click("toggle-files").await;
+    browser.gone("files").await;
+    browser.click("toggle-files").await;
+    assert!(text().await.contains("again "), "{}", text().await);
+    browser.driver().find(thirtyfour::By::Css("a.brand")).await.unwrap().click().await.unwrap();
+    browser.driver().dismiss_alert().await.unwrap();
+    assert!(browser.shows("session-page").await);
+
+    // Deleted by somebody else meanwhile: it can be saved all the same.
+    server.exec(&session.id, "node1", "rm upload.txt").await.ok();
+    browser.click("editor-save").await;
+    browser.until("it is told", async || browser.text("editor-conflict").await.contains("deleted")).await;
+    browser
+        .driver()
+        .find(thirtyfour::By::Css("[data-testid='editor-conflict'] button"))
+        .await
+        .unwrap()
+        .click()
+        .await
+        .unwrap();
+    until("it is saved again", async || read().await.contains("again ")).await;
     browser.click("editor-close").await;
+
+    // Ends of lines stay as they are.
+    server.exec(&session.id, "node1", "printf 'a\\r\\nb\\r\\n' > lines.txt").await.ok();
+    browser.click("files-reload").await;
+    browser.click("edit-lines.txt").await;
+    browser.until("the editor has the focus", focused).await;
+    browser.keys("x").await;
+    browser.click("editor-save").await;
+    let lines = async || server.exec(&session.id, "node1", "cat lines.txt").await.text();
+    until("it is saved", async || lines().await == "xa\r\nb\r\n").await;
     browser.assert_quiet(&["status of 409"]).await;
 }
 

@@ -62,6 +62,49 @@ async fn keys_reach_programs_as_on_a_terminal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn keys_go_to_the_terminal_that_was_asked_for() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    browser.until_prompt(1).await;
+    browser.focus_terminal(1).await;
+    browser.chord(&[key::CONTROL, key::SHIFT], key::ENTER).await;
+    browser.keys(&format!("echo second-$((1+1)){}", key::ENTER)).await;
+    browser.until_terminal(2, "\nsecond-2").await;
+    assert!(!browser.terminal(1).await.contains("second"), "{}", browser.terminal(1).await);
+    browser.assert_quiet(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paste_stays_a_paste_and_copying_lets_the_next_key_interrupt() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    browser.until_prompt(1).await;
+    browser.focus_terminal(1).await;
+    // What was copied holds the end of the brackets that the shell has it in.
+    let paste = "const clipboardData = new DataTransfer();\
+        clipboardData.setData('text/plain', 'echo safe\x1b[201~\\necho in\\'\\'jected\\n');\
+        window.__drydock.term(1).textarea.dispatchEvent(new ClipboardEvent('paste', { clipboardData, bubbles: true, cancelable: true }));\
+        return true";
+    browser.script::<bool>(paste, vec![]).await;
+    browser.until_terminal(1, "echo in''jected").await;
+    browser.chord(&[key::CONTROL], 'c').await;
+    browser.run(1, "echo af''ter; sleep 1000").await;
+    browser.until_terminal(1, "\nafter").await;
+    assert!(!browser.terminal(1).await.contains("\ninjected"));
+    // The first Ctrl+C copies what is selected, the second is the program's.
+    browser.script::<bool>("window.__drydock.term(1).selectAll(); return true", vec![]).await;
+    browser.chord(&[key::CONTROL], 'c').await;
+    let selected = "return window.__drydock.term(1).hasSelection()";
+    browser.until("nothing is selected", async || !browser.script::<bool>(selected, vec![]).await).await;
+    browser.chord(&[key::CONTROL], 'c').await;
+    browser.until_prompt(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn vim_works() {
     let server = Server::shared();
     let session = server.session().await;

@@ -108,6 +108,11 @@ pub fn with_ctrl(text: &str) -> Option<u8> {
     }
 }
 
+/// True for what a terminal tells a program of the mouse (xterm's control sequences, "Mouse Tracking").
+pub fn is_mouse_report(text: &str) -> bool {
+    text.starts_with("\x1b[<") || text.starts_with("\x1b[M")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,6 +165,14 @@ mod tests {
         assert_eq!(action(ctrl("Insert"), selected), Some(Action::Copy));
         let paste = Key { key: "Insert", shift: true, ..Key::default() };
         assert_eq!(action(paste, Situation::default()), Some(Action::Paste));
+    }
+
+    #[test]
+    fn the_mouse_is_told_from_keys() {
+        assert!(is_mouse_report("\x1b[<64;10;5M") && is_mouse_report("\x1b[M !!"));
+        for key in ["\x1b[A", "\x1bOA", "\x1b[1;5D", "\x1b", "M"] {
+            assert!(!is_mouse_report(key), "{key:?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::{
     read::{Read, field, from_text, names, objects},
     units::within,
 };
-use drydock_protocol::TerminalId;
+use drydock_protocol::{TerminalId, frame::Size};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -19,6 +19,9 @@ pub const LEAST: f64 = 0.1;
 /// Most groups: more panes than this are too small to use.
 pub const MOST_GROUPS: usize = 16;
 
+/// The smallest terminal that there is; its contents are cut off in a smaller pane.
+const SMALLEST: Size = Size { cols: 20, rows: 5 };
+
 /// Which way a split divides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -27,6 +30,16 @@ pub enum Axis {
     Row,
     /// One above the other.
     Column,
+}
+
+impl Axis {
+    /// Whether a pane with this room can be divided so: each half must still be a terminal.
+    pub fn divides(self, room: Size) -> bool {
+        match self {
+            Self::Row => room.cols >= 2 * SMALLEST.cols,
+            Self::Column => room.rows >= 2 * SMALLEST.rows,
+        }
+    }
 }
 
 /// Tabs that share one place; one of them shows.
@@ -473,6 +486,13 @@ mod tests {
         layout.sync(&[t(1), t(2), t(3), t(4)], &[]);
         assert_eq!(layout.active(), Some(t(4)));
         assert_eq!(layout.groups().len(), 4);
+    }
+
+    #[test]
+    fn a_pane_that_is_too_small_is_not_divided() {
+        assert_eq!(Size { cols: 0, rows: 0 }.clamped(), SMALLEST);
+        let room = Size { cols: 39, rows: 12 };
+        assert!(!Axis::Row.divides(room) && Axis::Column.divides(room));
     }
 
     #[test]

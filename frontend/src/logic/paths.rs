@@ -42,6 +42,14 @@ pub fn refuse(name: &str) -> Option<&'static str> {
     }
 }
 
+/// What to ask before files are uploaded over those of the same names.
+pub fn replace(taken: &[String], directory: &str) -> String {
+    format!(
+        "Already in {directory}: {}. Replace? (Cancel leaves what is there and uploads the rest.)",
+        taken.join(", ")
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +62,12 @@ mod tests {
         assert_eq!(name("/a/b"), "b");
         let names: Vec<_> = crumbs("/a/b").into_iter().map(|(name, path)| format!("{name}={path}")).collect();
         assert_eq!(names, ["/=/", "a=/a", "b=/a/b"]);
+    }
+
+    #[test]
+    fn nothing_is_replaced_unasked() {
+        let asked = replace(&["a".into(), "b c".into()], "/root");
+        assert!(asked.starts_with("Already in /root: a, b c. Replace?"), "{asked}");
     }
 
     #[test]

@@ -22,6 +22,11 @@ impl<K: PartialEq + Copy, V> Few<K, V> {
         self.0.iter_mut().find(|(k, _)| *k == key).map(|(_, v)| v)
     }
 
+    /// The value that came last, to change it.
+    pub fn last_mut(&mut self) -> Option<&mut V> {
+        self.0.last_mut().map(|(_, v)| v)
+    }
+
     /// Puts a value in, in the stead of one with the same key.
     pub fn insert(&mut self, key: K, value: V) {
         match self.get_mut(key) {
@@ -68,6 +73,7 @@ mod tests {
         few.insert(2, 'b');
         few.insert(1, 'c');
         assert_eq!(few.iter().collect::<Vec<_>>(), [(1, &'c'), (2, &'b')]);
+        assert_eq!(few.last_mut(), Some(&mut 'b'));
         assert_eq!((few.remove(1), few.remove(1)), (Some('c'), None));
         few.retain(|k| k != 2);
         assert!(few.is_empty());

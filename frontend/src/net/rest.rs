@@ -11,7 +11,7 @@ use drydock_protocol::{
 };
 use js_sys::{Uint8Array, encode_uri_component as encode};
 use serde::Serialize;
-use std::pin::Pin;
+use std::{pin::Pin, rc::Rc};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Headers, RequestInit, Response};
@@ -26,7 +26,7 @@ pub struct Problem {
     /// What was wrong and what to do.
     pub message: String,
     /// Of a session that has ended, what is still known (status 410).
-    pub session: Option<Box<Session>>,
+    pub session: Option<Rc<Session>>,
 }
 
 impl Problem {
@@ -44,7 +44,7 @@ impl Problem {
     pub fn from_body(status: u16, body: &str) -> Self {
         match from_text::<ApiError>(body) {
             Some(error) => {
-                let session = (status == 410).then(|| from_text(body).map(Box::new)).flatten();
+                let session = (status == 410).then(|| from_text(body).map(Rc::new)).flatten();
                 Self { status, code: error.code, message: error.message, session }
             }
             None => {

@@ -45,7 +45,8 @@ pub struct App {
 
 /// The page's store.
 pub fn use_app() -> App {
-    expect_context()
+    // Not `expect_context`, which brings along how types are printed.
+    use_context().unwrap_or_else(|| unreachable!("the page has no store"))
 }
 
 impl App {
@@ -57,7 +58,7 @@ impl App {
         let narrow = browser::media("(max-width: 700px)");
         let session = SessionStore::new(looks, narrow, notices);
         let app = Self {
-            route: route::follow(),
+            route: Known::new(Route::here()),
             settings,
             looks,
             narrow,
@@ -68,6 +69,7 @@ impl App {
             files: Files::new(session, notices),
             share: Share::new(session, notices),
         };
+        route::follow(app.route, move || app.may_leave());
         app.follow_route();
         if browser::is_test() {
             test_access::give(session);
@@ -75,9 +77,28 @@ impl App {
         app
     }
 
-    /// Goes to a page.
+    /// Goes to a page, unless something would be lost that shall not.
     pub fn go(self, to: Route) {
-        route::go(self.route, to);
+        if self.may_leave() {
+            route::go(self.route, to);
+        }
+    }
+
+    /// What is lost when the session's page goes, as a question.
+    fn loses(self) -> Option<&'static str> {
+        if self.files.unsaved() {
+            return Some("The file in the editor is not saved. Leave it and lose the changes?");
+        }
+        self.session.uploading().then_some("A file is still being uploaded. Leave, and give it up?")
+    }
+
+    /// True if closing the page would lose something.
+    pub fn would_lose(self) -> bool {
+        self.loses().is_some()
+    }
+
+    fn may_leave(self) -> bool {
+        self.loses().is_none_or(browser::ask)
     }
 
     /// Goes to a session that has just been made: the connection is opened before the page is drawn.
@@ -123,7 +144,7 @@ impl App {
         });
         // A link to the same session, pasted into the address bar, changes only the fragment.
         let again = gloo_events::EventListener::new(&browser::window(), "hashchange", move |_| {
-            if browser::window().location().hash().is_ok_and(|hash| hash.contains("t=")) {
+            if browser::window().location().hash().is_ok_and(|hash| hash.starts_with("#t=")) {
                 open(&self.route.get_untracked());
             }
         });

@@ -1,13 +1,18 @@
 //! The files dock: one directory of one node, and the file that is being edited.
 
-use super::{known::Known, notices::Notices, session::SessionStore};
+use super::{
+    known::Known,
+    notices::Notices,
+    session::{Connection, SessionStore},
+    watch::watch,
+};
 use crate::{
     logic::{paths, units},
     net::rest::{self, Problem},
 };
-use drydock_protocol::{NodeName, api::Listing, pipe::Entry};
+use drydock_protocol::{NodeName, api::Listing, pipe::Entry, state::Power};
 use wasm_bindgen_futures::spawn_local;
-use web_sys::FileList;
+use web_sys::File;
 
 /// Largest file that is edited in the page, in bytes.
 const EDITABLE: u64 = 1024 * 1024;
@@ -23,6 +28,8 @@ pub enum Shown {
     Ready(Listing),
     /// It could not be read.
     Failed(Problem),
+    /// There is no node.
+    Nowhere,
 }
 
 /// A file in the editor.
@@ -49,6 +56,8 @@ pub enum Saving {
     Busy,
     /// Somebody else changed the file.
     Conflict,
+    /// Somebody else deleted the file.
+    Gone,
 }
 
 /// The dock's store.
@@ -74,7 +83,7 @@ pub struct Files {
 
 impl Files {
     pub(super) fn new(session: SessionStore, notices: Notices) -> Self {
-        Self {
+        let files = Self {
             open: Known::new(false),
             node: Known::new(None),
             path: Known::new(HOME.into()),
@@ -84,7 +93,34 @@ impl Files {
             asked: Known::new(0),
             session,
             notices,
-        }
+        };
+        files.follow_nodes();
+        files
+    }
+
+    /// When the node is removed whose files show, another one's do.
+    fn follow_nodes(self) {
+        watch(move || {
+            let names: Vec<_> = self.session.state.with(|s| s.nodes.iter().map(|n| n.name).collect());
+            let ready =
+                self.session.state.with(|s| s.nodes.first().is_some_and(|n| n.power != Power::Starting));
+            let up = self.session.connection.get() == Connection::Up;
+            let node = self.node.get_untracked();
+            // While the session is being entered nothing is known of its nodes.
+            if !up || node.is_some_and(|node| names.contains(&node)) {
+                return;
+            }
+            if node.is_some() {
+                self.node.set(None);
+                // An answer that comes yet is about a node that is gone.
+                self.asked.update(|n| *n += 1);
+            }
+            if names.is_empty() {
+                self.shown.set(Shown::Nowhere);
+            } else if ready && self.open.get_untracked() {
+                self.show(None);
+            }
+        });
     }
 
     /// Forgets everything: another session.
@@ -148,14 +184,14 @@ impl Files {
     }
 
     /// Uploads files into the directory.
-    pub fn upload(self, files: &FileList) {
-        if let Some(node) = self.node.get_untracked() {
+    pub fn upload(self, files: Vec<File>) {
+        if let Some(node) = self.node.get_untracked().filter(|_| !files.is_empty()) {
             self.session.upload(node, &self.path.get_untracked(), files, move || self.reload());
         }
     }
 
     /// Uploads files dropped on a terminal into the home directory of its node.
-    pub fn upload_home(self, node: NodeName, files: &FileList) {
+    pub fn upload_home(self, node: NodeName, files: Vec<File>) {
         self.session.upload(node, HOME, files, move || {
             if self.open.get_untracked() {
                 self.reload();
@@ -260,13 +296,13 @@ impl Files {
             let since = file.modified.as_deref().filter(|_| !even_if_changed);
             match rest::write_file(&id, file.node, &file.path, &text, since).await {
                 Ok(modified) => self.saved(file, text, modified),
-                Err(problem) if matches!(problem.status, 409 | 412) && since.is_some() => {
-                    self.saving.set(Saving::Conflict)
-                }
-                Err(problem) => {
-                    self.saving.set(Saving::Dirty);
-                    self.notices.error(problem.message);
-                }
+                Err(problem) => match conflict(&problem).filter(|_| since.is_some()) {
+                    Some(conflict) => self.saving.set(conflict),
+                    None => {
+                        self.saving.set(Saving::Dirty);
+                        self.notices.error(problem.message);
+                    }
+                },
             }
         });
     }
@@ -290,7 +326,8 @@ impl Files {
 
     /// The text in the editor was changed.
     pub fn changed(self) {
-        if self.saving.get_untracked() != Saving::Conflict {
+        let known = [Saving::Dirty, Saving::Conflict, Saving::Gone];
+        if !known.contains(&self.saving.get_untracked()) {
             self.saving.set(Saving::Dirty);
         }
     }
@@ -305,4 +342,11 @@ impl Files {
         self.editing.set(None);
         self.saving.set(Saving::Clean);
     }
+}
+
+/// Whether saving was refused because of what others did with the file meanwhile. Only the words tell that
+/// (sandbox/runtime/src/files.rs); a node that is off answers with the same status.
+fn conflict(problem: &Problem) -> Option<Saving> {
+    let says = |word| problem.status == 409 && problem.message.split(' ').any(|w| w == word);
+    if says("changed") { Some(Saving::Conflict) } else { says("deleted").then_some(Saving::Gone) }
 }

@@ -4,7 +4,6 @@ use super::{
     life::Life,
     own_sessions::{self, OwnSession},
     session::{Connection, Phase, SessionStore, USAGE_KEPT},
-    terminals::Asked,
 };
 use crate::{browser, logic::read::from_text};
 use drydock_protocol::{
@@ -84,6 +83,8 @@ impl SessionStore {
         inner.attach_all.set(true);
         inner.resume_from.set(input_seq);
         inner.rooms.borrow_mut().clear();
+        // What the last connection was asked for is not answered on this one.
+        inner.asked.take().iter().for_each(|(_, asked)| self.give_up(asked));
         if let Some(link) = inner.link.borrow().as_ref() {
             link.works();
         }
@@ -99,7 +100,8 @@ impl SessionStore {
 
     fn on_state(self, state: SessionState) {
         let inner = self.inner();
-        if !inner.seen_state.replace(true) {
+        let first = !inner.seen_state.replace(true);
+        if first {
             browser::mark("state");
         }
         self.keep_usage(&state);
@@ -109,8 +111,11 @@ impl SessionStore {
             self.state.set(state);
         }
         let fresh = inner.attach_all.replace(false);
-        self.attach(&present, fresh);
-        self.arrange(&present);
+        let had_focus = self.attach(&present, fresh);
+        self.arrange(&present, first);
+        if had_focus {
+            self.focus_left();
+        }
         if fresh {
             self.say_focus();
             self.connection.set(Connection::Up);
@@ -145,7 +150,7 @@ impl SessionStore {
         let Some(id) = self.id.get_untracked() else { return };
         let nodes = self.state.with_untracked(|s| u8::try_from(s.nodes.len()).ok()).filter(|n| *n > 0);
         let expires_at = browser::wall_clock() + seconds_left;
-        own_sessions::remember(OwnSession { id, playground: None, nodes, expires_at });
+        own_sessions::remember(OwnSession { id, playground: None, nodes, expires_at, made_here: None });
     }
 
     /// Sends a control message.
@@ -159,10 +164,11 @@ impl SessionStore {
     fn not_opened(self, request: u32) {
         let inner = self.inner();
         let asked = inner.asked.borrow_mut().remove(request);
-        if let Some(Asked { .. }) = asked {
+        if let Some(asked) = asked {
+            self.give_up(&asked);
             let present: Vec<_> =
                 self.state.with_untracked(|s| s.terminals.iter().map(|t| (t.id, t.node)).collect());
-            self.arrange(&present);
+            self.arrange(&present, false);
         }
     }
 }

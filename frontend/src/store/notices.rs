@@ -6,7 +6,7 @@ use gloo_timers::callback::Timeout;
 /// How long a notice stays, in milliseconds.
 const STAYS: u32 = 9000;
 /// Most notices at once; the oldest goes.
-const MOST: usize = 4;
+const MOST: usize = 2;
 
 /// What kind of notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +55,13 @@ impl Notices {
     /// Takes one away.
     pub fn dismiss(self, id: u32) {
         self.list.update(|list| list.retain(|n| n.id != id));
+    }
+
+    /// Takes all away.
+    pub fn clear(self) {
+        if self.list.with_untracked(|list| !list.is_empty()) {
+            self.list.update(Vec::clear);
+        }
     }
 
     fn say(self, kind: Kind, text: String) {

@@ -24,9 +24,11 @@ pub struct OwnSession {
     pub nodes: Option<u8>,
     /// When it ends, seconds since 1970.
     pub expires_at: u64,
+    /// Whether this browser's right to it is the one with which it was made, if that is known.
+    pub made_here: Option<bool>,
 }
 
-objects! { OwnSession { id, playground, nodes, expires_at } }
+objects! { OwnSession { id, playground, nodes, expires_at, made_here } }
 
 /// The sessions that have not ended, newest first. Forgets the others and how their terminals were arranged.
 pub fn list() -> Vec<OwnSession> {
@@ -36,7 +38,8 @@ pub fn list() -> Vec<OwnSession> {
         browser::save(KEY, &live);
     }
     for key in browser::stored_keys(LAYOUT) {
-        if !live.iter().any(|s| key[LAYOUT.len()..].starts_with(s.id.as_str())) {
+        let id = key.strip_prefix(LAYOUT).unwrap_or_default();
+        if !live.iter().any(|s| id.starts_with(s.id.as_str())) {
             browser::forget(&key);
         }
     }
@@ -73,6 +76,7 @@ fn with(mut all: Vec<OwnSession>, mut session: OwnSession) -> Vec<OwnSession> {
         let old = all.remove(at);
         session.playground = session.playground.or(old.playground);
         session.nodes = session.nodes.or(old.nodes);
+        session.made_here = session.made_here.or(old.made_here);
     }
     all.insert(0, session);
     all.truncate(MOST);
@@ -84,7 +88,7 @@ mod tests {
     use super::*;
 
     fn session(id: &str, expires_at: u64, nodes: Option<u8>) -> OwnSession {
-        OwnSession { id: id.parse().unwrap(), playground: None, nodes, expires_at }
+        OwnSession { id: id.parse().unwrap(), playground: None, nodes, expires_at, made_here: None }
     }
 
     #[test]

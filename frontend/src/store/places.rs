@@ -58,6 +58,10 @@ impl SessionStore {
 
     /// The focus is in this terminal.
     pub fn focused(self, id: TerminalId) {
+        let inner = self.inner();
+        if inner.wants_focus.get() != Some(id) {
+            inner.wants_focus.set(None);
+        }
         if self.layout.with_untracked(|l| l.active()) != Some(id) {
             self.layout.update(|l| l.activate(id));
         }
@@ -112,8 +116,8 @@ impl SessionStore {
         }
     }
 
-    /// Brings the arrangement in step with the session's terminals.
-    pub(super) fn arrange(self, present: &[(TerminalId, NodeName)]) {
+    /// Brings the arrangement in step with the session's terminals. `entered`: for the first time.
+    pub(super) fn arrange(self, present: &[(TerminalId, NodeName)], entered: bool) {
         let inner = self.inner();
         let asked = inner.asked.borrow();
         let waiting: Vec<Id> = asked
@@ -132,12 +136,25 @@ impl SessionStore {
             .collect();
         ids.extend(inner.ahead.borrow().iter());
         layout.sync(&ids, &waiting);
-        let first = self.layout.with_untracked(|l| l.active().is_none());
+        let first = entered || self.layout.with_untracked(|l| l.active().is_none());
         if self.layout.with_untracked(|old| *old != layout) {
             self.layout.set(layout);
         }
-        if first && browser::focused().is_none_or(|e| e.tag_name().eq_ignore_ascii_case("body")) {
+        if first && browser::focus_is_lost() {
             inner.wants_focus.set(self.layout.with_untracked(|l| l.active()));
+        }
+    }
+
+    /// The terminal that had the focus is gone: the one that shows in its stead gets it, or what opens another.
+    pub(super) fn focus_left(self) {
+        match self.layout.with_untracked(|l| l.active()) {
+            Some(active) => self.focus_terminal(active),
+            None => {
+                let another = || {
+                    browser::focus("[data-area='terminals'] button");
+                };
+                Timeout::new(0, another).forget();
+            }
         }
     }
 

@@ -28,6 +28,11 @@ impl Route {
         }
     }
 
+    /// The page that the address bar names.
+    pub fn here() -> Self {
+        Self::of(&browser::window().location().pathname().unwrap_or_default())
+    }
+
     /// The path of a page.
     pub fn path(&self) -> String {
         match self {
@@ -37,20 +42,29 @@ impl Route {
     }
 }
 
-/// The page that shows; follows the browser's back and forward buttons.
-pub fn follow() -> Known<Route> {
-    let here = || Route::of(&browser::window().location().pathname().unwrap_or_default());
-    let route = Known::new(here());
-    EventListener::new(&browser::window(), "popstate", move |_| route.set(here())).forget();
-    route
+/// Follows the browser's back and forward buttons, if `may_leave` says so.
+pub fn follow(route: Known<Route>, may_leave: impl Fn() -> bool + 'static) {
+    let moved = move |_: &web_sys::Event| {
+        let (here, before) = (Route::here(), route.get_untracked());
+        if here == before || may_leave() {
+            route.set(here);
+        } else {
+            push(&before);
+        }
+    };
+    EventListener::new(&browser::window(), "popstate", moved).forget();
 }
 
 /// Goes to a page without loading anything.
 pub fn go(route: Known<Route>, to: Route) {
+    push(&to);
+    route.set(to);
+}
+
+fn push(to: &Route) {
     if let Ok(history) = browser::window().history() {
         let _ = history.push_state_with_url(&JsValue::NULL, "", Some(&to.path()));
     }
-    route.set(to);
 }
 
 /// Takes the token out of the address bar: `#t=TOKEN` of a link. It must not stay in the history.

@@ -110,7 +110,7 @@ pub struct SessionStore {
     /// Nodes, terminals and viewers.
     pub state: Known<SessionState>,
     /// What `GET /sessions/{id}` says.
-    pub about: Known<Option<Session>>,
+    pub about: Known<Option<Rc<Session>>>,
     /// When it ends.
     pub life: Known<Option<Life>>,
     /// How its terminals are arranged.
@@ -157,6 +157,8 @@ pub(super) struct Inner {
     /// The connection is new: every terminal has to be attached.
     pub attach_all: Cell<bool>,
     pub resume_from: Cell<u32>,
+    /// The page came by a link, whose right replaced the one that the browser may have had.
+    pub by_link: Cell<bool>,
     pub seen_state: Cell<bool>,
     pub seen_output: Cell<bool>,
     /// Counts sessions opened, so that a late answer about the last one changes nothing.
@@ -198,6 +200,11 @@ impl SessionStore {
         self.inner.get_value()
     }
 
+    /// True if the session has no terminal, as far as is known.
+    pub fn is_empty(self) -> bool {
+        self.connection.get() == Connection::Up && self.state.with(|s| s.terminals.is_empty())
+    }
+
     /// True if this page may type, move files and open ports.
     pub fn may_type(self) -> bool {
         self.role.get() >= Role::Type
@@ -226,6 +233,7 @@ impl SessionStore {
             self.phase.set(Phase::Over(Over::NoWebSocket));
             return;
         }
+        self.inner().by_link.set(token.is_some());
         let Some(token) = token else { return self.connect(&id) };
         let generation = self.inner().generation.get();
         spawn_local(async move {
@@ -257,6 +265,7 @@ impl SessionStore {
         self.usage.update(Few::clear);
         self.bells.update(Vec::clear);
         self.searching.set(None);
+        self.uploads.with_untracked(|all| all.iter().for_each(Upload::cancel));
         self.uploads.update(Vec::clear);
         self.area.set(Area::Terminals);
         self.docker_open.set(false);
@@ -283,7 +292,7 @@ impl SessionStore {
             match answer {
                 Ok(session) if session.status == Status::Ended => {
                     let because = session.ended_because.clone();
-                    self.about.set(Some(session));
+                    self.about.set(Some(Rc::new(session)));
                     self.over(Over::Ended(because));
                 }
                 Ok(session) => {
@@ -292,8 +301,9 @@ impl SessionStore {
                         playground: Some(session.playground.clone()),
                         nodes: session.state.as_ref().and_then(|s| u8::try_from(s.nodes.len()).ok()),
                         expires_at: session.expires_at,
+                        made_here: self.inner().by_link.get().then_some(false),
                     });
-                    self.about.set(Some(session));
+                    self.about.set(Some(Rc::new(session)));
                 }
                 Err(problem) => self.refused(problem),
             }
@@ -355,7 +365,7 @@ impl SessionStore {
             410 => {
                 let because = problem.session.as_ref().and_then(|session| session.ended_because.clone());
                 if let Some(session) = problem.session {
-                    self.about.set(Some(*session));
+                    self.about.set(Some(session));
                 }
                 self.over(Over::Ended(because.or(Some(problem.message))));
             }
@@ -383,18 +393,20 @@ impl SessionStore {
 
     /// What this browser remembers stands in for what the server no longer tells.
     fn remembered(self, old: OwnSession) {
-        self.about.set(old.playground.map(|playground| Session {
-            id: old.id,
-            playground,
-            status: Status::Ended,
-            ended_because: None,
-            role: Role::View,
-            created_at: 0,
-            expires_at: old.expires_at,
-            can_extend: 0,
-            max_nodes: old.nodes.unwrap_or(1),
-            state: None,
-            trace: Vec::new(),
+        self.about.set(old.playground.map(|playground| {
+            Rc::new(Session {
+                id: old.id,
+                playground,
+                status: Status::Ended,
+                ended_because: None,
+                role: Role::View,
+                created_at: 0,
+                expires_at: old.expires_at,
+                can_extend: 0,
+                max_nodes: old.nodes.unwrap_or(1),
+                state: None,
+                trace: Vec::new(),
+            })
         }));
     }
 }

@@ -47,7 +47,7 @@ impl Share {
 
     /// Makes a link.
     pub fn create(self, role: Role, ttl_seconds: Option<u64>) {
-        let Some(id) = self.session.id.get_untracked() else { return };
+        let Some(id) = self.session.id.get_untracked().filter(|_| !self.busy.get_untracked()) else { return };
         self.busy.set(true);
         spawn_local(async move {
             match rest::create_link(&id, &CreateLink { role, ttl_seconds }).await {
@@ -61,7 +61,7 @@ impl Share {
 
     /// Makes a kubeconfig and lets the browser keep it.
     pub fn kubeconfig(self) {
-        let Some(id) = self.session.id.get_untracked() else { return };
+        let Some(id) = self.session.id.get_untracked().filter(|_| !self.busy.get_untracked()) else { return };
         self.busy.set(true);
         spawn_local(async move {
             match rest::kubeconfig(&id).await {

@@ -7,11 +7,10 @@ use crate::{
     term,
 };
 use drydock_protocol::api::{CreateSession, Created, Host, Playground, Queued};
-use gloo_timers::future::TimeoutFuture;
 use wasm_bindgen_futures::spawn_local;
 
 /// How often the place in the queue is asked for, in milliseconds.
-const ASK: u32 = 2000;
+const ASK: i32 = 2000;
 
 /// Where the playground that was started last is remembered.
 const CHOSEN: &str = "drydock.playground";
@@ -78,7 +77,10 @@ impl Start {
     /// What is chosen at first: what a link says (`/?playground=docker`), else what was chosen last.
     pub fn first(self, list: &[Playground]) -> Option<&Playground> {
         let query = browser::window().location().search().unwrap_or_default();
-        let linked = |p: &&Playground| query.contains(&["playground=", &p.name].concat());
+        let linked = |p: &&Playground| {
+            let mut said = query.split(['?', '&']).filter_map(|part| part.strip_prefix("playground="));
+            said.any(|name| name == p.name)
+        };
         let last = browser::load::<String>(CHOSEN);
         let chosen = |p: &&Playground| last.as_ref() == Some(&p.name);
         list.iter().find(linked).or_else(|| list.iter().find(chosen)).or(list.first())
@@ -118,11 +120,11 @@ impl Start {
                 Ok(Place::Waiting(queued)) => {
                     let ticket = queued.ticket.clone();
                     self.progress.set(Progress::Waiting(queued));
-                    TimeoutFuture::new(ASK).await;
+                    browser::pause(ASK).await;
                     answer = rest::queue(&ticket).await;
                     // A server that is just being restarted keeps the place.
                     while matches!(&answer, Err(p) if p.status == 0) && self.wish.get_untracked() == number {
-                        TimeoutFuture::new(ASK).await;
+                        browser::pause(ASK).await;
                         answer = rest::queue(&ticket).await;
                     }
                 }
@@ -140,6 +142,7 @@ impl Start {
             playground: Some(wish.playground.clone()),
             nodes: u8::try_from(created.nodes.len()).ok(),
             expires_at: created.expires_at,
+            made_here: Some(true),
         });
     }
 }

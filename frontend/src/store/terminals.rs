@@ -20,16 +20,22 @@ use drydock_protocol::{
     frame::ClientFrame,
     state::{Role, Terminal},
 };
+use gloo_timers::callback::Timeout;
 use std::rc::Rc;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 
+/// Most bytes that are kept for a terminal that is not there yet.
+const HELD: usize = 64 * 1024;
+
 /// A terminal that was asked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Asked {
     /// On which node.
     pub node: NodeName,
     /// Where it will be.
     pub place: Place,
+    /// What was typed since, which is meant for it.
+    pub typed: Vec<u8>,
 }
 
 /// Where a new terminal will be.
@@ -66,7 +72,7 @@ impl SessionStore {
         let inner = self.inner();
         let request = inner.next_request.get() + 1;
         inner.next_request.set(request);
-        inner.asked.borrow_mut().insert(request, Asked { node, place });
+        inner.asked.borrow_mut().insert(request, Asked { node, place, typed: Vec::new() });
         self.say(&FromPage::Open { node, request });
     }
 
@@ -79,6 +85,12 @@ impl SessionStore {
     /// A new terminal beside a group, on the node of the group's own terminal.
     pub fn split(self, group: Id, axis: Axis) {
         let Some(node) = self.node_of_group(group) else { return };
+        let groups = self.layout.with_untracked(|l| l.groups());
+        let active = groups.iter().find(|(g, _)| g.id == group).and_then(|(g, _)| g.active);
+        let room = active.and_then(|id| self.view(id)?.room());
+        if room.is_some_and(|room| !axis.divides(room)) {
+            return self.notices.error("This pane is too small for two. Make it larger, or open a tab.");
+        }
         match self.layout.update(|layout| layout.split(group, axis)) {
             Some(new) => self.open_terminal(node, Place::Group(new)),
             None => self.notices.error("There is no room for more panes. Close one first."),
@@ -106,6 +118,28 @@ impl SessionStore {
     /// Ends a terminal.
     pub fn close_terminal(self, id: TerminalId) {
         self.say(&FromPage::Close { terminal: id });
+    }
+
+    /// What was typed goes to the terminal that is to have the focus, if that is still on its way to it.
+    pub fn typed(self, id: TerminalId, bytes: &[u8]) {
+        let inner = self.inner();
+        if let Some(asked) = inner.asked.borrow_mut().last_mut() {
+            if asked.typed.len() + bytes.len() > HELD {
+                self.notices.error("The new terminal is not there yet. What you type is not kept any more.");
+            } else {
+                asked.typed.extend(bytes);
+            }
+            return;
+        }
+        let wanted = inner.wants_focus.get().filter(|wanted| self.view(*wanted).is_some());
+        self.type_into(wanted.unwrap_or(id), bytes);
+    }
+
+    /// A terminal that was asked for will not come; says so if something was typed for it.
+    pub(super) fn give_up(self, asked: &Asked) {
+        if !asked.typed.is_empty() {
+            self.notices.error("The new terminal was not opened. What you typed for it is dropped.");
+        }
     }
 
     /// Types into a terminal.
@@ -146,9 +180,11 @@ impl SessionStore {
         }
     }
 
-    /// The connection has told of these terminals: those that are new are attached, those that are gone let go.
-    pub(super) fn attach(self, present: &[(TerminalId, NodeName)], all: bool) {
+    /// The connection has told of these terminals: those that are new are attached, those that are gone let go. Tells whether one
+    /// of those had the focus.
+    pub(super) fn attach(self, present: &[(TerminalId, NodeName)], all: bool) -> bool {
         let inner = self.inner();
+        let mut had_focus = false;
         let stays =
             |id: &TerminalId| present.iter().any(|(p, _)| p == id) || inner.ahead.borrow().contains(id);
         let gone: Vec<TerminalId> =
@@ -156,6 +192,7 @@ impl SessionStore {
         for id in gone {
             // Taken out before it is dropped: letting go of a terminal moves the focus, which looks at the others.
             let view = inner.views.borrow_mut().remove(id);
+            had_focus |= view.as_ref().is_some_and(|view| view.has_focus());
             drop(view);
         }
         for (id, _) in present {
@@ -169,6 +206,7 @@ impl SessionStore {
                 self.say(&FromPage::Attach { terminal: *id, from: view.from() });
             }
         }
+        had_focus
     }
 
     /// An answer to a request for a terminal.
@@ -190,6 +228,9 @@ impl SessionStore {
             }
         }
         self.focus_terminal(id);
+        if !asked.typed.is_empty() {
+            self.type_into(id, &asked.typed);
+        }
     }
 
     fn make_view(self, id: TerminalId) -> Rc<View> {
@@ -203,7 +244,8 @@ impl SessionStore {
 
     fn on_out(self, id: TerminalId, out: Out) {
         match out {
-            Out::Input(bytes) => self.type_into(id, &bytes),
+            Out::Input { bytes, typed: true } => self.typed(id, &bytes),
+            Out::Input { bytes, typed: false } => self.type_into(id, &bytes),
             Out::Ack(offset) => {
                 if let Some(link) = self.inner().link.borrow().as_ref() {
                     link.send_bytes(&ClientFrame::Ack { terminal: id, offset }.encode());
@@ -226,7 +268,7 @@ impl SessionStore {
                     browser::mark("first-output-parsed");
                 }
                 // Looking for a graphics card takes a while; the prompt is drawn first.
-                gloo_timers::callback::Timeout::new(500, move || self.show_views()).forget();
+                Timeout::new(500, move || self.show_views()).forget();
             }
         }
     }
@@ -235,9 +277,22 @@ impl SessionStore {
     pub fn act(self, id: TerminalId, action: Action) {
         let group = self.layout.with_untracked(|l| l.group_of(id)).unwrap_or_default();
         match action {
-            Action::Copy => self.copy_selection(id),
+            Action::Copy => {
+                self.copy_selection(id);
+                // With nothing selected the next Ctrl+C is the program's.
+                if let Some(view) = self.view(id) {
+                    view.clear_selection();
+                }
+            }
             Action::Paste => {}
-            Action::Search => self.searching.set(Some(id)),
+            Action::Search => {
+                self.searching.set(Some(id));
+                // The box may be open already.
+                let again = move || {
+                    browser::focus(&format!("[data-testid='search-{id}']"));
+                };
+                Timeout::new(0, again).forget();
+            }
             Action::Leave => self.leave_terminal(id),
             Action::Move(direction) => self.move_focus(group, direction),
             Action::NextArea { back } => next_area(back),
@@ -319,7 +374,7 @@ impl SessionStore {
 }
 
 /// The areas that F6 goes through, in their order on the page.
-const AREAS: [&str; 5] = ["top", "nodes", "terminals", "docker", "files"];
+const AREAS: [&str; 6] = ["top", "nodes", "terminals", "docker", "files", "tabs"];
 
 /// Puts the focus into an area; tells whether there is such an area on the page now.
 pub fn focus_area(area: &str) -> bool {

@@ -4,12 +4,13 @@ use super::known::Known;
 use super::session::SessionStore;
 use crate::reactive::*;
 use crate::{
+    browser,
     logic::{paths, units},
     net::{rest, upload},
 };
 use drydock_protocol::NodeName;
 use wasm_bindgen_futures::spawn_local;
-use web_sys::{File, FileList, XmlHttpRequest};
+use web_sys::{File, XmlHttpRequest};
 
 /// How far a file has come.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,16 +48,39 @@ impl Upload {
 
 impl SessionStore {
     /// Uploads files into a directory of a node; `after` is called when all have ended.
-    pub fn upload(self, node: NodeName, directory: &str, files: &FileList, after: impl Fn() + 'static) {
-        let files: Vec<File> = (0..files.length()).filter_map(|i| files.get(i)).collect();
+    pub fn upload(self, node: NodeName, directory: &str, files: Vec<File>, after: impl Fn() + 'static) {
         let directory = directory.to_owned();
         spawn_local(async move {
+            let to_leave = self.to_leave(node, &directory, &files).await;
             // One after the other: a terminal keeps its share of the connection.
             for file in files {
-                self.upload_one(node, paths::join(&directory, &file.name()), file).await;
+                let name = file.name();
+                if !to_leave.contains(&name) {
+                    self.upload_one(node, paths::join(&directory, &name), file).await;
+                }
             }
             after();
         });
+    }
+
+    /// The names among these that are in the directory already and shall stay as they are.
+    async fn to_leave(self, node: NodeName, directory: &str, files: &[File]) -> Vec<String> {
+        let mut taken: Vec<String> = files.iter().map(File::name).collect();
+        let Some(id) = self.id.get_untracked() else { return taken };
+        // A directory that can't be read is told by the upload itself.
+        let Ok(listing) = rest::list(&id, node, directory).await else { return Vec::new() };
+        taken.retain(|name| listing.entries.iter().any(|e| e.name == *name));
+        if !taken.is_empty() && browser::ask(&paths::replace(&taken, directory)) {
+            taken.clear();
+        }
+        taken
+    }
+
+    /// True while a file is on its way.
+    pub fn uploading(self) -> bool {
+        self.uploads.with_untracked(|all| {
+            all.iter().any(|u| u.sent.with_untracked(|sent| matches!(sent, Sent::Part(_))))
+        })
     }
 
     async fn upload_one(self, node: NodeName, path: String, file: File) {

@@ -1,8 +1,8 @@
 //! Bindings to the global `vendor` that static/src/vendor.js makes: xterm.js, its add-ons and the lazy parts.
 
-use js_sys::{Function, Promise, Uint8Array};
+use js_sys::{Array, Function, Promise, Uint8Array};
 use wasm_bindgen::prelude::*;
-use web_sys::{Element, HtmlTextAreaElement};
+use web_sys::{DataTransfer, Element, HtmlTextAreaElement};
 
 #[wasm_bindgen]
 extern "C" {
@@ -26,6 +26,8 @@ extern "C" {
     pub fn has_selection(this: &Terminal) -> bool;
     #[wasm_bindgen(method, js_name = getSelection)]
     pub fn selection(this: &Terminal) -> String;
+    #[wasm_bindgen(method, js_name = clearSelection)]
+    pub fn clear_selection(this: &Terminal);
     #[wasm_bindgen(method, js_name = loadAddon)]
     pub fn load_addon(this: &Terminal, addon: &JsValue);
     #[wasm_bindgen(method, js_name = onData)]
@@ -152,6 +154,14 @@ extern "C" {
     /// A terminal that is open draws its selection only while there is one.
     #[wasm_bindgen(js_namespace = vendor, js_name = drawSelectionIfAny)]
     pub fn draw_selection_if_any(terminal: &Terminal);
+
+    /// Cleans what is pasted, lets a finger scroll, and tells apart what people type from what xterm.js answers to programs.
+    #[wasm_bindgen(js_namespace = vendor)]
+    pub fn equip(terminal: &Terminal, parent: &Element, typed: &JsValue);
+
+    /// The files that were dropped, without folders.
+    #[wasm_bindgen(js_namespace = vendor, js_name = droppedFiles)]
+    pub fn dropped_files(data: &DataTransfer) -> Array;
 
     /// Copies text to the clipboard; the promise holds whether it worked.
     #[wasm_bindgen(js_namespace = vendor, js_name = copyText)]

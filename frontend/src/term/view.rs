@@ -4,9 +4,9 @@
 
 use super::{picture::Picture, theme, vendor};
 use crate::{
-    browser::object,
+    browser::{self, object},
     logic::{
-        keys::{Action, Key, Situation, action},
+        keys::{Action, Key, Situation, action, is_mouse_report},
         stream::{Stream, Take},
         units::within,
     },
@@ -28,8 +28,8 @@ const SYNCHRONIZED_OUTPUT: f64 = 2026.0;
 
 /// What leaves a terminal.
 pub enum Out {
-    /// Keys or pasted text.
-    Input(Vec<u8>),
+    /// Keys or pasted text (`typed`), or what xterm.js answers to programs.
+    Input { bytes: Vec<u8>, typed: bool },
     /// Everything before this offset is parsed.
     Ack(u64),
     /// Output is missing: attach again from here.
@@ -67,6 +67,8 @@ pub struct View {
     read_only: Cell<bool>,
     opened: Cell<bool>,
     seen: Cell<bool>,
+    /// What comes next was typed.
+    typed: Cell<bool>,
     font: Cell<u16>,
     webgl: RefCell<Option<vendor::WebglAddon>>,
     out: Box<dyn Fn(TerminalId, Out)>,
@@ -108,6 +110,7 @@ impl View {
                 read_only: Cell::new(false),
                 opened: Cell::new(false),
                 seen: Cell::new(false),
+                typed: Cell::new(false),
                 font: Cell::new(settings.font_size),
                 webgl: RefCell::default(),
                 out: Box::new(out),
@@ -129,10 +132,17 @@ impl View {
     }
 
     /// Puts it on the screen, inside `parent`.
-    pub fn open(&self, parent: &Element, label: &str) {
+    pub fn open(self: &Rc<Self>, parent: &Element, label: &str) {
         self.xterm.open(parent);
         self.opened.set(true);
         vendor::draw_selection_if_any(&self.xterm);
+        let weak = Rc::downgrade(self);
+        let typed = Closure::<dyn Fn()>::new(move || {
+            if let Some(view) = weak.upgrade() {
+                view.typed.set(true);
+            }
+        });
+        vendor::equip(&self.xterm, parent, &self.keep(typed));
         self.set_label(label);
     }
 
@@ -152,8 +162,8 @@ impl View {
     pub fn apply(&self, settings: &Settings, dark: bool) {
         self.font.set(settings.font_size);
         self.set_option("theme", &theme::of(dark));
-        // Programs choose colours for dark screens; on a light one xterm.js mends what can't be read.
-        self.set_option("minimumContrastRatio", &JsValue::from_f64(if dark { 1.0 } else { 4.5 }));
+        // Programs choose colours for other screens than this; xterm.js mends what can't be read.
+        self.set_option("minimumContrastRatio", &JsValue::from_f64(4.5));
         self.set_option("fontSize", &JsValue::from_f64(settings.font_size.into()));
         self.set_option("screenReaderMode", &JsValue::from_bool(settings.screen_reader));
     }
@@ -236,9 +246,20 @@ impl View {
         self.xterm.focus();
     }
 
+    /// True if it has the focus.
+    pub fn has_focus(&self) -> bool {
+        let textarea = self.xterm.textarea();
+        textarea.is_some_and(|textarea| browser::focused().is_some_and(|focused| **textarea == focused))
+    }
+
     /// The selected text, if there is any.
     pub fn selection(&self) -> Option<String> {
         self.xterm.has_selection().then(|| self.xterm.selection()).filter(|text| !text.is_empty())
+    }
+
+    /// Nothing is selected any more.
+    pub fn clear_selection(&self) {
+        self.xterm.clear_selection();
     }
 
     /// True if arrow keys are sent in their application form (vim, less).
@@ -381,9 +402,18 @@ impl View {
                 }
             })
         };
-        self.xterm.on_data(&self.keep(emit(|text| Out::Input(text.into_bytes()))));
+        let weak = Rc::downgrade(self);
+        let data = Closure::<dyn Fn(String)>::new(move |text: String| {
+            if let Some(view) = weak.upgrade() {
+                // A report of the mouse is about this terminal, whatever has the focus next.
+                let typed = view.typed.replace(false) && !is_mouse_report(&text);
+                (view.out)(view.id, Out::Input { bytes: text.into_bytes(), typed });
+            }
+        });
+        self.xterm.on_data(&self.keep(data));
         // Old mouse reports: one byte a character.
-        self.xterm.on_binary(&self.keep(emit(|text| Out::Input(text.chars().map(|c| c as u8).collect()))));
+        let old = |text: String| Out::Input { bytes: text.chars().map(|c| c as u8).collect(), typed: false };
+        self.xterm.on_binary(&self.keep(emit(old)));
         let weak = Rc::downgrade(self);
         let bell = Closure::<dyn Fn()>::new(move || {
             if let Some(view) = weak.upgrade() {

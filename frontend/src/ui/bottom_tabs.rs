@@ -31,6 +31,7 @@ pub fn bottom_tabs() -> El {
     };
     el("nav")
         .class("bottom-tabs")
+        .attr("data-area", "tabs")
         .attr("aria-label", "Areas")
         .child(button(Area::Nodes, "nodes", "Nodes", icon::POWER))
         .child(button(Area::Terminals, "terminals", "Terminal", icon::TERMINAL))

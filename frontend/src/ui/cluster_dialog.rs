@@ -18,7 +18,7 @@ pub fn cluster_dialog(open: RwSignal<bool>) -> El {
         el("button")
             .class("primary")
             .testid("kubeconfig")
-            .attr_if("disabled", move || app.share.busy.get())
+            .off_if(move || app.share.busy.get())
             .click(move || app.share.kubeconfig())
             .child(icon(icon::DOWNLOAD))
             .text("Download the kubeconfig")

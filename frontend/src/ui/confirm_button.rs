@@ -1,11 +1,14 @@
-//! A button that asks once: the first press changes its words, a second one within four seconds acts.
+//! A button that asks once: the first press changes its words, a second one acts. The question stands until the focus goes
+//! elsewhere or Escape is pressed.
 
 use super::el::{El, el, group};
+use crate::browser;
 use crate::reactive::*;
-use gloo_timers::callback::Timeout;
+use std::cell::Cell;
+use web_sys::{Event, HtmlElement, KeyboardEvent};
 
-/// How long the question stands, in milliseconds.
-const STANDS: u32 = 4000;
+/// How soon after the first press a second one is but the same double click, in milliseconds.
+const SAME: f64 = 500.0;
 
 /// The button: `label` is what it says to a screen reader, `question` what it asks, `act` what the second press does and
 /// `look` what is in it.
@@ -17,26 +20,45 @@ pub fn confirm_button(
     look: impl Fn() -> El + 'static,
 ) -> El {
     let asked = RwSignal::new(false);
-    let timer = StoredValue::new_local(None::<Timeout>);
+    let since = Cell::new(0.0);
+    let button = el("button");
+    let element: HtmlElement = button.dom();
     let press = move || {
-        if asked.get_untracked() {
-            asked.set(false);
-            timer.set_value(None);
-            act();
-        } else {
+        if !asked.get_untracked() {
+            // Not every browser gives the focus to a button that is clicked, and the question goes with it.
+            let _ = element.focus();
+            since.set(browser::now());
             asked.set(true);
-            timer.set_value(Some(Timeout::new(STANDS, move || {
-                // The button may be gone by then.
-                let _ = asked.try_set(false);
-            })));
+        } else if browser::now() - since.get() > SAME {
+            asked.set(false);
+            act();
         }
     };
-    el("button")
+    let key = move |event: KeyboardEvent| {
+        let dismissed = event.key() == "Escape" && asked.get_untracked();
+        if dismissed {
+            asked.set(false);
+        }
+        // A dialog stays open, and a key that is held presses once.
+        if dismissed || event.repeat() && event.key() != "Tab" {
+            event.prevent_default();
+        }
+    };
+    let is_asked = move || asked.get();
+    button
         .class("quiet")
-        .class_if("asked", move || asked.get())
+        .class_if("asked", is_asked)
         .testid(testid)
         .attr("title", &label)
-        .attr_of("aria-label", move || if asked.get() { question.to_owned() } else { label.clone() })
+        .attr_of(
+            "aria-label",
+            move || if is_asked() { format!("{question} ({label})") } else { label.clone() },
+        )
+        .on("blur", move |_: Event| {
+            // The button may be gone by then.
+            let _ = asked.try_set(false);
+        })
+        .on("keydown", key)
         .click(press)
-        .part(move || if asked.get() { group().text(question) } else { look() })
+        .part(move || if is_asked() { group().text(question) } else { look() })
 }

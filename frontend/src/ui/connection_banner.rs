@@ -39,20 +39,18 @@ pub fn connection_banner() -> El {
         el("div")
             .class("banner")
             .testid("connection-banner")
-            .child(el("span").text_of(move || {
-                if session.me.get() == 0 {
-                    "Connecting to the session …"
-                } else {
-                    "The connection is lost."
-                }
-            }))
-            .child(el("span").class("wide-only").text_of(move || {
-                if session.me.get() == 0 { "" } else { "The session goes on; what you type is kept." }
-            }))
-            .child(el("span").class("wide-only").attr("aria-hidden", "true").text_of(move || match wait() {
-                Some(0) | None => String::new(),
-                Some(s) => format!(" Next attempt in {s} s."),
-            }))
-            .child(el("button").testid("retry-now").click(move || session.retry_now()).text("Try now"))
+            .child(
+                el("span")
+                    .class("cut")
+                    .child(el("span").text_of(move || match session.me.get() {
+                        0 => "Connecting to the session …",
+                        _ => "The connection is lost. The session goes on; what you type is kept.",
+                    }))
+                    .child(el("span").attr("aria-hidden", "true").text_of(move || match wait() {
+                        Some(0) | None => String::new(),
+                        Some(s) => format!(" Next attempt in {s} s."),
+                    })),
+            )
+            .child(el("button").testid("retry-now").click(move || session.retry_now()).text("Reconnect"))
     })
 }

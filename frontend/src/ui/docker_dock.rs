@@ -3,9 +3,10 @@
 
 use super::el::{El, el, group};
 use super::icon::{self, icon_button};
-use super::node_card::{of_node, port_chip};
+use super::node_card::{number_of, of_node, port_chip};
 use super::nodes_panel::{node_name, node_numbers};
 use crate::{
+    browser,
     logic::{
         docker::{look, number, running, state},
         units,
@@ -45,11 +46,12 @@ pub fn docker_dock() -> El {
                 .class("panel-head")
                 .child(el("h2").attr("id", "docker-title").class("panel-title").text("Docker"))
                 .child(el("span").class("spacer"))
-                .child(
-                    icon_button("Close the Docker view", icon::CLOSE)
-                        .testid("docker-close")
-                        .click(move || session.show_docker(false)),
-                ),
+                .child(icon_button("Close the Docker view", icon::CLOSE).testid("docker-close").click(
+                    move || {
+                        session.show_docker(false);
+                        browser::focus("[data-testid='toggle-docker'], [data-testid='area-terminals']");
+                    },
+                )),
         )
         .child(
             // What scrolls can be reached by keyboard even when there is no button in it.
@@ -162,7 +164,7 @@ fn container(name: NodeName, id: u32) -> El {
                         .find(|c| number(&c.id) == id)?
                         .ports
                         .iter()
-                        .map(|port| u32::from(*port))
+                        .map(|port| number_of(*port, loopback_only(&s.nodes, name, *port)))
                         .collect(),
                 )
             })
@@ -180,8 +182,9 @@ fn container(name: NodeName, id: u32) -> El {
         )
         .child(el("span").class("look").text_of(with(state)))
         .child(el("span").class("cut muted").attr_of("title", image).text_of(image))
-        .child(el("span").class("ports").each(ports, move |port| {
-            port_chip(name, port as u16, false).testid(format!("open-{name}-{port}"))
+        .child(el("span").class("ports").each(ports, move |number| {
+            let port = (number >> 1) as u16;
+            port_chip(name, port, number & 1 == 1).testid(format!("open-{name}-{port}"))
         }))
 }
 
@@ -200,6 +203,12 @@ fn image(name: NodeName, id: u32) -> El {
     el("li")
         .child(el("span").class("cut").attr_of("title", names).text_of(names))
         .child(el("span").class("number").text_of(with(|i| units::bytes(i.size))))
+}
+
+/// Whether a published port can be opened is told by what listens on it.
+fn loopback_only(nodes: &[Node], name: NodeName, port: u16) -> bool {
+    let node = nodes.iter().find(|n| n.name == name);
+    node.is_some_and(|node| node.ports.iter().any(|p| p.port == port && p.loopback_only))
 }
 
 fn docker(nodes: &[Node], name: NodeName) -> Option<&Docker> {

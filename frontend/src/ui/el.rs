@@ -3,6 +3,7 @@
 //! load; here each step is one function, and closures are boxed at its door. What changes is followed by an effect of
 //! the owner that the element was made under, and ends with it.
 
+use crate::browser;
 use crate::reactive::*;
 use std::{
     cell::{Cell, RefCell},
@@ -109,7 +110,14 @@ impl El {
 
     /// An attribute that is there while something is so.
     pub fn attr_if(self, name: &'static str, is_so: impl Fn() -> bool + 'static) -> Self {
-        self.attr_maybe(name, move || is_so().then(String::new))
+        self.follow_flag(name, "", Box::new(is_so));
+        self
+    }
+
+    /// A button that does nothing while something is so. It can keep the focus meanwhile, which `disabled` would take from it.
+    pub fn off_if(self, is_so: impl Fn() -> bool + 'static) -> Self {
+        self.follow_flag("aria-disabled", "true", Box::new(is_so));
+        self
     }
 
     /// A class that it has while something is so.
@@ -247,6 +255,10 @@ impl El {
         }));
     }
 
+    fn follow_flag(&self, name: &'static str, value: &'static str, is_so: Box<dyn Fn() -> bool>) {
+        self.follow_attr(name, Box::new(move || is_so().then(|| value.to_owned())));
+    }
+
     fn follow_class(&self, name: &'static str, is_so: Box<dyn Fn() -> bool>) {
         let classes = self.element().class_list();
         follow(Box::new(move || {
@@ -355,6 +367,7 @@ fn follow(mut act: Box<dyn FnMut()>) {
 
 fn remove(node: &Node) {
     if let Some(parent) = node.parent_node() {
+        browser::keep_focus(node);
         let _ = parent.remove_child(node);
     }
 }

@@ -62,13 +62,14 @@ pub fn file_editor() -> El {
             }
         });
     });
+    // Who has pressed a button goes on writing.
+    let press = move |even_if_changed: bool| {
+        editor.with_value(|editor| editor.iter().for_each(Editor::focus));
+        save(even_if_changed);
+    };
     group()
-        .child(editor_head(Box::new(move || {
-            // Who has pressed the button goes on writing; it is off while the file is saved, and would lose the focus to nobody.
-            editor.with_value(|editor| editor.iter().for_each(Editor::focus));
-            save(false);
-        })))
-        .child(conflict(Rc::new(move || save(true))))
+        .child(editor_head(Box::new(move || press(false))))
+        .child(conflict(Rc::new(move || press(true))))
         .when(move || waiting.get(), move || el("p").class("muted").text("Fetching the editor …"))
         .child(host)
 }
@@ -81,7 +82,7 @@ fn editor_head(save: Box<dyn Fn()>) -> El {
     };
     let state = move || match files.saving.get() {
         Saving::Clean => "",
-        Saving::Dirty | Saving::Conflict => "not saved",
+        Saving::Dirty | Saving::Conflict | Saving::Gone => "not saved",
         Saving::Busy => "saving …",
     };
     let dirty = move || !matches!(files.saving.get(), Saving::Clean);
@@ -101,52 +102,53 @@ fn editor_head(save: Box<dyn Fn()>) -> El {
                 .class("primary")
                 .attr("title", "Save (Ctrl+S)")
                 .testid("editor-save")
-                .attr_if("disabled", move || files.saving.get() == Saving::Busy)
+                .off_if(move || files.saving.get() == Saving::Busy)
                 .click(save)
                 .text("Save"),
         )
-        .part(move || {
-            if dirty() {
-                confirm_button(
-                    String::from("Close the file"),
-                    "Lose the changes?",
-                    String::from("editor-close"),
-                    Box::new(move || files.close_file()),
-                    move || icon(icon::CLOSE),
-                )
-            } else {
+        .when(dirty, move || {
+            let act = move || files.close_file();
+            let label = String::from("Close the file");
+            confirm_button(label, "Lose the changes?", String::from("editor-close"), act, || {
+                icon(icon::CLOSE)
+            })
+        })
+        .when(
+            move || !dirty(),
+            move || {
                 icon_button("Close the file", icon::CLOSE)
                     .testid("editor-close")
                     .click(move || files.close_file())
-            }
+            },
+        )
+}
+
+/// Somebody else has changed or deleted the file.
+fn conflict(save: Rc<dyn Fn()>) -> El {
+    let files = use_app().files;
+    let is = move |saving| move || files.saving.get() == saving;
+    let (changed, deleted) = (save.clone(), save);
+    let read_again = move || {
+        // The editor is made anew from what is read.
+        files.read_again();
+        files.close_file();
+    };
+    group()
+        .when(is(Saving::Conflict), move || {
+            let again = el("button").click(read_again).text("Read it again");
+            refused("The file was changed on the node meanwhile.", "Overwrite it", changed.clone())
+                .child(again)
+        })
+        .when(is(Saving::Gone), move || {
+            refused("The file was deleted on the node meanwhile.", "Save it anyway", deleted.clone())
         })
 }
 
-/// Somebody else has changed the file.
-fn conflict(save: Rc<dyn Fn()>) -> El {
-    let files = use_app().files;
-    group().when(
-        move || files.saving.get() == Saving::Conflict,
-        move || {
-            let save = save.clone();
-            el("div")
-                .class("conflict")
-                .attr("role", "alert")
-                .testid("editor-conflict")
-                .child(el("p").text("The file was changed on the node since it was opened here."))
-                .child(el("button").click(move || save()).text("Overwrite it"))
-                .child(
-                    el("button")
-                        .click(move || {
-                            // The editor is made anew from what is read.
-                            let file = files.editing.get_untracked();
-                            files.read_again();
-                            if file.is_some() {
-                                files.close_file();
-                            }
-                        })
-                        .text("Read it again"),
-                )
-        },
-    )
+fn refused(words: &str, anyway: &str, save: Rc<dyn Fn()>) -> El {
+    el("div")
+        .class("conflict")
+        .attr("role", "alert")
+        .testid("editor-conflict")
+        .child(el("p").text(words))
+        .child(el("button").click(move || save()).text(anyway))
 }

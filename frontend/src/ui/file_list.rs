@@ -17,7 +17,10 @@ use drydock_protocol::{
 /// The list.
 pub fn file_list() -> El {
     let files = use_app().files;
-    el("div").class("file-list").attr("aria-live", "polite").part(move || match files.shown.get() {
+    // It has the focus while what had it is read anew.
+    let list = el("div").class("file-list").attr("tabindex", "-1").attr("aria-live", "polite");
+    list.part(move || match files.shown.get() {
+        Shown::Nowhere => el("p").class("muted").text("The session has no node."),
         Shown::Loading => el("p").class("muted").text("Reading …"),
         Shown::Failed(problem) => el("div")
             .class("problem-text")
@@ -110,7 +113,7 @@ fn row(entry: Entry) -> El {
                 .children(file.then(|| {
                     group()
                         .child(
-                            icon_button("Edit", icon::PEN)
+                            icon_button(&format!("Edit {name}"), icon::PEN)
                                 .testid(format!("edit-{name}"))
                                 .click(move || files.edit(&edited)),
                         )

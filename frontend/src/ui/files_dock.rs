@@ -10,28 +10,42 @@ use super::{
 };
 use crate::reactive::*;
 use crate::{
+    browser,
     logic::paths,
-    store::{known::Known, session::Area, use_app},
+    store::{App, known::Known, session::Area, use_app},
+    term::vendor,
 };
-use web_sys::{DragEvent, Event, HtmlInputElement};
+use wasm_bindgen::JsCast;
+use web_sys::{DragEvent, Event, File, HtmlInputElement};
 
-/// The dock.
-pub fn files_dock() -> El {
+/// What was dropped, but for folders: says that they can't be uploaded.
+pub fn dropped_files(app: App, event: &DragEvent) -> Vec<File> {
+    let Some(data) = event.data_transfer() else { return Vec::new() };
+    let all = data.files().map_or(0, |files| files.length());
+    let files = vendor::dropped_files(&data);
+    if files.length() < all {
+        app.notices
+            .error("Folders can't be uploaded. Pack a folder into one file (tar, zip) and upload that.");
+    }
+    files.iter().map(JsCast::unchecked_into).collect()
+}
+
+/// The dock. It stays in the page, hidden, while a file is open in it: what was typed must not be lost.
+pub fn files_dock(shown: impl Fn() -> bool + 'static) -> El {
     let app = use_app();
     let files = app.files;
     let dragging = RwSignal::new(false);
     let on_drop = move |event: DragEvent| {
         event.prevent_default();
         dragging.set(false);
-        if let Some(list) = event.data_transfer().and_then(|data| data.files()).filter(|f| f.length() > 0) {
-            files.upload(&list);
-        }
+        files.upload(dropped_files(app, &event));
     };
     let editing = move || files.editing.with(|e| e.as_ref().map(|e| (e.node, e.path.clone())));
     el("section")
         .class("files")
         .class_if("dragging", move || dragging.get())
         .attr("data-area", "files")
+        .attr_if("hidden", move || !shown())
         .testid("files")
         .attr("aria-labelledby", "files-title")
         .on("dragover", move |event: DragEvent| {
@@ -58,6 +72,7 @@ fn dock_head() -> El {
     let close = move || {
         files.open.set(false);
         session.area.set(Area::Terminals);
+        browser::focus("[data-testid='toggle-files'], [data-testid='area-terminals']");
     };
     group()
         .child(
@@ -117,7 +132,7 @@ fn dock_buttons() -> El {
     let chosen = move |event: Event| {
         let input: HtmlInputElement = event_target(&event);
         if let Some(list) = input.files().filter(|list| list.length() > 0) {
-            files.upload(&list);
+            files.upload((0..list.length()).filter_map(|i| list.get(i)).collect());
         }
         // The same file again is a change again.
         input.set_value("");

@@ -23,7 +23,7 @@ pub fn key_bar() -> El {
     let press = move |plain: &'static str, application: &'static str| {
         let Some(id) = session.layout.with_untracked(|l| l.active()) else { return };
         let application_mode = session.view(id).is_some_and(|view| view.application_cursor_keys());
-        session.type_into(id, if application_mode { application } else { plain }.as_bytes());
+        session.typed(id, if application_mode { application } else { plain }.as_bytes());
     };
     // The focus must stay in the terminal, or the phone's keyboard closes.
     let keep_focus = |event: web_sys::PointerEvent| event.prevent_default();

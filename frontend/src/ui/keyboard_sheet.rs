@@ -8,9 +8,9 @@ use crate::reactive::*;
 const EVERYWHERE: [(&str, &str); 3] = [
     ("F6 / Shift+F6", "next area, area before (in a terminal: unless a full-screen program runs)"),
     ("?", "this map (outside of terminals)"),
-    ("Escape", "close a dialog"),
+    ("Escape", "close a dialog; outside of terminals: dismiss messages"),
 ];
-const TERMINAL: [(&str, &str); 12] = [
+const TERMINAL: [(&str, &str); 13] = [
     ("Ctrl+Shift+Escape", "leave the terminal: the focus goes to its tab"),
     ("Ctrl+Shift+arrows", "the pane on that side; at the edge out of the terminals"),
     ("Ctrl+Shift+Enter", "new terminal on the same node"),
@@ -20,6 +20,7 @@ const TERMINAL: [(&str, &str); 12] = [
     ("Ctrl+Shift+C", "copy"),
     ("Ctrl+Shift+V", "paste"),
     ("Ctrl+Insert / Shift+Insert", "copy / paste"),
+    ("Shift+PageUp / PageDown", "earlier output, later output"),
     ("Ctrl+Shift+F", "find in the terminal"),
     ("Ctrl+Shift+plus / minus / 0", "size of letters"),
     ("Enter", "start a new shell, when the old one has ended"),

@@ -107,8 +107,9 @@ fn power_of(session: SessionStore, name: NodeName) -> Power {
     of_node(session, name, |n| n.power).unwrap_or(Power::Off)
 }
 
-fn number_of(port: &Port) -> u32 {
-    u32::from(port.port) << 1 | u32::from(port.loopback_only)
+/// A port, and whether it can be opened from here, as one number.
+pub fn number_of(port: u16, loopback_only: bool) -> u32 {
+    u32::from(port) << 1 | u32::from(loopback_only)
 }
 
 /// What can be done with a node.
@@ -138,8 +139,12 @@ fn node_buttons(name: NodeName) -> El {
                             .testid(format!("power-{name}"))
                             .attr_of("title", power_label)
                             .attr_of("aria-label", power_label)
-                            .attr_if("disabled", move || power_of(session, name) == Power::Starting)
-                            .click(move || session.power(name, !untrack(is_on)))
+                            .off_if(move || power_of(session, name) == Power::Starting)
+                            .click(move || {
+                                if untrack(|| power_of(session, name)) != Power::Starting {
+                                    session.power(name, !untrack(is_on));
+                                }
+                            })
                             .child(icon(icon::POWER)),
                     )
                     .child(confirm_button(
@@ -153,6 +158,10 @@ fn node_buttons(name: NodeName) -> El {
         )
 }
 
+fn numbered(port: &Port) -> u32 {
+    number_of(port.port, port.loopback_only)
+}
+
 /// The ports that something listens on.
 fn ports(name: NodeName) -> El {
     let session = use_app().session;
@@ -162,7 +171,7 @@ fn ports(name: NodeName) -> El {
             el("ul").class("ports").attr("aria-label", format!("Ports of {name}")).each(
                 // Whether it can be opened is a part of the number: a port that changes gets another chip.
                 move || {
-                    of_node(session, name, |n| n.ports.iter().map(number_of).collect()).unwrap_or_default()
+                    of_node(session, name, |n| n.ports.iter().map(numbered).collect()).unwrap_or_default()
                 },
                 move |number| {
                     let port = (number >> 1) as u16;

@@ -5,6 +5,7 @@ use super::{
     icon::{self, icon},
     node_card::node_card,
 };
+use crate::reactive::*;
 use crate::store::{session::SessionStore, use_app};
 use drydock_protocol::NodeName;
 
@@ -32,9 +33,13 @@ pub fn nodes_panel() -> El {
                     .child(
                         el("button")
                             .testid("add-node")
-                            .attr_if("disabled", move || full() || session.adding.get())
+                            .off_if(move || full() || session.adding.get())
                             .attr("aria-describedby", "add-node-reason")
-                            .click(move || session.add_node())
+                            .click(move || {
+                                if !untrack(full) {
+                                    session.add_node();
+                                }
+                            })
                             .child(icon(icon::PLUS))
                             .text_of(
                                 move || if session.adding.get() { "Adding a node …" } else { "Add a node" },

@@ -2,6 +2,7 @@
 
 use super::el::{El, el};
 use super::icon::{self, icon_button};
+use crate::browser;
 use crate::store::{notices::Kind, use_app};
 
 /// The list.
@@ -24,5 +25,11 @@ fn line(id: u32) -> El {
         .attr("class", if error { "notice error" } else { "notice" })
         .testid("notice")
         .child(el("p").text(words))
-        .child(icon_button("Dismiss", icon::CLOSE).click(move || notices.dismiss(id)))
+        .child(icon_button("Dismiss", icon::CLOSE).click(move || {
+            notices.dismiss(id);
+            // The last of them takes the focus along.
+            if notices.list.with_untracked(Vec::is_empty) {
+                browser::focus("dialog[open] button, .term-pane:not([hidden]) textarea");
+            }
+        }))
 }

@@ -40,7 +40,7 @@ pub fn problem_page(kind: Kind) -> El {
         let label = format!("Start a new {} session", session.playground);
         let busy = move || app.start.progress.with(|p| *p == Progress::Starting);
         let start = move || app.start.start(app, wish.clone());
-        el("button").class("primary").testid("start-again").attr_if("disabled", busy).click(start).text(label)
+        el("button").class("primary").testid("start-again").off_if(busy).click(start).text(label)
     };
     // The queue and what went wrong are told on the start page.
     let mut first = true;

@@ -58,6 +58,7 @@ fn listen(app: App, sheet: RwSignal<bool>) {
                 terminals::next_area(event.shift_key());
             }
             "?" if plain && !is_typing() => sheet.set(true),
+            "Escape" if plain => app.notices.clear(),
             _ => {}
         }
     })
@@ -75,7 +76,7 @@ fn listen(app: App, sheet: RwSignal<bool>) {
         "beforeunload",
         EventListenerOptions::enable_prevent_default(),
         move |event| {
-            if app.files.unsaved() {
+            if app.would_lose() {
                 event.prevent_default();
             }
         },

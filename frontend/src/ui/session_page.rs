@@ -4,7 +4,6 @@ use super::el::{El, el};
 use super::{
     bottom_tabs::bottom_tabs,
     cluster_dialog::cluster_dialog,
-    connection_banner::connection_banner,
     docker_dock::docker_dock,
     end_dialog::end_dialog,
     files_dock::files_dock,
@@ -75,7 +74,6 @@ pub fn session_page(sheet: RwSignal<bool>) -> El {
         .attr_of("data-area-shown", area)
         .attr_of("style", widths)
         .child(top_bar(dialogs))
-        .child(connection_banner())
         .child(
             el("main")
                 .class("areas")
@@ -86,7 +84,10 @@ pub fn session_page(sheet: RwSignal<bool>) -> El {
                 .child(workspace())
                 .when(move || files_shown() || docker_shown(), files_edge)
                 .when(docker_shown, docker_dock)
-                .when(files_shown, files_dock),
+                .when(
+                    move || files_shown() || app.files.editing.with(Option::is_some),
+                    move || files_dock(files_shown),
+                ),
         )
         .child(bottom_tabs())
         .when(move || dialogs.share.get(), move || share_dialog(dialogs.share))

@@ -5,8 +5,11 @@ use super::{confirm_button::confirm_button, dialog::dialog};
 use crate::reactive::*;
 use crate::{
     browser,
-    logic::clock,
-    store::{known::Known, use_app},
+    logic::{
+        clock,
+        links::{Whose, whose},
+    },
+    store::{known::Known, own_sessions, use_app},
 };
 use drydock_protocol::{api::Link, state::Role};
 use web_sys::Event;
@@ -80,7 +83,7 @@ fn create_form() -> El {
                 .class("primary")
                 .attr("type", "submit")
                 .testid("share-create")
-                .attr_if("disabled", move || share.busy.get())
+                .off_if(move || share.busy.get())
                 .text("Make a link"),
         )
 }
@@ -131,8 +134,11 @@ fn fresh(link: Link) -> El {
 
 /// The links that were made.
 fn links() -> El {
-    let share = use_app().share;
-    let row = move |link: Link| {
+    let app = use_app();
+    let share = app.share;
+    let id = app.session.id.get_untracked();
+    let made_here = id.and_then(|id| own_sessions::find(&id)?.made_here) == Some(true);
+    let row = move |link: Link, whose: Whose| {
         let id = link.id;
         let left = link.expires_at.saturating_sub(browser::wall_clock());
         let state = match (link.revoked, left) {
@@ -145,11 +151,16 @@ fn links() -> El {
             .attr("class", if live { "" } else { "muted" })
             .testid(format!("link-{id}"))
             .child(el("span").text(format!("Link {id}: {}", words(link.role))))
+            .children((whose == Whose::Own).then(|| el("strong").text("this browser")))
             .child(el("span").class("link-state").text(state))
-            .children(live.then(|| {
+            .children((live && whose != Whose::Own).then(|| {
+                let question = match whose {
+                    Whose::PerhapsOwn => "Perhaps you are here by it. Really revoke?",
+                    _ => "Really revoke?",
+                };
                 confirm_button(
                     format!("Revoke link {id}"),
-                    "Really revoke?",
+                    question,
                     format!("revoke-{id}"),
                     Box::new(move || share.revoke(id)),
                     move || group().text("Revoke"),
@@ -159,6 +170,10 @@ fn links() -> El {
     group().child(el("h3").text("Links")).part(move || match share.links.get() {
         None => el("p").class("muted").text("Asking …"),
         Some(links) if links.is_empty() => el("p").class("muted").text("None yet."),
-        Some(links) => el("ul").class("links").children(links.into_iter().map(row).collect::<Vec<_>>()),
+        Some(links) => {
+            let now = browser::wall_clock();
+            let whose = |link: &Link| whose(link, &links, made_here, now);
+            el("ul").class("links").children(links.iter().map(|link| row(link.clone(), whose(link))))
+        }
     })
 }

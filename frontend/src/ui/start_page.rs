@@ -99,7 +99,7 @@ fn choice(list: Vec<Playground>) -> El {
                     .attr("type", "submit")
                     .class("primary start-button")
                     .testid("start-button")
-                    .attr_if("disabled", busy)
+                    .off_if(busy)
                     .text_of(move || if busy() { "Starting …" } else { "Start" }),
             ),
         )
@@ -119,6 +119,7 @@ fn nodes_field(nodes: Known<u8>, most: Rc<dyn Fn() -> u8>) -> El {
     let input = el("input")
         .attr("type", "number")
         .attr("inputmode", "numeric")
+        .attr("required", "")
         .attr("min", "1")
         .attr_of("max", move || most().to_string())
         .testid("nodes-input")

@@ -7,11 +7,12 @@ use super::{
 };
 use crate::reactive::*;
 use crate::{
+    browser,
     logic::layout::{Axis, Group, Id},
-    store::{terminals::Place, use_app},
+    store::{terminals::Place, use_app, watch::watch},
 };
 use drydock_protocol::TerminalId;
-use web_sys::{KeyboardEvent, MouseEvent};
+use web_sys::{Element, KeyboardEvent, MouseEvent};
 
 /// The bar.
 pub fn tab_bar(id: Id) -> El {
@@ -38,7 +39,7 @@ pub fn tab_bar(id: Id) -> El {
         };
         event.prevent_default();
         session.show_terminal(next);
-        crate::browser::focus(&format!("[data-testid='tab-{next}']"));
+        browser::focus(&format!("[data-testid='tab-{next}']"));
     };
     el("div")
         .class("tab-bar")
@@ -69,13 +70,20 @@ fn tab(terminal: TerminalId, group: Id) -> El {
             },
         )
     };
+    let named = move || format!("Terminal {terminal}, {}", name());
     let ended = move || session.terminal(terminal).is_some_and(|t| t.exited.is_some());
     let close = move |event: MouseEvent| {
         event.stop_propagation();
         session.close_terminal(terminal);
     };
-    el("div")
-        .class("tab")
+    let made = el("div");
+    let element: Element = made.dom();
+    watch(move || {
+        if active() {
+            browser::bring_to_sight(&element);
+        }
+    });
+    made.class("tab")
         .class_if("active", active)
         .class_if("ended", ended)
         .class_if("bell", move || session.bells.with(|b| b.contains(&terminal)))
@@ -85,13 +93,14 @@ fn tab(terminal: TerminalId, group: Id) -> El {
         .attr_of("aria-selected", move || active().to_string())
         .attr("aria-controls", format!("terminal-{terminal}"))
         .attr_of("tabindex", move || if active() { "0" } else { "-1" })
-        .attr_of("title", name)
+        .attr_of("title", named)
         .click(move || session.focus_terminal(terminal))
         .on("auxclick", move |event: MouseEvent| {
             if event.button() == 1 && untrack(|| session.may_type()) {
                 close(event);
             }
         })
+        .child(el("span").class("muted").text(format!("{terminal} ")))
         .child(el("span").class("tab-name").text_of(name))
         .when(
             move || session.may_type(),

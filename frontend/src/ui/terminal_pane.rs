@@ -2,7 +2,7 @@
 //! when the program has ended.
 
 use super::el::{El, el, group, nothing};
-use super::{search_box::search_box, workspace::fill};
+use super::{files_dock::dropped_files, search_box::search_box, workspace::fill};
 use crate::reactive::*;
 use crate::store::watch::watch;
 use crate::store::{App, use_app};
@@ -22,16 +22,17 @@ pub fn terminal_pane(id: TerminalId) -> El {
     let label = move || {
         let on = node().map_or_else(String::new, |node| format!(" on {node}"));
         let only = if session.may_type() { "" } else { " View only." };
-        format!("Terminal {id}{on}.{only} Control, Shift and Escape leave it.")
+        let tells = app.settings.with(|s| s.screen_reader);
+        let how = if tells { "" } else { " The settings have a switch for screen readers." };
+        format!("Terminal {id}{on}.{only} Control, Shift and Escape leave it.{how}")
     };
     open_when_shown(app, id, host.dom(), move || place().is_some(), label);
     let dragging = RwSignal::new(false);
     let on_drop = move |event: DragEvent| {
         event.prevent_default();
         dragging.set(false);
-        let files = event.data_transfer().and_then(|data| data.files()).filter(|files| files.length() > 0);
-        if let (Some(files), Some(node), true) = (files, untrack(node), untrack(|| session.may_type())) {
-            app.files.upload_home(node, &files);
+        if let Some(node) = untrack(node).filter(|_| untrack(|| session.may_type())) {
+            app.files.upload_home(node, dropped_files(app, &event));
         }
     };
     el("div")

@@ -2,6 +2,7 @@
 
 use super::el::{El, el, group};
 use super::{
+    connection_banner::connection_banner,
     connection_state::connection_state,
     countdown::countdown,
     icon::{self, icon},
@@ -40,7 +41,7 @@ pub fn top_bar(dialogs: Dialogs) -> El {
             move || session.role.get() == Role::View && session.me.get() != 0,
             move || el("span").class("badge").testid("view-badge").text("View only"),
         )
-        .child(el("span").class("spacer"))
+        .child(connection_banner())
         .child(
             el("span")
                 .class("viewers")

@@ -39,11 +39,27 @@ pub fn workspace() -> El {
         .attr("aria-label", "Terminals")
         .child(
             space
+                .when(move || session.is_empty(), empty_hint)
                 .each(groups, tab_bar)
                 .each(terminals, |id| terminal_pane(TerminalId(id)))
                 .each(bars, move |id| split_line(id, area.clone())),
         )
         .child(key_bar())
+}
+
+/// What to do when no terminal is left.
+fn empty_hint() -> El {
+    let session = use_app().session;
+    let words = move || {
+        let no_node = session.state.with(|s| s.nodes.is_empty());
+        match (no_node, session.may_own(), session.may_type()) {
+            (true, true, _) => "The session has no node. Add one in the list of nodes.",
+            (true, ..) => "The session has no node.",
+            (false, _, true) => "No terminal is open. Press + above, or the button beside a node.",
+            (false, ..) => "No terminal is open.",
+        }
+    };
+    el("p").class("empty-hint muted").attr("role", "status").testid("empty-hint").text_of(words)
 }
 
 /// The style of something that fills a rectangle of the workspace.
