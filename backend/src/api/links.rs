@@ -23,7 +23,8 @@ pub async fn list(
 ) -> Result<Json<Vec<Link>>, Error> {
     let right = caller.right(&app.sessions, &id, Role::Own)?;
     let links = app.sessions.links(&right.live)?;
-    Ok(Json(links.into_iter().map(|row| tell(&right.live, row)).collect()))
+    let told = |row: LinkRow| Link { yours: right.link == Some(row.id), ..tell(&right.live, row) };
+    Ok(Json(links.into_iter().map(told).collect()))
 }
 
 /// Make a link. Its address is told only now.
@@ -44,10 +45,11 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(link)))
 }
 
-/// Revoke a link; who came in by it is shown out at once. Addresses of ports change.
+/// Revoke a link; who came in by it is shown out at once. Addresses of ports change. One's own link stays.
 #[utoipa::path(delete, path = "/sessions/{id}/links/{n}", params(("id" = String, Path), ("n" = u64, Path)), responses(
     (status = 204, description = "It opens nothing any more"),
-    (status = 403, body = ApiError), (status = 404, body = ApiError), (status = 410, body = crate::error::Ended),
+    (status = 403, body = ApiError), (status = 404, body = ApiError), (status = 409, body = ApiError),
+    (status = 410, body = crate::error::Ended),
 ))]
 pub async fn revoke(
     State(app): State<App>,
@@ -56,6 +58,10 @@ pub async fn revoke(
 ) -> Result<StatusCode, Error> {
     let right = caller.right(&app.sessions, &id, Role::Own)?;
     let n = n.parse().map_err(|_| Error::not_found("link_not_found", "Links have numbers."))?;
+    if right.link == Some(n) {
+        let why = "You are here by this link, and could not come back. Make another one that lets you do everything, come in by that, and revoke this one.";
+        return Err(Error::new(StatusCode::CONFLICT, "own_link", why));
+    }
     app.sessions.revoke_link(&right.live, n)?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -63,7 +69,15 @@ pub async fn revoke(
 fn tell(live: &Live, row: LinkRow) -> Link {
     let session_ends = live.now().expires_at;
     let expires_at = row.expires_at.map_or(session_ends, |t| t.min(session_ends));
-    Link { id: row.id, role: row.role, expires_at, revoked: row.revoked, url: None, qr_svg: None }
+    Link {
+        id: row.id,
+        role: row.role,
+        expires_at,
+        revoked: row.revoked,
+        yours: false,
+        url: None,
+        qr_svg: None,
+    }
 }
 
 fn qr(url: &str) -> Option<String> {

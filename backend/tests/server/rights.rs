@@ -63,6 +63,26 @@ async fn the_table_holds() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_revokes_the_link_that_they_are_here_by() {
+    let t = TestServer::start(&[]).await;
+    let session = t.create().await;
+    let (second, token) = t.link(&session, "own").await;
+    let path = format!("/sessions/{}/links", session.id);
+    for (token, other) in [(&session.token, second), (&token, 1)] {
+        let links: Vec<drydock_protocol::api::Link> =
+            t.call(Method::GET, &path, Some(token), None).await.json();
+        let own: Vec<u64> = links.iter().filter(|l| l.yours).map(|l| l.id).collect();
+        assert!(own.len() == 1 && own[0] != other, "{links:?}");
+        let answer = t.call(Method::DELETE, &format!("{path}/{}", own[0]), Some(token), None).await;
+        assert_eq!((answer.status.as_u16(), answer.code().as_str()), (409, "own_link"));
+    }
+    // The other one goes, and who holds it with it.
+    let answer = t.call(Method::DELETE, &format!("{path}/{second}"), Some(&session.token), None).await;
+    assert_eq!(answer.status, 204);
+    assert_eq!(t.call(Method::GET, &path, Some(&token), None).await.status, 403);
+}
+
 async fn ask(
     t: &TestServer,
     request: &[&str],

@@ -7,7 +7,6 @@ pub mod docker;
 pub mod keys;
 pub mod latency;
 pub mod layout;
-pub mod links;
 pub mod outbox;
 pub mod pace;
 pub mod paths;

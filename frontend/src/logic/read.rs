@@ -132,7 +132,7 @@ objects! {
     Entry { name, kind, size, mode, modified_micros }
     Host { version, running, capacity, queued, default_ttl_seconds, max_ttl_seconds }
     Image { id, names, size }
-    Link { id, role, expires_at, revoked, url, qr_svg }
+    Link { id, role, expires_at, revoked, yours, url, qr_svg }
     Listing { path, entries, cut }
     Node { name, address, power, usage, ports, docker }
     NodeAddress { name, address }
@@ -297,6 +297,7 @@ mod tests {
             role: Role::View,
             expires_at: 9,
             revoked: true,
+            yours: false,
             qr_svg: url.clone(),
             url,
         };

@@ -150,7 +150,7 @@ impl SessionStore {
         let Some(id) = self.id.get_untracked() else { return };
         let nodes = self.state.with_untracked(|s| u8::try_from(s.nodes.len()).ok()).filter(|n| *n > 0);
         let expires_at = browser::wall_clock() + seconds_left;
-        own_sessions::remember(OwnSession { id, playground: None, nodes, expires_at, made_here: None });
+        own_sessions::remember(OwnSession { id, playground: None, nodes, expires_at });
     }
 
     /// Sends a control message.

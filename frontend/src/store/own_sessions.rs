@@ -24,11 +24,9 @@ pub struct OwnSession {
     pub nodes: Option<u8>,
     /// When it ends, seconds since 1970.
     pub expires_at: u64,
-    /// Whether this browser's right to it is the one with which it was made, if that is known.
-    pub made_here: Option<bool>,
 }
 
-objects! { OwnSession { id, playground, nodes, expires_at, made_here } }
+objects! { OwnSession { id, playground, nodes, expires_at } }
 
 /// The sessions that have not ended, newest first. Forgets the others and how their terminals were arranged.
 pub fn list() -> Vec<OwnSession> {
@@ -76,7 +74,6 @@ fn with(mut all: Vec<OwnSession>, mut session: OwnSession) -> Vec<OwnSession> {
         let old = all.remove(at);
         session.playground = session.playground.or(old.playground);
         session.nodes = session.nodes.or(old.nodes);
-        session.made_here = session.made_here.or(old.made_here);
     }
     all.insert(0, session);
     all.truncate(MOST);
@@ -88,7 +85,7 @@ mod tests {
     use super::*;
 
     fn session(id: &str, expires_at: u64, nodes: Option<u8>) -> OwnSession {
-        OwnSession { id: id.parse().unwrap(), playground: None, nodes, expires_at, made_here: None }
+        OwnSession { id: id.parse().unwrap(), playground: None, nodes, expires_at }
     }
 
     #[test]

@@ -157,8 +157,6 @@ pub(super) struct Inner {
     /// The connection is new: every terminal has to be attached.
     pub attach_all: Cell<bool>,
     pub resume_from: Cell<u32>,
-    /// The page came by a link, whose right replaced the one that the browser may have had.
-    pub by_link: Cell<bool>,
     pub seen_state: Cell<bool>,
     pub seen_output: Cell<bool>,
     /// Counts sessions opened, so that a late answer about the last one changes nothing.
@@ -233,7 +231,6 @@ impl SessionStore {
             self.phase.set(Phase::Over(Over::NoWebSocket));
             return;
         }
-        self.inner().by_link.set(token.is_some());
         let Some(token) = token else { return self.connect(&id) };
         let generation = self.inner().generation.get();
         spawn_local(async move {
@@ -301,7 +298,6 @@ impl SessionStore {
                         playground: Some(session.playground.clone()),
                         nodes: session.state.as_ref().and_then(|s| u8::try_from(s.nodes.len()).ok()),
                         expires_at: session.expires_at,
-                        made_here: self.inner().by_link.get().then_some(false),
                     });
                     self.about.set(Some(Rc::new(session)));
                 }

@@ -142,7 +142,6 @@ impl Start {
             playground: Some(wish.playground.clone()),
             nodes: u8::try_from(created.nodes.len()).ok(),
             expires_at: created.expires_at,
-            made_here: Some(true),
         });
     }
 }

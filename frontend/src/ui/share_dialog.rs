@@ -5,11 +5,8 @@ use super::{confirm_button::confirm_button, dialog::dialog};
 use crate::reactive::*;
 use crate::{
     browser,
-    logic::{
-        clock,
-        links::{Whose, whose},
-    },
-    store::{known::Known, own_sessions, use_app},
+    logic::clock,
+    store::{known::Known, use_app},
 };
 use drydock_protocol::{api::Link, state::Role};
 use web_sys::Event;
@@ -136,9 +133,7 @@ fn fresh(link: Link) -> El {
 fn links() -> El {
     let app = use_app();
     let share = app.share;
-    let id = app.session.id.get_untracked();
-    let made_here = id.and_then(|id| own_sessions::find(&id)?.made_here) == Some(true);
-    let row = move |link: Link, whose: Whose| {
+    let row = move |link: Link| {
         let id = link.id;
         let left = link.expires_at.saturating_sub(browser::wall_clock());
         let state = match (link.revoked, left) {
@@ -151,16 +146,12 @@ fn links() -> El {
             .attr("class", if live { "" } else { "muted" })
             .testid(format!("link-{id}"))
             .child(el("span").text(format!("Link {id}: {}", words(link.role))))
-            .children((whose == Whose::Own).then(|| el("strong").text("this browser")))
+            .children(link.yours.then(|| el("strong").text("this browser")))
             .child(el("span").class("link-state").text(state))
-            .children((live && whose != Whose::Own).then(|| {
-                let question = match whose {
-                    Whose::PerhapsOwn => "Perhaps you are here by it. Really revoke?",
-                    _ => "Really revoke?",
-                };
+            .children((live && !link.yours).then(|| {
                 confirm_button(
                     format!("Revoke link {id}"),
-                    question,
+                    "Really revoke?",
                     format!("revoke-{id}"),
                     Box::new(move || share.revoke(id)),
                     move || group().text("Revoke"),
@@ -170,10 +161,6 @@ fn links() -> El {
     group().child(el("h3").text("Links")).part(move || match share.links.get() {
         None => el("p").class("muted").text("Asking …"),
         Some(links) if links.is_empty() => el("p").class("muted").text("None yet."),
-        Some(links) => {
-            let now = browser::wall_clock();
-            let whose = |link: &Link| whose(link, &links, made_here, now);
-            el("ul").class("links").children(links.iter().map(|link| row(link.clone(), whose(link))))
-        }
+        Some(links) => el("ul").class("links").children(links.into_iter().map(row)),
     })
 }

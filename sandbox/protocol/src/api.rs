@@ -166,6 +166,9 @@ pub struct Link {
     pub expires_at: u64,
     /// True once it was revoked.
     pub revoked: bool,
+    /// True if it is the one by which who asks is here. It can't be revoked with itself.
+    #[serde(default)]
+    pub yours: bool,
     /// The link itself, a secret; only in the answer to its making.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
