@@ -38,9 +38,7 @@ struct Extras {
 impl Screen {
     /// An empty screen at offset 0.
     pub fn new(size: Size) -> Self {
-        let extras =
-            Extras { title: String::new(), title_changed: false, modes: EXTRA_MODES.map(|(_, reset)| reset) };
-        Self { parser: parser(size, extras), size, parsed: 0 }
+        Self { parser: parser(size, Extras::new()), size, parsed: 0 }
     }
 
     /// Offset up to which the output is in the picture.
@@ -67,11 +65,16 @@ impl Screen {
         self.parsed += if all { bytes.len() } else { ready } as u64;
     }
 
-    /// Gives the screen another size.
+    /// Gives the screen another size. Lines are wrapped anew, as the pages' own emulator does; the emulator by itself would cut them.
     pub fn resize(&mut self, size: Size) {
         let (rows, cols) = cells(size);
         self.size = size;
-        self.guard(|parser| parser.set_size(rows, cols));
+        let screen = self.parser.screen();
+        let rewrapped = catch_unwind(AssertUnwindSafe(|| rewrap(screen, cols.get())));
+        let Ok(Some(text)) = rewrapped else { return self.guard(|parser| parser.set_size(rows, cols)) };
+        let extras = std::mem::replace(self.parser.callbacks_mut(), Extras::new());
+        self.parser = parser(size, extras);
+        self.process(text.as_bytes());
     }
 
     /// Whether anything on it can be read.
@@ -139,6 +142,49 @@ fn cells(size: Size) -> (NonZeroU16, NonZeroU16) {
         NonZeroU16::new(size.rows).unwrap_or(NonZeroU16::MIN),
         NonZeroU16::new(size.cols).unwrap_or(NonZeroU16::MIN),
     )
+}
+
+/// What draws a primary screen with its scroll-back and cursor on one of another size. Nothing if a program has its own picture there: an
+/// alternate screen, or text below the cursor; it draws anew when it is told the size.
+fn rewrap(screen: &vt100::Screen, new_cols: u16) -> Option<String> {
+    let (rows, cols) = screen.size();
+    let (rows, cols) = (rows.get(), cols.get());
+    let (row, col) = screen.cursor_position();
+    let is_blank = |text: String| text.trim().is_empty();
+    // The cursor's line may go on some rows below it, and have begun some rows above.
+    let last = (row..rows).find(|row| !screen.row_wrapped(*row))?;
+    if screen.alternate_screen() || !screen.rows(0, cols).skip(usize::from(last) + 1).all(is_blank) {
+        return None;
+    }
+    let mut out = Bounded(String::new());
+    let mut state = BasicFormattedCaptureState::new();
+    let all = BasicFormattedCaptureRange::Full(&mut state);
+    screen.write_contents_formatted_basic(&mut LineEnds(&mut out), all).ok()?;
+    let mut text = out.0.as_str();
+    for _below in last + 1..rows {
+        text = text.strip_suffix("\r\n")?;
+    }
+    // Where the cursor is in its line, and where that line ends.
+    let above = (0..row).rev().take_while(|above| screen.row_wrapped(*above)).count();
+    let written = (0..cols).rev().find(|at| screen.cell(last, *at).is_some_and(|cell| cell.has_contents()));
+    let at = above * usize::from(cols) + usize::from(col);
+    let end =
+        (above + usize::from(last - row)) * usize::from(cols) + written.map_or(0, |at| usize::from(at) + 1);
+    let new_cols = usize::from(new_cols);
+    let (last_row, wanted_row) = (end.saturating_sub(1) / new_cols, at / new_cols);
+    let mut text = format!("{text}\x1b[m\r");
+    let mut go = |count: usize, to: char| {
+        if count > 0 {
+            let _never_fails = write!(text, "\x1b[{count}{to}");
+        }
+    };
+    go(last_row.saturating_sub(wanted_row), 'A');
+    go(wanted_row.saturating_sub(last_row), 'B');
+    go(at % new_cols, 'C');
+    text.push_str(&screen.attributes_formatted());
+    text.push_str(&screen.input_mode_formatted());
+    text.push_str(if screen.hide_cursor() { "\x1b[?25l" } else { "" });
+    Some(text)
 }
 
 /// The picture as rich as fits: with scroll-back, else the screen alone, else its text, else nothing.
@@ -223,6 +269,12 @@ impl Write for LineEnds<'_> {
 
 // === impl Extras ===
 
+impl Extras {
+    fn new() -> Self {
+        Self { title: String::new(), title_changed: false, modes: EXTRA_MODES.map(|(_, reset)| reset) }
+    }
+}
+
 impl vt100::Callbacks for Extras {
     fn set_window_title(&mut self, _: &mut vt100::Screen, title: &[u8]) {
         let text = String::from_utf8_lossy(title);
@@ -296,6 +348,41 @@ mod tests {
         p.process(b"\x1b[?1049l");
         assert_eq!(p.screen().contents(), "shell$ vim");
         assert_eq!(p.screen().cursor_position(), (1, 0));
+    }
+
+    #[test]
+    fn lines_survive_a_narrow_window() {
+        let long = "0123456789".repeat(8);
+        let lines: String = (1..=30).map(|n| format!("\x1b[31mline {n}\x1b[m {long}\r\n")).collect();
+        let mut s = screen(format!("{lines}\x1b[?2004h\x1b]0;title\x07$ cat {long} \x1b[1m").as_bytes());
+        // All lines, whole.
+        let whole = |s: &mut Screen| {
+            let (mut text, mut state) = (String::new(), BasicFormattedCaptureState::new());
+            let all = BasicFormattedCaptureRange::Full(&mut state);
+            s.parser.screen().write_contents_formatted_basic(&mut text, all).unwrap();
+            let plain: String = vt100::capture::basic_formatted_to_plain(&text).collect();
+            plain.trim_end().to_owned()
+        };
+        let before = (whole(&mut s), s.parser.screen().cursor_position());
+        assert!(before.0.contains(&format!("line 7 {long}\n")), "{}", before.0);
+        for size in
+            [Size { cols: 17, rows: 5 }, Size { cols: 300, rows: 40 }, Size { cols: 1, rows: 3 }, SIZE]
+        {
+            s.resize(size);
+            // What is typed goes on where it was.
+            s.feed(b"x\x08 \x08");
+        }
+        assert_eq!((whole(&mut s), s.parser.screen().cursor_position()), before);
+        assert!(s.parser.screen().bracketed_paste() && s.title() == "title" && s.parser.screen().bold());
+        // A cursor within its line stays at its letter.
+        let mut s = screen(format!("$ {long}\x1b[A").as_bytes());
+        s.resize(Size { cols: 30, rows: 10 });
+        s.feed(b"X");
+        assert_eq!(whole(&mut s), format!("$ {}X{}", &long[..40], &long[41..]));
+        // What a program has drawn below the cursor is its own affair.
+        let mut s = screen(b"menu\r\none\r\ntwo\x1b[H");
+        s.resize(Size { cols: 10, rows: 10 });
+        assert_eq!((whole(&mut s).as_str(), s.parser.screen().cursor_position()), ("menu\none\ntwo", (0, 0)));
     }
 
     #[test]
