@@ -14,6 +14,7 @@ use http::header::LOCATION;
 use http::{HeaderValue, StatusCode};
 use hyper::body::Incoming;
 use serde_json::Value;
+use std::net::IpAddr;
 
 /// A name with scheme and port: `https:web:443`, `web:http`, `web`.
 #[derive(Debug, PartialEq, Eq)]
@@ -108,9 +109,7 @@ fn find(call: &Call, plural: &str, name: &str) -> Result<Value, Status> {
 fn pod(call: &Call, name: &Name<'_>) -> Result<Target, Status> {
     let pod = find(call, "pods", name.name)?;
     let host = text(&pod, &["status", "podIP"]);
-    if host.is_empty() {
-        return Err(Status::bad_request("address not allowed"));
-    }
+    must_be_proxyable(host)?;
     let ports = list(&pod, &["spec", "containers"]).iter().flat_map(|one| list(one, &["ports"]));
     let wanted = name.port;
     let found = ports.into_iter().find(|port| wanted.is_empty() || text(port, &["name"]) == wanted);
@@ -122,6 +121,25 @@ fn pod(call: &Call, name: &Name<'_>) -> Result<Target, Status> {
         (Err(_), None) => 80,
     };
     Ok(Target { host: host.into(), port, scheme: name.scheme() })
+}
+
+/// Whoever may write a pod's status or endpoints must not reach what listens for the API server's own machine alone (`IsProxyableIP` of
+/// `pkg/proxy/util`).
+fn must_be_proxyable(address: &str) -> Result<(), Status> {
+    let is_global = match address.parse::<IpAddr>().map(|address| address.to_canonical()) {
+        Ok(IpAddr::V4(ip)) => {
+            !(ip.is_unspecified()
+                || ip.is_loopback()
+                || ip.is_multicast()
+                || ip.is_link_local()
+                || ip.is_broadcast())
+        }
+        Ok(IpAddr::V6(ip)) => {
+            !(ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || ip.is_unicast_link_local())
+        }
+        Err(_) => false,
+    };
+    if is_global { Ok(()) } else { Err(Status::bad_request("address not allowed")) }
 }
 
 /// An endpoint of the service that is ready (`ResourceLocation` of `pkg/registry/core/service/storage`).
@@ -155,6 +173,7 @@ fn service(call: &Call, name: &Name<'_>) -> Result<Target, Status> {
         if let (Some(port), false) = (port, addresses.is_empty()) {
             let index = usize::try_from(getrandom::u32().unwrap_or(0)).unwrap_or(0) % addresses.len();
             let host = text(&addresses[index], &["ip"]).to_string();
+            must_be_proxyable(&host)?;
             return Ok(Target { host, port, scheme: name.scheme() });
         }
     }
@@ -164,6 +183,27 @@ fn service(call: &Call, name: &Name<'_>) -> Result<Target, Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_the_machines_own_is_not_reached() {
+        for own in [
+            "",
+            "web",
+            "127.0.0.1",
+            "127.8.8.8",
+            "::1",
+            "::ffff:127.0.0.1",
+            "0.0.0.0",
+            "169.254.169.254",
+            "fe80::1",
+            "224.0.0.1",
+        ] {
+            assert_eq!(must_be_proxyable(own).expect_err(own).message, "address not allowed");
+        }
+        for pods in ["10.244.0.5", "192.168.0.11", "fd00::5"] {
+            assert!(must_be_proxyable(pods).is_ok(), "{pods}");
+        }
+    }
 
     #[test]
     fn names_carry_scheme_and_port() {
