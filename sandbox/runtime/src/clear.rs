@@ -74,7 +74,12 @@ fn remove(parent: BorrowedFd<'_>, name: &CString) -> io::Result<Option<OwnedFd>>
     match unlinkat(parent, name.as_c_str(), AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => Ok(None),
         Err(Errno::NOTEMPTY | Errno::EXIST) => {
-            Ok(Some(openat(parent, name.as_c_str(), DIRECTORY, Mode::empty())?))
+            match openat(parent, name.as_c_str(), DIRECTORY, Mode::empty()) {
+                Ok(inner) => Ok(Some(inner)),
+                // Somebody else is at the same tree.
+                Err(Errno::NOENT) => Ok(None),
+                Err(e) => Err(e.into()),
+            }
         }
         Err(e) => Err(e.into()),
     }

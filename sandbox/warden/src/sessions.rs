@@ -365,30 +365,24 @@ impl Sessions {
         }
         // A frozen process dies only when it is thawed (control groups v1). From here on nobody is left to freeze another.
         self.group(id).thaw_all()?;
-        self.dying.push(Dying {
-            id: id.clone(),
-            slot,
-            next: Instant::now() + Dying::SOON,
-            pause: Dying::SOON,
-        });
+        if self.dying.iter().all(|one| one.id != *id) {
+            self.dying.push(Dying { id: id.clone(), slot, again: Again::after(Dying::SOON) });
+        }
         Ok(true)
     }
 
     /// Helps sessions to end that were killed a while ago. How long until it is time again, if any is left.
     pub fn help_dying(&mut self) -> Option<Duration> {
-        let now = Instant::now();
         let running = &self.running;
         self.dying.retain(|one| running.contains_key(&one.id));
-        for one in self.dying.iter_mut().filter(|one| one.next <= now) {
+        for one in self.dying.iter_mut().filter(|one| one.again.is_due()) {
             let group = SessionGroup::new(self.hierarchies.clone(), &self.place.server(), one.id.as_str());
             if let Err(e) = group.gather(self.place.users(one.slot)) {
                 tracing::warn!(session = %one.id, "{e}");
             }
-            one.pause = (one.pause * 2).min(Dying::LATEST);
-            one.next = now + one.pause;
+            one.again.later();
         }
-        let next = self.dying.iter().map(|one| one.next).min();
-        next.map(|next| next.saturating_duration_since(Instant::now()))
+        Again::first(self.dying.iter().map(|one| &one.again))
     }
 
     /// Clears away a session whose spawner has ended. Returns why it ended, as far as the kernel tells, and the steps.
@@ -446,14 +440,13 @@ impl Sessions {
 
     /// Tries again what could not be deleted, where it is time. How long until it is again, if something is left.
     pub fn sweep_lingering(&mut self) -> Option<Duration> {
-        let now = Instant::now();
-        let (due, later) = std::mem::take(&mut self.lingering).into_iter().partition(|l| l.next <= now);
+        let (due, later) =
+            std::mem::take(&mut self.lingering).into_iter().partition(|left| left.again.is_due());
         self.lingering = later;
         for left in due {
             self.sweep(left);
         }
-        let next = self.lingering.iter().map(|l| l.next).min();
-        next.map(|next| next.saturating_duration_since(Instant::now()))
+        Again::first(self.lingering.iter().map(|left| &left.again))
     }
 
     /// Gives everything back: called when the warden ends without sessions.
@@ -490,40 +483,65 @@ impl Sessions {
 struct Dying {
     id: SessionId,
     slot: u32,
-    next: Instant,
-    pause: Duration,
+    again: Again,
 }
 
 impl Dying {
     /// When to look after it first: most are gone long before.
     const SOON: Duration = Duration::from_millis(200);
-    const LATEST: Duration = Duration::from_secs(5);
 }
 
 /// A session that has ended and of which something is left on the host.
 struct Lingering {
     record: Record,
-    /// Tries that found a process, or something that does not go.
-    tries: u32,
-    next: Instant,
+    again: Again,
 }
 
 impl Lingering {
     /// How soon to look again at first: the kernel tells nobody when a control group is empty (v1).
     const SOON: Duration = Duration::from_millis(20);
-    const LATEST: Duration = Duration::from_secs(5);
 
     fn new(record: Record) -> Self {
-        Self { record, tries: 0, next: Instant::now() }
+        Self { record, again: Again { next: Instant::now(), pause: Self::SOON } }
     }
 
     /// Waits longer each time, unless the work was just too much for one go.
     fn wait(&mut self, why: &Error) {
-        let goes_on = matches!(why, Error::Sandbox(e) if e.kind() == std::io::ErrorKind::WouldBlock);
-        if !goes_on {
-            self.tries += 1;
+        match why {
+            Error::Sandbox(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                self.again.next = Instant::now() + Self::SOON;
+            }
+            _ => self.again.later(),
         }
-        self.next = Instant::now() + (Self::SOON * 2_u32.pow(self.tries.min(10)) / 2).min(Self::LATEST);
+    }
+}
+
+/// When to try something again.
+struct Again {
+    next: Instant,
+    pause: Duration,
+}
+
+impl Again {
+    const LATEST: Duration = Duration::from_secs(5);
+
+    fn after(pause: Duration) -> Self {
+        Self { next: Instant::now() + pause, pause }
+    }
+
+    fn is_due(&self) -> bool {
+        self.next <= Instant::now()
+    }
+
+    /// After the pause, which is twice as long the next time.
+    fn later(&mut self) {
+        self.next = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(Self::LATEST);
+    }
+
+    /// How long until the first of several.
+    fn first<'a>(all: impl Iterator<Item = &'a Self>) -> Option<Duration> {
+        all.map(|one| one.next).min().map(|next| next.saturating_duration_since(Instant::now()))
     }
 }
 

@@ -112,13 +112,10 @@ const CHECKS: [(&str, &str); 30] = [
         "Error response from daemon: unable to find user nope: no matching entries in passwd file",
     ),
     (
-        "cd /srv; docker exec limited sh -c 'mkdir -p /dir/sub; echo a > /dir/sub/a'; docker cp limited:/dir/. newdir; find newdir | sort; docker cp limited:/etc/passwd/ .",
-        "newdir\nnewdir/sub\nnewdir/sub/a\n",
+        "cd /srv; docker exec limited sh -c 'mkdir -p /dir/sub; echo a > /dir/sub/a'; docker cp limited:/dir/. newdir; find newdir | sort; docker cp limited:/etc/passwd/ . 2>&1",
+        "newdir\nnewdir/sub\nnewdir/sub/a\nError response from daemon: lstat /etc/passwd/: not a directory",
     ),
-    (
-        "docker inspect limited | head -4 | tr -d ' \n' | cut -c1-8; docker cp limited:/etc/passwd/ /tmp",
-        "[{\"Id\":\"",
-    ),
+    ("docker inspect limited | head -4 | tr -d ' \n' | cut -c1-8", "[{\"Id\":\""),
     (
         "mkdir -p /srv/b; cd /srv/b; printf 'FROM scratch\\nRUN echo hi\\n' > Dockerfile; docker build . 2>&1 | tail -1",
         "process \"/bin/sh -c echo hi\" did not complete successfully: exit code: 1",
