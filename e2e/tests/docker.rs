@@ -293,6 +293,48 @@ printf 'services: { a: { build: { context: ., secrets: [key] } } }\\nsecrets: { 
 }
 
 #[tokio::test]
+async fn d8_the_build_cache_is_no_image() {
+    let lab = Lab::docker(1).await;
+    lab.sh("mkdir /root/c && cd /root/c && cat > Dockerfile <<'EOF'
+FROM busybox
+RUN head -c 1000000 /dev/zero > /big
+ENV A=b
+RUN --mount=type=cache,target=/kept head -c 2000000 /dev/zero > /kept/more
+EOF")
+        .await;
+    let build = "docker build --progress plain -t app /root/c 2>&1 | grep -c CACHED";
+    assert_eq!(lab.sh(&format!("{build} || true")).await, "0");
+    // The steps are in the cache only, also for those who want to see all images.
+    assert_eq!(lab.sh("docker images -aq | wc -l; docker info -f {{.Images}}").await, "2\n2");
+    let cache = "docker system df --format '{{.Type}} {{.TotalCount}} {{.Active}} {{.Size}}' | grep Build";
+    assert_eq!(lab.sh(cache).await, "Build Cache 3 0 2MB", "the layer is the image's too");
+    assert_eq!(
+        lab.sh("docker buildx du | grep -c true; docker system df -v | grep -c exec.cachemount").await,
+        "3\n1"
+    );
+    // The image goes; what it was made of stays, and makes it again.
+    let removed = lab.sh("docker rmi app").await;
+    assert!(
+        removed.starts_with("Untagged: app:latest\nDeleted: sha256:") && removed.lines().count() == 2,
+        "{removed}"
+    );
+    assert_eq!(lab.sh("docker rmi busybox > /dev/null && docker images -aq | wc -l").await, "0");
+    assert_eq!(lab.sh(cache).await, "Build Cache 3 0 3MB");
+    assert_eq!(lab.sh(build).await, "2");
+    // What the image has too stays in the cache unless one wants all of it gone; the image stays in any case.
+    let pruned = lab.sh("docker builder prune -f").await;
+    assert!(pruned.contains("Total:\t2MB"), "{pruned}");
+    assert_eq!(lab.sh(build).await, "2");
+    let pruned = lab.sh("docker buildx prune -af --filter type=regular").await;
+    assert_eq!(pruned.lines().count(), 4, "{pruned}");
+    assert_eq!(lab.sh("docker run --rm app stat -c %s /big").await, "1000000");
+    assert_eq!(lab.sh(&format!("{build} || true")).await, "0");
+    lab.sh("docker system prune -af > /dev/null").await;
+    assert_eq!(lab.sh("docker buildx du | tail -1; docker images -aq | wc -l").await, "Total:\t\t0B\n0");
+    lab.end().await;
+}
+
+#[tokio::test]
 async fn d10_registry() {
     let lab = Lab::docker(2).await;
     lab.sh("docker pull -q busybox && docker tag busybox registry:5000/app:1").await;

@@ -32,6 +32,11 @@ impl Timestamp {
         if self == Self::ZERO { -62_135_596_800 } else { self.0.div_euclid(SECOND) }
     }
 
+    /// For the kernel and libraries; what is before 1970 is 1970.
+    pub fn system_time(self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_nanos(u64::try_from(self.0).unwrap_or(0))
+    }
+
     /// Nanoseconds since 1970.
     pub fn nanos(self) -> i64 {
         self.0

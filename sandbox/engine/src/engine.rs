@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::{
-    cgroup::Groups, containers::Containers, events::Events, exec::Execs, images::Registries, init::Init,
-    picture::Activities, rootfs::Roots, volumes::Volumes, wasm::Wasm,
+    build::Cache, cgroup::Groups, containers::Containers, events::Events, exec::Execs, images::Registries,
+    init::Init, picture::Activities, rootfs::Roots, volumes::Volumes, wasm::Wasm,
 };
 use drydock_images::local::LocalStore;
 use drydock_network::Networks;
@@ -48,6 +48,8 @@ pub struct Engine {
     pub groups: Groups,
     /// BuildKit's API, once a client has asked for it.
     pub buildkit: OnceLock<drydock_buildkit::BuildKit>,
+    /// Steps of builds.
+    pub build_cache: Arc<Cache>,
     /// What runs WebAssembly containers, if the host has it.
     pub wasm: Option<Wasm>,
 }
@@ -100,6 +102,7 @@ async fn live(boot: EngineBoot) -> i32 {
         init,
         containers: Containers::new(root.join("containers")),
         execs: Execs::default(),
+        build_cache: Cache::new(images.clone()),
         images,
         roots,
         registries: Registries::new(&root),

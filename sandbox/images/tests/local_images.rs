@@ -24,6 +24,11 @@ fn name(text: &str) -> Reference {
 
 /// An image with one more layer (a file of this name) on top of another image.
 fn build(store: &LocalStore, parent: Option<&Digest>, with: &str) -> Digest {
+    made(store, parent, with, Origin::Built)
+}
+
+/// The same by either builder: what is not `Built` is from BuildKit.
+fn made(store: &LocalStore, parent: Option<&Digest>, with: &str, origin: Origin) -> Digest {
     let below = parent.and_then(|id| store.top_layer(id).unwrap());
     let top = store.add_layer(&layer(&[file(with, with.as_bytes())])[..], below.as_ref()).unwrap();
     let base = parent.map_or_else(
@@ -33,10 +38,11 @@ fn build(store: &LocalStore, parent: Option<&Digest>, with: &str) -> Digest {
     let step = HistoryEntry {
         created: Some("2026-11-21T00:30:00.5Z".into()),
         created_by: Some(format!("COPY {with}")),
+        comment: (origin != Origin::Built).then(|| "buildkit.dockerfile.v0".to_owned()),
         ..HistoryEntry::default()
     };
     let config = serde_json::to_vec(&base.child(Some(top.diff_id()), step)).unwrap();
-    store.create(&NewImage { config: &config, top: Some(&top), parent, origin: Origin::Built }).unwrap()
+    store.create(&NewImage { config: &config, top: Some(&top), parent, origin }).unwrap()
 }
 
 fn tagged(store: &LocalStore, names: &[&str], with: &str) -> Digest {
@@ -253,6 +259,49 @@ fn pruning_takes_what_nobody_uses() {
     let pruned = store.prune(false, &|_| true, &users).unwrap();
     assert_eq!(told(&pruned.removed), ["Untagged named:latest", "Image", "Layer"]);
     assert_eq!(store.images().len(), 1);
+}
+
+#[test]
+fn the_build_cache_outlives_images_and_images_outlive_it() {
+    let scratch = Scratch::new();
+    let store = open(&scratch);
+    let base = tagged(&store, &["base"], "base");
+    let step = made(&store, Some(&base), "step", Origin::Step);
+    let result = made(&store, Some(&step), "result", Origin::Step);
+    let steps = |store: &LocalStore| store.steps().into_iter().map(|step| step.id).collect::<Vec<_>>();
+    let both = {
+        let mut both = vec![step.clone(), result.clone()];
+        both.sort();
+        both
+    };
+    // Nobody sees a step, or could remove it by its id.
+    assert_eq!((store.images().len(), steps(&store)), (1, both.clone()));
+    assert!(store.find(&step.to_string()).is_err() && store.find(step.hex()).is_err());
+    assert!(store.remove(step.hex(), GENTLE).is_err() && store.children(&base).is_empty());
+
+    // The result is an image, and goes as one; what it was made of stays in the cache.
+    store.keep(&result).unwrap();
+    store.tag(&result, &name("app")).unwrap();
+    assert_eq!((store.find("app").unwrap().id, store.images().len()), (result.clone(), 2));
+    let pruned = store.prune(true, &|_| true, &nobody).unwrap();
+    assert!(pruned.removed.is_empty());
+    assert_eq!(told(&store.remove("app", GENTLE).unwrap()), ["Untagged app:latest", "Image"]);
+    assert!(store.find("app").is_err() && store.images().len() == 1);
+    // Its base can go too.
+    assert_eq!(told(&store.remove("base", GENTLE).unwrap()), ["Untagged base:latest", "Image"]);
+    drop(store);
+    let store = open(&scratch);
+    assert_eq!((steps(&store), store.get(&result).unwrap().size), (both, 14));
+
+    // Built or pulled once more it is an image again, which needs no cache.
+    assert_eq!(made(&store, Some(&step), "result", Origin::Pulled), result);
+    assert_eq!(store.images()[0].origin, Origin::Pulled);
+    store.forget_step(&result).unwrap();
+    store.forget_step(&step).unwrap();
+    assert_eq!((steps(&store), store.images().len()), (vec![], 1));
+    assert!(store.get(&step).is_err() && store.forget_step(&step).is_err());
+    assert_eq!(told(&store.remove(result.hex(), GENTLE).unwrap()), ["Image", "Layer", "Layer", "Layer"]);
+    assert_eq!(leftovers(&scratch), Vec::<PathBuf>::new());
 }
 
 /// A host's store with an image of two layers, mounted as the node's catalogue.

@@ -1,18 +1,22 @@
-//! Endpoints of builds. BuildKit's `/session` and `/grpc` will be files of their own beside this one.
+//! Endpoints of builds and of the build cache.
 
 use crate::build::{self, Request};
+use crate::clock::Timestamp;
 use crate::engine::Engine;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::filters::Filters;
-use crate::http::{Answer, Query, answer, reader, stream};
+use crate::http::{Answer, Query, answer, ordered, reader, stream};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::post;
-use serde_json::json;
+use drydock_buildkit::Prune;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where they are.
 pub fn routes() -> Router<Arc<Engine>> {
@@ -28,28 +32,70 @@ async fn build(State(engine): State<Arc<Engine>>, headers: HeaderMap, query: Que
     stream(move |lines| build::build(engine, request, context, lines)).await
 }
 
-/// The steps of BuildKit's builds that no image needs, and the directories of cache mounts. Steps of classic builds are images, which
-/// `docker image prune` removes.
+/// Removes from the build cache. Steps of classic builds are images, which `docker image prune` removes.
 async fn prune(State(engine): State<Arc<Engine>>, query: Query) -> Answer {
-    Filters::of(&query)?;
-    let root = engine.root.join("buildcache");
-    let work = move || {
-        let mut deleted = vec![];
-        let mut reclaimed = i64::try_from(build::steps(&engine)).unwrap_or(0);
-        for entry in std::fs::read_dir(&root).into_iter().flatten().flatten() {
-            let size = crate::volumes::size(&entry.path());
-            // One that a build uses at this moment is locked or may lose files, as BuildKit's shared caches may.
-            if drydock_runtime::clear::tree(&entry.path()).is_ok() {
-                deleted.push(entry.file_name().to_string_lossy().into_owned());
-                reclaimed += size;
-            }
-        }
-        (deleted, reclaimed)
+    let prune = wanted(&query)?;
+    let held = engine.clone();
+    let removed = tokio::task::spawn_blocking(move || build::prune(&held, &prune)).await;
+    let removed = removed.map_err(|error| Error::internal(error.to_string()))??;
+    let reclaimed: u64 = removed.iter().map(|record| record.size).sum();
+    let attributes = BTreeMap::from([("reclaimed".to_owned(), reclaimed.to_string())]);
+    engine.events.emit("builder", "prune", "", attributes);
+    let ids: Vec<_> = removed.iter().map(|record| record.id.as_str()).collect();
+    let deleted = if ids.is_empty() { Value::Null } else { json!(ids) };
+    Ok(answer(StatusCode::OK, &ordered! { "CachesDeleted": deleted, "SpaceReclaimed": reclaimed, }))
+}
+
+/// What to remove. (moby `daemon/internal/builder-next/builder.go`, `toBuildkitPruneInfo`)
+fn wanted(query: &Query) -> Result<Prune> {
+    let filters = Filters::of(query)?;
+    const FIELDS: [&str; 8] =
+        ["id", "parent", "type", "description", "inuse", "shared", "private", "unused-for"];
+    filters.validate(&[&FIELDS[..], &["until"]].concat())?;
+    let bytes = |name: &str| match query.text(name) {
+        None => Ok(0),
+        Some(text) => text
+            .parse::<u64>()
+            .map_err(|_| Error::invalid(format!("{name} is in bytes and expects an integer, got {text}"))),
     };
-    let done = tokio::task::spawn_blocking(work).await;
-    let (deleted, reclaimed) = done.map_err(|error| Error::internal(error.to_string()))?;
-    let deleted = if deleted.is_empty() { serde_json::Value::Null } else { json!(deleted) };
-    Ok(answer(StatusCode::OK, &json!({ "CachesDeleted": deleted, "SpaceReclaimed": reclaimed })))
+    let reserved_space = bytes(if query.has("reserved-space") { "reserved-space" } else { "keep-storage" })?;
+    let mut conditions = vec![];
+    for field in &FIELDS[..7] {
+        let mut values = filters.get(field);
+        match (filters.has(field), values.next(), values.next()) {
+            (false, ..) => {}
+            (true, None, _) => conditions.push((*field).to_owned()),
+            (true, Some(value), None) if *field == "id" => conditions.push(format!("id~={value}")),
+            (true, Some(value), None) => conditions.push(format!("{field}=={value}")),
+            _ => return Err(Error::invalid("filters expect only one value")),
+        }
+    }
+    Ok(Prune {
+        filters: vec![conditions.join(",")],
+        all: query.flag("all"),
+        keep_duration: unused_for(&filters)?,
+        reserved_space,
+        max_used_space: bytes("max-used-space")?,
+        min_free_space: bytes("min-free-space")?,
+    })
+}
+
+/// `until` and `unused-for` mean the same: how long ago something must have been used last.
+fn unused_for(filters: &Filters) -> Result<Duration> {
+    let mut values = filters.get("until").chain(filters.get("unused-for"));
+    match (values.next(), values.next()) {
+        (None, _) => Ok(Duration::ZERO),
+        (Some(text), None) => {
+            let since = Timestamp::from_query(text);
+            let since = since.ok_or_else(|| {
+                Error::invalid(format!(
+                    "\"until\" filter expects a duration (e.g., '24h') or a timestamp: {text}"
+                ))
+            })?;
+            Ok(Timestamp::now().since(since))
+        }
+        _ => Err(Error::invalid("filters expect only one value")),
+    }
 }
 
 /// A classic build is cancelled by closing its connection; there are no others.

@@ -11,7 +11,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
-use drydock_images::local::{Image, LocalStore, Origin, Removal, RemoveOptions};
+use drydock_images::local::{Image, LocalStore, Removal, RemoveOptions};
 use drydock_images::{Digest, Reference};
 use drydock_registry::{AuthConfig, Client, Platform, decode_registry_auth};
 use serde_json::{Value, json};
@@ -56,12 +56,12 @@ async fn list(State(engine): State<Arc<Engine>>, version: ApiVersion, query: Que
     Ok(answer(StatusCode::OK, &found.iter().map(show).collect::<Vec<_>>()))
 }
 
-/// Bytes of all layers, and images with the room that they take, for `docker system df`.
+/// Bytes of all layers of images, and images with the room that they take, for `docker system df`.
 pub async fn usage(engine: &Arc<Engine>) -> Result<(u64, Vec<Value>)> {
     let version = crate::http::MAX_API;
     let (found, shared, layers) = images::blocking(engine, move |store| {
-        let layers: u64 = store.layers().iter().map(|layer| layer.size).sum();
         let found = images::select(store, &Filters::default(), false)?;
+        let layers = images::layers_size(store);
         Ok::<_, Error>((found, images::shared_sizes(store), layers))
     })
     .await?;
@@ -230,11 +230,7 @@ async fn prune(State(engine): State<Arc<Engine>>, query: Query) -> Answer {
         let none = BTreeMap::new();
         let fits = |image: &Image| {
             let created = image.config.created.as_deref().and_then(|text| text.parse().ok());
-            // The build cache is another command's.
-            (image.origin != Origin::Step || !dangling)
-                && until.is_none_or(|until| {
-                    created.is_some_and(|created: crate::clock::Timestamp| created <= until)
-                })
+            until.is_none_or(|until| created.is_some_and(|created: crate::clock::Timestamp| created <= until))
                 && filters.prune_labels(image.config.config.labels.as_ref().unwrap_or(&none))
         };
         store.prune(dangling, &fits, &|image| images::users(&held, image))

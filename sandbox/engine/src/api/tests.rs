@@ -150,12 +150,14 @@ fn engine(root: &Path) -> (Arc<Engine>, Channel) {
         iptables_save: "/bin/true".into(),
         ..Config::default()
     };
+    let images = LocalStore::open(root).unwrap();
     let engine = Engine {
         node: NodeName::new(1).unwrap(),
         init,
         containers: Containers::new(root.join("containers")),
         execs: Execs::default(),
-        images: LocalStore::open(root).unwrap(),
+        build_cache: crate::build::Cache::new(images.clone()),
+        images,
         roots: Roots::new(root),
         registries: Registries::new(root),
         networks: Networks::open(networks).unwrap(),

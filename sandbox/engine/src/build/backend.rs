@@ -1,7 +1,8 @@
 //! The engine as the builder sees it. All of this is called in threads that may block.
 
+use super::cache::{Held, Way};
 use super::step::{Mounted, Step};
-use super::{Cancel, Request, cache, download};
+use super::{Cancel, Request, download, records};
 use crate::clock::Timestamp;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -31,6 +32,8 @@ pub struct Node {
     pub(super) cancel: Arc<Cancel>,
     /// Can be asked, if the build came over a session.
     client: Option<Arc<BuildClient>>,
+    /// What a prune leaves alone meanwhile.
+    held: Arc<Held>,
 }
 
 impl From<Error> for BackendError {
@@ -42,7 +45,8 @@ impl From<Error> for BackendError {
 impl Node {
     /// To be made where a runtime is.
     pub fn new(engine: Arc<Engine>, request: &Request, cancel: Arc<Cancel>) -> Self {
-        Self { engine, runtime: Handle::current(), request: request.clone(), cancel, client: None }
+        let held = Arc::new(engine.build_cache.hold());
+        Self { engine, runtime: Handle::current(), request: request.clone(), cancel, client: None, held }
     }
 
     /// With a client that can be asked.
@@ -54,6 +58,10 @@ impl Node {
     /// Whether it came over a session: BuildKit's way.
     pub fn has_client(&self) -> bool {
         self.client.is_some()
+    }
+
+    fn way(&self) -> Way {
+        if self.has_client() { Way::BuildKit } else { Way::Classic }
     }
 
     /// Who this build is at a registry.
@@ -152,7 +160,8 @@ impl Node {
             origin: if self.client.is_some() { Origin::Step } else { Origin::Built },
         };
         let id = store.create(&new)?.to_string();
-        cache::note(&self.engine, step.parent, step.key, &id)?;
+        self.held.add(&id);
+        self.engine.build_cache.note(self.way(), step.parent, step.key, &id);
         Ok(id)
     }
 
@@ -191,7 +200,8 @@ impl Backend for Node {
         log: &mut dyn FnMut(&str),
     ) -> Answer<Image> {
         let store = &self.engine.images;
-        let found = match store.find(name) {
+        // An id may be a step's.
+        let found = match name.parse().map_or_else(|_| store.find(name), |id| store.get(&id)) {
             Ok(image) => Some(image),
             Err(StoreError::NotFound(_)) => None,
             Err(error) => return Err(Error::from(error).into()),
@@ -216,7 +226,10 @@ impl Backend for Node {
     }
 
     fn cached(&self, parent: &str, key: &CacheKey, cache_from: &[String]) -> Answer<Option<Image>> {
-        let found = cache::find(&self.engine, parent, key, cache_from)?;
+        let found = self.engine.build_cache.find(self.way(), parent, key, cache_from);
+        if let Some(found) = &found {
+            self.held.add(&found.id.to_string());
+        }
         Ok(found.as_ref().map(Self::shown).transpose()?)
     }
 
@@ -242,7 +255,7 @@ impl Backend for Node {
     }
 
     fn cache(&self, id: &str, sharing: Sharing) -> Answer<Box<dyn Files>> {
-        Ok(Box::new(Kept::new(&self.engine, id, sharing)?))
+        Ok(Box::new(Kept::new(&self.engine, id, sharing, &self.held)?))
     }
 
     // The classic way has no session over which a client could be asked.
@@ -266,15 +279,19 @@ struct Kept {
 }
 
 impl Kept {
-    fn new(engine: &Engine, id: &str, sharing: Sharing) -> Result<Self> {
+    fn new(engine: &Engine, id: &str, sharing: Sharing, held: &Held) -> Result<Self> {
         use crate::error::Context;
         let name = Digest::of(id.as_bytes());
-        let root = engine.root.join("buildcache");
+        let root = records::mounts(&engine.root);
         fs::create_dir_all(&root).doing(|| format!("mkdir {}", root.display()))?;
         // A private cache that is in use makes room for the next one.
         for number in 0..1000 {
-            let path = root.join(format!("{}-{number}", &name.hex()[..32]));
+            let directory = format!("{}-{number}", &name.hex()[..32]);
+            let path = root.join(&directory);
+            // Before it is there: a prune beside us must not take it.
+            held.add(&directory);
             fs::create_dir_all(path.join("data")).doing(|| format!("mkdir {}", path.display()))?;
+            fs::write(path.join(records::MOUNT_NAME), id).doing(|| format!("write {}", path.display()))?;
             if sharing == Sharing::Shared {
                 return Ok(Self { path: path.join("data"), _lock: None });
             }

@@ -1,7 +1,7 @@
 //! The engine as BuildKit's API sees it ([`drydock_buildkit`]): the same builder and the same [`Node`] as the classic way, with a client
 //! that can be asked for secrets, its SSH agent and credentials. All of this is called in threads that may block.
 
-use super::{Cancel, Scratch, backend::Node, download, request};
+use super::{Cancel, Scratch, backend::Node, download, records, request};
 use crate::containers::model::{HostConfig, Ulimit};
 use crate::engine::Engine;
 use crate::error::Error;
@@ -14,13 +14,11 @@ use drydock_dockerfile::build::{
 };
 use drydock_dockerfile::files::{Tree, unpack_context};
 use drydock_images::Reference;
-use drydock_images::local::{Origin, RemoveOptions};
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -160,20 +158,12 @@ impl BuildEngine for Builder {
         Ok(Box::new(Fetched::new(&self.0, file)?))
     }
 
-    fn disk_usage(&self, _filters: &[String]) -> Answer<Vec<CacheRecord>> {
-        Ok(records(&self.0.root.join("buildcache")))
+    fn disk_usage(&self, filters: &[String]) -> Answer<Vec<CacheRecord>> {
+        Ok(records::filtered(&self.0, filters)?)
     }
 
     fn prune(&self, prune: &Prune) -> Answer<Vec<CacheRecord>> {
-        let root = self.0.root.join("buildcache");
-        steps(&self.0);
-        let mut removed = records(&root);
-        removed.retain(|record| {
-            let age = record.last_used.and_then(|used| used.elapsed().ok()).unwrap_or_default();
-            // A name of ours: it came from the directory just now.
-            age >= prune.keep_duration && drydock_runtime::clear::tree(&root.join(&record.id)).is_ok()
-        });
-        Ok(removed)
+        Ok(records::prune(&self.0, prune)?)
     }
 }
 
@@ -183,53 +173,6 @@ fn labels(gateway: Option<IpAddr>) -> BTreeMap<String, String> {
     let label =
         |ip: IpAddr| ("org.mobyproject.buildkit.worker.moby.host-gateway-ip".to_owned(), ip.to_string());
     gateway.into_iter().map(label).collect()
-}
-
-/// Removes the steps of builds that no image and no container needs. Answers how many bytes that freed.
-pub fn steps(engine: &Arc<Engine>) -> u64 {
-    let (store, mut freed) = (&engine.images, 0);
-    let users = |image: &drydock_images::Digest| images::users(engine, image);
-    loop {
-        let mut found = false;
-        for image in store.images() {
-            if image.origin != Origin::Step || image.is_tagged() || !store.children(&image.id).is_empty() {
-                continue;
-            }
-            let options = RemoveOptions { force: false, keep_parents: true, users: &users };
-            let parent =
-                image.parent.as_ref().and_then(|id| store.get(id).ok()).map_or(0, |parent| parent.size);
-            if store.remove(&image.id.to_string(), options).is_ok() {
-                freed += image.size.saturating_sub(parent);
-                found = true;
-            }
-        }
-        if !found {
-            return freed;
-        }
-    }
-}
-
-/// The directories of cache mounts.
-fn records(root: &Path) -> Vec<CacheRecord> {
-    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
-    let record = |entry: std::fs::DirEntry| {
-        let meta = entry.metadata().ok();
-        let time = |of: fn(&std::fs::Metadata) -> std::io::Result<SystemTime>| {
-            meta.as_ref().and_then(|m| of(m).ok())
-        };
-        CacheRecord {
-            id: entry.file_name().to_string_lossy().into_owned(),
-            mutable: true,
-            size: u64::try_from(crate::volumes::size(&entry.path())).unwrap_or(0),
-            created: time(std::fs::Metadata::created),
-            last_used: time(std::fs::Metadata::modified),
-            usage_count: 1,
-            description: "cached mount".to_owned(),
-            kind: "exec.cachemount".to_owned(),
-            ..CacheRecord::default()
-        }
-    };
-    entries.map(record).collect()
 }
 
 /// What all containers of a build have.

@@ -1,59 +1,217 @@
-//! Which step has made which image: an index beside the images, so that a cached step costs one look. Images of `--cache-from` and
-//! those that lost their entry are found by their configuration, as the classic builder finds all of them.
+//! Which step has made which image: an index beside the images, so that a cached step costs one look; how often and when each was
+//! used last; and what running builds need. Images of `--cache-from` and those that lost their entry are found by their configuration,
+//! as the classic builder finds all of them.
+//!
+//! The two builders know nothing of each other's steps, as in dockerd: the classic one's are images with parents, BuildKit's are the
+//! build cache ([`super::records`]).
 
-use crate::engine::Engine;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use drydock_dockerfile::build::{CacheKey, Config};
 use drydock_images::Digest;
 use drydock_images::local::{Image, LocalStore};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// One index for all builds of the process; builds run beside each other.
-static INDEX: Mutex<Option<BTreeMap<String, String>>> = Mutex::new(None);
-
-/// Entries that are kept. One more empties it: the images are still found, only more slowly.
+/// Entries that are kept. One more empties the index: the images are still found, only more slowly.
 const MAX_ENTRIES: usize = 20_000;
 
-fn path(store: &LocalStore) -> PathBuf {
-    store.root().join("image/overlay2/steps.json")
+/// Who builds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// `POST /build`.
+    Classic,
+    /// A session and gRPC.
+    BuildKit,
 }
 
-fn name(parent: &str, key: &CacheKey) -> String {
-    format!("{parent}/{}", key.digest())
+/// The index of one engine. Builds run beside each other.
+#[derive(Debug)]
+pub struct Cache {
+    store: LocalStore,
+    index: Mutex<Option<Index>>,
+    /// What running builds have made, found or mounted, and how many of them.
+    held: Mutex<BTreeMap<String, usize>>,
 }
 
-/// The image that a step has made of a parent before.
-pub fn find(engine: &Engine, parent: &str, key: &CacheKey, cache_from: &[String]) -> Result<Option<Image>> {
-    let store = &engine.images;
-    let fits = |image: &Image| image.parent.as_ref().map(ToString::to_string).unwrap_or_default() == parent;
-    let known = {
-        let mut index = INDEX.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = index.get_or_insert_with(|| {
-            let text = crate::volumes::read_small(&path(store));
-            text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
-        });
-        index.get(&name(parent, key)).and_then(|id| id.parse::<Digest>().ok())
-    };
-    let wanted: Vec<_> = cache_from.iter().filter_map(|name| store.find(name).ok()).collect();
-    // With `--cache-from` only those images and their parents count.
-    let counts = |image: &Image| {
-        cache_from.is_empty() || wanted.iter().any(|wanted| is_ancestor(store, image, wanted))
-    };
-    let known = known.and_then(|id| store.get(&id).ok());
-    if let Some(image) = known.filter(|image| fits(image) && counts(image)) {
-        return Ok(Some(image));
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Index {
+    made: BTreeMap<String, String>,
+    uses: BTreeMap<String, Use>,
+    #[serde(skip)]
+    changed: bool,
+}
+
+/// How a step was used.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Use {
+    /// By how many builds, the one that made it among them.
+    pub count: u64,
+    /// Last, in seconds since 1970.
+    pub last: u64,
+}
+
+impl Use {
+    /// When last, if ever.
+    pub fn time(self) -> Option<SystemTime> {
+        (self.last > 0).then(|| UNIX_EPOCH + Duration::from_secs(self.last))
     }
-    let made_by = |image: &Image| {
-        let config = image.config.other.get("container_config").cloned();
-        config
-            .and_then(|config| serde_json::from_value::<Config>(config).ok())
-            .is_some_and(|config| key.is_of(&config))
-    };
-    let found = store.images().into_iter().filter(|image| fits(image) && made_by(image)).find(counts);
-    Ok(found)
+}
+
+/// What one build holds, until it is dropped.
+#[derive(Debug)]
+pub struct Held {
+    cache: Arc<Cache>,
+    names: Mutex<Vec<String>>,
+}
+
+impl Held {
+    /// A prune leaves this image (by its id) or cache mount (by its directory's name) alone.
+    pub fn add(&self, name: &str) {
+        let mut names = lock(&self.names);
+        if !names.iter().any(|held| held == name) {
+            names.push(name.to_owned());
+            *lock(&self.cache.held).entry(name.to_owned()).or_default() += 1;
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut held = lock(&self.cache.held);
+        for name in lock(&self.names).drain(..) {
+            if let Some(count) = held.get_mut(&name) {
+                *count -= 1;
+                if *count == 0 {
+                    held.remove(&name);
+                }
+            }
+        }
+        drop(held);
+        self.cache.save();
+    }
+}
+
+impl Cache {
+    /// The index beside a store.
+    pub fn new(store: LocalStore) -> Arc<Self> {
+        Arc::new(Self { store, index: Mutex::default(), held: Mutex::default() })
+    }
+
+    /// A build begins.
+    pub fn hold(self: &Arc<Self>) -> Held {
+        Held { cache: self.clone(), names: Mutex::default() }
+    }
+
+    /// Whether a running build needs it.
+    pub fn is_held(&self, name: &str) -> bool {
+        lock(&self.held).contains_key(name)
+    }
+
+    /// The image that a step has made of a parent before.
+    pub fn find(&self, way: Way, parent: &str, key: &CacheKey, from: &[String]) -> Option<Image> {
+        let store = &self.store;
+        let wanted: Vec<_> = from.iter().filter_map(|name| store.find(name).ok()).collect();
+        let among = |image: &Image| wanted.iter().any(|wanted| is_ancestor(store, image, wanted));
+        let fits = |image: &Image| {
+            let of_parent = image.parent.as_ref().map(ToString::to_string).unwrap_or_default() == parent;
+            of_parent
+                && match way {
+                    Way::BuildKit => image.cached || among(image),
+                    // With `--cache-from` only those images and their parents count.
+                    Way::Classic => !image.is_buildkits() && (from.is_empty() || among(image)),
+                }
+        };
+        let known = self.index(|index| index.made.get(&name(way, parent, key)).cloned());
+        let known = known.and_then(|id| store.get(&id.parse::<Digest>().ok()?).ok());
+        let made_by = |image: &Image| {
+            let config = image.config.other.get("container_config").cloned();
+            config
+                .and_then(|config| serde_json::from_value::<Config>(config).ok())
+                .is_some_and(|config| key.is_of(&config))
+        };
+        let elsewhere = || store.steps().into_iter().chain(store.images());
+        let found = known
+            .filter(|image| fits(image))
+            .or_else(|| elsewhere().find(|image| fits(image) && made_by(image)))?;
+        self.index(|index| index.used(&found.id.to_string()));
+        Some(found)
+    }
+
+    /// Notes what a step has made.
+    pub fn note(&self, way: Way, parent: &str, key: &CacheKey, image: &str) {
+        self.index(|index| {
+            if index.made.len() >= MAX_ENTRIES {
+                *index = Index::default();
+            }
+            index.made.insert(name(way, parent, key), image.to_owned());
+            index.used(image);
+        });
+    }
+
+    /// How a step was used.
+    pub fn uses(&self, image: &Digest) -> Use {
+        self.index(|index| index.uses.get(&image.to_string()).copied().unwrap_or_default())
+    }
+
+    /// Takes a step out of the cache, and out of the store if it is no image.
+    pub fn forget(&self, image: &Digest) -> Result<()> {
+        self.store.forget_step(image)?;
+        let id = image.to_string();
+        self.index(|index| {
+            index.uses.remove(&id);
+            index.made.retain(|_, made| *made != id);
+            index.changed = true;
+        });
+        Ok(())
+    }
+
+    /// Writes the index, if something has changed.
+    pub fn save(&self) {
+        let text = self.index(|index| std::mem::take(&mut index.changed).then(|| serde_json::to_vec(index)));
+        let Some(text) = text else { return };
+        let (path, draft) = (self.path(), self.path().with_extension("new"));
+        let write = text.map_err(std::io::Error::from).and_then(|text| fs::write(&draft, text));
+        // Without the index a later build is slower, not wrong.
+        if let Err(error) = write.and_then(|()| fs::rename(&draft, &path)) {
+            tracing::warn!(%error, "steps of a build are not noted");
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.store.root().join("image/overlay2/steps.json")
+    }
+
+    fn index<T>(&self, work: impl FnOnce(&mut Index) -> T) -> T {
+        let mut index = lock(&self.index);
+        work(index.get_or_insert_with(|| {
+            let text = crate::volumes::read_small(&self.path());
+            text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+        }))
+    }
+}
+
+impl Index {
+    fn used(&mut self, image: &str) {
+        let used = self.uses.entry(image.to_owned()).or_default();
+        used.count += 1;
+        used.last = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.changed = true;
+    }
+}
+
+fn name(way: Way, parent: &str, key: &CacheKey) -> String {
+    let way = if way == Way::Classic { "classic " } else { "" };
+    format!("{way}{parent}/{}", key.digest())
+}
+
+/// Nothing in here is left half changed by a panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn is_ancestor(store: &LocalStore, image: &Image, of: &Image) -> bool {
@@ -65,23 +223,4 @@ fn is_ancestor(store: &LocalStore, image: &Image, of: &Image) -> bool {
         at = current.parent.as_ref().and_then(|parent| store.get(parent).ok());
     }
     false
-}
-
-/// Notes what a step has made.
-pub fn note(engine: &Engine, parent: &str, key: &CacheKey, image: &str) -> Result<()> {
-    let store = &engine.images;
-    let mut index = INDEX.lock().unwrap_or_else(PoisonError::into_inner);
-    let index = index.get_or_insert_default();
-    if index.len() >= MAX_ENTRIES {
-        index.clear();
-    }
-    index.insert(name(parent, key), image.to_owned());
-    let text = serde_json::to_vec(index).map_err(|error| Error::internal(error.to_string()))?;
-    let (path, draft) = (path(store), path(store).with_extension("new"));
-    let write = fs::write(&draft, text).and_then(|()| fs::rename(&draft, &path));
-    // Without the index a later build is slower, not wrong.
-    if let Err(error) = write {
-        tracing::warn!(%error, "steps of a build are not noted");
-    }
-    Ok(())
 }

@@ -3,7 +3,7 @@
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::filters::Filters;
-use drydock_images::local::{Image, LocalStore, Origin};
+use drydock_images::local::{Image, LocalStore};
 use std::collections::BTreeSet;
 
 /// The images that pass the filters, the newest first, with only those of their names that do.
@@ -27,7 +27,7 @@ pub fn select(store: &LocalStore, filters: &Filters, all: bool) -> Result<Vec<Im
     }
     let patterns: Vec<_> = filters.get("reference").collect();
     let mut images = store.images();
-    let parents: BTreeSet<_> = images.iter().filter_map(|image| image.parent.clone()).collect();
+    let parents: BTreeSet<_> = images.iter().filter_map(|image| image.shown_parent().cloned()).collect();
     images.retain_mut(|image| {
         let time = created(image);
         if before.is_some_and(|before| time >= before) || since.is_some_and(|since| time <= since) {
@@ -44,9 +44,7 @@ pub fn select(store: &LocalStore, filters: &Filters, all: bool) -> Result<Vec<Im
         }
         if image.repo_tags.is_empty() && image.repo_digests.is_empty() {
             // A step of another image is shown to those who want all.
-            (all || !parents.contains(&image.id) && image.origin != Origin::Step)
-                && dangling != Some(false)
-                && patterns.is_empty()
+            (all || !parents.contains(&image.id)) && dangling != Some(false) && patterns.is_empty()
         } else {
             dangling != Some(true) || image.repo_tags.is_empty()
         }

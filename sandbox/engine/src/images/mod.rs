@@ -12,7 +12,7 @@ pub use archive::{changed, from_builder, import, load};
 pub use filter::select;
 pub use pull::{Registries, pull};
 pub use push::push;
-pub use show::{inspect, removed, shared_sizes, summary};
+pub use show::{chains, inspect, layers_size, removed, shared_sizes, summary};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -56,7 +56,7 @@ where
     done.map_err(|error| Error::internal(error.to_string()))?.map_err(Into::into)
 }
 
-/// All images, steps of builds among them, as `docker info` counts.
+/// All images, those that others are built on among them, as `docker info` counts.
 pub fn count(engine: &Engine) -> usize {
     engine.images.images().len()
 }

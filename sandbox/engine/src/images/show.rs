@@ -7,7 +7,7 @@ use drydock_images::Digest;
 use drydock_images::config::RunConfig;
 use drydock_images::local::{ChainId, Image, LocalStore, Removal};
 use serde_json::{Map, Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// One image of `GET /images/json`. What costs work to know is -1 unless somebody asked for it.
 pub fn summary(image: &Image, version: ApiVersion, shared: Option<i64>, containers: i64) -> Value {
@@ -35,6 +35,13 @@ pub fn summary(image: &Image, version: ApiVersion, shared: Option<i64>, containe
     value
 }
 
+/// Bytes of all layers that images have, each once.
+pub fn layers_size(store: &LocalStore) -> u64 {
+    let used: BTreeSet<_> =
+        store.images().iter().flat_map(|image| chains(&image.config.rootfs.diff_ids)).collect();
+    store.layers().iter().filter(|layer| used.contains(&layer.chain)).map(|layer| layer.size).sum()
+}
+
 /// Bytes of each image's layers that other images have too.
 pub fn shared_sizes(store: &LocalStore) -> HashMap<Digest, i64> {
     let images = store.images();
@@ -54,7 +61,7 @@ pub fn shared_sizes(store: &LocalStore) -> HashMap<Digest, i64> {
 }
 
 /// The chain id of each layer, lowest first.
-fn chains(diff_ids: &[Digest]) -> Vec<ChainId> {
+pub fn chains(diff_ids: &[Digest]) -> Vec<ChainId> {
     let mut all: Vec<ChainId> = vec![];
     for diff_id in diff_ids {
         all.push(ChainId::of(all.last(), diff_id));

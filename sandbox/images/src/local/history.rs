@@ -1,6 +1,6 @@
 //! `docker history`: the steps of an image, the last one first, with what each weighs.
 
-use super::{ChainId, LocalStore, Origin, error::Result};
+use super::{ChainId, LocalStore, error::Result};
 use crate::Digest;
 use serde::Serialize;
 
@@ -53,9 +53,7 @@ impl LocalStore {
         for item in &mut items {
             let Some(record) = of.as_ref().and_then(|id| state.images.get_key_value(id)) else { break };
             let image = state.image(record.0, record.1);
-            if image.origin != Origin::Step || image.is_tagged() {
-                item.id = image.id.to_string();
-            }
+            item.id = image.id.to_string();
             of = image.shown_parent().cloned();
             item.tags = Some(image.repo_tags).filter(|tags| !tags.is_empty());
         }

@@ -24,7 +24,7 @@ pub enum Origin {
     Pulled,
     /// By `docker build` or `docker commit`.
     Built,
-    /// A step of a BuildKit build: part of the build cache, not shown among the images unless somebody names it.
+    /// A step of a BuildKit build: in the build cache only ([`super::steps`]).
     Step,
     /// By `docker load`.
     Loaded,
@@ -57,6 +57,8 @@ pub struct Image {
     pub last_tag_time: Option<String>,
     /// Where it came from.
     pub origin: Origin,
+    /// It is a step in the build cache, perhaps an image too.
+    pub cached: bool,
     /// Its topmost layer.
     pub top: Option<ChainId>,
 }
@@ -69,14 +71,22 @@ impl Image {
 
     /// The image that it was made from, as a client sees it: BuildKit's images know of none.
     pub fn shown_parent(&self) -> Option<&Digest> {
-        let last = self.config.history.last().and_then(|step| step.comment.as_deref());
-        self.parent.as_ref().filter(|_| last != Some(BUILDKIT))
+        self.parent.as_ref().filter(|_| !is_buildkits(&self.config))
+    }
+
+    /// Whether BuildKit made its topmost step.
+    pub fn is_buildkits(&self) -> bool {
+        is_buildkits(&self.config)
     }
 
     /// Whether it has a name with a tag.
     pub fn is_tagged(&self) -> bool {
         !self.repo_tags.is_empty()
     }
+}
+
+fn is_buildkits(config: &ImageConfig) -> bool {
+    config.history.last().is_some_and(|step| step.comment.as_deref() == Some(BUILDKIT))
 }
 
 /// A new image.
@@ -106,12 +116,24 @@ pub(crate) struct Record {
 pub(crate) struct Metadata {
     pub(crate) parent: Option<Digest>,
     pub(crate) origin: Origin,
+    /// In the build cache. Whether users see it too tells the origin.
+    pub(crate) cached: bool,
     pub(crate) last_tag_time: Option<String>,
     /// Manifests that it came with, as they are kept.
     pub(crate) manifests: BTreeSet<Digest>,
 }
 
 impl Record {
+    /// Whether users see it.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.metadata.origin != Origin::Step
+    }
+
+    /// The image that it was made from, as users see it.
+    fn shown_parent(&self) -> Option<&Digest> {
+        self.metadata.parent.as_ref().filter(|_| !is_buildkits(&self.config))
+    }
+
     pub(crate) fn write_metadata(&self, disk: &Disk, id: &Digest) -> Result<()> {
         let json = serde_json::to_vec(&self.metadata).map_err(StoreError::io("write an image's record"))?;
         disk.write(&disk.image_metadata(id), &json)
@@ -119,32 +141,22 @@ impl Record {
 }
 
 impl LocalStore {
-    /// All images, the newest first. Images without a name that others are built on are there too.
+    /// All images, the newest first. Images without a name that others are built on are there too; steps in the build cache are not.
     pub fn images(&self) -> Vec<Image> {
         let state = self.state();
-        let mut images: Vec<_> = state.images.iter().map(|(id, record)| state.image(id, record)).collect();
+        let shown = state.images.iter().filter(|(_, record)| record.is_shown());
+        let mut images: Vec<_> = shown.map(|(id, record)| state.image(id, record)).collect();
         images.sort_by_cached_key(|image| (std::cmp::Reverse(image.created_unix()), image.id.clone()));
         images
     }
 
-    /// An image by its id.
+    /// An image by its id, or a step in the build cache.
     pub fn get(&self, id: &Digest) -> Result<Image> {
         let state = self.state();
         match state.images.get(id) {
             Some(record) => Ok(state.image(id, record)),
             None => Err(StoreError::NotFound(id.to_string())),
         }
-    }
-
-    /// Shows a step of a build among the images: it is the result.
-    pub fn keep(&self, id: &Digest) -> Result<()> {
-        let mut state = self.state();
-        let record = state.images.get_mut(id).ok_or_else(|| StoreError::NotFound(id.to_string()))?;
-        if record.metadata.origin == Origin::Step {
-            record.metadata.origin = Origin::Built;
-            record.write_metadata(self.disk(), id)?;
-        }
-        Ok(())
     }
 
     /// Finds an image by what a user typed: a name with tag or digest, an id, or the beginning of exactly one id.
@@ -156,7 +168,8 @@ impl LocalStore {
                 state.names.get(&reference).cloned().or_else(|| state.id_by_prefix(text))
             }
         };
-        match id.and_then(|id| state.images.get_key_value(&id)) {
+        let found = id.and_then(|id| state.images.get_key_value(&id));
+        match found.filter(|(_, record)| record.is_shown()) {
             Some((id, record)) => Ok(state.image(id, record)),
             None => Err(StoreError::NotFound(familiar(text))),
         }
@@ -202,7 +215,7 @@ impl LocalStore {
         Ok(digest)
     }
 
-    /// Images that were built on this one.
+    /// Images that were built on this one, as users see it: not those that BuildKit made.
     pub fn children(&self, id: &Digest) -> Vec<Digest> {
         self.state().children(id)
     }
@@ -221,7 +234,8 @@ impl LocalStore {
         }
     }
 
-    /// Takes an image in and tells its id. One that is there already stays as it is.
+    /// Takes an image in and tells its id. One that is there already stays as it is; a step that comes as an image is one from now
+    /// on, and the other way round.
     pub fn create(&self, new: &NewImage<'_>) -> Result<Digest> {
         let id = Digest::of(new.config);
         let config: ImageConfig = serde_json::from_slice(new.config)
@@ -230,9 +244,15 @@ impl LocalStore {
         if top.as_ref() != new.top.map(LayerRef::chain) {
             return invalid("layers from manifest don't match image configuration");
         }
-        let metadata = Metadata { parent: new.parent.cloned(), origin: new.origin, ..Metadata::default() };
+        let metadata = Metadata {
+            parent: new.parent.cloned(),
+            origin: new.origin,
+            cached: new.origin == Origin::Step,
+            ..Metadata::default()
+        };
         let mut state = self.state();
-        if state.images.contains_key(&id) {
+        if let Some(record) = state.images.get_mut(&id) {
+            record.meet(self.disk(), &id, new.origin)?;
             return Ok(id);
         }
         let record = Record { config: Arc::new(config), top, metadata };
@@ -260,6 +280,7 @@ impl State {
             parent: record.metadata.parent.clone(),
             last_tag_time: record.metadata.last_tag_time.clone(),
             origin: record.metadata.origin,
+            cached: record.metadata.cached,
             top: record.top.clone(),
         }
     }
@@ -273,7 +294,7 @@ impl State {
     }
 
     pub(crate) fn children(&self, id: &Digest) -> Vec<Digest> {
-        let is_child = |record: &Record| record.metadata.parent.as_ref() == Some(id);
+        let is_child = |record: &Record| record.shown_parent() == Some(id);
         self.images.iter().filter(|(_, record)| is_child(record)).map(|(id, _)| id.clone()).collect()
     }
 
@@ -283,7 +304,8 @@ impl State {
         if prefix.is_empty() || !prefix.bytes().all(hex) {
             return None;
         }
-        let mut found = self.images.keys().filter(|id| id.hex().starts_with(prefix));
+        let shown = self.images.iter().filter(|(_, record)| record.is_shown());
+        let mut found = shown.map(|(id, _)| id).filter(|id| id.hex().starts_with(prefix));
         found.next().filter(|_| found.next().is_none()).cloned()
     }
 }

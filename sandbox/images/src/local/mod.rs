@@ -33,6 +33,7 @@ mod pull;
 mod remove;
 mod save;
 mod stage;
+mod steps;
 
 pub(crate) use disk::open_file;
 pub(crate) use stage::content_size;

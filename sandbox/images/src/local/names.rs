@@ -130,6 +130,7 @@ impl LocalStore {
             return Err(StoreError::NotFound(image.to_string()));
         };
         record.metadata.last_tag_time = Some(now());
+        record.show();
         record.write_metadata(self.disk(), image)?;
         let before = state.names.set(self.disk(), std::slice::from_ref(name), image)?;
         Ok(before.filter(|id| id != image))

@@ -70,7 +70,8 @@ struct Conflict {
     used: bool,
 }
 
-type Garbage = Vec<(ChainId, Vec<Scratch>)>;
+/// Layers that went, with their files, which go when it is dropped.
+pub(super) type Garbage = Vec<(ChainId, Vec<Scratch>)>;
 
 impl LocalStore {
     /// Removes a name, or an image by its id, as `docker rmi` does.
@@ -138,8 +139,9 @@ impl LocalStore {
         self.untag(&references, id, removed)?;
         let (parent, garbage): (Option<Digest>, Garbage) = {
             let mut state = self.state();
-            let parent = state.images.get(id).and_then(|record| record.metadata.parent.clone());
-            (parent, state.forget(self.disk(), id))
+            let parent =
+                state.images.get(id).and_then(|record| state.image(id, record).shown_parent().cloned());
+            (parent, state.take_image(self.disk(), id)?)
         };
         removed.push(Removal::Image(id.clone()));
         removed.extend(garbage.iter().map(|(chain, _)| Removal::Layer(chain.clone())));
