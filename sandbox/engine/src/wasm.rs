@@ -5,6 +5,7 @@
 use drydock_images::config::ImageConfig;
 use drydock_runtime::container::spec::ProcessSpec;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use sha2::{Digest as _, Sha256};
 use std::{
     fmt::Write as _,
@@ -15,7 +16,7 @@ use std::{
         unix::{fs::MetadataExt, process::CommandExt},
     },
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
     sync::Arc,
     time::SystemTime,
 };
@@ -26,7 +27,9 @@ const SHORT: &str = "wasmtime";
 /// Most files that are kept; the oldest go first.
 const MAX_KEPT: usize = 64;
 /// Longest text of a compiler that is told.
-const MAX_TEXT: usize = 4096;
+const MAX_TEXT: u64 = 4096;
+/// Seconds of processor time that the compilation of one module may take; others wait for their turn.
+const MAX_SECONDS: u64 = 300;
 /// Where every container has other files than its image.
 const ALWAYS_MOUNTED: [&str; 3] = ["/dev", "/proc", "/sys"];
 
@@ -160,22 +163,13 @@ impl Inner {
         let new = kept.with_extension("new");
         let _left_by_a_crash = fs::remove_file(&new);
         let file = File::create_new(&new).map_err(|e| failed("make a file for compiled code", e))?;
-        let done = Command::new(format!("/proc/self/fd/{}", self.program.as_raw_fd()))
-            .arg0("wasmtime")
-            .arg("compile")
-            .env_clear()
-            .stdin(module)
-            .stdout(file)
-            .stderr(Stdio::piped())
-            .output();
-        let done = done.map_err(|e| failed("start the compiler", e)).and_then(|output| {
-            if output.status.success() {
+        let done = self.run(module, file).map_err(|e| failed("run the compiler", e));
+        let done = done.and_then(|(status, text)| {
+            if status.success() {
                 return fs::rename(&new, kept).map_err(|e| failed("keep compiled code", e));
             }
-            let text =
-                String::from_utf8_lossy(&output.stderr[..output.stderr.len().min(MAX_TEXT)]).into_owned();
             let why = text.trim().strip_prefix("Error: ").unwrap_or(text.trim());
-            let why = if why.is_empty() { output.status.to_string() } else { why.to_string() };
+            let why = if why.is_empty() { status.to_string() } else { why.to_string() };
             Err(Refused::Failed(format!("exec: {name:?}: {why}")))
         });
         match done {
@@ -183,6 +177,31 @@ impl Inner {
             Err(_) => drop(fs::remove_file(&new)),
         }
         done
+    }
+
+    /// The compiler's status, and the beginning of what it said.
+    fn run(&self, module: File, to: File) -> io::Result<(ExitStatus, String)> {
+        let mut child = Command::new(format!("/proc/self/fd/{}", self.program.as_raw_fd()))
+            .arg0("wasmtime")
+            .arg("compile")
+            .env_clear()
+            .stdin(module)
+            .stdout(to)
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let limit = Rlimit { current: Some(MAX_SECONDS), maximum: Some(MAX_SECONDS) };
+        let mut text = Vec::new();
+        let read = prlimit(Pid::from_raw(child.id().cast_signed()), Resource::Cpu, limit)
+            .map_err(io::Error::from)
+            // More than that is not waited for: a longer text ends the compiler at its broken pipe.
+            .and_then(|_| {
+                child.stderr.take().map_or(Ok(0), |pipe| pipe.take(MAX_TEXT).read_to_end(&mut text))
+            });
+        if read.is_err() {
+            child.kill()?;
+        }
+        let status = child.wait()?;
+        read.map(|_| (status, String::from_utf8_lossy(&text).into_owned()))
     }
 
     /// Keeps the directory from growing without end.

@@ -380,7 +380,8 @@ fn settle(engine: &Arc<Engine>, container: &Arc<Container>) -> bool {
 /// Writes what has changed to the disk, before the engine ends.
 pub fn save_all(engine: &Engine) {
     for container in engine.containers.all() {
-        engine.save_now(&container);
+        // What fails is told there; there is no later.
+        let _saved = engine.save_now(&container);
     }
 }
 

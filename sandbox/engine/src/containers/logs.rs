@@ -1,31 +1,24 @@
 //! A container's log in Docker's `json-file` form: a JSON object per line of output, rotated by size. Readers read the files, not
-//! the program's output, so that a slow one holds up nobody. The file is opened with the first output.
+//! the program's output ([`read`]), so that a slow one holds up nobody. The file is opened with the first output.
 
-use super::{
-    record::Record,
-    streams::{Stream, frame},
-    validate::human_size,
-};
-use crate::{
-    clock::Timestamp,
-    error::{Error, Result},
-};
-use bytes::Bytes;
-use serde::Deserialize;
+mod read;
+
+pub use read::Wanted;
+
+use super::{record::Record, streams::Stream, validate::human_size};
+use crate::clock::Timestamp;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     fs::{self, File},
-    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
+    io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 /// Longest piece of a line that is logged as one; a longer line becomes several, as Docker's copier has it.
 const LONGEST: usize = 16 * 1024;
-/// Longest line of the file that is read back: six bytes for each of a piece, and attributes.
-const LONGEST_ENTRY: u64 = 512 * 1024;
 
 /// Where a container's output goes.
 #[derive(Debug)]
@@ -66,41 +59,6 @@ impl Cutter {
     pub fn new(stream: Stream) -> Self {
         Self { stream, rest: Vec::new() }
     }
-}
-
-/// What a reader wants.
-#[derive(Debug, Clone, Default)]
-pub struct Wanted {
-    /// Standard output.
-    pub out: bool,
-    /// Standard error.
-    pub err: bool,
-    /// Go on until the run ends.
-    pub follow: bool,
-    /// Only the last ones.
-    pub tail: Option<usize>,
-    /// Nothing earlier.
-    pub since: Option<Timestamp>,
-    /// Nothing later.
-    pub until: Option<Timestamp>,
-    /// The time before each line.
-    pub timestamps: bool,
-    /// Attributes before each line.
-    pub details: bool,
-    /// In frames that tell the streams apart.
-    pub framed: bool,
-}
-
-#[derive(Debug, Deserialize)]
-struct Entry {
-    #[serde(default)]
-    log: String,
-    #[serde(default)]
-    stream: String,
-    #[serde(default)]
-    time: Timestamp,
-    #[serde(default)]
-    attrs: BTreeMap<String, String>,
 }
 
 impl Log {
@@ -228,72 +186,25 @@ impl Log {
         if self.max_files == 1 {
             return fs::remove_file(path).is_ok();
         }
-        for n in (1..self.max_files - 1).rev() {
-            let _not_there = fs::rename(numbered(path, n), numbered(path, n + 1));
+        // However many there may be: only those that are there move.
+        let free = (1..self.max_files - 1).find(|n| fs::symlink_metadata(numbered(path, *n)).is_err());
+        for n in (1..free.unwrap_or(self.max_files - 1)).rev() {
+            let _gone_meanwhile = fs::rename(numbered(path, n), numbered(path, n + 1));
         }
         fs::rename(path, numbered(path, 1)).is_ok()
-    }
-
-    /// Sends what is wanted to `to`, until that is closed or there is no more.
-    pub async fn read(&self, wanted: Wanted, to: mpsc::Sender<Bytes>) -> Result<()> {
-        let Some(path) = &self.path else {
-            return Err(Error::not_implemented("configured logging driver does not support reading"));
-        };
-        let mut progress = self.progress.subscribe();
-        let mut seen = *progress.borrow_and_update();
-        let mut files = open_all(path, self.max_files, wanted.tail);
-        let mut entry = Vec::new();
-        loop {
-            while let Some(file) = files.front_mut() {
-                match next(file, &mut entry) {
-                    Some(Ok(found)) => {
-                        if wanted.until.is_some_and(|until| found.time > until) {
-                            return Ok(());
-                        }
-                        let Some(piece) = wanted.piece(&found) else { continue };
-                        if to.send(piece).await.is_err() {
-                            return Ok(());
-                        }
-                    }
-                    Some(Err(())) => {}
-                    None if files.len() > 1 => drop(files.pop_front()),
-                    None => break,
-                }
-            }
-            if !wanted.follow {
-                return Ok(());
-            }
-            let now = *progress.borrow_and_update();
-            if now == seen && !now.live {
-                return Ok(());
-            }
-            if now.rotations > seen.rotations || files.is_empty() {
-                let missed = if files.is_empty() { 0 } else { now.rotations - seen.rotations };
-                files.extend(newest(path, missed));
-            }
-            if now == seen || files.is_empty() {
-                let changed = async { progress.changed().await.is_ok() };
-                let gone = tokio::select! {
-                    more = changed => !more,
-                    () = to.closed() => true,
-                    () = past(wanted.until) => true,
-                };
-                if gone {
-                    return Ok(());
-                }
-            }
-            seen = now;
-        }
     }
 }
 
 impl Writer {
     fn append(&mut self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         self.open(path)?;
-        if let Some(file) = &mut self.file {
-            file.write_all(bytes)?;
-            self.size += bytes.len() as u64;
+        let Some(file) = &mut self.file else { return Ok(()) };
+        if let Err(error) = file.write_all(bytes) {
+            // Half an entry would spoil the next one.
+            file.set_len(self.size)?;
+            return Err(error);
         }
+        self.size += bytes.len() as u64;
         Ok(())
     }
 
@@ -318,42 +229,6 @@ impl Writer {
             self.file = Some(file);
         }
         Ok(())
-    }
-}
-
-impl Wanted {
-    /// An entry as this reader wants it, if it does.
-    fn piece(&self, entry: &Entry) -> Option<Bytes> {
-        let stream = if entry.stream == "stderr" { Stream::Err } else { Stream::Out };
-        let wanted = if stream == Stream::Err { self.err } else { self.out };
-        if !wanted || self.since.is_some_and(|since| entry.time < since) {
-            return None;
-        }
-        let mut line = String::new();
-        if self.timestamps {
-            line = fixed(entry.time) + " ";
-        }
-        if self.details {
-            let pairs: Vec<String> = entry.attrs.iter().map(|(k, v)| format!("{k}={v}")).collect();
-            line = line + &pairs.join(",") + " ";
-        }
-        line.push_str(&entry.log);
-        Some(if self.framed { frame(stream, line.as_bytes()) } else { line.into() })
-    }
-}
-
-/// With nine digits of nanoseconds always.
-fn fixed(time: Timestamp) -> String {
-    let text = time.to_string();
-    let (whole, fraction) =
-        text.trim_end_matches('Z').split_once('.').unwrap_or((text.trim_end_matches('Z'), ""));
-    format!("{whole}.{fraction:0<9}Z")
-}
-
-async fn past(until: Option<Timestamp>) {
-    match until {
-        Some(until) => tokio::time::sleep(until.since(Timestamp::now())).await,
-        None => std::future::pending().await,
     }
 }
 
@@ -395,90 +270,11 @@ fn attributes(record: &Record) -> String {
     }
 }
 
-fn open(path: &Path) -> Option<File> {
-    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW;
-    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
-    file.metadata().is_ok_and(|m| m.is_file()).then_some(file)
-}
-
-/// All files from the oldest on, at the place where the wanted lines begin.
-fn open_all(path: &Path, max_files: u64, tail: Option<usize>) -> VecDeque<BufReader<File>> {
-    let mut files = VecDeque::new();
-    let mut left = tail;
-    for n in 0..max_files {
-        let Some(mut file) = open(&if n == 0 { path.to_path_buf() } else { numbered(path, n) }) else {
-            if n == 0 { continue } else { break }
-        };
-        if let Some(lines) = &mut left {
-            match seek_back(&mut file, *lines) {
-                Ok(found) => *lines -= found,
-                Err(_) => continue,
-            }
-        }
-        files.push_front(BufReader::with_capacity(32 * 1024, file));
-        if left == Some(0) {
-            break;
-        }
-    }
-    files
-}
-
-/// The current file and as many before it as have been rotated away meanwhile.
-fn newest(path: &Path, missed: u64) -> Vec<BufReader<File>> {
-    let before = (1..missed.min(100)).rev().map(|n| numbered(path, n));
-    before.chain([path.to_path_buf()]).filter_map(|p| open(&p)).map(BufReader::new).collect()
-}
-
-/// Places a file before its last lines; returns how many there are.
-fn seek_back(file: &mut File, lines: usize) -> io::Result<usize> {
-    let mut at = file.metadata()?.len();
-    let mut found = 0;
-    let mut block = vec![0; 64 * 1024];
-    let mut last = true;
-    while at > 0 {
-        let len = block.len().min(usize::try_from(at).unwrap_or(usize::MAX));
-        at -= len as u64;
-        file.seek(SeekFrom::Start(at))?;
-        file.read_exact(&mut block[..len])?;
-        for position in (0..len).rev() {
-            if block[position] != b'\n' {
-                if std::mem::take(&mut last) {
-                    found += 1;
-                }
-                continue;
-            }
-            if found >= lines {
-                file.seek(SeekFrom::Start(at + position as u64 + 1))?;
-                return Ok(found);
-            }
-            if !std::mem::take(&mut last) || lines > 0 {
-                found += 1;
-            }
-        }
-    }
-    file.seek(SeekFrom::Start(0))?;
-    Ok(found.min(lines))
-}
-
-/// The next entry: `None` at the end (for now), an error for a line that is none.
-fn next(file: &mut BufReader<File>, line: &mut Vec<u8>) -> Option<Result<Entry, ()>> {
-    line.clear();
-    let read = file.by_ref().take(LONGEST_ENTRY).read_until(b'\n', line).ok()?;
-    if read == 0 {
-        return None;
-    }
-    if line.last() != Some(&b'\n') && (read as u64) < LONGEST_ENTRY {
-        // Half a line: the writer is at it.
-        let _again = file.seek_relative(-(i64::try_from(read).ok()?));
-        return None;
-    }
-    Some(serde_json::from_slice(line).map_err(|_| ()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::Arc;
+    use tokio::sync::mpsc;
 
     fn log(dir: &Path, options: &[(&str, &str)]) -> Arc<Log> {
         let mut record = Record { id: "x".into(), ..Record::default() };
@@ -527,6 +323,65 @@ mod tests {
         let text = all(&log, Wanted::default()).await;
         assert!(text.ends_with("17\n18\n19\n") && text.lines().count() >= 6, "{text}");
         assert_eq!(all(&log, Wanted { tail: Some(5), ..Wanted::default() }).await, "15\n16\n17\n18\n19\n");
+    }
+
+    /// A number of files that nobody could count through holds up nothing.
+    #[tokio::test]
+    async fn a_huge_number_of_files_is_none_to_count_through() {
+        let temp = tempfile::tempdir().unwrap();
+        let log = log(temp.path(), &[("max-size", "100"), ("max-file", "9000000000000000000")]);
+        let mut out = Cutter::new(Stream::Out);
+        for n in 0..10 {
+            log.write(&mut out, format!("{n}\n").as_bytes());
+        }
+        assert_eq!(all(&log, Wanted::default()).await, "0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n");
+    }
+
+    /// Looking through a long log for what is not there gives way to others.
+    #[tokio::test]
+    async fn a_reader_that_finds_nothing_holds_up_nobody() {
+        let temp = tempfile::tempdir().unwrap();
+        let log = log(temp.path(), &[]);
+        log.write(&mut Cutter::new(Stream::Out), "line\n".repeat(100_000).as_bytes());
+        let since = Some(Timestamp::from_unix(9_000_000_000, 0));
+        let (to, _from) = mpsc::channel(1);
+        let others = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = others.clone();
+        let other = tokio::spawn(async move {
+            loop {
+                tokio::task::yield_now().await;
+                count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        });
+        log.read(Wanted { out: true, since, ..Wanted::default() }, to).await.unwrap();
+        other.abort();
+        assert!(others.load(std::sync::atomic::Ordering::Relaxed) > 1);
+    }
+
+    /// What did not fit on the disk leaves no half line, in which the next one would be lost. (root, for a disk)
+    #[test]
+    fn a_full_disk_tears_no_line() {
+        use nix::{mount, sched};
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().to_owned();
+        let work = move || {
+            sched::unshare(sched::CloneFlags::CLONE_NEWNS).unwrap();
+            let none = None::<&str>;
+            let private = mount::MsFlags::MS_REC | mount::MsFlags::MS_PRIVATE;
+            mount::mount(none, "/", none, private, none).unwrap();
+            mount::mount(Some("tmpfs"), &dir, Some("tmpfs"), mount::MsFlags::empty(), Some("size=64k"))
+                .unwrap();
+            let log = log(&dir, &[]);
+            let mut out = Cutter::new(Stream::Out);
+            let long = "x".repeat(10_000) + "\n";
+            for _ in 0..10 {
+                log.write(&mut out, long.as_bytes());
+            }
+            let path = json_path(&dir, "x");
+            let size = fs::metadata(&path).unwrap().len();
+            assert!(size > 50_000 && fs::read(&path).unwrap().ends_with(b"}\n"), "{size}");
+        };
+        std::thread::spawn(work).join().unwrap();
     }
 
     /// However much comes at once, a file ends with the line that fills it.

@@ -52,6 +52,11 @@ use std::{
 };
 use tokio::sync::watch;
 
+/// Changes of a container's state within this time are written once.
+const SAVE_AFTER: std::time::Duration = std::time::Duration::from_millis(50);
+/// Longest wait before a state that could not be written is tried again.
+const SAVE_AGAIN: std::time::Duration = std::time::Duration::from_secs(60);
+
 pub use exit::{adopt, save_all};
 
 /// All containers of the node.
@@ -308,22 +313,32 @@ impl Engine {
         }
         let (engine, container) = (self.clone(), container.clone());
         tokio::spawn(async move {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            engine.save_now(&container);
+            let mut wait = SAVE_AFTER;
+            loop {
+                tokio::time::sleep(wait).await;
+                if engine.save_now(&container) {
+                    return;
+                }
+                // The disk may be full: what is not written would be forgotten with the engine.
+                container.unsaved.store(true, Ordering::Release);
+                wait = (wait * 4).min(SAVE_AGAIN);
+            }
         });
     }
 
-    /// Writes a container's state if it has changed.
-    pub fn save_now(&self, container: &Container) {
+    /// Writes a container's state if it has changed. Tells whether what is on the disk is true now.
+    pub fn save_now(&self, container: &Container) -> bool {
         if !container.unsaved.swap(false, Ordering::AcqRel) {
-            return;
+            return true;
         }
         let record = container.record();
         if record.state.phase == Phase::Removing {
-            return;
+            return true;
         }
-        if let Err(error) = record.save_state(&self.containers.dir(&container.id)) {
+        let saved = record.save_state(&self.containers.dir(&container.id));
+        if let Err(error) = &saved {
             tracing::warn!(container = record.short(), %error, "the container's state can't be written");
         }
+        saved.is_ok()
     }
 }
