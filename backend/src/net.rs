@@ -1,5 +1,8 @@
 //! Accepts connections and serves HTTP/1.1 on them: TCP for browsers, a Unix socket for the operator. Bounds what a
 //! stranger can hold: connections, header size, time for headers. Called by `serve` and by tests.
+//!
+//! A connection's place is held by its stream, not by the task that serves HTTP on it: an upgrade (WebSocket, SPDY) takes the stream
+//! away from that task and still counts until it is closed.
 
 use crate::auth::{self, Via};
 use axum::{Router, body::Body};
@@ -10,15 +13,17 @@ use hyper_util::{
 };
 use std::{
     collections::HashMap,
-    io,
+    io::{self, IoSlice},
     net::IpAddr,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, UnixListener},
-    sync::{Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
 };
 use tower::ServiceExt;
@@ -66,6 +71,57 @@ impl Drop for Counted {
     }
 }
 
+/// A stream with what counts it. Dropped together, wherever an upgrade has carried them.
+struct Placed<S, P> {
+    stream: S,
+    _place: P,
+}
+
+impl<S: AsyncRead + Unpin, P: Unpin> AsyncRead for Placed<S, P> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin, P: Unpin> AsyncWrite for Placed<S, P> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+/// A place for the next connection; absent: the server ends first. (Connections that were upgraded may hold all places, and not all
+/// of them end before the server does.)
+async fn place(places: &Arc<Semaphore>, closing: &mut watch::Receiver<bool>) -> Option<OwnedSemaphorePermit> {
+    tokio::select! {
+        place = places.clone().acquire_owned() => place.ok(),
+        _ = closing.wait_for(|c| *c) => None,
+    }
+}
+
 /// Serves browsers until `closing` is true, with `most` connections at a time. With `shared` all come from one address, a proxy's.
 pub async fn serve_web(
     listener: TcpListener,
@@ -78,8 +134,7 @@ pub async fn serve_web(
     let addresses = Arc::new(Addresses::default());
     let of_one = if shared { most } else { (most / SHARE).max(1) };
     let mut tasks = JoinSet::new();
-    loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+    while let Some(place) = place(&places, &mut closing).await {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = closing.wait_for(|c| *c) => break,
@@ -95,13 +150,8 @@ pub async fn serve_web(
                 if let Err(e) = stream.set_nodelay(true) {
                     tracing::debug!(error = %e, "TCP_NODELAY");
                 }
-                tasks.spawn(serve_one(
-                    stream,
-                    Via::Web(peer.ip()),
-                    router.clone(),
-                    (place, counted),
-                    closing.clone(),
-                ));
+                let stream = Placed { stream, _place: (place, counted) };
+                tasks.spawn(serve_one(stream, Via::Web(peer.ip()), router.clone(), closing.clone()));
             }
             Err(e) => pause_after(&e).await,
         }
@@ -113,8 +163,7 @@ pub async fn serve_web(
 pub async fn serve_operator(listener: UnixListener, router: Router, mut closing: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(1000));
     let mut tasks = JoinSet::new();
-    loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+    while let Some(place) = place(&places, &mut closing).await {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = closing.wait_for(|c| *c) => break,
@@ -122,7 +171,8 @@ pub async fn serve_operator(listener: UnixListener, router: Router, mut closing:
         };
         match accepted {
             Ok((stream, _)) => {
-                tasks.spawn(serve_one(stream, Via::Operator, router.clone(), place, closing.clone()));
+                let stream = Placed { stream, _place: place };
+                tasks.spawn(serve_one(stream, Via::Operator, router.clone(), closing.clone()));
             }
             Err(e) => pause_after(&e).await,
         }
@@ -147,7 +197,6 @@ async fn serve_one(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     via: Via,
     router: Router,
-    _place: impl Send + 'static,
     mut closing: watch::Receiver<bool>,
 ) {
     let service = router.map_request(move |request: Request<Incoming>| {
@@ -180,6 +229,16 @@ async fn serve_one(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_server_whose_places_are_all_taken_can_end() {
+        let (close, mut closing) = watch::channel(false);
+        let places = Arc::new(Semaphore::new(1));
+        let taken = place(&places, &mut closing).await;
+        assert!(taken.is_some());
+        close.send_replace(true);
+        assert!(place(&places, &mut closing).await.is_none());
+    }
 
     #[test]
     fn an_address_has_its_share_of_connections() {

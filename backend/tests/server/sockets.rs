@@ -1,6 +1,6 @@
 //! Pages' WebSockets: what is carried, what is told, and when they close.
 
-use crate::harness::{TestServer, close_code, next, text};
+use crate::harness::{TestServer, close_code, eventually, next, text};
 use futures_util::SinkExt;
 use hyper::Method;
 use serde_json::json;
@@ -113,8 +113,35 @@ async fn a_session_has_so_many_connections_and_no_more() {
     assert_eq!(close_code(&mut t.page(&s, &s.token).await).await, 4429);
     first.close(None).await.unwrap();
     let left = || t.server.as_ref().unwrap().app.sessions.connections() == 0;
-    crate::harness::eventually("the place is free", left).await;
+    eventually("the place is free", left).await;
     assert_eq!(text(&mut t.page(&s, &s.token).await).await["type"], "hello");
+}
+
+/// An address has a quarter of all connections, and what was upgraded is one as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn web_sockets_count_as_connections_of_their_address() {
+    let t = TestServer::start(&["--max-connections", "8"]).await;
+    let s = t.create().await;
+    let bearer = format!("Bearer {}", s.token);
+    let headers = [("authorization", bearer.as_str()), ("sec-websocket-protocol", "drydock.v1")];
+    let path = format!("/sessions/{}/ws?client=test", s.id);
+    let sessions = t.server.as_ref().unwrap().app.sessions.clone();
+    let mut pages = Vec::new();
+    while let Ok(mut page) = t.socket(&path, &headers).await {
+        text(&mut page).await;
+        pages.push(page);
+        assert!(pages.len() <= 2, "the address has more than its share");
+    }
+    assert!(!pages.is_empty());
+    pages.clear();
+    eventually("they are closed", || sessions.connections() == 0).await;
+    // Their places are free again: some moment after, as the count above is of sessions.
+    let mut again = t.socket(&path, &headers).await;
+    while again.is_err() {
+        tokio::task::yield_now().await;
+        again = t.socket(&path, &headers).await;
+    }
+    assert_eq!(text(&mut again.unwrap()).await["type"], "hello");
 }
 
 #[tokio::test(flavor = "multi_thread")]
