@@ -199,15 +199,39 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Names in a directory that are digests.
-pub(crate) fn digests_in(dir: &Path) -> Vec<Digest> {
-    names_in(dir).iter().filter_map(|name| Digest::from_hex(name).ok()).collect()
+/// Reads what may be damaged: then it is nothing. An error if only this moment is bad, so that nobody removes what is whole.
+pub(crate) fn read_if_whole(path: &Path) -> Result<Option<Vec<u8>>> {
+    match read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if is_of_this_moment(&error) => Err(StoreError::path("read", path)(error)),
+        Err(_) => Ok(None),
+    }
 }
 
-/// Names in a directory that are text; what can't be read is empty.
-pub(crate) fn names_in(dir: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
-    entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect()
+/// The machine is short of something.
+fn is_of_this_moment(error: &io::Error) -> bool {
+    let number = rustix::io::Errno::from_io_error(error);
+    number.is_some_and(|number| {
+        use rustix::io::Errno;
+        [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::AGAIN, Errno::INTR].contains(&number)
+    })
+}
+
+/// Names in a directory that are digests.
+pub(crate) fn digests_in(dir: &Path) -> Result<Vec<Digest>> {
+    Ok(names_in(dir)?.iter().filter_map(|name| Digest::from_hex(name).ok()).collect())
+}
+
+/// Names in a directory that are text; what is no directory is empty.
+pub(crate) fn names_in(dir: &Path) -> Result<Vec<String>> {
+    let failed = StoreError::path("read", dir);
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if is_of_this_moment(&error) => return Err(failed(error)),
+        Err(_) => return Ok(Vec::new()),
+    };
+    let entries = entries.collect::<io::Result<Vec<_>>>().map_err(failed)?;
+    Ok(entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect())
 }
 
 /// Random characters of an alphabet.
@@ -223,4 +247,20 @@ pub(crate) fn random(alphabet: &[u8], length: usize) -> Result<String> {
 /// Writes a file in a directory that nobody else sees yet.
 pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
     File::create_new(path).and_then(|mut f| f.write_all(bytes)).map_err(StoreError::path("write", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What can't be read just now is not taken for damaged, which would have it deleted.
+    #[test]
+    fn a_machine_that_is_short_of_descriptors_damages_nothing() {
+        use rustix::io::Errno;
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM] {
+            assert!(is_of_this_moment(&errno.into()), "{errno}");
+        }
+        let missing = Path::new("/nowhere/at/all");
+        assert_eq!((read_if_whole(missing).unwrap(), names_in(missing).unwrap().len()), (None, 0));
+    }
 }

@@ -321,41 +321,40 @@ fn familiar(text: &str) -> String {
 
 /// The images whose configuration is what their names say and whose layers are known. Others are deleted: they can't be used, and
 /// nobody could remove them.
-pub(crate) fn read_all(disk: &Disk, layers: &HashMap<ChainId, Layer>) -> BTreeMap<Digest, Record> {
+pub(crate) fn read_all(disk: &Disk, layers: &HashMap<ChainId, Layer>) -> Result<BTreeMap<Digest, Record>> {
     let mut images = BTreeMap::new();
-    for id in disk::digests_in(&disk.image_contents()) {
-        match read_one(disk, &id, layers) {
+    for id in disk::digests_in(&disk.image_contents())? {
+        match read_one(disk, &id, layers)? {
             Some(record) => drop(images.insert(id, record)),
             None => drop(disk::remove(&disk.image_content(&id))),
         }
     }
     let metadata = disk.image_metadata(&Digest::of(b"")).parent().map(disk::digests_in);
-    for id in metadata.unwrap_or_default() {
+    for id in metadata.transpose()?.unwrap_or_default() {
         if !images.contains_key(&id) {
             let _ = disk::remove(&disk.image_metadata(&id));
         }
     }
-    for manifest in disk::digests_in(&disk.manifests()) {
+    for manifest in disk::digests_in(&disk.manifests())? {
         if !images.values().any(|record: &Record| record.metadata.manifests.contains(&manifest)) {
             let _ = disk::remove(&disk.manifest(&manifest));
         }
     }
-    images
+    Ok(images)
 }
 
-fn read_one(disk: &Disk, id: &Digest, layers: &HashMap<ChainId, Layer>) -> Option<Record> {
-    let bytes = disk::read(&disk.image_content(id)).ok()?;
-    if Digest::of(&bytes) != *id {
-        return None;
-    }
-    let config: ImageConfig = serde_json::from_slice(&bytes).ok()?;
+fn read_one(disk: &Disk, id: &Digest, layers: &HashMap<ChainId, Layer>) -> Result<Option<Record>> {
+    let bytes = disk::read_if_whole(&disk.image_content(id))?.filter(|bytes| Digest::of(bytes) == *id);
+    let Some(config) = bytes.and_then(|bytes| serde_json::from_slice::<ImageConfig>(&bytes).ok()) else {
+        return Ok(None);
+    };
     let top = ChainId::of_all(&config.rootfs.diff_ids);
     if top.as_ref().is_some_and(|top| !layers.contains_key(top)) {
-        return None;
+        return Ok(None);
     }
-    let metadata = disk::read(&disk.image_metadata(id)).ok();
+    let metadata = disk::read_if_whole(&disk.image_metadata(id))?;
     let metadata = metadata.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-    Some(Record { config: Arc::new(config), top, metadata })
+    Ok(Some(Record { config: Arc::new(config), top, metadata }))
 }
 
 impl State {

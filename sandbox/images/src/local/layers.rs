@@ -461,10 +461,10 @@ fn check_container(name: &str) -> Result<()> {
 }
 
 /// The layers that the data base knows and whose parents it knows too.
-pub(crate) fn read_all(disk: &Disk) -> HashMap<ChainId, Layer> {
+pub(crate) fn read_all(disk: &Disk) -> Result<HashMap<ChainId, Layer>> {
     let mut found = BTreeMap::new();
-    for name in disk::digests_in(&disk.layers()) {
-        let Ok(bytes) = disk::read(&disk.layer(&name).join(RECORD)) else { continue };
+    for name in disk::digests_in(&disk.layers())? {
+        let Some(bytes) = disk::read_if_whole(&disk.layer(&name).join(RECORD))? else { continue };
         let Ok(record) = serde_json::from_slice::<Record>(&bytes) else { continue };
         if is_plausible(&record) && ChainId::of(record.parent.as_ref(), &record.diff_id).0 == name {
             found.insert(ChainId(name), record);
@@ -478,7 +478,7 @@ pub(crate) fn read_all(disk: &Disk) -> HashMap<ChainId, Layer> {
             layers.insert(chain.clone(), Layer { record: Arc::new(record.clone()), references: 0 });
         }
     }
-    layers
+    Ok(layers)
 }
 
 fn is_plausible(record: &Record) -> bool {
@@ -491,10 +491,13 @@ fn is_plausible(record: &Record) -> bool {
 }
 
 /// What containers hold, as far as it is there.
-pub(crate) fn read_holds(disk: &Disk, layers: &HashMap<ChainId, Layer>) -> BTreeMap<String, Option<ChainId>> {
+pub(crate) fn read_holds(
+    disk: &Disk,
+    layers: &HashMap<ChainId, Layer>,
+) -> Result<BTreeMap<String, Option<ChainId>>> {
     let mut holds = BTreeMap::new();
-    for name in disk::names_in(&disk.holds()) {
-        let Ok(bytes) = disk::read(&disk.holds().join(&name)) else { continue };
+    for name in disk::names_in(&disk.holds())? {
+        let Some(bytes) = disk::read_if_whole(&disk.holds().join(&name))? else { continue };
         let top = match std::str::from_utf8(&bytes).unwrap_or("?") {
             "" => None,
             text => match text.parse() {
@@ -506,7 +509,7 @@ pub(crate) fn read_holds(disk: &Disk, layers: &HashMap<ChainId, Layer>) -> BTree
             holds.insert(name, top);
         }
     }
-    holds
+    Ok(holds)
 }
 
 /// Counts from nothing who needs which layer.
@@ -530,8 +533,8 @@ pub(crate) fn remove_unused(disk: &Disk, state: &mut State) -> Vec<(ChainId, Vec
 
 /// Deletes what a killed engine left outside of the temporary directory: unpacked layers and links without an entry.
 /// Containers' directories have no mark, so they stay.
-pub(crate) fn remove_orphans(disk: &Disk, state: &State) {
-    for name in disk::names_in(&disk.overlay()) {
+pub(crate) fn remove_orphans(disk: &Disk, state: &State) -> Result<()> {
+    for name in disk::names_in(&disk.overlay())? {
         let dir = disk.overlay().join(&name);
         let Ok(mark) = disk::read(&dir.join(MARK)) else { continue };
         let chain = std::str::from_utf8(&mark).ok().and_then(|m| m.parse().ok()).map(ChainId);
@@ -541,7 +544,7 @@ pub(crate) fn remove_orphans(disk: &Disk, state: &State) {
         }
     }
     let known: std::collections::HashSet<_> = state.layers.values().map(|l| l.record.link.as_str()).collect();
-    for name in disk::names_in(&disk.links()) {
+    for name in disk::names_in(&disk.links())? {
         let link = disk.links().join(&name);
         let Ok(target) = fs::read_link(&link) else { continue };
         // The engine may have links of its own for containers; ours lead to layers that are not there.
@@ -549,9 +552,10 @@ pub(crate) fn remove_orphans(disk: &Disk, state: &State) {
             let _ = remove(&link);
         }
     }
-    for chain in disk::digests_in(&disk.layers()) {
+    for chain in disk::digests_in(&disk.layers())? {
         if !state.layers.contains_key(&ChainId(chain.clone())) {
             drop(disk.take_away(&disk.layer(&chain)));
         }
     }
+    Ok(())
 }

@@ -78,17 +78,17 @@ struct State {
 
 impl LocalStore {
     /// Opens the store in a directory (`/var/lib/docker`) and makes what is missing. Deletes what a killed engine has left half
-    /// made, and layers that nothing needs.
+    /// made, and layers that nothing needs. Fails, and deletes nothing, if the machine is short of descriptors or memory.
     pub fn open(root: &Path) -> Result<Self> {
         let disk = Disk::open(root)?;
-        let mut state = State { layers: layers::read_all(&disk), ..State::default() };
-        state.images = images::read_all(&disk, &state.layers);
-        state.names = names::Names::read(&disk, &state.images);
-        state.holds = layers::read_holds(&disk, &state.layers);
+        let mut state = State { layers: layers::read_all(&disk)?, ..State::default() };
+        state.images = images::read_all(&disk, &state.layers)?;
+        state.names = names::Names::read(&disk, &state.images)?;
+        state.holds = layers::read_holds(&disk, &state.layers)?;
         layers::count_references(&mut state);
         let garbage = layers::remove_unused(&disk, &mut state);
         drop(garbage);
-        layers::remove_orphans(&disk, &state);
+        layers::remove_orphans(&disk, &state)?;
         Ok(Self(Arc::new(Inner { disk, state: Mutex::new(state) })))
     }
 

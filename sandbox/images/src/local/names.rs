@@ -24,9 +24,8 @@ struct File {
 
 impl Names {
     /// Reads the names of images that are there.
-    pub(crate) fn read(disk: &Disk, images: &BTreeMap<Digest, images::Record>) -> Self {
-        let file: File = disk::read(&disk.repositories())
-            .ok()
+    pub(crate) fn read(disk: &Disk, images: &BTreeMap<Digest, images::Record>) -> Result<Self> {
+        let file: File = disk::read_if_whole(&disk.repositories())?
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .unwrap_or_default();
         let mut names = BTreeMap::new();
@@ -38,7 +37,7 @@ impl Names {
                 names.insert(key(&reference), id);
             }
         }
-        Self(names)
+        Ok(Self(names))
     }
 
     fn write(&self, disk: &Disk) -> Result<()> {
