@@ -7,8 +7,8 @@ use nix::{
     errno::Errno,
     sys::socket::{
         AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
-        accept4, bind, connect, getsockopt, listen, recvmsg, sendmsg, socket, socketpair,
-        sockopt::PeerCredentials,
+        accept4, bind, connect, getsockopt, listen, recvmsg, sendmsg, setsockopt, socket, socketpair,
+        sockopt::{PeerCredentials, SndBuf, SndBufForce},
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -39,6 +39,14 @@ impl Channel {
     pub fn pair() -> io::Result<(Self, Self)> {
         let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         Ok((Self(a), Self(b)))
+    }
+
+    /// From now on this end waits for nobody: [`Self::send`] and [`Self::recv`] fail with `WouldBlock` instead. What the other end has
+    /// not read yet may take `room` bytes, which the kernel keeps for it.
+    pub fn wait_for_nobody(&self, room: usize) -> io::Result<()> {
+        rustix::io::ioctl_fionbio(&self.0, true)?;
+        // Without the right to more than the system's usual bound there is as much as that.
+        Ok(setsockopt(&self.0, SndBufForce, &room).or_else(|_| setsockopt(&self.0, SndBuf, &room))?)
     }
 
     /// Sends one message. Errors: `WouldBlock` if the other end does not read, `BrokenPipe` if it is gone,
@@ -188,6 +196,27 @@ mod tests {
         assert_eq!((message.0.as_str(), message.1, fds.len()), ("hello", 7, 1));
         drop(a);
         assert!(b.recv::<u32>().unwrap().is_none());
+    }
+
+    #[test]
+    fn an_end_that_does_not_read_stops_nobody() {
+        let (a, b) = Channel::pair().unwrap();
+        a.wait_for_nobody(64 << 10).unwrap();
+        assert_eq!(a.recv_bytes().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let mut sent = 0;
+        while a
+            .send_bytes(&[7; 1000], &[])
+            .inspect_err(|e| assert_eq!(e.kind(), io::ErrorKind::WouldBlock))
+            .is_ok()
+        {
+            sent += 1;
+        }
+        assert!(sent > 10, "{sent}");
+        // What was sent arrives, and then there is room again.
+        for _ in 0..sent {
+            assert_eq!(b.recv_bytes().unwrap().unwrap().0, [7; 1000]);
+        }
+        a.send_bytes(&[8], &[]).unwrap();
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! and forks sessions. It takes typed requests from `drydock serve` ([`messages`]) and reads nothing from sessions, so
 //! no byte of a learner's ever reaches it. Small enough to read in an hour: [`server`], [`sessions`], [`disk`], [`place`].
 
+mod clients;
 mod disk;
 mod error;
 pub mod messages;

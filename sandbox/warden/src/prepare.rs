@@ -2,7 +2,7 @@
 //! (`drydock image add NAME`), one at a time, and passes on what it says. Names come from serve and are checked here; what is made
 //! of a name is in the program, not in the request.
 
-use crate::error::Error;
+use crate::{clients::Caller, error::Error};
 use std::{
     collections::VecDeque,
     io::{self, Read},
@@ -23,8 +23,8 @@ const TAIL: usize = 3;
 /// What became of it.
 #[derive(Debug)]
 pub struct Ended {
-    /// Who asked: numbers of calls.
-    pub calls: Vec<u64>,
+    /// Who asked.
+    pub calls: Vec<Caller>,
     /// Done, or what the program said last.
     pub result: Result<(), String>,
 }
@@ -35,13 +35,13 @@ pub struct Preparations {
     /// Program and arguments; the name follows. Empty: images are not made here.
     command: Vec<PathBuf>,
     running: Option<Running>,
-    waiting: VecDeque<(String, Vec<u64>)>,
+    waiting: VecDeque<(String, Vec<Caller>)>,
 }
 
 #[derive(Debug)]
 struct Running {
     name: String,
-    calls: Vec<u64>,
+    calls: Vec<Caller>,
     child: Child,
     output: ChildStderr,
     line: Vec<u8>,
@@ -55,7 +55,7 @@ impl Preparations {
     }
 
     /// Asks for an image; several who ask for the same are served by one run.
-    pub fn ask(&mut self, name: &str, call: u64) -> Result<(), Error> {
+    pub fn ask(&mut self, name: &str, call: Caller) -> Result<(), Error> {
         let known = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         if name.is_empty() || name.len() > MAX_NAME || name.starts_with('-') || !name.bytes().all(known) {
             return Err(Error::Invalid("an image of the catalogue has a name of small letters".into()));
@@ -180,6 +180,10 @@ mod tests {
         }
     }
 
+    fn call(number: u64) -> Caller {
+        Caller { client: 1, number }
+    }
+
     fn with(script: &str) -> Preparations {
         Preparations::new(["sh", "-c", script, "make"].map(PathBuf::from).to_vec())
     }
@@ -187,28 +191,31 @@ mod tests {
     #[test]
     fn one_run_serves_all_who_ask() {
         let mut p = with("echo getting $1 >&2; echo done >&2");
-        p.ask("nginx", 1).unwrap();
+        p.ask("nginx", call(1)).unwrap();
         assert!(p.start().is_empty());
-        p.ask("nginx", 2).unwrap();
-        p.ask("redis", 3).unwrap();
+        p.ask("nginx", call(2)).unwrap();
+        p.ask("redis", call(3)).unwrap();
         assert!(p.start().is_empty());
         let (said, ended) = end(&mut p);
-        assert_eq!((said, ended.calls), (vec!["getting nginx".into(), "done".into()], vec![1, 2]));
+        assert_eq!(
+            (said, ended.calls),
+            (vec!["getting nginx".into(), "done".into()], vec![call(1), call(2)])
+        );
         assert!(ended.result.is_ok() && p.is_busy());
         p.start();
-        assert_eq!(end(&mut p).1.calls, [3]);
+        assert_eq!(end(&mut p).1.calls, [call(3)]);
         assert!(!p.is_busy());
     }
 
     #[test]
     fn failures_say_why() {
         let mut p = with("echo one >&2; echo no mirror answers >&2; exit 1");
-        p.ask("nginx", 1).unwrap();
+        p.ask("nginx", call(1)).unwrap();
         p.start();
         assert_eq!(end(&mut p).1.result, Err("one; no mirror answers".into()));
         for bad in ["", "--all", "../x", "a b", "UPPER", &"x".repeat(41)] {
-            assert!(p.ask(bad, 1).is_err(), "{bad}");
+            assert!(p.ask(bad, call(1)).is_err(), "{bad}");
         }
-        assert!(Preparations::new(vec![]).ask("nginx", 1).is_err());
+        assert!(Preparations::new(vec![]).ask("nginx", call(1)).is_err());
     }
 }

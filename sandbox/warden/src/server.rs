@@ -2,6 +2,7 @@
 //! One thread, because it forks without exec.
 
 use crate::{
+    clients::{Caller, Clients},
     error::{Error, at},
     messages::{Answer, Call, FailureKind, Message, Request},
     place::{Place, state_paths},
@@ -9,10 +10,7 @@ use crate::{
     sessions::{Sessions, Stores, Wish},
 };
 use drydock_protocol::SessionId;
-use drydock_runtime::{
-    channel::{Channel, Listener},
-    launch::Mains,
-};
+use drydock_runtime::{channel::Listener, launch::Mains};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::{CloneFlags, unshare},
@@ -28,9 +26,6 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
-
-/// Connections of serve at a time: the one, and one that has just been killed.
-const MAX_CLIENTS: usize = 8;
 
 /// How a warden is started.
 #[derive(Debug, Clone)]
@@ -54,10 +49,10 @@ pub struct Config {
 struct Server {
     sessions: Sessions,
     listener: Listener,
-    clients: Vec<Channel>,
+    clients: Clients,
     signals: SignalFd,
-    /// Who waits for a session's end: (session, client's position at the time, call number).
-    ending: Vec<(SessionId, u64)>,
+    /// Who waits for a session's end.
+    ending: Vec<(SessionId, Caller)>,
     preparations: Preparations,
     had_client: bool,
 }
@@ -95,7 +90,7 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
     let mut server = Server {
         sessions,
         listener,
-        clients: vec![],
+        clients: Clients::default(),
         signals,
         ending: vec![],
         preparations,
@@ -124,7 +119,8 @@ struct Ready {
     stop: bool,
     connection: bool,
     preparing: bool,
-    clients: Vec<bool>,
+    /// Those that have said something.
+    clients: Vec<u64>,
     ended: Vec<SessionId>,
 }
 
@@ -150,13 +146,9 @@ impl Server {
             if ready.preparing {
                 self.prepare();
             }
-            let mut open = Vec::new();
-            for (client, readable) in std::mem::take(&mut self.clients).into_iter().zip(ready.clients) {
-                if !readable || self.read(&client) {
-                    open.push(client);
-                }
+            for client in ready.clients {
+                self.read(client);
             }
-            self.clients.append(&mut open);
             if ready.connection {
                 self.accept();
             }
@@ -166,7 +158,8 @@ impl Server {
     fn wait(&mut self, most: Option<Duration>) -> Result<Ready, Error> {
         let input = |fd| PollFd::new(fd, PollFlags::POLLIN);
         let mut fds = vec![input(self.signals.as_fd()), input(self.listener.as_fd())];
-        fds.extend(self.clients.iter().map(|c| input(c.as_fd())));
+        let clients: Vec<u64> = self.clients.fds().map(|(client, _)| client).collect();
+        fds.extend(self.clients.fds().map(|(_, fd)| input(fd)));
         let ids: Vec<SessionId> = self.sessions.ids();
         fds.extend(self.sessions.pidfds().map(|(_, fd)| input(fd)));
         fds.extend(self.preparations.fd().map(input));
@@ -180,70 +173,57 @@ impl Server {
         }
         let hit: Vec<bool> = fds.iter().map(|f| f.any().unwrap_or(false)).collect();
         drop(fds);
-        let clients = self.clients.len();
         let mut stop = false;
         while let Ok(Some(signal)) = self.signals.read_signal() {
             // SIGCHLD only wakes us; sessions are known by their process descriptors.
             stop |= signal.ssi_signo != Signal::SIGCHLD as u32;
         }
-        let preparing = hit.len() > 2 + clients + ids.len() && hit[hit.len() - 1];
+        let (of_clients, others) = hit[2..].split_at(clients.len());
+        let preparing = others.get(ids.len()).copied().unwrap_or(false);
         Ok(Ready {
             stop,
             preparing,
             connection: hit[1],
-            clients: hit[2..2 + clients].to_vec(),
-            ended: ids
-                .into_iter()
-                .zip(&hit[2 + clients..])
-                .filter(|(_, hit)| **hit)
-                .map(|(id, _)| id)
-                .collect(),
+            clients: only_hit(clients, of_clients),
+            ended: only_hit(ids, others),
         })
     }
 
     fn accept(&mut self) {
         match self.listener.accept() {
             Ok((client, user)) => {
-                let allowed = user == 0 || user == self.sessions.place().web_user();
-                if allowed && self.clients.len() < MAX_CLIENTS {
-                    self.had_client = true;
-                    self.clients.push(client);
-                } else {
-                    tracing::warn!(user, "connection refused");
+                if user != 0 && user != self.sessions.place().web_user() {
+                    return tracing::warn!(user, "connection refused");
+                }
+                match self.clients.add(client) {
+                    Ok(()) => self.had_client = true,
+                    Err(e) => tracing::warn!(user, "connection refused: {e}"),
                 }
             }
             Err(e) => tracing::warn!("accept: {e}"),
         }
     }
 
-    /// Reads one request and answers it; false when the connection is over.
-    fn read(&mut self, client: &Channel) -> bool {
-        let packet = match client.recv_bytes() {
-            Ok(Some((packet, _))) => packet,
-            Ok(None) => return false,
-            Err(e) => {
-                tracing::warn!("read from serve: {e}");
-                return false;
-            }
-        };
-        let call: Call = match serde_json::from_slice(&packet) {
+    /// Reads one request and answers it.
+    fn read(&mut self, client: u64) {
+        let Some(packet) = self.clients.read(client) else { return };
+        let Call { number, request } = match serde_json::from_slice(&packet) {
             Ok(call) => call,
             Err(e) => {
                 tracing::warn!("unreadable request: {e}");
-                return false;
+                return self.clients.hang_up(client);
             }
         };
-        let number = call.number;
-        match self.answer(call) {
-            Some(answer) => send(client, &Message::Answer { number, answer }),
-            None => true,
+        let caller = Caller { client, number };
+        if let Some(answer) = self.answer(caller, request) {
+            self.clients.answer(caller, answer);
         }
     }
 
     /// `None`: the answer comes when the session has ended.
-    fn answer(&mut self, call: Call) -> Option<Answer> {
+    fn answer(&mut self, caller: Caller, request: Request) -> Option<Answer> {
         let done = |result: Result<(), Error>| result.map(|()| Answer::Done);
-        let answer = match call.request {
+        let answer = match request {
             Request::Create { id, nodes, image, limits, egress, cluster } => {
                 let wish = Wish { nodes, image: &image, limits, egress: &egress, cluster };
                 self.sessions.create(&id, &wish).map(|trace| Answer::Created { trace })
@@ -253,13 +233,13 @@ impl Server {
             Request::Freeze { id, frozen } => done(self.sessions.freeze(&id, frozen)),
             Request::Destroy { id } => match self.sessions.kill(&id) {
                 Ok(true) => {
-                    self.ending.push((id, call.number));
+                    self.ending.push((id, caller));
                     return None;
                 }
                 Ok(false) => Ok(Answer::Destroyed { trace: vec![] }),
                 Err(e) => Err(e),
             },
-            Request::PrepareImage { name } => match self.preparations.ask(&name, call.number) {
+            Request::PrepareImage { name } => match self.preparations.ask(&name, caller) {
                 Ok(()) => {
                     let failed = self.preparations.start();
                     failed.into_iter().for_each(|ended| self.prepared(ended));
@@ -284,8 +264,7 @@ impl Server {
     fn prepare(&mut self) {
         let (lines, ended) = self.preparations.read();
         for (name, line) in lines {
-            let message = Message::Preparing { name, line };
-            self.clients.retain(|client| send(client, &message));
+            self.clients.tell(&Message::Preparing { name, line }, &[]);
         }
         if let Some(ended) = ended {
             self.prepared(ended);
@@ -299,36 +278,28 @@ impl Server {
             Ok(()) => Answer::Done,
             Err(message) => Answer::Failed { kind: FailureKind::Failed, message },
         };
-        for number in ended.calls {
-            let message = Message::Answer { number, answer: answer.clone() };
-            self.clients.retain(|client| send(client, &message));
+        for caller in ended.calls {
+            self.clients.answer(caller, answer.clone());
         }
     }
 
     fn session_ended(&mut self, id: &SessionId) {
         let (reason, trace) = self.sessions.ended(id);
-        let (asked, others) =
+        let (asked, others): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.ending).into_iter().partition(|(ending, _)| ending == id);
         self.ending = others;
-        let asked: Vec<(SessionId, u64)> = asked;
+        let asked: Vec<Caller> = asked.into_iter().map(|(_, caller)| caller).collect();
         if asked.is_empty() {
             tracing::info!(session = %id, reason, "died");
-            let message = Message::Died { id: id.clone(), reason };
-            self.clients.retain(|client| send(client, &message));
         }
-        for (_, number) in asked {
-            let message = Message::Answer { number, answer: Answer::Destroyed { trace: trace.clone() } };
-            self.clients.retain(|client| send(client, &message));
+        self.clients.tell(&Message::Died { id: id.clone(), reason }, &asked);
+        for caller in asked {
+            self.clients.answer(caller, Answer::Destroyed { trace: trace.clone() });
         }
     }
 }
 
-/// False when the connection is over.
-fn send(client: &Channel, message: &Message) -> bool {
-    let sent =
-        serde_json::to_vec(message).map_err(std::io::Error::other).and_then(|m| client.send_bytes(&m, &[]));
-    if let Err(e) = &sent {
-        tracing::warn!("answer to serve: {e}");
-    }
-    sent.is_ok()
+/// Those of which the poll says that there is something.
+fn only_hit<T>(all: Vec<T>, hit: &[bool]) -> Vec<T> {
+    all.into_iter().zip(hit).filter(|(_, hit)| **hit).map(|(one, _)| one).collect()
 }

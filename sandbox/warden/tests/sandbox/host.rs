@@ -90,16 +90,12 @@ impl Host {
         let mut warden = command.spawn().unwrap();
         let mut word = [0; 6];
         warden.stdout.as_mut().unwrap().read_exact(&mut word).expect("the warden did not start");
-        let fd = nix::sys::socket::socket(
-            nix::sys::socket::AddressFamily::Unix,
-            nix::sys::socket::SockType::SeqPacket,
-            nix::sys::socket::SockFlag::SOCK_CLOEXEC,
-            None,
-        )
-        .unwrap();
-        let address = nix::sys::socket::UnixAddr::new(&state_paths::warden_socket(dir)).unwrap();
-        nix::sys::socket::connect(std::os::fd::AsRawFd::as_raw_fd(&fd), &address).unwrap();
-        (warden, Channel::from(fd))
+        (warden, connect(dir))
+    }
+
+    /// Another connection to the warden.
+    pub fn connect(&self) -> Channel {
+        connect(self.dir.path())
     }
 
     pub fn state(&self) -> &Path {
@@ -134,8 +130,7 @@ impl Host {
 
     /// The next message, or none when the warden is gone.
     pub fn receive(&self) -> Option<Message> {
-        let (bytes, _) = self.channel.borrow().recv_bytes().ok()??;
-        Some(serde_json::from_slice(&bytes).unwrap())
+        receive(&self.channel.borrow())
     }
 
     pub fn ask(&self, request: Request) -> Answer {
@@ -170,6 +165,25 @@ impl Host {
         assert!(matches!(answer, Answer::Created { .. }), "{answer:?}");
         Session { host: self, id }
     }
+}
+
+fn connect(state: &Path) -> Channel {
+    let fd = nix::sys::socket::socket(
+        nix::sys::socket::AddressFamily::Unix,
+        nix::sys::socket::SockType::SeqPacket,
+        nix::sys::socket::SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .unwrap();
+    let address = nix::sys::socket::UnixAddr::new(&state_paths::warden_socket(state)).unwrap();
+    nix::sys::socket::connect(std::os::fd::AsRawFd::as_raw_fd(&fd), &address).unwrap();
+    Channel::from(fd)
+}
+
+/// The next message, or none when the warden is gone.
+pub fn receive(channel: &Channel) -> Option<Message> {
+    let (bytes, _) = channel.recv_bytes().ok()??;
+    Some(serde_json::from_slice(&bytes).unwrap())
 }
 
 impl Drop for Host {

@@ -2,6 +2,7 @@
 //! test (`agent.rs`), which runs the commands that a test asks for. Needs root and the node image (`DRYDOCK_IMAGES`).
 
 mod agent;
+mod clients;
 mod containers;
 mod egress;
 mod engine;
@@ -21,10 +22,16 @@ fn main() {
     let mut args = Arguments::from_args();
     // Sessions of all tests together would only wait for each other on two cores; and one test counts what is on the host.
     args.test_threads = Some(1);
-    let tests: Vec<Trial> =
-        [nodes::tests(), containers::tests(), walls::tests(), egress::tests(), leaks::tests()]
-            .into_iter()
-            .flatten()
-            .collect();
+    let tests: Vec<Trial> = [
+        nodes::tests(),
+        containers::tests(),
+        walls::tests(),
+        egress::tests(),
+        leaks::tests(),
+        clients::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     libtest_mimic::run(&args, tests).exit();
 }
