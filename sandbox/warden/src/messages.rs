@@ -126,7 +126,8 @@ pub enum Answer {
         /// Their ids.
         sessions: Vec<SessionId>,
     },
-    /// It did not work; nothing is left of what was begun.
+    /// It did not work, and what was begun is undone. Where even that failed, a session is swept up later, and a node is still there
+    /// to be forgotten ([`Request::ForgetNode`]).
     Failed {
         /// What kind of failure.
         kind: FailureKind,

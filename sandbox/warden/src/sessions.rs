@@ -1,7 +1,10 @@
 //! The sessions of this warden: how one is made, given nodes, ended and swept up. Every step that leaves something on the
-//! host is undone by [`Sessions::sweep`], which works from the record alone; so a warden killed at any point leaves nothing that the next
+//! host is undone by `Sessions::sweep`, which works from the record alone; so a warden killed at any point leaves nothing that the next
 //! one does not clear away.
 
+mod sweep;
+
+use self::sweep::{Dying, Lingering};
 use crate::{
     disk::Disk,
     error::{Error, at},
@@ -35,7 +38,7 @@ use std::{
         },
     },
     path::PathBuf,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// Most nodes that any session may have; their numbers are the last byte of their addresses.
@@ -120,17 +123,10 @@ impl Sessions {
         };
         for record in alive {
             let Some((pid, _)) = record.spawner else { continue };
-            let open = || -> Result<_, Error> {
-                let namespace = format!("/proc/{pid}/ns/user");
-                Ok((
-                    pidfd::open(pid).map_err(at("pidfd"))?,
-                    fs::File::open(&namespace).map_err(at(namespace))?,
-                ))
-            };
-            match open() {
+            match open_process(&record, pid) {
                 Ok((pidfd, userns)) => {
                     tracing::info!(session = %record.id, "goes on");
-                    let session = Session { pidfd, userns: userns.into(), record };
+                    let session = Session { pidfd, userns, record };
                     sessions.running.insert(session.record.id.clone(), session);
                 }
                 Err(e) => {
@@ -318,10 +314,13 @@ impl Sessions {
         if record.nodes.len() >= usize::from(most) || node.number() > MAX_NODES {
             return Err(Error::Invalid(format!("session {id} may have {most} nodes: remove one first")));
         }
+        let image = self.stores.images.resolve(&record.image)?;
+        let userns = session.userns.try_clone().map_err(at("userns"))?;
+        // From here on something may be left of a node, also by a warden that is killed.
+        let mut record = record.clone();
         record.nodes.push(node);
         record.save(self.place.state())?;
-        let image = self.stores.images.resolve(&record.image)?;
-        let (record, userns) = (session.record.clone(), session.userns.try_clone().map_err(at("userns"))?);
+        session.record = record.clone();
         let made = self.node_disk(&record, node, &image, userns.as_fd()).and_then(|disk| {
             let path = self.place.state().join("run/warden").join(format!("{id}.sock"));
             let channel = Channel::connect(&path).map_err(at(&path))?;
@@ -329,8 +328,10 @@ impl Sessions {
                 .send(&FromWarden::AddNode(node), &[disk.root.as_fd(), disk.docker.as_fd()])
                 .map_err(at(path))
         });
-        if made.is_err() {
-            self.forget_node(id, node)?;
+        if made.is_err()
+            && let Err(e) = self.forget_node(id, node)
+        {
+            tracing::warn!(session = %id, %node, "half-made node: {e}");
         }
         made
     }
@@ -341,6 +342,7 @@ impl Sessions {
         if !session.record.nodes.contains(&node) {
             return Err(Error::NoNode(id.clone(), node));
         }
+        // If this fails the record keeps the node, so that it can be asked again.
         self.disk.delete_node(id, node, &session.record.limits)?;
         session.record.nodes.retain(|n| *n != node);
         session.record.save(self.place.state())
@@ -366,23 +368,9 @@ impl Sessions {
         // A frozen process dies only when it is thawed (control groups v1). From here on nobody is left to freeze another.
         self.group(id).thaw_all()?;
         if self.dying.iter().all(|one| one.id != *id) {
-            self.dying.push(Dying { id: id.clone(), slot, again: Again::after(Dying::SOON) });
+            self.dying.push(Dying::new(id.clone(), slot));
         }
         Ok(true)
-    }
-
-    /// Helps sessions to end that were killed a while ago. How long until it is time again, if any is left.
-    pub fn help_dying(&mut self) -> Option<Duration> {
-        let running = &self.running;
-        self.dying.retain(|one| running.contains_key(&one.id));
-        for one in self.dying.iter_mut().filter(|one| one.again.is_due()) {
-            let group = SessionGroup::new(self.hierarchies.clone(), &self.place.server(), one.id.as_str());
-            if let Err(e) = group.gather(self.place.users(one.slot)) {
-                tracing::warn!(session = %one.id, "{e}");
-            }
-            one.again.later();
-        }
-        Again::first(self.dying.iter().map(|one| &one.again))
     }
 
     /// Clears away a session whose spawner has ended. Returns why it ended, as far as the kernel tells, and the steps.
@@ -409,44 +397,6 @@ impl Sessions {
         self.sweep(Lingering::new(session.record));
         trace.step("control groups, disk, sockets");
         (reason, trace.into_steps())
-    }
-
-    /// Deletes all that a session has left on the host. What can't be deleted yet is tried again by [`Self::sweep_lingering`].
-    fn sweep(&mut self, mut left: Lingering) {
-        let record = &left.record;
-        let id = &record.id;
-        let group = self.group(id);
-        for path in
-            [state_paths::session_socket(self.place.state(), id), self.control_path(id), self.log_path(id)]
-        {
-            if let Err(e) = fs::remove_file(&path)
-                && e.kind() != std::io::ErrorKind::NotFound
-            {
-                tracing::warn!("{}: {e}", path.display());
-            }
-        }
-        let uplink = if record.uplink { self.uplink(record).delete() } else { Ok(()) };
-        let swept = group.kill().and_then(|()| group.remove()).and(uplink).map_err(Error::from);
-        let swept = swept.and_then(|()| self.disk.delete(id));
-        match swept {
-            Ok(()) => record.delete(self.place.state()),
-            Err(e) => {
-                tracing::debug!(session = %id, "not yet gone: {e}");
-                left.wait(&e);
-                self.lingering.push(left);
-            }
-        }
-    }
-
-    /// Tries again what could not be deleted, where it is time. How long until it is again, if something is left.
-    pub fn sweep_lingering(&mut self) -> Option<Duration> {
-        let (due, later) =
-            std::mem::take(&mut self.lingering).into_iter().partition(|left| left.again.is_due());
-        self.lingering = later;
-        for left in due {
-            self.sweep(left);
-        }
-        Again::first(self.lingering.iter().map(|left| &left.again))
     }
 
     /// Gives everything back: called when the warden ends without sessions.
@@ -479,70 +429,16 @@ impl Sessions {
     }
 }
 
-/// A session that was killed and whose processes have not all ended.
-struct Dying {
-    id: SessionId,
-    slot: u32,
-    again: Again,
-}
-
-impl Dying {
-    /// When to look after it first: most are gone long before.
-    const SOON: Duration = Duration::from_millis(200);
-}
-
-/// A session that has ended and of which something is left on the host.
-struct Lingering {
-    record: Record,
-    again: Again,
-}
-
-impl Lingering {
-    /// How soon to look again at first: the kernel tells nobody when a control group is empty (v1).
-    const SOON: Duration = Duration::from_millis(20);
-
-    fn new(record: Record) -> Self {
-        Self { record, again: Again { next: Instant::now(), pause: Self::SOON } }
+/// Descriptors of a record's process and its user namespace. What was opened by number is looked at again afterwards: the process may
+/// have ended and left its number to another.
+fn open_process(record: &Record, pid: i32) -> Result<(OwnedFd, OwnedFd), Error> {
+    let namespace = format!("/proc/{pid}/ns/user");
+    let pidfd = pidfd::open(pid).map_err(at("pidfd"))?;
+    let userns = fs::File::open(&namespace).map_err(at(namespace))?;
+    if !record.runs() {
+        return Err(Error::NoSession(record.id.clone()));
     }
-
-    /// Waits longer each time, unless the work was just too much for one go.
-    fn wait(&mut self, why: &Error) {
-        match why {
-            Error::Sandbox(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
-                self.again.next = Instant::now() + Self::SOON;
-            }
-            _ => self.again.later(),
-        }
-    }
-}
-
-/// When to try something again.
-struct Again {
-    next: Instant,
-    pause: Duration,
-}
-
-impl Again {
-    const LATEST: Duration = Duration::from_secs(5);
-
-    fn after(pause: Duration) -> Self {
-        Self { next: Instant::now() + pause, pause }
-    }
-
-    fn is_due(&self) -> bool {
-        self.next <= Instant::now()
-    }
-
-    /// After the pause, which is twice as long the next time.
-    fn later(&mut self) {
-        self.next = Instant::now() + self.pause;
-        self.pause = (self.pause * 2).min(Self::LATEST);
-    }
-
-    /// How long until the first of several.
-    fn first<'a>(all: impl Iterator<Item = &'a Self>) -> Option<Duration> {
-        all.map(|one| one.next).min().map(|next| next.saturating_duration_since(Instant::now()))
-    }
+    Ok((pidfd, userns.into()))
 }
 
 /// A cluster with keys of its own.
@@ -575,4 +471,26 @@ fn check(limits: &Limits, nodes: u8) -> Result<(), Error> {
     within("open_files", limits.open_files, 64, 1 << 20)?;
     within("inotify_watches", limits.inotify_watches.into(), 16, 1 << 22)?;
     within("inotify_instances", limits.inotify_instances.into(), 4, 1 << 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_that_another_process_has_by_now_is_no_session() {
+        let pid = std::process::id() as i32;
+        let mut record = Record {
+            id: SessionId::from_random([1; 10]),
+            slot: 1,
+            nodes: vec![],
+            image: "node".into(),
+            limits: Limits::default(),
+            uplink: false,
+            spawner: record::start_time(pid).map(|start| (pid, start)),
+        };
+        assert!(open_process(&record, pid).is_ok());
+        record.spawner = record.spawner.map(|(pid, start)| (pid, start - 1));
+        assert!(matches!(open_process(&record, pid), Err(Error::NoSession(_))));
+    }
 }

@@ -14,6 +14,7 @@ pub fn tests() -> Vec<Trial> {
         Trial::test("a_node_is_a_machine", a_node_is_a_machine),
         Trial::test("nodes_of_a_session_reach_each_other", nodes_reach_each_other),
         Trial::test("nodes_come_and_go", nodes_come_and_go),
+        Trial::test("a_node_that_could_not_be_added_can_be_added_again", a_node_that_could_not_be_added),
         Trial::test("a_node_with_many_files_goes", a_node_with_many_files_goes),
         Trial::test("a_session_survives_the_warden", a_session_survives_the_warden),
         Trial::test("a_frozen_session_stands_still", a_frozen_session_stands_still),
@@ -87,6 +88,21 @@ fn nodes_come_and_go() -> Outcome {
     assert_eq!(host.ask(Request::ForgetNode { id: s.id.clone(), node: node(2) }), Answer::Done);
     assert_eq!(host.ask(Request::AddNode { id: s.id.clone(), node: node(2) }), Answer::Done);
     assert_eq!(s.run(2, "ls /root"), "");
+    Ok(())
+}
+
+fn a_node_that_could_not_be_added() -> Outcome {
+    let host = Host::new();
+    let s = host.create(1);
+    // The record can't be written.
+    let in_the_way = host.state().join("run/warden").join(format!("{}.new", s.id));
+    std::fs::create_dir(&in_the_way)?;
+    let add = Request::AddNode { id: s.id.clone(), node: node(2) };
+    let answer = host.ask(add.clone());
+    assert!(matches!(answer, Answer::Failed { kind: FailureKind::Failed, .. }), "{answer:?}");
+    std::fs::remove_dir(&in_the_way)?;
+    assert_eq!(host.ask(add), Answer::Done);
+    assert_eq!(s.ask(&Ask::Await(node(2))).0, 0);
     Ok(())
 }
 
