@@ -20,6 +20,8 @@ use std::{
 const MAX_ACCOUNTS: usize = 50;
 /// Longest name of an account, in bytes.
 const MAX_NAME: usize = 64;
+/// Beginning of the name of a file that is being written.
+const DRAFT: char = '.';
 /// The line of a session's file that says who may log in; `#` begins no account.
 const RULE: &str = "#logins ";
 
@@ -71,7 +73,10 @@ pub struct SiteAccounts {
     logins: Logins,
     /// What every session has.
     common: BTreeMap<String, String>,
+    /// Held for moments only: requests ask it on threads that must not wait.
     sessions: Mutex<HashMap<String, Own>>,
+    /// Held while a file is changed.
+    writing: Mutex<()>,
 }
 
 impl SiteAccounts {
@@ -81,8 +86,12 @@ impl SiteAccounts {
         let mut all = HashMap::new();
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
-            let own = Own::parse(&fs::read_to_string(entry.path())?);
-            all.insert(entry.file_name().to_string_lossy().into_owned(), own);
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(DRAFT) {
+                fs::remove_file(entry.path())?;
+                continue;
+            }
+            all.insert(name, Own::parse(&fs::read_to_string(entry.path())?));
         }
         let common = site.accounts.as_ref().map(fs::read_to_string).transpose()?.unwrap_or_default();
         Ok(Self {
@@ -91,11 +100,21 @@ impl SiteAccounts {
             logins: site.logins,
             common: Own::parse(&common).lines,
             sessions: Mutex::new(all),
+            writing: Mutex::default(),
         })
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<String, Own>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writing(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The sessions that have rules or accounts of their own.
+    pub fn owners(&self) -> Vec<String> {
+        self.sessions().keys().cloned().collect()
     }
 
     /// How a session stands.
@@ -121,16 +140,17 @@ impl SiteAccounts {
                 .map_err(|why| RulesError::Account { name: account.name.clone(), why })?;
             own.lines.insert(account.name.clone(), line);
         }
-        let mut all = self.sessions();
+        let _turn = self.writing();
         self.write(session.as_str(), &own).map_err(RulesError::Disk)?;
-        all.insert(session.as_str().to_owned(), own);
+        self.sessions().insert(session.as_str().to_owned(), own);
         Ok(())
     }
 
-    /// Deletes a session's accounts.
-    pub fn forget(&self, session: &SessionId) {
-        self.sessions().remove(session.as_str());
-        let path = self.dir.join(session.as_str());
+    /// Deletes a session's accounts. May block.
+    pub fn forget(&self, session: &str) {
+        let _turn = self.writing();
+        self.sessions().remove(session);
+        let path = self.dir.join(session);
         if let Err(e) = fs::remove_file(&path)
             && e.kind() != io::ErrorKind::NotFound
         {
@@ -144,22 +164,23 @@ impl SiteAccounts {
             return false;
         }
         let Ok(line) = Accounts::line(name, password) else { return false };
-        let mut all = self.sessions();
-        let own = all.entry(session.to_owned()).or_default();
+        let _turn = self.writing();
+        let mut own = self.sessions().get(session).cloned().unwrap_or_default();
         // Somebody may have been faster, or closed the door, while the hash was computed.
         let open = own.logins.unwrap_or(self.logins) == Logins::Open;
         if !open || own.lines.len() >= MAX_ACCOUNTS || own.lines.contains_key(name) {
             return false;
         }
         own.lines.insert(name.to_owned(), line);
-        if let Err(e) = self.write(session, own) {
+        if let Err(e) = self.write(session, &own) {
             tracing::warn!(session, error = %e, "an account lasts only until the server ends");
         }
+        self.sessions().insert(session.to_owned(), own);
         true
     }
 
     fn write(&self, session: &str, own: &Own) -> io::Result<()> {
-        let (new, path) = (self.dir.join(format!(".{session}")), self.dir.join(session));
+        let (new, path) = (self.dir.join(format!("{DRAFT}{session}")), self.dir.join(session));
         fs::write(&new, own.text()).and_then(|()| fs::rename(&new, &path))
     }
 }
@@ -259,8 +280,17 @@ mod tests {
         // They outlive the server, and go with their session.
         let again = open(dir.path());
         assert!(!again.check_password("aaaaaaaaaa+ann", "other"));
-        again.forget(&"aaaaaaaaaa".parse().unwrap());
+        again.forget("aaaaaaaaaa");
         assert!(again.check_password("aaaaaaaaaa+ann", "other"));
+    }
+
+    #[test]
+    fn a_draft_of_a_killed_server_is_no_session() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(open(dir.path()).check_password("aaaaaaaaaa+ann", "secret"));
+        fs::write(dir.path().join(".bbbbbbbbbb"), "ann:").unwrap();
+        assert_eq!(open(dir.path()).owners(), ["aaaaaaaaaa"]);
+        assert!(!dir.path().join(".bbbbbbbbbb").exists());
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod accounts;
 mod cache;
 mod prepare;
 mod scope;
+mod shared;
 
 use crate::{
     config::Config,
@@ -26,7 +27,15 @@ use drydock_registry::{
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 pub use prepare::Making;
-use std::{io, path::Path, sync::Arc, time::Duration};
+use scope::SHARED;
+use shared::Shared;
+use std::{
+    collections::BTreeSet,
+    io,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
@@ -45,6 +54,9 @@ pub struct SiteRegistry {
     accounts: Arc<SiteAccounts>,
     /// Of other registries, where there is a way out.
     cache: Option<Cache>,
+    /// Ended sessions of which something may be left.
+    gone: Mutex<BTreeSet<String>>,
+    cleaning: Shared,
 }
 
 impl std::fmt::Debug for SiteRegistry {
@@ -63,7 +75,8 @@ impl SiteRegistry {
         };
         let accounts = Arc::new(SiteAccounts::open(&web.join("registry-accounts"), &site)?);
         let registry = Registry::open(&web.join("registry"), accounts.clone(), Limits::default())?;
-        Ok(Self { registry, accounts, cache: cache::open(web, config)? })
+        let cache = cache::open(web, config)?;
+        Ok(Self { registry, accounts, cache, gone: Mutex::default(), cleaning: Shared::default() })
     }
 
     /// How a session stands.
@@ -80,17 +93,45 @@ impl SiteRegistry {
         Ok(())
     }
 
-    /// Deletes what an ended session had in it.
-    pub async fn forget(&self, session: &SessionId) {
-        self.accounts.forget(session);
-        // What a push of another session has only just brought is left alone: it may not have its name yet.
-        let gone = match self.registry.delete_owner(session.as_str()).await {
-            Ok(()) => self.registry.collect_garbage(Garbage::default()).await.map(drop),
-            Err(e) => Err(e),
-        };
-        if let Err(e) = gone {
-            tracing::warn!(%session, error = %e, "images of an ended session are left in the registry");
+    /// Notes that a session has ended. The next [`Self::clean`] deletes what it had in here.
+    pub fn forget(&self, session: &str) {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner).insert(session.to_owned());
+    }
+
+    /// Notes the same of everybody who has something in here and does not live; whether there is anybody.
+    pub async fn forget_all_but(&self, lives: impl Fn(&SessionId) -> bool) -> io::Result<bool> {
+        let mut owners = self.registry.owners().await?;
+        owners.extend(self.accounts.owners());
+        owners.retain(|owner| owner != SHARED && !owner.parse().is_ok_and(|id| lives(&id)));
+        owners.iter().for_each(|owner| self.forget(owner));
+        Ok(!owners.is_empty())
+    }
+
+    /// Deletes what nobody needs any more, also of sessions that were noted before this call. Many that call meanwhile share the next
+    /// run: one looks at everything, and pushes wait for it.
+    pub async fn clean(&self) {
+        let cleaned = self.cleaning.run(async || {
+            let gone = std::mem::take(&mut *self.gone.lock().unwrap_or_else(PoisonError::into_inner));
+            self.delete(&gone).await.inspect_err(|_| {
+                // Tried again next time.
+                self.gone.lock().unwrap_or_else(PoisonError::into_inner).extend(gone);
+            })
+        });
+        if let Err(e) = cleaned.await {
+            tracing::warn!(error = %e, "the registry can't be cleaned; images of ended sessions may be left");
         }
+    }
+
+    async fn delete(&self, gone: &BTreeSet<String>) -> io::Result<()> {
+        if !gone.is_empty() {
+            let (accounts, sessions) = (self.accounts.clone(), gone.clone());
+            let forgotten =
+                tokio::task::spawn_blocking(move || sessions.iter().for_each(|s| accounts.forget(s)));
+            forgotten.await.map_err(io::Error::other)?;
+            self.registry.delete_owners(gone.clone()).await?;
+        }
+        // What a push of another session has only just brought is left alone: it may not have its name yet.
+        self.registry.collect_garbage(Garbage::default()).await.map(drop)
     }
 
     /// Answers one request of a session.
@@ -112,9 +153,7 @@ impl Sessions {
                 () = tokio::time::sleep(CLEAN_EVERY) => {}
                 _ = closing.wait_for(|closing| *closing) => return,
             }
-            if let Err(e) = self.registry.registry.collect_garbage(Garbage::default()).await {
-                tracing::warn!(error = %e, "the registry can't be cleaned");
-            }
+            self.registry.clean().await;
         }
     }
 
@@ -140,7 +179,6 @@ impl Sessions {
                 _ = life.wait_for(|life| over(&life.phase)) => break,
             }
         }
-        self.registry.forget(&live.id).await;
     }
 
     async fn take_calls(

@@ -14,7 +14,9 @@ use drydock_protocol::{
     state::{Role, SessionState},
 };
 use drydock_warden::messages::{Answer, FailureKind, Request};
+use futures_util::FutureExt;
 use std::{
+    panic::AssertUnwindSafe,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
@@ -174,7 +176,7 @@ impl Sessions {
         let (tell, told) = oneshot::channel();
         let sessions = self.clone();
         tokio::spawn(async move {
-            let result = sessions.make_steps(&live, row, arrived).await;
+            let result = unless_panicked(sessions.make_steps(&live, row, arrived)).await;
             match &result {
                 Ok(made) => {
                     sessions.metrics.created(made.ready_ms);
@@ -256,6 +258,13 @@ impl Sessions {
     }
 }
 
+/// A panic as an error, so that what was begun can be undone.
+async fn unless_panicked<T>(steps: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    // What the steps have half changed is thrown away.
+    let done = AssertUnwindSafe(steps).catch_unwind().await;
+    done.unwrap_or_else(|_| Err(Error::internal("making a session panicked")))
+}
+
 /// The warden does not know the image: nothing that the asker could mend.
 fn not_made(e: WardenError) -> Error {
     match e {
@@ -279,4 +288,16 @@ pub fn addresses(state: &SessionState) -> Vec<NodeAddress> {
 fn remaining<'a>(live: impl Iterator<Item = &'a Arc<Live>>) -> Vec<u64> {
     let now = now();
     live.map(|l| l.life.borrow().expires_at.saturating_sub(now)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_failure_like_others() {
+        let broken: Result<u32, Error> = unless_panicked(async { panic!("a step") }).await;
+        assert_eq!(broken.unwrap_err().code, "internal");
+        assert_eq!(unless_panicked(async { Ok(7) }).await.unwrap(), 7);
+    }
 }

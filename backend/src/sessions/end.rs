@@ -41,7 +41,7 @@ impl Sessions {
     }
 
     /// A session ended by itself; the warden has deleted everything of it.
-    pub(super) fn died(&self, id: &SessionId, reason: &str) {
+    pub(super) fn died(self: &Arc<Self>, id: &SessionId, reason: &str) {
         let Some(live) = self.live(id) else { return };
         let reason: String = reason.chars().take(200).collect();
         let end = End { kind: EndKind::Died, because: format!("It ended by itself: {reason}.") };
@@ -52,7 +52,7 @@ impl Sessions {
         }
     }
 
-    fn finish(&self, id: &SessionId, end: &End, tracer: Tracer) {
+    fn finish(self: &Arc<Self>, id: &SessionId, end: &End, tracer: Tracer) {
         self.append_trace(id, tracer.steps);
         if let Err(e) = self.store.end_session(id, now(), &end.because) {
             tracing::error!(%id, error = %e, "cannot note the end of a session");
@@ -61,6 +61,9 @@ impl Sessions {
             tracing::warn!(error = %e, "cannot forget old sessions");
         }
         self.table().live.remove(id);
+        self.registry.forget(id.as_str());
+        let sessions = self.clone();
+        tokio::spawn(async move { sessions.registry.clean().await });
         self.metrics.ended(end.kind);
         tracing::info!(%id, because = end.because, "session ended");
     }
@@ -71,6 +74,8 @@ impl Sessions {
         for live in &all {
             self.end(live, EndKind::Stopped, "The operator stopped the server.").await;
         }
+        // Otherwise the end of this process cuts off what the ends of the sessions have begun.
+        self.registry.clean().await;
         self.warden.done(Request::Exit).await?;
         Ok(all.len() as u32)
     }
@@ -121,11 +126,23 @@ impl Sessions {
                 }
             }
         }
+        let sessions = self.clone();
+        // Not awaited: the registry may be large.
+        tokio::spawn(async move { sessions.forget_ended().await });
         for id in runs.iter().filter(|id| self.live(id).is_none()) {
             tracing::info!(%id, "destroying a session that nobody knows");
             if let Err(e) = self.warden.call(Request::Destroy { id: id.clone() }).await {
                 tracing::warn!(%id, error = %e, "cannot destroy it");
             }
+        }
+    }
+
+    /// Deletes what is left in the registry of sessions that ended while no server was there. Only once it is known what lives.
+    async fn forget_ended(&self) {
+        match self.registry.forget_all_but(|id| self.live(id).is_some()).await {
+            Ok(false) => {}
+            Ok(true) => self.registry.clean().await,
+            Err(e) => tracing::warn!(error = %e, "cannot look for images of ended sessions"),
         }
     }
 }

@@ -231,7 +231,7 @@ impl Sessions {
         (created_at + self.config.max_ttl.seconds()).saturating_sub(expires_at)
     }
 
-    /// Lets a session live longer; when it ends now.
+    /// Lets a session live longer; when it ends now. What the database does not take does not hold.
     pub fn extend(&self, live: &Live, seconds: u64) -> Result<u64, Error> {
         let mut result = Err(Error::conflict("ended", "This session has just ended."));
         live.life.send_if_modified(|life| {
@@ -245,13 +245,17 @@ impl Sessions {
                 result = Err(Error::conflict("cannot_extend", message));
                 return false;
             }
-            life.expires_at += seconds;
-            result = Ok(life.expires_at);
-            true
+            let expires_at = life.expires_at + seconds;
+            result = match self.store.set_expiry(&live.id, expires_at) {
+                Ok(()) => {
+                    life.expires_at = expires_at;
+                    Ok(expires_at)
+                }
+                Err(e) => Err(Error::internal(e)),
+            };
+            result.is_ok()
         });
-        let expires_at = result?;
-        self.store.set_expiry(&live.id, expires_at).map_err(Error::internal)?;
-        Ok(expires_at)
+        result
     }
 
     /// Counts a connection to a session and wakes it if it sleeps.

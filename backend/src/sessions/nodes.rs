@@ -2,13 +2,13 @@
 //! Called by the API. A node that could not be started is removed again.
 
 use super::{Sessions, create::addresses, live::Live};
-use crate::{error::Error, pipe::PipeError};
+use crate::{error::Error, pipe::PipeError, warden::WardenError};
 use drydock_protocol::{
     NodeName,
     api::NodeAddress,
-    pipe::{Control, Reply},
+    pipe::{Control, ErrorKind, Reply},
 };
-use drydock_warden::messages::Request;
+use drydock_warden::messages::{FailureKind, Request};
 use std::sync::{Arc, atomic::Ordering};
 
 impl Sessions {
@@ -28,7 +28,7 @@ impl Sessions {
             }
             let free = (1..=99).filter_map(NodeName::new).find(|n| !taken.contains(n));
             let node = free.ok_or_else(|| Error::conflict("node_limit", "All node names are taken."))?;
-            sessions.warden.done(Request::AddNode { id: live.id.clone(), node }).await?;
+            sessions.add_disk(&live, node).await?;
             match sessions.await_node(&live, node).await {
                 Ok(address) => {
                     sessions.count_nodes(&live, taken.len() + 1);
@@ -44,6 +44,18 @@ impl Sessions {
             }
         });
         task.await.map_err(Error::internal)?
+    }
+
+    /// Has the warden add a node that the session process does not have. If the warden has it still, its removal did not come to an end.
+    async fn add_disk(&self, live: &Live, node: NodeName) -> Result<(), WardenError> {
+        let add = Request::AddNode { id: live.id.clone(), node };
+        match self.warden.done(add.clone()).await {
+            Err(WardenError::Failed { kind: FailureKind::InUse, .. }) => {
+                self.warden.done(Request::ForgetNode { id: live.id.clone(), node }).await?;
+                self.warden.done(add).await
+            }
+            other => other,
+        }
     }
 
     async fn await_node(&self, live: &Live, node: NodeName) -> Result<NodeAddress, Error> {
@@ -68,9 +80,23 @@ impl Sessions {
         task.await.map_err(Error::internal)?
     }
 
+    /// Either of the two may have lost the node already, by a removal that was cut off between them.
     async fn drop_node(&self, live: &Live, node: NodeName) -> Result<(), Error> {
-        expect_done(self.sockets.control(&live.id, Control::RemoveNode { node }).await?)?;
-        Ok(self.warden.done(Request::ForgetNode { id: live.id.clone(), node }).await?)
+        let absent = match self.sockets.control(&live.id, Control::RemoveNode { node }).await {
+            Ok(reply) => {
+                expect_done(reply)?;
+                None
+            }
+            Err(e @ PipeError::Refused { kind: ErrorKind::NotFound, .. }) => Some(e),
+            Err(e) => return Err(e.into()),
+        };
+        match (self.warden.done(Request::ForgetNode { id: live.id.clone(), node }).await, absent) {
+            (Err(WardenError::Failed { kind: FailureKind::NotFound, .. }), Some(nowhere)) => {
+                Err(nowhere.into())
+            }
+            (Ok(()) | Err(WardenError::Failed { kind: FailureKind::NotFound, .. }), _) => Ok(()),
+            (Err(e), _) => Err(e.into()),
+        }
     }
 
     /// Switches a node on or off.

@@ -38,7 +38,10 @@ pub struct State {
 }
 
 pub struct Session {
+    /// Those that its process has.
     pub nodes: Vec<NodeName>,
+    /// Those that the warden has.
+    pub disks: Vec<NodeName>,
     pub files: BTreeMap<String, Vec<u8>>,
     pub half_written: usize,
     task: JoinHandle<()>,
@@ -130,8 +133,11 @@ fn answer(fake: &Fake, handle: &Handle, request: Request) -> Answer {
                 UnixListener::bind(fake.dir.join(format!("run/sessions/{id}.sock"))).unwrap()
             };
             let task = handle.spawn(session(listener, fake.clone(), id.clone()));
-            let nodes = (1..=nodes).filter_map(NodeName::new).collect();
-            state.sessions.insert(id, Session { nodes, files: BTreeMap::new(), half_written: 0, task });
+            let nodes: Vec<NodeName> = (1..=nodes).filter_map(NodeName::new).collect();
+            let disks = nodes.clone();
+            state
+                .sessions
+                .insert(id, Session { nodes, disks, files: BTreeMap::new(), half_written: 0, task });
             Answer::Created { trace: step("clone namespaces") }
         }
         Request::Destroy { id } => {
@@ -144,10 +150,20 @@ fn answer(fake: &Fake, handle: &Handle, request: Request) -> Answer {
             Answer::Done
         }
         Request::AddNode { id, node } => {
-            state.sessions.get_mut(&id).unwrap().nodes.push(node);
+            let session = state.sessions.get_mut(&id).unwrap();
+            if session.disks.contains(&node) {
+                return failed(FailureKind::InUse, format!("{node} exists already"));
+            }
+            session.disks.push(node);
+            session.nodes.push(node);
             Answer::Done
         }
-        Request::ForgetNode { node, .. } => {
+        Request::ForgetNode { id, node } => {
+            let disks = &mut state.sessions.get_mut(&id).unwrap().disks;
+            if !disks.contains(&node) {
+                return failed(FailureKind::NotFound, format!("there is no {node}"));
+            }
+            disks.retain(|n| *n != node);
             state.log.push(format!("forget {node}"));
             Answer::Done
         }
@@ -161,6 +177,10 @@ fn answer(fake: &Fake, handle: &Handle, request: Request) -> Answer {
             Answer::Done
         }
     }
+}
+
+fn failed(kind: FailureKind, message: String) -> Answer {
+    Answer::Failed { kind, message }
 }
 
 async fn session(listener: UnixListener, fake: Fake, id: SessionId) {

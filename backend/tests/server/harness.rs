@@ -70,6 +70,12 @@ impl TestServer {
         (self.server, self.address) = (Some(server), address);
     }
 
+    /// The server's database, for what can't be had otherwise.
+    pub fn sql(&self, sql: &str) {
+        let db = rusqlite::Connection::open(self.dir.path().join("web/drydock.db")).unwrap();
+        db.execute_batch(sql).unwrap();
+    }
+
     pub async fn send(&self, request: hyper::http::request::Builder, body: impl Into<Body>) -> Answer {
         let stream = TcpStream::connect(self.address).await.unwrap();
         send_over(stream, request, &self.address.to_string(), body.into()).await

@@ -1,8 +1,9 @@
 //! What goes on and what is cleaned up when the server or the warden restarts.
 
 use crate::harness::{TestServer, close_code, eventually, text};
-use drydock_protocol::api::{Session, Status};
+use drydock_protocol::api::{Created, Session, Status};
 use hyper::Method;
+use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_outlive_the_server() {
@@ -27,6 +28,41 @@ async fn sessions_outlive_the_server() {
         answer.json::<Session>().ended_because.as_deref(),
         Some("It ended while the server was away.")
     );
+}
+
+/// What a session has in the registry, of which half is written as the registry writes it: nodes of these tests push nothing.
+async fn fill_registry(t: &TestServer, session: &Created) {
+    let wish = json!({ "logins": "list", "accounts": [{ "name": "ann", "password": "secret" }] });
+    let path = format!("/sessions/{}/registry", session.id);
+    assert_eq!(t.operator(Method::PUT, &path, Some(wish)).await.status, 200);
+    let repository = t.dir.path().join(format!("web/registry/repositories/{}/app/_layers", session.id));
+    std::fs::create_dir_all(repository).unwrap();
+    assert!(has_in_registry(t, session));
+}
+
+fn has_in_registry(t: &TestServer, session: &Created) -> bool {
+    let has = |what: &str| t.dir.path().join("web").join(what).join(session.id.as_str()).exists();
+    has("registry/repositories") || has("registry-accounts")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_and_accounts_go_with_their_session() {
+    let mut t = TestServer::start(&[]).await;
+    let (stays, ends, dies) = (t.create().await, t.create().await, t.create().await);
+    for session in [&stays, &ends, &dies] {
+        fill_registry(&t, session).await;
+    }
+    t.call(Method::DELETE, &format!("/sessions/{}", ends.id), Some(&ends.token), None).await;
+    eventually("nothing is left", || !has_in_registry(&t, &ends)).await;
+    // Also of one that dies while no server is there.
+    t.server.take().unwrap().finish().await;
+    t.fake.kill(&dies.id, "whatever");
+    t.restart(&[]).await;
+    eventually("nothing is left", || !has_in_registry(&t, &dies)).await;
+    assert!(has_in_registry(&t, &stays));
+    // After `stop` the program ends at once.
+    t.operator(Method::POST, "/operator/stop", None).await;
+    assert!(!has_in_registry(&t, &stays));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -153,6 +153,41 @@ async fn nothing_is_left_of_a_session_that_cannot_be_made() {
     assert!(lines.is_empty());
 }
 
+/// A removal that was cut off between the session's process and the warden.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_half_removed_is_in_nobodys_way() {
+    let t = TestServer::start(&[]).await;
+    let s = t.create().await;
+    let nodes = format!("/sessions/{}/nodes", s.id);
+    let add = || t.call(Method::POST, &nodes, Some(&s.token), None);
+    let half_remove = || t.fake.state.lock().unwrap().sessions.get_mut(&s.id).unwrap().nodes.truncate(1);
+    assert_eq!(add().await.json::<NodeAddress>().address, "10.0.0.2");
+    half_remove();
+    assert_eq!(add().await.json::<NodeAddress>().address, "10.0.0.2", "it can be added again");
+    half_remove();
+    let node2 = format!("{nodes}/node2");
+    let remove = || t.call(Method::DELETE, &node2, Some(&s.token), None);
+    assert_eq!(remove().await.status, 204, "and its removal can be finished");
+    assert_eq!(t.fake.state.lock().unwrap().sessions[&s.id].disks.len(), 1);
+    assert_eq!(remove().await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_extension_that_is_not_written_does_not_hold() {
+    let t = TestServer::start(&[]).await;
+    let s = t.create().await;
+    let ends = || t.server.as_ref().unwrap().app.sessions.list()[0].expires_at;
+    let path = format!("/sessions/{}/extend", s.id);
+    let extend = || t.call(Method::POST, &path, Some(&s.token), Some(json!({ "seconds": 100 })));
+    let before = ends();
+    t.sql("CREATE TRIGGER no BEFORE UPDATE OF expires_at ON session BEGIN SELECT raise(ABORT, 'no'); END");
+    assert_eq!(extend().await.status, 500);
+    assert_eq!(ends(), before);
+    t.sql("DROP TRIGGER no");
+    assert_eq!(extend().await.status, 200);
+    assert_eq!(ends(), before + 100);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unused_session_sleeps_and_its_visitor_wakes_it() {
     let t = TestServer::start(&["--sleep-after", "1s"]).await;
@@ -184,8 +219,9 @@ async fn links_have_qr_codes_and_an_expiry() {
     let t = TestServer::start(&["--public-url", "https://play.example.org"]).await;
     let s = t.create().await;
     let path = format!("/sessions/{}/links", s.id);
-    let answer =
-        t.call(Method::POST, &path, Some(&s.token), Some(json!({ "role": "view", "ttl_seconds": 1 }))).await;
+    let answer = t
+        .call(Method::POST, &path, Some(&s.token), Some(json!({ "role": "view", "ttl_seconds": 3600 })))
+        .await;
     let link: drydock_protocol::api::Link = answer.json();
     assert!(link.url.as_deref().unwrap().starts_with("https://play.example.org/s/"));
     assert!(link.qr_svg.unwrap().starts_with("<svg"));
@@ -193,7 +229,8 @@ async fn links_have_qr_codes_and_an_expiry() {
     let enter = t.call(Method::POST, &format!("/sessions/{}/enter", s.id), Some(&token), None).await;
     assert_eq!(enter.status, 204);
     assert!(enter.headers["set-cookie"].to_str().unwrap().ends_with("; Secure"));
-    tokio::time::sleep(std::time::Duration::from_millis(2100)).await;
+    assert_eq!(t.get(&format!("/sessions/{}", s.id), &token).await.status, 200);
+    t.sql(&format!("UPDATE link SET expires_at = expires_at - 3600 WHERE id = {}", link.id));
     assert_eq!(t.get(&format!("/sessions/{}", s.id), &token).await.code(), "no_right");
     let listed: Vec<drydock_protocol::api::Link> = t.get(&path, &s.token).await.json();
     assert_eq!(listed.len(), 2);

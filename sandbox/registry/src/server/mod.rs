@@ -24,7 +24,13 @@ use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
     header::{AUTHORIZATION, HeaderName, HeaderValue, WWW_AUTHENTICATE},
 };
-use std::{collections::HashMap, io, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    io,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::{Mutex, RwLock, Semaphore};
 
 const VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
@@ -121,7 +127,7 @@ impl Registry {
             store: Store::open(root)?,
             uploads: Uploads::new(),
             policy,
-            remembered: Remembered::new(),
+            remembered: Remembered::new()?,
             logins: Semaphore::new(limits.logins.max(1)),
             lists: Semaphore::new(LISTS_MAX),
             limits,
@@ -157,12 +163,21 @@ impl Registry {
         Ok(Collected { uploads, ..report })
     }
 
-    /// Deletes all repositories of an owner. Their content goes with the next garbage collection.
-    pub async fn delete_owner(&self, owner: &str) -> io::Result<()> {
+    /// Everybody who has repositories.
+    pub async fn owners(&self) -> io::Result<BTreeSet<String>> {
+        self.blocking(|inner| {
+            Ok(inner.store.repositories()?.iter().map(|name| inner.policy.owner(name.as_str())).collect())
+        })
+        .await
+    }
+
+    /// Deletes all repositories of these owners. Their content goes with the next garbage collection.
+    pub async fn delete_owners(&self, owners: BTreeSet<String>) -> io::Result<()> {
         let _alone = self.inner.gate.write().await;
-        let owner = owner.to_owned();
-        self.blocking(move |inner| inner.store.delete_repositories(|name| inner.policy.owner(name) == owner))
-            .await
+        self.blocking(move |inner| {
+            inner.store.delete_repositories(|name| owners.contains(&inner.policy.owner(name)))
+        })
+        .await
     }
 
     /// Asks the policy again for every password: accounts have changed.

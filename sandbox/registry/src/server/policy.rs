@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -131,11 +132,10 @@ pub(super) struct Remembered {
 }
 
 impl Remembered {
-    pub(super) fn new() -> Self {
+    pub(super) fn new() -> io::Result<Self> {
         let mut salt = [0; 32];
-        // Without random numbers nothing is remembered safely, so nothing would match either: see `key`.
-        let _ = getrandom::fill(&mut salt);
-        Self { salt, right: Mutex::default() }
+        getrandom::fill(&mut salt).map_err(io::Error::other)?;
+        Ok(Self { salt, right: Mutex::default() })
     }
 
     fn key(&self, user: &str, password: &str) -> [u8; 32] {
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn only_right_passwords_are_remembered() {
-        let remembered = Remembered::new();
+        let remembered = Remembered::new().unwrap();
         remembered.remember("ann", "secret");
         assert!(remembered.knows("ann", "secret"));
         assert!(!remembered.knows("ann", "other"));
