@@ -212,6 +212,8 @@ lint: | packages toolchain
 	@$(NICE) cargo clippy --locked --workspace --exclude frontend --all-targets -- -D warnings
 	@$(say) "Lint: page (wasm32)"
 	@$(NICE) cargo clippy --locked -p frontend --target wasm32-unknown-unknown --all-targets -- -D warnings
+	@$(say) "Lint: fuzz targets"
+	@$(NICE) cargo check --locked --manifest-path fuzz/Cargo.toml --target-dir target
 
 # The page and the browser tests want other features of common libraries, of which one (the order of JSON's maps) would be another program.
 test-host: root $(TESTED) ## Unit and integration tests
@@ -223,7 +225,7 @@ test-host: root $(TESTED) ## Unit and integration tests
 	@$(NICE) cargo test --locked -p frontend
 
 test-browser: root $(TESTED) ## Tests of the whole program, by browser and by the official clients
-	@.ci/packages test
+	@.ci/packages test browser
 	@$(call prepare_tests,$(TESTED))
 	@$(say) "Tests of the whole program"
 	@$(call prepared,$(TESTED)) $(NICE) cargo test --locked -p drydock-e2e
@@ -234,7 +236,7 @@ test-v2: root $(BIN) ## The sandbox's and the engine's tests on Debian 13 with c
 	@$(call prepared,$(BIN)) e2e/outside/cgroup-v2.sh
 
 bench: root $(BIN) ## Measure start, echo, output, memory; prints medians and ratios
-	@.ci/packages test
+	@.ci/packages test browser
 	@$(call prepare_tests,$(BIN))
 	@$(call prepared,$(BIN)) cargo bench --locked -p drydock-e2e
 
