@@ -76,7 +76,7 @@ fn row(tree: &Value, _now: Timestamp) -> Vec<Value> {
     let sum = |resource: &str| -> u64 {
         let containers = list(tree, &["containers"]).iter();
         let amounts = containers.map(|one| amount(text(one, &["usage", resource])));
-        amounts.sum::<u64>() + amount(text(tree, &["usage", resource]))
+        amounts.fold(amount(text(tree, &["usage", resource])), u64::saturating_add)
     };
     let cpu = format!("{}n", sum("cpu"));
     let memory = format!("{}Ki", sum("memory"));

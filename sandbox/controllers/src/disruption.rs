@@ -83,7 +83,7 @@ fn disrupted(
     let mut next: Option<SignedDuration> = None;
     for (name, since) in known {
         let there = pods.iter().any(|pod| pod.name() == name && !pod.deleting());
-        let left = DELETION_TIMEOUT - now.duration_since(since.0);
+        let left = DELETION_TIMEOUT.saturating_sub(now.duration_since(since.0));
         if there && left > SignedDuration::ZERO {
             next = Some(next.map_or(left, |next| next.min(left)));
             kept.insert(name, since);
@@ -104,7 +104,9 @@ fn status(
     let max = spec.and_then(|spec| spec.max_unavailable.as_ref());
     let min = spec.and_then(|spec| spec.min_available.as_ref());
     let (expected, desired) = match (max, min) {
-        (Some(max), _) => (expected, (expected - scaled(max, expected, Round::Up).unwrap_or(0)).max(0)),
+        (Some(max), _) => {
+            (expected, expected.saturating_sub(scaled(max, expected, Round::Up).unwrap_or(0)).max(0))
+        }
         // A plain number needs to know nothing of owners.
         (None, Some(IntOrString::Int(min))) => (i32::try_from(pods.len()).unwrap_or(i32::MAX), *min),
         (None, Some(min)) => (expected, scaled(min, expected, Round::Up).unwrap_or(0)),
@@ -115,7 +117,7 @@ fn status(
         .filter(|pod| !pod.deleting() && is_ready(pod) && !disrupted.contains_key(pod.name()))
         .count();
     let healthy = i32::try_from(healthy).unwrap_or(i32::MAX);
-    let allowed = if expected <= 0 { 0 } else { (healthy - desired).max(0) };
+    let allowed = if expected <= 0 { 0 } else { healthy.saturating_sub(desired).max(0) };
     PodDisruptionBudgetStatus {
         current_healthy: healthy,
         desired_healthy: desired,

@@ -119,7 +119,7 @@ impl Elector {
             return Ok(false);
         }
         let now = MicroTime(Timestamp::now());
-        let transitions = spec.lease_transitions.unwrap_or(0) + i32::from(!ours);
+        let transitions = spec.lease_transitions.unwrap_or(0).saturating_add(i32::from(!ours));
         lease.spec = Some(LeaseSpec {
             holder_identity: Some(self.identity.clone()),
             lease_duration_seconds: Some(i32::try_from(self.times.lease.as_secs()).unwrap_or(i32::MAX)),

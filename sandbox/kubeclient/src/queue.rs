@@ -20,6 +20,8 @@ const ITEM_FROM: Duration = Duration::from_millis(5);
 const ITEM_TO: Duration = Duration::from_secs(1000);
 const OVERALL_PER_SECOND: f64 = 10.0;
 const OVERALL_BURST: f64 = 100.0;
+/// As long as anything waits: objects may ask for times that no clock can tell.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 struct State<T> {
     /// Waiting for a worker, in order.
@@ -91,12 +93,12 @@ impl<T: Eq + Hash + Clone> WorkQueue<T> {
         }
     }
 
-    /// Asks for work on an item after a while.
+    /// Asks for work on an item after a while; the longest is ten years.
     pub fn add_after(&self, item: T, wait: Duration) {
         if wait.is_zero() {
             return self.add(item);
         }
-        self.lock().delay(item, Instant::now() + wait);
+        self.lock().delay(item, Instant::now() + wait.min(LONGEST));
         self.inner.changed.notify_one();
     }
 
@@ -300,6 +302,17 @@ mod tests {
         queue.done(&"late");
         let nothing = tokio::time::timeout(Duration::from_secs(100), queue.get()).await;
         assert!(nothing.is_err(), "the later times of an item must not bring it again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_item_whose_time_no_clock_can_tell_waits_and_holds_up_no_other() {
+        let queue = WorkQueue::new();
+        queue.add_after("never", Duration::MAX);
+        queue.add_after("late", Duration::from_secs(i64::MAX.unsigned_abs()));
+        queue.add_after("soon", Duration::from_secs(1));
+        assert_eq!(queue.get().await, Some("soon"));
+        queue.done(&"soon");
+        assert!(tokio::time::timeout(Duration::from_secs(1000), queue.get()).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]

@@ -334,6 +334,25 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_that_asks_for_more_than_there_can_be_leaves_nothing_behind() {
+        let mut cache = Cache::default();
+        cache.set_node(node("n1").cpu("4").build());
+        cache.set_pod(pod("small").cpu("1").memory("1Gi").on("n1").build());
+        let before = cache.node("n1").unwrap().clone();
+        let giant = |name: &str| {
+            let pod = pod(name).cpu("9223372036854775807").memory("9223372036854775807").on("n1").build();
+            assert!(pod.requests.memory > 1 << 50);
+            pod
+        };
+        let giants = ["a", "b", "c"].map(giant);
+        giants.iter().for_each(|pod| cache.set_pod(pod.clone()));
+        assert!(cache.node("n1").unwrap().requested.memory > 1 << 52);
+        giants.iter().for_each(|pod| cache.remove_pod(&pod.uid));
+        let after = cache.node("n1").unwrap();
+        assert_eq!((&after.requested, after.non_zero), (&before.requested, before.non_zero));
+    }
+
+    #[test]
     fn counters_follow_pods() {
         let mut cache = Cache::default();
         cache.set_node(node("n1").build());

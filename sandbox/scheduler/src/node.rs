@@ -100,8 +100,8 @@ impl NodeInfo {
     /// A pod comes.
     pub fn add(&mut self, pod: Arc<PodInfo>) {
         self.requested.add(&pod.requests);
-        self.non_zero.milli_cpu += pod.non_zero.milli_cpu;
-        self.non_zero.memory += pod.non_zero.memory;
+        self.non_zero.milli_cpu = self.non_zero.milli_cpu.saturating_add(pod.non_zero.milli_cpu);
+        self.non_zero.memory = self.non_zero.memory.saturating_add(pod.non_zero.memory);
         if pod.has_affinity() {
             self.with_affinity.push(pod.clone());
         }
@@ -113,8 +113,8 @@ impl NodeInfo {
         let index = self.pods.iter().position(|pod| pod.uid == uid)?;
         let pod = self.pods.swap_remove(index);
         self.requested.subtract(&pod.requests);
-        self.non_zero.milli_cpu -= pod.non_zero.milli_cpu;
-        self.non_zero.memory -= pod.non_zero.memory;
+        self.non_zero.milli_cpu = self.non_zero.milli_cpu.saturating_sub(pod.non_zero.milli_cpu);
+        self.non_zero.memory = self.non_zero.memory.saturating_sub(pod.non_zero.memory);
         self.with_affinity.retain(|other| other.uid != uid);
         Some(pod)
     }

@@ -11,6 +11,10 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 const DEFAULT_MILLI_CPU: i64 = 100;
 const DEFAULT_MEMORY: i64 = 200 * 1024 * 1024;
 
+/// The largest amount that counts: no machine has as much (four pebibytes, of memory), and all that a node's pods ask for can be added up
+/// and taken away again without running over.
+const MOST: i64 = 1 << 52;
+
 /// Amounts by resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resources {
@@ -27,17 +31,17 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// Reads a resource list; what is no quantity (the API server lets none through) counts as nothing.
+    /// Reads a resource list; what is no quantity (the API server lets none through) counts as nothing, more than [`MOST`] as that.
     pub fn of(list: Option<&BTreeMap<String, Text>>) -> Self {
         let mut resources = Self::default();
         for (name, Text(text)) in list.into_iter().flatten() {
             let quantity: Quantity = text.parse().unwrap_or_default();
             match name.as_str() {
-                "cpu" => resources.milli_cpu = quantity.millis(),
-                "memory" => resources.memory = quantity.value(),
-                "ephemeral-storage" => resources.ephemeral_storage = quantity.value(),
-                "pods" => resources.pods = quantity.value(),
-                _ => resources.scalars.push((name.clone(), quantity.value())),
+                "cpu" => resources.milli_cpu = quantity.millis().min(MOST),
+                "memory" => resources.memory = quantity.value().min(MOST),
+                "ephemeral-storage" => resources.ephemeral_storage = quantity.value().min(MOST),
+                "pods" => resources.pods = quantity.value().min(MOST),
+                _ => resources.scalars.push((name.clone(), quantity.value().min(MOST))),
             }
         }
         resources
@@ -72,6 +76,16 @@ impl Resources {
 
     fn raise_to(&mut self, other: &Self) {
         self.merge(other, i64::max);
+    }
+
+    /// No amount above [`MOST`].
+    fn cap(&mut self) {
+        for amount in [&mut self.milli_cpu, &mut self.memory, &mut self.ephemeral_storage] {
+            *amount = MOST.min(*amount);
+        }
+        for (_, amount) in &mut self.scalars {
+            *amount = MOST.min(*amount);
+        }
     }
 
     /// True if nothing is asked for.
@@ -144,6 +158,7 @@ fn total(spec: &PodSpec, of: impl Fn(&Container) -> Resources) -> Resources {
         }
     }
     sum.add(&Resources::of(spec.overhead.as_ref()));
+    sum.cap();
     sum
 }
 

@@ -308,7 +308,7 @@ fn grace(resource: &Resource, options: &mut DeleteOptions, tree: &mut Value) -> 
     metadata.insert("deletionTimestamp".into(), meta::seconds(until).into());
     metadata.insert("deletionGracePeriodSeconds".into(), period.into());
     if let Some(generation) = generation.filter(|generation| *generation > 0) {
-        metadata.insert("generation".into(), (generation + 1).into());
+        metadata.insert("generation".into(), generation.saturating_add(1).into());
     }
     Ok(if period == 0 { Grace::None } else { Grace::Period })
 }
@@ -381,7 +381,7 @@ fn mark(tree: &mut Value) {
         text(tree, &["metadata", "deletionTimestamp"]).parse::<Timestamp>().is_ok_and(|time| time > now);
     let metadata = meta::of(tree);
     if !was_marked && let Some(generation) = generation {
-        metadata.insert("generation".into(), (generation + 1).into());
+        metadata.insert("generation".into(), generation.saturating_add(1).into());
     }
     if !was_marked || is_later {
         metadata.insert("deletionTimestamp".into(), meta::seconds(now).into());

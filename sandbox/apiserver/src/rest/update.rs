@@ -248,7 +248,7 @@ fn count_generation(resource: &Resource, new: &mut Value, old: &Value) {
     };
     if differs(new, old) || differs(old, new) {
         let generation = object::int(old, &["metadata", "generation"]).unwrap_or(0);
-        meta::of(new).insert("generation".into(), (generation + 1).into());
+        meta::of(new).insert("generation".into(), generation.saturating_add(1).into());
     }
 }
 

@@ -113,7 +113,7 @@ async fn begin(
         other => Status::internal(other),
     };
     if !from_state {
-        return Ok((Vec::new(), store.watch(&keys, Some(wanted + 1)).map_err(gone)?));
+        return Ok((Vec::new(), store.watch(&keys, Some(wanted.saturating_add(1))).map_err(gone)?));
     }
     if wanted > 0 {
         get::not_older_than(call, wanted).await?;

@@ -49,6 +49,15 @@ async fn a_watch_goes_on_where_a_list_ended() {
 }
 
 #[tokio::test]
+async fn a_watch_from_the_last_revision_that_can_be_has_nothing_to_tell() {
+    let client = Client::start().await;
+    make(&client, "a", "web").await;
+    let mut lines = watch(&client, "resourceVersion=9223372036854775807&timeoutSeconds=1").await;
+    assert!(lines.next().await.is_none());
+    client.get(MAPS).await.ok();
+}
+
+#[tokio::test]
 async fn a_streaming_list_ends_with_a_mark() {
     let client = Client::start().await;
     make(&client, "a", "web").await;

@@ -202,12 +202,12 @@ impl Memory {
         let window = SignedDuration::from_secs(seconds.into());
         let recent =
             self.changes.iter().filter(|(at, _)| now.duration_since(*at) < window).map(|(_, by)| *by);
-        recent.filter(|by| (*by > 0) == upwards).map(i32::abs).sum()
+        recent.filter(|by| (*by > 0) == upwards).map(i32::saturating_abs).fold(0, i32::saturating_add)
     }
 
     fn up_limit(&self, current: i32, way: &Way, now: Timestamp) -> i32 {
         let of = |policy: &HPAScalingPolicy| {
-            let before = current - self.change_within(policy.period_seconds, true, now);
+            let before = current.saturating_sub(self.change_within(policy.period_seconds, true, now));
             if policy.type_ == "Pods" {
                 before.saturating_add(policy.value)
             } else {
@@ -224,7 +224,7 @@ impl Memory {
 
     fn down_limit(&self, current: i32, way: &Way, now: Timestamp) -> i32 {
         let of = |policy: &HPAScalingPolicy| {
-            let before = current + self.change_within(policy.period_seconds, false, now);
+            let before = current.saturating_add(self.change_within(policy.period_seconds, false, now));
             if policy.type_ == "Pods" {
                 before.saturating_sub(policy.value)
             } else {
@@ -245,7 +245,7 @@ impl Memory {
 fn percent(count: i32, percent: i64, up: bool) -> i32 {
     let product = i64::from(count).saturating_mul(percent.max(0));
     let result = product / 100 + i64::from(up && product % 100 != 0);
-    i32::try_from(result).unwrap_or(i32::MAX)
+    i32::try_from(result).unwrap_or(if result < 0 { i32::MIN } else { i32::MAX })
 }
 
 fn remember(list: &mut VecDeque<(Timestamp, i32)>, entry: (Timestamp, i32)) {
@@ -310,6 +310,17 @@ mod tests {
         memory.changed(-2, at(1));
         assert_eq!(memory.settle(8, 1, Some(&behaviour), LIMITS, at(30)).replicas, 8);
         assert_eq!(memory.settle(8, 1, Some(&behaviour), LIMITS, at(61)).replicas, 6);
+    }
+
+    #[test]
+    fn changes_as_large_as_can_be_do_not_wrap() {
+        let (most, limits) = (i32::MAX, Limits { max: i32::MAX, ..LIMITS });
+        let mut memory = Memory::default();
+        for by in [most, -most, most, -most, most] {
+            memory.changed(by, at(0));
+        }
+        assert_eq!(memory.settle(1, most, None, limits, at(1)).replicas, 1, "all that may change has");
+        assert_eq!(memory.settle(most, 1, None, limits, at(500)).replicas, 1);
     }
 
     #[test]

@@ -368,7 +368,9 @@ impl Controller {
                 say(status, "AbleToScale", true, "SucceededRescale", message);
                 let now = Timestamp::now();
                 self.memories(|all| {
-                    all.entry(autoscaler.key()).or_default().changed(wish.replicas - before, now)
+                    all.entry(autoscaler.key())
+                        .or_default()
+                        .changed(wish.replicas.saturating_sub(before), now)
                 });
                 status.last_scale_time = Some(Time(now));
             }

@@ -60,9 +60,9 @@ fn uses(list: List, resource: &str, container: Option<&str>) -> Uses {
         let mut containers =
             item.containers.iter().filter(|one| container.is_none_or(|name| name == one.name)).peekable();
         containers.peek()?;
-        let amounts =
+        let mut amounts =
             containers.map(|one| one.usage.get(resource)?.parse::<Quantity>().ok().map(Quantity::millis));
-        let millis = amounts.sum::<Option<i64>>()?;
+        let millis = amounts.try_fold(0_i64, |sum, amount| Some(sum.saturating_add(amount?)))?;
         Some((item.metadata.name, Use { millis, at: item.timestamp, window: seconds(&item.window) }))
     };
     list.items.into_iter().filter_map(of).collect()

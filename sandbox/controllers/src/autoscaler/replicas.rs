@@ -110,24 +110,30 @@ fn request(pod: &Pod, resource: &str, container: Option<&str>) -> Result<i64, St
     Ok(sum)
 }
 
+fn percent_of(amount: i64, percent: i32) -> i64 {
+    i64::try_from(i128::from(amount) * i128::from(percent) / 100).unwrap_or(i64::MAX)
+}
+
 fn ratio_of(
     uses: &BTreeMap<&str, i64>,
     requests: &BTreeMap<&str, i64>,
     target: Target,
 ) -> Result<(f64, Option<i32>, i64), String> {
     let count = i64::try_from(uses.len()).unwrap_or(i64::MAX).max(1);
-    let total: i64 = uses.values().sum();
+    let total: i128 = uses.values().copied().map(i128::from).sum();
+    let average = i64::try_from(total / i128::from(count)).unwrap_or(i64::MAX);
     match target {
         Target::Utilization(percent) => {
-            let requested: i64 = uses.keys().filter_map(|name| requests.get(name)).sum();
+            let requested: i128 =
+                uses.keys().filter_map(|name| requests.get(name)).copied().map(i128::from).sum();
             if requested == 0 {
                 return Err("no metrics returned matched known pods".into());
             }
-            let utilization = i32::try_from(total.saturating_mul(100) / requested).unwrap_or(i32::MAX);
-            Ok((f64::from(utilization) / f64::from(percent.max(1)), Some(utilization), total / count))
+            let utilization = i32::try_from(total * 100 / requested).unwrap_or(i32::MAX);
+            Ok((f64::from(utilization) / f64::from(percent.max(1)), Some(utilization), average))
         }
-        Target::Average(millis) => {
-            let average = total / count;
+        Target::Average(millis) =>
+        {
             #[expect(clippy::cast_precision_loss, reason = "a ratio needs no more digits")]
             Ok((average as f64 / millis.max(1) as f64, None, average))
         }
@@ -184,7 +190,7 @@ pub fn replicas(
         let assumed = if ratio < 1.0 {
             match target {
                 Target::Utilization(percent) => {
-                    requests.get(name).copied().unwrap_or(0) * i64::from(percent.max(100)) / 100
+                    percent_of(requests.get(name).copied().unwrap_or(0), percent.max(100))
                 }
                 Target::Average(millis) => millis,
             }
@@ -271,6 +277,38 @@ mod tests {
         }
         assert!(answer(3, "", &[], 50).is_err());
         assert!(answer(3, "ppp", &[], 50).is_err());
+    }
+
+    #[test]
+    fn requests_and_uses_as_large_as_can_be_do_not_wrap() {
+        let pods: Vec<_> = (0..3)
+            .map(|number| {
+                let mut pod = Pod::clone(&pod(number, 'r'));
+                let resources = pod.spec.as_mut().unwrap().containers[0].resources.as_mut().unwrap();
+                resources.requests = Some(
+                    [(
+                        "cpu".to_owned(),
+                        k8s_openapi::apimachinery::pkg::api::resource::Quantity("9223372036854775".into()),
+                    )]
+                    .into(),
+                );
+                Arc::new(pod)
+            })
+            .collect();
+        let uses = |millis: [i64; 2]| {
+            let uses = millis.into_iter().enumerate();
+            uses.map(|(number, millis)| (format!("p{number}"), Use { millis, at: at(1000), window: 30 }))
+                .collect()
+        };
+        let rules = Rules {
+            tolerance: (0.1, 0.1),
+            cpu_initialization: SignedDuration::ZERO,
+            readiness_delay: SignedDuration::ZERO,
+            now: at(1000),
+        };
+        let ask = |millis| replicas(3, &pods, uses(millis), ("cpu", None), Target::Utilization(50), rules);
+        assert_eq!(ask([0, 0]).unwrap().replicas, 2, "the third counts as if it used what it asks for");
+        assert!(ask([i64::MAX, i64::MAX]).is_ok());
     }
 
     #[test]

@@ -76,7 +76,8 @@ impl Authority {
             .map(|seconds| Duration::from_secs(seconds.max(SHORTEST)));
         let duration = asked.map_or(self.longest, |asked| asked.min(self.longest));
         params.not_before = now - BACKDATE;
-        params.not_after = (now + duration).min(self.until);
+        let end = time::Duration::try_from(duration).ok().and_then(|duration| now.checked_add(duration));
+        params.not_after = end.map_or(self.until, |end| end.min(self.until));
         request
             .signed_by(&self.issuer)
             .map(|certificate| certificate.pem())

@@ -147,7 +147,7 @@ impl Controller {
             }
             Ensured::Collision => {
                 let status = set.status.get_or_insert_default();
-                status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
+                status.collision_count = Some(status.collision_count.unwrap_or(0).saturating_add(1));
                 self.write_status(set).await?;
                 Err(Error::NotYet("the name of a revision is taken: another is tried".into()))
             }

@@ -268,7 +268,7 @@ impl Controller {
             return Ok(there);
         }
         let status = deployment.status.get_or_insert_default();
-        status.collision_count = Some(status.collision_count.unwrap_or(0) + 1);
+        status.collision_count = Some(status.collision_count.unwrap_or(0).saturating_add(1));
         self.write_status(deployment).await?;
         Err(Error::NotYet(format!(
             "a replica set {name} of another template is there: another name is tried"

@@ -11,6 +11,7 @@ use super::replica_sets::{
 };
 use super::status::is_complete;
 use crate::shared::meta::Meta;
+use crate::shared::numbers::sum;
 
 /// What there is.
 #[derive(Debug)]
@@ -102,12 +103,13 @@ impl<'a> Sets<'a> {
         let new = find_new(state.deployment, state.sets);
         let mut old: Vec<usize> = (0..state.sets.len()).filter(|index| Some(*index) != new).collect();
         old.sort_by_key(|index| (state.sets[*index].created(), state.sets[*index].name().to_owned()));
-        let next_revision = old.iter().map(|index| revision(&state.sets[*index])).max().unwrap_or(0) + 1;
+        let next_revision =
+            old.iter().map(|index| revision(&state.sets[*index])).max().unwrap_or(0).saturating_add(1);
         Self { deployment: state.deployment, all: state.sets, new, old, next_revision }
     }
 
     fn total(&self) -> i32 {
-        self.all.iter().map(|set| size(set)).sum()
+        sum(self.all.iter().map(|set| size(set)))
     }
 
     fn active_old(&self) -> Vec<usize> {
@@ -152,9 +154,9 @@ impl<'a> Sets<'a> {
         if old.is_empty() {
             return Vec::new();
         }
-        let minimum = desired(self.deployment) - limits(self.deployment).1;
-        let new_unavailable = size(&self.all[new]) - available(&self.all[new]);
-        let most = self.total() - minimum - new_unavailable;
+        let minimum = desired(self.deployment).saturating_sub(limits(self.deployment).1);
+        let new_unavailable = size(&self.all[new]).saturating_sub(available(&self.all[new]));
+        let most = self.total().saturating_sub(minimum).saturating_sub(new_unavailable);
         if most <= 0 {
             return Vec::new();
         }
@@ -162,13 +164,13 @@ impl<'a> Sets<'a> {
             old.iter().map(|index| (*index, size(&self.all[*index]))).collect();
         let mut taken = 0;
         for (index, size) in &mut sizes {
-            let unavailable = *size - available(&self.all[*index]);
+            let unavailable = size.saturating_sub(available(&self.all[*index]));
             let part = (most - taken).min(unavailable).max(0);
             *size -= part;
             taken += part;
         }
-        let all_available: i32 = self.all.iter().map(|set| available(set)).sum();
-        let mut spare = all_available - minimum;
+        let all_available = sum(self.all.iter().map(|set| available(set)));
+        let mut spare = all_available.saturating_sub(minimum);
         for (_, size) in &mut sizes {
             let part = spare.min(*size).max(0);
             *size -= part;
@@ -238,9 +240,9 @@ impl<'a> Sets<'a> {
     fn spread(&self) -> Vec<Step> {
         let mut active: Vec<usize> =
             (0..self.all.len()).filter(|index| size(&self.all[*index]) > 0).collect();
-        let total: i32 = active.iter().map(|index| size(&self.all[*index])).sum();
+        let total = sum(active.iter().map(|index| size(&self.all[*index])));
         let allowed = if desired(self.deployment) > 0 { maximum(self.deployment) } else { 0 };
-        let to_add = allowed - total;
+        let to_add = allowed.saturating_sub(total);
         // Larger first; of equal ones the newer grows first and the older shrinks first.
         active.sort_by(|a, b| {
             let (a, b) = (&self.all[*a], &self.all[*b]);
@@ -253,11 +255,11 @@ impl<'a> Sets<'a> {
         for index in &active {
             let set = &self.all[*index];
             let part = proportion(set, self.deployment, to_add, added);
-            sizes.push(size(set) + part);
-            added += part;
+            sizes.push(size(set).saturating_add(part));
+            added = part.saturating_add(added);
         }
         if let Some(first) = sizes.first_mut() {
-            *first = (*first + to_add - added).max(0);
+            *first = first.saturating_add(to_add.saturating_sub(added)).max(0);
         }
         active.into_iter().zip(sizes).filter_map(|(index, size)| self.scale_to(index, size)).collect()
     }

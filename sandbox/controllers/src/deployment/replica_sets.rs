@@ -66,7 +66,7 @@ pub fn limits(deployment: &Deployment) -> (i32, i32) {
 
 /// How many pods it may have at most. The surge is counted also while it has no replicas, as upstream's annotation tells it.
 pub fn maximum(deployment: &Deployment) -> i32 {
-    desired(deployment) + limits(deployment).0
+    desired(deployment).saturating_add(limits(deployment).0)
 }
 
 /// Whether two templates are the same but for the hash label.
@@ -213,7 +213,7 @@ pub fn new_size(deployment: &Deployment, total: i32, current: i32) -> i32 {
     if total >= maximum {
         return current;
     }
-    current + (maximum - total).min(desired(deployment) - current)
+    current.saturating_add(maximum.saturating_sub(total).min(desired(deployment).saturating_sub(current)))
 }
 
 /// Part of a change of scale that falls to a ReplicaSet (`GetReplicaSetProportion`).
@@ -222,13 +222,13 @@ pub fn proportion(set: &ReplicaSet, deployment: &Deployment, to_add: i32, added:
         return 0;
     }
     let fraction = fraction(set, deployment);
-    let allowed = to_add - added;
+    let allowed = to_add.saturating_sub(added);
     if to_add > 0 { fraction.min(allowed) } else { fraction.max(allowed) }
 }
 
 fn fraction(set: &ReplicaSet, deployment: &Deployment) -> i32 {
     if desired(deployment) == 0 {
-        return -size(set);
+        return size(set).saturating_neg();
     }
     let base =
         set.annotation(MAXIMUM).and_then(|text| text.parse().ok()).filter(|maximum| *maximum > 0).or_else(

@@ -11,6 +11,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use super::replica_sets::{desired, find_new, limits};
 use crate::shared::conditions::{self, get, set};
 use crate::shared::meta::Meta;
+use crate::shared::numbers;
 
 const PROGRESSING: &str = "Progressing";
 const AVAILABLE: &str = "Available";
@@ -66,7 +67,8 @@ pub fn status(
 ) -> DeploymentStatus {
     let new = find_new(deployment, sets).map(|index| &*sets[index]);
     let mut status = counts(deployment, sets, new);
-    let enough = status.available_replicas.unwrap_or(0) >= desired(deployment) - limits(deployment).1;
+    let enough =
+        status.available_replicas.unwrap_or(0) >= desired(deployment).saturating_sub(limits(deployment).1);
     let available = if enough {
         condition(
             AVAILABLE,
@@ -102,7 +104,7 @@ pub fn status(
 
 fn counts(deployment: &Deployment, sets: &[Arc<ReplicaSet>], new: Option<&ReplicaSet>) -> DeploymentStatus {
     let sum = |of: fn(&ReplicaSetStatus) -> i32| {
-        sets.iter().filter_map(|set| set.status.as_ref()).map(of).sum::<i32>()
+        numbers::sum(sets.iter().filter_map(|set| set.status.as_ref()).map(of))
     };
     let replicas = sum(|status| status.replicas);
     let available = sum(|status| status.available_replicas.unwrap_or(0));
@@ -118,7 +120,7 @@ fn counts(deployment: &Deployment, sets: &[Arc<ReplicaSet>], new: Option<&Replic
         updated_replicas: some(updated),
         ready_replicas: some(ready),
         available_replicas: some(available),
-        unavailable_replicas: some((desired(deployment).max(replicas) - available).max(0)),
+        unavailable_replicas: some(desired(deployment).max(replicas).saturating_sub(available).max(0)),
         terminating_replicas: Some(terminating),
         collision_count: current.and_then(|status| status.collision_count),
         conditions: current.and_then(|status| status.conditions.clone()),
@@ -190,7 +192,7 @@ fn progresses(deployment: &Deployment, new: &DeploymentStatus) -> bool {
     let none = DeploymentStatus::default();
     let old = deployment.status.as_ref().unwrap_or(&none);
     let updated = |status: &DeploymentStatus| status.updated_replicas.unwrap_or(0);
-    let outdated = |status: &DeploymentStatus| status.replicas.unwrap_or(0) - updated(status);
+    let outdated = |status: &DeploymentStatus| status.replicas.unwrap_or(0).saturating_sub(updated(status));
     updated(new) > updated(old)
         || outdated(new) < outdated(old)
         || new.ready_replicas.unwrap_or(0) > old.ready_replicas.unwrap_or(0)

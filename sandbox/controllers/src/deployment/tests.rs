@@ -328,3 +328,22 @@ fn pausing_is_told_once_and_resuming_too() {
     deployment.status = Some(status(&deployment, &sets, false, at(30)));
     assert_eq!(reason(&deployment), "DeploymentResumed");
 }
+
+#[test]
+fn counts_and_revisions_as_large_as_can_be_do_not_wrap() {
+    let most = i32::MAX;
+    let of = deployment(most, most, 0);
+    assert_eq!(steps(&of, vec![]), [Step::Create { replicas: most, revision: 1 }]);
+    let mut old = set(&of, "old", most, most, 1);
+    old.metadata.annotations.as_mut().unwrap().insert(REVISION.into(), i64::MAX.to_string());
+    assert_eq!(steps(&of, vec![old.clone()]), [Step::Create { replicas: 0, revision: i64::MAX }]);
+    let told = status(&of, &[Arc::new(old.clone()), Arc::new(set(&of, "new", most, 0, 1))], true, at(1));
+    assert_eq!((told.replicas, told.available_replicas), (Some(most), Some(most)));
+    let (old, new) = (set(&of, "old", most, most, 1), set(&of, "new", most, 0, 2));
+    let all = steps(&deployment(1, 0, 1), vec![old, new]);
+    assert!(!all.is_empty());
+    assert!(
+        all.iter().all(|step| matches!(step, Step::Scale(_, size) if (0..=most).contains(size))),
+        "{all:?}"
+    );
+}

@@ -98,7 +98,7 @@ fn settle(status: &mut JobStatus, pods: &[Arc<Pod>]) {
             uids.retain(|uid| held.contains(&&**uid));
             let gone = i32::try_from(before - uids.len()).unwrap_or(0);
             if gone > 0 {
-                *count = Some(count.unwrap_or(0) + gone);
+                *count = Some(count.unwrap_or(0).saturating_add(gone));
             }
             if uids.is_empty() {
                 *list = None;
@@ -185,8 +185,9 @@ fn count(job: &Job, pods: &[Arc<Pod>], all: &mut Assessment) -> Vec<Verdict> {
         all.noted.failed_indexes = Some(format(&all.failed_indexes));
     }
     let number = |list: &Option<Vec<String>>| i32::try_from(length(list)).unwrap_or(i32::MAX);
-    all.succeeded = all.noted.succeeded.unwrap_or(0) + if indexed { 0 } else { number(&uncounted.succeeded) };
-    all.failed = all.noted.failed.unwrap_or(0) + number(&uncounted.failed);
+    let newly_succeeded = if indexed { 0 } else { number(&uncounted.succeeded) };
+    all.succeeded = all.noted.succeeded.unwrap_or(0).saturating_add(newly_succeeded);
+    all.failed = all.noted.failed.unwrap_or(0).saturating_add(number(&uncounted.failed));
     all.noted.uncounted_terminated_pods = Some(uncounted);
     verdicts
 }
@@ -199,7 +200,7 @@ fn count_indexes(limit: i32, failed_of: BTreeMap<i32, Vec<Failure<'_>>>, all: &m
     for (place, mut failures) in failed_of {
         failures.sort_by_key(|(before, at, _, _)| (*before, *at));
         let Some((before, at, newest, verdict)) = failures.pop() else { continue };
-        let so_far = if verdict == Verdict::Ignore { before } else { before + 1 };
+        let so_far = if verdict == Verdict::Ignore { before } else { before.saturating_add(1) };
         let over = so_far > limit || verdict == Verdict::FailIndex;
         if over && !all.succeeded_indexes.contains(&place) {
             all.failed_indexes.insert(place);
@@ -279,7 +280,8 @@ fn is_complete(job: &Job, all: &Assessment) -> bool {
 fn deadline_in(job: &Job, now: Timestamp) -> Option<SignedDuration> {
     let seconds = spec(job).active_deadline_seconds.filter(|_| spec(job).suspend != Some(true))?;
     let start = job.status.as_ref()?.start_time.as_ref()?.0;
-    Some(SignedDuration::from_secs(seconds) - now.duration_since(start))
+    // Neither the time given nor the start, which may lie ahead, can make it wrap.
+    Some(SignedDuration::from_secs(seconds).saturating_sub(now.duration_since(start)))
 }
 
 /// When its deadline asks for another look. A Job that ends already waits for its pods alone: they tell when they are gone.
@@ -306,7 +308,7 @@ fn exceeds_backoff(job: &Job, pods: &[Arc<Pod>], failed: i32) -> bool {
             init.chain(status.container_statuses.iter().flatten())
         })
         .map(|container| container.restart_count)
-        .sum();
+        .fold(0, i32::saturating_add);
     if limit == 0 { restarts > 0 } else { restarts >= limit }
 }
 
@@ -320,7 +322,7 @@ fn indexes_failed(job: &Job, all: &Assessment) -> Option<End> {
             message: "Job has exceeded the specified maximal number of failed indexes".into(),
         });
     }
-    let ended = failed + i32::try_from(all.succeeded_indexes.len()).unwrap_or(0);
+    let ended = failed.saturating_add(i32::try_from(all.succeeded_indexes.len()).unwrap_or(i32::MAX));
     (failed > 0 && completions(job).is_some_and(|wanted| ended >= wanted)).then(|| End {
         success: false,
         reason: "FailedIndexes".into(),

@@ -375,7 +375,7 @@ fn move_to_counts(status: &mut JobStatus, released: &[Arc<Pod>]) {
         uids.retain(|uid| !released.iter().any(|pod| pod.uid() == uid));
         let moved = i32::try_from(before - uids.len()).unwrap_or(0);
         if moved > 0 {
-            *count = Some(count.unwrap_or(0) + moved);
+            *count = Some(count.unwrap_or(0).saturating_add(moved));
         }
         if uids.is_empty() {
             *list = None;

@@ -8,7 +8,7 @@ pub fn parse(text: &str, limit: i32) -> BTreeSet<i32> {
     for part in text.split(',').filter(|part| !part.is_empty()) {
         let (from, to) = part.split_once('-').unwrap_or((part, part));
         if let (Ok(from), Ok(to)) = (from.parse::<i32>(), to.parse::<i32>()) {
-            all.extend(from.max(0)..=to.min(limit - 1));
+            all.extend(from.max(0)..=to.min(limit.saturating_sub(1)));
         }
     }
     all

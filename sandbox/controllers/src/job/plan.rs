@@ -40,7 +40,7 @@ pub fn plan(job: &Job, all: &Assessment, record: Record, now: Timestamp) -> Plan
         None => parallelism,
         Some(completions) => {
             let failed = i32::try_from(all.failed_indexes.len()).unwrap_or(0);
-            (completions - all.succeeded - failed).clamp(0, parallelism)
+            completions.saturating_sub(all.succeeded).saturating_sub(failed).clamp(0, parallelism)
         }
     };
     let delete = surplus(job, all, usize::try_from(wanted).unwrap_or(0), now);

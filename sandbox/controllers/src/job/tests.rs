@@ -294,3 +294,24 @@ fn a_job_past_its_deadline_waits_for_its_pods_and_not_for_the_time() {
     assert_eq!(look(&job, 10), (exceeded.clone(), None));
     assert_eq!(look(&job, 60), (exceeded, None));
 }
+
+#[test]
+fn no_number_of_a_job_or_its_pods_makes_a_sum_wrap() {
+    let mut job = indexed(1, 1);
+    let spec = job.spec.as_mut().unwrap();
+    (spec.active_deadline_seconds, spec.backoff_limit_per_index) = (Some(i64::MAX), Some(i32::MAX));
+    spec.template.spec.as_mut().unwrap().restart_policy = Some("OnFailure".into());
+    let status = job.status.as_mut().unwrap();
+    status.start_time = Some(Time(at(1000)));
+    status.failed = Some(i32::MAX);
+    let mut running = with_index(of("Running", 1), 0, 0);
+    let container = ContainerStatus { restart_count: i32::MAX, ..ContainerStatus::default() };
+    running.status.as_mut().unwrap().container_statuses = Some(vec![container.clone(), container]);
+    let failed = with_index(of("Failed", 0), 0, i32::MAX);
+    let all = assess(&job, &[Arc::new(running), Arc::new(failed)], at(1));
+    assert_eq!(all.failed, i32::MAX);
+    assert_eq!(end(&all), Some((false, "BackoffLimitExceeded")));
+    job.status.as_mut().unwrap().failed = None;
+    let all = assess(&job, &[], at(1));
+    assert_eq!(look_again_in(&job, &all, at(1)).unwrap().as_secs(), i64::MAX);
+}

@@ -94,7 +94,7 @@ impl Reconcile for Controller {
                 Ok(None)
             }
             Stay::No => self.evict(&pod).await.map(|()| None),
-            Stay::Seconds(seconds) => {
+            Stay::For(whole) => {
                 let since = {
                     let mut waiting = self.waiting();
                     let entry =
@@ -105,7 +105,7 @@ impl Reconcile for Controller {
                     }
                     entry.1
                 };
-                let left = Duration::from_secs(seconds.unsigned_abs()).saturating_sub(since.elapsed());
+                let left = whole.saturating_sub(since.elapsed());
                 if left.is_zero() {
                     return self.evict(&pod).await.map(|()| None);
                 }

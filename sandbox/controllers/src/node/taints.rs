@@ -1,5 +1,7 @@
 //! Taints that follow from a node's state, and what tolerates them. Pure.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::{Node, Taint, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -119,8 +121,8 @@ pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
 pub enum Stay {
     /// As long as it likes.
     Forever,
-    /// So many seconds.
-    Seconds(i64),
+    /// So long.
+    For(Duration),
     /// Not at all.
     No,
 }
@@ -139,8 +141,11 @@ pub fn stay(taints: &[Taint], tolerations: &[Toleration]) -> Stay {
     }
     match least {
         None => Stay::Forever,
-        Some(seconds) if seconds <= 0 => Stay::No,
-        Some(seconds) => Stay::Seconds(seconds),
+        // Zero and negative values mean at once (`getMinTolerationTime`).
+        Some(seconds) => match u64::try_from(seconds) {
+            Err(_) | Ok(0) => Stay::No,
+            Ok(seconds) => Stay::For(Duration::from_secs(seconds)),
+        },
     }
 }
 
@@ -256,13 +261,16 @@ mod tests {
             toleration_seconds: seconds,
             ..Toleration::default()
         };
+        let stays = |seconds| Stay::For(Duration::from_secs(seconds));
         for (tolerations, expected) in [
             (vec![], Stay::No),
             (vec![tolerate(NOT_READY, None)], Stay::No),
             (vec![tolerate(NOT_READY, None), tolerate("y", None)], Stay::Forever),
-            (vec![tolerate(NOT_READY, Some(300)), tolerate("y", None)], Stay::Seconds(300)),
-            (vec![tolerate(NOT_READY, Some(300)), tolerate("y", Some(5))], Stay::Seconds(5)),
+            (vec![tolerate(NOT_READY, Some(300)), tolerate("y", None)], stays(300)),
+            (vec![tolerate(NOT_READY, Some(300)), tolerate("y", Some(5))], stays(5)),
             (vec![tolerate(NOT_READY, Some(300)), tolerate("y", Some(-1))], Stay::No),
+            (vec![tolerate(NOT_READY, Some(300)), tolerate("y", Some(0))], Stay::No),
+            (vec![tolerate(NOT_READY, Some(i64::MAX)), tolerate("y", None)], stays(i64::MAX.unsigned_abs())),
         ] {
             assert_eq!(stay(&taints, &tolerations), expected, "{tolerations:?}");
         }

@@ -102,7 +102,7 @@ pub fn standing(revisions: &mut [Arc<ControllerRevision>], content: &Value) -> S
 
 /// The number after the highest.
 pub fn next_number(revisions: &[Arc<ControllerRevision>]) -> i64 {
-    revisions.iter().map(|revision| revision.revision).max().unwrap_or(0) + 1
+    revisions.iter().map(|revision| revision.revision).max().unwrap_or(0).saturating_add(1)
 }
 
 /// What came of asking for a revision.

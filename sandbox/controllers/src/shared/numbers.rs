@@ -27,6 +27,11 @@ pub fn scaled(value: &IntOrString, total: i32, round: Round) -> Option<i32> {
     }
 }
 
+/// The sum of counts; what is more than a count can be is the largest one.
+pub fn sum(counts: impl IntoIterator<Item = i32>) -> i32 {
+    counts.into_iter().fold(0, i32::saturating_add)
+}
+
 /// How many pods a rolling update may have too many and too few (`ResolveFenceposts`): if both came out as 0, one may be missing.
 pub fn fenceposts(
     surge: Option<&IntOrString>,

@@ -74,8 +74,11 @@ fn keeps_current(set: &StatefulSet, ordinal: i32) -> bool {
     }
     let start = ordinals(set).start;
     match partition(set) {
-        Some(partition) => ordinal < start + partition,
-        None => ordinal < start + set.status.as_ref().and_then(|status| status.current_replicas).unwrap_or(0),
+        Some(partition) => ordinal < start.saturating_add(partition),
+        None => {
+            let current = set.status.as_ref().and_then(|status| status.current_replicas);
+            ordinal < start.saturating_add(current.unwrap_or(0))
+        }
     }
 }
 
@@ -191,7 +194,7 @@ fn shrink(members: &Members, ordered: bool, steps: &mut Vec<Step>) -> bool {
 
 /// The pod whose turn it is to be updated: the highest that is not, if all above it are well.
 fn update(set: &StatefulSet, revisions: &Revisions, members: &Members) -> Option<Step> {
-    let from = ordinals(set).start + partition(set).unwrap_or(0);
+    let from = ordinals(set).start.saturating_add(partition(set).unwrap_or(0));
     for (_, pod) in members.there.iter().rev().filter(|(ordinal, _)| **ordinal >= from) {
         if revision(pod) != revisions.update && !pod.deleting() {
             return Some(Step::Delete(pod.clone()));

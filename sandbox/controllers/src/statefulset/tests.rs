@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{
-    RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy,
-    StatefulSetSpec, StatefulSetStatus, StatefulSetUpdateStrategy,
+    RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetOrdinals,
+    StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec, StatefulSetStatus,
+    StatefulSetUpdateStrategy,
 };
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, Time};
@@ -199,4 +200,19 @@ fn claims_go_with_whom_the_policy_says() {
     );
     set.spec.as_mut().unwrap().persistent_volume_claim_retention_policy = Some(policy("Retain", "Delete"));
     assert_eq!((kinds(&set, false), kinds(&set, true)), (vec![], vec!["Pod".to_owned()]));
+}
+
+#[test]
+fn a_partition_above_all_ordinals_holds_all_of_them() {
+    let mut set = set(1);
+    let spec = set.spec.as_mut().unwrap();
+    spec.ordinals = Some(StatefulSetOrdinals { start: Some(5) });
+    spec.update_strategy = Some(StatefulSetUpdateStrategy {
+        type_: Some("RollingUpdate".into()),
+        rolling_update: Some(RollingUpdateStatefulSetStrategy {
+            partition: Some(i32::MAX),
+            ..RollingUpdateStatefulSetStrategy::default()
+        }),
+    });
+    assert_eq!(steps(&set, &revisions("a", "b"), vec![member(5, "Running", true, "a")]), [] as [&str; 0]);
 }

@@ -26,7 +26,7 @@ pub(super) fn score(cycle: &Cycle<'_>, nodes: &[usize], _: &spread::Counters) ->
             let size = cycle.cache.nodes()[*node].images.get(*image)?;
             Some((*size as f64 * spread) as i64)
         });
-        let sum = sizes.sum::<i64>().clamp(MIN_THRESHOLD, most);
+        let sum = sizes.fold(0, i64::saturating_add).clamp(MIN_THRESHOLD, most);
         MAX_SCORE * (sum - MIN_THRESHOLD) / (most - MIN_THRESHOLD)
     };
     Some(nodes.iter().map(score).collect())
