@@ -231,7 +231,8 @@ async fn control(client: Client, settings: Settings) -> Result<(), Error> {
     }
 }
 
-/// Starts all controllers that are on; returns when they work.
+/// Starts all controllers that are on; returns when they work. One that panics must end the process
+/// ([`drydock_kubeclient::crash`]): nobody waits for it.
 pub async fn start(context: &Context) {
     let mut running = Vec::new();
     for entry in CONTROLLERS {

@@ -10,6 +10,7 @@ mod healthz;
 mod scheduler;
 
 use clap::Parser;
+use drydock_kubeclient::crash::panics_end_the_process;
 use futures_util::future::BoxFuture;
 use std::ffi::OsString;
 use std::path::Path;
@@ -35,6 +36,8 @@ fn main() -> ExitCode {
         }
         args.first().map(name).unwrap_or_default()
     };
+    // Of a request that panics the API server itself tells; everything else that does leaves work undone.
+    panics_end_the_process(drydock_apiserver::http::contain::is_contained);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(run(&component, args)),

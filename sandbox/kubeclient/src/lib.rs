@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod connection;
+pub mod crash;
 pub mod errors;
 pub mod events;
 pub mod informer;

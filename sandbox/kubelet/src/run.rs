@@ -18,7 +18,7 @@ use crate::{
     volumes::Tokens,
 };
 use drydock_cluster::{Cluster, Paths};
-use drydock_kubeclient::{Informer, Recorder, informer::Source};
+use drydock_kubeclient::{Informer, Recorder, crash::panics_end_the_process, informer::Source};
 use drydock_runtime::cluster::KubeletBoot;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use std::{sync::Arc, time::Duration};
@@ -52,6 +52,8 @@ pub fn run(boot: KubeletBoot) -> i32 {
         .event_format(Klog)
         .finish();
     let _log = tracing::subscriber::set_default(log);
+    // Its init starts it again; a pod whose task panicked would have nobody.
+    panics_end_the_process(|| false);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -2,11 +2,13 @@
 //! what the others need.
 
 use super::body::Body;
+use super::contain::{Streams, contained};
+use super::respond;
 use crate::authn::User;
-use http::Response;
+use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use std::convert::Infallible;
 use std::future::Future;
@@ -27,6 +29,9 @@ const MOST_STREAMS: u32 = 1000;
 
 /// A client that has not finished its handshake or its head by then is given up.
 const SLOWEST_HEAD: Duration = Duration::from_secs(20);
+
+/// What the client of a request that panicked is told, in upstream's words.
+const PANICKED: &str = "This request caused apiserver to panic. Look in the logs for details.\n";
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone)]
@@ -82,7 +87,9 @@ pub async fn serve<H, F>(
         let (tls, handler) = (tls.clone(), handler.clone());
         tokio::spawn(async move {
             let _held_while_open = permit;
-            connection(stream, address, tls, handler).await;
+            if contained(connection(stream, address, tls, handler)).await.is_none() {
+                tracing::error!(%address, "a connection panicked");
+            }
         });
     }
 }
@@ -119,10 +126,17 @@ where
     let peer = Arc::new(peer);
     let address = peer.address;
     let service = service_fn(move |request| {
+        let (method, uri) = (request.method().clone(), request.uri().clone());
         let answer = handler(request, peer.clone());
-        async move { Ok::<_, Infallible>(answer.await) }
+        async move {
+            let answer = contained(answer).await.unwrap_or_else(|| {
+                tracing::error!(%method, %uri, "apiserver panic'd");
+                respond::text(StatusCode::INTERNAL_SERVER_ERROR, PANICKED)
+            });
+            Ok::<_, Infallible>(answer)
+        }
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(Streams);
     builder.http1().timer(TokioTimer::new()).header_read_timeout(SLOWEST_HEAD).max_buf_size(64 * 1024);
     builder
         .http2()
@@ -137,5 +151,57 @@ where
         .keep_alive_timeout(Duration::from_secs(15));
     if let Err(error) = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await {
         tracing::debug!(%address, %error, "connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{body, contain};
+    use super::*;
+    use bytes::Bytes;
+    use futures_util::StreamExt;
+    use http_body_util::{BodyExt, Empty};
+    use hyper::client::conn::http2;
+    use hyper_util::rt::TokioExecutor;
+
+    async fn answer(request: Request) -> Response<Body> {
+        assert!(contain::is_contained(), "the process would end");
+        match request.uri().path() {
+            "/panic" => panic!("a request that panics"),
+            "/later" => {
+                let pieces = futures_util::stream::iter(["a", "b"]).map(|piece| {
+                    assert!(piece == "a", "a body that panics");
+                    Bytes::from(piece)
+                });
+                respond::streamed("text/plain", body::stream(pieces))
+            }
+            _ => respond::text(StatusCode::OK, "well"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_panics_is_told_so_and_hurts_no_other() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve(listener, None, std::future::pending(), |request, _peer| answer(request)));
+        let stream = TokioIo::new(TcpStream::connect(address).await.unwrap());
+        let (client, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+        tokio::spawn(connection);
+        let ask = |path: &str| {
+            let request = http::Request::get(format!("http://{address}{path}")).body(Empty::<Bytes>::new());
+            let mut client = client.clone();
+            async move {
+                let answer = client.send_request(request.unwrap()).await.unwrap();
+                let status = answer.status();
+                (status, answer.into_body().collect().await.map(|body| body.to_bytes()))
+            }
+        };
+        let (status, text) = ask("/panic").await;
+        assert_eq!((status, &*text.unwrap()), (StatusCode::INTERNAL_SERVER_ERROR, PANICKED.as_bytes()));
+        let (_, cut_off) = ask("/later").await;
+        assert!(cut_off.is_err(), "half an answer must not look like a whole one: {cut_off:?}");
+        let (status, text) = ask("/").await;
+        assert_eq!((status, &*text.unwrap()), (StatusCode::OK, &b"well"[..]), "on the same connection");
+        assert!(!contain::is_contained());
     }
 }

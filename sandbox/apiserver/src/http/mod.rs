@@ -2,6 +2,7 @@
 //! answer is wanted, and how answers are written. The handlers in [`crate::rest`] use it; it knows none of them.
 
 pub mod body;
+pub mod contain;
 pub mod info;
 pub mod listener;
 pub mod negotiate;
