@@ -26,6 +26,8 @@ const SLACK: u64 = 16 << 20;
 /// An open journal.
 pub(crate) struct Journal {
     dir: PathBuf,
+    /// The same, open: what makes a new name durable must not fail for want of a descriptor.
+    directory: File,
     file: Arc<File>,
     /// Length of the file up to the last whole frame.
     length: u64,
@@ -41,9 +43,11 @@ impl Journal {
     /// Opens the journal in a directory, which is made if it is not there, and reads what it tells.
     pub fn open(dir: &Path, id: u64) -> Result<(Self, State), Error> {
         fs::create_dir_all(dir).map_err(|error| io(dir, &error))?;
+        let directory = File::open(dir).map_err(|error| io(dir, &error))?;
         let path = dir.join(NAME);
         if !path.exists() {
             create(dir, State::new(id).export())?;
+            directory.sync_all().map_err(|error| io(dir, &error))?;
         }
         let file =
             OpenOptions::new().read(true).append(true).open(&path).map_err(|error| io(&path, &error))?;
@@ -54,8 +58,15 @@ impl Journal {
             tracing::warn!(path = %path.display(), bytes = whole - length, "cut off a torn end of the journal");
             file.set_len(length).map_err(|error| io(&path, &error))?;
         }
-        let journal =
-            Self { dir: dir.into(), file: Arc::new(file), length, base: length, written: 0, broken: None };
+        let journal = Self {
+            dir: dir.into(),
+            directory,
+            file: Arc::new(file),
+            length,
+            base: length,
+            written: 0,
+            broken: None,
+        };
         Ok((journal, state))
     }
 
@@ -84,13 +95,19 @@ impl Journal {
         self.length > 2 * self.base + SLACK
     }
 
-    /// Writes it anew. If this fails, the old one goes on.
+    /// Writes it anew. If this fails before the new one has the old one's name, the old one goes on. If the name itself can't be made
+    /// durable, nothing is written any more: the machine may forget it, and with it all that only the new one tells.
     pub fn rewrite(&mut self, export: Export) -> Result<(), Error> {
         let (file, length) = create(&self.dir, export)?;
+        // From here on the old one has no name, and what is appended to it would be lost.
         self.file = Arc::new(file);
         self.length = length;
         self.base = length;
-        Ok(())
+        self.directory.sync_all().map_err(|error| {
+            let error = io(&self.dir, &error);
+            self.broken = Some(error.to_string());
+            error
+        })
     }
 
     /// Length of the file.
@@ -148,7 +165,7 @@ pub(crate) fn restore(snapshot: &Path, dir: &Path, id: u64) -> Result<(), Error>
     check_sum(&mut file, length).map_err(|error| place(error, snapshot, length))?;
     fs::create_dir_all(dir).map_err(|error| io(dir, &error))?;
     create(dir, Export { id, ..state.export() })?;
-    Ok(())
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| io(dir, &error))
 }
 
 fn check_sum(file: &mut File, length: u64) -> Result<(), Error> {
@@ -173,7 +190,7 @@ fn check_sum(file: &mut File, length: u64) -> Result<(), Error> {
     }
 }
 
-/// Makes a new journal file and puts it in its place.
+/// Makes a new journal file and puts it in its place. That it has the name is durable when the directory has been synchronised.
 fn create(dir: &Path, export: Export) -> Result<(File, u64), Error> {
     let temporary = dir.join("journal.new");
     let fail = |error: std::io::Error| io(&temporary, &error);
@@ -194,8 +211,6 @@ fn create(dir: &Path, export: Export) -> Result<(File, u64), Error> {
     let file = OpenOptions::new().read(true).append(true).open(&temporary).map_err(fail)?;
     lock(&file, &temporary)?;
     fs::rename(&temporary, dir.join(NAME)).map_err(fail)?;
-    // The new name must not be forgotten either.
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| io(dir, &error))?;
     Ok((file, length))
 }
 
@@ -279,4 +294,44 @@ fn place(error: Error, path: &Path, at: u64) -> Error {
 
 fn io(path: &Path, error: &std::io::Error) -> Error {
     Error::NoSpace(format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_whose_name_is_not_durable_takes_no_more_writes_and_keeps_those_it_took() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, mut state) = Journal::open(dir.path(), 7).unwrap();
+        let revision = state.revision();
+        // What is no directory of a file system can't be synchronised.
+        journal.directory = File::open("/dev/null").unwrap();
+        let lease = Frame::Grant { id: 5, ttl: 60 };
+        journal.append(&lease).unwrap();
+        state.leases.grant(5, 60);
+        let refused = journal.rewrite(state.export());
+        assert!(matches!(refused, Err(Error::NoSpace(_))), "{refused:?}");
+        let refused = journal.append(&Frame::Revoke { id: 5 });
+        assert!(
+            matches!(refused, Err(Error::NoSpace(_))),
+            "nobody may believe that it was written: {refused:?}"
+        );
+        drop(journal);
+        let (_, state) = Journal::open(dir.path(), 7).unwrap();
+        assert_eq!(state.revision(), revision);
+        assert!(state.leases.exists(5));
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_written_anew_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, state) = Journal::open(dir.path(), 7).unwrap();
+        fs::create_dir(dir.path().join("journal.new")).unwrap();
+        journal.rewrite(state.export()).unwrap_err();
+        journal.append(&Frame::Grant { id: 5, ttl: 60 }).unwrap();
+        drop(journal);
+        let (_, state) = Journal::open(dir.path(), 7).unwrap();
+        assert!(state.leases.exists(5));
+    }
 }

@@ -134,7 +134,7 @@ impl Owner {
         if journal.is_large()
             && let Err(error) = journal.rewrite(state.export())
         {
-            tracing::warn!(%error, "the journal can't be written anew and goes on growing");
+            tracing::error!(%error, "the journal can't be written anew");
         }
     }
 
