@@ -197,8 +197,10 @@ impl Kubelet {
 
     /// Notes whether the engine answers.
     pub fn set_engine_failure(&self, failure: Option<String>) {
-        *lock(&self.notes.failure) = failure;
-        self.notes.changed.notify_one();
+        let before = std::mem::replace(&mut *lock(&self.notes.failure), failure.clone());
+        if before != failure {
+            self.notes.changed.notify_one();
+        }
     }
 
     /// Waits until there is news for the node's status.

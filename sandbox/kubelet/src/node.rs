@@ -1,5 +1,6 @@
 //! The node's own object: registration, status, lease (`pkg/kubelet/kubelet_node_status.go`, `nodestatus/setters.go`).
 
+use crate::docker::{Docker, DockerError, Image};
 use crate::kubelet::Kubelet;
 use drydock_cluster::{KUBELET_PORT, VERSION};
 use drydock_kubeclient::{EventType, errors};
@@ -27,6 +28,8 @@ const RENEW: Duration = Duration::from_secs(10);
 const HOLDS: i32 = 40;
 /// How often the status is looked at (`nodeStatusUpdateFrequency`).
 const LOOK: Duration = Duration::from_secs(10);
+/// An engine that says nothing for so long is down (`maxWaitForContainerRuntime`; together with [`LOOK`]).
+const SILENT: Duration = Duration::from_secs(20);
 /// How often it is told even if nothing has changed (`nodeStatusReportFrequency`).
 const REPORT: i64 = 300;
 /// First delay after a failed registration, and the longest.
@@ -56,7 +59,7 @@ const RESERVED: i64 = 100 << 20;
 
 impl Machine {
     /// Asks the engine and the kernel.
-    pub async fn of(docker: &crate::docker::Docker) -> Result<Self, crate::docker::DockerError> {
+    pub async fn of(docker: &Docker) -> Result<Self, DockerError> {
         let info = docker.info().await?;
         let disk = nix::sys::statvfs::statvfs("/").map(|s| s.blocks() * s.fragment_size()).unwrap_or(0);
         let quantity = |text: String| Quantity(text);
@@ -193,7 +196,7 @@ fn condition(
     }
 }
 
-fn status(kubelet: &Kubelet, old: Option<&NodeStatus>, images: &[crate::docker::Image]) -> NodeStatus {
+fn status(kubelet: &Kubelet, old: Option<&NodeStatus>, images: &[Image]) -> NodeStatus {
     let pressure = |kind, reason, message| condition(kind, false, reason, message, old);
     let failure = kubelet.engine_failure();
     let ready = match &failure {
@@ -253,10 +256,10 @@ pub async fn keep(kubelet: Arc<Kubelet>) {
     let mut told_at = 0;
     let mut told: Option<NodeStatus> = None;
     let mut cordoned = false;
+    let mut images = Vec::new();
     loop {
         let now = Timestamp::now().as_second();
-        let images = kubelet.docker.images().await.unwrap_or_default();
-        kubelet.name_images(&images);
+        look_at_engine(&kubelet, &mut images).await;
         let current = status(&kubelet, told.as_ref(), &images);
         let same = told.as_ref().is_some_and(|t| same(t, &current));
         if !same || now - told_at >= REPORT {
@@ -290,6 +293,20 @@ pub async fn keep(kubelet: Arc<Kubelet>) {
         if lease.is_finished() {
             return;
         }
+    }
+}
+
+/// Asks the engine for its images, which it knows at once. One that hangs holds its connections, so that nothing else would tell.
+async fn look_at_engine(kubelet: &Kubelet, images: &mut Vec<Image>) {
+    let asked = tokio::time::timeout(SILENT, kubelet.docker.images()).await;
+    match asked.unwrap_or(Err(DockerError::Timeout)) {
+        Ok(found) => {
+            kubelet.set_engine_failure(None);
+            kubelet.name_images(&found);
+            *images = found;
+        }
+        // What it had is there still.
+        Err(error) => kubelet.set_engine_failure(Some(error.to_string())),
     }
 }
 

@@ -16,7 +16,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
     net::UnixStream,
@@ -24,6 +24,8 @@ use tokio::{
 
 /// Where the engine listens.
 const SOCKET: &str = "/run/docker.sock";
+/// As long as the engine may take for what takes no time of its own (dockershim's `defaultTimeout`).
+const PATIENCE: Duration = Duration::from_secs(2 * 60);
 /// Longest answer that is read whole.
 const MAX_ANSWER: usize = 16 << 20;
 /// Longest output of a command whose output is gathered.
@@ -113,11 +115,17 @@ impl Docker {
     }
 
     async fn json<T: DeserializeOwned>(&self, method: Method, path: &str, body: Option<&Value>) -> Result<T> {
-        let bytes = whole(self.send(method, path, body, false).await?).await?;
+        let answer = async { whole(self.send(method, path, body, false).await?).await };
+        let bytes = in_time(answer).await?;
         serde_json::from_slice(&bytes).map_err(|e| DockerError::Answer(e.to_string()))
     }
 
     async fn done(&self, method: Method, path: &str) -> Result<()> {
+        in_time(self.done_at_last(method, path)).await
+    }
+
+    /// The same of what may take any time.
+    async fn done_at_last(&self, method: Method, path: &str) -> Result<()> {
         whole(self.send(method, path, None, false).await?).await.map(drop)
     }
 
@@ -150,7 +158,7 @@ impl Docker {
 
     /// Stops it, by force after some seconds. Returns when it has ended.
     pub async fn stop(&self, id: &str, seconds: i64) -> Result<()> {
-        self.done(Method::POST, &format!("/containers/{id}/stop?t={seconds}")).await
+        self.done_at_last(Method::POST, &format!("/containers/{id}/stop?t={seconds}")).await
     }
 
     /// Deletes it, running or not.
@@ -268,6 +276,10 @@ impl Docker {
     }
 }
 
+async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(PATIENCE, work).await.unwrap_or(Err(DockerError::Timeout))
+}
+
 async fn whole(response: Response<Incoming>) -> Result<Bytes> {
     let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
     body.map(http_body_util::Collected::to_bytes).map_err(|e| DockerError::Connection(e.to_string()))
@@ -301,6 +313,18 @@ async fn lines(response: Response<Incoming>, mut each: impl FnMut(&[u8])) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_says_nothing_is_not_waited_for_without_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("docker.sock");
+        let _listens_and_never_accepts = tokio::net::UnixListener::bind(&socket).unwrap();
+        let docker = Docker { socket };
+        let failed = docker.images().await.unwrap_err();
+        assert!(matches!(failed, DockerError::Timeout), "{failed}");
+        let failed = docker.start("c").await.unwrap_err();
+        assert!(matches!(failed, DockerError::Timeout), "{failed}");
+    }
 
     #[test]
     fn queries_are_encoded() {

@@ -23,6 +23,9 @@ pub enum DockerError {
         /// Its words.
         message: String,
     },
+    /// It did not answer in time.
+    #[error("operation timeout: context deadline exceeded")]
+    Timeout,
     /// Its answer makes no sense.
     #[error("the engine's answer can't be read: {0}")]
     Answer(String),
