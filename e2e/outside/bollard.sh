@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 version=0.20.1
 list=$PWD/e2e/outside/bollard.txt
 
-curl -fsSL "https://static.crates.io/crates/bollard/bollard-$version.crate" | tar -C "$work" -xz
+fetch_crate bollard "$version" 227aa051deec8d16bd9c34605e7aaf153f240e35483dd42f6f78903847934738
 start_node
 # What its tests pull from a registry of their own (`resources/dockerfiles/bin/run_integration_tests.sh`).
 in_node 'set -e

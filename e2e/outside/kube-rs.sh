@@ -16,8 +16,10 @@ export CARGO_TARGET_DIR=${KUBE_RS_TARGET:-$work/target}
 start_cluster
 # The published crates have lost that they test each other: they become a workspace again.
 crates="kube-client kube-runtime kube"
+fetch_crate kube-client "$version" ae56b223bca490db1f1b115bfc606d411177511d7748d8cc019a7e3b2935430b
+fetch_crate kube-runtime "$version" 9dea60005024b6ec1819c426209aa29b9eaca64f6b3988ab73c55f43fa484392
+fetch_crate kube "$version" c73b082f549411623a4f8949bd24dcaedacb1511379c461c76d579fde301d021
 for name in $crates; do
-    curl -fsSL "https://static.crates.io/crates/$name/$name-$version.crate" | tar -C "$work" -xz
     mv "$work/$name-$version" "$work/$name"
 done
 {

@@ -9,7 +9,18 @@ export DRYDOCK_IMAGES DRYDOCK_CATALOGUE
 # On a disk: sessions' disks are files in it. The server gives up root and must be able to enter it.
 work=$(mktemp -d "/var/tmp/drydock-$(basename "$0" .sh)-XXXXXX")
 chmod 755 "$work"
-trap 'drydock stop > /dev/null 2>&1 || true; rm -rf "$work"' EXIT
+served=
+trap clean_up EXIT
+
+# Ends the sessions and the server; one that does not stop is killed, and its sessions are ended without it.
+clean_up() {
+    if [ -n "$served" ] && ! drydock stop > /dev/null 2>&1; then
+        kill -KILL "$served" 2> /dev/null || true
+        wait "$served" 2> /dev/null || true
+        drydock stop >&2 || echo "Sessions may be left: see $work/serve.log and \`drydock --state-dir $work/state stop\`" >&2
+    fi
+    [ -S "$work/state/run/warden.sock" ] || rm -rf "$work"
+}
 
 drydock() { "$DRYDOCK_BIN" --state-dir "$work/state" "$@"; }
 in_node() { drydock exec "$session" "${2:-node1}" -- sh -c "$1"; }
@@ -19,7 +30,8 @@ start_session() {
     local playground=$1 nodes=$2
     shift 2
     mkdir -p "$work/state"
-    drydock serve --listen "${LISTEN:-127.0.0.1:8971}" --sleep-after 0 "$@" > "$work/serve.log" 2>&1 &
+    "$DRYDOCK_BIN" --state-dir "$work/state" serve --listen 127.0.0.1:0 --sleep-after 0 "$@" > "$work/serve.log" 2>&1 &
+    served=$!
     for _ in $(seq 200); do
         ! drydock session list > /dev/null 2>&1 || break
         sleep 0.1
@@ -37,6 +49,13 @@ process_of() {
     done
     echo "the session has no $1" >&2
     return 1
+}
+
+# fetch_crate NAME VERSION SHA256: unpacks the sources of a crate as it was published to `$work/NAME-VERSION`.
+fetch_crate() {
+    curl -fsSL "https://static.crates.io/crates/$1/$1-$2.crate" -o "$work/$1.crate" &&
+        sha256sum --check --quiet <<< "$3  $work/$1.crate" &&
+        tar -C "$work" -xzf "$work/$1.crate"
 }
 
 # skipped LIST: the tests of a list, whose lines are TEST, spaces, the reason; `#` begins a comment.
