@@ -61,7 +61,7 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(sessions::show, sessions::delete))
         .routes(routes!(sessions::enter))
         .routes(routes!(sessions::extend))
-        .routes(routes!(sessions::queue))
+        .routes(routes!(sessions::queue, sessions::leave))
         .routes(routes!(nodes::add))
         .routes(routes!(nodes::remove))
         .routes(routes!(nodes::power))

@@ -54,6 +54,15 @@ pub async fn queue(
     answer(&app, &caller, outcome)
 }
 
+/// Give up a place in the queue.
+#[utoipa::path(delete, path = "/queue/{ticket}", params(("ticket" = String, Path, description = "From Queued")), responses(
+    (status = 204, description = "Whoever waits behind it moves up"), (status = 404, body = ApiError),
+))]
+pub async fn leave(State(app): State<App>, Path(ticket): Path<String>) -> Result<StatusCode, Error> {
+    app.sessions.leave(&ticket)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 fn answer(app: &App, caller: &Caller, outcome: Outcome) -> Result<Response, Error> {
     match outcome {
         Outcome::Queued(queued) => Ok((StatusCode::ACCEPTED, Json(queued)).into_response()),

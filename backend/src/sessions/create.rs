@@ -114,6 +114,17 @@ impl Sessions {
         }
     }
 
+    /// Gives up a place in the queue.
+    pub fn leave(&self, ticket: &str) -> Result<(), Error> {
+        let left = self.table().queue.leave(ticket);
+        left.then_some(()).ok_or_else(|| {
+            Error::not_found(
+                "no_ticket",
+                "This place in the queue is gone already: it was used, or given up.",
+            )
+        })
+    }
+
     /// Asks about a place in the queue; makes the session when it is its turn.
     pub async fn ask(self: &Arc<Self>, ticket: &str, arrived: Instant) -> Result<Outcome, Error> {
         let admitted = {

@@ -64,6 +64,13 @@ impl Queue {
         place
     }
 
+    /// Gives a place up; tells whether there was one.
+    pub fn leave(&mut self, secret: &str) -> bool {
+        let before = self.0.len();
+        self.0.retain(|t| t.secret != secret);
+        self.0.len() < before
+    }
+
     /// Asks about a ticket when `free` sessions would fit.
     pub fn ask(&mut self, secret: &str, free: u32, now: Instant) -> Turn {
         self.len(now);
@@ -129,6 +136,16 @@ mod tests {
         let latest = t + Duration::from_secs(61);
         assert_eq!(q.ask("b", 0, latest), Turn::Wait(1));
         assert_eq!(q.len(latest), 1);
+    }
+
+    #[test]
+    fn who_leaves_makes_room() {
+        let t = Instant::now();
+        let mut q = Queue::default();
+        q.join("a".into(), want("x"), t);
+        q.join("b".into(), want("y"), t);
+        assert!(q.leave("a") && !q.leave("a"));
+        assert_eq!((q.ask("b", 0, t), q.ask("a", 1, t)), (Turn::Wait(1), Turn::Lost));
     }
 
     #[test]

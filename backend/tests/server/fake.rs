@@ -323,6 +323,7 @@ async fn file(s: &mut UnixStream, fake: &Fake, id: &SessionId, op: FileOp) -> st
         size: size as u64,
         mode: 0o644,
         modified_micros: 1234,
+        target: None,
     };
     let not_found =
         |path: &str| Reply::Error { kind: ErrorKind::NotFound, message: format!("There is no {path}.") };

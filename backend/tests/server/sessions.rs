@@ -123,6 +123,14 @@ async fn a_full_host_has_a_queue() {
     let second: Created = answer.json();
     assert_eq!(t.get(&format!("/sessions/{}", second.id), &second.token).await.status, 200);
     assert_eq!(t.call(Method::GET, &ask, None, None).await.code(), "no_ticket");
+
+    // Who leaves makes room for others.
+    let wish = || Some(json!({ "playground": "linux" }));
+    let left: Queued = t.call(Method::POST, "/sessions", None, wish()).await.json();
+    let leave = format!("/queue/{}", left.ticket);
+    assert_eq!(t.call(Method::DELETE, &leave, None, None).await.status, 204);
+    assert_eq!(t.call(Method::DELETE, &leave, None, None).await.code(), "no_ticket");
+    assert_eq!(t.call(Method::POST, "/sessions", None, wish()).await.status, 202);
 }
 
 #[tokio::test(flavor = "multi_thread")]

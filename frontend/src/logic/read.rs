@@ -129,7 +129,7 @@ objects! {
     Container { id, name, image, state, health, exit_code, ports }
     Created { id, url, token, nodes, ready_ms, expires_at }
     Docker { containers, container_count, images, image_count, activities }
-    Entry { name, kind, size, mode, modified_micros }
+    Entry { name, kind, size, mode, modified_micros, target }
     Host { version, running, capacity, queued, default_ttl_seconds, max_ttl_seconds }
     Image { id, names, size }
     Link { id, role, expires_at, revoked, yours, url, qr_svg }
@@ -311,8 +311,14 @@ mod tests {
             expires_at: 99,
         });
         let kinds = [EntryKind::File, EntryKind::Directory, EntryKind::Link, EntryKind::Other];
-        let entries =
-            kinds.map(|kind| Entry { name: "n".into(), kind, size: 1, mode: 0o644, modified_micros: -5 });
+        let entries = kinds.map(|kind| Entry {
+            name: "n".into(),
+            kind,
+            size: 1,
+            mode: 0o644,
+            modified_micros: -5,
+            target: (kind == EntryKind::Link).then_some(EntryKind::Directory),
+        });
         same(Listing { path: "/".into(), entries: entries.to_vec(), cut: false });
         for status in [Status::Starting, Status::Running, Status::Asleep, Status::Ended] {
             let (because, state) =

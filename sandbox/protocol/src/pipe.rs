@@ -273,6 +273,9 @@ pub struct Entry {
     pub mode: u32,
     /// Modification time, microseconds since 1970.
     pub modified_micros: i64,
+    /// In a list: what a symbolic link leads to in the end, if there is something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<EntryKind>,
 }
 
 /// Kind of a directory entry.

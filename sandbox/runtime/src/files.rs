@@ -107,7 +107,11 @@ fn list(path: &str) -> Result<Reply, Failure> {
         }
         // What was deleted meanwhile is not there. (This does not follow links.)
         if let Ok(metadata) = found.metadata() {
-            entries.push(entry(found.file_name().to_string_lossy().into_owned(), &metadata));
+            let mut entry = entry(found.file_name().to_string_lossy().into_owned(), &metadata);
+            if entry.kind == EntryKind::Link {
+                entry.target = fs::metadata(found.path()).ok().map(|metadata| kind_of(&metadata));
+            }
+            entries.push(entry);
         }
     }
     entries.sort_unstable_by(|a: &Entry, b| a.name.cmp(&b.name));
@@ -122,19 +126,23 @@ fn list(path: &str) -> Result<Reply, Failure> {
     Ok(Reply::Entries { entries, cut })
 }
 
-fn entry(name: String, metadata: &Metadata) -> Entry {
-    let kind = match metadata.file_type() {
+fn kind_of(metadata: &Metadata) -> EntryKind {
+    match metadata.file_type() {
         t if t.is_file() => EntryKind::File,
         t if t.is_dir() => EntryKind::Directory,
         t if t.is_symlink() => EntryKind::Link,
         _ => EntryKind::Other,
-    };
+    }
+}
+
+fn entry(name: String, metadata: &Metadata) -> Entry {
     Entry {
         name,
-        kind,
+        kind: kind_of(metadata),
         size: metadata.len(),
         mode: metadata.mode() & MODE_BITS,
         modified_micros: modified_micros(metadata),
+        target: None,
     }
 }
 
@@ -539,8 +547,14 @@ mod tests {
         let Reply::Entries { entries, cut: false } = one(FileOp::List { path: dir.path("") }) else {
             panic!()
         };
-        let kinds: Vec<_> = entries.iter().map(|e| (e.name.as_str(), e.kind)).collect();
-        assert_eq!(kinds, [("fifo", EntryKind::Other), ("loop", EntryKind::Link), ("zero", EntryKind::Link)]);
+        let kinds: Vec<_> = entries.iter().map(|e| (e.name.as_str(), e.kind, e.target)).collect();
+        let (link, other) = (EntryKind::Link, EntryKind::Other);
+        assert_eq!(kinds, [("fifo", other, None), ("loop", link, None), ("zero", link, Some(other))]);
+        // A link tells what it leads to: a directory can be entered by it.
+        symlink(dir.path(""), dir.path("way")).unwrap();
+        let Reply::Entries { entries, .. } = one(FileOp::List { path: dir.path("way") }) else { panic!() };
+        let way = entries.iter().find(|e| e.name == "way").unwrap();
+        assert_eq!((way.kind, way.target), (link, Some(EntryKind::Directory)));
         // What says that it is empty may have content.
         let mounts = fs::read_to_string("/proc/mounts").unwrap();
         let group = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
