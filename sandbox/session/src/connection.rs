@@ -108,7 +108,7 @@ async fn tcp(session: &Session, mut stream: UnixStream, node: NodeName, port: u1
 
 async fn connect(session: &Session, node: NodeName, port: u16) -> Result<TcpStream, Error> {
     session.init(node)?;
-    let connecting = TcpStream::connect((nodes::address(node), port));
+    let connecting = TcpStream::connect((drydock_runtime::spawner::address(node), port));
     let server = match tokio::time::timeout(CONNECT, connecting).await {
         Ok(Ok(server)) => server,
         Ok(Err(e)) if e.kind() == io::ErrorKind::ConnectionRefused => {

@@ -1,8 +1,9 @@
 //! The session's name server on the bridge: the nodes' names and addresses and that of the site's registry, nothing else (RFC 1035, UDP and TCP). Asked
 //! by the learner's programs, so every length, count and time is bounded and an unreadable question is dropped.
 
-use crate::{nodes, services, session::Session};
+use crate::{services, session::Session};
 use drydock_protocol::NodeName;
+use drydock_runtime::spawner::{self, GATEWAY};
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},
     rr::{
@@ -12,7 +13,7 @@ use hickory_proto::{
 };
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -24,7 +25,7 @@ use tokio::{
 };
 
 /// Where the nodes ask.
-pub const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 168, 0, 1)), 53);
+pub const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(GATEWAY), 53);
 /// Largest question over UDP that is read, in bytes. Ours are far smaller; more is cut and so unreadable.
 const MAX_QUESTION: usize = 1232;
 /// Connections at once.
@@ -159,7 +160,7 @@ fn look_up(query: &Query, exists: impl Fn(NodeName) -> bool) -> (ResponseCode, O
         // The name is there, with no address of that kind.
         Some(_) if !asked(RecordType::A) => (ResponseCode::NoError, None),
         Some(node) => {
-            let address = RData::A(A(nodes::address(node)));
+            let address = RData::A(A(spawner::address(node)));
             (ResponseCode::NoError, Some(Record::from_rdata(name.clone(), TTL, address)))
         }
     }
@@ -171,7 +172,7 @@ fn node_of_address(name: &Name) -> Option<Option<NodeName>> {
     let net = name.parse_arpa_name().ok()?;
     let IpAddr::V4(address) = net.addr() else { return None };
     let ours =
-        net.prefix_len() == 32 && address.octets()[..3] == nodes::address(NodeName::new(1)?).octets()[..3];
+        net.prefix_len() == 32 && address.octets()[..3] == spawner::address(NodeName::new(1)?).octets()[..3];
     ours.then(|| address.octets()[3].checked_sub(10).and_then(NodeName::new))
 }
 

@@ -12,14 +12,13 @@ use drydock_protocol::{
 use drydock_runtime::{
     channel::Channel,
     messages::{FromInit, FromSpawner, ToInit, ToSpawner},
-    pidfd,
+    pidfd, spawner,
 };
 use nix::sys::signal::Signal;
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     io,
-    net::Ipv4Addr,
     os::fd::{AsFd, OwnedFd},
     rc::Rc,
     time::Instant,
@@ -92,11 +91,6 @@ pub struct Init {
     down: Notify,
 }
 
-/// A node's address on the session's bridge.
-pub fn address(node: NodeName) -> Ipv4Addr {
-    Ipv4Addr::new(192, 168, 0, 10 + node.number())
-}
-
 // === impl Node ===
 
 impl Node {
@@ -118,7 +112,7 @@ impl Node {
         let on = self.power == Power::On;
         state::Node {
             name,
-            address: address(name).to_string(),
+            address: spawner::address(name).to_string(),
             power: self.power,
             usage: self.usage.filter(|_| on),
             ports: if on { self.ports.clone() } else { Vec::new() },

@@ -3,11 +3,12 @@
 
 use crate::{connection::TCP_BUFFER, error::Error, session::Session, wire};
 use drydock_protocol::pipe::{NodeCall, Reply};
+use drydock_runtime::spawner::GATEWAY;
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{SocketAddr, SocketAddrV4},
     rc::Rc,
     time::Duration,
 };
@@ -17,7 +18,7 @@ use tokio::{
 };
 
 /// Where nodes find the image registry.
-pub const REGISTRY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 168, 0, 1), 5000);
+pub const REGISTRY: SocketAddrV4 = SocketAddrV4::new(GATEWAY, 5000);
 /// The name that nodes have for it.
 pub const REGISTRY_NAME: &str = "registry";
 /// Most connections that wait for serve.
