@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 /// Requests or limits.
 pub type Resources = BTreeMap<String, Quantity>;
 
+/// Upstream's quantities end here, in thousandths (`maxAllowed`, 2⁶³−1).
+const MOST: i128 = (i64::MAX as i128) * 1000;
+
 /// Thousandths of a unit, rounded up; none if it is no quantity.
 pub fn milli(text: &str) -> Option<i128> {
     let text = text.trim();
@@ -26,9 +29,9 @@ pub fn milli(text: &str) -> Option<i128> {
     }
     let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
     let (factor, divisor) = scale(suffix)?;
-    let scaled = digits.checked_mul(factor)?.checked_mul(1000)?;
+    let scaled = digits.saturating_mul(factor).saturating_mul(1000);
     let divisor = divisor.checked_mul(10_i128.pow(u32::try_from(fraction.len()).ok()?))?;
-    Some(sign * (scaled + divisor - 1).div_euclid(divisor))
+    Some(sign * scaled.saturating_add(divisor - 1).div_euclid(divisor).min(MOST))
 }
 
 /// (factor, divisor) of a suffix.
@@ -85,6 +88,9 @@ mod tests {
             (".5", 500),
         ] {
             assert_eq!(milli(text), Some(wanted), "{text}");
+        }
+        for large in ["9223372036854775807", "99999999999999999999", "99999999999999999999P", "9999E"] {
+            assert_eq!(milli(large), Some(MOST), "{large}");
         }
         for bad in ["", "Mi", "1x", "1.2.3", "1e99", "--1"] {
             assert_eq!(milli(bad), None, "{bad}");

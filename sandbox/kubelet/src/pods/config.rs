@@ -274,7 +274,7 @@ fn oom_score(kubelet: &Kubelet, pod: &Pod, container: &Container) -> i64 {
         _ => {
             let resources = container.resources.clone().unwrap_or_default();
             let request = quantity::units_of(resources.requests.as_ref(), "memory").unwrap_or(0);
-            let score = 1000 - 1000 * request / kubelet.memory_capacity().max(1);
+            let score = 1000 - request.saturating_mul(1000) / kubelet.memory_capacity().max(1);
             score.clamp(3, 999)
         }
     }

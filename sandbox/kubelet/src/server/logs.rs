@@ -39,7 +39,7 @@ fn options(query: &Query) -> Result<Options, String> {
         engine.push(format!("tail={lines}"));
     }
     let since = match (query.number("sinceSeconds")?, query.get("sinceTime").filter(|t| !t.is_empty())) {
-        (Some(seconds), _) => Some(Timestamp::now().as_second() - seconds),
+        (Some(seconds), _) => Some(Timestamp::now().as_second().saturating_sub(seconds)),
         (None, Some(time)) => {
             Some(time.parse::<Timestamp>().map_err(|e| format!("sinceTime: {e}"))?.as_second())
         }

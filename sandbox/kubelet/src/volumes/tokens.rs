@@ -37,8 +37,8 @@ struct Token {
 impl Token {
     /// After four fifths of its life, or a day.
     fn is_stale(&self, now: i64) -> bool {
-        let life = self.expires - self.asked;
-        now >= self.asked + (life * 4 / 5).min(OLDEST)
+        let life = self.expires.saturating_sub(self.asked);
+        now >= self.asked + (life.saturating_mul(4) / 5).min(OLDEST)
     }
 }
 
@@ -94,7 +94,7 @@ async fn request(client: &kube::Client, wish: &Wish, now: i64) -> Result<Token, 
         client.request(request.map_err(|e| e.to_string())?).await.map_err(|e| e.to_string())?;
     let text = answer["status"]["token"].as_str().ok_or("the answer has no token")?.to_owned();
     let expires = answer["status"]["expirationTimestamp"].as_str().and_then(|t| t.parse::<Timestamp>().ok());
-    let expires = expires.map_or(now + wish.seconds, Timestamp::as_second);
+    let expires = expires.map_or(now.saturating_add(wish.seconds), Timestamp::as_second);
     Ok(Token { text, asked: now, expires })
 }
 
