@@ -238,79 +238,55 @@ fn seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
 }
 
+/// What is measured of containers, the node and pods alike.
+struct Measured {
+    /// The end of the metric's name.
+    name: &'static str,
+    kind: &'static str,
+    help: fn(of: &str) -> String,
+    value: fn(&Reading) -> String,
+}
+
+const MEASURED: [Measured; 2] = [
+    Measured {
+        name: "cpu_usage_seconds_total",
+        kind: "counter",
+        help: |of| format!("[STABLE] Cumulative cpu time consumed by the {of} in core-seconds"),
+        value: |reading| seconds(reading.cpu).to_string(),
+    },
+    Measured {
+        name: "memory_working_set_bytes",
+        kind: "gauge",
+        help: |of| format!("[STABLE] Current working set of the {of} in bytes"),
+        value: |reading| reading.working_set.to_string(),
+    },
+];
+
 /// `/metrics/resource`.
 pub fn resource(kubelet: &Kubelet) -> String {
-    let all = gather(kubelet);
-    let millis = |at: i128| at / 1_000_000;
+    resource_of(&gather(kubelet))
+}
+
+fn resource_of(all: &All) -> String {
+    let (mut containers, mut pods) = (Vec::new(), Vec::new());
+    for pod in &all.pods {
+        let of = format!("namespace=\"{}\",pod=\"{}\"", pod.namespace, pod.name);
+        for c in &pod.containers {
+            containers.push((format!("{{container=\"{}\",{of}}}", c.name), c.reading));
+        }
+        let (cpu, working_set) = (pod.sum(|c| c.reading.cpu), pod.sum(|c| c.reading.working_set));
+        pods.push((format!("{{{of}}}"), Reading { cpu, working_set, ..all.node }));
+    }
+    let node = vec![(String::new(), all.node)];
     let mut out = String::new();
-    head(
-        &mut out,
-        "container_cpu_usage_seconds_total",
-        "counter",
-        "[STABLE] Cumulative cpu time consumed by the container in core-seconds",
-    );
-    let each = |out: &mut String, name: &str, value: &dyn Fn(&Container) -> String| {
-        for pod in &all.pods {
-            for c in &pod.containers {
-                let (value, at) = (value(c), millis(c.reading.at));
-                let _always_works = writeln!(
-                    out,
-                    "{name}{{container=\"{}\",namespace=\"{}\",pod=\"{}\"}} {value} {at}",
-                    c.name, pod.namespace, pod.name
-                );
+    for (of, samples) in [("container", containers), ("node", node), ("pod", pods)] {
+        for Measured { name, kind, help, value } in MEASURED {
+            head(&mut out, &format!("{of}_{name}"), kind, &help(of));
+            for (labels, reading) in &samples {
+                let (value, at) = (value(reading), reading.at / 1_000_000);
+                let _always_works = writeln!(out, "{of}_{name}{labels} {value} {at}");
             }
         }
-    };
-    each(&mut out, "container_cpu_usage_seconds_total", &|c| seconds(c.reading.cpu).to_string());
-    head(
-        &mut out,
-        "container_memory_working_set_bytes",
-        "gauge",
-        "[STABLE] Current working set of the container in bytes",
-    );
-    each(&mut out, "container_memory_working_set_bytes", &|c| c.reading.working_set.to_string());
-    let at = millis(all.node.at);
-    head(
-        &mut out,
-        "node_cpu_usage_seconds_total",
-        "counter",
-        "[STABLE] Cumulative cpu time consumed by the node in core-seconds",
-    );
-    let _always_works = writeln!(out, "node_cpu_usage_seconds_total {} {at}", seconds(all.node.cpu));
-    head(
-        &mut out,
-        "node_memory_working_set_bytes",
-        "gauge",
-        "[STABLE] Current working set of the node in bytes",
-    );
-    let _always_works = writeln!(out, "node_memory_working_set_bytes {} {at}", all.node.working_set);
-    head(
-        &mut out,
-        "pod_cpu_usage_seconds_total",
-        "counter",
-        "[STABLE] Cumulative cpu time consumed by the pod in core-seconds",
-    );
-    for pod in &all.pods {
-        let value = seconds(pod.sum(|c| c.reading.cpu));
-        let _always_works = writeln!(
-            out,
-            "pod_cpu_usage_seconds_total{{namespace=\"{}\",pod=\"{}\"}} {value} {at}",
-            pod.namespace, pod.name
-        );
-    }
-    head(
-        &mut out,
-        "pod_memory_working_set_bytes",
-        "gauge",
-        "[STABLE] Current working set of the pod in bytes",
-    );
-    for pod in &all.pods {
-        let value = pod.sum(|c| c.reading.working_set);
-        let _always_works = writeln!(
-            out,
-            "pod_memory_working_set_bytes{{namespace=\"{}\",pod=\"{}\"}} {value} {at}",
-            pod.namespace, pod.name
-        );
     }
     head(
         &mut out,
@@ -390,6 +366,44 @@ mod tests {
 
     fn reading(seconds: i128, cpu_millis: u64) -> Reading {
         Reading { at: seconds * 1_000_000_000, cpu: cpu_millis * 1_000_000, ..Reading::default() }
+    }
+
+    #[test]
+    fn metrics_of_resources() {
+        let container = |name: &str, cpu_millis, working_set| Container {
+            name: name.into(),
+            id: name.into(),
+            reading: Reading { working_set, ..reading(5, cpu_millis) },
+            rate: None,
+            started: None,
+        };
+        let pod = PodFigures {
+            name: "web".into(),
+            namespace: "default".into(),
+            uid: "u".into(),
+            started: None,
+            containers: vec![container("a", 1500, 10), container("b", 500, 20)],
+        };
+        let all = All { node: Reading { working_set: 99, ..reading(6, 3000) }, rate: None, pods: vec![pod] };
+        let told = resource_of(&all);
+        let samples: Vec<&str> = told.lines().filter(|line| !line.starts_with('#')).collect();
+        let of = "namespace=\"default\",pod=\"web\"";
+        let expected = [
+            format!("container_cpu_usage_seconds_total{{container=\"a\",{of}}} 1.5 5000"),
+            format!("container_cpu_usage_seconds_total{{container=\"b\",{of}}} 0.5 5000"),
+            format!("container_memory_working_set_bytes{{container=\"a\",{of}}} 10 5000"),
+            format!("container_memory_working_set_bytes{{container=\"b\",{of}}} 20 5000"),
+            "node_cpu_usage_seconds_total 3 6000".into(),
+            "node_memory_working_set_bytes 99 6000".into(),
+            format!("pod_cpu_usage_seconds_total{{{of}}} 2 6000"),
+            format!("pod_memory_working_set_bytes{{{of}}} 30 6000"),
+            "scrape_error 0".into(),
+        ];
+        assert_eq!(samples, expected);
+        assert!(told.starts_with(
+            "# HELP container_cpu_usage_seconds_total [STABLE] Cumulative cpu time consumed by the container in core-seconds\n\
+             # TYPE container_cpu_usage_seconds_total counter\n"
+        ));
     }
 
     #[test]
