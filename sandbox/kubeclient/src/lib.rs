@@ -11,6 +11,7 @@ pub mod errors;
 pub mod events;
 pub mod informer;
 pub mod informers;
+pub mod insecure;
 pub mod leader;
 pub mod meta;
 pub mod queue;
