@@ -1,10 +1,9 @@
 //! `componentstatuses`: whether the other components of the control plane are well, asked of them at their health ports
 //! (`pkg/registry/core/componentstatus`). Deprecated for years, and still typed by everybody who learns.
 
-use crate::http::negotiate::Shape;
-use crate::http::respond::{self, Answer};
+use crate::http::respond::Answer;
 use crate::proxy::dial_error;
-use crate::rest::{Call, table};
+use crate::rest::Call;
 use crate::tls;
 use bytes::Bytes;
 use drydock_apimachinery::Status;
@@ -13,7 +12,6 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -43,23 +41,7 @@ pub async fn answer(call: &Call) -> Result<Answer, Status> {
         let found = items.into_iter().find(|one| one["metadata"]["name"] == call.info.name.as_str());
         return call.answer_tree(StatusCode::OK, found.ok_or_else(|| call.not_found())?);
     }
-    let tree = match call.style.output.shape {
-        Shape::Table(version) => {
-            let options = table::Options::new(&call.query, version)?;
-            let now = Timestamp::now();
-            let rows: Vec<Value> =
-                items.into_iter().map(|item| table::row(&call.resource, item, &options, now)).collect();
-            json!({
-                "kind": "Table",
-                "apiVersion": format!("meta.k8s.io/{version}"),
-                "metadata": {},
-                "columnDefinitions": table::columns(&call.resource),
-                "rows": rows,
-            })
-        }
-        _ => json!({"kind": "ComponentStatusList", "apiVersion": "v1", "metadata": {}, "items": items}),
-    };
-    Ok(respond::value(StatusCode::OK, &tree, call.style))
+    call.answer_list("ComponentStatusList", "v1", items)
 }
 
 fn status(name: &str, checked: Result<String, String>) -> Value {

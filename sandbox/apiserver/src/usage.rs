@@ -1,13 +1,12 @@
 //! `metrics.k8s.io`: what nodes and pods use now, asked of the kubelets when somebody asks us (upstream's metrics-server asks every 15 s,
 //! whether anybody wants to know or not). Answers are kept for some seconds, so that `kubectl top` in a loop costs nothing.
 
-use crate::http::negotiate::Shape;
-use crate::http::respond::{self, Answer};
+use crate::http::respond::Answer;
 use crate::proxy;
 use crate::resource::{Registry, Resource};
 use crate::rest::select::Selection;
 use crate::rest::write::refusal;
-use crate::rest::{Call, meta, table};
+use crate::rest::{Call, meta};
 use crate::server::Server;
 use crate::storage::{self, keys};
 use bytes::Bytes;
@@ -118,23 +117,7 @@ pub async fn answer(call: &Call) -> Result<Answer, Status> {
         return call.answer_tree(StatusCode::OK, found);
     }
     let kind = if is_node { "NodeMetricsList" } else { "PodMetricsList" };
-    let tree = match call.style.output.shape {
-        Shape::Table(version) => {
-            let options = table::Options::new(&call.query, version)?;
-            let now = Timestamp::now();
-            let rows: Vec<Value> =
-                items.into_iter().map(|item| table::row(&call.resource, item, &options, now)).collect();
-            json!({
-                "kind": "Table",
-                "apiVersion": format!("meta.k8s.io/{version}"),
-                "metadata": {},
-                "columnDefinitions": table::columns(&call.resource),
-                "rows": rows,
-            })
-        }
-        _ => json!({"kind": kind, "apiVersion": "metrics.k8s.io/v1beta1", "metadata": {}, "items": items}),
-    };
-    Ok(respond::value(StatusCode::OK, &tree, call.style))
+    call.answer_list(kind, "metrics.k8s.io/v1beta1", items)
 }
 
 fn wanted(call: &Call, of: &Resource) -> Result<Vec<Arc<Record>>, Status> {

@@ -15,7 +15,8 @@ use http::header::USER_AGENT;
 use http::{HeaderMap, Method, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use serde_json::Value;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// A request of a resource, authorised, its body not yet read.
@@ -120,6 +121,27 @@ impl Call {
             }
         };
         Ok(respond::value(code, &shaped, self.style))
+    }
+
+    /// Answers with a list of objects that are stored nowhere, in the shape that was asked for.
+    pub fn answer_list(&self, kind: &str, version: &str, items: Vec<Value>) -> Result<Answer, Status> {
+        use super::table;
+        let tree = match self.style.output.shape {
+            negotiate::Shape::Table(version) => {
+                let options = table::Options::new(&self.query, version)?;
+                let now = Timestamp::now();
+                let rows = items.into_iter().map(|item| table::row(&self.resource, item, &options, now));
+                json!({
+                    "kind": "Table",
+                    "apiVersion": format!("meta.k8s.io/{version}"),
+                    "metadata": {},
+                    "columnDefinitions": table::columns(&self.resource),
+                    "rows": rows.collect::<Vec<Value>>(),
+                })
+            }
+            _ => json!({"kind": kind, "apiVersion": version, "metadata": {}, "items": items}),
+        };
+        Ok(respond::value(StatusCode::OK, &tree, self.style))
     }
 
     /// From the stored version to the request's.
