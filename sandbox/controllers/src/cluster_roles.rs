@@ -66,11 +66,8 @@ impl Reconcile for Controller {
         let mut copy = ClusterRole::clone(&role);
         copy.rules = Some(rules);
         let api: Api<ClusterRole> = Api::all(self.client.clone());
-        match api.replace(&key.name, &PostParams::default(), &copy).await {
-            Ok(_) => Ok(None),
-            Err(error) if errors::is_not_found(&error) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        errors::unless_gone(api.replace(&key.name, &PostParams::default(), &copy).await)?;
+        Ok(None)
     }
 }
 

@@ -229,11 +229,7 @@ impl Reconcile for Controller {
             let mut copy = PodDisruptionBudget::clone(&budget);
             copy.status = Some(new);
             let api: Api<PodDisruptionBudget> = Api::namespaced(self.client.clone(), &key.namespace);
-            match api.replace_status(&key.name, &PostParams::default(), &copy).await {
-                Ok(_) => {}
-                Err(error) if errors::is_not_found(&error) => {}
-                Err(error) => return Err(error.into()),
-            }
+            errors::unless_gone(api.replace_status(&key.name, &PostParams::default(), &copy).await)?;
         }
         Ok(again.map(wait))
     }

@@ -7,6 +7,15 @@ pub fn is_not_found(error: &Error) -> bool {
     code(error) == Some(404)
 }
 
+/// What a request gave; none if its object is gone (404): most writes of a controller have nothing to do then.
+pub fn unless_gone<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Ok(done) => Ok(Some(done)),
+        Err(error) if is_not_found(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Somebody else changed the object meanwhile (409, reason Conflict).
 pub fn is_conflict(error: &Error) -> bool {
     reason(error) == Some("Conflict")

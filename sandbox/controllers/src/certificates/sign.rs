@@ -165,11 +165,8 @@ impl Reconcile for Controller {
             }
         }
         let api: Api<CertificateSigningRequest> = Api::all(self.client.clone());
-        match api.replace_status(&key.name, &PostParams::default(), &copy).await {
-            Ok(_) => Ok(None),
-            Err(error) if errors::is_not_found(&error) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        errors::unless_gone(api.replace_status(&key.name, &PostParams::default(), &copy).await)?;
+        Ok(None)
     }
 }
 

@@ -117,11 +117,7 @@ impl Reconcile for Controller {
         let again = self.run_due(&mut cron_job, &jobs).await;
         if cron_job.status.clone().unwrap_or_default() != cached.status.clone().unwrap_or_default() {
             let api: Api<CronJob> = Api::namespaced(self.client.clone(), &key.namespace);
-            match api.replace_status(&key.name, &PostParams::default(), &cron_job).await {
-                Ok(_) => {}
-                Err(error) if errors::is_not_found(&error) => {}
-                Err(error) => return Err(error.into()),
-            }
+            errors::unless_gone(api.replace_status(&key.name, &PostParams::default(), &cron_job).await)?;
         }
         again
     }

@@ -17,7 +17,6 @@ use super::plan::{Plan, State, manage, roll, status};
 use crate::context::{Context, Reconcile, Running, by_owner, claimable, wait, work};
 use crate::error::Error;
 use crate::node::taints::taints;
-use crate::shared::batch::slow_start;
 use crate::shared::claims::claim_all;
 use crate::shared::expectations::Expectations;
 use crate::shared::history::{self, Ensured, Maker};
@@ -181,23 +180,9 @@ impl Controller {
             delete.push(pod);
         }
         self.expectations.expect(&key, plan.create.len(), delete.iter().map(|pod| pod.uid().to_owned()));
-        let count = plan.create.len();
-        let (made, error) = slow_start(count, |index| {
-            let (key, node) = (&key, &plan.create[index]);
-            async move {
-                let Some(pod) = new_pod(set, state.hash, node) else { return Ok(()) };
-                match self.pod_control.create(set, &pod).await {
-                    Ok(_) => Ok(()),
-                    Err(error) if errors::is_namespace_terminating(&error) => {
-                        self.expectations.created(key);
-                        Ok(())
-                    }
-                    Err(error) => Err(error),
-                }
-            }
-        })
-        .await;
-        self.expectations.not_created(&key, count - made);
+        let expected = (&*self.expectations, &*key);
+        let pod = |number: usize| new_pod(set, state.hash, &plan.create[number]);
+        let (_, error) = self.pod_control.create_all(set, expected, plan.create.len(), pod).await;
         let delete_one = |pod: Arc<Pod>| {
             let key = &key;
             async move {
@@ -214,10 +199,7 @@ impl Controller {
 
     async fn write_status(&self, set: &DaemonSet) -> Result<(), Error> {
         let api: Api<DaemonSet> = Api::namespaced(self.client.clone(), set.namespace());
-        match api.replace_status(set.name(), &PostParams::default(), set).await {
-            Ok(_) => Ok(()),
-            Err(error) if errors::is_not_found(&error) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        errors::unless_gone(api.replace_status(set.name(), &PostParams::default(), set).await)?;
+        Ok(())
     }
 }

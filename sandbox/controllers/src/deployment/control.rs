@@ -210,11 +210,9 @@ impl Controller {
                 }
                 sets[index] = Arc::new(set);
             }
-            Step::Delete(index) => match api.delete(sets[index].name(), &DeleteParams::background()).await {
-                Ok(_) => {}
-                Err(error) if errors::is_not_found(&error) => {}
-                Err(error) => return Err(error.into()),
-            },
+            Step::Delete(index) => {
+                errors::unless_gone(api.delete(sets[index].name(), &DeleteParams::background()).await)?;
+            }
         }
         Ok(())
     }
@@ -312,10 +310,7 @@ impl Controller {
 
     async fn write_status(&self, deployment: &Deployment) -> Result<(), Error> {
         let api: Api<Deployment> = Api::namespaced(self.client.clone(), deployment.namespace());
-        match api.replace_status(deployment.name(), &PostParams::default(), deployment).await {
-            Ok(_) => Ok(()),
-            Err(error) if errors::is_not_found(&error) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        errors::unless_gone(api.replace_status(deployment.name(), &PostParams::default(), deployment).await)?;
+        Ok(())
     }
 }

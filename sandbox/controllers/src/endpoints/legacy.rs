@@ -136,11 +136,7 @@ impl Reconcile for Controller {
         let api: Api<Endpoints> = Api::namespaced(self.client.clone(), &key.namespace);
         let Some(service) = self.services.get(key) else {
             if self.endpoints.get(key).is_some() {
-                match api.delete(&key.name, &DeleteParams::default()).await {
-                    Ok(_) => {}
-                    Err(error) if errors::is_not_found(&error) => {}
-                    Err(error) => return Err(error.into()),
-                }
+                errors::unless_gone(api.delete(&key.name, &DeleteParams::default()).await)?;
             }
             return Ok(None);
         };

@@ -260,11 +260,10 @@ impl Collector {
             "ownerReferences": owners,
         }});
         let api = self.api(&node.identity)?;
-        match api.patch_metadata(&node.identity.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-            Ok(_) => Ok(()),
-            Err(error) if errors::is_not_found(&error) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        errors::unless_gone(
+            api.patch_metadata(&node.identity.name, &PatchParams::default(), &Patch::Merge(&patch)).await,
+        )?;
+        Ok(())
     }
 
     /// Lets the dependents of an object go, and then the object.

@@ -115,81 +115,118 @@ fn settle(status: &mut JobStatus, pods: &[Arc<Pod>]) {
 /// A failed pod of an index: how often that failed before, when the pod ended, itself, what the policy says.
 type Failure<'a> = (i32, Timestamp, &'a Arc<Pod>, Verdict);
 
+/// The pods that ended, while they are gone through.
+struct Tally<'a> {
+    job: &'a Job,
+    uncounted: UncountedTerminatedPods,
+    verdicts: Vec<Verdict>,
+    /// Failures of an index, to find out how often it failed and which of them must still be held. Only with a limit per index.
+    failed_of: BTreeMap<i32, Vec<Failure<'a>>>,
+}
+
+fn length(list: &Option<Vec<String>>) -> usize {
+    list.as_ref().map_or(0, Vec::len)
+}
+
+impl<'a> Tally<'a> {
+    /// Notes a uid; false if no more can be noted at once.
+    fn note(&mut self, pod: &Arc<Pod>, success: bool, all: &mut Assessment) -> bool {
+        let full = length(&self.uncounted.succeeded) + length(&self.uncounted.failed) >= MOST_UNCOUNTED;
+        let list = if success { &mut self.uncounted.succeeded } else { &mut self.uncounted.failed };
+        if list.iter().flatten().any(|known| known == pod.uid()) {
+            return true;
+        }
+        if full {
+            return false;
+        }
+        list.get_or_insert_default().push(pod.uid().into());
+        all.newly_ended.push(pod.clone());
+        true
+    }
+
+    fn succeeded(&mut self, pod: &Arc<Pod>, place: Option<i32>, all: &mut Assessment) {
+        if !is_indexed(self.job) {
+            if !self.note(pod, true, all) {
+                return;
+            }
+        } else if let Some(place) = place
+            // The index alone says that it was counted.
+            && all.succeeded_indexes.insert(place)
+        {
+            all.newly_ended.push(pod.clone());
+        }
+        all.to_release.push(pod.clone());
+    }
+
+    fn failed(&mut self, pod: &'a Arc<Pod>, place: Option<i32>, all: &mut Assessment) {
+        let verdict = judge(spec(self.job).pod_failure_policy.as_ref(), pod);
+        let of_index = place.filter(|_| spec(self.job).backoff_limit_per_index.is_some());
+        if let Some(place) = of_index {
+            let entry = (failures_before(pod), super::backoff::ended_at(pod), pod, verdict.clone());
+            self.failed_of.entry(place).or_default().push(entry);
+        }
+        let counts = (!is_indexed(self.job) || place.is_some()) && verdict != Verdict::Ignore;
+        if counts && !self.note(pod, false, all) {
+            return;
+        }
+        if of_index.is_none() {
+            all.to_release.push(pod.clone());
+        }
+        self.verdicts.push(verdict);
+    }
+}
+
 /// Takes in the pods that ended; what the policy says of those that failed.
 fn count(job: &Job, pods: &[Arc<Pod>], all: &mut Assessment) -> Vec<Verdict> {
-    let indexed = is_indexed(job);
     let completions = completions(job).unwrap_or(0);
     let limit_per_index = spec(job).backoff_limit_per_index;
     let read = |text: &Option<String>| parse(text.as_deref().unwrap_or_default(), completions);
-    all.succeeded_indexes = if indexed { read(&all.noted.completed_indexes) } else { BTreeSet::new() };
-    all.failed_indexes =
-        if limit_per_index.is_some() { read(&all.noted.failed_indexes) } else { BTreeSet::new() };
+    if is_indexed(job) {
+        all.succeeded_indexes = read(&all.noted.completed_indexes);
+    }
+    if limit_per_index.is_some() {
+        all.failed_indexes = read(&all.noted.failed_indexes);
+    }
     let before = (all.succeeded_indexes.clone(), all.failed_indexes.clone());
-    let mut uncounted = all.noted.uncounted_terminated_pods.clone().unwrap_or_default();
-    let mut verdicts = Vec::new();
-    let length = |list: &Option<Vec<String>>| list.as_ref().map_or(0, Vec::len);
-    let contains = |list: &Option<Vec<String>>, uid: &str| list.iter().flatten().any(|known| known == uid);
-    // Failures of an index, newest last, to find out how often it failed and which of them must still be held.
-    let mut failed_of: BTreeMap<i32, Vec<Failure<'_>>> = BTreeMap::new();
-
+    let mut tally = Tally {
+        job,
+        uncounted: all.noted.uncounted_terminated_pods.clone().unwrap_or_default(),
+        verdicts: Vec::new(),
+        failed_of: BTreeMap::new(),
+    };
     for pod in pods.iter().filter(|pod| pod.has_finalizer(FINALIZER)) {
         let place = index(pod).filter(|index| *index < completions);
         if phase(pod) == "Succeeded" {
-            if indexed {
-                // The index alone says that it was counted.
-                if let Some(place) = place
-                    && all.succeeded_indexes.insert(place)
-                {
-                    all.newly_ended.push(pod.clone());
-                }
-            } else if !contains(&uncounted.succeeded, pod.uid()) {
-                if length(&uncounted.succeeded) + length(&uncounted.failed) >= MOST_UNCOUNTED {
-                    continue;
-                }
-                uncounted.succeeded.get_or_insert_default().push(pod.uid().into());
-                all.newly_ended.push(pod.clone());
-            }
-            all.to_release.push(pod.clone());
+            tally.succeeded(pod, place, all);
         } else if has_failed(job, pod) {
-            let verdict = judge(spec(job).pod_failure_policy.as_ref(), pod);
-            if let (Some(_), Some(place)) = (limit_per_index, place) {
-                let entry = (failures_before(pod), super::backoff::ended_at(pod), pod, verdict.clone());
-                failed_of.entry(place).or_default().push(entry);
-            } else {
-                all.to_release.push(pod.clone());
-            }
-            let counts = !indexed || place.is_some();
-            if counts && verdict != Verdict::Ignore && !contains(&uncounted.failed, pod.uid()) {
-                if length(&uncounted.succeeded) + length(&uncounted.failed) >= MOST_UNCOUNTED {
-                    all.to_release.retain(|other| !Arc::ptr_eq(other, pod));
-                    continue;
-                }
-                uncounted.failed.get_or_insert_default().push(pod.uid().into());
-                all.newly_ended.push(pod.clone());
-            }
-            verdicts.push(verdict);
+            tally.failed(pod, place, all);
         }
     }
     if let Some(limit) = limit_per_index {
-        count_indexes(limit, failed_of, all);
+        count_indexes(limit, tally.failed_of, all);
     }
+    all.must_note |= before != (all.succeeded_indexes.clone(), all.failed_indexes.clone());
+    tell_counts(job, tally.uncounted, all);
+    tally.verdicts
+}
+
+/// Writes down what was counted.
+fn tell_counts(job: &Job, uncounted: UncountedTerminatedPods, all: &mut Assessment) {
+    let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
     let changed = Some(&uncounted) != all.noted.uncounted_terminated_pods.as_ref();
     all.must_note |= changed && uncounted != UncountedTerminatedPods::default();
-    all.must_note |= before != (all.succeeded_indexes.clone(), all.failed_indexes.clone());
-    if indexed {
+    let mut newly_succeeded = number(length(&uncounted.succeeded));
+    if is_indexed(job) {
         all.noted.completed_indexes = Some(format(&all.succeeded_indexes)).filter(|text| !text.is_empty());
-        all.noted.succeeded =
-            Some(i32::try_from(all.succeeded_indexes.len()).unwrap_or(i32::MAX)).filter(|count| *count > 0);
+        all.noted.succeeded = Some(number(all.succeeded_indexes.len())).filter(|count| *count > 0);
+        newly_succeeded = 0;
     }
-    if limit_per_index.is_some() {
+    if spec(job).backoff_limit_per_index.is_some() {
         all.noted.failed_indexes = Some(format(&all.failed_indexes));
     }
-    let number = |list: &Option<Vec<String>>| i32::try_from(length(list)).unwrap_or(i32::MAX);
-    let newly_succeeded = if indexed { 0 } else { number(&uncounted.succeeded) };
     all.succeeded = all.noted.succeeded.unwrap_or(0).saturating_add(newly_succeeded);
-    all.failed = all.noted.failed.unwrap_or(0).saturating_add(number(&uncounted.failed));
+    all.failed = all.noted.failed.unwrap_or(0).saturating_add(number(length(&uncounted.failed)));
     all.noted.uncounted_terminated_pods = Some(uncounted);
-    verdicts
 }
 
 /// With a limit per index: an index whose failures exceed it has failed for good. Else its newest failed pod is held until the next one is

@@ -20,7 +20,6 @@ use super::plan::plan;
 use super::pods::{FINALIZER, new_pod, without_finalizer};
 use crate::context::{Context, Reconcile, Running, claimable, wait, work};
 use crate::error::Error;
-use crate::shared::batch::slow_start;
 use crate::shared::claims::claim_all;
 use crate::shared::conditions::{self, get};
 use crate::shared::expectations::Expectations;
@@ -243,22 +242,9 @@ impl Controller {
         }
         let key = key.to_string();
         self.expectations.expect(&key, places.len(), []);
-        let (made, error) = slow_start(places.len(), |number| {
-            let (key, place) = (&key, places[number]);
-            async move {
-                let Some(pod) = new_pod(job, place) else { return Ok(()) };
-                match self.pod_control.create(job, &pod).await {
-                    Ok(_) => Ok(()),
-                    Err(error) if errors::is_namespace_terminating(&error) => {
-                        self.expectations.created(key);
-                        Ok(())
-                    }
-                    Err(error) => Err(error),
-                }
-            }
-        })
-        .await;
-        self.expectations.not_created(&key, places.len() - made);
+        let expected = (&*self.expectations, &*key);
+        let pod = |number: usize| new_pod(job, places[number]);
+        let (made, error) = self.pod_control.create_all(job, expected, places.len(), pod).await;
         (i32::try_from(made).unwrap_or(i32::MAX), error.map_or(Ok(()), |error| Err(error.into())))
     }
 

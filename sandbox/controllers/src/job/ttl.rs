@@ -68,10 +68,7 @@ impl Reconcile for Controller {
             uid: fresh.metadata.uid.clone(),
             resource_version: fresh.metadata.resource_version.clone(),
         });
-        match api.delete(&key.name, &params).await {
-            Ok(_) => Ok(None),
-            Err(error) if errors::is_not_found(&error) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        errors::unless_gone(api.delete(&key.name, &params).await)?;
+        Ok(None)
     }
 }

@@ -97,14 +97,10 @@ impl Controller {
         if let Some(finalizers) = namespace.spec.as_mut().and_then(|spec| spec.finalizers.as_mut()) {
             finalizers.retain(|finalizer| finalizer != KUBERNETES);
         }
-        match api
-            .replace_subresource::<Namespace>("finalize", &name, &PostParams::default(), &namespace)
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(error) if errors::is_not_found(&error) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        errors::unless_gone(
+            api.replace_subresource::<Namespace>("finalize", &name, &PostParams::default(), &namespace).await,
+        )?;
+        Ok(())
     }
 
     /// One pass: pods, and once they are gone everything else. So that what a pod still needs on its way out (its service account's rights, its

@@ -230,11 +230,8 @@ impl Lifecycle {
             "metadata": {"resourceVersion": node.metadata.resource_version},
             "spec": {"taints": taints},
         });
-        match api.patch(node.name(), &PatchParams::default(), &Patch::Merge(&patch)).await {
-            Ok(_) => Ok(()),
-            Err(error) if errors::is_not_found(&error) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        errors::unless_gone(api.patch(node.name(), &PatchParams::default(), &Patch::Merge(&patch)).await)?;
+        Ok(())
     }
 }
 

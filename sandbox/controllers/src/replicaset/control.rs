@@ -15,7 +15,6 @@ use super::scaled::Scaled;
 use super::status::{Failure, look_again, status};
 use crate::context::{Context, Reconcile, Running, by_owner, claimable, wait, work};
 use crate::error::{Error, text};
-use crate::shared::batch::slow_start;
 use crate::shared::claims::claim_all;
 use crate::shared::expectations::Expectations;
 use crate::shared::meta::{Meta, controller_ref, selects_everything};
@@ -101,11 +100,7 @@ impl<S: Scaled> Reconcile for Controller<S> {
             let mut copy = S::clone(&set);
             copy.set_status(new);
             let api: Api<S> = Api::namespaced(self.client.clone(), set.namespace());
-            match api.replace_status(set.name(), &PostParams::default(), &copy).await {
-                Ok(_) => {}
-                Err(error) if errors::is_not_found(&error) => {}
-                Err(error) => return Err(error.into()),
-            }
+            errors::unless_gone(api.replace_status(set.name(), &PostParams::default(), &copy).await)?;
         }
         outcome?;
         Ok(look_again(&*set, &active, now).map(wait))
@@ -133,18 +128,8 @@ impl<S: Scaled> Controller<S> {
         let owner = controller_ref(S::API_VERSION, S::KIND, Meta::meta(&**set));
         let pod = from_template(template, set.name(), set.namespace(), owner);
         self.expectations.expect(&key, count, []);
-        let (made, error) = slow_start(count, |_| async {
-            match self.pod_control.create(&**set, &pod).await {
-                Ok(_) => Ok(()),
-                Err(error) if errors::is_namespace_terminating(&error) => {
-                    self.expectations.created(&key);
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            }
-        })
-        .await;
-        self.expectations.not_created(&key, count - made);
+        let expected = (&*self.expectations, &*key);
+        let (_, error) = self.pod_control.create_all(&**set, expected, count, |_| Some(pod.clone())).await;
         error.map_or(Ok(()), Err)
     }
 

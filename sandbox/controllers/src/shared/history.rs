@@ -167,11 +167,7 @@ pub fn surplus(
 pub async fn delete(client: &Client, revisions: Vec<Arc<ControllerRevision>>) -> Result<(), Error> {
     for revision in revisions {
         let api: Api<ControllerRevision> = Api::namespaced(client.clone(), revision.namespace());
-        match api.delete(revision.name(), &DeleteParams::default()).await {
-            Ok(_) => {}
-            Err(error) if errors::is_not_found(&error) => {}
-            Err(error) => return Err(error.into()),
-        }
+        errors::unless_gone(api.delete(revision.name(), &DeleteParams::default()).await)?;
     }
     Ok(())
 }

@@ -5,6 +5,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client, Resource};
 
+use super::batch::slow_start;
+use super::expectations::Expectations;
 use super::meta::Meta;
 use crate::error::text;
 
@@ -46,6 +48,34 @@ impl PodControl {
                 Err(error)
             }
         }
+    }
+
+    /// Creates `count` pods for `owner`, which the expectations of `key` know of already: one first, then more and more ([`slow_start`]).
+    /// How many were made, and the first failure. A namespace that is going is none: nothing is expected of it any more.
+    pub async fn create_all<O: Resource<DynamicType = ()>>(
+        &self,
+        owner: &O,
+        (expectations, key): (&Expectations, &str),
+        count: usize,
+        pod: impl Fn(usize) -> Option<Pod>,
+    ) -> (usize, Option<kube::Error>) {
+        let (made, error) = slow_start(count, |number| {
+            let pod = pod(number);
+            async move {
+                let Some(pod) = pod else { return Ok(()) };
+                match self.create(owner, &pod).await {
+                    Ok(_) => Ok(()),
+                    Err(error) if errors::is_namespace_terminating(&error) => {
+                        expectations.created(key);
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+        })
+        .await;
+        expectations.not_created(key, count - made);
+        (made, error)
     }
 
     /// Deletes a pod of `owner`. One that is gone already is no error.

@@ -109,11 +109,7 @@ impl Claims {
             }
             let mut copy = PersistentVolumeClaim::clone(&known);
             copy.metadata.owner_references = Some(wanted).filter(|owners| !owners.is_empty());
-            match api.replace(copy.name(), &PostParams::default(), &copy).await {
-                Ok(_) => {}
-                Err(error) if errors::is_not_found(&error) => {}
-                Err(error) => return Err(error.into()),
-            }
+            errors::unless_gone(api.replace(copy.name(), &PostParams::default(), &copy).await)?;
         }
         Ok(())
     }

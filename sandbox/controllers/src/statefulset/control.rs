@@ -222,10 +222,7 @@ impl Controller {
 
     async fn write_status(&self, set: &StatefulSet) -> Result<(), Error> {
         let api: Api<StatefulSet> = Api::namespaced(self.client.clone(), set.namespace());
-        match api.replace_status(set.name(), &PostParams::default(), set).await {
-            Ok(_) => Ok(()),
-            Err(error) if errors::is_not_found(&error) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        errors::unless_gone(api.replace_status(set.name(), &PostParams::default(), set).await)?;
+        Ok(())
     }
 }

@@ -116,11 +116,8 @@ impl Reconcile for Signer {
             return Ok(None);
         }
         info.data = Some(wanted);
-        match api.replace(&key.name, &PostParams::default(), &info).await {
-            Ok(_) => Ok(None),
-            Err(error) if errors::is_not_found(&error) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        errors::unless_gone(api.replace(&key.name, &PostParams::default(), &info).await)?;
+        Ok(None)
     }
 }
 

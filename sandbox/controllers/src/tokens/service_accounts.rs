@@ -81,18 +81,12 @@ impl Reconcile for Controller {
                 }),
                 ..DeleteParams::default()
             };
-            return match api.delete(&key.name, &params).await {
-                Ok(_) => Ok(None),
-                Err(error) if errors::is_not_found(&error) => Ok(None),
-                Err(error) => Err(error.into()),
-            };
+            errors::unless_gone(api.delete(&key.name, &params).await)?;
+            return Ok(None);
         };
         let Some(full) = self.filled(&secret, &account)? else { return Ok(None) };
-        match api.replace(&key.name, &PostParams::default(), &full).await {
-            Ok(_) => Ok(None),
-            Err(error) if errors::is_not_found(&error) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        errors::unless_gone(api.replace(&key.name, &PostParams::default(), &full).await)?;
+        Ok(None)
     }
 }
 

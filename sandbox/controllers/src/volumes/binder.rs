@@ -382,11 +382,10 @@ impl Claims {
         }
         let mut copy = claim.clone();
         copy.status.get_or_insert_default().phase = Some(phase.into());
-        match self.claim_api(claim).replace_status(claim.name(), &PostParams::default(), &copy).await {
-            Ok(_) => Ok(()),
-            Err(error) if errors::is_not_found(&error) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        errors::unless_gone(
+            self.claim_api(claim).replace_status(claim.name(), &PostParams::default(), &copy).await,
+        )?;
+        Ok(())
     }
 }
 

@@ -96,11 +96,8 @@ impl Reconcile for Claims {
         let Some(finalizers) = wanted(&*claim, OF_CLAIMS, in_use) else { return Ok(None) };
         let patch = json!({"metadata": {"resourceVersion": claim.metadata.resource_version, "finalizers": finalizers}});
         let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &key.namespace);
-        match api.patch(&key.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-            Ok(_) => Ok(None),
-            Err(error) if errors::is_not_found(&error) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        errors::unless_gone(api.patch(&key.name, &PatchParams::default(), &Patch::Merge(&patch)).await)?;
+        Ok(None)
     }
 }
 
@@ -111,11 +108,8 @@ impl Reconcile for Volumes {
         let Some(finalizers) = wanted(&*volume, OF_VOLUMES, bound) else { return Ok(None) };
         let patch = json!({"metadata": {"resourceVersion": volume.metadata.resource_version, "finalizers": finalizers}});
         let api: Api<PersistentVolume> = Api::all(self.client.clone());
-        match api.patch(&key.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-            Ok(_) => Ok(None),
-            Err(error) if errors::is_not_found(&error) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        errors::unless_gone(api.patch(&key.name, &PatchParams::default(), &Patch::Merge(&patch)).await)?;
+        Ok(None)
     }
 }
 

@@ -117,19 +117,13 @@ impl Reclaimer {
 
     async fn delete_pod(&self, key: &ObjectKey) -> Result<(), Error> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &key.namespace);
-        match api.delete(&key.name, &DeleteParams::default()).await {
-            Ok(_) => Ok(()),
-            Err(error) if errors::is_not_found(&error) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        errors::unless_gone(api.delete(&key.name, &DeleteParams::default()).await)?;
+        Ok(())
     }
 
     async fn delete_volume(&self, volume: &PersistentVolume) -> Result<(), Error> {
         let api: Api<PersistentVolume> = Api::all(self.client.clone());
-        match api.delete(volume.name(), &DeleteParams::default()).await {
-            Ok(_) => Ok(()),
-            Err(error) if errors::is_not_found(&error) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        errors::unless_gone(api.delete(volume.name(), &DeleteParams::default()).await)?;
+        Ok(())
     }
 }
