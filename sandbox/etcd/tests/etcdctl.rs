@@ -3,9 +3,10 @@
 //! with systemd, so it runs only when asked for.
 
 use drydock_etcd::{Options, serve};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use tokio::net::TcpListener;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// An authority and two certificates of it, as kubeadm makes them.
 struct Pki {
@@ -24,8 +25,8 @@ impl Pki {
         pki.write("ca.crt", &issuer.pem());
         for name in ["server", "client"] {
             let key = rcgen::KeyPair::generate().expect("a key");
-            let mut params = rcgen::CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()])
-                .expect("a certificate");
+            let mut params =
+                rcgen::CertificateParams::new(vec![address().to_string()]).expect("a certificate");
             params.extended_key_usages =
                 vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth, rcgen::ExtendedKeyUsagePurpose::ClientAuth];
             let cert = params.signed_by(&key, &issuer).expect("a certificate");
@@ -44,9 +45,25 @@ impl Pki {
     }
 }
 
-async fn free_url(scheme: &str) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    format!("{scheme}://{}", listener.local_addr().expect("its address"))
+/// A loopback address that this process alone uses, so that nobody takes a port of it before a server does.
+fn address() -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 0, 0, 0)) | std::process::id())
+}
+
+/// Where a server may listen.
+fn free_url(scheme: &str) -> String {
+    static NEXT: AtomicU16 = AtomicU16::new(2379);
+    format!("{scheme}://{}:{}", address(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Ends with the test, however that ends.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ended_already = self.0.kill();
+        let _ended_already = self.0.wait();
+    }
 }
 
 struct Ctl {
@@ -90,7 +107,7 @@ impl Ctl {
 }
 
 async fn start(pki: &Pki, data: &Path) -> Ctl {
-    let url = free_url("https").await;
+    let url = free_url("https");
     let options = Options {
         name: "node1".into(),
         data_dir: data.into(),
@@ -146,8 +163,8 @@ async fn etcdctl_gets_the_same_answers_as_from_etcd() {
     let pki = Pki::new();
     let data = tempfile::tempdir().expect("a directory");
     let ours = start(&pki, data.path()).await;
-    let (clients, peers) = (free_url("http").await, free_url("http").await);
-    let mut etcd = Command::new("etcd")
+    let (clients, peers) = (free_url("http"), free_url("http"));
+    let etcd = Command::new("etcd")
         .arg("--data-dir")
         .arg(data.path().join("real"))
         .args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients])
@@ -156,14 +173,13 @@ async fn etcdctl_gets_the_same_answers_as_from_etcd() {
         .stderr(Stdio::null())
         .spawn()
         .expect("Debian's etcd-server is installed");
+    let _etcd = Killed(etcd);
     let real = Ctl { url: clients, flags: Vec::new() };
     real.wait().await;
     for (args, input) in CASES {
         let (mine, its) = (ours.answer(args, input).await, real.answer(args, input).await);
         assert_eq!(mine, its, "etcdctl {args:?}");
     }
-    etcd.kill().expect("its end");
-    etcd.wait().expect("its end");
 }
 
 #[tokio::test]
