@@ -15,7 +15,7 @@ use kube::api::{Api, DeleteParams, PostParams, Preconditions};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::{Notify, watch};
 
@@ -23,12 +23,50 @@ use tokio::sync::{Notify, watch};
 const RETRY: Duration = Duration::from_millis(250);
 /// How often mirrors are looked at even if nothing happens.
 const PERIOD: Duration = Duration::from_secs(20);
+/// How long after somebody deleted a mirror the next one is made: `kubectl delete` looks for the old one, then lists and watches by name,
+/// and would take the new one for it if it was there already.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How many pods that ended are remembered.
 const MAX_DONE: usize = 256;
 
 struct Entry {
     desired: watch::Sender<Desired>,
     wake: Arc<Notify>,
+}
+
+/// Which mirrors are not made anew yet.
+#[derive(Debug, Default)]
+struct Pauses {
+    /// Mirrors that are there as they shall be.
+    there: BTreeSet<ObjectKey>,
+    /// Until when those pause that somebody has deleted.
+    until: BTreeMap<ObjectKey, Instant>,
+}
+
+impl Pauses {
+    fn is_there(&mut self, key: ObjectKey) {
+        self.until.remove(&key);
+        self.there.insert(key);
+    }
+
+    /// The kubelet itself takes it away.
+    fn goes(&mut self, key: &ObjectKey) {
+        self.there.remove(key);
+    }
+
+    /// How long one that is not there has to wait still.
+    fn left(&mut self, key: &ObjectKey, now: Instant) -> Option<Duration> {
+        if self.there.remove(key) {
+            self.until.insert(key.clone(), now + PAUSE);
+        }
+        let left = self.until.get(key)?.saturating_duration_since(now);
+        Some(left).filter(|left| !left.is_zero())
+    }
+
+    fn keep_only(&mut self, statics: &BTreeMap<ObjectKey, Arc<Pod>>) {
+        self.there.retain(|key| statics.contains_key(key));
+        self.until.retain(|key, _| statics.contains_key(key));
+    }
 }
 
 /// See the top of the file.
@@ -153,8 +191,9 @@ impl Pods {
     /// Keeps the mirrors as the static pods are, for ever.
     pub async fn keep_mirrors(&self, kubelet: &Arc<Kubelet>) {
         kubelet.known.synced().await;
+        let mut pauses = Pauses::default();
         loop {
-            let wait = if self.mirror(kubelet).await { PERIOD } else { RETRY };
+            let wait = self.mirror(kubelet, &mut pauses).await;
             tokio::select! {
                 () = self.mirrors.notified() => {}
                 () = tokio::time::sleep(wait) => {}
@@ -162,26 +201,38 @@ impl Pods {
         }
     }
 
-    /// False if something did not work.
-    async fn mirror(&self, kubelet: &Kubelet) -> bool {
+    /// Returns when to look again at the latest.
+    async fn mirror(&self, kubelet: &Kubelet, pauses: &mut Pauses) -> Duration {
         let statics = self.statics().clone();
         let known = kubelet.known.all();
         let mut well = true;
         for mirror in known.iter().filter(|p| pod::is_mirror(p)) {
-            let of = statics.get(&ObjectKey::of(mirror.as_ref()));
+            let key = ObjectKey::of(mirror.as_ref());
+            let of = statics.get(&key);
             let fits = of.is_some_and(|s| pod::static_hash(s) == pod::mirror_of(mirror));
+            if fits {
+                pauses.is_there(key);
+            } else {
+                pauses.goes(&key);
+            }
             // The API server only notes that somebody has deleted a mirror: it goes when the kubelet lets it go.
             if !fits || mirror.metadata.deletion_timestamp.is_some() {
                 well &= delete(kubelet, mirror).await;
             }
         }
-        let Some(owner) = kubelet.own_node() else { return statics.is_empty() };
+        let Some(owner) = kubelet.own_node() else { return if statics.is_empty() { PERIOD } else { RETRY } };
+        let mut next = PERIOD;
         for (key, of) in &statics {
-            if kubelet.known.get(key).is_none() {
-                well &= create(kubelet, of, &owner).await;
+            if kubelet.known.get(key).is_some() {
+                continue;
+            }
+            match pauses.left(key, Instant::now()) {
+                Some(left) => next = next.min(left),
+                None => well &= create(kubelet, of, &owner).await,
             }
         }
-        well
+        pauses.keep_only(&statics);
+        if well { next } else { RETRY.min(next) }
     }
 
     /// Ends what earlier kubelets have left of pods that are no more. Called when all sources have told.
@@ -260,5 +311,29 @@ async fn create(kubelet: &Kubelet, of: &Pod, owner: &Node) -> bool {
             tracing::debug!(pod = pod::described(of), %error, "Failed creating a mirror pod");
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mirror_that_somebody_deleted_comes_back_after_a_pause() {
+        let (key, mut pauses, now) =
+            (ObjectKey::new("default", "web-node1"), Pauses::default(), Instant::now());
+        // A new manifest has its mirror at once.
+        assert_eq!(pauses.left(&key, now), None);
+        pauses.is_there(key.clone());
+        assert_eq!(pauses.left(&key, now), Some(PAUSE));
+        assert_eq!(pauses.left(&key, now + PAUSE / 2), Some(PAUSE / 2));
+        assert_eq!(pauses.left(&key, now + PAUSE), None);
+        // So has one whose manifest has changed: the kubelet has taken the old one away.
+        pauses.is_there(key.clone());
+        pauses.goes(&key);
+        assert_eq!(pauses.left(&key, now), None);
+        pauses.is_there(key.clone());
+        pauses.keep_only(&BTreeMap::new());
+        assert_eq!(pauses.left(&key, now), None);
     }
 }
