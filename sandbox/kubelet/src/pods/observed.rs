@@ -1,10 +1,7 @@
 //! What there is of a pod in the engine: its sandboxes and containers, newest first. Read anew for every sync, so the kubelet may die
 //! at any moment and misses nothing.
 
-use super::{
-    labels,
-    pod::{self, RestartPolicy},
-};
+use super::{labels, pod};
 use crate::docker::{Container, Docker, DockerError};
 use k8s_openapi::{
     api::core::v1::{ContainerState, ContainerStateRunning, ContainerStateTerminated, Pod},
@@ -87,15 +84,6 @@ pub fn hash(container: &Container) -> &str {
 /// It was started, or could not be: it does not wait for its start any more.
 pub fn has_ended(container: &Container) -> bool {
     !container.state.running && (container.state.status != "created" || container.state.exit_code != 0)
-}
-
-/// Whether a container that ended is to be started again, by its pod's policy.
-pub fn restarts(policy: RestartPolicy, exit_code: i32) -> bool {
-    match policy {
-        RestartPolicy::Always => true,
-        RestartPolicy::OnFailure => exit_code != 0,
-        RestartPolicy::Never => false,
-    }
 }
 
 /// As the API shows it; none if it waits for its start.
@@ -190,15 +178,5 @@ mod tests {
         assert_eq!(reason(&never), "ContainerCannotRun");
         never.state.exit_code = 0;
         assert!(state(&never, None).is_none());
-    }
-
-    #[test]
-    fn policies() {
-        use RestartPolicy::{Always, Never, OnFailure};
-        for (policy, after_success, after_failure) in
-            [(Always, true, true), (OnFailure, false, true), (Never, false, false)]
-        {
-            assert_eq!((restarts(policy, 0), restarts(policy, 1)), (after_success, after_failure));
-        }
     }
 }

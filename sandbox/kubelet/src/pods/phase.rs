@@ -1,9 +1,6 @@
 //! A pod's phase and conditions from the statuses of its containers (`getPhase`, `pkg/kubelet/status/generate.go`).
 
-use super::{
-    pod::{self, RestartPolicy},
-    status::Facts,
-};
+use super::{pod, status::Facts};
 use k8s_openapi::{
     api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus},
     apimachinery::pkg::apis::meta::v1::Time,
@@ -12,8 +9,7 @@ use k8s_openapi::{
 
 /// `Pending`, `Running`, `Succeeded` or `Failed`. `finished`: no container will be started any more.
 pub fn of(pod: &Pod, init: &[ContainerStatus], main: &[ContainerStatus], finished: bool) -> &'static str {
-    let policy = pod::restart_policy(pod);
-    let (mut pending_init, mut failed_init) = (0, 0);
+    let (mut pending_init, mut failed_init, mut failed_for_good) = (0, 0, 0);
     for (container, status) in pod::init_containers(pod).iter().zip(init) {
         let state = status.state.clone().unwrap_or_default();
         if pod::is_sidecar(container) {
@@ -23,25 +19,26 @@ pub fn of(pod: &Pod, init: &[ContainerStatus], main: &[ContainerStatus], finishe
             pending_init += i32::from(!begun);
             continue;
         }
-        match (&state.terminated, &status.last_state) {
-            (Some(ended), _) => failed_init += i32::from(ended.exit_code != 0),
-            (None, Some(last)) if state.waiting.is_some() => match &last.terminated {
-                Some(ended) if ended.exit_code != 0 => failed_init += 1,
-                _ => pending_init += 1,
-            },
-            _ => pending_init += 1,
+        match ended(status) {
+            Some(0) if state.terminated.is_some() => {}
+            None | Some(0) => pending_init += 1,
+            Some(code) => {
+                failed_init += 1;
+                failed_for_good += i32::from(!pod::should_restart(pod, container, code));
+            }
         }
     }
-    let (mut running, mut waiting, mut stopped, mut succeeded) = (0, 0, 0, 0);
+    let (mut running, mut waiting, mut stopped, mut stopped_for_good, mut succeeded) = (0, 0, 0, 0, 0);
     for status in main {
         let state = status.state.clone().unwrap_or_default();
         if state.running.is_some() {
             running += 1;
-        } else if let Some(ended) = &state.terminated {
+        } else if let Some(code) = ended(status) {
             stopped += 1;
-            succeeded += i32::from(ended.exit_code == 0);
-        } else if status.last_state.as_ref().is_some_and(|l| l.terminated.is_some()) {
-            stopped += 1;
+            succeeded += i32::from(code == 0 && state.terminated.is_some());
+            let container = pod::spec(pod).containers.iter().find(|c| c.name == status.name);
+            let again = container.is_some_and(|c| pod::should_restart(pod, c, code));
+            stopped_for_good += i32::from(!again);
         } else {
             waiting += 1;
         }
@@ -50,7 +47,7 @@ pub fn of(pod: &Pod, init: &[ContainerStatus], main: &[ContainerStatus], finishe
         let all = stopped == succeeded && waiting == 0 && failed_init == 0;
         return if all { "Succeeded" } else { "Failed" };
     }
-    if failed_init > 0 && policy == RestartPolicy::Never {
+    if failed_for_good > 0 {
         return "Failed";
     }
     if pending_init > 0 || failed_init > 0 && running + stopped == 0 || waiting > 0 {
@@ -62,12 +59,19 @@ pub fn of(pod: &Pod, init: &[ContainerStatus], main: &[ContainerStatus], finishe
     if stopped == 0 {
         return "Pending";
     }
-    match policy {
-        RestartPolicy::Always => "Running",
-        _ if stopped == succeeded => "Succeeded",
-        RestartPolicy::Never => "Failed",
-        RestartPolicy::OnFailure => "Running",
+    match stopped == stopped_for_good {
+        false => "Running",
+        true if stopped == succeeded => "Succeeded",
+        true => "Failed",
     }
+}
+
+/// How a container ended that does not run, now or the last time.
+fn ended(status: &ContainerStatus) -> Option<i32> {
+    let state = status.state.as_ref()?;
+    let last = status.last_state.as_ref().filter(|_| state.running.is_none());
+    let ended = state.terminated.as_ref().or_else(|| last?.terminated.as_ref());
+    ended.map(|ended| ended.exit_code)
 }
 
 struct Said {
@@ -209,6 +213,27 @@ mod tests {
         let spec =
             json!({ "restartPolicy": policy, "containers": [{ "name": "c" }], "initContainers": inits });
         serde_json::from_value(json!({ "metadata": {}, "spec": spec })).unwrap()
+    }
+
+    #[test]
+    fn containers_with_policies_of_their_own_count_by_these() {
+        let ended = |code: i32| json!({ "state": { "terminated": { "exitCode": code } } });
+        let crashed = |code: i32| json!({ "state": { "waiting": {} }, "lastState": { "terminated": { "exitCode": code } } });
+        let of = |policy: &str, own: Value, status: Value| {
+            let mut container = json!({ "name": "c" });
+            container.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
+            let pod =
+                json!({ "metadata": {}, "spec": { "restartPolicy": policy, "containers": [container] } });
+            of(&serde_json::from_value(pod).unwrap(), &[], &statuses(&[status]), false)
+        };
+        let rules = json!({ "restartPolicy": "Never", "restartPolicyRules": [
+            { "action": "Restart", "exitCodes": { "operator": "In", "values": [42] } }] });
+        assert_eq!(of("Never", rules.clone(), ended(42)), "Running");
+        assert_eq!(of("Never", rules.clone(), crashed(42)), "Running");
+        assert_eq!(of("Never", rules.clone(), ended(1)), "Failed");
+        assert_eq!(of("Never", rules, ended(0)), "Succeeded");
+        assert_eq!(of("Never", json!({ "restartPolicy": "Always" }), ended(0)), "Running");
+        assert_eq!(of("Always", json!({ "restartPolicy": "Never" }), ended(1)), "Failed");
     }
 
     /// From upstream's `TestPodPhaseWithRestart…` and `…InitContainers`.

@@ -90,6 +90,37 @@ pub fn restart_policy(pod: &Pod) -> RestartPolicy {
     }
 }
 
+/// Whether a container that ended is to be started again: by the first of its own rules that fits, its own policy, or its pod's
+/// (`ContainerShouldRestart` of `pkg/api/v1/pod`).
+pub fn should_restart(pod: &Pod, container: &Container, exit_code: i32) -> bool {
+    if let Some(own) = container.restart_policy.as_deref() {
+        let rule = container.restart_policy_rules.iter().flatten().find(|rule| {
+            rule.exit_codes.as_ref().is_some_and(|codes| {
+                let listed = codes.values.iter().flatten().any(|code| *code == exit_code);
+                match codes.operator.as_str() {
+                    "In" => listed,
+                    "NotIn" => !listed,
+                    _ => false,
+                }
+            })
+        });
+        if rule.is_some_and(|rule| rule.action == "Restart") {
+            return true;
+        }
+        match own {
+            "Always" => return true,
+            "OnFailure" => return exit_code != 0,
+            "Never" => return false,
+            _ => {}
+        }
+    }
+    match restart_policy(pod) {
+        RestartPolicy::Always => true,
+        RestartPolicy::OnFailure => exit_code != 0,
+        RestartPolicy::Never => false,
+    }
+}
+
 /// How long it may take to stop.
 pub fn grace_seconds(pod: &Pod) -> i64 {
     let asked = pod.metadata.deletion_grace_period_seconds;
@@ -222,6 +253,40 @@ mod tests {
         assert_eq!(of("localhost:5000/nginx"), "Always");
         assert_eq!(of("nginx:1.29"), "IfNotPresent");
         assert_eq!(of("nginx@sha256:00"), "IfNotPresent");
+    }
+
+    #[test]
+    fn a_containers_own_rules_and_policy_come_before_its_pods() {
+        use serde_json::{Value, json};
+        let restarts = |policy: &str, container: Value| -> Vec<bool> {
+            let spec = json!({ "restartPolicy": policy, "containers": [] });
+            let pod: Pod = serde_json::from_value(json!({ "metadata": {}, "spec": spec })).unwrap();
+            let container: Container = serde_json::from_value(container).unwrap();
+            [0, 1, 42].map(|code| should_restart(&pod, &container, code)).into()
+        };
+        let rule = |operator: &str| json!([{ "action": "Restart", "exitCodes": { "operator": operator, "values": [42] } }]);
+        for (policy, container, wanted) in [
+            ("Always", json!({ "name": "c" }), [true, true, true]),
+            ("OnFailure", json!({ "name": "c" }), [false, true, true]),
+            ("Never", json!({ "name": "c" }), [false, false, false]),
+            ("Never", json!({ "name": "c", "restartPolicy": "Always" }), [true, true, true]),
+            ("Never", json!({ "name": "c", "restartPolicy": "OnFailure" }), [false, true, true]),
+            ("Always", json!({ "name": "c", "restartPolicy": "Never" }), [false, false, false]),
+            (
+                "Never",
+                json!({ "name": "c", "restartPolicy": "Never", "restartPolicyRules": rule("In") }),
+                [false, false, true],
+            ),
+            (
+                "Always",
+                json!({ "name": "c", "restartPolicy": "Never", "restartPolicyRules": rule("NotIn") }),
+                [true, true, false],
+            ),
+            // Without a policy of its own a container has no rules.
+            ("Never", json!({ "name": "c", "restartPolicyRules": rule("In") }), [false, false, false]),
+        ] {
+            assert_eq!(restarts(policy, container.clone()), wanted, "{policy} {container}");
+        }
     }
 
     #[test]

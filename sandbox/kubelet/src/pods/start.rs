@@ -31,7 +31,7 @@ pub async fn sandbox(kubelet: &Kubelet, pod: &Pod, attempt: u32) -> Result<Sandb
     let failed = |what: &str, why: &dyn std::fmt::Display| {
         let message = format!("Failed to create pod sandbox: {what}: {why}");
         kubelet.event(pod, EventType::Warning, "FailedCreatePodSandBox", &message);
-        Failure(message)
+        Failure::Sandbox(message)
     };
     if kubelet.docker.image(PAUSE).await.is_err_and(|e| e.is_not_found()) {
         let pulled = kubelet.docker.pull(PAUSE, None).await;

@@ -218,14 +218,8 @@ fn waits_again(facts: &Facts<'_>, container: &Container, list: List, status: &mu
         return;
     }
     if let Some(ended) = &state.terminated {
-        let policy = match (pod::restart_policy(facts.pod), list) {
-            (pod::RestartPolicy::Always, List::Init) if !pod::is_sidecar(container) => {
-                pod::RestartPolicy::OnFailure
-            }
-            _ if pod::is_sidecar(container) => pod::RestartPolicy::Always,
-            (policy, _) => policy,
-        };
-        if !observed::restarts(policy, ended.exit_code) {
+        let done = list == List::Init && !pod::is_sidecar(container) && ended.exit_code == 0;
+        if done || !pod::should_restart(facts.pod, container, ended.exit_code) {
             return;
         }
     }

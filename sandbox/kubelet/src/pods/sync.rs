@@ -6,7 +6,7 @@ use super::{
     fields::Here,
     labels,
     observed::{self, Observed},
-    pod::{self, RestartPolicy},
+    pod,
     start::{self, Place, Sandbox},
     status::{self, Facts},
     stop::{self, Why},
@@ -33,14 +33,23 @@ use std::{
 
 /// What stands in the way of a round; it is tried again.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Failure(pub String);
+pub enum Failure {
+    /// The pod has no sandbox, so that nothing else of it can run.
+    #[error("{0}")]
+    Sandbox(String),
+    /// Anything else; its containers may run.
+    #[error("{0}")]
+    Other(String),
+}
 
 impl From<DockerError> for Failure {
     fn from(error: DockerError) -> Self {
-        Self(error.to_string())
+        Self::Other(error.to_string())
     }
 }
+
+/// A sandbox that ends sooner is not made anew at once (upstream looks at its engine so often, `genericPlegRelistPeriod`).
+const LEAST_LIFE: Duration = Duration::from_secs(1);
 
 /// What a pod's task remembers from round to round. A kubelet that starts anew begins without.
 pub struct Memory {
@@ -189,10 +198,10 @@ impl<'a> Round<'a> {
         let here = self.kubelet.here(self.pod, sandbox.address);
         let volumes = volumes::set_up(self.kubelet, self.pod, &here).await.map_err(|e| {
             self.kubelet.event(self.pod, EventType::Warning, "FailedMount", &e.to_string());
-            Failure(e.to_string())
+            Failure::Other(e.to_string())
         })?;
         super::files::write(self.kubelet, self.pod, Some(sandbox.address))
-            .map_err(|e| Failure(e.to_string()))?;
+            .map_err(|e| Failure::Other(e.to_string()))?;
         let next = self.containers(&observed, &sandbox, &volumes, &here).await;
         if self.acted {
             observed = self.observe().await?;
@@ -228,12 +237,19 @@ impl<'a> Round<'a> {
             let name = newest.name.rsplit('_').next().and_then(|n| n.parse::<u32>().ok());
             name.unwrap_or(0) + 1
         });
+        let before = observed.sandboxes.first().filter(|s| !s.state.running);
+        if before.and_then(|s| age(&s.state.started_at)).is_some_and(|age| age < LEAST_LIFE) {
+            return Err(Failure::Sandbox(format!(
+                "the pod's sandbox ended within {LEAST_LIFE:?} of its start"
+            )));
+        }
         if attempt > 0 {
             let message = "Pod sandbox changed, it will be killed and re-created.";
             self.kubelet.event(self.pod, EventType::Normal, "SandboxChanged", message);
             stop::all(self.kubelet, self.pod, observed, Why::SandboxGone, pod::grace_seconds(self.pod)).await;
             for old in &observed.sandboxes {
-                self.kubelet.docker.remove(&old.id).await?;
+                let removed = self.kubelet.docker.remove(&old.id).await;
+                removed.map_err(|e| Failure::Sandbox(e.to_string()))?;
             }
         }
         self.acted = true;
@@ -266,9 +282,8 @@ impl<'a> Round<'a> {
         if !ready {
             return next;
         }
-        let policy = pod::restart_policy(self.pod);
         for container in &spec.containers {
-            next = sooner(next, self.main(observed, container, policy, &place).await);
+            next = sooner(next, self.main(observed, container, &place).await);
         }
         next
     }
@@ -278,7 +293,6 @@ impl<'a> Round<'a> {
         &mut self,
         observed: &Observed,
         container: &Container,
-        policy: RestartPolicy,
         place: &Place<'_>,
     ) -> Option<Duration> {
         let Some(newest) = observed.newest(&container.name) else {
@@ -310,7 +324,7 @@ impl<'a> Round<'a> {
         }
         let other_sandbox = in_sandbox(observed, &container.name, &place.sandbox.id).is_none();
         if !observed::has_ended(newest)
-            || observed::restarts(policy, newest.state.exit_code)
+            || pod::should_restart(self.pod, container, newest.state.exit_code)
             || (other_sandbox && newest.state.exit_code != 0)
         {
             return self.start(observed, container, place).await;
@@ -332,7 +346,7 @@ impl<'a> Round<'a> {
             if pod::is_sidecar(container) {
                 let wait = match current {
                     None => self.start(observed, container, place).await,
-                    Some(_) => self.main(observed, container, RestartPolicy::Always, place).await,
+                    Some(_) => self.main(observed, container, place).await,
                 };
                 next = sooner(next, wait);
                 let started = current
@@ -364,8 +378,10 @@ impl<'a> Round<'a> {
                 Some(found) if found.state.exit_code == 0 => {
                     self.memory.reasons.remove(&container.name);
                 }
-                Some(_) if pod::restart_policy(self.pod) == RestartPolicy::Never => return (false, next),
-                Some(_) => return (false, sooner(next, self.start(observed, container, place).await)),
+                Some(found) if pod::should_restart(self.pod, container, found.state.exit_code) => {
+                    return (false, sooner(next, self.start(observed, container, place).await));
+                }
+                Some(_) => return (false, next),
             }
         }
         (true, next)
@@ -427,13 +443,16 @@ impl<'a> Round<'a> {
         let Some(address) = self.address(observed) else { return };
         for container in pod::all_containers(self.pod) {
             if let Some(found) = observed.newest(&container.name).filter(|c| c.state.running) {
-                let age = pod::time(&found.state.started_at)
-                    .and_then(|t| Duration::try_from(Timestamp::now().duration_since(t)).ok())
-                    .unwrap_or_default();
+                let age = age(&found.state.started_at).unwrap_or_default();
                 self.kubelet.probes.watch(self.kubelet, self.pod, &container, &found.id, address, age);
             }
         }
     }
+}
+
+/// How long something has run that was started then (RFC 3339).
+fn age(started: &str) -> Option<Duration> {
+    Duration::try_from(Timestamp::now().duration_since(pod::time(started)?)).ok()
 }
 
 /// The newest container of a name, if it belongs to this sandbox.

@@ -8,7 +8,7 @@ use super::{
     observed::Observed,
     pod,
     stop::{self, Why},
-    sync::{Memory, Round},
+    sync::{Failure, Memory, Round},
 };
 use crate::{kubelet::Kubelet, paths, volumes};
 use k8s_openapi::api::core::v1::Pod;
@@ -45,7 +45,7 @@ pub async fn run(kubelet: Arc<Kubelet>, mut desired: watch::Receiver<Desired>, w
     let first = desired.borrow_and_update().clone();
     let uid = pod::uid(&first.pod).to_owned();
     let mut memory = Memory::new(&first.pod);
-    let mut retry = FIRST_RETRY;
+    let mut pace = Pace { retry: FIRST_RETRY };
     loop {
         let now = desired.borrow_and_update().clone();
         if now.ends() {
@@ -60,26 +60,50 @@ pub async fn run(kubelet: Arc<Kubelet>, mut desired: watch::Receiver<Desired>, w
             // What a round waits for (a pull, a hook) does not hold up the end of the pod.
             () = until_it_ends(desired.clone()) => continue,
         };
-        let wait = match done {
-            Ok(next) => {
-                retry = FIRST_RETRY;
-                next.map_or(PERIOD, |n| n.min(PERIOD))
-            }
-            Err(error) => {
-                tracing::error!(pod = pod::described(&now.pod), %error, "Error syncing pod, skipping");
-                retry = (retry * 2).min(LONGEST_RETRY);
-                retry
-            }
-        };
-        tokio::select! {
-            changed = desired.changed() => if changed.is_err() { return },
-            () = wake.notified() => {}
-            () = tokio::time::sleep(wait) => {}
+        if let Err(error) = &done {
+            tracing::error!(pod = pod::described(&now.pod), %error, "Error syncing pod, skipping");
+        }
+        if !pace.wait(&done, &mut desired, &wake).await {
+            return;
         }
     }
     terminate(&kubelet, &mut desired, &mut memory).await;
     let last = desired.borrow().clone();
     kubelet.pods.ended(&kubelet, &uid, &last.pod);
+}
+
+/// When the next round begins.
+struct Pace {
+    /// How long was waited after the last failure.
+    retry: Duration,
+}
+
+impl Pace {
+    /// Waits after a round for what calls for the next one. False: nobody is left who could want something of the pod.
+    async fn wait(
+        &mut self,
+        done: &Result<Option<Duration>, Failure>,
+        desired: &mut watch::Receiver<Desired>,
+        wake: &Notify,
+    ) -> bool {
+        let wait = match done {
+            Ok(next) => {
+                self.retry = FIRST_RETRY;
+                next.map_or(PERIOD, |n| n.min(PERIOD))
+            }
+            Err(_) => {
+                self.retry = (self.retry * 2).min(LONGEST_RETRY);
+                self.retry
+            }
+        };
+        // What the engine tells while there is no sandbox is the end of the one that just failed: nothing else of the pod is left.
+        let hears = !matches!(done, Err(Failure::Sandbox(_)));
+        tokio::select! {
+            changed = desired.changed() => changed.is_ok(),
+            () = wake.notified(), if hears => true,
+            () = tokio::time::sleep(wait) => true,
+        }
+    }
 }
 
 async fn until_it_ends(mut desired: watch::Receiver<Desired>) {
@@ -155,4 +179,45 @@ async fn clean_up(kubelet: &Arc<Kubelet>, last: &Desired) {
     }
     kubelet.statuses.forget(uid);
     kubelet.forget(uid);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::{Instant, timeout};
+
+    fn wanted() -> (watch::Sender<Desired>, watch::Receiver<Desired>) {
+        watch::channel(Desired { pod: Arc::default(), gone: false })
+    }
+
+    /// What such a round did wakes the pod each time: once a pod of this kind kept the node busy with thousands of sandboxes.
+    #[tokio::test(start_paused = true)]
+    async fn a_sandbox_that_never_starts_is_tried_seldom() {
+        let (_sender, mut desired) = wanted();
+        let (wake, mut pace, mut attempts) = (Notify::new(), Pace { retry: FIRST_RETRY }, 0);
+        let trying = async {
+            loop {
+                attempts += 1;
+                wake.notify_one();
+                pace.wait(&Err(Failure::Sandbox("no".into())), &mut desired, &wake).await;
+            }
+        };
+        assert!(timeout(Duration::from_secs(100), trying).await.is_err());
+        assert!((2..16).contains(&attempts), "{attempts}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn news_end_the_wait_at_once() {
+        let (sender, mut desired) = wanted();
+        let (wake, mut pace, began) = (Notify::new(), Pace { retry: FIRST_RETRY }, Instant::now());
+        for done in [Ok(None), Err(Failure::Other("no".into()))] {
+            wake.notify_one();
+            assert!(pace.wait(&done, &mut desired, &wake).await);
+        }
+        sender.send_replace(Desired { pod: Arc::default(), gone: true });
+        assert!(pace.wait(&Err(Failure::Sandbox("no".into())), &mut desired, &wake).await);
+        assert_eq!(Instant::now(), began);
+        drop(sender);
+        assert!(!pace.wait(&Ok(None), &mut desired, &wake).await);
+    }
 }
