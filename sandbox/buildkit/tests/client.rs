@@ -164,6 +164,25 @@ fn errors_are_buildkits_and_name_the_lines() {
 }
 
 #[test]
+fn a_context_that_cannot_be_had_fails_its_step_in_plain_words() {
+    run(async {
+        let client = Client::new();
+        let url = "https://h.example/r.git";
+        let error = client.solve("c1", &[("context", url)], &[]).await.unwrap_err();
+        let step = status(&client, "c1").await.vertexes.pop().unwrap();
+        assert_eq!(step.name, format!("[internal] load git source {url}"));
+        assert_eq!(
+            (step.error.as_str(), error.message()),
+            ("no route to https://h.example/r.git", &*step.error)
+        );
+        let upload = [("context", "http://buildkit-session/none")];
+        let error = client.solve("c2", &upload, &[]).await.unwrap_err();
+        let step = status(&client, "c2").await.vertexes.pop().unwrap();
+        assert_eq!(step.error, error.message());
+    });
+}
+
+#[test]
 fn secrets_contexts_and_triggers_come_from_the_client() {
     run(async {
         let client = Client::new();

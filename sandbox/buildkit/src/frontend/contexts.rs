@@ -52,7 +52,8 @@ pub async fn main(site: &Site, attributes: &Attributes, scratch: &Scratch) -> Re
         let to = scratch.path().join("context");
         let (target, dockerfile) = (to.clone(), attributes.filename.clone());
         let read = move |archive: &mut dyn std::io::Read| unpack(archive, &target, &dockerfile);
-        step.finish(session.upload(&format!("/{id}"), read).await.map_err(|s| failed(s.message())))?;
+        let uploaded = session.upload(&format!("/{id}"), read).await.map_err(|s| s.message().to_owned());
+        step.finish(uploaded).map_err(failed)?;
         return Ok(Main::Uploaded(to));
     }
     let git = address.starts_with("git") || address.ends_with(".git") || address.contains(".git#");
@@ -64,7 +65,7 @@ pub async fn main(site: &Site, attributes: &Attributes, scratch: &Scratch) -> Re
     let step = site.progress.step(&title);
     let (engine, address, keep) = (Arc::clone(&site.engine), address.clone(), attributes.keep_git_dir);
     let files = blocking(move || engine.remote_context(&address, keep)).await?;
-    let files = step.finish(files.map_err(|e| failed(e.to_string())))?;
+    let files = step.finish(files).map_err(|e| failed(e.to_string()))?;
     Ok(Main::Remote(files.path().to_owned(), Mutex::new(files)))
 }
 

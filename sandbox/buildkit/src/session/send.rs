@@ -10,6 +10,7 @@ use super::{MAX_MESSAGE, Session};
 use crate::error::{failed, io_text};
 use crate::proto::{Packet, PacketType, Stat, filesync, kind, packet, packets};
 use rustix::fs::{AtFlags, Mode, OFlags};
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -51,63 +52,86 @@ impl FileTree {
     }
 
     /// Visits everything in the order of the protocol: names sorted in each directory, a directory before what is in it.
-    fn walk(
-        &self,
-        visit: &mut dyn FnMut(&str, &OwnedFd, &str, &rustix::fs::Stat) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let mut count = 0;
-        walk(&self.root, "", 0, &mut count, visit)
+    fn walk(&self, visit: &mut dyn FnMut(&Entry<'_>) -> io::Result<()>) -> io::Result<()> {
+        Walk { visit, count: 0, linked: HashMap::new() }.directory(&self.root, "", 0)
     }
 }
 
-type Visit<'a> = dyn FnMut(&str, &OwnedFd, &str, &rustix::fs::Stat) -> io::Result<()> + 'a;
-
-fn walk(
-    directory: &OwnedFd,
-    path: &str,
-    depth: usize,
-    count: &mut usize,
-    visit: &mut Visit<'_>,
-) -> io::Result<()> {
-    if depth > MAX_DEPTH {
-        return Err(io::Error::other("directories are nested too deep"));
-    }
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(directory)? {
-        // Names that are not UTF-8 can't be said in protobuf.
-        if let Ok(name) = entry?.file_name().to_str()
-            && !matches!(name, "." | "..")
-        {
-            names.push(name.to_owned());
-        }
-        *count += 1;
-        if *count > MAX_ENTRIES {
-            return Err(io::Error::other("too many files"));
-        }
-    }
-    names.sort_unstable();
-    for name in names {
-        let stat = rustix::fs::statat(directory, name.as_str(), AtFlags::SYMLINK_NOFOLLOW)?;
-        let path = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
-        visit(&path, directory, &name, &stat)?;
-        if stat.st_mode & 0o170_000 == 0o040_000 {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let inner = rustix::fs::openat(directory, name.as_str(), flags, Mode::empty())?;
-            walk(&inner, &path, depth + 1, count, visit)?;
-        }
-    }
-    Ok(())
+/// Something of a tree.
+struct Entry<'a> {
+    /// From the root of the tree.
+    path: &'a str,
+    parent: &'a OwnedFd,
+    name: &'a str,
+    stat: rustix::fs::Stat,
+    /// The path under which the same file was visited before: this is another name of it.
+    first: Option<&'a str>,
 }
 
-fn describe(path: &str, parent: &OwnedFd, name: &str, stat: &rustix::fs::Stat) -> io::Result<Stat> {
-    let link = if stat.st_mode & 0o170_000 == 0o120_000 { read_link(parent, name)? } else { String::new() };
+struct Walk<'v> {
+    visit: &'v mut dyn FnMut(&Entry<'_>) -> io::Result<()>,
+    count: usize,
+    /// Files with several names, by device and inode: the first path.
+    linked: HashMap<(u64, u64), String>,
+}
+
+impl Walk<'_> {
+    fn directory(&mut self, directory: &OwnedFd, path: &str, depth: usize) -> io::Result<()> {
+        if depth > MAX_DEPTH {
+            return Err(io::Error::other("directories are nested too deep"));
+        }
+        for name in self.names(directory)? {
+            let stat = rustix::fs::statat(directory, name.as_str(), AtFlags::SYMLINK_NOFOLLOW)?;
+            let path = if path.is_empty() { name.clone() } else { format!("{path}/{name}") };
+            let kind = stat.st_mode & 0o170_000;
+            let inode = (stat.st_dev, stat.st_ino);
+            let several = kind == 0o100_000 && stat.st_nlink > 1;
+            let first = self.linked.get(&inode).filter(|_| several).map(String::as_str);
+            let known = first.is_some();
+            (self.visit)(&Entry { path: &path, parent: directory, name: &name, stat, first })?;
+            if kind == 0o040_000 {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let inner = rustix::fs::openat(directory, name.as_str(), flags, Mode::empty())?;
+                self.directory(&inner, &path, depth + 1)?;
+            } else if several && !known {
+                self.linked.insert(inode, path);
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&mut self, directory: &OwnedFd) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(directory)? {
+            // Names that are not UTF-8 can't be said in protobuf.
+            if let Ok(name) = entry?.file_name().to_str()
+                && !matches!(name, "." | "..")
+            {
+                names.push(name.to_owned());
+            }
+            self.count += 1;
+            if self.count > MAX_ENTRIES {
+                return Err(io::Error::other("too many files"));
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+}
+
+fn describe(entry: &Entry<'_>) -> io::Result<Stat> {
+    let stat = &entry.stat;
+    let link = match (stat.st_mode & 0o170_000, entry.first) {
+        (0o120_000, _) => read_link(entry.parent, entry.name)?,
+        (_, first) => first.unwrap_or_default().to_owned(),
+    };
     let nanoseconds = i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec);
     Ok(Stat {
-        path: path.to_owned(),
+        path: entry.path.to_owned(),
         mode: go_mode(stat.st_mode),
         uid: stat.st_uid,
         gid: stat.st_gid,
-        size: stat.st_size,
+        size: if entry.first.is_some() { 0 } else { stat.st_size },
         mod_time: i64::try_from(nanoseconds).unwrap_or_default(),
         linkname: link,
         devmajor: i64::from(rustix::fs::major(stat.st_rdev)),
@@ -203,9 +227,9 @@ fn send(
         progress(sent.fetch_add(packet.data.len() as u64 + 16, Ordering::Relaxed));
         out.blocking_send(packet).map_err(|_| io::ErrorKind::BrokenPipe.into())
     };
-    let listed = tree.walk(&mut |path, parent, name, stat| {
-        let stat = describe(path, parent, name, stat)?;
-        files.push((go_type(stat.mode) == 0).then(|| path.into()));
+    let listed = tree.walk(&mut |entry| {
+        let stat = describe(entry)?;
+        files.push((go_type(stat.mode) == 0).then(|| entry.path.into()));
         push(Packet { stat: Some(stat), ..packet(PacketType::PacketStat) })
     });
     let listed = listed.and_then(|()| push(packet(PacketType::PacketStat)));
@@ -263,13 +287,18 @@ fn send_file(
 
 fn write_tar(tree: &FileTree, out: impl Write) -> io::Result<()> {
     let mut tar = tar::Builder::new(out);
-    tree.walk(&mut |path, parent, name, stat| {
+    tree.walk(&mut |entry| {
+        let Entry { path, parent, name, stat, first } = entry;
         let mut header = tar::Header::new_gnu();
         header.set_mode(stat.st_mode & 0o7777);
         header.set_uid(stat.st_uid.into());
         header.set_gid(stat.st_gid.into());
         header.set_mtime(u64::try_from(stat.st_mtime).unwrap_or_default());
         header.set_size(0);
+        if let Some(first) = first {
+            header.set_entry_type(tar::EntryType::Link);
+            return tar.append_link(&mut header, path, first);
+        }
         match stat.st_mode & 0o170_000 {
             0o100_000 => {
                 let size = u64::try_from(stat.st_size).unwrap_or_default();
@@ -319,9 +348,9 @@ mod tests {
     fn trees_are_walked_in_order_and_links_are_not_followed() {
         let (_dir, tree) = tree();
         let mut seen = Vec::new();
-        tree.walk(&mut |path, parent, name, stat| {
-            let stat = describe(path, parent, name, stat)?;
-            seen.push((path.to_owned(), stat.linkname, go_type(stat.mode) == 0));
+        tree.walk(&mut |entry| {
+            let stat = describe(entry)?;
+            seen.push((entry.path.to_owned(), stat.linkname, go_type(stat.mode) == 0));
             Ok(())
         })
         .unwrap();
@@ -335,6 +364,34 @@ mod tests {
                 entry("b.txt", "", true)
             ]
         );
+    }
+
+    #[test]
+    fn a_file_with_several_names_is_sent_once() {
+        let (dir, tree) = tree();
+        for name in ["b/g", "c"] {
+            std::fs::hard_link(dir.path().join("b/f"), dir.path().join(name)).unwrap();
+        }
+        let mut links = Vec::new();
+        tree.walk(&mut |entry| {
+            let stat = describe(entry)?;
+            links.extend(entry.first.map(|_| (entry.path.to_owned(), stat.linkname, stat.size)));
+            Ok(())
+        })
+        .unwrap();
+        let link = |path: &str| (path.to_owned(), "b/f".to_owned(), 0);
+        assert_eq!(links, [link("b/g"), link("c")]);
+
+        let mut archive = Vec::new();
+        write_tar(&tree, &mut archive).unwrap();
+        let unpacked = tempfile::tempdir().unwrap();
+        tar::Archive::new(archive.as_slice()).unpack(unpacked.path()).unwrap();
+        let inode = |name: &str| {
+            use std::os::unix::fs::MetadataExt;
+            std::fs::metadata(unpacked.path().join(name)).unwrap().ino()
+        };
+        assert_eq!((inode("b/g"), inode("c")), (inode("b/f"), inode("b/f")));
+        assert_eq!(std::fs::read(unpacked.path().join("c")).unwrap(), b"hello");
     }
 
     #[test]
