@@ -161,7 +161,7 @@ async fn k1_the_cluster_keeps_what_it_needs() {
 }
 
 #[tokio::test]
-async fn k15_a_changed_custom_resource_is_applied() {
+async fn k20_a_changed_custom_resource_is_applied() {
     let lab = Lab::kubernetes(1).await;
     apply(
         &lab,
@@ -177,5 +177,20 @@ async fn k15_a_changed_custom_resource_is_applied() {
     apply(&lab, &widget(1)).await;
     assert_eq!(apply(&lab, &widget(2)).await, "widget.ex.io/w configured");
     assert_eq!(lab.sh("kubectl get widget w -o jsonpath='{.spec.size}'").await, "2");
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn k18_a_node_whose_engine_hangs_becomes_not_ready() {
+    let lab = Lab::kubernetes(2).await;
+    let ready =
+        |status: &str| format!("kubectl wait --for=condition=Ready={status} node/node2 --timeout=90s");
+    lab.sh(&ready("true")).await;
+    lab.sh_on("node2", "kill -STOP $(pidof dockerd)").await;
+    lab.sh(&ready("false")).await;
+    let why = "kubectl get node node2 -o jsonpath='{.status.conditions[?(@.type==\"Ready\")].message}'";
+    assert_eq!(lab.sh(why).await, "container runtime is down: operation timeout: context deadline exceeded");
+    lab.sh_on("node2", "kill -CONT $(pidof dockerd)").await;
+    lab.sh(&ready("true")).await;
     lab.end().await;
 }

@@ -216,7 +216,7 @@ async fn ports_of_a_node_lead_to_a_pod() {
 }
 
 #[tokio::test]
-async fn k13_volumes_within_volumes_and_parts_of_them() {
+async fn k15_volumes_within_volumes_and_parts_of_them() {
     let lab = Lab::kubernetes(1).await;
     apply(
         &lab,
