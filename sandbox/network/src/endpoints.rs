@@ -455,7 +455,8 @@ fn check(
     });
     if let Some(address) = address {
         let bridge = definition.bridge.as_ref();
-        let inside = bridge.is_some_and(|bridge| bridge.range.unwrap_or(bridge.subnet).contains(&address));
+        // The range bounds what is handed out, not what is asked for (libnetwork's `IpamConf.Contains`).
+        let inside = bridge.is_some_and(|bridge| bridge.subnet.contains(&address));
         if !definition.static_subnet() {
             errors.push(
                 "user specified IP address is supported only when connecting to networks with user configured subnets"

@@ -154,7 +154,14 @@ fn networks_as_they_are_asked_for() {
         assert_eq!(shown["IPAM"]["Config"][0]["IPRange"], "10.7.0.128/25");
         assert_eq!((&shown["Labels"]["k"], &shown["EnableIPv6"]), (&"v".into(), &false.into()));
 
+        // The range is for those who ask for nothing.
+        let low = world.start_as("low", vec![wanted("low", "10.7.0.10", "")]);
+        assert_eq!(low.address(), Ipv4Addr::new(10, 7, 0, 10));
+
         let refusal = |request| world.networks.reserve(&request).unwrap_err();
+        for taken in ["10.7.0.10", "10.7.0.254", "10.7.0.255", "10.7.0.0"] {
+            assert_eq!(refusal(wanted("c", taken, "")).to_string(), "Address already in use", "{taken}");
+        }
         assert_eq!(refusal(wanted("c", "10.7.0.200", "")).to_string(), "Address already in use");
         assert_eq!(
             refusal(wanted("c", "10.8.0.2", "")).to_string(),
