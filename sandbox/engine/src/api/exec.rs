@@ -110,6 +110,6 @@ async fn inspect(State(engine): Engined, Path(id): Path<String>) -> Answer {
 
 async fn resize(State(engine): Engined, Path(id): Path<String>, query: Query) -> Answer {
     let (rows, columns) = super::containers::size(&query)?;
-    engine.execs.get(&id)?.resize(rows, columns)?;
+    engine.execs.get(&id)?.resize(rows, columns).await?;
     Ok(StatusCode::OK.into_response())
 }

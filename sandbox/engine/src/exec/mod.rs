@@ -33,6 +33,8 @@ use tokio::{sync::watch, task::JoinSet};
 const REMEMBERED: Duration = Duration::from_secs(300);
 /// How long output may still come after the end of the program.
 const DRAIN: Duration = Duration::from_secs(2);
+/// How long a client's size waits for the program's terminal (moby's `daemon/resize.go`).
+const READY: Duration = Duration::from_secs(10);
 
 /// What a client asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -212,8 +214,17 @@ impl Exec {
         }
     }
 
-    /// Sets the size of its terminal.
-    pub fn resize(&self, rows: u16, columns: u16) -> Result<()> {
+    /// Sets the size of its terminal. Clients send it when the program is about to start.
+    pub async fn resize(&self, rows: u16, columns: u16) -> Result<()> {
+        let mut state = self.state.subscribe();
+        let started = state.wait_for(|s| !matches!(s, State::Created | State::Running { pid: 0 }));
+        match tokio::time::timeout(READY, started).await {
+            Ok(Ok(state)) if matches!(*state, State::Ended { pid: 0, .. }) => {
+                return Err(Error::invalid("exec process is not started"));
+            }
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) | Err(_) => return Err(Error::internal("timeout waiting for exec session ready")),
+        }
         let terminal = self.terminal.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match terminal {
             Some(terminal) => terminal.resize(rows, columns).doing(|| "resize".to_string()),
@@ -341,8 +352,8 @@ fn describe(engine: &Engine, exec: &Exec, size: Option<[u32; 2]>) -> ProcessSpec
 fn watch(engine: &Arc<Engine>, exec: &Arc<Exec>, process: Process, ends: Ends) {
     let Process { pid, exit, pidfd: _ } = process;
     raise_oom_score(pid, exec.container.record().host.oom_score_adj);
-    exec.state.send_replace(State::Running { pid });
     *exec.terminal.lock().unwrap_or_else(PoisonError::into_inner) = ends.terminal.clone();
+    exec.state.send_replace(State::Running { pid });
     let input = ends.terminal.clone().or(ends.stdin).map_or(Input::Closed, Input::Open);
     exec.streams.set_input(input);
     let mut pumps = JoinSet::new();
@@ -412,5 +423,49 @@ fn failed(failure: &Failure, exec: &Exec) -> Error {
     match failure.kind {
         FailureKind::Other => Error::internal(message),
         FailureKind::NotFound | FailureKind::NotExecutable => Error::invalid(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::containers::record::Record;
+    use std::{fs::File, path::Path};
+
+    fn created() -> Arc<Exec> {
+        Arc::new(Exec {
+            id: "e".into(),
+            container: Arc::new(Container::new(Record::default(), Path::new("/nonexistent"))),
+            config: ExecConfig::default(),
+            streams: Streams::default(),
+            terminal: Mutex::default(),
+            state: watch::Sender::new(State::Created),
+        })
+    }
+
+    /// A program whose start has been answered, and whose terminal comes a moment later.
+    #[tokio::test(start_paused = true)]
+    async fn a_size_waits_for_the_terminal() {
+        let exec = created();
+        exec.state.send_replace(State::Running { pid: 0 });
+        let resizing = exec.clone();
+        let resizing = tokio::spawn(async move { resizing.resize(40, 120).await });
+        tokio::task::yield_now().await;
+        let pty = nix::pty::openpty(None, None).unwrap();
+        let slave = File::from(pty.slave);
+        *exec.terminal.lock().unwrap() = Some(Arc::new(Io::new(pty.master).unwrap()));
+        exec.state.send_replace(State::Running { pid: 7 });
+        resizing.await.unwrap().unwrap();
+        let size = rustix::termios::tcgetwinsize(&slave).unwrap();
+        assert_eq!((size.ws_row, size.ws_col), (40, 120));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_size_for_what_does_not_start_is_refused() {
+        let exec = created();
+        let error = exec.resize(1, 1).await.unwrap_err();
+        assert_eq!(error.message, "timeout waiting for exec session ready");
+        exec.end(0, 127);
+        assert_eq!(exec.resize(1, 1).await.unwrap_err(), Error::invalid("exec process is not started"));
     }
 }
