@@ -2,8 +2,17 @@
 
 use crate::error::{Error, Result};
 use crate::{
-    build::Cache, cgroup::Groups, containers::Containers, events::Events, exec::Execs, images::Registries,
-    init::Init, picture::Activities, rootfs::Roots, volumes::Volumes, wasm::Wasm,
+    build::Cache,
+    cgroup::Groups,
+    containers::{Containers, spare::Spare},
+    events::Events,
+    exec::Execs,
+    images::Registries,
+    init::Init,
+    picture::Activities,
+    rootfs::Roots,
+    volumes::Volumes,
+    wasm::Wasm,
 };
 use drydock_images::local::LocalStore;
 use drydock_network::Networks;
@@ -100,7 +109,7 @@ async fn live(boot: EngineBoot) -> i32 {
     let engine = Arc::new(Engine {
         node,
         init,
-        containers: Containers::new(root.join("containers")),
+        containers: Containers::new(root.join("containers"), Spare::new("/run/docker/unsaved".into())),
         execs: Execs::default(),
         build_cache: Cache::new(images.clone()),
         images,

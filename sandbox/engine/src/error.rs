@@ -90,10 +90,16 @@ impl<T> Context<T> for nix::Result<T> {
 
 /// The text that Go's `syscall.Errno` has: lower case and without a number.
 pub fn go_words(error: &std::io::Error) -> String {
+    let text = error.to_string();
     match error.raw_os_error() {
-        Some(code) => nix::errno::Errno::from_raw(code).desc().to_lowercase(),
-        None => error.to_string(),
+        Some(_) => text.split(" (os error").next().unwrap_or_default().to_lowercase(),
+        None => text,
     }
+}
+
+/// Whether a disk or a quota is full.
+pub fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
 }
 
 impl From<drydock_images::local::StoreError> for Error {
@@ -106,5 +112,20 @@ impl From<drydock_images::local::StoreError> for Error {
             Damaged(_) | Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_in_gos_words() {
+        let full = || std::io::Error::from_raw_os_error(nix::libc::EDQUOT);
+        let error = Err::<(), _>(full()).doing(|| "mkdir /x".into()).unwrap_err();
+        assert_eq!(error.message, "mkdir /x: disk quota exceeded");
+        assert!(is_full(&full()) && !is_full(&std::io::Error::from_raw_os_error(nix::libc::EIO)));
+        let busy = std::io::Error::from_raw_os_error(nix::libc::EAGAIN);
+        assert_eq!(go_words(&busy), "resource temporarily unavailable");
     }
 }

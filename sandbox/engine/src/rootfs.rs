@@ -1,7 +1,7 @@
 //! The root file system of a container: overlayfs with the layers of its image below and a directory of its own above, all
 //! below `/var/lib/docker/overlay2` as Docker has it. Mounted while somebody needs it: the container that runs, a copy, an export.
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, is_full};
 use drydock_images::local::LayerStack;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::{
@@ -9,7 +9,10 @@ use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, symlink},
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// Options that are longer are not taken by mount(2).
@@ -24,6 +27,8 @@ pub struct Roots {
     /// `/var/lib/docker/overlay2`.
     dir: PathBuf,
     users: Mutex<HashMap<String, u32>>,
+    /// The disk was too full for what [`Roots::prepare`] does.
+    unready: AtomicBool,
 }
 
 /// Where the parts of a container's root are.
@@ -62,11 +67,22 @@ impl Floor {
 impl Roots {
     /// Below `/var/lib/docker`.
     pub fn new(root: &Path) -> Self {
-        Self { dir: root.join("overlay2"), users: Mutex::default() }
+        Self { dir: root.join("overlay2"), users: Mutex::default(), unready: AtomicBool::new(false) }
     }
 
-    /// Makes the directories that all containers need, and makes short paths work.
+    /// Makes the directories that all containers need, and makes short paths work. What a full disk has no room for is made before
+    /// the next container.
     pub fn prepare(&self) -> io::Result<()> {
+        match self.make_ready() {
+            Err(error) if is_full(&error) => {
+                self.unready.store(true, Ordering::Release);
+                Ok(())
+            }
+            made => made,
+        }
+    }
+
+    fn make_ready(&self) -> io::Result<()> {
         self.make_floors()?;
         // Mount options with relative paths are short enough for an image of 127 layers.
         std::env::set_current_dir(&self.dir)
@@ -111,6 +127,10 @@ impl Roots {
 
     /// Makes the directories of a new container.
     pub fn create(&self, id: &str) -> Result<()> {
+        if self.unready.load(Ordering::Acquire) {
+            self.make_ready().doing(|| format!("mkdir {}", self.dir.display()))?;
+            self.unready.store(false, Ordering::Release);
+        }
         let parts = self.parts(id);
         let make = |path: &Path, mode: u32| fs::DirBuilder::new().mode(mode).create(path);
         let dir = self.dir.join(id);
@@ -189,11 +209,26 @@ impl Roots {
         while umount2(&merged, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).is_ok() {}
     }
 
-    /// Takes a container's directory out of the way at once and tells where it can be deleted from, which takes longer.
+    /// Where all of a container's parts are.
+    pub fn dir(&self, id: &str) -> PathBuf {
+        self.dir.join(id)
+    }
+
+    /// What such a directory is called while it is deleted.
+    pub fn doomed(&self, dir: &Path) -> PathBuf {
+        let mut name = dir.file_name().unwrap_or_default().to_owned();
+        name.push("-removing");
+        dir.with_file_name(name)
+    }
+
+    /// Takes a container's directory out of the way at once and tells where it can be deleted from, which takes longer. A full disk
+    /// has no room for that: then it is deleted at once.
     pub fn discard(&self, id: &str) -> io::Result<PathBuf> {
         self.detach(id);
-        let doomed = self.dir.join(format!("{id}-removing"));
-        match fs::rename(self.dir.join(id), &doomed) {
+        let dir = self.dir(id);
+        let doomed = self.doomed(&dir);
+        match fs::rename(&dir, &doomed) {
+            Err(e) if is_full(&e) => drydock_runtime::clear::tree(&dir).map(|()| doomed),
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => Ok(doomed),
         }

@@ -8,7 +8,7 @@
 mod mount;
 
 use crate::clock::Timestamp;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, go_words, is_full};
 use drydock_runtime::clear;
 use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,8 @@ pub const LOCAL: &str = "local";
 
 /// Labels and options are kept here, beside the volumes.
 const METADATA: &str = "metadata.json";
+/// What was being done when they could not be written.
+const PERSISTING: &str = "error while persisting volume options";
 /// More is not read.
 const MAX_METADATA: u64 = 16 << 20;
 
@@ -184,17 +186,26 @@ impl Volumes {
         // Out of the way first, so that the name is free at once and half a deletion is never a volume.
         let doomed = self.root.join(format!(".removed-{name}"));
         let _left_over = clear::tree(&doomed);
-        match fs::rename(self.root.join(name), &doomed) {
+        let there = self.root.join(name);
+        match fs::rename(&there, &doomed) {
+            // No room for a rename on a full disk.
+            Err(error) if is_full(&error) => {
+                clear::tree(&there).doing(|| format!("unlinkat {}", there.display()))?;
+            }
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).doing(|| format!("remove {name}"));
+                return Err(error).doing(|| format!("rename {} {}", there.display(), doomed.display()));
             }
             _ => {}
         }
         state.known.remove(name);
-        let saved = self.save(&state);
+        let saved = self.write(&state);
         drop(state);
         let _quota_comes_back = clear::tree(&doomed);
-        saved
+        match saved {
+            // A record of a volume whose directory is gone counts for nothing.
+            Err(error) if is_full(&error) => Ok(()),
+            saved => saved.doing(|| PERSISTING.to_owned()),
+        }
     }
 
     /// Removes a volume that nobody uses; silently nothing if it is not there.
@@ -252,26 +263,28 @@ impl Volumes {
     fn make_directories(&self, name: &str) -> Result<()> {
         let path = self.root.join(name);
         let root = |error: &io::Error| {
-            format!("error while creating volume root path '{}': {error}", path.display())
+            format!("error while creating volume root path '{}': {}", path.display(), go_words(error))
         };
         let make = |path: &Path, mode| fs::DirBuilder::new().recursive(true).mode(mode).create(path);
         make(&path, 0o701).map_err(|error| Error::internal(root(&error)))?;
         make(&path.join("_data"), 0o755).map_err(|error| {
             let data = path.join("_data");
-            Error::internal(format!("error while creating volume data path '{}': {error}", data.display()))
+            let words = go_words(&error);
+            Error::internal(format!("error while creating volume data path '{}': {words}", data.display()))
         })
     }
 
     fn save(&self, state: &State) -> Result<()> {
-        let text = serde_json::to_vec(&state.known).map_err(|error| Error::internal(error.to_string()))?;
+        self.write(state).doing(|| PERSISTING.to_owned())
+    }
+
+    fn write(&self, state: &State) -> io::Result<()> {
+        let text = serde_json::to_vec(&state.known)?;
         let draft = self.root.join(".metadata.json.new");
-        let write = || {
-            let _left_over = fs::remove_file(&draft);
-            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-            file.write_all(&text)?;
-            fs::rename(&draft, self.root.join(METADATA))
-        };
-        write().doing(|| "error while persisting volume options".to_owned())
+        let _left_over = fs::remove_file(&draft);
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        file.write_all(&text)?;
+        fs::rename(&draft, self.root.join(METADATA))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -62,7 +62,16 @@ impl Error {
     }
 
     pub(crate) fn io(what: &str, error: &io::Error) -> Self {
-        Kind::Internal.error(format!("{what}: {error}"))
+        Kind::Internal.error(format!("{what}: {}", go_words(error)))
+    }
+}
+
+/// The text that Go's `syscall.Errno` has: lower case and without a number.
+fn go_words(error: &io::Error) -> String {
+    let text = error.to_string();
+    match error.raw_os_error() {
+        Some(_) => text.split(" (os error").next().unwrap_or_default().to_lowercase(),
+        None => text,
     }
 }
 

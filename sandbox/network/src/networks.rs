@@ -153,8 +153,9 @@ impl Networks {
                 bridges: Mutex::new(()),
             }),
         };
-        if changed {
-            networks.save()?;
+        if changed && let Err(error) = networks.save() {
+            // On a full disk they are made anew by the next engine.
+            tracing::warn!(%error, "the predefined networks can't be written");
         }
         let bridges: Vec<Bridge> = networks.state().bridges().map(|(_, bridge)| bridge.clone()).collect();
         for bridge in &bridges {

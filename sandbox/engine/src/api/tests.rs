@@ -2,7 +2,7 @@
 //! its own for the rest. Answers are compared with what dockerd 28.5 answered (`tests/golden`). Needs root.
 
 use crate::cgroup::Groups;
-use crate::containers::Containers;
+use crate::containers::{Containers, spare::Spare};
 use crate::engine::Engine;
 use crate::events::Events;
 use crate::exec::Execs;
@@ -154,7 +154,7 @@ fn engine(root: &Path) -> (Arc<Engine>, Channel) {
     let engine = Engine {
         node: NodeName::new(1).unwrap(),
         init,
-        containers: Containers::new(root.join("containers")),
+        containers: Containers::new(root.join("containers"), Spare::new(root.join("unsaved"))),
         execs: Execs::default(),
         build_cache: crate::build::Cache::new(images.clone()),
         images,

@@ -225,15 +225,18 @@ pub async fn adopt(engine: &Arc<Engine>, survivors: Vec<Survivor>) {
             continue;
         }
         match Record::load(&entry.path()) {
-            Ok(record) => known.push(record),
+            Ok(mut record) => {
+                let newer = engine.containers.spare.restore(&mut record);
+                known.push((record, newer));
+            }
             Err(error) => {
                 tracing::warn!(path = %entry.path().display(), %error, "not a container");
             }
         }
     }
-    known.sort_by_key(|r| r.created);
+    known.sort_by_key(|(record, _)| record.created);
     let mut to_start = Vec::new();
-    for record in known {
+    for (record, unsaved) in known {
         if engine.containers.reserve(&record.name, &record.id).is_err() {
             tracing::warn!(container = record.short(), "two containers have one name");
             continue;
@@ -241,6 +244,9 @@ pub async fn adopt(engine: &Arc<Engine>, survivors: Vec<Survivor>) {
         let survivor = survivors.remove(&record.id);
         let container = Arc::new(Container::new(record, engine.containers.root()));
         engine.containers.add(container.clone());
+        if unsaved {
+            engine.save_soon(&container);
+        }
         match survivor {
             Some(survivor) => take_over(engine, &container, survivor),
             None => {

@@ -2,10 +2,13 @@
 //! container's directory and are bind-mounted, so that they can change while it runs (`docker network connect`).
 
 use super::record::{Record, read_bounded};
-use crate::engine::Engine;
+use crate::{
+    engine::Engine,
+    error::{Context, Result},
+};
 use drydock_network::files::{self, DnsOptions, Resolution};
 use std::{
-    fs, io,
+    fs,
     net::{IpAddr, Ipv4Addr},
     os::unix::fs::OpenOptionsExt,
     path::Path,
@@ -20,7 +23,7 @@ pub fn own(record: &Record) -> bool {
 }
 
 /// Makes the files that must be there when the container's mounts are made; what depends on addresses follows in [`hosts`].
-pub fn prepare(engine: &Engine, record: &Record) -> io::Result<()> {
+pub fn prepare(engine: &Engine, record: &Record) -> Result<()> {
     let dir = engine.containers.dir(&record.id);
     write(&dir.join("hostname"), &files::hostname(&record.config.hostname))?;
     let node = read_bounded(Path::new("/etc/resolv.conf")).unwrap_or_default();
@@ -30,7 +33,7 @@ pub fn prepare(engine: &Engine, record: &Record) -> io::Result<()> {
 }
 
 /// Writes `/etc/hosts` with the addresses that the container has now.
-pub fn hosts(engine: &Engine, record: &Record) -> io::Result<()> {
+pub fn hosts(engine: &Engine, record: &Record) -> Result<()> {
     let path = engine.containers.dir(&record.id).join("hosts");
     if record.host.network_mode == "host" {
         let node = read_bounded(Path::new("/etc/hosts")).unwrap_or_default();
@@ -100,7 +103,7 @@ fn resolution(record: &Record) -> Resolution {
 }
 
 /// In place: the file is mounted in the container, so it must stay the same file.
-fn write(path: &Path, text: &str) -> io::Result<()> {
+fn write(path: &Path, text: &str) -> Result<()> {
     let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW;
     let mut file = fs::OpenOptions::new()
         .write(true)
@@ -108,6 +111,7 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
         .truncate(true)
         .mode(0o644)
         .custom_flags(flags)
-        .open(path)?;
-    io::Write::write_all(&mut file, text.as_bytes())
+        .open(path)
+        .doing(|| format!("open {}", path.display()))?;
+    std::io::Write::write_all(&mut file, text.as_bytes()).doing(|| format!("write {}", path.display()))
 }

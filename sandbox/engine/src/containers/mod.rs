@@ -24,6 +24,7 @@ pub mod prune;
 pub mod record;
 pub mod remove;
 pub mod signals;
+pub mod spare;
 pub mod spec;
 pub mod start;
 pub mod stats;
@@ -64,6 +65,8 @@ pub use exit::{adopt, save_all};
 pub struct Containers {
     /// `/var/lib/docker/containers`.
     root: PathBuf,
+    /// Where their states go while the disk is full.
+    pub spare: spare::Spare,
     index: RwLock<Index>,
 }
 
@@ -184,8 +187,8 @@ impl Container {
 
 impl Containers {
     /// None yet; [`adopt`] reads the disk.
-    pub fn new(root: PathBuf) -> Self {
-        Self { root, index: RwLock::default() }
+    pub fn new(root: PathBuf, spare: spare::Spare) -> Self {
+        Self { root, spare, index: RwLock::default() }
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Index> {
@@ -335,10 +338,21 @@ impl Engine {
         if record.state.phase == Phase::Removing {
             return true;
         }
-        let saved = record.save_state(&self.containers.dir(&container.id));
-        if let Err(error) = &saved {
-            tracing::warn!(container = record.short(), %error, "the container's state can't be written");
+        let spare = &self.containers.spare;
+        match record.save_state(&self.containers.dir(&container.id)) {
+            Ok(()) => {
+                spare.forget(&container.id);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(container = record.short(), %error, "the container's state can't be written");
+                if crate::error::is_full(&error)
+                    && let Err(error) = spare.keep(&record)
+                {
+                    tracing::warn!(container = record.short(), %error, "nor kept in memory");
+                }
+                false
+            }
         }
-        saved.is_ok()
     }
 }

@@ -200,6 +200,7 @@ pub fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::containers::spare::Spare;
 
     #[test]
     fn names_are_checked_in_dockers_words() {
@@ -213,7 +214,7 @@ mod tests {
 
     #[test]
     fn given_names_are_free() {
-        let containers = Containers::new("/nonexistent".into());
+        let containers = Containers::new("/nonexistent".into(), Spare::new("/nonexistent".into()));
         let names: std::collections::BTreeSet<_> =
             (0..200).map(|n| generate(&containers, &format!("{n:064}")).unwrap()).collect();
         assert_eq!(names.len(), 200);

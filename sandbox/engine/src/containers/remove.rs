@@ -1,13 +1,17 @@
 //! `docker rm`: out of the index and out of the way at once; deleting the files follows in the background, where nobody waits
-//! for it.
+//! for it. On a full disk the files go where they are, while somebody waits: there is no room for a rename.
 
 use super::{Container, record::Phase, stop};
 use crate::{
     engine::Engine,
-    error::{Error, Result},
+    error::{Error, Result, go_words, is_full},
 };
 use drydock_runtime::clear;
-use std::{fs, io, sync::Arc};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 /// How to remove.
 #[derive(Debug, Clone, Copy, Default)]
@@ -61,10 +65,10 @@ pub async fn remove(engine: &Arc<Engine>, container: &Arc<Container>, options: O
             _ => record.state.phase = Phase::Removing,
         }
     }
-    let removed = discard(engine, container);
+    let removed = discard(engine, container).await;
     if let Err(error) = removed {
         container.record().state.phase = Phase::Dead;
-        let message = format!("unable to remove filesystem for {}: {error}", container.id);
+        let message = format!("unable to remove filesystem for {}: {}", container.id, error.message);
         container.ends.send_modify(|e| e.error.clone_from(&message));
         return Err(Error::internal(message));
     }
@@ -73,19 +77,18 @@ pub async fn remove(engine: &Arc<Engine>, container: &Arc<Container>, options: O
 }
 
 /// Takes the files out of the way. After this no engine knows the container any more.
-fn discard(engine: &Arc<Engine>, container: &Container) -> io::Result<()> {
-    let dir = engine.containers.dir(&container.id);
-    let doomed = dir.with_extension("removing");
-    match fs::rename(&dir, &doomed) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let root = engine.roots.discard(&container.id)?;
+async fn discard(engine: &Arc<Engine>, container: &Container) -> Result<()> {
+    let root = engine.roots.dir(&container.id);
+    engine.roots.detach(&container.id);
+    // The larger one first: what it held makes room for what follows.
+    let root = out_of_the_way(root, |root| engine.roots.doomed(root)).await?;
+    let dir =
+        out_of_the_way(engine.containers.dir(&container.id), |dir| dir.with_extension("removing")).await?;
     if let Err(error) = engine.images.release(&container.id) {
         tracing::warn!(container = container.id, %error, "its layers are still held");
     }
     tokio::task::spawn_blocking(move || {
-        for path in [doomed, root] {
+        for path in [dir, root] {
             if let Err(error) = clear::tree(&path) {
                 tracing::warn!(path = %path.display(), %error, "files of a removed container stay");
             }
@@ -94,9 +97,31 @@ fn discard(engine: &Arc<Engine>, container: &Container) -> io::Result<()> {
     Ok(())
 }
 
+/// Renames a directory, or deletes it where it is if the disk is full. Tells where it is now.
+async fn out_of_the_way(path: PathBuf, to: impl FnOnce(&Path) -> PathBuf) -> Result<PathBuf> {
+    let doomed = to(&path);
+    let failed = |error: &io::Error| {
+        Error::internal(format!("rename {} {}: {}", path.display(), doomed.display(), go_words(error)))
+    };
+    match fs::rename(&path, &doomed) {
+        Err(error) if is_full(&error) => {
+            let here = path.clone();
+            crate::engine::blocking(move || {
+                clear::tree(&here)
+                    .map_err(|e| Error::internal(format!("unlinkat {}: {}", here.display(), go_words(&e))))
+            })
+            .await?;
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&error)),
+        _ => {}
+    }
+    Ok(doomed)
+}
+
 fn forget(engine: &Arc<Engine>, container: &Arc<Container>, volumes: bool) {
     engine.execs.forget_container(&container.id);
     engine.containers.forget(container);
+    engine.containers.spare.forget(&container.id);
     container.wake.notify_waiters();
     let record = container.record().clone();
     if volumes {

@@ -340,7 +340,7 @@ async fn spawn(
 fn place(engine: &Engine, record: &Record, report: &Channel) -> Result<()> {
     engine.groups.create(&record.id, &record.host.resources).map_err(create_failed)?;
     if files::own(record) {
-        files::prepare(engine, record).doing(|| "write files of the container".to_string())?;
+        files::prepare(engine, record)?;
     }
     // If it has failed meanwhile, its report tells why.
     let _told_below = report.send(&ToChild::Place, &[]);

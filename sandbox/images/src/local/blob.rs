@@ -141,7 +141,7 @@ impl LocalStore {
             let path = self.catalogue_blob_path(blob);
             return Ok(LayerBlob { media_type, digest, size, path, _layer: layer, _file: None });
         }
-        let scratch = Scratch(self.disk().fresh());
+        let scratch = Scratch(self.disk().fresh()?);
         let writing = || StoreError::path::<io::Error>("write", &scratch.0);
         let file = File::create_new(&scratch.0).map_err(writing())?;
         let mut gzip = flate2::write::GzEncoder::new(HashWriter::new(file), flate2::Compression::default());

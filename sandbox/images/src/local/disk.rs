@@ -9,7 +9,7 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 /// Largest file of the data base that is read.
@@ -20,26 +20,42 @@ const MAX_FILE: u64 = 16 << 20;
 pub(crate) struct Disk {
     pub(crate) root: PathBuf,
     number: AtomicU64,
+    /// All directories are there. On a full disk they are made when there is room.
+    complete: AtomicBool,
 }
 
 impl Disk {
-    /// Makes the directories that are missing and clears the temporary one.
+    /// Makes the directories that are missing and clears the temporary one. A full disk can be read, and things on it removed: then
+    /// what can't be made is made before the first write.
     pub(crate) fn open(root: &Path) -> Result<Self> {
-        let disk = Self { root: root.to_owned(), number: AtomicU64::new(0) };
-        remove(&disk.temporary())?;
+        let disk =
+            Self { root: root.to_owned(), number: AtomicU64::new(0), complete: AtomicBool::new(false) };
+        // Emptied, not made anew, for which a full disk has no room.
+        empty(&disk.temporary())?;
+        match disk.complete() {
+            Err(error) if !error.is_full() => Err(error),
+            _ => Ok(disk),
+        }
+    }
+
+    fn complete(&self) -> Result<()> {
+        if self.complete.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let directories = [
-            disk.temporary(),
-            disk.root.join("overlay2/l"),
-            disk.database("imagedb/content/sha256"),
-            disk.database("imagedb/metadata/sha256"),
-            disk.database("layerdb/sha256"),
-            disk.database("layerdb/mounts"),
-            disk.database("manifests/sha256"),
+            self.temporary(),
+            self.root.join("overlay2/l"),
+            self.database("imagedb/content/sha256"),
+            self.database("imagedb/metadata/sha256"),
+            self.database("layerdb/sha256"),
+            self.database("layerdb/mounts"),
+            self.database("manifests/sha256"),
         ];
         for directory in directories {
-            disk.make_directories(&directory)?;
+            self.make_directories(&directory)?;
         }
-        Ok(disk)
+        self.complete.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Makes a directory and those above it; something else in their places makes room.
@@ -113,21 +129,22 @@ impl Disk {
     }
 
     /// A path for something new; nothing is there yet.
-    pub(crate) fn fresh(&self) -> PathBuf {
+    pub(crate) fn fresh(&self) -> Result<PathBuf> {
+        self.complete()?;
         let number = self.number.fetch_add(1, Ordering::Relaxed);
-        self.temporary().join(format!("{}-{number}", std::process::id()))
+        Ok(self.temporary().join(format!("{}-{number}", std::process::id())))
     }
 
     /// A new temporary directory, which goes with its guard unless it was moved away.
     pub(crate) fn fresh_dir(&self) -> Result<Scratch> {
-        let path = self.fresh();
+        let path = self.fresh()?;
         fs::create_dir(&path).map_err(StoreError::path("mkdir", &path))?;
         Ok(Scratch(path))
     }
 
     /// Replaces a file in one step.
     pub(crate) fn write(&self, to: &Path, bytes: &[u8]) -> Result<()> {
-        let temporary = self.fresh();
+        let temporary = self.fresh()?;
         let written = fs::write(&temporary, bytes)
             .map_err(StoreError::path("write", to))
             .and_then(|()| replace(&temporary, to));
@@ -137,10 +154,23 @@ impl Disk {
         written
     }
 
-    /// Takes something out of the tree at once; deleting what it holds may take longer.
+    /// Takes something out of the tree at once; deleting what it holds may take longer. A full disk has no room for a rename: there
+    /// it is deleted where it is.
     pub(crate) fn take_away(&self, path: &Path) -> Option<Scratch> {
-        let to = self.fresh();
-        fs::rename(path, &to).ok().map(|()| Scratch(to))
+        let moved = self.fresh().and_then(|to| {
+            fs::rename(path, &to).map_err(StoreError::path("rename", path))?;
+            Ok(Scratch(to))
+        });
+        match moved {
+            Ok(scratch) => Some(scratch),
+            Err(error) => {
+                if error.is_full() {
+                    // If this fails, the next opening of the store does it.
+                    let _ = remove(path);
+                }
+                None
+            }
+        }
     }
 }
 
@@ -177,6 +207,17 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StoreError::path("remove", path)(e)),
         _ => Ok(()),
     }
+}
+
+/// Removes what is in a directory. What is no directory holds nothing.
+fn empty(dir: &Path) -> Result<()> {
+    if !fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir()) {
+        return Ok(());
+    }
+    for entry in fs::read_dir(dir).map_err(StoreError::path("open", dir))? {
+        remove(&entry.map_err(StoreError::path("read", dir))?.path())?;
+    }
+    Ok(())
 }
 
 /// Opens a regular file without waiting for anything and without following a link.

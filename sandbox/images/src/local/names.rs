@@ -12,7 +12,11 @@ use std::collections::BTreeMap;
 
 /// The names of a store.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Names(BTreeMap<Reference, Digest>);
+pub(crate) struct Names {
+    of: BTreeMap<Reference, Digest>,
+    /// The disk was full when names were taken away: it still has them.
+    unsaved: bool,
+}
 
 /// `repositories.json`.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -37,32 +41,34 @@ impl Names {
                 names.insert(key(&reference), id);
             }
         }
-        Ok(Self(names))
+        Ok(Self { of: names, unsaved: false })
     }
 
-    fn write(&self, disk: &Disk) -> Result<()> {
+    fn write(&mut self, disk: &Disk) -> Result<()> {
         let mut file = File::default();
-        for (reference, id) in &self.0 {
+        for (reference, id) in &self.of {
             let repository = file.repositories.entry(reference.familiar_name()).or_default();
             repository.insert(reference.familiar(), id.clone());
         }
         let json = serde_json::to_vec(&file).map_err(StoreError::io("write repositories.json"))?;
-        disk.write(&disk.repositories(), &json)
+        disk.write(&disk.repositories(), &json)?;
+        self.unsaved = false;
+        Ok(())
     }
 
     /// The image of a name; without tag and digest, of the tag `latest`.
     pub(crate) fn get(&self, reference: &Reference) -> Option<&Digest> {
-        self.0.get(&key(reference))
+        self.of.get(&key(reference))
     }
 
     /// Names of an image, sorted.
     pub(crate) fn of(&self, id: &Digest) -> Vec<Reference> {
-        self.0.iter().filter(|(_, of)| *of == id).map(|(name, _)| name.clone()).collect()
+        self.of.iter().filter(|(_, of)| *of == id).map(|(name, _)| name.clone()).collect()
     }
 
     /// All names, sorted.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Reference, &Digest)> {
-        self.0.iter()
+        self.of.iter()
     }
 
     /// Adds or moves names in one step; tells what the last one meant before.
@@ -74,22 +80,30 @@ impl Names {
     ) -> Result<Option<Digest>> {
         let (mut changed, mut before) = (self.clone(), None);
         for reference in references {
-            before = changed.0.insert(key(reference), id.clone());
+            before = changed.of.insert(key(reference), id.clone());
         }
         changed.write(disk)?;
         *self = changed;
         Ok(before)
     }
 
-    /// Takes names away in one step.
+    /// Takes names away in one step. On a full disk in memory only, so that what they name can go: see [`Names::save_again`].
     pub(crate) fn remove(&mut self, disk: &Disk, references: &[Reference]) -> Result<()> {
         let mut changed = self.clone();
         for reference in references {
-            changed.0.remove(&key(reference));
+            changed.of.remove(&key(reference));
         }
-        changed.write(disk)?;
+        match changed.write(disk) {
+            Err(error) if error.is_full() => changed.unsaved = true,
+            written => written?,
+        }
         *self = changed;
         Ok(())
+    }
+
+    /// Writes what the disk was too full for. A name on the disk whose image is gone counts for nothing.
+    pub(crate) fn save_again(&mut self, disk: &Disk) -> Result<()> {
+        if self.unsaved { self.write(disk) } else { Ok(()) }
     }
 }
 

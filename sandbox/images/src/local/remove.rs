@@ -78,7 +78,16 @@ impl LocalStore {
     pub fn remove(&self, text: &str, options: RemoveOptions<'_>) -> Result<Vec<Removal>> {
         let mut removed = Vec::new();
         self.remove_into(text, options, &mut removed)?;
+        self.save_names(&removed)?;
         Ok(removed)
+    }
+
+    /// Writes the names that went while the disk was full. If it still is, that matters only if their images are still there.
+    fn save_names(&self, removed: &[Removal]) -> Result<()> {
+        match self.state().names.save_again(self.disk()) {
+            Err(error) if error.is_full() && removed.iter().any(|r| matches!(r, Removal::Image(_))) => Ok(()),
+            saved => saved,
+        }
     }
 
     fn remove_into(&self, text: &str, options: RemoveOptions<'_>, removed: &mut Vec<Removal>) -> Result<()> {
@@ -221,6 +230,7 @@ impl LocalStore {
                 }
             }
         }
+        self.save_names(&pruned.removed)?;
         let gone: HashSet<_> = pruned.removed.iter().collect();
         let freed = |(chain, _): &(&ChainId, &u64)| gone.contains(&Removal::Layer((*chain).clone()));
         pruned.reclaimed = sizes.iter().filter(freed).map(|(_, size)| size).sum();
