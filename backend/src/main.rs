@@ -3,11 +3,15 @@
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use drydock_backend::{commands, config::Config, log, serve};
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 /// A playground for Docker and Kubernetes: Linux nodes in the browser.
 #[derive(Debug, Parser)]
-#[command(name = "drydock", version, max_term_width = 100)]
+#[command(name = "drydock", version, max_term_width = 100, arg_required_else_help = true)]
 struct Line {
     /// Where everything is kept. Several servers can run beside each other, each with its own.
     #[arg(
@@ -47,16 +51,26 @@ enum Command {
     Warden(commands::warden::Options),
 }
 
+/// The status of a program that SIGPIPE has ended, as shells tell it.
+const READER_GONE: u8 = 128 + 13;
+
 fn main() -> ExitCode {
     let line: Line = match Config::parse_with_file("serve", std::env::args_os()) {
         Ok(line) => line,
         Err(e) => e.exit(),
     };
     log::start();
+    let json = line.output.json;
     match run(line) {
         Ok(status) => ExitCode::from(status),
+        Err((_, e)) if e.is::<commands::ReaderGone>() => ExitCode::from(READER_GONE),
         Err((status, e)) => {
-            eprintln!("drydock: {e:#}");
+            let text = match json {
+                true => serde_json::json!({ "error": { "message": format!("{e:#}") } }).to_string(),
+                false => format!("drydock: {e:#}"),
+            };
+            // The exit status tells it, too.
+            let _nobody_reads = writeln!(io::stderr(), "{text}");
             ExitCode::from(status)
         }
     }

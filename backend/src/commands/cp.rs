@@ -1,7 +1,11 @@
 //! `drydock cp SRC DST`: copies files and directories between this machine and a node. One side is
 //! `SESSION:NODE:/path`. Names that come from a node are checked before they become names here.
 
-use super::{Output, harmless, session::plain};
+use super::{
+    Output, harmless, printed,
+    session::plain,
+    target::{STANDARD, Target},
+};
 use crate::client::{Client, check, collect, failure};
 use anyhow::{Context, bail, ensure};
 use axum::body::Body;
@@ -10,20 +14,28 @@ use clap::Args;
 use drydock_protocol::{NodeName, SessionId, api::Listing, pipe::EntryKind};
 use futures_util::StreamExt;
 use http_body_util::BodyExt;
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, body::Incoming};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use std::{
-    os::unix::fs::PermissionsExt,
+    io::Write,
+    os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
-use tokio::{fs, io::AsyncReadExt, io::AsyncWriteExt};
+use tokio::{
+    fs,
+    io::{AsyncRead, AsyncReadExt},
+};
 
 /// Options of `drydock cp`.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// A file or directory here, or SESSION:NODE:/path.
+    /// A file or directory here, or SESSION:NODE:/path; - is standard input.
     source: String,
-    /// Where to: a path here, or SESSION:NODE:/path. Into it, if it is a directory.
+    /// Where to: a path here, or SESSION:NODE:/path. Into it, if it is a directory; - is standard output.
     destination: String,
 }
 
@@ -40,6 +52,13 @@ struct Remote {
 struct Copied {
     files: u64,
     bytes: u64,
+    /// Files whose names can't be told here.
+    #[serde(skip_serializing_if = "is_zero")]
+    left_out: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// Runs the command.
@@ -47,10 +66,22 @@ pub async fn run(state_dir: &Path, options: Options, output: Output) -> anyhow::
     let client = Client::new(state_dir);
     let mut copied = Copied::default();
     match (remote(&options.source)?, remote(&options.destination)?) {
+        (None, Some(to)) if options.source == STANDARD => {
+            ensure!(!to.path.ends_with('/'), "standard input has no name: say the destination's");
+            copied.bytes = upload_stream(&client, tokio::io::stdin(), &to, None, 0o644).await?;
+            copied.files = 1;
+        }
         (None, Some(to)) => {
             let from = PathBuf::from(&options.source);
             let to = into_directory(&client, to, &from).await?;
             upload(&client, &from, &to, &mut copied).await?;
+        }
+        (Some(from), None) if options.destination == STANDARD => {
+            let response = read(&client, &from).await?;
+            let response =
+                response.context("a directory is no single file: pack it with tar, in the node")?;
+            // Nothing else may come between.
+            return save(response, Path::new(STANDARD)).await.map(drop);
         }
         (Some(from), None) => {
             let mut to = PathBuf::from(&options.destination);
@@ -61,7 +92,9 @@ pub async fn run(state_dir: &Path, options: Options, output: Output) -> anyhow::
         }
         _ => bail!("one of source and destination must be SESSION:NODE:/path, the other a path here"),
     }
-    output.print(&copied, |c| format!("{} files, {} bytes", c.files, c.bytes))
+    output.print(&copied, |c| format!("{} files, {} bytes", c.files, c.bytes))?;
+    ensure!(copied.left_out == 0, "{} files were left out", copied.left_out);
+    Ok(())
 }
 
 /// `SESSION:NODE:/path`, or `None` for a path here.
@@ -110,7 +143,8 @@ async fn into_directory(client: &Client, to: Remote, from: &Path) -> anyhow::Res
 async fn upload(client: &Client, from: &Path, to: &Remote, copied: &mut Copied) -> anyhow::Result<()> {
     let told = fs::metadata(from).await.with_context(|| format!("cannot read {}", from.display()))?;
     if !told.is_dir() {
-        ensure!(told.is_file(), "{} is neither file nor directory", from.display());
+        let kind = told.file_type();
+        ensure!(!kind.is_socket() && !kind.is_block_device(), "{} is no file to read", from.display());
         copied.bytes += upload_file(client, from, to, told.permissions().mode() & 0o7777).await?;
         copied.files += 1;
         return Ok(());
@@ -124,7 +158,11 @@ async fn upload(client: &Client, from: &Path, to: &Remote, copied: &mut Copied) 
             Some(name) if kind.is_file() || kind.is_dir() => {
                 Box::pin(upload(client, &entry.path(), &to.join(name), copied)).await?;
             }
-            _ => eprintln!("left out: {} (no plain file or directory)", entry.path().display()),
+            Some(_) => eprintln!("left out: {} (no plain file or directory)", entry.path().display()),
+            None => {
+                eprintln!("left out: {} (its name is not UTF-8)", entry.path().display());
+                copied.left_out += 1;
+            }
         }
     }
     Ok(())
@@ -132,46 +170,74 @@ async fn upload(client: &Client, from: &Path, to: &Remote, copied: &mut Copied) 
 
 async fn upload_file(client: &Client, from: &Path, to: &Remote, mode: u32) -> anyhow::Result<u64> {
     let file = fs::File::open(from).await.with_context(|| format!("cannot read {}", from.display()))?;
-    let size = file.metadata().await?.len();
+    let told = file.metadata().await?;
+    if !told.is_file() {
+        return upload_stream(client, file, to, None, 0o644).await;
+    }
     // The size is announced, so no more than it is sent if the file grows meanwhile.
-    let pieces = futures_util::stream::try_unfold(file.take(size), async |mut file| {
-        let mut piece = vec![0; 128 * 1024];
-        let n = file.read(&mut piece).await?;
-        piece.truncate(n);
-        std::io::Result::Ok((n > 0).then(|| (Bytes::from(piece), file)))
-    });
-    let request = Request::put(format!("/api/v1{}&mode={mode:o}", to.address("file")))
-        .header("host", "localhost")
-        .header("content-length", size)
-        .body(Body::from_stream(pieces.boxed()))?;
-    check(client.send(request).await?).await.with_context(|| format!("{}:{}", to.node, to.path))?;
-    Ok(size)
+    upload_stream(client, file.take(told.len()), to, Some(told.len()), mode).await
 }
 
-async fn download(client: &Client, from: &Remote, to: &Path, copied: &mut Copied) -> anyhow::Result<()> {
+/// Writes a file in a node; how many bytes it has.
+async fn upload_stream(
+    client: &Client,
+    from: impl AsyncRead + Unpin + Send + 'static,
+    to: &Remote,
+    size: Option<u64>,
+    mode: u32,
+) -> anyhow::Result<u64> {
+    let sent = Arc::new(AtomicU64::new(0));
+    let pieces = futures_util::stream::try_unfold((from, sent.clone()), async |(mut from, sent)| {
+        let mut piece = vec![0; 128 * 1024];
+        let n = from.read(&mut piece).await?;
+        piece.truncate(n);
+        sent.fetch_add(n as u64, Ordering::Relaxed);
+        std::io::Result::Ok((n > 0).then(|| (Bytes::from(piece), (from, sent))))
+    });
+    let mut request =
+        Request::put(format!("/api/v1{}&mode={mode:o}", to.address("file"))).header("host", "localhost");
+    if let Some(size) = size {
+        request = request.header("content-length", size);
+    }
+    let request = request.body(Body::from_stream(pieces.boxed()))?;
+    check(client.send(request).await?).await.with_context(|| format!("{}:{}", to.node, to.path))?;
+    Ok(sent.load(Ordering::Relaxed))
+}
+
+/// A file of a node; `None` if it is a directory, or the node is off.
+async fn read(client: &Client, from: &Remote) -> anyhow::Result<Option<Response<Incoming>>> {
     let response = client.send(Client::request::<()>(Method::GET, &from.address("file"), None)?).await?;
     let status = response.status();
     if status.is_success() {
-        let temporary = to.with_file_name(format!(
-            ".{}.part",
-            to.file_name().and_then(|n| n.to_str()).unwrap_or("drydock")
-        ));
-        let written = write_file(response, &temporary).await;
-        let moved = match written {
-            Ok(bytes) => fs::rename(&temporary, to).await.map(|()| bytes).map_err(Into::into),
-            Err(e) => Err(e),
-        };
-        if moved.is_err() {
-            // Nothing half written stays; if even that fails the first error says more.
-            let _ = fs::remove_file(&temporary).await;
-        }
-        copied.bytes += moved.with_context(|| format!("cannot write {}", to.display()))?;
-        copied.files += 1;
-        return Ok(());
+        return Ok(Some(response));
     }
     let body = collect(response).await?;
-    if status != StatusCode::CONFLICT {
-        return Err(failure(status, &body).context(format!("{}:{}", from.node, from.path)));
+    if status == StatusCode::CONFLICT {
+        return Ok(None);
+    }
+    Err(failure(status, &body).context(format!("{}:{}", from.node, from.path)))
+}
+
+/// Puts a file where it shall be; its size.
+async fn save(response: Response<Incoming>, to: &Path) -> anyhow::Result<u64> {
+    let mut target = Target::open(to)?;
+    let mut body = response.into_body();
+    let mut bytes = 0;
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.context("the file broke off")?.into_data() {
+            printed(target.write_all(&data))?;
+            bytes += data.len() as u64;
+        }
+    }
+    target.finish()?;
+    Ok(bytes)
+}
+
+async fn download(client: &Client, from: &Remote, to: &Path, copied: &mut Copied) -> anyhow::Result<()> {
+    if let Some(response) = read(client, from).await? {
+        copied.bytes += save(response, to).await.with_context(|| format!("cannot write {}", to.display()))?;
+        copied.files += 1;
+        return Ok(());
     }
     // "Directory instead of file", or a node that is off: the listing tells which.
     let listing: Listing = client.get(&from.address("files")).await?;
@@ -183,28 +249,20 @@ async fn download(client: &Client, from: &Remote, to: &Path, copied: &mut Copied
             && entry.name != ".."
             && !entry.name.contains(['/', '\0']);
         ensure!(plain_name, "the node names a file '{}', which is no name", harmless(&entry.name));
+        let path = format!("{}/{}", from.path.trim_end_matches('/'), harmless(&entry.name));
         match entry.kind {
+            // Stands for what is no UTF-8, and then no file has this name.
+            _ if entry.name.contains(char::REPLACEMENT_CHARACTER) => {
+                eprintln!("left out: {path} (its name is not UTF-8: pack the directory with tar)");
+                copied.left_out += 1;
+            }
             EntryKind::File | EntryKind::Directory => {
                 Box::pin(download(client, &from.join(&entry.name), &to.join(&entry.name), copied)).await?;
             }
             EntryKind::Link | EntryKind::Other => {
-                eprintln!("left out: {}/{} (no plain file or directory)", from.path, harmless(&entry.name));
+                eprintln!("left out: {path} (no plain file or directory)");
             }
         }
     }
     Ok(())
-}
-
-async fn write_file(response: hyper::Response<hyper::body::Incoming>, to: &Path) -> anyhow::Result<u64> {
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).open(to).await?;
-    let mut body = response.into_body();
-    let mut bytes = 0;
-    while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame.context("the file broke off")?.into_data() {
-            file.write_all(&data).await?;
-            bytes += data.len() as u64;
-        }
-    }
-    file.flush().await?;
-    Ok(bytes)
 }

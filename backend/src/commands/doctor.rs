@@ -1,11 +1,11 @@
 //! `drydock doctor`: says what this host can and cannot do for Drydock. Exit status 1 if sessions cannot run.
 
-use super::image::images_dir;
+use super::{image::images_dir, say};
 use crate::doctor::{Check, State, Subject, examine};
 use anyhow::bail;
 use clap::Args;
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -30,12 +30,11 @@ pub fn run(args: DoctorArgs, state_dir: &Path, json: bool) -> anyhow::Result<()>
         listen: args.listen,
     };
     let checks = examine(&subject);
-    let mut out = io::stdout().lock();
     if json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&checks)?)?;
+        say(&serde_json::to_string_pretty(&checks)?)?;
     } else {
-        let colour = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        write!(out, "{}", report(&checks, colour))?;
+        let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        say(report(&checks, colour).trim_end())?;
     }
     match checks.iter().filter(|c| c.state == State::Fail).count() {
         0 => Ok(()),

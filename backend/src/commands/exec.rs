@@ -1,6 +1,6 @@
 //! `drydock exec [-i] [-t] SESSION NODE -- CMD…`: runs a command in a node; its exit status is ours.
 
-use super::session::plain;
+use super::{printed, session::plain};
 use crate::{api::exec::ExecStart, client::Client};
 use anyhow::{Context, anyhow, bail, ensure};
 use clap::Args;
@@ -101,8 +101,14 @@ async fn carry(mut socket: WebSocketStream<UnixStream>, interactive: bool, tty: 
             message = socket.next() => {
                 match message.ok_or_else(|| anyhow!("the server closed the connection before the command ended"))?? {
                     Message::Binary(bytes) => match bytes.split_first() {
-                        Some((&exec::STDOUT, data)) => { stdout.write_all(data).await?; stdout.flush().await?; }
-                        Some((&exec::STDERR, data)) => { stderr.write_all(data).await?; stderr.flush().await?; }
+                        Some((&exec::STDOUT, data)) => {
+                            printed(stdout.write_all(data).await)?;
+                            printed(stdout.flush().await)?;
+                        }
+                        Some((&exec::STDERR, data)) => {
+                            stderr.write_all(data).await?;
+                            stderr.flush().await?;
+                        }
                         _ => {}
                     },
                     Message::Text(text) => return status(&text),

@@ -6,12 +6,13 @@ mod progress;
 
 pub use catalogue::{AddArgs, CatalogueCommand, catalogue_dir};
 
+use super::{say, target::Target};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use drydock_images::{BuildOptions, Progress, Store, node_recipe};
 use progress::{Printer, stop_on_signals};
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, BufReader, BufWriter, IsTerminal, Write},
     path::{Path, PathBuf},
 };
@@ -104,23 +105,16 @@ pub fn run(args: ImageArgs, state_dir: &Path, json: bool) -> anyhow::Result<()> 
 
 fn list(store: &Store, json: bool) -> anyhow::Result<()> {
     let images = store.list()?;
-    let mut out = io::stdout().lock();
     if json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&images)?)?;
-        return Ok(());
+        return say(&serde_json::to_string_pretty(&images)?);
     }
-    writeln!(out, "{:<24} {:<14} {:<22} {:>8}", "NAME", "DIGEST", "CREATED", "SIZE")?;
-    for image in images {
+    let mut lines = vec![format!("{:<24} {:<14} {:<22} {:>8}", "NAME", "DIGEST", "CREATED", "SIZE")];
+    lines.extend(images.iter().map(|image| {
         let size = format!("{} MB", image.size / 1_000_000);
-        writeln!(
-            out,
-            "{:<24} {:<14} {:<22} {size:>8}",
-            image.name,
-            &image.digest.hex()[..12],
-            image.created
-        )?;
-    }
-    Ok(())
+        let digest = &image.digest.hex()[..12];
+        format!("{:<24} {digest:<14} {:<22} {size:>8}", image.name, image.created)
+    }));
+    say(&lines.join("\n"))
 }
 
 fn build(
@@ -185,36 +179,32 @@ fn to_file(
         write(&mut io::stdout().lock())?;
         return Ok(None);
     }
-    // The file gets its name when it is whole, so that nobody carries half an image away.
-    let mut partial = file.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let written = whole(&partial, write)
-        .and_then(|()| fs::rename(&partial, file).with_context(|| format!("cannot make {}", file.display())));
-    if written.is_err() {
-        let _ = fs::remove_file(&partial);
-    }
-    written?;
-    Ok(Some(fs::metadata(file)?.len()))
+    let mut out = BufWriter::with_capacity(1 << 20, Counted { target: Target::open(file)?, bytes: 0 });
+    write(&mut out)?;
+    let Counted { target, bytes } = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    target.finish()?;
+    Ok(Some(bytes))
 }
 
-fn whole(to: &Path, write: &mut dyn FnMut(&mut dyn Write) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    let file = File::create(to).with_context(|| format!("cannot make {}", to.display()))?;
-    let mut out = BufWriter::with_capacity(1 << 20, file);
-    write(&mut out)?;
-    out.flush()?;
-    out.get_ref().sync_all()?;
-    Ok(())
+/// A file under way and how much was written into it.
+struct Counted {
+    target: Target,
+    bytes: u64,
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.target.write(bytes)?;
+        self.bytes += n as u64;
+        Ok(n)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.target.flush()
+    }
 }
 
 fn tell(json: bool, answer: &serde_json::Value, text: &str) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    if json {
-        writeln!(out, "{answer}")?
-    } else {
-        writeln!(out, "{text}")?
-    }
-    Ok(())
+    if json { say(&answer.to_string()) } else { say(text) }
 }
 
 #[cfg(test)]

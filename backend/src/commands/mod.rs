@@ -8,9 +8,11 @@ pub mod image;
 pub mod registry;
 pub mod session;
 pub mod stop;
+pub mod target;
 pub mod warden;
 
 use clap::Args;
+use std::io::{self, ErrorKind, Write};
 
 /// How to print.
 #[derive(Debug, Clone, Copy, Args)]
@@ -27,16 +29,30 @@ impl Output {
         value: &T,
         text: impl FnOnce(&T) -> String,
     ) -> anyhow::Result<()> {
-        if self.json {
-            println!("{}", serde_json::to_string(value)?);
-        } else {
-            let text = text(value);
-            if !text.is_empty() {
-                println!("{text}");
-            }
-        }
-        Ok(())
+        if self.json { say(&serde_json::to_string(value)?) } else { say(&text(value)) }
     }
+}
+
+/// Nobody reads what is printed any more (`drydock session list | head -1`): no failure of ours, and nothing to be said.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads the output")]
+pub struct ReaderGone;
+
+/// Prints lines, or nothing if there is nothing to say.
+pub fn say(text: &str) -> anyhow::Result<()> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    let mut out = io::stdout().lock();
+    printed(writeln!(out, "{text}").and_then(|()| out.flush()))
+}
+
+/// What became of something that was printed.
+pub fn printed<T>(done: io::Result<T>) -> anyhow::Result<T> {
+    done.map_err(|e| match e.kind() {
+        ErrorKind::BrokenPipe => ReaderGone.into(),
+        _ => anyhow::Error::from(e).context("cannot print"),
+    })
 }
 
 /// Control characters could drive the operator's terminal; what comes from a session is printed without them.

@@ -70,13 +70,29 @@ pub async fn run(state_dir: &Path, options: Options, output: Output) -> anyhow::
             output
                 .print(&session, |s| format!("{} ends in {}", s.id, span(s.expires_at.saturating_sub(now()))))
         }
-        Command::Delete { ids } => {
-            for id in &ids {
-                client.done::<()>(Method::DELETE, &format!("/sessions/{}", plain(id)?), None).await?;
-            }
-            output.print(&serde_json::json!({ "deleted": ids }), |_| String::new())
+        Command::Delete { ids } => delete(&client, &ids, output).await,
+    }
+}
+
+/// Ends them all, whatever becomes of each; fails if not all of them are gone.
+async fn delete(client: &Client, ids: &[String], output: Output) -> anyhow::Result<()> {
+    let (mut deleted, mut failed) = (Vec::new(), Vec::new());
+    for id in ids {
+        let done = match plain(id) {
+            Ok(id) => client.done::<()>(Method::DELETE, &format!("/sessions/{id}"), None).await,
+            Err(e) => Err(e),
+        };
+        match done {
+            Ok(()) => deleted.push(id),
+            Err(e) => failed.push((id, format!("{e:#}"))),
         }
     }
+    let told: Vec<_> =
+        failed.iter().map(|(id, why)| serde_json::json!({ "id": id, "message": why })).collect();
+    output.print(&serde_json::json!({ "deleted": deleted, "failed": told }), |_| String::new())?;
+    let told: Vec<_> = failed.iter().map(|(id, why)| format!("{}: {why}", harmless(id))).collect();
+    anyhow::ensure!(failed.is_empty(), "{}", told.join("\n"));
+    Ok(())
 }
 
 /// An id that may stand in a path.

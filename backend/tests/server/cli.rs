@@ -130,3 +130,82 @@ async fn without_a_server_one_is_told_how_to_start_it() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("drydock serve --state-dir"));
 }
+
+fn err(output: &Output, status: i32) -> String {
+    assert_eq!(output.status.code(), Some(status), "{output:?}");
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipe_is_written_into_and_dash_is_standard_input_and_output() {
+    let t = TestServer::start(&[]).await;
+    let s = t.create().await;
+    let file = format!("{}:node1:/root/x", s.id);
+    out(&drydock(&t, &["cp", "-", &file], "from a pipe").await);
+    assert_eq!(out(&drydock(&t, &["cp", &file, "-"], "").await), "from a pipe");
+    let local = tempfile::tempdir().unwrap();
+    let pipe = local.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let read = tokio::spawn(tokio::fs::read(pipe.clone()));
+    out(&drydock(&t, &["cp", &file, pipe.to_str().unwrap()], "").await);
+    assert_eq!(read.await.unwrap().unwrap(), b"from a pipe");
+    assert_eq!(std::fs::read_dir(local.path()).unwrap().count(), 1);
+    let folder = format!("{}:node1:/root", s.id);
+    assert!(err(&drydock(&t, &["cp", &folder, "-"], "").await, 1).contains("pack it with tar"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_whose_name_cannot_be_told_is_left_out_and_the_others_are_copied() {
+    let t = TestServer::start(&[]).await;
+    let s = t.create().await;
+    let put = |name: &str| {
+        let mut state = t.fake.state.lock().unwrap();
+        state.sessions.get_mut(&s.id).unwrap().files.insert(format!("/d/{name}"), b"x".to_vec());
+    };
+    put("a\u{fffd}b");
+    put("c");
+    let to = tempfile::tempdir().unwrap();
+    let to = to.path().join("d");
+    let copied = drydock(&t, &["cp", &format!("{}:node1:/d", s.id), to.to_str().unwrap()], "").await;
+    let said = err(&copied, 1);
+    assert!(said.contains("left out: /d/a") && said.contains("1 files were left out"), "{said}");
+    assert_eq!(std::fs::read(to.join("c")).unwrap(), b"x");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_session_that_can_be_deleted_is() {
+    let t = TestServer::start(&[]).await;
+    let (a, b) = (t.create().await, t.create().await);
+    let ids = [a.id.as_str(), "zzzzzzzzzz", "no-id", b.id.as_str()];
+    let deleted = drydock(&t, &[&["session", "delete", "--json"], &ids[..]].concat(), "").await;
+    let said: serde_json::Value = serde_json::from_str(&err(&deleted, 1)).unwrap();
+    let said = said["error"]["message"].as_str().unwrap();
+    assert!(said.contains("zzzzzzzzzz: ") && said.contains("no-id: "), "{said}");
+    let told: serde_json::Value = serde_json::from_slice(&deleted.stdout).unwrap();
+    assert_eq!(told["deleted"], serde_json::json!([a.id, b.id]));
+    assert_eq!(told["failed"][0]["id"], "zzzzzzzzzz");
+    assert!(t.fake.state.lock().unwrap().sessions.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_said_to_a_reader_who_has_gone() {
+    let t = TestServer::start(&[]).await;
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ended = Command::new(env!("CARGO_BIN_EXE_drydock"))
+        .args(["session", "list", "--state-dir"])
+        .arg(t.dir.path())
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert_eq!(err(&ended.wait_with_output().await.unwrap(), 141), "");
+}
+
+#[tokio::test]
+async fn the_help_names_no_command_that_is_not_for_people() {
+    let program = env!("CARGO_BIN_EXE_drydock");
+    let said = Command::new(program).output().await.unwrap();
+    let help = err(&said, 2);
+    assert!(help.contains("serve") && !help.contains("warden"), "{help}");
+}

@@ -5,12 +5,13 @@ use super::{
     progress::{Printer, stop_on_signals},
     tell, to_file,
 };
+use crate::commands::say;
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use drydock_catalogue::{AddOptions, Added, BASIC, Catalogue, State, all};
+use drydock_catalogue::{AddOptions, Added, BASIC, Catalogue, Entry, State, all};
 use std::{
     fs::File,
-    io::{self, BufReader, IsTerminal, Write},
+    io::{self, BufReader, IsTerminal},
     path::{Path, PathBuf},
 };
 
@@ -112,27 +113,28 @@ pub(super) fn run(dir: &Path, command: CatalogueCommand, json: bool) -> anyhow::
 
 fn list(catalogue: &Catalogue, json: bool) -> anyhow::Result<()> {
     let entries = catalogue.list()?;
-    let mut out = io::stdout().lock();
     if json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&entries)?)?;
-        return Ok(());
+        return say(&serde_json::to_string_pretty(&entries)?);
     }
-    writeln!(out, "{:<14} {:<24} {:<10} {:<22} {:>8}", "NAME", "TAGS", "STATE", "CREATED", "SIZE")?;
-    for entry in entries {
-        let state = match entry.state {
-            State::Missing => "not there",
-            State::Stale => "stale",
-            State::Present => "there",
-        };
-        let size = match entry.size {
-            0 => String::new(),
-            size => format!("{:.1} MB", size as f64 / 1e6),
-        };
-        let created = entry.created.get(..19).unwrap_or_default();
-        let tags = entry.tags.join(", ");
-        writeln!(out, "{:<14} {tags:<24} {state:<10} {created:<22} {size:>8}", entry.name)?;
-    }
-    Ok(())
+    let mut lines =
+        vec![format!("{:<14} {:<24} {:<10} {:<22} {:>8}", "NAME", "TAGS", "STATE", "CREATED", "SIZE")];
+    lines.extend(entries.iter().map(line));
+    say(&lines.join("\n"))
+}
+
+fn line(entry: &Entry) -> String {
+    let state = match entry.state {
+        State::Missing => "not there",
+        State::Stale => "stale",
+        State::Present => "there",
+    };
+    let size = match entry.size {
+        0 => String::new(),
+        size => format!("{:.1} MB", size as f64 / 1e6),
+    };
+    let created = entry.created.get(..19).unwrap_or_default();
+    let tags = entry.tags.join(", ");
+    format!("{:<14} {tags:<24} {state:<10} {created:<22} {size:>8}", entry.name)
 }
 
 fn export(catalogue: &Catalogue, names: &[String], file: &Path, json: bool) -> anyhow::Result<()> {

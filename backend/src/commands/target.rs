@@ -1,0 +1,152 @@
+//! Where a command puts a file that it makes. A plain file gets its name when it is whole, so that nobody carries half of
+//! one away. A device, a pipe and standard output are written into, never replaced; a symbolic link is followed.
+
+use anyhow::{Context, bail, ensure};
+use std::{
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    io::{self, ErrorKind, Write},
+    os::unix::fs::FileTypeExt,
+    path::{Path, PathBuf},
+};
+
+/// What stands for standard output (and input).
+pub const STANDARD: &str = "-";
+
+/// A file under way. Dropped before [`Self::finish`] it leaves nothing behind.
+pub struct Target {
+    out: Box<dyn Write>,
+    /// The name that it has until it is whole, and the one that it gets.
+    names: Option<(PathBuf, PathBuf)>,
+}
+
+impl Target {
+    /// Begins to write to `path`; `-` is standard output.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        if path == Path::new(STANDARD) {
+            return Ok(Self { out: Box::new(io::stdout()), names: None });
+        }
+        let cannot = || format!("cannot write {}", path.display());
+        match fs::metadata(path) {
+            Ok(there) if there.is_dir() => bail!("{} is a directory", path.display()),
+            // Another name for a plain file is replaced where the file is.
+            Ok(there) if there.is_file() => Self::whole(path.canonicalize().with_context(cannot)?),
+            Ok(there) => {
+                ensure!(!there.file_type().is_socket(), "{} is a socket", path.display());
+                let out = OpenOptions::new().write(true).open(path).with_context(cannot)?;
+                Ok(Self { out: Box::new(out), names: None })
+            }
+            // The file that a link names may be yet to be made.
+            Err(e) if e.kind() == ErrorKind::NotFound && path.is_symlink() => {
+                let out = File::create(path).with_context(cannot)?;
+                Ok(Self { out: Box::new(out), names: None })
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => Self::whole(path.to_owned()),
+            Err(e) => Err(e).with_context(cannot),
+        }
+    }
+
+    fn whole(path: PathBuf) -> anyhow::Result<Self> {
+        let mut name = OsString::from(".");
+        name.push(path.file_name().with_context(|| format!("{} is no name of a file", path.display()))?);
+        name.push(format!(".{}.partial", std::process::id()));
+        let partial = path.with_file_name(name);
+        let out = OpenOptions::new().write(true).create_new(true).open(&partial);
+        let out = out.with_context(|| format!("cannot make {}", partial.display()))?;
+        Ok(Self { out: Box::new(out), names: Some((partial, path)) })
+    }
+
+    /// All of it has been written: gives it its name.
+    pub fn finish(mut self) -> anyhow::Result<()> {
+        self.out.flush()?;
+        if let Some((partial, path)) = &self.names {
+            File::open(partial).and_then(|file| file.sync_all()).context("cannot write it to the disk")?;
+            fs::rename(partial, path).with_context(|| format!("cannot make {}", path.display()))?;
+            self.names = None;
+        }
+        Ok(())
+    }
+}
+
+impl Write for Target {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if let Some((partial, _)) = &self.names {
+            // What made it fail says more than a failure of this.
+            let _ = fs::remove_file(partial);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{io::Read, os::unix::fs::symlink};
+
+    fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+        let mut target = Target::open(path)?;
+        target.write_all(bytes)?;
+        target.finish()
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_plain_file_is_whole_or_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image.tar");
+        write(&path, b"one").unwrap();
+        let mut half = Target::open(&path).unwrap();
+        half.write_all(b"tw").unwrap();
+        drop(half);
+        assert_eq!(fs::read(&path).unwrap(), b"one");
+        write(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(names(dir.path()), ["image.tar"]);
+        assert!(write(dir.path(), b"x").unwrap_err().to_string().contains("is a directory"));
+    }
+
+    #[test]
+    fn what_is_no_plain_file_is_written_into_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let reader = {
+            let pipe = pipe.clone();
+            std::thread::spawn(move || {
+                let mut got = Vec::new();
+                File::open(pipe).unwrap().read_to_end(&mut got).unwrap();
+                got
+            })
+        };
+        write(&pipe, b"through").unwrap();
+        assert_eq!(reader.join().unwrap(), b"through");
+        assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
+        assert_eq!(names(dir.path()), ["pipe"]);
+    }
+
+    #[test]
+    fn a_link_stays_a_link_to_what_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (link, file) = (dir.path().join("link"), dir.path().join("file"));
+        symlink("file", &link).unwrap();
+        for text in [b"new", b"old"] {
+            write(&link, text).unwrap();
+            assert!(link.is_symlink());
+            assert_eq!(fs::read(&file).unwrap(), text);
+        }
+    }
+}
