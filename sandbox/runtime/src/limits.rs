@@ -25,6 +25,43 @@ pub struct Limits {
     pub nodes: u8,
 }
 
+/// A limit that cannot be enforced, or with which no node starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{name} is {value}; it must be {least} to {most}")]
+pub struct OutOfBounds {
+    /// The field's name.
+    pub name: &'static str,
+    /// What it is.
+    pub value: u64,
+    /// What it may be at least.
+    pub least: u64,
+    /// What it may be at most.
+    pub most: u64,
+}
+
+impl Limits {
+    /// Most nodes that any session may have; their numbers are the last byte of their addresses.
+    pub const MAX_NODES: u8 = 50;
+
+    /// Whether sessions can have these limits.
+    pub fn check(&self) -> Result<(), OutOfBounds> {
+        let bounds: [(&'static str, u64, u64, u64); 8] = [
+            ("nodes", self.nodes.into(), 1, Self::MAX_NODES.into()),
+            ("cpu_millis", self.cpu_millis.into(), 10, 1_000_000),
+            ("memory", self.memory, 32 << 20, 1 << 44),
+            ("pids", self.pids.into(), 16, 1 << 20),
+            ("disk", self.disk, 16 << 20, 1 << 44),
+            ("open_files", self.open_files, 64, 1 << 20),
+            ("inotify_watches", self.inotify_watches.into(), 16, 1 << 22),
+            ("inotify_instances", self.inotify_instances.into(), 4, 1 << 16),
+        ];
+        match bounds.into_iter().find(|(_, value, least, most)| !(least..=most).contains(&value)) {
+            Some((name, value, least, most)) => Err(OutOfBounds { name, value, least, most }),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -41,8 +41,6 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// Most nodes that any session may have; their numbers are the last byte of their addresses.
-const MAX_NODES: u8 = 50;
 /// Most egress rules, and most name servers, of a session.
 const MAX_RULES: usize = 200;
 
@@ -310,8 +308,8 @@ impl Sessions {
         if record.nodes.contains(&node) {
             return Err(Error::NodeExists(id.clone(), node));
         }
-        let most = record.limits.nodes.min(MAX_NODES);
-        if record.nodes.len() >= usize::from(most) || node.number() > MAX_NODES {
+        let most = record.limits.nodes.min(Limits::MAX_NODES);
+        if record.nodes.len() >= usize::from(most) || node.number() > Limits::MAX_NODES {
             return Err(Error::Invalid(format!("session {id} may have {most} nodes: remove one first")));
         }
         let image = self.stores.images.resolve(&record.image)?;
@@ -457,20 +455,11 @@ fn new_cluster(nodes: u8) -> Result<ClusterWish, Error> {
 
 /// The warden's own bounds, whatever serve says.
 fn check(limits: &Limits, nodes: u8) -> Result<(), Error> {
-    let within = |name: &str, value: u64, least: u64, most: u64| {
-        if (least..=most).contains(&value) {
-            return Ok(());
-        }
-        Err(Error::Invalid(format!("{name} is {value}; it must be {least} to {most}")))
-    };
-    within("nodes", nodes.into(), 1, limits.nodes.min(MAX_NODES).into())?;
-    within("cpu_millis", limits.cpu_millis.into(), 10, 1_000_000)?;
-    within("memory", limits.memory, 32 << 20, 1 << 44)?;
-    within("pids", limits.pids.into(), 16, 1 << 20)?;
-    within("disk", limits.disk, 16 << 20, 1 << 44)?;
-    within("open_files", limits.open_files, 64, 1 << 20)?;
-    within("inotify_watches", limits.inotify_watches.into(), 16, 1 << 22)?;
-    within("inotify_instances", limits.inotify_instances.into(), 4, 1 << 16)
+    limits.check().map_err(|e| Error::Invalid(e.to_string()))?;
+    if !(1..=limits.nodes).contains(&nodes) {
+        return Err(Error::Invalid(format!("nodes is {nodes}; it must be 1 to {}", limits.nodes)));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
