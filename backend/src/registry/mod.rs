@@ -145,15 +145,15 @@ impl SiteRegistry {
 }
 
 impl Sessions {
-    /// Deletes now and then what no image in the registry needs any more, until this server ends.
+    /// Deletes at once and then now and then what no image in the registry needs any more, until this server ends.
     pub async fn clean_registry(self: Arc<Self>) {
         let mut closing = self.closing.subscribe();
         loop {
+            self.registry.clean().await;
             tokio::select! {
                 () = tokio::time::sleep(CLEAN_EVERY) => {}
                 _ = closing.wait_for(|closing| *closing) => return,
             }
-            self.registry.clean().await;
         }
     }
 

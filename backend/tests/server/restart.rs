@@ -65,6 +65,20 @@ async fn images_and_accounts_go_with_their_session() {
     assert!(!has_in_registry(&t, &stays));
 }
 
+/// A server that is started anew each hour cleans up as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn content_that_no_image_needs_goes_at_the_next_start() {
+    let mut t = TestServer::start(&[]).await;
+    let digest = "b".repeat(64);
+    let blob = t.dir.path().join("web/registry/blobs/sha256/bb").join(&digest);
+    std::fs::create_dir_all(blob.parent().unwrap()).unwrap();
+    let file = std::fs::File::create(&blob).unwrap();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7200);
+    file.set_modified(long_ago).unwrap();
+    t.restart(&[]).await;
+    eventually("it is gone", || !blob.exists()).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_nobody_knows_is_destroyed() {
     let mut t = TestServer::start(&[]).await;
