@@ -67,8 +67,9 @@ const REFUSED: &[i64] = &[
 /// Kinds of sockets that a node may have; the others are kernel surface without use here (AF_ALG, AF_VSOCK, AF_RXRPC …).
 const FAMILIES: [i32; 5] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET];
 
-/// Netlink protocols without use here that have had holes reachable from user namespaces.
-const NETLINK_REFUSED: [i32; 2] = [libc::NETLINK_XFRM, libc::NETLINK_CRYPTO];
+/// Netlink protocols without use here: that have had holes reachable from user namespaces, or keep messages between programs in memory
+/// that is charged to nobody.
+const NETLINK_REFUSED: [i32; 3] = [libc::NETLINK_XFRM, libc::NETLINK_CRYPTO, libc::NETLINK_USERSOCK];
 
 /// Commands of ioctl(2) that make or change subvolumes of btrfs, which anybody may who may write to a directory: a node's disk is one,
 /// with a quota that others below it would not count for (linux/btrfs.h).
@@ -78,6 +79,13 @@ const BTRFS_REFUSED: [u32; 5] = [
     0x5000_9417, // BTRFS_IOC_SNAP_CREATE_V2
     0x5000_9418, // BTRFS_IOC_SUBVOL_CREATE_V2
     0x4008_941a, // BTRFS_IOC_SUBVOL_SETFLAGS
+];
+
+/// Commands of ioctl(2) that let files share extents (linux/fs.h).
+const CLONES: [u32; 3] = [
+    0x4004_9409, // FICLONE
+    0x4020_940d, // FICLONERANGE
+    0xc018_9436, // FIDEDUPERANGE
 ];
 
 /// The filter, compiled. Do this once, in the warden.
@@ -112,6 +120,7 @@ pub fn compile() -> Result<BpfProgram> {
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, arch).map_err(failed)?;
     let mut program: BpfProgram = filter.try_into().map_err(failed)?;
     program.splice(0..0, packet_ring_guard());
+    program.splice(0..0, clone_guard());
     program.splice(0..0, newest_guard());
     Ok(program)
 }
@@ -154,6 +163,30 @@ fn packet_ring_guard() -> [sock_filter; 8] {
         equal(RX_RING, 1, 0),
         equal(TX_RING, 0, 1),
         op(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOPROTOOPT.cast_unsigned()),
+    ]
+}
+
+/// "Not supported", so that programs copy instead of sharing extents: an extent with a million owners costs the disk of all sessions
+/// seconds when it goes.
+fn clone_guard() -> [sock_filter; 9] {
+    let op = |code: u32, jt, jf, k| sock_filter { code: code as u16, jt, jf, k };
+    let load = |offset| op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
+    let equal = |value, jt, jf| op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, jt, jf, value);
+    let answer =
+        |errno: i32| op(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno.cast_unsigned());
+    // Of seccomp_data: the number, and the lower half of the second argument.
+    let (number, command) = (0, 24);
+    [
+        load(number),
+        // It shares extents too, where it can.
+        equal(libc::SYS_copy_file_range as u32, 6, 0),
+        equal(libc::SYS_ioctl as u32, 0, 6),
+        load(command),
+        equal(CLONES[0], 2, 0),
+        equal(CLONES[1], 1, 0),
+        equal(CLONES[2], 0, 2),
+        answer(libc::EOPNOTSUPP),
+        answer(libc::ENOSYS),
     ]
 }
 
@@ -203,6 +236,7 @@ mod tests {
         assert_eq!(errno_of(socket(libc::AF_ALG, 0)), libc::EPERM);
         assert_eq!(errno_of(socket(libc::AF_VSOCK, 0)), libc::EPERM);
         assert_eq!(errno_of(socket(libc::AF_NETLINK, libc::NETLINK_XFRM)), libc::EPERM);
+        assert_eq!(errno_of(socket(libc::AF_NETLINK, libc::NETLINK_USERSOCK)), libc::EPERM);
         assert_eq!(errno_of(socket(libc::AF_NETLINK, libc::NETLINK_ROUTE)), 0);
         // SAFETY: invalid on purpose; the filter answers before the kernel looks at the arguments.
         assert_eq!(errno_of(|| unsafe { libc::syscall(libc::SYS_bpf, 0, 0, 0) }), libc::EPERM);
@@ -213,6 +247,16 @@ mod tests {
             let asked = || i64::from(unsafe { libc::ioctl(0, command.into(), 0) });
             assert_eq!(errno_of(asked), libc::EPERM, "{command:x}");
         }
+        for command in CLONES {
+            // SAFETY: as above.
+            let asked = || i64::from(unsafe { libc::ioctl(0, command.into(), 0) });
+            assert_eq!(errno_of(asked), libc::EOPNOTSUPP, "{command:x}");
+        }
+        // SAFETY: as above.
+        let asked = || unsafe { libc::syscall(libc::SYS_copy_file_range, -1, 0, -1, 0, 1, 0) };
+        assert_eq!(errno_of(asked), libc::ENOSYS);
+        // SAFETY: no descriptor; the kernel says so.
+        assert_eq!(errno_of(|| i64::from(unsafe { libc::ioctl(-1, libc::FIONREAD, 0) })), libc::EBADF);
         let option = |level: i32, option: i32| {
             // SAFETY: no socket and no value; whoever comes to look at them says so.
             move || i64::from(unsafe { libc::setsockopt(-1, level, option, std::ptr::null(), 0) })

@@ -3,18 +3,47 @@
 
 use crate::{Result, error::Context, mounts};
 use drydock_protocol::NodeName;
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use rustix::{
     fs::{CWD, OFlags, open},
     mount::{MountAttrFlags, MountPropagationFlags, mount_change},
 };
 use std::{
     fs,
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::PermissionsExt,
+    },
     path::{Path, PathBuf},
 };
 
 /// Device files that a node gets from the host; the kernel makes no others in a user namespace.
 pub const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// Their numbers (Linux' `Documentation/admin-guide/devices.txt`).
+const NUMBERS: [(u64, u64); 6] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0)];
+
+/// Puts device files of our own in the place of the host's, in the mount namespace of the caller, for [`build`] to copy: what the host
+/// makes anew in its `/dev` is gone for running sessions, in which no container would start any more. `place` is an empty directory.
+/// Needs root.
+pub fn own_devices(place: &Path) -> Result<()> {
+    let tree = mounts::create(
+        "tmpfs",
+        &[("size", "64k"), ("mode", "0755"), ("nr_inodes", "16")],
+        safe_but_devices(),
+    )?;
+    mounts::attach_at(tree.as_fd(), place)?;
+    for (name, (major, minor)) in DEVICES.into_iter().zip(NUMBERS) {
+        let (path, mode) = (place.join(name), Mode::from_bits_truncate(0o666));
+        mknod(&path, SFlag::S_IFCHR, mode, makedev(major, minor))
+            .step(|| format!("make {}", path.display()))?;
+        // The umask does not count.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666))
+            .step(|| format!("set the mode of {}", path.display()))?;
+        let device = mounts::copy(CWD, &path.to_string_lossy(), false)?;
+        mounts::attach_at(device.as_fd(), &Path::new("/dev").join(name))?;
+    }
+    Ok(())
+}
 
 /// Where the roots of the nodes lie.
 const NODES: &str = "/nodes";

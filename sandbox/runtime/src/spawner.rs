@@ -24,6 +24,7 @@ use drydock_protocol::{NodeName, pipe::Step};
 use nix::{
     fcntl::OFlag,
     poll::{PollFd, PollFlags, PollTimeout, poll},
+    sched::{CloneFlags, unshare},
     sys::{
         signal::{SigSet, SigmaskHow, Signal, sigprocmask},
         signalfd::{SfdFlags, SignalFd},
@@ -122,6 +123,11 @@ impl<'a> Spawner<'a> {
         session_root::build(launch.catalogue.as_ref().map(|catalogue| catalogue.place))?;
         trace.step("session root");
         sethostname(format!("drydock-{}", launch.id)).step(|| "sethostname")?;
+        // Of the session's own, so that `nsenter --all` works between its processes. Children are in it, this process is not.
+        // A kernel may be without.
+        if let Err(error) = unshare(CloneFlags::from_bits_retain(libc::CLONE_NEWTIME)) {
+            tracing::debug!(%error, "no time namespace");
+        }
         limit_namespaces(launch.limits)?;
         let mut nodes = BTreeMap::new();
         for (name, disk) in launch.nodes {

@@ -11,6 +11,7 @@ mod prepare;
 mod record;
 mod server;
 mod sessions;
+pub mod shortage;
 
 pub use error::Error;
 pub use place::{Place, state_paths};

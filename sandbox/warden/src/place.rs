@@ -12,6 +12,7 @@ use nix::{
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
+    io::ErrorKind,
     ops::Range,
     os::unix::{
         ffi::{OsStrExt, OsStringExt},
@@ -49,6 +50,11 @@ pub mod state_paths {
     /// Where the container images hang while a session is made.
     pub fn catalogue(state: &Path) -> PathBuf {
         state.join("run/catalogue")
+    }
+
+    /// Where the device files of the nodes are, in the warden's mount namespace.
+    pub fn devices(state: &Path) -> PathBuf {
+        state.join("run/devices")
     }
     /// Where a session process listens.
     pub fn session_socket(state: &Path, id: &SessionId) -> PathBuf {
@@ -96,6 +102,7 @@ impl Place {
             ("run/sessions", 0o711, 0),
             ("run/warden", 0o700, 0),
             ("run/catalogue", 0o700, 0),
+            ("run/devices", 0o700, 0),
             ("disk", 0o700, 0),
             ("log", 0o700, 0),
             ("web", 0o700, place.web_user()),
@@ -198,8 +205,18 @@ fn claim(claims: &Path, state: &Path, in_use: impl Fn(u32) -> bool) -> Result<u3
     Ok(n)
 }
 
+/// Makes a directory of the layout. One that is there must be ours: a link, or what somebody else owns, is left as it is.
 fn make_dir(path: &Path, mode: u32, owner: u32) -> Result<(), Error> {
-    fs::create_dir_all(path).map_err(at(path))?;
+    match fs::create_dir(path) {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            let meta = fs::symlink_metadata(path).map_err(at(path))?;
+            if !meta.is_dir() || (1..FIRST_ID).contains(&meta.uid()) {
+                let why = "it is no directory of a Drydock server; choose another state directory";
+                return Err(Error::Host(format!("{}: {why}", path.display())));
+            }
+        }
+        made => made.map_err(at(path))?,
+    }
     chown(path, Some(Uid::from_raw(owner)), Some(Gid::from_raw(owner)))
         .map_err(|e| Error::File(path.into(), e.into()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(at(path))
@@ -215,6 +232,25 @@ mod tests {
         fs::create_dir_all(state.join("run")).unwrap();
         fs::write(state.join("run/warden.lock"), "").unwrap();
         state
+    }
+
+    #[test]
+    fn what_is_not_ours_is_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::create_dir(path("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("elsewhere", path("web")).unwrap();
+        assert!(make_dir(&path("web"), 0o700, FIRST_ID).is_err());
+        fs::create_dir(path("run")).unwrap();
+        chown(&path("run"), Some(Uid::from_raw(1000)), None).unwrap();
+        assert!(make_dir(&path("run"), 0o711, 0).is_err());
+        for (name, owner, mode) in [("elsewhere", 0, 0o755), ("run", 1000, 0o755)] {
+            let meta = fs::metadata(path(name)).unwrap();
+            assert_eq!((meta.uid(), meta.mode() & 0o777), (owner, mode), "{name}");
+        }
+        make_dir(&path("log"), 0o700, FIRST_ID).unwrap();
+        make_dir(&path("log"), 0o711, 0).unwrap();
+        assert_eq!(fs::metadata(path("log")).unwrap().mode() & 0o777, 0o711);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::{
     place::{Place, state_paths},
     prepare::{Ended, Preparations},
     sessions::{Sessions, Stores, Wish},
+    shortage,
 };
 use drydock_protocol::SessionId;
 use drydock_runtime::{channel::Listener, launch::Mains};
@@ -24,7 +25,7 @@ use std::{
     fs,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How a warden is started.
@@ -55,6 +56,8 @@ struct Server {
     ending: Vec<(SessionId, Caller)>,
     preparations: Preparations,
     had_client: bool,
+    /// When the host's memory was looked at last.
+    looked: Instant,
 }
 
 /// Runs until it is told to end, or until neither serve nor a session is left. `ready` is called when requests
@@ -68,6 +71,7 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
         rustix::mount::MountPropagationFlags::DOWNSTREAM | rustix::mount::MountPropagationFlags::REC,
     )
     .map_err(|e| Error::Host(format!("make mounts private: {e}")))?;
+    drydock_runtime::session_root::own_devices(&state_paths::devices(place.state()))?;
     let socket = state_paths::warden_socket(place.state());
     let web = place.web_user();
     let images = drydock_images::Store::open(&config.images)?;
@@ -95,6 +99,7 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
         ending: vec![],
         preparations,
         had_client: false,
+        looked: Instant::now(),
     };
     ready();
     server.serve()?;
@@ -136,7 +141,8 @@ impl Server {
                 return Ok(());
             }
             let dying = self.sessions.help_dying();
-            let ready = self.wait(lingering.into_iter().chain(dying).min())?;
+            let look = self.look_at_memory();
+            let ready = self.wait(lingering.into_iter().chain(dying).chain(look).min())?;
             if ready.stop {
                 return Ok(());
             }
@@ -153,6 +159,27 @@ impl Server {
                 self.accept();
             }
         }
+    }
+
+    /// Ends a session if the host runs out of memory. Tells when to look again, if there are sessions.
+    fn look_at_memory(&mut self) -> Option<Duration> {
+        if self.sessions.ids().is_empty() {
+            return None;
+        }
+        let left = shortage::INTERVAL.saturating_sub(self.looked.elapsed());
+        if !left.is_zero() {
+            return Some(left);
+        }
+        self.looked = Instant::now();
+        if shortage::is_short()
+            && let Some((id, bytes)) = shortage::heaviest(&self.sessions.users())
+        {
+            tracing::warn!(session = %id, mebibytes = bytes >> 20, "the host is short of memory: the session that may hold most of what is charged to none ends");
+            if let Err(error) = self.sessions.kill(&id) {
+                tracing::error!(session = %id, "{error}");
+            }
+        }
+        Some(shortage::INTERVAL)
     }
 
     fn wait(&mut self, most: Option<Duration>) -> Result<Ready, Error> {

@@ -149,6 +149,11 @@ impl Sessions {
         self.running.keys().cloned().collect()
     }
 
+    /// The host's user ids of each session that runs.
+    pub fn users(&self) -> BTreeMap<SessionId, std::ops::Range<u32>> {
+        self.running.iter().map(|(id, s)| (id.clone(), self.place.users(s.record.slot))).collect()
+    }
+
     /// Descriptors that become readable when a session has ended.
     pub fn pidfds(&self) -> impl Iterator<Item = (&SessionId, BorrowedFd<'_>)> {
         self.running.iter().map(|(id, s)| (id, s.pidfd.as_fd()))

@@ -15,6 +15,10 @@ pub fn tests() -> Vec<Trial> {
         Trial::test("limits_hold", limits_hold),
         Trial::test("shared_images_stay_as_they_are", shared_images_stay_as_they_are),
         Trial::test("a_disk_has_no_back_door", a_disk_has_no_back_door),
+        Trial::test("devices_are_the_wardens", devices_are_the_wardens),
+        Trial::test("files_share_no_extents", files_share_no_extents),
+        Trial::test("namespaces_can_be_entered", namespaces_can_be_entered),
+        Trial::test("who_holds_sockets_is_known", who_holds_sockets_is_known),
         Trial::test("memory_of_sockets_is_limited", memory_of_sockets_is_limited),
         Trial::test("groups_without_end_are_removed", groups_without_end_are_removed),
         Trial::test("what_is_frozen_deep_down_dies", what_is_frozen_deep_down_dies),
@@ -197,6 +201,69 @@ fn a_disk_has_no_back_door() -> Outcome {
                 ioctl(F, 0x5000940e, $b) or die \"$!\\n\"' 2>&1";
     assert_eq!(s.try_run(1, make).1.trim_end(), "Operation not permitted");
     assert_ne!(s.try_run(1, "test -e /var/lib/docker/more").0, 0);
+    Ok(())
+}
+
+/// The device files of nodes are the warden's own: what the host does to its `/dev` is no matter to sessions that run.
+fn devices_are_the_wardens() -> Outcome {
+    use std::os::unix::fs::MetadataExt;
+    let host = Host::new();
+    let s = host.create(1);
+    for name in ["null", "zero", "full", "random", "urandom", "tty"] {
+        let path = format!("/dev/{name}");
+        let seen = s.run(1, &format!("stat -c '%d %a %t,%T %h' {path}"));
+        let meta = fs::metadata(&path)?;
+        let number = format!("{:x},{:x}", rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));
+        assert!(seen.ends_with(&format!(" 666 {number} 1")), "{path}: {seen}");
+        assert!(!seen.starts_with(&format!("{} ", meta.dev())), "{path} is the host's");
+    }
+    assert_eq!(s.run(1, "echo x > /dev/null; head -c 3 /dev/zero | od -An -tx1"), " 00 00 00");
+    Ok(())
+}
+
+/// Files share no extents: one that a million files share keeps the disk of all sessions busy for seconds.
+fn files_share_no_extents() -> Outcome {
+    let host = Host::new();
+    let s = host.create(1);
+    s.run(1, "cd /var/lib/docker && head -c 100000 /dev/urandom > a");
+    let (status, said) = s.try_run(1, "cd /var/lib/docker && cp --reflink=always a b");
+    assert!(status != 0 && said.contains("Operation not supported"), "{said}");
+    s.run(1, "cd /var/lib/docker && cp a c && cmp a c");
+    Ok(())
+}
+
+/// What every book does with namespaces works.
+fn namespaces_can_be_entered() -> Outcome {
+    let host = Host::new();
+    let s = host.create(1);
+    s.run(
+        1,
+        "unshare --fork --pid --mount-proc --net --uts --ipc --cgroup sleep 1000 > /dev/null 2>&1 & \
+              until pgrep -x sleep; do :; done; nsenter --all -t $(pgrep -x sleep) true",
+    );
+    // Its own /sys shows the devices of its network only.
+    assert_eq!(s.run(1, "ip netns add one && ip netns exec one ls /sys/class/net"), "lo");
+    Ok(())
+}
+
+/// Memory that is charged to nobody is the session's with most sockets, if it comes to that.
+fn who_holds_sockets_is_known() -> Outcome {
+    let host = Host::new();
+    let (quiet, busy) = (host.create(1), host.create(1));
+    let open = "perl -MSocket -e '$| = 1; for (1..500) { socket($s, AF_INET, SOCK_RAW, 253) or die; push @s, $s } \
+                print \"open\\n\"; sleep 1000' > /tmp/said 2>&1 & until grep -q open /tmp/said; do :; done; \
+                awk '/^Uid:/ { print $2 }' /proc/self/status; cat /proc/self/uid_map";
+    let users = |map: &str| {
+        let numbers: Vec<u32> = map.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+        let [.., first, count] = numbers[..] else { panic!("{map}") };
+        first..first + count
+    };
+    let all = [
+        (quiet.id.clone(), users(&quiet.run(1, "cat /proc/self/uid_map"))),
+        (busy.id.clone(), users(&busy.run(1, open))),
+    ];
+    let (id, bytes) = drydock_warden::shortage::heaviest(&all.into()).ok_or("nobody has a socket")?;
+    assert!(id == busy.id && bytes > 500 * 100_000, "{id} {bytes}");
     Ok(())
 }
 
