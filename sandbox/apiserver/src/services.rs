@@ -33,8 +33,10 @@ impl Range {
     pub fn parse(text: &str) -> Option<Self> {
         let (first, bits) = text.split_once('/')?;
         let (first, bits): (Ipv4Addr, u8) = (first.parse().ok()?, bits.parse().ok()?);
-        let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
-        (8..=30).contains(&bits).then(|| Self { first: Ipv4Addr::from(u32::from(first) & mask), bits })
+        (8..=30).contains(&bits).then(|| {
+            let mask = u32::MAX << (32 - bits);
+            Self { first: Ipv4Addr::from(u32::from(first) & mask), bits }
+        })
     }
 
     fn size(self) -> u32 {
@@ -286,6 +288,9 @@ mod tests {
         assert!(range.contains(Ipv4Addr::new(10, 111, 255, 254)));
         for outside in [[10, 96, 0, 0], [10, 111, 255, 255], [10, 95, 0, 1], [10, 112, 0, 1]] {
             assert!(!range.contains(outside.into()), "{outside:?}");
+        }
+        for wrong in ["10.0.0.0/33", "10.0.0.0/255", "10.0.0.0/31", "10.0.0.0", "::/12"] {
+            assert!(Range::parse(wrong).is_none(), "{wrong}");
         }
     }
 
