@@ -2,7 +2,9 @@
 //! are behind this trait. All its methods are called on threads that may block.
 
 use crate::client::BuildClient;
-use drydock_dockerfile::build::{Answer, BuildError, Context, Files, Image, Options, Output, Platform};
+use drydock_dockerfile::build::{
+    Answer, BuildError, Config, Context, Files, Image, Options, Output, Platform,
+};
 use drydock_dockerfile::language::Dockerfile;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -23,11 +25,11 @@ pub trait BuildEngine: Send + Sync + 'static {
     fn scratch(&self) -> Answer<PathBuf>;
 
     /// Finds the base image of a stage before the build: here, or pulled (always, with `base.pull`). `log` gets the lines of the
-    /// pull, as `POST /images/create` has them. Its `ONBUILD` triggers are returned.
+    /// pull, as `POST /images/create` has them. Its configuration is returned.
     ///
     /// # Errors
     /// `failed to resolve source metadata for docker.io/library/x:latest: …`; the name as written is put before it.
-    fn resolve(&self, base: &BaseImage, log: &mut dyn FnMut(&str)) -> Answer<Vec<String>>;
+    fn resolve(&self, base: &BaseImage, log: &mut dyn FnMut(&str)) -> Answer<Config>;
 
     /// The environment of an image that is here and need not be pulled, for checks of a Dockerfile.
     fn environment(&self, image: &str) -> Option<Vec<String>>;

@@ -65,18 +65,6 @@ fn layers(stage: &Stage) -> usize {
     stage.instructions.iter().filter(|instruction| makes(&instruction.kind)).count()
 }
 
-/// ` (first line...)` of the script of a RUN.
-fn summary(kind: &Kind) -> String {
-    let Kind::Run(run) = kind else { return String::new() };
-    // With more on the line than the script, the line says enough.
-    let alone = |word: &String| word.starts_with("<<") && !word.contains(char::is_whitespace);
-    let script = run.command.files.first().filter(|_| run.command.words.iter().all(alone));
-    let Some(script) = script else { return String::new() };
-    let mut lines = script.data.trim().lines();
-    let first = lines.next().unwrap_or_default();
-    format!(" ({first}{})", if lines.next().is_some() { "..." } else { "" })
-}
-
 /// `[stage 1/3] RUN x`.
 fn title(file: &Dockerfile, index: usize, number: usize, total: usize, text: &str) -> String {
     let stage = match file.stages.get(index).and_then(|stage| stage.name.as_deref()) {
@@ -107,11 +95,11 @@ impl Vertices {
         Self { progress, file: file.clone(), bases, running: HashMap::new(), shown }
     }
 
-    fn started(&mut self, id: StepId, source: &str, number: usize, total: usize) {
+    fn started(&mut self, id: StepId, text: &str, number: usize, total: usize) {
         let Some((index, base)) = id.stage.and_then(|index| Some((index, self.bases.get(index)?))) else {
             return;
         };
-        let first = id.step == 0;
+        let first = id.step == 0 && id.trigger == 0;
         if first {
             // The first stage that begins with an image shows it.
             if let Some(full) = base.full().filter(|_| !base.is_result())
@@ -130,11 +118,7 @@ impl Vertices {
             Base::Context(..) => (before, total),
             Base::None => (before, total.saturating_sub(1)),
         };
-        let source = match self.file.stages[index].instructions.get(id.step - 1) {
-            Some(instruction) => format!("{source}{}", summary(&instruction.kind)),
-            None => source.to_owned(),
-        };
-        let name = title(&self.file, index, number, total, &source);
+        let name = title(&self.file, index, number, total, text);
         self.running.insert(id, self.progress.step(&name));
     }
 }
@@ -142,8 +126,15 @@ impl Vertices {
 impl Output for Vertices {
     fn event(&mut self, event: Event<'_>) {
         match event {
-            Event::Started { id, source, stage_number, stage_total, .. } => {
-                self.started(id, source, stage_number, stage_total);
+            Event::Started { id, title, stage_number, stage_total, .. } => {
+                self.started(id, title, stage_number, stage_total);
+            }
+            Event::Internal(name) => self.progress.step(name).done(),
+            Event::Image(name) => {
+                let full = normalise(name);
+                if self.shown.insert(full.clone()) {
+                    self.progress.step(&format!("FROM {full}")).done();
+                }
             }
             Event::Cached(id) => {
                 if let Some(step) = self.running.get_mut(&id) {
@@ -165,7 +156,7 @@ impl Output for Vertices {
                     step.fail(message);
                 }
             }
-            // Containers, triggers and images of steps are not shown by BuildKit; base images were pulled and warnings given
+            // Containers and images of steps are not shown by BuildKit; base images were pulled and warnings given
             // before.
             _ => {}
         }
@@ -246,8 +237,9 @@ mod tests {
     ) {
         let name = format!("stage-{stage}");
         vertices.event(Event::Started {
-            id: StepId { stage: Some(stage), step },
+            id: StepId { stage: Some(stage), step, trigger: 0 },
             source,
+            title: source,
             stage: &name,
             number: 1,
             total: 1,
@@ -278,7 +270,7 @@ mod tests {
         let progress = Progress::new("x");
         let file = parse(&format!("ARG v=1\nFROM busybox:$v\nENV a=b\n{}", "RUN x\n".repeat(11))).unwrap();
         let mut vertices = Vertices::new(progress.clone(), &file, &Options::default(), HashSet::new());
-        let id = |step| StepId { stage: Some(0), step };
+        let id = |step| StepId { stage: Some(0), step, trigger: 0 };
         started(&mut vertices, 0, 0, "FROM busybox:$v", 1, 12);
         vertices.event(Event::Done { id: id(0), image: "" });
         started(&mut vertices, 0, 1, "ENV a=b", 0, 12);
@@ -314,18 +306,6 @@ mod tests {
     }
 
     #[test]
-    fn scripts_are_summed_up() {
-        let progress = Progress::new("x");
-        let file = parse("FROM a\nRUN <<E\none\ntwo\nE\n").unwrap();
-        let mut vertices = Vertices::new(progress.clone(), &file, &Options::default(), HashSet::new());
-        started(&mut vertices, 0, 1, "RUN <<E", 2, 2);
-        let file = parse("FROM a\nRUN cat <<E\none\nE\n").unwrap();
-        let mut other = Vertices::new(progress.clone(), &file, &Options::default(), HashSet::new());
-        started(&mut other, 0, 1, "RUN cat <<E", 2, 2);
-        assert_eq!(names(&progress), ["[2/2] RUN <<E (one...)", "[2/2] RUN cat <<E"]);
-    }
-
-    #[test]
     fn stages_of_one_image_share_its_step() {
         let progress = Progress::new("x");
         let file = parse("FROM a\nFROM a:latest\nFROM b").unwrap();
@@ -346,7 +326,7 @@ mod tests {
         let mut vertices = Vertices::new(progress.clone(), &file, &options, HashSet::new());
         for (stage, base, run) in [(0, "FROM base", "RUN one"), (1, "FROM other", "RUN two")] {
             started(&mut vertices, stage, 0, base, 1, 2);
-            vertices.event(Event::Done { id: StepId { stage: Some(stage), step: 0 }, image: "" });
+            vertices.event(Event::Done { id: StepId { stage: Some(stage), ..StepId::default() }, image: "" });
             started(&mut vertices, stage, 1, run, 2, 2);
         }
         let mut names = names(&progress);

@@ -183,6 +183,68 @@ fn a_context_that_cannot_be_had_fails_its_step_in_plain_words() {
 }
 
 #[test]
+fn what_is_wrong_with_an_instruction_is_said_before_any_step() {
+    run(async {
+        let client = Client::new();
+        for (number, text, message, line, last) in [
+            (
+                1,
+                "FROM busybox\nRUN x\nEXPOSE x\n",
+                "invalid containerPort: x",
+                Some(3),
+                "[internal] load .dockerignore",
+            ),
+            (
+                2,
+                "FROM busybox\nRUN x\nCOPY --from=9 f /\n",
+                "invalid stage index 9",
+                None,
+                "[internal] load build definition from Dockerfile",
+            ),
+            (
+                3,
+                "FROM busybox\nRUN x\nCOPY --from=none f /\n",
+                "none: pull access denied",
+                Some(3),
+                "[internal] load metadata for docker.io/library/none:latest",
+            ),
+        ] {
+            client.files("dockerfile", &[file("Dockerfile", text)]);
+            client.files("context", &[]);
+            let name = format!("w{number}");
+            let error = client.solve(&name, &[], &[]).await.unwrap_err();
+            assert_eq!(error.message(), message);
+            let line_of = |details: &[u8]| {
+                let detail = rpc::Status::decode(details).unwrap().details.into_iter().next()?;
+                let value: serde_json::Value = serde_json::from_slice(&detail.value).unwrap();
+                value["ranges"][0]["start"]["line"].as_u64()
+            };
+            assert_eq!(line_of(error.details()), line, "{text}");
+            assert_eq!(begun(&status(&client, &name).await).last().unwrap(), &last);
+        }
+        let text = "FROM busybox\nCOPY --from=triggers etc/name /n\nCOPY <<a <<b /d/\n1\na\n2\nb\n";
+        client.files("dockerfile", &[file("Dockerfile", text)]);
+        client.solve("w4", &[], &[]).await.unwrap();
+        let status = status(&client, "w4").await;
+        assert_eq!(
+            begun(&status)[1..],
+            [
+                "[internal] load metadata for docker.io/library/busybox:latest",
+                "[internal] load metadata for docker.io/library/triggers:latest",
+                "[internal] load .dockerignore",
+                "[1/3] FROM docker.io/library/busybox:latest",
+                "FROM docker.io/library/triggers:latest",
+                "[2/3] COPY --from=triggers etc/name /n",
+                "[internal] preparing inline document",
+                "[internal] preparing inline document",
+                "[3/3] COPY <<a <<b /d/",
+            ]
+        );
+        client.settled().await;
+    });
+}
+
+#[test]
 fn secrets_contexts_and_triggers_come_from_the_client() {
     run(async {
         let client = Client::new();

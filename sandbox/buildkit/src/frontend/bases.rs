@@ -8,11 +8,12 @@ use crate::engine::BaseImage;
 use crate::error::of_build;
 use crate::progress::{Progress, Step, Times};
 use crate::vertices::{self as stage, global_variables};
-use drydock_dockerfile::build::{BuildError, ErrorKind, Options, Platform};
-use drydock_dockerfile::language::Dockerfile;
+use drydock_dockerfile::build::{BuildError, Config, ErrorKind, NamedContext, Options, Platform};
 use drydock_dockerfile::language::shell::Lexer;
+use drydock_dockerfile::language::{Dockerfile, Kind, parse_mount};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tonic::Status;
@@ -35,35 +36,68 @@ pub struct Base {
     /// The step that shows its layers.
     title: String,
     platform: Option<Platform>,
-    line: usize,
+    lines: RangeInclusive<usize>,
+    /// A stage begins with it, so that its triggers run.
+    begins: bool,
 }
 
-/// The base images that the target needs, each once.
+/// The images that the target needs, each once: those that stages begin with, then those of `--from`.
 pub fn bases(file: &Dockerfile, options: &Options) -> Vec<Base> {
     let variables = global_variables(file, options);
     let (mut list, mut seen) = (Vec::new(), HashSet::new());
-    for index in needed(file, options) {
-        let (stage, base) = (&file.stages[index], stage::Base::of(file, options, &variables, index));
-        let Some(full) = base.full() else { continue };
-        let (name, metadata) = match &base {
-            stage::Base::None => continue,
-            stage::Base::Image(name) => (name, format!("[internal] load metadata for {full}")),
+    let mut add = |base: &stage::Base, title: String, platform: Option<Platform>, lines, begins| {
+        let Some(full) = base.full() else { return };
+        let (name, metadata) = match base {
+            stage::Base::None => return,
+            stage::Base::Image(name) => (name.clone(), format!("[internal] load metadata for {full}")),
             stage::Base::Context(context, name) => {
-                (name, format!("[context {context}] load metadata for {full}"))
+                (name.clone(), format!("[context {context}] load metadata for {full}"))
             }
         };
+        if seen.insert((full.clone(), platform.as_ref().map(ToString::to_string))) {
+            let metadata = if base.is_result() { String::new() } else { metadata };
+            list.push(Base { name, full, metadata, title, platform, lines, begins });
+        }
+    };
+    let needed = needed(file, options);
+    for index in &needed {
+        let (stage, base) = (&file.stages[*index], stage::Base::of(file, options, &variables, *index));
         let platform = stage.platform.as_deref().and_then(|text| {
             let text = Lexer::new(file.escape).word(text, &variables).ok()?;
             parse_platform(&text)
         });
-        let platform = platform.or_else(|| options.platform.clone());
-        if seen.insert((full.clone(), platform.as_ref().map(ToString::to_string))) {
-            let metadata = if base.is_result() { String::new() } else { metadata };
-            let (name, title) = (name.clone(), base.title(file, index));
-            list.push(Base { name, full, metadata, title, platform, line: stage.line });
+        let title = base.title(file, *index);
+        add(&base, title, platform.or_else(|| options.platform.clone()), stage.line..=stage.line, true);
+    }
+    for instruction in needed.iter().flat_map(|index| &file.stages[*index].instructions) {
+        for base in sources(file, options, &instruction.kind) {
+            let title = match &base {
+                stage::Base::Context(..) => base.title(file, 0),
+                _ => format!("FROM {}", base.full().unwrap_or_default()),
+            };
+            add(&base, title, options.platform.clone(), instruction.line..=instruction.last_line, false);
         }
     }
     list
+}
+
+/// The images that an instruction takes files of.
+fn sources(file: &Dockerfile, options: &Options, kind: &Kind) -> Vec<stage::Base> {
+    let names: Vec<String> = match kind {
+        Kind::Copy(copy) => copy.from.iter().cloned().collect(),
+        Kind::Run(run) => run.mounts.iter().filter_map(|m| parse_mount(m, None).ok()?.from).collect(),
+        _ => Vec::new(),
+    };
+    let is_stage = |name: &str| {
+        name.parse::<usize>().is_ok()
+            || file.stages.iter().any(|s| s.name.as_deref().is_some_and(|n| n.eq_ignore_ascii_case(name)))
+    };
+    let base = |name: String| match options.contexts.get(&name) {
+        Some(NamedContext::Image(image)) => stage::Base::Context(name, image.clone()),
+        None if name != "scratch" && !is_stage(&name) => stage::Base::Image(name),
+        _ => stage::Base::None,
+    };
+    names.into_iter().map(base).collect()
 }
 
 fn parse_platform(text: &str) -> Option<Platform> {
@@ -79,6 +113,8 @@ pub struct Found {
     pub files: bool,
     /// Full names of images whose layers were shown.
     pub shown: HashSet<String>,
+    /// Their configurations, by the names in the file.
+    pub configs: BTreeMap<String, Config>,
 }
 
 impl Prepared {
@@ -98,25 +134,27 @@ impl Prepared {
                 client: Arc::clone(client),
                 cancelled: self.site.cancel.clone(),
             };
-            let named = base.name.clone();
-            let line = base.line;
+            let (named, name) = (base.name.clone(), base.name.clone());
+            let (lines, begins) = (base.lines.clone(), base.begins);
             let full = base.full.clone();
             let resolved = blocking(move || {
                 let mut show = Show::new(progress, base);
                 let resolved = engine.resolve(&image, &mut |line| show.line(line));
                 let resolved = resolved.map_err(|error| format!("{named}: {error}"));
                 let pulled = show.end(resolved.as_ref().err().map(String::as_str));
-                resolved.map(|triggers| (triggers, pulled))
+                resolved.map(|config| (config, pulled))
             });
             let error = |message| BuildError {
                 message,
                 code: None,
-                lines: Some(line..=line),
+                lines: Some(lines.clone()),
                 kind: ErrorKind::Failed,
             };
-            let (triggers, pulled) =
+            let (config, pulled) =
                 resolved.await?.map_err(|message| of_build(&error(message), &self.source))?;
-            found.files |= triggers.iter().any(|trigger| super::paths::uses_files(trigger));
+            found.files |=
+                begins && config.on_build.iter().flatten().any(|trigger| super::paths::uses_files(trigger));
+            found.configs.insert(name, config);
             if pulled {
                 found.shown.insert(full);
             }
@@ -205,22 +243,24 @@ impl Show {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use drydock_dockerfile::build::NamedContext;
     use drydock_dockerfile::language::parse;
 
     #[test]
     fn base_images_are_those_of_needed_stages() {
         let text = "ARG v=1\nFROM --platform=linux/arm64 a:$v AS one\nFROM unused\nFROM scratch AS two\n\
-                    FROM one\nCOPY --from=two x /\nFROM one\nFROM ctx\nRUN x\nCOPY --from=4 x /";
+                    FROM one\nCOPY --from=two x /\nFROM one\nFROM ctx\nRUN x\nCOPY --from=4 x /\n\
+                    COPY --from=nginx x /\nRUN --mount=from=ONE,target=/m x";
         let mut options = Options::default();
         options.contexts.insert("ctx".into(), NamedContext::Image("busybox".into()));
         let list = bases(&parse(text).unwrap(), &options);
-        let names: Vec<_> = list.iter().map(|b| (b.name.as_str(), b.title.as_str(), b.line)).collect();
+        let names: Vec<_> =
+            list.iter().map(|b| (b.name.as_str(), b.title.as_str(), *b.lines.start())).collect();
         assert_eq!(
             names,
             [
                 ("a:1", "[one 1/1] FROM docker.io/library/a:1", 2),
                 ("busybox", "[context ctx] docker.io/library/busybox:latest", 8),
+                ("nginx", "FROM docker.io/library/nginx:latest", 11),
             ]
         );
         assert_eq!(list[0].platform.as_ref().unwrap().to_string(), "linux/arm64");

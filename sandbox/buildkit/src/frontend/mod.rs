@@ -20,7 +20,7 @@ use crate::proto::pb;
 use crate::scratch::Scratch;
 use crate::session::{Download, Limits, Session, Sessions};
 use contexts::Named;
-use drydock_dockerfile::build::{BuildError, Context, Files, NamedContext, Options};
+use drydock_dockerfile::build::{self, BuildError, Context, Files, NamedContext, Options};
 use drydock_dockerfile::files::Tree;
 use drydock_dockerfile::language::{self, Dockerfile, Kind, Network};
 use drydock_dockerfile::{files, ignore};
@@ -108,6 +108,7 @@ pub async fn prepare(site: Site, attributes: Attributes) -> Result<Prepared, Sta
     let text = String::from_utf8_lossy(&source.data);
     let dockerfile = language::parse(&text).map_err(|e| of_build(&BuildError::from(e), &source))?;
     let known = known(&site, &attributes, &dockerfile).await?;
+    build::check_references(&dockerfile, &known.options).map_err(|e| of_build(&e, &source))?;
     let (warnings, verdict) = lint::check(&dockerfile, attributes.check.as_deref(), &known)?;
     if attributes.request.is_none() {
         warnings.iter().for_each(|warning| site.progress.warning(shown(warning, &definition, &source)));
@@ -313,6 +314,7 @@ impl Prepared {
             Some(own) => own.clone(),
             None => ignored(&self.site, &self.attributes, &self.main, &self.scratch).await?,
         };
+        build::check(&self.dockerfile, &options, &found.configs).map_err(|e| of_build(&e, &self.source))?;
         let request = BuildRequest {
             dockerfile: self.dockerfile.clone(),
             context: Context { root: Some(self.context(&options, ignored, found.files).await?) },

@@ -138,9 +138,9 @@ impl BuildEngine for TestEngine {
         Ok(self.dir.path().join("scratch"))
     }
 
-    fn resolve(&self, base: &BaseImage, _: &mut dyn FnMut(&str)) -> Answer<Vec<String>> {
+    fn resolve(&self, base: &BaseImage, _: &mut dyn FnMut(&str)) -> Answer<Config> {
         let found = self.find(&base.name).ok_or_else(|| BackendError("pull access denied".into()))?;
-        Ok(found.config.on_build.unwrap_or_default())
+        Ok(found.config)
     }
 
     fn environment(&self, image: &str) -> Option<Vec<String>> {

@@ -34,6 +34,8 @@ pub(super) struct Args {
     order: Vec<String>,
     /// Declared anywhere.
     referenced: BTreeSet<String>,
+    /// BuildKit: declared with a value after an ENV of the same name, which counts no more.
+    over: BTreeSet<String>,
 }
 
 impl Args {
@@ -74,6 +76,27 @@ impl Args {
         Self { allowed: Values::new(), order: Vec::new(), ..self.clone() }
     }
 
+    /// BuildKit: a stage has what was declared in the stage that it begins with.
+    pub fn inherit(&mut self, base: &Self) {
+        self.allowed.clone_from(&base.allowed);
+        self.order.clone_from(&base.order);
+        self.over.clone_from(&base.over);
+    }
+
+    /// As BuildKit declares: a value is above those of ENV so far; without one, what was known by the name is known still.
+    pub fn declare_over(&mut self, name: &str, value: Option<String>) {
+        let value = value.or_else(|| self.allowed.remove(name).flatten());
+        self.declare(name, value);
+        if self.value(name, &self.allowed).is_some() {
+            self.over.insert(name.into());
+        }
+    }
+
+    /// BuildKit: an ENV of this name is above what was declared before it.
+    pub fn hide(&mut self, name: &str) {
+        self.over.remove(name);
+    }
+
     pub fn declare_global(&mut self, name: &str, value: Option<String>) {
         // `ARG TARGETOS` before FROM keeps what the platform says.
         if value.is_some() || !self.global.contains_key(name) {
@@ -103,7 +126,7 @@ impl Args {
     /// What instructions of the stage may use, without what ENV says.
     pub fn visible(&self, env: &Variables) -> Variables {
         let mut values = self.values(&self.allowed);
-        values.retain(|name, _| !env.contains_key(name));
+        values.retain(|name, _| !env.contains_key(name) || self.over.contains(name));
         values
     }
 
@@ -137,9 +160,10 @@ impl Args {
         self.order.iter().map(|name| format!("{name}={}", value(name))).collect()
     }
 
-    /// What BuildKit's history calls an argument: with its value, if it has one.
-    pub fn described(&self, name: &str) -> String {
-        self.value(name, &self.allowed).map_or_else(|| name.to_owned(), |value| format!("{name}={value}"))
+    /// What BuildKit's history calls an argument: with its value, if its instruction gives it one.
+    pub fn described(&self, name: &str, default: Option<&str>) -> String {
+        let own = Values::from([(name.to_owned(), default.map(str::to_owned))]);
+        self.value(name, &own).map_or_else(|| name.to_owned(), |value| format!("{name}={value}"))
     }
 
     pub fn merge_referenced(&mut self, other: &Self) {

@@ -23,6 +23,10 @@ const MAX_INLINE: usize = 8 << 20;
 /// Bytes of a download.
 const MAX_DOWNLOAD: u64 = 8 << 30;
 
+/// BuildKit's words for `--from=$x`.
+pub(super) const FROM_VARIABLE: &str = "variable expansion is not supported for --from, define a new stage with FROM using ARG from \
+                                        global scope as a workaround";
+
 /// BuildKit's words for a source that is not there. It names what it has looked in by a worker and a random id.
 pub(super) fn no_such_source(path: &str) -> String {
     let random = super::stage::random_id().unwrap_or_default();
@@ -64,6 +68,9 @@ struct Request<'a> {
 impl Builder<'_> {
     pub fn copy(&mut self, copy: &Copy, name: &str) -> Result<()> {
         let request = self.copy_request(copy, name)?;
+        if self.shared.dry {
+            return self.check_copy(&request);
+        }
         let classic = self.mode() == Mode::Classic;
         let source = match &request.copy.from {
             from @ Some(name) => Some(self.source(from.as_deref()).map_err(|e| match classic {
@@ -117,6 +124,14 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// What can be said of it before anything runs.
+    fn check_copy(&self, request: &Request<'_>) -> Result<()> {
+        if let Some(from) = &request.copy.from {
+            self.stage_index(from)?;
+        }
+        request.copy.sources.iter().try_for_each(|source| check_source(request.name, source))
+    }
+
     fn copy_request<'a>(&self, copy: &Copy, name: &'a str) -> Result<Request<'a>> {
         let mut copy = copy.clone();
         for text in [&mut copy.destination, &mut copy.chown, &mut copy.chmod, &mut copy.checksum] {
@@ -133,10 +148,7 @@ impl Builder<'_> {
             file.data = raw.word(&file.data, &known).map_err(BuildError::invalid)?;
         }
         if copy.from.as_ref().is_some_and(|from| raw.word(from, &known).as_ref() != Ok(from)) {
-            return Err(BuildError::invalid(
-                "variable expansion is not supported for --from, define a new stage with FROM using ARG from global scope as a \
-                 workaround",
-            ));
+            return Err(BuildError::invalid(FROM_VARIABLE));
         }
         if !copy.checksum.is_empty() {
             let [only] = copy.sources.as_slice() else {
@@ -227,18 +239,13 @@ impl Builder<'_> {
 
     fn remote(&self, request: &Request<'_>, url: &str) -> Result<Item> {
         let (copy, below) = (&request.copy, String::new());
+        check_source(request.name, url)?;
         if is_git(url) {
-            if request.name == "COPY" {
-                return Err(BuildError::invalid("source can't be a git ref for COPY"));
-            }
             let keep = copy.keep_git_dir.unwrap_or_default();
             let source = Source::files(self.shared.backend.git(url, keep, &copy.checksum)?)?;
             let hash = files::hash(&source.tree, "/", &Patterns::default())
                 .map_err(|e| BuildError::failed(io_text(&e)))?;
             return Ok(Item { what: What::Git(source), hash, below });
-        }
-        if request.name == "COPY" {
-            return Err(BuildError::invalid("source can't be a URL for COPY"));
         }
         let download = self.shared.backend.fetch(url)?;
         let path = url.split(['?', '#']).next().unwrap_or(url);
@@ -364,6 +371,15 @@ impl Target<'_> {
         }
         let (directory, name) = destination.rsplit_once('/').unwrap_or(("", destination));
         Ok((directory.to_owned(), name.to_owned()))
+    }
+}
+
+/// COPY takes files only.
+fn check_source(name: &str, source: &str) -> Result<()> {
+    match name {
+        "COPY" if is_git(source) => Err(BuildError::invalid("source can't be a git ref for COPY")),
+        "COPY" if is_http(source) => Err(BuildError::invalid("source can't be a URL for COPY")),
+        _ => Ok(()),
     }
 }
 

@@ -17,6 +17,7 @@ type Result<T> = std::result::Result<T, BuildError>;
 impl Builder<'_> {
     /// One instruction.
     pub fn dispatch(&mut self, instruction: &Instruction) -> Result<()> {
+        let mut hidden = Vec::new();
         match &instruction.kind {
             Kind::Run(run) => return self.run(run),
             Kind::Copy(copy) => return self.copy(copy, "COPY"),
@@ -25,12 +26,19 @@ impl Builder<'_> {
             Kind::Arg(args) => return self.arg(args),
             Kind::Maintainer(name) => self.author.clone_from(name),
             Kind::Healthcheck(_) => self.note_health(),
+            Kind::Env(pairs) => {
+                for pair in pairs {
+                    let name = self.expand(&pair.name)?;
+                    hidden.push(name);
+                }
+            }
             _ => {}
         }
         let args = self.args.visible(&variables(&self.config.env)).into_iter().collect();
         let (config, cmd_set) = (&mut self.config, &mut self.cmd_set);
         let comment =
             Change { config, escape: self.shared.escape, cmd_set, args }.apply(&instruction.kind)?;
+        hidden.iter().for_each(|name| self.args.hide(name));
         if self.mode() == Mode::BuildKit && matches!(instruction.kind, Kind::Cmd(_)) {
             // Docker's images have had this field from BuildKit ever since; on Linux it means nothing.
             self.config.other.insert("ArgsEscaped".into(), json!(true));
@@ -54,14 +62,22 @@ impl Builder<'_> {
         for (name, value) in args {
             let (name, value) = (self.expand(name)?, value.as_deref().map(|v| self.expand(v)).transpose()?);
             texts.push(value.as_ref().map_or_else(|| name.clone(), |value| format!("{name}={value}")));
-            self.args.declare(&name, value);
-            described.push(self.args.described(&name));
+            described.push(self.args.described(&name, value.as_deref()));
+            match self.mode() {
+                Mode::Classic => self.args.declare(&name, value),
+                Mode::BuildKit => self.args.declare_over(&name, value),
+            }
         }
         self.commit(&format!("ARG {}", texts.join(" ")), &format!("ARG {}", described.join(" ")))
     }
 
+    /// What a WORKDIR makes of the one before.
+    pub fn next_workdir(&self, path: &str) -> Result<String> {
+        workdir(&self.config.working_dir, &self.expand(path)?)
+    }
+
     fn workdir(&mut self, path: &str) -> Result<()> {
-        self.config.working_dir = workdir(&self.config.working_dir, &self.expand(path)?)?;
+        self.config.working_dir = self.next_workdir(path)?;
         let path = self.config.working_dir.clone();
         let text = format!("WORKDIR {path}");
         let key = super::CacheKey { config: self.nop(vec![format!("#(nop) {text}")]), extra: Vec::new() };

@@ -6,6 +6,7 @@
 
 mod args;
 mod backend;
+mod check;
 mod config;
 mod copy;
 mod error;
@@ -18,11 +19,13 @@ mod ports;
 mod run;
 mod schedule;
 mod stage;
+mod told;
 
 pub use backend::{
     Answer, Backend, BackendError, Commit, Download, Files, Image, Platform, RunMount, RunRequest, RunSource,
     Workspace,
 };
+pub use check::{check, check_references};
 pub use config::{CacheKey, Config, DEFAULT_PATH};
 pub use error::{BuildError, ErrorKind};
 pub use metadata::{apply_changes, signal_number};
@@ -52,12 +55,13 @@ pub fn build(
         out.event(Event::Warning("Empty continuation lines will become errors in a future release."));
     }
     for (step, instruction) in file.global_args.iter().enumerate() {
-        let id = StepId { stage: None, step };
+        let id = StepId { step, ..StepId::default() };
         let (number, stage_number) = (step + 1, 0);
         let source = &instruction.source;
         out.event(Event::Started {
             id,
             source,
+            title: source,
             stage: "",
             number,
             total: plan.total,
@@ -70,7 +74,8 @@ pub fn build(
     let emit = |event: Event<'_>| {
         shared_out.lock().unwrap_or_else(PoisonError::into_inner).event(event);
     };
-    let shared = stage::Shared { backend, options, context, plan: &plan, escape: file.escape, emit: &emit };
+    let escape = file.escape;
+    let shared = stage::Shared { backend, options, context, plan: &plan, escape, emit: &emit, dry: false };
     let (image, used) = schedule::all(&shared)?;
     used.iter().for_each(|args| plan.args.merge_referenced(args));
     let unused = plan.args.unused();

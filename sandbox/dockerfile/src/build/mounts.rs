@@ -49,6 +49,30 @@ impl Builder<'_> {
         Ok(all)
     }
 
+    /// What can be said of mounts before anything runs.
+    pub fn check_mounts(&self, run: &Run) -> Result<()> {
+        let known = self.variables();
+        let lexer = self.lexer();
+        let expand = |text: &str| lexer.word(text, &known);
+        for text in &run.mounts {
+            let mount = parse_mount(text, Some(&expand)).map_err(BuildError::invalid)?;
+            if let Some(from) = &mount.from {
+                self.stage_index(from).map_err(|error| BuildError {
+                    message: format!(
+                        "cannot mount from stage {} to {}, stage needs to be defined before current command",
+                        quote(from),
+                        quote(&mount.target)
+                    ),
+                    ..error
+                })?;
+            }
+            if matches!(mount.kind, MountKind::Bind | MountKind::Cache | MountKind::Tmpfs) {
+                self.mount_target(&mount.target)?;
+            }
+        }
+        Ok(())
+    }
+
     fn mount_target(&self, target: &str) -> Result<String> {
         let path = if target.starts_with('/') {
             clean(target)

@@ -4,12 +4,14 @@
 use std::fmt::Write;
 
 /// Names a step within a build.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct StepId {
     /// Index of the stage in the Dockerfile; `None` for the `ARG`s before the first.
     pub stage: Option<usize>,
     /// 0 is the `FROM`.
     pub step: usize,
+    /// Which trigger of the base image it is, from 1; those run after the `FROM`.
+    pub trigger: usize,
 }
 
 /// Where output of a command comes from.
@@ -31,19 +33,25 @@ pub enum Event<'a> {
         id: StepId,
         /// The instruction as written.
         source: &'a str,
+        /// The same as BuildKit shows it: with its variables, the script of a here-document summed up, `ONBUILD` before a trigger.
+        title: &'a str,
         /// Name of the stage: its own, or `stage-0`.
         stage: &'a str,
         /// Number of the step in all that is built, from 1.
         number: usize,
         /// Of how many.
         total: usize,
-        /// Number within its stage, from 1.
+        /// Number within its stage, from 1; 0 if BuildKit does not show it.
         stage_number: usize,
         /// Of how many.
         stage_total: usize,
     },
     /// Triggers of the base image will run now.
     Triggers(usize),
+    /// BuildKit has a step of its own here: `[internal] preparing inline document`.
+    Internal(&'a str),
+    /// An image that is no stage's base is used: its name.
+    Image(&'a str),
     /// A line of a pull.
     Pull {
         /// In which step.

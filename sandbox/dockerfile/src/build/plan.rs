@@ -106,7 +106,8 @@ fn add_labels(stage: &mut Stage, options: &Options) {
     }
 }
 
-fn global_args(file: &Dockerfile, options: &Options) -> Result<Args, BuildError> {
+/// The ARGs before the first FROM.
+pub(super) fn global_args(file: &Dockerfile, options: &Options) -> Result<Args, BuildError> {
     let mut args = Args::new(options);
     let lexer = Lexer::new(file.escape);
     for instruction in &file.global_args {

@@ -14,9 +14,11 @@ type Result<T> = std::result::Result<T, BuildError>;
 
 impl Builder<'_> {
     pub fn run(&mut self, run: &Run) -> Result<()> {
+        if self.shared.dry {
+            return self.check_mounts(run);
+        }
         let (argv, script) = self.command(&run.command);
-        let env = variables(&self.config.env);
-        let args = self.args.visible(&env);
+        let args = self.args.visible(&variables(&self.config.env));
         let mut mounted = self.mounts(run)?;
         mounted.mounts.extend(script);
         let key = self.run_key(run, &argv, &self.args.recorded(&args), std::mem::take(&mut mounted.key));
@@ -41,6 +43,7 @@ impl Builder<'_> {
             network: run.network,
             insecure: run.insecure,
         };
+        request.env.retain(|line| !args.contains_key(line.split('=').next().unwrap_or_default()));
         request.env.extend(args.iter().map(|(name, value)| format!("{name}={value}")));
         request.env.append(&mut mounted.env);
         let id = self.id;
@@ -56,8 +59,8 @@ impl Builder<'_> {
         // What was made for mounts is no part of the image. Innermost first.
         missing.iter().rev().for_each(|path| tree.remove_stub(path));
         let mut words = vec![];
-        if !self.args.declared(&env).is_empty() {
-            let declared = self.args.declared(&env);
+        let declared = self.args.declared(&self.variables());
+        if !declared.is_empty() {
             words.push(format!("|{}", declared.len()));
             words.extend(declared);
         }
@@ -93,7 +96,7 @@ impl Builder<'_> {
     }
 
     /// Program and arguments; a here-document that begins with `#!` is a program of its own.
-    fn command(&self, line: &CommandLine) -> (Vec<String>, Option<RunMount>) {
+    pub fn command(&self, line: &CommandLine) -> (Vec<String>, Option<RunMount>) {
         let mut words = line.words.clone();
         let mut script = None;
         if let (Some(first), [text], true) = (line.files.first(), line.words.as_slice(), line.shell) {

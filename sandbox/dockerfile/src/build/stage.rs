@@ -7,10 +7,11 @@ use super::error::{BuildError, ErrorKind};
 use super::options::{Context, Mode, NamedContext, Options};
 use super::output::{Event, StepId};
 use super::plan::Plan;
+use super::told::makes_layer;
 use crate::files::Tree;
 use crate::language::go::quote;
 use crate::language::shell::{Lexer, Variables, variables};
-use crate::language::{self, Instruction, Kind};
+use crate::language::{self, Kind, Stage};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -26,10 +27,12 @@ pub(super) struct Shared<'a> {
     pub plan: &'a Plan,
     pub escape: char,
     pub emit: &'a (dyn Fn(Event<'_>) + Sync),
+    /// Nothing is run or written: only what can be said before is said.
+    pub dry: bool,
 }
 
-/// The images of the stages that are done.
-pub(super) struct Results(Mutex<Vec<Option<Image>>>);
+/// The images of the stages that are done, and the ARGs that they declared.
+pub(super) struct Results(Mutex<Vec<Option<(Image, Args)>>>);
 
 impl Results {
     pub fn new(stages: usize) -> Self {
@@ -37,12 +40,16 @@ impl Results {
     }
 
     pub fn get(&self, index: usize) -> Option<Image> {
+        self.done(index).map(|(image, _)| image)
+    }
+
+    fn done(&self, index: usize) -> Option<(Image, Args)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(index).cloned().flatten()
     }
 
-    fn set(&self, index: usize, image: Image) {
+    fn set(&self, index: usize, image: Image, args: Args) {
         if let Some(slot) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(index) {
-            *slot = Some(image);
+            *slot = Some((image, args));
         }
     }
 }
@@ -51,7 +58,7 @@ impl Results {
 pub(super) struct Builder<'a> {
     pub shared: &'a Shared<'a>,
     results: &'a Results,
-    index: usize,
+    pub index: usize,
     pub id: StepId,
     /// What the image will have.
     pub config: Config,
@@ -64,6 +71,9 @@ pub(super) struct Builder<'a> {
     platform: Option<Platform>,
     /// A step was not in the cache, so none after it is.
     cache_missed: bool,
+    /// Steps that BuildKit has shown so far, the FROM among them, and of how many it speaks.
+    pub shown: usize,
+    pub counted: usize,
 }
 
 /// Builds a stage; the ARGs that it declared.
@@ -74,7 +84,7 @@ pub(super) fn build(shared: &Shared<'_>, results: &Results, index: usize) -> Res
         shared,
         results,
         index,
-        id: StepId { stage: Some(index), step: 0 },
+        id: StepId { stage: Some(index), ..StepId::default() },
         config: Config::default(),
         author: String::new(),
         cmd_set: false,
@@ -82,6 +92,8 @@ pub(super) fn build(shared: &Shared<'_>, results: &Results, index: usize) -> Res
         args: shared.plan.args.of_stage(),
         platform: None,
         cache_missed: shared.options.no_cache || shared.options.no_cache_stages.iter().any(filtered),
+        shown: 0,
+        counted: 0,
     };
     builder.stage().inspect_err(|error| {
         (shared.emit)(Event::Failed { id: builder.id, message: &error.message });
@@ -109,9 +121,9 @@ impl<'a> Builder<'a> {
                 BuildError::failed(format!("{name} stage name already used")).at(stage.line..=stage.line)
             );
         }
-        self.started(&stage.source, 0);
+        self.counted = 1 + stage.instructions.iter().filter(|i| makes_layer(i)).count();
+        self.started(&stage.source, &stage.source, true);
         self.from().map_err(|e| e.at(stage.line..=stage.line))?;
-        self.done();
         for (at, instruction) in stage.instructions.iter().enumerate() {
             if self.shared.backend.cancelled() {
                 self.emit(Event::Note("Build cancelled"));
@@ -120,8 +132,8 @@ impl<'a> Builder<'a> {
                     ..BuildError::failed("Build cancelled")
                 });
             }
-            self.id.step = at + 1;
-            self.started(&instruction.source, at + 1);
+            self.id = StepId { step: at + 1, trigger: 0, ..self.id };
+            self.begin(instruction);
             self.dispatch(instruction).map_err(|e| e.at(instruction.line..=instruction.last_line))?;
             if self.config.size() + self.args.size() > MAX_VALUES {
                 return Err(BuildError::invalid("image configuration is too large")
@@ -132,27 +144,8 @@ impl<'a> Builder<'a> {
         self.emit(Event::StageDone { stage: self.index, image: &self.image });
         let image =
             Image { id: self.image.clone(), config: self.config.clone(), author: self.author.clone() };
-        self.results.set(self.index, image);
+        self.results.set(self.index, image, self.args.clone());
         Ok(())
-    }
-
-    fn started(&self, source: &str, step: usize) {
-        let stage = &self.shared.plan.stages[self.index];
-        let shows = |i: &Instruction| {
-            matches!(i.kind, Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_))
-        };
-        let before = stage.instructions[..step].iter().filter(|i| shows(i)).count() + 1;
-        let shown = step == 0 || shows(&stage.instructions[step - 1]);
-        let name = stage.name.clone().unwrap_or_else(|| format!("stage-{}", self.index));
-        self.emit(Event::Started {
-            id: self.id,
-            source,
-            stage: &name,
-            number: self.shared.plan.first_step[self.index] + step,
-            total: self.shared.plan.total,
-            stage_number: if shown { before } else { 0 },
-            stage_total: 1 + stage.instructions.iter().filter(|i| shows(i)).count(),
-        });
     }
 
     fn done(&self) {
@@ -164,24 +157,9 @@ impl<'a> Builder<'a> {
     fn from(&mut self) -> Result<(), BuildError> {
         let stage = &self.shared.plan.stages[self.index];
         let globals = self.args.globals();
-        let expand =
-            |text: &str| Lexer::new(self.shared.escape).word(text, &globals).map_err(BuildError::invalid);
-        self.platform = match &stage.platform {
-            None => self.shared.options.platform.clone(),
-            Some(text) => {
-                let name = expand(text).map_err(|e| {
-                    BuildError::invalid(format!("failed to process arguments for platform {text}: {e}"))
-                })?;
-                Some(
-                    parse_platform(&name)
-                        .map_err(|e| BuildError::invalid(format!("failed to parse platform {name}: {e}")))?,
-                )
-            }
-        };
-        let name = expand(&stage.base)?;
-        if name.is_empty() {
-            return Err(BuildError::invalid(format!("base name ({}) should not be blank", stage.base)));
-        }
+        let own = platform(stage, &globals, self.shared.escape)?;
+        self.platform = own.or_else(|| self.shared.options.platform.clone());
+        let name = base_name(stage, &globals, self.shared.escape)?;
         let image = self.base(&name)?;
         self.config = image.config;
         (self.image, self.author) = (image.id, image.author);
@@ -192,12 +170,26 @@ impl<'a> Builder<'a> {
             self.config.other.remove(stdin);
         }
         let triggers = self.config.on_build.take().unwrap_or_default();
-        if triggers.is_empty() { Ok(()) } else { self.triggers(&triggers) }
+        match self.mode() {
+            // Here they are parts of the FROM.
+            Mode::Classic => {
+                self.triggers(&triggers)?;
+                self.done();
+            }
+            Mode::BuildKit => {
+                self.done();
+                self.triggers(&triggers)?;
+            }
+        }
+        Ok(())
     }
 
     fn base(&mut self, name: &str) -> Result<Image, BuildError> {
         let earlier = self.shared.plan.find(name, false).filter(|stage| *stage < self.index);
-        if let Some(image) = earlier.and_then(|stage| self.results.get(stage)) {
+        if let Some((image, args)) = earlier.and_then(|stage| self.results.done(stage)) {
+            if self.mode() == Mode::BuildKit {
+                self.args.inherit(&args);
+            }
             return Ok(image);
         }
         if name == "scratch" {
@@ -221,16 +213,30 @@ impl<'a> Builder<'a> {
 
     /// What the base image wants to be run here.
     fn triggers(&mut self, triggers: &[String]) -> Result<(), BuildError> {
+        if triggers.is_empty() {
+            return Ok(());
+        }
         self.emit(Event::Triggers(triggers.len()));
-        for trigger in triggers {
-            let instructions = language::parse_instructions(trigger)?;
+        // BuildKit counts them all, those too that make no layers.
+        self.counted += triggers.len();
+        for (at, trigger) in triggers.iter().enumerate() {
+            // The lines of the error are those of the FROM.
+            let unread = |error| BuildError { lines: None, ..BuildError::from(error) };
+            let instructions = language::parse_instructions(trigger).map_err(unread)?;
             let [instruction] = instructions.as_slice() else {
                 return Err(BuildError::failed("onbuild trigger should be a single expression"));
             };
             if matches!(instruction.kind, Kind::Onbuild(_) | Kind::Maintainer(_)) {
                 return Err(BuildError::failed("onbuild trigger should be a single expression"));
             }
+            if self.mode() == Mode::Classic {
+                self.dispatch(instruction)?;
+                continue;
+            }
+            self.id.trigger = at + 1;
+            self.begin(instruction);
             self.dispatch(instruction)?;
+            self.done();
         }
         Ok(())
     }
@@ -257,6 +263,9 @@ impl<'a> Builder<'a> {
 
     /// Looks a step up; true: it was found and is the image now.
     pub fn cached(&mut self, key: &CacheKey) -> Result<bool, BuildError> {
+        if self.shared.dry {
+            return Ok(true);
+        }
         if self.cache_missed {
             return Ok(false);
         }
@@ -375,7 +384,11 @@ impl<'a> Builder<'a> {
         self.image_source(&image.id)
     }
 
-    fn stage_index(&self, from: &str) -> Result<Option<usize>, BuildError> {
+    /// The earlier stage that a `--from` names, if it names one.
+    ///
+    /// # Errors
+    /// If it names one that is not earlier.
+    pub fn stage_index(&self, from: &str) -> Result<Option<usize>, BuildError> {
         let classic = self.mode() == Mode::Classic;
         let found = self.shared.plan.find(from, false).or_else(|| from.parse().ok());
         let count = self.shared.plan.stages.len();
@@ -405,6 +418,31 @@ impl<'a> Builder<'a> {
     fn image_source(&self, image: &str) -> Result<Source, BuildError> {
         Source::files(self.shared.backend.files(image)?)
     }
+}
+
+/// The image or stage that a stage begins with.
+pub(super) fn base_name(stage: &Stage, globals: &Variables, escape: char) -> Result<String, BuildError> {
+    let name = Lexer::new(escape).word(&stage.base, globals).map_err(BuildError::invalid)?;
+    if name.is_empty() {
+        return Err(BuildError::invalid(format!("base name ({}) should not be blank", stage.base)));
+    }
+    Ok(name)
+}
+
+/// `--platform` of a stage.
+pub(super) fn platform(
+    stage: &Stage,
+    globals: &Variables,
+    escape: char,
+) -> Result<Option<Platform>, BuildError> {
+    let Some(text) = &stage.platform else { return Ok(None) };
+    let failed = |what: &str, why| BuildError::invalid(format!("failed to {what}: {why}"));
+    let arguments = |why| failed(&format!("process arguments for platform {text}"), why);
+    let name = Lexer::new(escape).word(text, globals).map_err(arguments)?;
+    if name.is_empty() {
+        return Err(BuildError::invalid(format!("empty platform value from expression {text}")));
+    }
+    parse_platform(&name).map(Some).map_err(|why| failed(&format!("parse platform {text}"), why))
 }
 
 /// Files to copy from or to mount.

@@ -142,6 +142,73 @@ fn arguments_have_their_scopes() {
 }
 
 #[test]
+fn in_buildkit_stages_inherit_arguments_and_the_last_of_a_name_counts() {
+    let world = World::buildkit();
+    let built = world.build(
+        "FROM busybox AS base\nARG V=1\nARG W=base\nENV W=env E=env\nFROM base\nARG V\nARG E=arg\nRUN one\n\
+         ENV E=again\nRUN two\n",
+    );
+    let runs = world.runs();
+    let values = |run: usize, name: &str| -> Vec<String> {
+        let lines = runs[run].env.iter().filter_map(|line| line.strip_prefix(&format!("{name}=")));
+        lines.map(str::to_owned).collect()
+    };
+    assert_eq!(
+        (values(0, "V"), values(0, "W"), values(0, "E")),
+        (vec!["1".into()], vec!["env".into()], vec!["arg".into()])
+    );
+    assert_eq!(values(1, "E"), ["again"]);
+    let history = world.history(&built.image);
+    assert!(history.contains(&"RUN |3 W=env V=1 E=arg /bin/sh -c one # buildkit".to_owned()), "{history:?}");
+    assert!(history.contains(&"ARG V (empty)".to_owned()), "{history:?}");
+    assert!(built.image.config.env.contains(&"E=again".to_owned()));
+}
+
+#[test]
+fn buildkits_titles_have_variables_and_sums_of_scripts() {
+    let world = World::buildkit();
+    world.file("f g", "x");
+    let seen = events(
+        &world,
+        "FROM busybox\nARG A=1\nENV B=2 S=env\nrun echo '$A' \"$B\" ${A} $C\nRUN --mount=type=secret,id=s,env=S echo $S\n\
+         WORKDIR /\nWORKDIR /w$A\nCOPY [\"f g\", \"/$B\"]\nRUN <<E\necho $A\ntwo\nE\nRUN cat <<E\none\nE\n",
+    );
+    for expected in [
+        "[stage-0 2/8] RUN echo '$A' \"2\" 1 $C",
+        "[stage-0 3/8] RUN --mount=type=secret,id=s,env=S echo ****",
+        "[stage-0 0/8] WORKDIR /",
+        "[stage-0 4/8] WORKDIR /w1",
+        "[stage-0 5/8] COPY [f g, /2]",
+        "[stage-0 6/8] RUN <<E (echo 1...)",
+        "[stage-0 7/8] RUN cat <<E",
+    ] {
+        assert!(seen.iter().any(|event| event == expected), "{expected}: {seen:?}");
+    }
+}
+
+#[test]
+fn in_buildkit_triggers_are_steps_of_their_own() {
+    let world = World::buildkit();
+    world.file("a", "a");
+    let on_build = Some(vec!["ENV T=1".to_owned(), "COPY a /a".to_owned(), "RUN there $T".to_owned()]);
+    world.image("base", Config { on_build, ..Config::default() }, |_| {});
+    let seen = events(&world, "FROM base\nRUN own\n");
+    assert_eq!(
+        seen,
+        [
+            "[stage-0 1/2] FROM base",
+            "[stage-0 0/5] ONBUILD ENV T=1",
+            "[stage-0 2/5] ONBUILD COPY a /a",
+            "[stage-0 3/5] ONBUILD RUN there 1",
+            "[stage-0 4/5] RUN own",
+            "done 0",
+        ]
+    );
+    world.image("wrong", Config { on_build: Some(vec!["RUNN x".to_owned()]), ..Config::default() }, |_| {});
+    assert_eq!(world.refused("FROM busybox\nFROM wrong\n").lines, Some(2..=2));
+}
+
+#[test]
 fn another_argument_is_another_run() {
     let mut world = World::new();
     let text = "FROM busybox\nARG V=1\nRUN x\n";

@@ -343,8 +343,8 @@ pub fn events(world: &World, text: &str) -> Vec<String> {
     let seen = Mutex::new(Vec::new());
     let mut out = |event: Event<'_>| {
         seen.lock().unwrap().push(match event {
-            Event::Started { source, stage, stage_number, stage_total, .. } => {
-                format!("[{stage} {stage_number}/{stage_total}] {source}")
+            Event::Started { title, stage, stage_number, stage_total, .. } => {
+                format!("[{stage} {stage_number}/{stage_total}] {title}")
             }
             Event::Cached(id) => format!("cached {:?}.{}", id.stage.unwrap(), id.step),
             Event::StageDone { stage, .. } => format!("done {stage}"),

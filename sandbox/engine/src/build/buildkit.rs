@@ -10,7 +10,7 @@ use drydock_buildkit::{
     BaseImage, BuildClient, BuildEngine, BuildRequest, CacheRecord, NetworkMode, Prune, Settings, Worker,
 };
 use drydock_dockerfile::build::{
-    self, Answer, Backend, BackendError, BuildError, Event, Files, Image, Options, Output,
+    self, Answer, Backend, BackendError, BuildError, Config, Event, Files, Image, Options, Output,
 };
 use drydock_dockerfile::files::{Tree, unpack_context};
 use drydock_images::Reference;
@@ -92,7 +92,7 @@ impl BuildEngine for Builder {
         Ok(path)
     }
 
-    fn resolve(&self, base: &BaseImage, log: &mut dyn FnMut(&str)) -> Answer<Vec<String>> {
+    fn resolve(&self, base: &BaseImage, log: &mut dyn FnMut(&str)) -> Answer<Config> {
         let cancel = Arc::new(Cancel::default());
         let _following = Following::start(&Handle::current(), base.cancelled.clone(), cancel.clone());
         let node = self.node(Options::default(), HostConfig::default(), &base.client, cancel);
@@ -103,7 +103,7 @@ impl BuildEngine for Builder {
                 Err(_) => error,
             }
         })?;
-        Ok(image.config.on_build.unwrap_or_default())
+        Ok(image.config)
     }
 
     fn environment(&self, image: &str) -> Option<Vec<String>> {
