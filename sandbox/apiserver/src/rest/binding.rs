@@ -81,6 +81,8 @@ fn bound(pod: &Value, binding: &Value, name: &str) -> Result<Value, Status> {
         map_mut(&mut pod, &["metadata", "annotations"])
             .extend(annotations.iter().map(|(key, value)| (key.clone(), value.clone())));
     }
+    // A wish for another node is of no use any more (`ClearingNominatedNodeNameAfterBinding`).
+    map_mut(&mut pod, &["status"]).remove("nominatedNodeName");
     let conditions = map_mut(&mut pod, &["status"]).entry("conditions").or_insert_with(|| json!([]));
     let scheduled = json!({
         "type": "PodScheduled",
@@ -93,4 +95,22 @@ fn bound(pod: &Value, binding: &Value, name: &str) -> Result<Value, Status> {
         conditions.push(scheduled);
     }
     Ok(pod)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_pod_is_nominated_no_more() {
+        let pod = json!({"metadata": {"name": "p"}, "spec": {}, "status": {"nominatedNodeName": "node1"}});
+        let binding = json!({"metadata": {"annotations": {"a": "b"}}, "target": {"name": "node2"}});
+        let bound = bound(&pod, &binding, "p").unwrap();
+        assert_eq!(
+            (&bound["spec"]["nodeName"], &bound["metadata"]["annotations"]["a"]),
+            (&json!("node2"), &json!("b"))
+        );
+        assert!(bound["status"].get("nominatedNodeName").is_none());
+        assert_eq!(bound["status"]["conditions"][0]["type"], "PodScheduled");
+    }
 }
