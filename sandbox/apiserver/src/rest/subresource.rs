@@ -44,10 +44,16 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
 pub fn keep(resource: &Resource, sub: &str, new: &mut Value, old: &Value) {
     match sub {
         "" => keep_status(resource, new, old),
-        "status" => only(new, old, &["status"], keeps_metadata(resource)),
+        "status" => {
+            only(new, old, &["status"], keeps_metadata(resource));
+            if resource.group == "certificates.k8s.io" {
+                date_conditions(new, old);
+            }
+        }
         "finalize" => within(new, old, "spec", "finalizers"),
         "ephemeralcontainers" => within(new, old, "spec", "ephemeralContainers"),
         "approval" => {
+            date_conditions(new, old);
             let conditions = new["status"]["conditions"].take();
             only(new, old, &[], true);
             if !conditions.is_null() {
@@ -56,6 +62,25 @@ pub fn keep(resource: &Resource, sub: &str, new: &mut Value, old: &Value) {
         }
         "resize" => only(new, old, &["spec"], true),
         _ => {}
+    }
+}
+
+/// Conditions of a signing request tell when they were written and when they became what they are (`populateConditionTimestamps`).
+fn date_conditions(new: &mut Value, old: &Value) {
+    let now = Value::from(meta::now());
+    let before = object::list(old, &["status", "conditions"]);
+    for condition in new.pointer_mut("/status/conditions").and_then(Value::as_array_mut).into_iter().flatten()
+    {
+        let same = |old: &&Value| old["type"] == condition["type"] && old["status"] == condition["status"];
+        let since =
+            before.iter().filter(same).map(|old| &old["lastTransitionTime"]).find(|time| !time.is_null());
+        let since = since.unwrap_or(&now).clone();
+        let Some(condition) = condition.as_object_mut() else { continue };
+        for (field, time) in [("lastUpdateTime", now.clone()), ("lastTransitionTime", since)] {
+            if condition.get(field).is_none_or(Value::is_null) {
+                condition.insert(field.into(), time);
+            }
+        }
     }
 }
 
@@ -126,5 +151,30 @@ pub fn validate(resource: &Resource, sub: &str, new: &Value, old: &Value, before
             errors.extend(resource.validate_subresource(other, new, old));
             errors
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn conditions_tell_since_when_they_are() {
+        let of = |conditions: Value| json!({"status": {"conditions": conditions}});
+        let long_ago = "2020-01-01T00:00:00Z";
+        let old = of(json!([{"type": "Approved", "status": "True", "lastTransitionTime": long_ago}]));
+        let mut new = of(json!([
+            {"type": "Approved", "status": "True", "lastUpdateTime": null, "lastTransitionTime": null},
+            {"type": "Failed", "status": "True", "lastUpdateTime": long_ago},
+        ]));
+        date_conditions(&mut new, &old);
+        let list = &new["status"]["conditions"];
+        assert_eq!(
+            (&list[0]["lastTransitionTime"], &list[1]["lastUpdateTime"]),
+            (&json!(long_ago), &json!(long_ago))
+        );
+        assert!(list[0]["lastUpdateTime"].as_str().is_some_and(|time| time > long_ago));
+        assert!(list[1]["lastTransitionTime"].as_str().is_some_and(|time| time > long_ago));
     }
 }
