@@ -54,11 +54,42 @@ fn with_tag(image: &str) -> Result<String, String> {
     })
 }
 
-/// Makes sure that a container's image is there.
-pub async fn ensure(kubelet: &Kubelet, pod: &Pod, container: &Container) -> Result<Image, Waiting> {
-    let wanted = container.image.as_deref().unwrap_or_default();
-    let event =
-        |kind, reason, message: &str| kubelet.container_event(pod, &container.name, kind, reason, message);
+/// An image that a pod wants.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The pod.
+    pub pod: &'a Pod,
+    /// The container that is made from it; none if it is a volume.
+    pub container: Option<&'a str>,
+    /// Its name as the pod has it.
+    pub image: &'a str,
+    /// `Always`, `IfNotPresent` or `Never`.
+    pub policy: &'a str,
+}
+
+impl<'a> Wanted<'a> {
+    /// That of a container.
+    pub fn by(pod: &'a Pod, container: &'a Container) -> Self {
+        Self {
+            pod,
+            container: Some(&container.name),
+            image: container.image.as_deref().unwrap_or_default(),
+            policy: pod::pull_policy(container),
+        }
+    }
+
+    fn event(&self, kubelet: &Kubelet, kind: EventType, reason: &str, message: &str) {
+        match self.container {
+            Some(container) => kubelet.container_event(self.pod, container, kind, reason, message),
+            None => kubelet.event(self.pod, kind, reason, message),
+        }
+    }
+}
+
+/// Makes sure that an image is there.
+pub async fn ensure(kubelet: &Kubelet, which: &Wanted<'_>) -> Result<Image, Waiting> {
+    let wanted = which.image;
+    let event = |kind, reason, message: &str| which.event(kubelet, kind, reason, message);
     let image = with_tag(wanted).map_err(|message| {
         event(EventType::Warning, "InspectFailed", &message);
         Waiting::new("InvalidImageName", message)
@@ -72,28 +103,26 @@ pub async fn ensure(kubelet: &Kubelet, pod: &Pod, container: &Container) -> Resu
             return Err(Waiting::new("ImageInspectError", message));
         }
     };
-    let policy = pod::pull_policy(container);
     match present {
-        Some(found) if policy != "Always" => {
+        Some(found) if which.policy != "Always" => {
             let message = format!(
                 "Container image \"{wanted}\" already present on machine and can be accessed by the pod"
             );
             event(EventType::Normal, "Pulled", &message);
             Ok(found)
         }
-        None if policy == "Never" => {
+        None if which.policy == "Never" => {
             let message = format!("Container image \"{wanted}\" is not present with pull policy of Never");
             event(EventType::Warning, "ErrImageNeverPull", &message);
             Err(Waiting::new("ErrImageNeverPull", message))
         }
-        _ => pull(kubelet, pod, container, &image).await,
+        _ => pull(kubelet, which, &image).await,
     }
 }
 
-async fn pull(kubelet: &Kubelet, pod: &Pod, container: &Container, image: &str) -> Result<Image, Waiting> {
-    let wanted = container.image.as_deref().unwrap_or_default();
-    let event =
-        |kind, reason, message: &str| kubelet.container_event(pod, &container.name, kind, reason, message);
+async fn pull(kubelet: &Kubelet, which: &Wanted<'_>, image: &str) -> Result<Image, Waiting> {
+    let (pod, wanted) = (which.pod, which.image);
+    let event = |kind, reason, message: &str| which.event(kubelet, kind, reason, message);
     let key = format!("{}_{wanted}", pod::uid(pod));
     let images = &kubelet.images;
     let delay = images

@@ -150,6 +150,9 @@ fn container(map: &mut Object) {
     each(map, "env", |env| {
         if let Some(from) = child(env, "valueFrom") {
             downward(from);
+            if let Some(reference) = child(from, "fileKeyRef") {
+                default(reference, "optional", false);
+            }
         }
     });
     for field in ["livenessProbe", "readinessProbe", "startupProbe"] {
@@ -290,6 +293,16 @@ mod tests {
               "dnsPolicy": "ClusterFirst", "restartPolicy": "Always", "securityContext": {}, "enableServiceLinks": true,
               "terminationGracePeriodSeconds": 30, "schedulerName": "default-scheduler"})
         );
+    }
+
+    #[test]
+    fn a_key_of_a_file_has_to_be_there() {
+        let of_file =
+            json!({"name": "A", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "p", "key": "A"}}});
+        let mut object = json!({"spec": {"containers": [{"name": "c", "image": "i", "env": [of_file]}]}});
+        pod(&mut object);
+        let reference = &object["spec"]["containers"][0]["env"][0]["valueFrom"]["fileKeyRef"];
+        assert_eq!(reference["optional"], false);
     }
 
     #[test]

@@ -117,6 +117,28 @@ pub struct Image {
     /// What it says of its containers (not in lists).
     #[serde(deserialize_with = "or_default")]
     pub config: Config,
+    /// Where its layers lie on the node (not in lists).
+    #[serde(deserialize_with = "or_default")]
+    pub graph_driver: GraphDriver,
+}
+
+/// Where the layers of an image lie.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct GraphDriver {
+    /// Of an image without layers nothing.
+    #[serde(deserialize_with = "or_default")]
+    pub data: Layers,
+}
+
+/// Directories of layers, as overlay2 has them.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Layers {
+    /// The topmost.
+    pub upper_dir: String,
+    /// Those below, topmost first, with colons between.
+    pub lower_dir: String,
 }
 
 /// `GET /info`.

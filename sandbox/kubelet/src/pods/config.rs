@@ -1,11 +1,10 @@
 //! What the engine is asked to make for a pod: bodies of `POST /containers/create`, as dockershim made them.
 
-use super::{env, expand::expand, fields::Here, labels, pod};
+use super::{env, expand::expand, fields::Here, labels, pod, qos};
 use crate::{
     docker::Image,
     kubelet::Kubelet,
-    paths,
-    quantity::{self, Resources},
+    paths, quantity,
     volumes::{Volumes, sub_path},
 };
 use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SecurityContext};
@@ -85,7 +84,7 @@ pub async fn container(
     let of_pod = spec.security_context.clone().unwrap_or_default();
     let own = container.security_context.clone().unwrap_or_default();
     check_user(pod, container, &of_pod, &own, parts.image)?;
-    let variables = env::variables(kubelet, pod, container, parts.here).await?;
+    let variables = env::variables(kubelet, pod, container, parts.here, parts.volumes).await?;
     let known: BTreeMap<String, String> = variables.iter().cloned().collect();
     let words = |list: &Option<Vec<String>>| -> Option<Vec<String>> {
         list.as_ref().filter(|l| !l.is_empty()).map(|l| l.iter().map(|w| expand(w, &known)).collect())
@@ -235,16 +234,17 @@ fn host_config(
         _ => {}
     }
     host.insert("SecurityOpt".into(), json!(options));
-    limits(container, &mut host);
+    limits(pod, container, &mut host);
     Ok(host)
 }
 
 /// Requests and limits as the kernel has them (`pkg/kubelet/cm/helpers_linux.go`).
-fn limits(container: &Container, host: &mut Map<String, Value>) {
-    let resources = container.resources.clone().unwrap_or_default();
-    let milli = |map: &Option<Resources>, name| quantity::milli_of(map.as_ref(), name).unwrap_or(0);
-    let limit = milli(&resources.limits, "cpu");
-    let request = match milli(&resources.requests, "cpu") {
+fn limits(pod: &Pod, container: &Container, host: &mut Map<String, Value>) {
+    let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
+    let limit = |name| qos::limit(pod, container, name).and_then(|q| quantity::milli(&q.0)).unwrap_or(0);
+    let memory = i64::try_from(limit("memory") / 1000).unwrap_or(i64::MAX);
+    let limit = limit("cpu");
+    let request = match quantity::milli_of(requests, "cpu").unwrap_or(0) {
         0 => limit,
         request => request,
     };
@@ -255,7 +255,7 @@ fn limits(container: &Container, host: &mut Map<String, Value>) {
         host.insert("CpuQuota".into(), json!(i64::try_from(quota).unwrap_or(i64::MAX)));
         host.insert("CpuPeriod".into(), json!(100_000));
     }
-    if let Some(memory) = quantity::units_of(resources.limits.as_ref(), "memory").filter(|m| *m > 0) {
+    if memory > 0 {
         host.insert("Memory".into(), json!(memory));
         host.insert("MemorySwap".into(), json!(memory));
     }
@@ -268,13 +268,12 @@ fn oom_score(kubelet: &Kubelet, pod: &Pod, container: &Container) -> i64 {
     if pod::is_static(pod) || pod::spec(pod).priority.is_some_and(|p| p >= CRITICAL) {
         return -997;
     }
-    match super::qos::class(pod) {
+    match qos::class(pod) {
         "Guaranteed" => -997,
         "BestEffort" => 1000,
         _ => {
-            let resources = container.resources.clone().unwrap_or_default();
-            let request = quantity::units_of(resources.requests.as_ref(), "memory").unwrap_or(0);
-            let score = 1000 - request.saturating_mul(1000) / kubelet.memory_capacity().max(1);
+            let request = qos::memory_request(pod, container);
+            let score = 1000 - 1000_i64.saturating_mul(request) / kubelet.memory_capacity().max(1);
             score.clamp(3, 999)
         }
     }

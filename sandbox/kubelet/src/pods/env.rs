@@ -2,12 +2,17 @@
 //! to use those before it, and those of Services below all of them.
 
 use super::{
+    env_file,
     expand::expand,
     fields::{self, Here},
     pod, service_env,
 };
-use crate::{kubelet::Kubelet, objects::ObjectError};
-use k8s_openapi::api::core::v1::{Container, EnvVar, Pod};
+use crate::{
+    kubelet::Kubelet,
+    objects::ObjectError,
+    volumes::{self, Volumes},
+};
+use k8s_openapi::api::core::v1::{Container, EnvVar, FileKeySelector, Pod};
 use std::collections::BTreeMap;
 
 /// Variables in their order.
@@ -19,6 +24,7 @@ pub async fn variables(
     pod: &Pod,
     container: &Container,
     here: &Here,
+    mounted: &Volumes,
 ) -> Result<Variables, String> {
     let spec = pod::spec(pod);
     let namespace = pod::namespace(pod);
@@ -42,7 +48,10 @@ pub async fn variables(
                 all.extend(known.clone());
                 Some(expand(text, &all))
             }
-            (_, Some(_)) => from(kubelet, pod, container, variable, here).await?,
+            (_, Some(source)) => match &source.file_key_ref {
+                Some(reference) => of_file(pod, reference, mounted)?,
+                None => from(kubelet, pod, container, variable, here).await?,
+            },
             _ => Some(String::new()),
         };
         if let Some(value) = value {
@@ -96,6 +105,25 @@ fn optional(optional: Option<bool>, error: ObjectError) -> Result<(), String> {
     if optional == Some(true) && error.is_not_found() { Ok(()) } else { Err(error.to_string()) }
 }
 
+/// `fileKeyRef`; none if the key is optional and missing. The file itself has to be there.
+fn of_file(pod: &Pod, reference: &FileKeySelector, mounted: &Volumes) -> Result<Option<String>, String> {
+    let (volume, key) = (&reference.volume_name, &reference.key);
+    let found = mounted.get(volume);
+    let found = found.ok_or_else(|| format!("cannot find the volume {volume:?} referenced by FileKeyRef"))?;
+    let read = volumes::read(found, &reference.path).map_err(|e| e.to_string());
+    let value = read.and_then(|text| env_file::value(&text, key).map_err(|e| e.to_string()));
+    let value = value.map_err(|error| {
+        tracing::error!(pod = pod::described(pod), error, "Failed to parse env file");
+        "couldn't parse env file"
+    })?;
+    if value.is_empty() {
+        let file = found.path.join(&reference.path);
+        let missing = || format!("environment variable key {key:?} not found in file {file:?}");
+        return if reference.optional == Some(true) { Ok(None) } else { Err(missing()) };
+    }
+    Ok(Some(value))
+}
+
 /// `valueFrom`; none if it is optional and missing.
 async fn from(
     kubelet: &Kubelet,
@@ -131,5 +159,36 @@ async fn from(
         Ok(None) if may_miss == Some(true) => Ok(None),
         Ok(None) => Err(format!("couldn't find key {key} in {kind} {namespace}/{reference_name}")),
         Err(e) => optional(may_miss, e).map(|()| None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::volumes::Mounted;
+
+    #[test]
+    fn variables_come_from_files_of_volumes() {
+        let (dir, pod) = (tempfile::tempdir().unwrap(), Pod::default());
+        std::fs::write(dir.path().join("x.env"), "A='1'\n").unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", dir.path().join("out.env")).unwrap();
+        let mounted: Volumes =
+            [("v".to_owned(), Mounted { path: dir.path().into(), read_only: false })].into();
+        let of = |volume: &str, path: &str, key: &str, optional: bool| {
+            let (volume_name, path, key) = (volume.into(), path.into(), key.into());
+            of_file(&pod, &FileKeySelector { volume_name, path, key, optional: Some(optional) }, &mounted)
+        };
+        assert_eq!(of("v", "x.env", "A", false), Ok(Some("1".into())));
+        assert_eq!(of("v", "x.env", "B", true), Ok(None));
+        let path = dir.path().join("x.env");
+        assert_eq!(
+            of("v", "x.env", "B", false),
+            Err(format!("environment variable key \"B\" not found in file {path:?}"))
+        );
+        for path in ["none.env", "out.env", "."] {
+            assert_eq!(of("v", path, "A", true), Err("couldn't parse env file".into()), "{path}");
+        }
+        let unknown = "cannot find the volume \"w\" referenced by FileKeyRef";
+        assert_eq!(of("w", "x.env", "A", true), Err(unknown.into()));
     }
 }

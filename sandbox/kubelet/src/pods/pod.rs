@@ -167,17 +167,15 @@ pub fn hostname(pod: &Pod) -> String {
 pub fn pull_policy(container: &Container) -> &str {
     match container.image_pull_policy.as_deref() {
         Some(policy) if !policy.is_empty() => policy,
-        _ => {
-            let image = container.image.as_deref().unwrap_or_default();
-            let last = image.rsplit('/').next().unwrap_or_default();
-            let tagged = last.split_once(':').map(|(_, tag)| tag);
-            if image.contains('@') || tagged.is_some_and(|tag| tag != "latest") {
-                "IfNotPresent"
-            } else {
-                "Always"
-            }
-        }
+        _ => policy_of_tag(container.image.as_deref().unwrap_or_default()),
     }
+}
+
+/// The pull policy of an image that has none said: what `latest` is changes.
+pub fn policy_of_tag(image: &str) -> &'static str {
+    let last = image.rsplit('/').next().unwrap_or_default();
+    let tagged = last.split_once(':').map(|(_, tag)| tag);
+    if image.contains('@') || tagged.is_some_and(|tag| tag != "latest") { "IfNotPresent" } else { "Always" }
 }
 
 /// Of a pod: what events and the like refer to.

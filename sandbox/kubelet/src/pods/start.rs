@@ -8,10 +8,10 @@ use super::{
 };
 use crate::{
     docker::{Container as Found, Image},
-    images::{self, Waiting},
+    images::{self, Waiting, Wanted},
     kubelet::Kubelet,
     paths,
-    volumes::Volumes,
+    volumes::{Volumes, image},
 };
 use drydock_kubeclient::EventType;
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
@@ -102,8 +102,11 @@ pub async fn container(
 ) -> Result<(), Waiting> {
     let event =
         |kind, reason, message: &str| kubelet.container_event(pod, &container.name, kind, reason, message);
-    let image: Image = images::ensure(kubelet, pod, container).await.inspect_err(|waiting| {
+    let image: Image = images::ensure(kubelet, &Wanted::by(pod, container)).await.inspect_err(|waiting| {
         event(EventType::Warning, "Failed", &format!("Error: {}", waiting.reason));
+    })?;
+    image::mount_all(kubelet, pod, container).await.inspect_err(|waiting| {
+        event(EventType::Warning, "Failed", &format!("Error: {}", waiting.message));
     })?;
     let attempt = before.first().map_or(0, |newest| observed::restart_count(newest) + 1);
     let parts = Parts {

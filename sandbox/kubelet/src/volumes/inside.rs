@@ -8,7 +8,7 @@ use nix::{
 };
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Read},
     os::fd::{AsRawFd, OwnedFd},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -44,15 +44,36 @@ pub fn make(volume: &Path, path: &str, mode: u32) -> io::Result<PathBuf> {
     real(&at)
 }
 
+/// A file of the volume as text. Links lead as if the volume was all that there is.
+pub fn read(volume: &Path, path: &str, most: u64) -> io::Result<String> {
+    // A pipe that a container has put there must not be waited for.
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
+    let root = File::open(volume)?;
+    let file = File::from(resolve(&root, path, flags, ResolveFlag::RESOLVE_IN_ROOT)?);
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Err(io::Error::other(format!("{path} is no file")));
+    }
+    if found.len() > most {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// The mode of a volume's own directory.
 pub fn mode(volume: &Path) -> io::Result<u32> {
     Ok(fs::metadata(volume)?.mode() & 0o7777)
 }
 
 fn open(root: &File, path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
-    let how = OpenHow::new()
-        .flags(flags | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    resolve(root, path, flags, ResolveFlag::RESOLVE_BENEATH)
+}
+
+fn resolve(root: &File, path: &str, flags: OFlag, how: ResolveFlag) -> nix::Result<OwnedFd> {
+    let how =
+        OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(how | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     let mut attempts = ATTEMPTS;
     loop {
         match openat2(root, path, how) {
@@ -82,6 +103,21 @@ mod tests {
         }
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
         assert!(find(volume.path(), "x/there").is_err());
+    }
+
+    #[test]
+    fn files_are_read_as_if_the_volume_was_all_there_is() {
+        let volume = tempfile::tempdir().unwrap();
+        fs::write(volume.path().join("file"), "text").unwrap();
+        symlink("/../file", volume.path().join("link")).unwrap();
+        nix::unistd::mkfifo(&volume.path().join("pipe"), Mode::S_IRWXU).unwrap();
+        for path in ["file", "link", "../file"] {
+            assert_eq!(read(volume.path(), path, 4).unwrap(), "text", "{path}");
+        }
+        assert_eq!(read(volume.path(), "file", 3).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        for path in ["pipe", ".", "none"] {
+            assert!(read(volume.path(), path, 4).is_err(), "{path}");
+        }
     }
 
     #[test]

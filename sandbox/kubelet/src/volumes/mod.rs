@@ -4,6 +4,7 @@
 mod atomic;
 mod claims;
 mod host_path;
+pub mod image;
 mod inside;
 mod nested;
 mod payload;
@@ -83,6 +84,9 @@ async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, here: &Here) -> Resu
         give_to_group(&path, group, RW, false).map_err(|e| e.to_string())?;
         return Ok(writable(path));
     }
+    if volume.image.is_some() {
+        return image::place(uid, volume).map_err(|e| e.to_string());
+    }
     let claim =
         volume.persistent_volume_claim.as_ref().map(|c| (c.claim_name.clone(), c.read_only == Some(true)));
     let ephemeral = volume.ephemeral.as_ref().map(|_| (format!("{}-{}", pod::name(pod), volume.name), false));
@@ -122,6 +126,14 @@ fn empty_dir(path: &Path, source: &EmptyDirVolumeSource) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o777))
 }
 
+/// Largest file that is read for the kubelet's own use.
+const MAX_FILE: u64 = 1 << 20;
+
+/// A file of a volume as text.
+pub fn read(volume: &Mounted, path: &str) -> io::Result<String> {
+    inside::read(&volume.path, path, MAX_FILE)
+}
+
 /// `fsGroup`: everything belongs to the group, which may read and write it, and what is made there later too
 /// (`pkg/volume/volume_linux.go`).
 fn give_to_group(path: &Path, group: Option<i64>, bits: u32, once: bool) -> io::Result<()> {
@@ -150,10 +162,12 @@ fn give_to_group(path: &Path, group: Option<i64>, bits: u32, once: bool) -> io::
 
 /// Takes away everything that a pod had on the node. What is mounted there is let go of first.
 pub fn tear_down(uid: &str) -> io::Result<()> {
-    let memory = paths::pod(uid).join("volumes").join("kubernetes.io~empty-dir");
-    for entry in fs::read_dir(memory).into_iter().flatten().flatten() {
-        if drydock_runtime::mounts::is_mount_point(&entry.path()) {
-            nix::mount::umount2(&entry.path(), nix::mount::MntFlags::MNT_DETACH)?;
+    for plugin in ["empty-dir", "image"] {
+        let volumes = paths::pod(uid).join("volumes").join(format!("kubernetes.io~{plugin}"));
+        for entry in fs::read_dir(volumes).into_iter().flatten().flatten() {
+            if drydock_runtime::mounts::is_mount_point(&entry.path()) {
+                nix::mount::umount2(&entry.path(), nix::mount::MntFlags::MNT_DETACH)?;
+            }
         }
     }
     match fs::remove_dir_all(paths::pod(uid)) {
