@@ -4,7 +4,7 @@
 use super::{
     messages::{Failure, FailureKind, FromChild, ToChild},
     net,
-    process::{self as program, Start, Stdio},
+    process::{self as program, Parent, Program, Start, Stdio},
     reaper, root,
     seccomp::Filters,
     spec::{ContainerSpec, Namespace, ProcessSpec},
@@ -66,7 +66,7 @@ pub fn run(boot: &ChildBoot<'_>) -> i32 {
             ) {
                 Err(failure) => report(&boot.report, failure),
                 Ok(program) if spec.init => reaper::run(&program, &boot.report),
-                Ok(program) => report(&boot.report, program::execute(&program)),
+                Ok(program) => execute(&program, Parent::Engine, &boot.report),
             }
         }
     }
@@ -93,10 +93,15 @@ pub fn exec(boot: &ChildBoot<'_>) -> i32 {
         Ok((spec, stdio)) => {
             match program::enter(&spec, stdio, boot.report.as_fd(), boot.filters, Start::Exec) {
                 Err(failure) => report(&boot.report, failure),
-                Ok(program) => report(&boot.report, program::execute(&program)),
+                Ok(program) => execute(&program, Parent::Engine, &boot.report),
             }
         }
     }
+}
+
+/// Becomes the program, or tells why not; returns the exit status of that.
+pub(super) fn execute(program: &Program<'_>, parent: Parent, channel: &Channel) -> i32 {
+    program::execute(program, parent).unwrap_or_else(|failure| report(channel, failure))
 }
 
 /// Tells why it did not become what it should; the status is Docker's for this.

@@ -144,13 +144,32 @@ pub fn enter<'a>(
     Ok(program)
 }
 
-/// Becomes the program; returns only if it can't.
-pub fn execute(program: &Program<'_>) -> Failure {
+/// Becomes the program; returns only if it can't. That a program is there was seen before (`prepare`), and that is all that Docker
+/// tells as a failed start: what the kernel thinks of it (a script with an interpreter that is missing, another machine's program)
+/// the program's own standard error tells, and its exit status, which is returned. (runc, `standard_init_linux.go`, `init_linux.go`)
+///
+/// # Errors
+/// Our own program for WebAssembly can't be executed.
+pub fn execute(program: &Program<'_>, parent: Parent) -> std::result::Result<i32, Failure> {
     let (argv, env) = (&program.argv, &program.env);
-    let (errno, path) = match &program.file {
+    match &program.file {
         ProgramFile::Path(path) => {
             let Err(errno) = execve(path, argv, env);
-            (errno, path.to_string_lossy().into_owned())
+            let path = path.to_string_lossy();
+            let (status, text) = match parent {
+                Parent::Engine => (255, format!("exec {path}: {}\n", errno.desc().to_lowercase())),
+                Parent::Init => {
+                    let status = match errno {
+                        Errno::ENOENT => 127,
+                        Errno::EACCES => 126,
+                        _ => 1,
+                    };
+                    let pid = std::process::id();
+                    (status, format!("[FATAL tini ({pid})] exec {path} failed: {}\n", errno.desc()))
+                }
+            };
+            let _nobody_listens = rustix::io::write(rustix::stdio::stderr(), text.as_bytes());
+            Ok(status)
         }
         ProgramFile::Descriptor(file, code) => {
             // It finds the code by the number that its arguments tell.
@@ -162,11 +181,22 @@ pub fn execute(program: &Program<'_>) -> Failure {
                     errno
                 }
             };
-            (errno, "the WebAssembly runtime".into())
+            let why = errno.desc().to_lowercase();
+            Err(Failure {
+                kind: FailureKind::NotExecutable,
+                message: format!("exec the WebAssembly runtime: {why}"),
+            })
         }
-    };
-    let kind = if errno == Errno::ENOENT { FailureKind::NotFound } else { FailureKind::NotExecutable };
-    Failure { kind, message: format!("exec {path}: {}", errno.desc().to_lowercase()) }
+    }
+}
+
+/// Who starts a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parent {
+    /// The engine, as runc does.
+    Engine,
+    /// Process 1 of `--init`, as tini does.
+    Init,
 }
 
 fn other(message: impl Into<String>) -> Failure {

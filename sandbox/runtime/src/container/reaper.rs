@@ -1,7 +1,10 @@
 //! `docker run --init`: process 1 of a container that starts the program as its child, hands signals on to it, and takes in orphans, as
 //! tini does.
 
-use super::{child, process::Program};
+use super::{
+    child,
+    process::{Parent, Program},
+};
 use crate::{channel::Channel, process};
 use nix::{
     sys::{
@@ -19,7 +22,7 @@ pub fn run(program: &Program<'_>, report: &Channel) -> i32 {
     let started = process::fork(|| {
         process::reset_signals();
         let _own_group = rustix::process::setpgid(None, None);
-        child::report(report, super::process::execute(program))
+        child::execute(program, Parent::Init, report)
     });
     let main = match started {
         Ok(pid) => pid,

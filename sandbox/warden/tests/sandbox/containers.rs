@@ -18,6 +18,10 @@ pub fn tests() -> Vec<Trial> {
         Trial::test("a_container_gets_its_mounts", a_container_gets_its_mounts),
         Trial::test("a_process_enters_a_container", a_process_enters_a_container),
         Trial::test("containers_outlive_their_engine", containers_outlive_their_engine),
+        Trial::test(
+            "a_program_that_the_kernel_refuses_has_started",
+            a_program_that_the_kernel_refuses_has_started,
+        ),
         Trial::test("a_container_that_cannot_start_says_why", a_container_that_cannot_start_says_why),
         Trial::test("the_engine_is_controlled_from_the_node", the_engine_is_controlled),
         Trial::test("paused_containers_do_not_keep_a_node_or_a_session", paused_containers_end),
@@ -267,6 +271,29 @@ fn containers_outlive_their_engine() -> Outcome {
         "kill -STOP $(cat /run/docker.pid); pkill -KILL -x sleep; while pgrep -x sleep; do :; done; kill -KILL $(cat /run/docker.pid); curl -sS --unix-socket /run/docker.sock http://e/ -d '\"Told\"'",
     );
     assert!(told.contains("c Some(137) 2"), "{told}");
+    Ok(())
+}
+
+/// What the kernel will not execute is a program that has started and failed, as with runc and tini: the log tells why.
+fn a_program_that_the_kernel_refuses_has_started() -> Outcome {
+    let host = Host::new();
+    let s = prepare(&host);
+    s.run(
+        1,
+        "printf 'echo hi\\n' > /plain; printf '#!/bin/sh\\r\\necho hi\\n' > /crlf; printf '\\177ELFjunk' > /elf
+         chmod +x /plain /crlf /elf",
+    );
+    let of = |path: &str, init: bool| {
+        let mut c = spec("");
+        c.process.argv = vec![path.into()];
+        c.init = init;
+        run(&s, c)
+    };
+    assert_eq!(of("/plain", false), (255, "exec /plain: exec format error".into()));
+    assert_eq!(of("/crlf", false), (255, "exec /crlf: no such file or directory".into()));
+    assert_eq!(of("/elf", false), (255, "exec /elf: exec format error".into()));
+    let (status, said) = of("/crlf", true);
+    assert!(status == 127 && said.contains("] exec /crlf failed: No such file or directory"), "{status} {said}");
     Ok(())
 }
 
