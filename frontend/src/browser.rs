@@ -10,6 +10,7 @@ use crate::{
 use gloo_events::EventListener;
 use js_sys::{Function, Promise};
 use serde::Serialize;
+use std::cell::Cell;
 use wasm_bindgen::{JsCast, JsValue, prelude::wasm_bindgen};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{Element, HtmlElement, MediaQueryList, Node};
@@ -19,9 +20,28 @@ pub fn now() -> f64 {
     window().performance().map_or(0.0, |p| p.now())
 }
 
-/// Seconds since 1970, by this computer's clock.
+/// Where it is remembered by how many seconds this computer's clock is behind the server's.
+const CLOCK: &str = "drydock.clock";
+/// Such a difference is the way's, not the clocks', in seconds.
+const SAME_TIME: f64 = 5.0;
+
+thread_local! {
+    /// By how many seconds this computer's clock is behind the server's.
+    static BEHIND: Cell<f64> = Cell::new(load(CLOCK).unwrap_or_default());
+}
+
+/// Seconds since 1970, by the server's clock as far as it is known: this computer's may be wrong.
 pub fn wall_clock() -> u64 {
-    (js_sys::Date::now() / 1000.0) as u64
+    (js_sys::Date::now() / 1000.0 + BEHIND.get()) as u64
+}
+
+/// The server has told its time (the header `Date` of an answer).
+pub fn server_time(date: &str) {
+    let behind = (js_sys::Date::parse(date) - js_sys::Date::now()) / 1000.0;
+    if (behind - BEHIND.get()).abs() > SAME_TIME {
+        BEHIND.set(behind);
+        save(CLOCK, &behind);
+    }
 }
 
 /// Leaves a mark for measurements: `drydock:` and the name.
@@ -57,6 +77,22 @@ pub fn load<T: Read>(key: &str) -> Option<T> {
 /// What is stored under a key, as text.
 pub fn load_text(key: &str) -> Option<String> {
     storage_text(key)
+}
+
+/// What this tab keeps under a key; a reload does not change it.
+pub fn load_for_tab(key: &str) -> Option<String> {
+    window().session_storage().ok()??.get_item(key).ok()?
+}
+
+/// Keeps a text for this tab, or forgets it.
+pub fn save_for_tab(key: &str, text: Option<&str>) {
+    if let Ok(Some(storage)) = window().session_storage() {
+        // A browser that refuses loses only the convenience.
+        let _ = match text {
+            Some(text) => storage.set_item(key, text),
+            None => storage.remove_item(key),
+        };
+    }
 }
 
 /// Stores a value. A browser that refuses (private window, full) loses only the convenience.

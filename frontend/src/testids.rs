@@ -17,6 +17,7 @@
 //! | `start-again`, `to-start` | ways on |
 //! | **session page** | |
 //! | `session-page` | the page; `data-role` = `view`, `type`, `own` |
+//! | `home` | link to the start page |
 //! | `session-name` | playground and id |
 //! | `countdown`, `life-warning`, `extend` | time left (`data-urgency` = `calm`, `soon`, `now`, `data-seconds`) |
 //! | `connection-state` | `data-state` = `connecting`, `up`, `lost`; the latency is its text |
@@ -37,7 +38,8 @@
 //! | `terminal-{terminal}` | a terminal's pane |
 //! | `empty-hint` | what to do when there is no terminal |
 //! | `exit-{terminal}`, `restart-{terminal}` | its end, a new shell |
-//! | `search-{terminal}` | its search box (the input) |
+//! | `closing-{terminal}`, `close-{terminal}` | the question before it is closed, and yes |
+//! | `search-{terminal}`, `search-result` | its search box (the input), which of how many is shown |
 //! | `split-{n}`, `separator-nodes`, `separator-files` | lines that can be moved |
 //! | `area-nodes`, `area-terminals`, `area-docker`, `area-files` | bottom tabs of a narrow screen |
 //! | `key-{name}` | keys of the key bar: `esc`, `tab`, `ctrl`, `left`, `up`, `down`, `right`, … |
@@ -50,9 +52,10 @@
 //! | `files` | the dock |
 //! | `files-node`, `files-path` | whose files, which directory |
 //! | `upload-input`, `new-folder`, `new-file`, `new-name`, `files-reload`, `files-close` | its controls |
+//! | `files-status`, `files-more` | how many entries there are (for screen readers), more of them |
 //! | `file-{name}` | an entry's name; `edit-{name}`, `download-{name}`, `delete-{name}` its buttons |
 //! | `upload-{n}` | a file on its way |
-//! | `editor`, `editor-save`, `editor-close`, `editor-conflict` | the text editor |
+//! | `editor`, `editor-save`, `editor-close`, `editor-conflict`, `editor-read-again` | the text editor |
 //! | **share dialog** | |
 //! | `share-dialog`, `share-role`, `share-expiry`, `share-create` | the form |
 //! | `share-url`, `share-copy`, `share-qr` | the link just made |

@@ -12,6 +12,13 @@ export function holdPicture(terminal, hold) {
   if (!hold) terminal.refresh(0, terminal.rows - 1);
 }
 
+/** A terminal's theme; where the system gives the page's colours (forced colours), with those that the page has got. */
+export function inSystemColours(theme) {
+  if (!matchMedia("(forced-colors: active)").matches) return theme;
+  const { backgroundColor: background, color: foreground } = getComputedStyle(document.body);
+  return { ...theme, background, foreground, cursor: foreground, cursorAccent: background, selectionBackground: foreground, selectionForeground: background };
+}
+
 /** Each time that lines scroll out xterm.js draws the selection anew, and with it the whole screen: needless while there is none. */
 export function drawSelectionIfAny(terminal) {
   const service = terminal._core?._renderService;

@@ -19,16 +19,26 @@ function cleanPaste(terminal, parent) {
 function followTouch(terminal, parent) {
   const screen = terminal.element.querySelector(".xterm-screen");
   let last;
+  let across;
   let part = 0;
   parent.addEventListener("touchstart", ({ touches }) => {
     // Two fingers are the browser's: they make the page larger.
     last = touches.length === 1 ? touches[0].clientY : undefined;
+    across = touches[0].clientX;
     part = 0;
   }, { passive: true });
   parent.addEventListener("touchmove", (event) => {
     if (last === undefined || event.touches.length !== 1) return;
     event.preventDefault();
     const { clientX, clientY } = event.touches[0];
+    // What a viewer's pane has no room for comes into sight first.
+    const { scrollTop } = parent;
+    parent.scrollBy(across - clientX, last - clientY);
+    across = clientX;
+    if (parent.scrollTop !== scrollTop) {
+      last = clientY;
+      return;
+    }
     part += (last - clientY) / (screen.clientHeight / terminal.rows);
     last = clientY;
     const lines = Math.trunc(part);

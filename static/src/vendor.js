@@ -7,7 +7,7 @@ import { WebLinksAddon } from "@xterm/addon-web-links";
 import { Terminal } from "@xterm/xterm";
 
 export { FitAddon, Terminal, Unicode11Addon, WebLinksAddon };
-export { drawSelectionIfAny, holdPicture } from "./drawing.js";
+export { drawSelectionIfAny, holdPicture, inSystemColours } from "./drawing.js";
 export { bringToSight, focusFirst, focusIsLost, keepFocus } from "./focus.js";
 export { equip } from "./input.js";
 export { Socket } from "./socket.js";

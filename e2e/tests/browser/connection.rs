@@ -148,6 +148,9 @@ async fn a_second_viewer_sees_all_and_types_nothing() {
     }
     viewer.focus_terminal(1).await;
     viewer.keys(&format!("touch /root/forbidden{}", key::ENTER)).await;
+    viewer
+        .until("it is told", async || viewer.text("notices").await.contains("You can look here, not type"))
+        .await;
     owner.keys(&key::ESCAPE.to_string()).await;
     owner.gone("share-dialog").await;
     owner.run(1, "ls /root/forbid*; echo late-$((1+2))").await;
@@ -182,4 +185,55 @@ async fn a_second_viewer_sees_all_and_types_nothing() {
     viewer.screenshot("forbidden").await;
     owner.assert_quiet(&[]).await;
     viewer.assert_quiet(&["status of 403"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_on_a_phone_can_read_and_reach_all() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let owner = Browser::start().await;
+    owner.open_session(&session.url).await;
+    owner.run(1, "clear; echo re''ady").await;
+    owner.until_terminal(1, "ready").await;
+    let (link, _) = server.link(&session, Role::View, None).await;
+    let viewer = Browser::start().await;
+    viewer.resize(390, 844).await;
+    viewer.open_session(&link.url.expect("it was just made")).await;
+    viewer.until_terminal(1, "ready").await;
+    let look = "const term = window.__drydock.term(1), host = document.querySelector('.term-host');\
+        return [term.options.fontSize, host.clientWidth, document.querySelector('.xterm-screen').clientWidth]";
+    viewer
+        .until("letters that can be read", async || viewer.script::<[u32; 3]>(look, vec![]).await[0] == 9)
+        .await;
+    let [_, room, screen] = viewer.script::<[u32; 3]>(look, vec![]).await;
+    assert!(screen > room, "all of {screen} px is in {room} px: nothing to test");
+    // As a finger moves.
+    let pan = "const host = document.querySelector('.term-host');\
+        const touch = (type, clientX) => host.dispatchEvent(new TouchEvent(type, { bubbles: true, cancelable: true,\
+            touches: [new Touch({ identifier: 1, target: host, clientX, clientY: 300 })] }));\
+        touch('touchstart', 380); touch('touchmove', 200); touch('touchmove', -900);\
+        return host.scrollLeft + host.clientWidth >= document.querySelector('.xterm-screen').clientWidth";
+    assert!(viewer.script::<bool>(pan, vec![]).await);
+    viewer.screenshot("viewer-phone").await;
+    viewer.assert_fits("a viewer's phone").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_clock_ends_nothing() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let (link, _) = server.link(&session, Role::View, Some(3600)).await;
+    let browser = Browser::start().await;
+    let ahead = "const now = Date.now; Date.now = () => now() + 5 * 3600e3";
+    browser.cdp("Page.addScriptToEvaluateOnNewDocument", json!({ "source": ahead })).await;
+    browser.open_session(&session.url).await;
+    browser.click("share").await;
+    let shown = format!("link-{}", link.id);
+    browser.until("it works", async || browser.text(&shown).await.contains("works for 59 minutes")).await;
+    assert!(browser.shows(&format!("revoke-{}", link.id)).await);
+    // The first of this session's links is 1, whatever others have made.
+    assert!(browser.text(&shown).await.contains("Link 2"), "{}", browser.text(&shown).await);
+    browser.keys(&key::ESCAPE.to_string()).await;
+    browser.open_start(&server).await;
+    browser.find(&format!("own-session-{}", session.id)).await;
 }

@@ -59,6 +59,14 @@ async fn the_focus_is_never_lost() {
     browser.chord(&[key::CONTROL, key::SHIFT], key::ESCAPE).await;
     browser.until("its tab has it", async || focus().await == "tab-2").await;
     browser.keys(&DELETE.to_string()).await;
+    // What runs in it ends, so it asks; the first press of a double one is no answer.
+    browser.find("closing-2").await;
+    browser
+        .until("a press that confirms", async || {
+            browser.keys(&DELETE.to_string()).await;
+            !browser.shows("closing-2").await
+        })
+        .await;
     browser.until("the other tab has it", async || focus().await == "tab-1").await;
     browser.click("toggle-files").await;
     browser.click("files-close").await;
@@ -74,7 +82,7 @@ async fn the_focus_is_never_lost() {
         browser.keys(&F6.to_string()).await;
         seen.push(focus().await);
     }
-    assert_eq!(seen, ["area-nodes", "share", "terminals"]);
+    assert_eq!(seen, ["area-nodes", "home", "terminals"]);
     browser.assert_quiet(&[]).await;
 }
 
@@ -110,4 +118,61 @@ async fn dialogs_are_accessible_and_work_by_keyboard() {
         browser.script("return window.__drydock.term(1).textarea.getAttribute('aria-label')", vec![]).await;
     assert!(label.contains("node1") && label.contains("Escape"), "{label}");
     browser.assert_quiet(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_can_be_read_under_the_mouse() {
+    let server = Server::shared();
+    let session = server.create(json!({ "playground": "linux", "nodes": 2 })).await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    for theme in ["light", "dark"] {
+        browser.prefer(theme).await;
+        // A click leaves the mouse where it is.
+        browser.click("remove-node2").await;
+        browser.screenshot(&format!("question-{theme}")).await;
+        browser.assert_accessible(&format!("a question under the mouse, {theme}")).await;
+        browser.keys(&key::ESCAPE.to_string()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forced_colours_leave_a_terminal_its_cursor_selection_and_colours() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    browser.until_prompt(1).await;
+    browser.click("toggle-files").await;
+    let look = "const page = getComputedStyle(document.body), term = window.__drydock.term(1), theme = term.options.theme;\
+        const width = (selector) => parseFloat(getComputedStyle(document.querySelector(selector)).borderTopWidth);\
+        return [theme.background === page.backgroundColor && theme.foreground === page.color && theme.cursor === page.color,\
+            getComputedStyle(term.element).forcedColorAdjust === 'none', width('.tab.active') >= 2,\
+            width('[data-testid=toggle-files]') > width('[data-testid=toggle-docker]')]";
+    for scheme in ["dark", "light"] {
+        let features = json!([{ "name": "forced-colors", "value": "active" }, { "name": "prefers-color-scheme", "value": scheme }]);
+        browser.cdp("Emulation.setEmulatedMedia", json!({ "features": features })).await;
+        browser
+            .until("all of it shows", async || {
+                browser.script::<Vec<bool>>(look, vec![]).await.into_iter().all(|is| is)
+            })
+            .await;
+        browser.screenshot(&format!("forced-colours-{scheme}")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dock_leaves_a_terminal_room_on_a_middling_screen() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    browser.until_prompt(1).await;
+    browser.click("toggle-files").await;
+    for width in [720, 853, 1000, 1024] {
+        browser.resize(width, 600).await;
+        let cols = "return window.__drydock.term(1).cols";
+        browser.until("40 columns", async || browser.script::<u32>(cols, vec![]).await >= 40).await;
+        browser.assert_fits(&format!("the files, {width} px")).await;
+    }
 }

@@ -46,6 +46,32 @@ async fn a_port_appears_by_itself_and_opens() {
     assert_eq!(reached, "refused");
     browser.driver().close_window().await.unwrap();
     browser.driver().switch_to_window(windows[0].clone()).await.unwrap();
+
+    // An address that a program prints keeps its path, its query and its fragment.
+    browser.run(1, "clear; echo http:''//localhost:8000/lab/tree?token=secret#here").await;
+    browser.until_terminal(1, "http://localhost:8000/lab").await;
+    let row = "const term = window.__drydock.term(1), buffer = term.buffer.active;\
+        const row = [...Array(term.rows).keys()].find(y => buffer.getLine(buffer.viewportY + y).translateToString().startsWith('http:'));\
+        const box = document.querySelector('.xterm-screen').getBoundingClientRect();\
+        return [Math.round(box.x + 60), Math.round(box.y + (row + 0.5) * box.height / term.rows)]";
+    let [x, y] = browser.script::<[i64; 2]>(row, vec![]).await;
+    browser
+        .until("the address is opened", async || {
+            browser.driver().action_chain().move_to(x, y).click().perform().await.unwrap();
+            browser.driver().windows().await.unwrap().len() == 2
+        })
+        .await;
+    let windows = browser.driver().windows().await.unwrap();
+    browser.driver().switch_to_window(windows[1].clone()).await.unwrap();
+    browser
+        .until("all of the address", async || {
+            let url = browser.url().await;
+            url.contains(&format!("//node1-8000-{}-", session.id))
+                && url.ends_with("/lab/tree?token=secret#here")
+        })
+        .await;
+    browser.driver().close_window().await.unwrap();
+    browser.driver().switch_to_window(windows[0].clone()).await.unwrap();
     browser.run(1, "kill %1").await;
     browser.gone("port-node1-8000").await;
 }
@@ -94,10 +120,28 @@ async fn files_are_uploaded_edited_and_deleted() {
     browser.screenshot("editor-conflict").await;
     assert_eq!(read().await, "other\n");
 
-    // What was typed stays when the dock is closed, and leaving asks.
+    // It can be read again, which drops what was typed.
+    browser.click("editor-read-again").await;
     let text = async || {
-        browser.script::<String>("return document.querySelector('.cm-content').innerText", vec![]).await
+        browser
+            .script::<String>("return document.querySelector('.cm-content')?.innerText ?? ''", vec![])
+            .await
     };
+    browser.until("what others wrote", async || text().await.trim() == "other").await;
+    browser.gone("editor-conflict").await;
+    // Not if that can't be read: then what was typed stays.
+    browser.until("the editor has the focus again", focused).await;
+    browser.keys("again ").await;
+    server.exec(&session.id, "node1", "echo third > upload.txt").await.ok();
+    browser.click("editor-save").await;
+    browser.find("editor-conflict").await;
+    server.exec(&session.id, "node1", "rm upload.txt").await.ok();
+    browser.click("editor-read-again").await;
+    browser.until("it is told", async || browser.text("editor-conflict").await.contains("deleted")).await;
+    assert!(text().await.contains("again "), "{}", text().await);
+    server.exec(&session.id, "node1", "echo other > upload.txt").await.ok();
+
+    // What was typed stays when the dock is closed, and leaving asks.
     browser.click("toggle-files").await;
     browser.gone("files").await;
     browser.click("toggle-files").await;
@@ -130,7 +174,48 @@ async fn files_are_uploaded_edited_and_deleted() {
     browser.click("editor-save").await;
     let lines = async || server.exec(&session.id, "node1", "cat lines.txt").await.text();
     until("it is saved", async || lines().await == "xa\r\nb\r\n").await;
-    browser.assert_quiet(&["status of 409"]).await;
+    browser.assert_quiet(&["status of 409", "status of 404"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_and_linked_directories_can_be_entered() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let make = "mkdir -p many real && touch real/inside && ln -s real way && ln -s nowhere broken && cd many && touch $(seq -f %05g 1200)";
+    server.exec(&session.id, "node1", make).await.ok();
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    browser.click("toggle-files").await;
+    // A link to a directory leads there.
+    browser.find("file-way").await;
+    assert!(browser.shows("edit-broken").await && !browser.shows("edit-way").await);
+    browser.click("file-way").await;
+    browser.find("file-inside").await;
+    assert_eq!(browser.attr("files-path", "data-path").await.as_deref(), Some("/root/way"));
+    browser.reload().await;
+    browser.click("toggle-files").await;
+
+    // A taken name is refused before anything is asked.
+    browser.click("new-folder").await;
+    browser.find("new-name").await;
+    browser.keys(&format!("real{}", drydock_e2e::browser::key::ENTER)).await;
+    browser
+        .until("it is told", async || browser.text("notices").await.contains("/root/real is there already"))
+        .await;
+
+    // Of a large one a part is drawn at a time, and a screen reader hears how much there is.
+    browser.click("file-many").await;
+    browser.find("file-00500").await;
+    let rows = "return document.querySelectorAll('.file-list [data-testid^=file-0]').length";
+    assert_eq!(browser.script::<u32>(rows, vec![]).await, 500);
+    let status = "return document.querySelector('[data-testid=files-status]').textContent";
+    assert_eq!(browser.script::<String>(status, vec![]).await, "1200 entries in /root/many");
+    for count in [1000, 1200] {
+        browser.click("files-more").await;
+        browser.until("more", async || browser.script::<u32>(rows, vec![]).await == count).await;
+    }
+    browser.gone("files-more").await;
+    browser.assert_quiet(&[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -318,6 +403,21 @@ async fn a_full_host_shows_the_queue() {
     assert_eq!(browser.attr("queue-place", "data-place").await.as_deref(), Some("1"));
     browser.screenshot("queue").await;
     browser.assert_accessible("the queue").await;
+    assert!(browser.driver().title().await.unwrap().contains("Place 1"));
+    let waiting = async || {
+        let host: drydock_protocol::api::Host =
+            server.call(hyper::Method::GET, "/host", None, None).await.json();
+        host.queued
+    };
+    // A reload keeps the place; who leaves holds none.
+    browser.reload().await;
+    browser.until_attr("queue-place", "data-place", "1").await;
+    assert_eq!(waiting().await, 1);
+    browser.click("queue-leave").await;
+    until("nobody waits", async || waiting().await == 0).await;
+    browser.reload().await;
+    browser.click("start-button").await;
+    browser.until_attr("queue-place", "data-place", "1").await;
     server.end(&session).await;
     browser.find("session-page").await;
     browser.until_prompt(1).await;

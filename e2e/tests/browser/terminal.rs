@@ -224,3 +224,74 @@ async fn fifty_megabytes_arrive_to_their_end() {
     assert!(held < 40 << 20, "the page holds {} MB: {heap}", held >> 20);
     browser.assert_quiet(&[]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_terminal_printed_last_can_be_seen_when_its_shell_has_ended() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    browser.run(1, "seq 200; exit").await;
+    browser.find("exit-1").await;
+    let below = "const bottom = (selector) => document.querySelector(selector).getBoundingClientRect().bottom;\
+        const bar = document.querySelector('[data-testid=exit-1]').getBoundingClientRect();\
+        return bottom('.xterm-screen') <= bar.top && bar.bottom <= innerHeight";
+    browser.until("nothing is covered", async || browser.script::<bool>(below, vec![]).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_a_terminal_in_which_something_runs_asks() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    browser.until_prompt(1).await;
+    browser.click("close-tab").await;
+    browser.find("closing-1").await;
+    browser.screenshot("closing").await;
+    browser.assert_accessible("the question before a terminal is closed").await;
+    // Whoever types on wants to keep it.
+    browser.run(1, "echo kept-$((1+1))").await;
+    browser.until_terminal(1, "\nkept-2").await;
+    browser.gone("closing-1").await;
+    browser.click("close-tab").await;
+    browser
+        .until("it is closed", async || {
+            if browser.shows("close-1").await {
+                browser.click("close-1").await;
+            }
+            !browser.shows("tab-1").await
+        })
+        .await;
+    browser.find("empty-hint").await;
+    // A shell that has ended has nothing to lose.
+    browser.click("open-terminal-node1").await;
+    browser.until_prompt(2).await;
+    browser.run(2, "exit").await;
+    browser.find("exit-2").await;
+    browser.click("close-tab").await;
+    browser.gone("tab-2").await;
+    browser.assert_quiet(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_counts_and_marks_all_that_it_finds() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    browser.run(1, "clear; printf 'needle-%s\\n' 1 2 3").await;
+    browser.until_terminal(1, "needle-3").await;
+    browser.chord(&[key::CONTROL, key::SHIFT], 'F').await;
+    browser.find("search-1").await;
+    browser.keys("needle-").await;
+    let found = async |words| browser.text("search-result").await == words;
+    browser.until("the last of three", async || found("3 of 3").await).await;
+    let marked = "return new Set([...document.querySelectorAll('.xterm-decoration-container > *')].map(e => e.style.top)).size";
+    browser.until("all are marked", async || browser.script::<u32>(marked, vec![]).await == 3).await;
+    browser.screenshot("search").await;
+    browser.keys(&key::ENTER.to_string()).await;
+    browser.until("the one above", async || found("2 of 3").await).await;
+    browser.keys("none").await;
+    browser.until("there is no such text", async || found("not found").await).await;
+}

@@ -127,6 +127,9 @@ impl Call {
         }
         let answer = crate::browser::window().fetch_with_str_and_init(&format!("{API}{}", self.path), &init);
         let response: Response = JsFuture::from(answer).await.map_err(lost)?.unchecked_into();
+        if let Ok(Some(date)) = response.headers().get("Date") {
+            crate::browser::server_time(&date);
+        }
         if response.ok() {
             return Ok(response);
         }
@@ -190,6 +193,11 @@ pub fn create(wish: &CreateSession) -> Answer<Place> {
 /// Asks how far a place in the queue has come.
 pub fn queue(ticket: &str) -> Answer<Place> {
     get(format!("/queue/{}", String::from(encode(ticket)))).place()
+}
+
+/// Gives up a place in the queue.
+pub fn leave_queue(ticket: &str) -> Answer<()> {
+    delete(format!("/queue/{}", String::from(encode(ticket)))).done()
 }
 
 /// Turns a link's token into this browser's right to the session (a cookie that the page can't read).

@@ -43,6 +43,8 @@ pub struct OpenFile {
     pub text: String,
     /// When it was last changed, as the server said.
     pub modified: Option<String>,
+    /// Which reading of a file this is: what is read again gets an editor of its own.
+    pub reading: u32,
 }
 
 /// How saving went.
@@ -75,6 +77,8 @@ pub struct Files {
     pub editing: Known<Option<OpenFile>>,
     /// How saving went.
     pub saving: Known<Saving>,
+    /// Counts the files that were read into the editor.
+    readings: Known<u32>,
     /// Numbers the questions: only the answer to the last one counts.
     asked: Known<u32>,
     session: SessionStore,
@@ -90,6 +94,7 @@ impl Files {
             shown: Known::new(Shown::Loading),
             editing: Known::new(None),
             saving: Known::new(Saving::Clean),
+            readings: Known::new(0),
             asked: Known::new(0),
             session,
             notices,
@@ -98,14 +103,19 @@ impl Files {
         files
     }
 
-    /// When the node is removed whose files show, another one's do.
+    /// When the node is removed whose files show, another one's do. When the connection is back, what could not be read is read.
     fn follow_nodes(self) {
+        let mut was_up = false;
         watch(move || {
             let names: Vec<_> = self.session.state.with(|s| s.nodes.iter().map(|n| n.name).collect());
             let ready =
                 self.session.state.with(|s| s.nodes.first().is_some_and(|n| n.power != Power::Starting));
             let up = self.session.connection.get() == Connection::Up;
             let node = self.node.get_untracked();
+            let back = up && !std::mem::replace(&mut was_up, up);
+            if back && matches!(self.shown.get_untracked(), Shown::Failed(problem) if problem.status == 0) {
+                self.reload();
+            }
             // While the session is being entered nothing is known of its nodes.
             if !up || node.is_some_and(|node| names.contains(&node)) {
                 return;
@@ -199,12 +209,24 @@ impl Files {
         });
     }
 
+    /// The path of something new in the directory; says so if there is something of that name.
+    fn free_path(self, name: &str) -> Option<String> {
+        let path = self.path_of(name);
+        let taken = self.shown.with_untracked(
+            |shown| matches!(shown, Shown::Ready(l) if l.entries.iter().any(|e| e.name == name)),
+        );
+        if taken {
+            self.notices.error(format!("{path} is there already."));
+        }
+        (!taken).then_some(path)
+    }
+
     /// Makes a directory.
     pub fn make_dir(self, name: &str) {
         let (Some(id), Some(node)) = (self.session.id.get_untracked(), self.node.get_untracked()) else {
             return;
         };
-        let path = self.path_of(name);
+        let Some(path) = self.free_path(name) else { return };
         spawn_local(async move {
             if let Err(problem) = rest::make_dir(&id, node, &path).await {
                 self.notices.error(problem.message);
@@ -218,15 +240,10 @@ impl Files {
         let (Some(id), Some(node)) = (self.session.id.get_untracked(), self.node.get_untracked()) else {
             return;
         };
-        let path = self.path_of(name);
-        let exists =
-            matches!(self.shown.get_untracked(), Shown::Ready(l) if l.entries.iter().any(|e| e.name == name));
-        if exists {
-            return self.notices.error(format!("{path} is there already."));
-        }
+        let Some(path) = self.free_path(name) else { return };
         spawn_local(async move {
             match rest::write_file(&id, node, &path, "", None).await {
-                Ok(_) => self.read(node, path).await,
+                Ok(_) => self.read(node, path, false).await,
                 Err(problem) => self.notices.error(problem.message),
             }
             self.reload();
@@ -259,27 +276,37 @@ impl Files {
             ));
         }
         let path = self.path_of(&entry.name);
-        spawn_local(async move { self.read(node, path).await });
+        spawn_local(async move { self.read(node, path, false).await });
     }
 
-    async fn read(self, node: NodeName, path: String) {
+    /// Reads a file into the editor. `again`: what is in the editor goes, but only once there is something in its stead.
+    async fn read(self, node: NodeName, path: String, again: bool) {
         let Some(id) = self.session.id.get_untracked() else { return };
         let content = match rest::read_file(&id, node, &path).await {
             Ok(content) => content,
+            Err(problem) if again && problem.status == 404 => return self.saving.set(Saving::Gone),
             Err(problem) => return self.notices.error(problem.message),
         };
         let text = String::from_utf8(content.bytes).ok().filter(|text| !text.contains('\0'));
         let Some(text) = text else {
             return self.notices.error(format!("{path} is not a text file. Download it instead."));
         };
+        if again && self.editing.with_untracked(Option::is_none) {
+            // Closed meanwhile.
+            return;
+        }
+        let reading = self.readings.update(|n| {
+            *n += 1;
+            *n
+        });
         self.saving.set(Saving::Clean);
-        self.editing.set(Some(OpenFile { node, path, text, modified: content.modified_micros }));
+        self.editing.set(Some(OpenFile { node, path, text, modified: content.modified_micros, reading }));
     }
 
-    /// Reads the file in the editor again; what was typed is lost.
+    /// Reads the file in the editor again; what was typed is lost if that works.
     pub fn read_again(self) {
         if let Some(file) = self.editing.get_untracked() {
-            spawn_local(async move { self.read(file.node, file.path).await });
+            spawn_local(async move { self.read(file.node, file.path, true).await });
         }
     }
 

@@ -179,6 +179,9 @@ impl SessionStore {
             let active = layout.active();
             if std::mem::replace(&mut before, active) != active {
                 self.say_focus();
+                if self.closing.get_untracked().is_some_and(|(asked, _)| Some(asked) != active) {
+                    self.keep_terminal();
+                }
                 if let Some(active) = active {
                     self.bells.update(|bells| bells.retain(|b| *b != active));
                 }

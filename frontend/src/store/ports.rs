@@ -6,18 +6,20 @@ use drydock_protocol::NodeName;
 use wasm_bindgen_futures::spawn_local;
 
 impl SessionStore {
-    /// Opens a port. The tab is opened in the click itself, or the browser would take it for a pop-up; it gets its
+    /// Opens a port, at a path of it that begins with a slash. The tab is opened in the click itself, or the browser would take it for a pop-up; it gets its
     /// address as soon as the server has made the link.
-    pub fn open_port(self, node: NodeName, port: u16) {
+    pub fn open_port(self, node: NodeName, port: u16, path: &str) {
         let Some(id) = self.id.get_untracked() else { return };
         let tab = browser::window().open_with_url_and_target("about:blank", "_blank").ok().flatten();
         if let Some(tab) = &tab {
             let _ = tab.set_opener(&wasm_bindgen::JsValue::NULL);
         }
+        // The link ends with the slash that the path begins with; so what follows never names another host.
+        let path = path.strip_prefix('/').unwrap_or_default().to_owned();
         spawn_local(async move {
             match (rest::port(&id, node, port).await, tab) {
                 (Ok(link), Some(tab)) => {
-                    let _ = tab.location().replace(&link.url);
+                    let _ = tab.location().replace(&(link.url + &path));
                 }
                 (Ok(_), None) => self
                     .notices

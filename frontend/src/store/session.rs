@@ -119,6 +119,9 @@ pub struct SessionStore {
     pub usage: Known<Few<NodeName, Vec<Usage>>>,
     /// Terminals that rang the bell and were not looked at since.
     pub bells: Known<Vec<TerminalId>>,
+    /// The terminal that is to be closed if the learner says so again, and since when that is asked, on the clock of
+    /// [`browser::now`].
+    pub closing: Known<Option<(TerminalId, f64)>>,
     /// The terminal whose search box is open.
     pub searching: Known<Option<TerminalId>>,
     /// Files on their way.
@@ -159,6 +162,8 @@ pub(super) struct Inner {
     pub resume_from: Cell<u32>,
     pub seen_state: Cell<bool>,
     pub seen_output: Cell<bool>,
+    /// When a viewer who types was told last that it goes nowhere, on the clock of [`browser::now`].
+    pub said_that_it_only_looks: Cell<Option<f64>>,
     /// Counts sessions opened, so that a late answer about the last one changes nothing.
     pub generation: Cell<u32>,
 }
@@ -178,6 +183,7 @@ impl SessionStore {
             layout: Known::new(Layout::default()),
             usage: Known::new(Few::default()),
             bells: Known::new(Vec::new()),
+            closing: Known::new(None),
             searching: Known::new(None),
             uploads: Known::new(Vec::new()),
             area: Known::new(Area::Terminals),
@@ -261,6 +267,7 @@ impl SessionStore {
         self.layout.set(Layout::default());
         self.usage.update(Few::clear);
         self.bells.update(Vec::clear);
+        self.closing.set(None);
         self.searching.set(None);
         self.uploads.with_untracked(|all| all.iter().for_each(Upload::cancel));
         self.uploads.update(Vec::clear);

@@ -80,12 +80,15 @@ pub struct Looks {
     /// What was chosen.
     pub settings: Known<Settings>,
     system_dark: Known<bool>,
+    /// The system gives the colours.
+    forced: Known<bool>,
 }
 
 impl Looks {
     /// True if the page is dark now.
     pub fn dark(self) -> bool {
         match self.settings.with(|s| s.theme) {
+            _ if self.forced.get() => self.system_dark.get(),
             Theme::System => self.system_dark.get(),
             Theme::Light => false,
             Theme::Dark => true,
@@ -113,7 +116,8 @@ pub fn follow() -> Looks {
             };
         }
     });
-    Looks { settings, system_dark: browser::media("(prefers-color-scheme: dark)") }
+    let system_dark = browser::media("(prefers-color-scheme: dark)");
+    Looks { settings, system_dark, forced: browser::media("(forced-colors: active)") }
 }
 
 const PANELS_KEY: &str = "drydock.panels";

@@ -15,6 +15,9 @@ const ASK: i32 = 2000;
 /// Where the playground that was started last is remembered.
 const CHOSEN: &str = "drydock.playground";
 
+/// Where this tab remembers its place in the queue, so that a reload keeps it: the ticket, a space, the playground.
+const PLACE: &str = "drydock.queue";
+
 /// How far the wish has come.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Progress {
@@ -98,27 +101,57 @@ impl Start {
         self.wish.set(number);
         spawn_local(async move {
             let answer = rest::create(&wish).await;
-            self.follow(app, wish, number, answer).await;
+            self.follow(app, wish.playground, number, answer).await;
         });
         // While the request is on its way.
         term::view::prepare();
     }
 
+    /// Takes up the place in the queue that this tab had before it was loaded again.
+    pub fn take_up(self, app: App) {
+        let place =
+            browser::load_for_tab(PLACE).filter(|_| self.progress.with_untracked(|p| *p == Progress::Idle));
+        let Some((ticket, playground)) = place.as_deref().and_then(|place| place.split_once(' ')) else {
+            return;
+        };
+        let (ticket, playground) = (ticket.to_owned(), playground.to_owned());
+        self.progress.set(Progress::Starting);
+        let number = self.wish.get_untracked() + 1;
+        self.wish.set(number);
+        spawn_local(async move {
+            let answer = rest::queue(&ticket).await;
+            self.follow(app, playground, number, answer).await;
+        });
+    }
+
     /// Gives up the place in the queue.
     pub fn give_up(self) {
         self.wish.update(|n| *n += 1);
+        if let Progress::Waiting(queued) = self.progress.get_untracked() {
+            // The server gives up the place of who is silent too, only later: nothing is to be done if it does not hear of this.
+            spawn_local(async move { drop(rest::leave_queue(&queued.ticket).await) });
+        }
+        browser::save_for_tab(PLACE, None);
         self.progress.set(Progress::Idle);
     }
 
-    async fn follow(self, app: App, wish: CreateSession, number: u32, mut answer: Result<Place, Problem>) {
+    async fn follow(self, app: App, playground: String, number: u32, mut answer: Result<Place, Problem>) {
         loop {
             if self.wish.get_untracked() != number {
+                if let Ok(Place::Ready(created)) = answer {
+                    // Its turn came when it was given up.
+                    drop(rest::end(&created.id).await);
+                }
                 return;
             }
             match answer {
-                Ok(Place::Ready(created)) => return self.enter(app, &wish, &created),
+                Ok(Place::Ready(created)) => {
+                    browser::save_for_tab(PLACE, None);
+                    return self.enter(app, playground, &created);
+                }
                 Ok(Place::Waiting(queued)) => {
                     let ticket = queued.ticket.clone();
+                    browser::save_for_tab(PLACE, Some(&format!("{ticket} {playground}")));
                     self.progress.set(Progress::Waiting(queued));
                     browser::pause(ASK).await;
                     answer = rest::queue(&ticket).await;
@@ -128,18 +161,21 @@ impl Start {
                         answer = rest::queue(&ticket).await;
                     }
                 }
-                Err(problem) => return self.progress.set(Progress::Failed(problem)),
+                Err(problem) => {
+                    browser::save_for_tab(PLACE, None);
+                    return self.progress.set(Progress::Failed(problem));
+                }
             }
         }
     }
 
-    fn enter(self, app: App, wish: &CreateSession, created: &Created) {
+    fn enter(self, app: App, playground: String, created: &Created) {
         browser::mark("created");
         app.enter_new(created.id.clone());
         self.progress.set(Progress::Idle);
         own_sessions::remember(own_sessions::OwnSession {
             id: created.id.clone(),
-            playground: Some(wish.playground.clone()),
+            playground: Some(playground),
             nodes: u8::try_from(created.nodes.len()).ok(),
             expires_at: created.expires_at,
         });

@@ -27,6 +27,12 @@ use wasm_bindgen_futures::{JsFuture, spawn_local};
 /// Most bytes that are kept for a terminal that is not there yet.
 const HELD: usize = 64 * 1024;
 
+/// How soon after a press a second one is but the same double click, in milliseconds.
+pub const SAME: f64 = 500.0;
+
+/// After how long a viewer who types is told again that it goes nowhere, in milliseconds.
+const SAID_AGAIN: f64 = 60_000.0;
+
 /// A terminal that was asked for.
 #[derive(Debug)]
 pub struct Asked {
@@ -115,13 +121,40 @@ impl SessionStore {
         }
     }
 
-    /// Ends a terminal.
+    /// Closes a terminal. What runs in it ends with it, so the first time it only asks (`ui::terminal_pane`); asked again it closes.
     pub fn close_terminal(self, id: TerminalId) {
+        let runs =
+            self.state.with_untracked(|s| s.terminals.iter().any(|t| t.id == id && t.exited.is_none()));
+        match self.closing.get_untracked() {
+            Some((asked, since)) if runs && asked == id => {
+                if browser::now() - since > SAME {
+                    self.end_terminal(id);
+                }
+            }
+            _ if runs => {
+                self.show_terminal(id);
+                self.closing.set(Some((id, browser::now())));
+            }
+            _ => self.end_terminal(id),
+        }
+    }
+
+    /// Nothing is asked any more.
+    pub fn keep_terminal(self) {
+        if self.closing.with_untracked(Option::is_some) {
+            self.closing.set(None);
+        }
+    }
+
+    /// Ends a terminal.
+    fn end_terminal(self, id: TerminalId) {
+        self.keep_terminal();
         self.say(&FromPage::Close { terminal: id });
     }
 
     /// What was typed goes to the terminal that is to have the focus, if that is still on its way to it.
     pub fn typed(self, id: TerminalId, bytes: &[u8]) {
+        self.keep_terminal();
         let inner = self.inner();
         if let Some(asked) = inner.asked.borrow_mut().last_mut() {
             if asked.typed.len() + bytes.len() > HELD {
@@ -224,7 +257,7 @@ impl SessionStore {
             Place::Group(group) => self.layout.update(|l| l.place(id, group)),
             Place::Instead(ended) => {
                 self.layout.update(|l| l.replace(ended, id));
-                self.close_terminal(ended);
+                self.end_terminal(ended);
             }
         }
         self.focus_terminal(id);
@@ -262,6 +295,7 @@ impl SessionStore {
                 }
             }
             Out::Action(action) => self.act(id, action),
+            Out::Refused => self.say_that_it_only_looks(),
             Out::Link(address) => self.follow_link(id, &address),
             Out::FirstParsed => {
                 if !self.inner().seen_output.replace(true) {
@@ -270,6 +304,15 @@ impl SessionStore {
                 // Looking for a graphics card takes a while; the prompt is drawn first.
                 Timeout::new(500, move || self.show_views()).forget();
             }
+        }
+    }
+
+    fn say_that_it_only_looks(self) {
+        let said = &self.inner().said_that_it_only_looks;
+        if said.get().is_none_or(|at| browser::now() - at > SAID_AGAIN) {
+            said.set(Some(browser::now()));
+            self.notices
+                .info("You can look here, not type. Ask whoever shared the link for one to type with.");
         }
     }
 
@@ -367,7 +410,7 @@ impl SessionStore {
             })
         });
         match node {
-            Some(node) => self.open_port(node, port),
+            Some(node) => self.open_port(node, port, &(url.pathname() + &url.search() + &url.hash())),
             None => net::rest::open_window(address),
         }
     }

@@ -1,6 +1,7 @@
 //! Colours of the terminals in the light and the dark theme: xterm.js draws with values, not with the style sheet's
 //! tokens. Every colour that text is commonly drawn in has a contrast of at least 4.5 to its background.
 
+use super::vendor;
 use crate::browser::object;
 use wasm_bindgen::JsValue;
 
@@ -43,5 +44,5 @@ const LIGHT: [&str; 20] = [
 pub fn of(dark: bool) -> JsValue {
     let colours = if dark { DARK } else { LIGHT };
     let fields: Vec<_> = NAMES.into_iter().zip(colours.map(JsValue::from_str)).collect();
-    object(&fields)
+    vendor::in_system_colours(&object(&fields))
 }

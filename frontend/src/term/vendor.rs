@@ -106,16 +106,17 @@ extern "C" {
     pub fn load_search() -> Promise;
     /// The module of the search.
     pub type SearchModule;
-    #[wasm_bindgen(method, getter, js_name = SearchAddon)]
+    #[wasm_bindgen(method, getter, js_name = Search)]
     pub fn addon(this: &SearchModule) -> Function;
     /// Finds text in the screen and its history.
-    pub type SearchAddon;
-    #[wasm_bindgen(method, js_name = findNext)]
-    pub fn find_next(this: &SearchAddon, text: &str, options: &JsValue) -> bool;
-    #[wasm_bindgen(method, js_name = findPrevious)]
-    pub fn find_previous(this: &SearchAddon, text: &str, options: &JsValue) -> bool;
+    pub type Search;
+    #[wasm_bindgen(method)]
+    pub fn find(this: &Search, text: &str, back: bool, dark: bool);
+    /// Who hears which of how many was found, in words.
+    #[wasm_bindgen(method, setter)]
+    pub fn set_told(this: &Search, told: &JsValue);
     #[wasm_bindgen(method, js_name = clearDecorations)]
-    pub fn clear(this: &SearchAddon);
+    pub fn clear(this: &Search);
 
     /// Makes addresses clickable.
     #[wasm_bindgen(js_namespace = vendor)]
@@ -146,6 +147,10 @@ extern "C" {
     pub fn on_context_loss(this: &WebglAddon, f: &JsValue);
     #[wasm_bindgen(method)]
     pub fn dispose(this: &WebglAddon);
+
+    /// A theme with the system's own colours in it, where the system gives the page's colours.
+    #[wasm_bindgen(js_namespace = vendor, js_name = inSystemColours)]
+    pub fn in_system_colours(theme: &JsValue) -> JsValue;
 
     /// Whether a terminal draws nothing of what it parses.
     #[wasm_bindgen(js_namespace = vendor, js_name = holdPicture)]

@@ -26,6 +26,9 @@ use web_sys::{Element, KeyboardEvent};
 /// DEC private mode by which a program holds the picture while it draws (contour's vt-extensions, "Synchronized Output").
 const SYNCHRONIZED_OUTPUT: f64 = 2026.0;
 
+/// Smallest height of letters that fit a viewer's screen to the size of others, in CSS pixels.
+const READABLE: f64 = 9.0;
+
 /// What leaves a terminal.
 pub enum Out {
     /// Keys or pasted text (`typed`), or what xterm.js answers to programs.
@@ -38,6 +41,8 @@ pub enum Out {
     Bell,
     /// A key that means something to the page.
     Action(Action),
+    /// A key that goes nowhere, since this page may only look.
+    Refused,
     /// An address in the output was clicked.
     Link(String),
     /// The first output was parsed.
@@ -57,7 +62,7 @@ pub struct View {
     id: TerminalId,
     xterm: vendor::Terminal,
     fit: vendor::FitAddon,
-    search: RefCell<Option<vendor::SearchAddon>>,
+    search: RefCell<Option<vendor::Search>>,
     stream: RefCell<Stream>,
     /// What xterm.js has been given and has not finished, oldest first.
     writes: RefCell<VecDeque<Done>>,
@@ -227,7 +232,8 @@ impl View {
         usable.then(|| Size { cols: d.cols() as u16, rows: d.rows() as u16 })
     }
 
-    /// A viewer does not count for the size, so its letters become as small as the size of the others needs.
+    /// A viewer does not count for the size, so its letters become as small as the size of the others needs; not so small that
+    /// nobody can read them: then the pane scrolls.
     pub fn shrink_to_fit(&self) {
         let Some(room) = self.room() else { return };
         let now = Reflect::get(&self.xterm.options(), &"fontSize".into()).ok().and_then(|v| v.as_f64());
@@ -235,7 +241,8 @@ impl View {
         let ratio = (f64::from(room.cols) / f64::from(self.xterm.cols()))
             .min(f64::from(room.rows) / f64::from(self.xterm.rows()));
         let font = (now * ratio).floor();
-        let font = within(font, 6.0, f64::from(self.font.get()));
+        let chosen = f64::from(self.font.get());
+        let font = within(font, chosen.min(READABLE), chosen);
         if (font - now).abs() >= 1.0 {
             self.set_option("fontSize", &JsValue::from_f64(font));
         }
@@ -267,13 +274,16 @@ impl View {
         self.xterm.modes().application_cursor_keys()
     }
 
-    /// Fetches the search and calls `ready`.
-    pub fn load_search(self: &Rc<Self>, ready: impl FnOnce() + 'static) {
+    /// Fetches the search and calls `ready`; `told` hears what is found from then on, in words.
+    pub fn load_search(self: &Rc<Self>, told: impl Fn(String) + 'static, ready: impl FnOnce() + 'static) {
         let weak = Rc::downgrade(self);
         spawn_local(async move {
             let module = JsFuture::from(vendor::load_search()).await;
             if let (Ok(module), Some(view)) = (module, weak.upgrade()) {
                 view.use_search(module.unchecked_ref());
+                if let Some(search) = view.search.borrow().as_ref() {
+                    search.set_told(&Closure::<dyn Fn(String)>::new(told).into_js_value());
+                }
                 ready();
             }
         });
@@ -288,12 +298,11 @@ impl View {
         self.search.replace(Some(addon.unchecked_into()));
     }
 
-    /// Finds text; tells whether there is any, `None` while the search is on its way.
-    pub fn find(&self, text: &str, back: bool) -> Option<bool> {
-        let search = self.search.borrow();
-        let search = search.as_ref()?;
-        let options = object(&[("incremental", JsValue::from_bool(false))]);
-        Some(if back { search.find_previous(text, &options) } else { search.find_next(text, &options) })
+    /// Finds text, once the search is there.
+    pub fn find(&self, text: &str, back: bool, dark: bool) {
+        if let Some(search) = self.search.borrow().as_ref() {
+            search.find(text, back, dark);
+        }
     }
 
     /// The search is over.
@@ -452,7 +461,14 @@ impl View {
             selection: self.xterm.has_selection(),
             full_screen: self.xterm.buffer().active().kind() == "alternate",
         };
-        let Some(action) = action(key, now) else { return true };
+        let Some(action) = action(key, now) else {
+            let types =
+                name.chars().count() == 1 && !event.ctrl_key() && !event.meta_key() || name == "Enter";
+            if types && self.read_only.get() && event.type_() == "keydown" {
+                (self.out)(self.id, Out::Refused);
+            }
+            return true;
+        };
         if event.type_() == "keydown" {
             if action == Action::Paste {
                 // The browser pastes into xterm.js' text area by itself, which needs no permission.

@@ -2,13 +2,10 @@
 //! elsewhere or Escape is pressed.
 
 use super::el::{El, el, group};
-use crate::browser;
 use crate::reactive::*;
+use crate::{browser, store::terminals::SAME};
 use std::cell::Cell;
 use web_sys::{Event, HtmlElement, KeyboardEvent};
-
-/// How soon after the first press a second one is but the same double click, in milliseconds.
-const SAME: f64 = 500.0;
 
 /// The button: `label` is what it says to a screen reader, `question` what it asks, `act` what the second press does and
 /// `look` what is in it.

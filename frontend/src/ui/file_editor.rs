@@ -40,7 +40,7 @@ pub fn file_editor() -> El {
                     .error("The editor could not be fetched. Check your connection, then try again.");
             };
             // Closed meanwhile.
-            if files.editing.get_untracked().is_none_or(|now| now.path != file.path) {
+            if files.editing.get_untracked().is_none_or(|now| now.reading != file.reading) {
                 return;
             }
             let on = browser::object(&[
@@ -128,14 +128,12 @@ fn conflict(save: Rc<dyn Fn()>) -> El {
     let files = use_app().files;
     let is = move |saving| move || files.saving.get() == saving;
     let (changed, deleted) = (save.clone(), save);
-    let read_again = move || {
-        // The editor is made anew from what is read.
-        files.read_again();
-        files.close_file();
-    };
     group()
         .when(is(Saving::Conflict), move || {
-            let again = el("button").click(read_again).text("Read it again");
+            let again = el("button")
+                .testid("editor-read-again")
+                .click(move || files.read_again())
+                .text("Drop my changes, read it again");
             refused("The file was changed on the node meanwhile.", "Overwrite it", changed.clone())
                 .child(again)
         })

@@ -7,19 +7,30 @@ use super::{
 };
 use crate::{
     logic::{paths, units},
-    store::{files::Shown, use_app},
+    store::{files::Shown, known::Known, use_app},
 };
 use drydock_protocol::{
     api::Listing,
     pipe::{Entry, EntryKind},
 };
+use std::rc::Rc;
+
+/// So many entries are drawn at once: a browser takes seconds for ten thousand.
+const AT_ONCE: usize = 500;
 
 /// The list.
 pub fn file_list() -> El {
     let files = use_app().files;
+    let status = move || {
+        files.shown.with(|shown| match shown {
+            Shown::Ready(Listing { path, entries, .. }) => format!("{} entries in {path}", entries.len()),
+            Shown::Failed(problem) => problem.message.clone(),
+            _ => String::new(),
+        })
+    };
     // It has the focus while what had it is read anew.
-    let list = el("div").class("file-list").attr("tabindex", "-1").attr("aria-live", "polite");
-    list.part(move || match files.shown.get() {
+    let list = el("div").class("file-list").attr("tabindex", "-1");
+    let list = list.part(move || match files.shown.get() {
         Shown::Nowhere => el("p").class("muted").text("The session has no node."),
         Shown::Loading => el("p").class("muted").text("Reading …"),
         Shown::Failed(problem) => el("div")
@@ -27,7 +38,10 @@ pub fn file_list() -> El {
             .child(el("p").text(problem.message))
             .child(el("button").click(move || files.reload()).text("Try again")),
         Shown::Ready(listing) => entries(listing),
-    })
+    });
+    group()
+        .child(el("p").class("visually-hidden").attr("role", "status").testid("files-status").text_of(status))
+        .child(list)
 }
 
 /// The entries, directories first.
@@ -52,9 +66,16 @@ fn entries(listing: Listing) -> El {
             ),
         )
     });
-    let (directories, others): (Vec<Entry>, Vec<Entry>) =
-        entries.into_iter().partition(|e| e.kind == EntryKind::Directory);
-    let rows = directories.into_iter().chain(others).map(row);
+    let (mut all, others): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(leads_to_directory);
+    all.extend(others);
+    let all = Rc::new(all);
+    let parts = Known::new(1);
+    let count = all.len();
+    let rows = move |part: u32| {
+        let begin = part as usize * AT_ONCE;
+        el("tbody").children(all[begin..count.min(begin + AT_ONCE)].iter().cloned().map(row))
+    };
+    let left = move || count.saturating_sub(parts.get() as usize * AT_ONCE);
     group()
         .child(
             el("table")
@@ -67,18 +88,33 @@ fn entries(listing: Listing) -> El {
                             .child(el("th").text("Actions")),
                     ),
                 )
-                .child(el("tbody").children(up).children(rows)),
+                .children(up.map(|up| el("tbody").child(up)))
+                .each(move || (0..parts.get()).collect(), rows),
+        )
+        .when(
+            move || left() > 0,
+            move || {
+                el("button")
+                    .testid("files-more")
+                    .click(move || parts.update(|n| *n += 1))
+                    .text_of(move || format!("Show {} of {} more", left().min(AT_ONCE), left()))
+            },
         )
         .children(empty.then(|| el("p").class("muted").text("Nothing in here. Drop files to upload them.")))
         .children(cut.then(|| el("p").class("muted").text("There is more; the terminal shows it all.")))
+}
+
+/// A directory, or a symbolic link that leads to one.
+fn leads_to_directory(entry: &Entry) -> bool {
+    entry.target.unwrap_or(entry.kind) == EntryKind::Directory
 }
 
 /// One entry.
 fn row(entry: Entry) -> El {
     let files = use_app().files;
     let name = entry.name.clone();
-    let directory = entry.kind == EntryKind::Directory;
-    let file = matches!(entry.kind, EntryKind::File | EntryKind::Link);
+    let directory = leads_to_directory(&entry);
+    let file = !directory && matches!(entry.kind, EntryKind::File | EntryKind::Link);
     let size = if entry.kind == EntryKind::File { units::bytes(entry.size) } else { String::new() };
     let open = {
         let entry = entry.clone();

@@ -40,7 +40,7 @@ pub fn files_dock(shown: impl Fn() -> bool + 'static) -> El {
         dragging.set(false);
         files.upload(dropped_files(app, &event));
     };
-    let editing = move || files.editing.with(|e| e.as_ref().map(|e| (e.node, e.path.clone())));
+    let editing = move || files.editing.with(|e| e.as_ref().map(|e| e.reading));
     el("section")
         .class("files")
         .class_if("dragging", move || dragging.get())

@@ -195,7 +195,7 @@ pub fn port_chip(name: NodeName, port: u16, loopback_only: bool) -> El {
         if event.alt_key() {
             session.copy_port(name, port);
         } else {
-            session.open_port(name, port);
+            session.open_port(name, port, "/");
         }
     };
     el("button")

@@ -1,7 +1,7 @@
 //! The place in the queue, while the host is full.
 
 use super::el::{El, el};
-use crate::{logic::clock, store::use_app};
+use crate::{logic::clock, reactive::document, store::use_app};
 use drydock_protocol::api::Queued;
 
 /// The card.
@@ -16,6 +16,7 @@ pub fn queue_card(queued: Queued) -> El {
         s if s < 60 => "It should take less than a minute.".to_owned(),
         s => format!("It should take about {}.", clock::words(s.div_ceil(60) * 60)),
     };
+    document().set_title(&format!("Place {} in the queue · Drydock", queued.place));
     el("section")
         .class("card form-card queue")
         .testid("queue")

@@ -9,17 +9,24 @@ use web_sys::{Event, KeyboardEvent};
 
 /// The box.
 pub fn search_box(id: TerminalId) -> El {
-    let session = use_app().session;
+    let app = use_app();
+    let session = app.session;
     let wanted = RwSignal::new(String::new());
-    let nothing = RwSignal::new(false);
+    // Which of how many.
+    let found = RwSignal::new(String::new());
+    let nothing = move || found.with(|words| words == "not found");
     let find = move |back: bool| {
-        let words = wanted.get_untracked();
-        let found = session.view(id).and_then(|view| view.find(&words, back));
-        nothing.set(!words.is_empty() && found == Some(false));
+        if let Some(view) = session.view(id) {
+            view.find(&wanted.get_untracked(), back, untrack(|| app.looks.dark()));
+        }
+    };
+    let told = move |words: String| {
+        // The box may be closed by then.
+        let _ = found.try_set(words);
     };
     if let Some(view) = session.view(id) {
         // What was typed meanwhile is looked for as soon as it can be.
-        view.load_search(move || find(true));
+        view.load_search(told, move || find(true));
     }
     let close = move || {
         session.searching.set(None);
@@ -46,7 +53,7 @@ pub fn search_box(id: TerminalId) -> El {
                 .testid(format!("search-{id}"))
                 .attr("placeholder", "Find in the terminal")
                 .attr("aria-label", "Find in the terminal")
-                .attr_of("aria-invalid", move || nothing.get().to_string())
+                .attr_of("aria-invalid", move || nothing().to_string())
                 .on("input", move |event: Event| {
                     wanted.set(event_target_value(&event));
                     find(true);
@@ -56,8 +63,10 @@ pub fn search_box(id: TerminalId) -> El {
         .child(
             el("span")
                 .class("search-result")
+                .class_if("problem-text", nothing)
                 .attr("role", "status")
-                .text_of(move || if nothing.get() { "not found" } else { "" }),
+                .testid("search-result")
+                .text_of(move || found.get()),
         )
         .child(icon_button("Above (Enter)", icon::UP).click(move || find(true)))
         .child(icon_button("Below (Shift+Enter)", icon::DOWN).click(move || find(false)))

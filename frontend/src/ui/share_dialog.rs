@@ -133,8 +133,9 @@ fn fresh(link: Link) -> El {
 fn links() -> El {
     let app = use_app();
     let share = app.share;
-    let row = move |link: Link| {
-        let id = link.id;
+    // The server counts the links of all sessions; here the first is 1.
+    let row = move |(at, link): (usize, Link)| {
+        let (id, number) = (link.id, at + 1);
         let left = link.expires_at.saturating_sub(browser::wall_clock());
         let state = match (link.revoked, left) {
             (true, _) => "revoked".to_owned(),
@@ -145,12 +146,12 @@ fn links() -> El {
         el("li")
             .attr("class", if live { "" } else { "muted" })
             .testid(format!("link-{id}"))
-            .child(el("span").text(format!("Link {id}: {}", words(link.role))))
+            .child(el("span").text(format!("Link {number}: {}", words(link.role))))
             .children(link.yours.then(|| el("strong").text("this browser")))
             .child(el("span").class("link-state").text(state))
             .children((live && !link.yours).then(|| {
                 confirm_button(
-                    format!("Revoke link {id}"),
+                    format!("Revoke link {number}"),
                     "Really revoke?",
                     format!("revoke-{id}"),
                     Box::new(move || share.revoke(id)),
@@ -161,6 +162,6 @@ fn links() -> El {
     group().child(el("h3").text("Links")).part(move || match share.links.get() {
         None => el("p").class("muted").text("Asking …"),
         Some(links) if links.is_empty() => el("p").class("muted").text("None yet."),
-        Some(links) => el("ul").class("links").children(links.into_iter().map(row)),
+        Some(links) => el("ul").class("links").children(links.into_iter().enumerate().map(row)),
     })
 }

@@ -20,9 +20,10 @@ const LIVES: [u64; 6] = [1800, 3600, 2 * 3600, 4 * 3600, 8 * 3600, 24 * 3600];
 
 /// The page.
 pub fn start_page() -> El {
-    let start = use_app().start;
+    let app = use_app();
+    let start = app.start;
     start.load();
-    document().set_title("Drydock");
+    start.take_up(app);
     // The form stays as it is while a request is on its way.
     let waiting = move || match start.progress.get() {
         Progress::Waiting(queued) => Some(queued),
@@ -37,6 +38,7 @@ pub fn start_page() -> El {
 /// What is wished for.
 fn start_form() -> El {
     let start = use_app().start;
+    document().set_title("Drydock");
     group().part(move || match start.offer.get() {
         Offer::Loading => el("div")
             .class("card form-card")

@@ -44,6 +44,7 @@ pub fn terminal_pane(id: TerminalId) -> El {
         .attr_if("hidden", move || place().is_none())
         .attr_of("style", move || place().map(fill).unwrap_or_default())
         .class_if("focus", move || session.layout.with(|l| l.active()) == Some(id))
+        .class_if("looks", move || !session.may_type())
         .class_if("stale", move || session.connection.get() != crate::store::session::Connection::Up)
         .on("focusin", move |_: Event| session.focused(id))
         .on("mousedown", move |_: Event| copy_when_selected(app, id))
@@ -67,6 +68,7 @@ pub fn terminal_pane(id: TerminalId) -> El {
             },
         )
         .child(ended(id))
+        .when(move || session.closing.get().is_some_and(|(asked, _)| asked == id), move || closing(id))
 }
 
 /// Hands the element to xterm.js when it first shows, and tells the store when its size changes.
@@ -123,6 +125,34 @@ fn copy_when_selected(app: App, id: TerminalId) {
     if app.settings.with_untracked(|s| s.copy_on_select) {
         EventListener::once(&document(), "mouseup", move |_| app.session.copy_selection(id)).forget();
     }
+}
+
+/// Asks whether a terminal shall be closed in which something runs.
+fn closing(id: TerminalId) -> El {
+    let session = use_app().session;
+    el("div")
+        .class("ended closing")
+        .attr("role", "alert")
+        .testid(format!("closing-{id}"))
+        .child(el("span").text("Close this terminal? What runs in it ends."))
+        .child(
+            el("button")
+                .class("danger-fill")
+                .testid(format!("close-{id}"))
+                .click(move || {
+                    session.focus_terminal(id);
+                    session.close_terminal(id);
+                })
+                .text("Close it"),
+        )
+        .child(
+            el("button")
+                .click(move || {
+                    session.keep_terminal();
+                    session.focus_terminal(id);
+                })
+                .text("Keep it"),
+        )
 }
 
 /// What is said when the program of a terminal has ended.

@@ -28,6 +28,7 @@ pub fn top_bar(dialogs: Dialogs) -> El {
         .child(
             el("a")
                 .class("brand")
+                .testid("home")
                 .attr("href", "/")
                 .attr("title", "To the start page; the session goes on")
                 .on("click", move |event: web_sys::MouseEvent| {
