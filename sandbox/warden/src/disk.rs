@@ -9,7 +9,10 @@ use rustix::mount::MountAttrFlags;
 use std::{
     fs::{self, OpenOptions},
     io::{ErrorKind, Read},
-    os::fd::AsFd,
+    os::{
+        fd::AsFd,
+        unix::fs::{OpenOptionsExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -152,16 +155,22 @@ impl Disk {
 type Device = (PathBuf, Option<fs::File>);
 
 fn reopen(file: &Path) -> Result<Device, Error> {
+    // Earlier versions let everybody read it.
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).map_err(at(file))?;
     loopdev::find(file).map(|path| (path, None)).ok_or_else(|| {
         Error::Host(format!("sessions run, but {} is attached to no loop device", file.display()))
     })
 }
 
-fn make(file: &Path, bytes: u64) -> Result<Device, Error> {
+/// The file for the disks, empty. What all learners have written is in it: it is root's alone.
+fn make_file(file: &Path, bytes: u64) -> Result<(), Error> {
     let _none_yet = fs::remove_file(file);
-    let made = OpenOptions::new().write(true).create_new(true).open(file).map_err(at(file))?;
-    made.set_len(bytes).map_err(at(file))?;
-    drop(made);
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map_err(at(file))?;
+    made.set_len(bytes).map_err(at(file))
+}
+
+fn make(file: &Path, bytes: u64) -> Result<Device, Error> {
+    make_file(file, bytes)?;
     let mut child = Command::new("mkfs.btrfs")
         .args(["--quiet", "--nodiscard", "--metadata", "single"])
         .arg(file)
@@ -180,4 +189,25 @@ fn make(file: &Path, bytes: u64) -> Result<Device, Error> {
     }
     let (path, handle) = loopdev::attach(file)?;
     Ok((path, Some(handle)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_else_reads_the_disks() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("disk.btrfs");
+        let mode = || fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+        make_file(&file, 4096).unwrap();
+        assert_eq!(mode(), 0o600);
+        // Also of a file that an earlier version has left, whether it can be used or not.
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(reopen(&file).is_err());
+        assert_eq!(mode(), 0o600);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        make_file(&file, 8192).unwrap();
+        assert_eq!(mode(), 0o600);
+    }
 }
