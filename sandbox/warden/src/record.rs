@@ -7,11 +7,15 @@ use drydock_runtime::limits::Limits;
 use serde::{Deserialize, Serialize};
 use std::{
     fs,
+    io::ErrorKind,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 /// Ending of a record that is being written.
 const DRAFT: &str = "new";
+/// File beside the records that names the directory that they are in: its device and number.
+const HOME: &str = "home";
 
 /// One session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,9 +58,12 @@ impl Record {
     }
 
     /// All records; unreadable ones (a write cut short by a crash can't make one) are reported and left out. Drafts
-    /// that a killed warden has left are deleted.
+    /// that a killed warden has left are deleted. In a copy of a state directory, records of sessions that run are deleted, too: they
+    /// are the original's.
     pub fn all(state: &Path) -> Vec<Self> {
-        let Ok(entries) = fs::read_dir(state.join("run/warden")) else { return vec![] };
+        let dir = state.join("run/warden");
+        let Ok(entries) = fs::read_dir(&dir) else { return vec![] };
+        let copied = is_copy(&dir);
         let has = |path: &PathBuf, extension| path.extension().is_some_and(|e| e == extension);
         let (records, others): (Vec<_>, Vec<_>) =
             entries.flatten().map(|e| e.path()).partition(|p| has(p, "json"));
@@ -74,6 +81,14 @@ impl Record {
                 }
                 record
             })
+            .filter(|record: &Self| {
+                let others = copied && record.runs();
+                if others {
+                    tracing::info!(session = %record.id, "runs for the state directory that this is a copy of");
+                    record.delete(state);
+                }
+                !others
+            })
             .collect()
     }
 
@@ -81,6 +96,23 @@ impl Record {
     pub fn runs(&self) -> bool {
         self.spawner.is_some_and(|(pid, start)| start_time(pid) == Some(start))
     }
+}
+
+/// Whether the directory of the records was copied from elsewhere, with all that is in it. It is noted whose it is from now on.
+fn is_copy(dir: &Path) -> bool {
+    let note = dir.join(HOME);
+    let told = fs::metadata(dir).map(|meta| format!("{}:{}\n", meta.dev(), meta.ino()));
+    let noted = told.and_then(|own| match fs::read_to_string(&note) {
+        Ok(text) if text == own => Ok(false),
+        Ok(_) => fs::write(&note, own).map(|()| true),
+        // Made by an earlier version, or just now.
+        Err(e) if e.kind() == ErrorKind::NotFound => fs::write(&note, own).map(|()| false),
+        Err(e) => Err(e),
+    });
+    noted.unwrap_or_else(|e| {
+        tracing::error!("{}: {e}", note.display());
+        false
+    })
 }
 
 /// When a process started, in clock ticks since boot; `None` if there is none or it is a zombie.
@@ -106,6 +138,38 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_of_a_state_directory_has_none_of_its_sessions() {
+        let (original, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let records = |state: &Path| state.join("run/warden");
+        let pid = std::process::id() as i32;
+        let record = |bytes, spawner| Record {
+            id: SessionId::from_random([bytes; 10]),
+            slot: 1,
+            nodes: vec![],
+            image: "node".into(),
+            limits: Limits::default(),
+            uplink: false,
+            spawner,
+        };
+        let runs = record(1, start_time(pid).map(|start| (pid, start)));
+        let dead = record(2, None);
+        fs::create_dir_all(records(original.path())).unwrap();
+        for record in [&runs, &dead] {
+            record.save(original.path()).unwrap();
+        }
+        assert_eq!(Record::all(original.path()).len(), 2);
+        fs::create_dir_all(records(copy.path())).unwrap();
+        for file in fs::read_dir(records(original.path())).unwrap().flatten() {
+            fs::copy(file.path(), records(copy.path()).join(file.file_name())).unwrap();
+        }
+        assert_eq!(Record::all(copy.path()), [dead]);
+        // From now on it is a state directory like others.
+        runs.save(copy.path()).unwrap();
+        assert_eq!(Record::all(copy.path()).len(), 2);
+        assert_eq!(Record::all(original.path()).len(), 2);
+    }
+
+    #[test]
     fn drafts_of_a_killed_warden_go_and_records_stay() {
         let state = tempfile::tempdir().unwrap();
         let dir = state.path().join("run/warden");
@@ -116,6 +180,6 @@ mod tests {
         assert_eq!(Record::all(state.path()), []);
         let mut left: Vec<_> = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name()).collect();
         left.sort();
-        assert_eq!(left, ["bbbbbbbbbb.json", "bbbbbbbbbb.sock"]);
+        assert_eq!(left, ["bbbbbbbbbb.json", "bbbbbbbbbb.sock", HOME]);
     }
 }
