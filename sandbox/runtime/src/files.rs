@@ -4,7 +4,10 @@
 //! the way (pipes, devices, huge directories), nor leave half a file behind.
 
 use drydock_protocol::pipe::{BINARY, Entry, EntryKind, ErrorKind, FileOp, MAX_FRAME, Reply, TEXT};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat, openat2, renameat_with,
+    statat,
+};
 use std::{
     ffi::OsString,
     fs::{self, File, Metadata, OpenOptions, Permissions},
@@ -99,17 +102,23 @@ fn absolute(path: &str) -> Result<&Path, Failure> {
 fn list(path: &str) -> Result<Reply, Failure> {
     let path = absolute(path)?;
     let (mut entries, mut cut) = (Vec::new(), false);
-    for found in fs::read_dir(path).map_err(failed(path))? {
-        let found = found.map_err(failed(path))?;
+    let directory = open_plain(path, OFlags::DIRECTORY)?;
+    for found in Dir::read_from(&directory).map_err(|e| failed(path)(e.into()))? {
+        let found = found.map_err(|e| failed(path)(e.into()))?;
+        let name = found.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
         if entries.len() == MAX_ENTRIES {
             cut = true;
             break;
         }
-        // What was deleted meanwhile is not there. (This does not follow links.)
-        if let Ok(metadata) = found.metadata() {
-            let mut entry = entry(found.file_name().to_string_lossy().into_owned(), &metadata);
+        // What was deleted meanwhile is not there.
+        if let Ok(stat) = statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            let mut entry = listed(name.to_string_lossy().into_owned(), &stat);
             if entry.kind == EntryKind::Link {
-                entry.target = fs::metadata(found.path()).ok().map(|metadata| kind_of(&metadata));
+                let target = statat(&directory, name, AtFlags::empty());
+                entry.target = target.ok().map(|stat| kind_of(FileType::from_raw_mode(stat.st_mode)));
             }
             entries.push(entry);
         }
@@ -126,19 +135,30 @@ fn list(path: &str) -> Result<Reply, Failure> {
     Ok(Reply::Entries { entries, cut })
 }
 
-fn kind_of(metadata: &Metadata) -> EntryKind {
-    match metadata.file_type() {
-        t if t.is_file() => EntryKind::File,
-        t if t.is_dir() => EntryKind::Directory,
-        t if t.is_symlink() => EntryKind::Link,
+fn kind_of(kind: FileType) -> EntryKind {
+    match kind {
+        FileType::RegularFile => EntryKind::File,
+        FileType::Directory => EntryKind::Directory,
+        FileType::Symlink => EntryKind::Link,
         _ => EntryKind::Other,
+    }
+}
+
+fn listed(name: String, stat: &Stat) -> Entry {
+    Entry {
+        name,
+        kind: kind_of(FileType::from_raw_mode(stat.st_mode)),
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        mode: stat.st_mode & MODE_BITS,
+        modified_micros: micros(stat.st_mtime, stat.st_mtime_nsec.cast_signed()),
+        target: None,
     }
 }
 
 fn entry(name: String, metadata: &Metadata) -> Entry {
     Entry {
         name,
-        kind: kind_of(metadata),
+        kind: kind_of(FileType::from_raw_mode(metadata.mode())),
         size: metadata.len(),
         mode: metadata.mode() & MODE_BITS,
         modified_micros: modified_micros(metadata),
@@ -147,7 +167,11 @@ fn entry(name: String, metadata: &Metadata) -> Entry {
 }
 
 fn modified_micros(metadata: &Metadata) -> i64 {
-    metadata.mtime().saturating_mul(1_000_000).saturating_add(metadata.mtime_nsec() / 1000)
+    micros(metadata.mtime(), metadata.mtime_nsec())
+}
+
+fn micros(seconds: i64, nanos: i64) -> i64 {
+    seconds.saturating_mul(1_000_000).saturating_add(nanos / 1000)
 }
 
 fn read(path: &str, limit: Option<u64>, connection: &mut UnixStream) -> Result<Reply, Failure> {
@@ -173,20 +197,27 @@ fn read(path: &str, limit: Option<u64>, connection: &mut UnixStream) -> Result<R
 
 /// Opens a regular file, following links; a pipe or device in its place neither blocks nor does anything.
 fn open_regular(path: &Path) -> Result<(File, Metadata), Failure> {
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed(path))?;
+    let file = open_plain(path, OFlags::NONBLOCK | OFlags::NOCTTY)?;
     let metadata = file.metadata().map_err(failed(path))?;
     if !metadata.is_file() {
         let what = if metadata.is_dir() { "a directory" } else { "a device, socket or pipe" };
         return fail(ErrorKind::Conflict, format!("{} is {what}, not a file", path.display()));
     }
-    // Of itself, the kernel tells a process everything: where its memory is, which is where that of the host's own process is that this
-    // one was forked from. And whatever the path, there may be a mount behind it.
+    Ok((file, metadata))
+}
+
+/// Opens for reading what tells nothing of this process. Of itself the kernel tells a process everything (proc(5)): where its memory is,
+/// which is where that of the host's own process is that this one was forked from, and that one's program. Whatever the path, there
+/// may be a mount behind it.
+fn open_plain(path: &Path, flags: OFlags) -> Result<File, Failure> {
+    let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC;
+    let opened = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS);
+    let file = File::from(opened.map_err(|e| failed(path)(e.into()))?);
     if rustix::fs::fstatfs(&file).map_err(|e| failed(path)(e.into()))?.f_type == libc::PROC_SUPER_MAGIC {
-        let message = format!("{} tells of processes: read it in a terminal", path.display());
+        let message = format!("{} tells of processes: look at it in a terminal", path.display());
         return fail(ErrorKind::Conflict, message);
     }
-    Ok((file, metadata))
+    Ok(file)
 }
 
 fn send_content(connection: &mut UnixStream, content: &mut impl Read) -> io::Result<()> {
@@ -390,13 +421,13 @@ fn send_frame(connection: &mut UnixStream, tag: u8, payload: &[u8]) -> io::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::{sys::stat::Mode, unistd::mkfifo};
+    use nix::unistd::mkfifo;
     use std::{os::unix::fs::symlink, thread};
 
     /// A directory of a test's own.
-    struct Dir(PathBuf);
+    struct Place(PathBuf);
 
-    impl Dir {
+    impl Place {
         fn new(name: &str) -> Self {
             let path = std::env::temp_dir().join(format!("drydock-files-{}-{name}", std::process::id()));
             fs::create_dir_all(&path).unwrap();
@@ -415,7 +446,7 @@ mod tests {
         }
     }
 
-    impl Drop for Dir {
+    impl Drop for Place {
         fn drop(&mut self) {
             let _best_effort = fs::remove_dir_all(&self.0);
         }
@@ -468,7 +499,7 @@ mod tests {
 
     #[test]
     fn a_file_is_written_whole_and_read_back() {
-        let dir = Dir::new("roundtrip");
+        let dir = Place::new("roundtrip");
         let content = vec![7u8; 300_000];
         let frames = [(BINARY, &content[..200_000]), (BINARY, &content[200_000..]), (TEXT, &[][..])];
         let written = work(write_op(dir.path("a")), &frames).0;
@@ -486,7 +517,7 @@ mod tests {
 
     #[test]
     fn an_older_file_keeps_its_mode_and_a_link_stays_a_link() {
-        let dir = Dir::new("keeps");
+        let dir = Place::new("keeps");
         fs::write(dir.path("real"), "old").unwrap();
         fs::set_permissions(dir.path("real"), Permissions::from_mode(0o755)).unwrap();
         symlink("real", dir.path("link")).unwrap();
@@ -499,7 +530,7 @@ mod tests {
 
     #[test]
     fn a_broken_upload_leaves_nothing() {
-        let dir = Dir::new("broken");
+        let dir = Place::new("broken");
         fs::write(dir.path("a"), "old").unwrap();
         let (replies, _) = work(write_op(dir.path("a")), &[(BINARY, b"half")]);
         assert_eq!(kind(&replies[0]), Some(ErrorKind::Failed));
@@ -511,7 +542,7 @@ mod tests {
 
     #[test]
     fn a_file_changed_by_others_is_not_overwritten() {
-        let dir = Dir::new("changed");
+        let dir = Place::new("changed");
         fs::write(dir.path("a"), "old").unwrap();
         let now = modified_micros(&fs::metadata(dir.path("a")).unwrap());
         let op =
@@ -531,8 +562,8 @@ mod tests {
 
     #[test]
     fn pipes_devices_loops_and_directories_neither_block_nor_pass() {
-        let dir = Dir::new("odd");
-        mkfifo(Path::new(&dir.path("fifo")), Mode::S_IRWXU).unwrap();
+        let dir = Place::new("odd");
+        mkfifo(Path::new(&dir.path("fifo")), nix::sys::stat::Mode::S_IRWXU).unwrap();
         symlink("loop", dir.path("loop")).unwrap();
         symlink("/dev/zero", dir.path("zero")).unwrap();
         for name in ["fifo", "zero", "."] {
@@ -568,9 +599,26 @@ mod tests {
         }
     }
 
+    /// It would tell where the memory of the host's process is, and what program that is.
+    #[test]
+    fn nothing_is_told_of_the_process_itself() {
+        let dir = Place::new("itself");
+        symlink("/proc/self/map_files", dir.path("maps")).unwrap();
+        for path in ["/proc/self/map_files", "/proc/self", &dir.path("maps")] {
+            let Reply::Error { kind, message } = one(FileOp::List { path: path.into() }) else {
+                panic!("{path}")
+            };
+            assert!(kind == ErrorKind::Conflict && message.contains("in a terminal"), "{message}");
+        }
+        for path in ["/proc/self/exe", "/proc/self/fd/0"] {
+            let read = one(FileOp::Read { path: path.into(), limit: None });
+            assert!(matches!(read, Reply::Error { .. }), "{path}: {read:?}");
+        }
+    }
+
     #[test]
     fn a_huge_directory_is_cut_to_a_frame() {
-        let dir = Dir::new("huge");
+        let dir = Place::new("huge");
         for n in 0..6000 {
             File::create(dir.path(&format!("{n:05}{}", "\u{1}".repeat(60)))).unwrap();
         }
@@ -582,7 +630,7 @@ mod tests {
 
     #[test]
     fn names_are_made_moved_and_removed() {
-        let dir = Dir::new("names");
+        let dir = Place::new("names");
         assert_eq!(one(FileOp::MakeDir { path: dir.path("a/b/c") }), Reply::Done);
         fs::write(dir.path("a/b/file"), "x").unwrap();
         fs::write(dir.path("other"), "y").unwrap();
