@@ -21,11 +21,15 @@ const REST: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 const COMPONENTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller", "kube-scheduler"];
 
-/// Prints both tables.
+/// Clusters of a class: what they share, the kernel counts for each in part.
+const CLASS: usize = 10;
+
+/// Prints all tables.
 pub async fn run() {
     let server = crate::serve();
     start(&server).await;
     idle(&server).await;
+    class(&server).await;
 }
 
 async fn create(server: &Server, playground: &str) -> Created {
@@ -134,4 +138,38 @@ async fn idle(server: &Server) {
     }
     table.print();
     end(server, session.id.as_str()).await;
+}
+
+/// The control planes of many clusters at once: they run one program from one file, whose pages each has a part of.
+async fn class(server: &Server) {
+    let mut sessions = Vec::new();
+    for _ in 0..CLASS {
+        let session = create(server, crate::KUBERNETES).await;
+        all_ready(server, &api(server, &session).await).await;
+        sessions.push(session);
+    }
+    tokio::time::sleep(REST).await;
+    let mut each: Vec<(f64, f64)> = Vec::new();
+    for session in &sessions {
+        let processes = memory::processes_of(server.session_pid(&session.id));
+        let parts: Vec<_> = processes.iter().filter(|p| COMPONENTS.contains(&p.name.as_str())).collect();
+        let sum = |of: fn(&memory::Usage) -> f64| parts.iter().map(|p| of(p) * memory::KIB_IN_MB).sum();
+        each.push((sum(|p| p.own), sum(|p| p.pss)));
+    }
+    let (own, pss): (Vec<f64>, Vec<f64>) = each.into_iter().unzip();
+    let mut table = Table::new(
+        format!("cluster: {CLASS} idle clusters at once, MB of PSS of a control plane, median"),
+        &["", "page cache aside", "all", "goal", "met"],
+    );
+    table.row([
+        "a control plane".into(),
+        format!("{:.2}", median(&own)),
+        format!("{:.2}", median(&pss)),
+        format!("<= {MEMORY_GOAL:.0}"),
+        at_most(median(&pss), MEMORY_GOAL),
+    ]);
+    table.print();
+    for session in sessions {
+        end(server, session.id.as_str()).await;
+    }
 }
