@@ -82,10 +82,11 @@ fn namespaces(engine: &Engine, host: &HostConfig) -> Result<Namespaces> {
         pid: of(&host.pid_mode)?,
         ipc: of(&host.ipc_mode)?,
         net: of(&host.network_mode)?,
-        // Who shares another's network has its host name too.
         uts: match of(&host.network_mode)? {
-            Namespace::New if host.uts_mode == "host" => Namespace::Host,
-            other => other,
+            _ if host.uts_mode == "host" => Namespace::Host,
+            // Who shares another container's network has its host name too.
+            Namespace::Of(pid) => Namespace::Of(pid),
+            Namespace::New | Namespace::Host => Namespace::New,
         },
         cgroup: if host.cgroupns_mode == "host" { Namespace::Host } else { Namespace::New },
     })
@@ -244,6 +245,7 @@ fn mounts(engine: &Engine, record: &Record) -> Vec<Mount> {
         let source = MountSource::Tmpfs(options);
         mounts.push(Mount { source, target: super::mounts::clean(target), read_only, propagation: None });
     }
+    mounts.extend(devices(&record.host));
     mounts.sort_by_key(|m| m.target.matches('/').count());
     let mounted = |target: &str| mounts.iter().any(|m| m.target == target);
     let own: Vec<Mount> = files::NAMES
@@ -261,6 +263,19 @@ fn mounts(engine: &Engine, record: &Record) -> Vec<Mount> {
         .collect();
     mounts.extend(own);
     mounts
+}
+
+/// The node's devices under other names (`--device /dev/null:/dev/foo`); under their own every container has them.
+fn devices(host: &HostConfig) -> impl Iterator<Item = Mount> {
+    host.resources.devices.iter().flatten().filter_map(|device| {
+        let target = super::mounts::clean(&device.path_in_container);
+        (!device.path_in_container.is_empty() && target != device.path_on_host).then(|| Mount {
+            source: MountSource::Bind(device.path_on_host.clone()),
+            target,
+            read_only: false,
+            propagation: None,
+        })
+    })
 }
 
 /// Directory of the files in `/etc`: those of the container whose network is shared, if so.
