@@ -33,3 +33,51 @@ async fn a_full_disk_does_not_lock_one_out() {
     lab.sh("docker run --rm busybox true").await;
     lab.end().await;
 }
+
+/// The store has one image under a name: commands that name another platform neither show it as that one nor remove it.
+#[tokio::test]
+async fn platforms_are_heeded() {
+    let lab = Lab::docker(1).await;
+    lab.sh("docker pull -q busybox && docker save busybox -o /busybox.tar").await;
+    let other = "busybox was found but its platform (linux/amd64) does not match the specified platform (linux/arm64)";
+    for command in ["image inspect", "history", "image rm"] {
+        lab.refused(&format!("docker {command} --platform linux/arm64 busybox"), 1, other).await;
+        if command != "image rm" {
+            lab.sh(&format!("docker {command} --platform linux/amd64 busybox")).await;
+        }
+    }
+    lab.refused(
+        "docker save --platform linux/arm64 busybox -o /x.tar",
+        1,
+        "no suitable export target found for platform linux/arm64",
+    )
+    .await;
+    let pull = lab.try_sh("docker pull --platform linux/arm64 busybox").await;
+    let said = format!("{}{}", pull.text(), pull.stderr);
+    assert!(said.contains("no matching manifest for linux/arm64") && !said.contains("preparing"), "{said}");
+    lab.refused("docker run --pull never --platform linux/arm64 busybox true", 125, other).await;
+    lab.sh("docker image rm --platform linux/amd64 busybox").await;
+    assert_eq!(lab.sh("docker load --platform linux/arm64 -i /busybox.tar; docker images -q").await, "");
+    assert!(
+        lab.sh("docker load --platform linux/amd64 -i /busybox.tar").await.contains("Loaded image: busybox")
+    );
+    lab.refused("head -c 2000 /usr/bin/env | docker load", 1, "archive/tar: invalid tar header").await;
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn devices_and_host_names_are_those_that_were_asked_for() {
+    let lab = Lab::docker(1).await;
+    lab.sh("docker pull -q busybox").await;
+    let device = "docker run --rm --device /dev/null:/dev/foo:r busybox sh -c 'test -c /dev/foo && cat /dev/foo && stat -c %t:%T /dev/foo'";
+    assert_eq!(lab.sh(device).await, "1:3");
+    let hostname = |options: &str| format!("docker run --rm {options} busybox hostname");
+    assert_eq!(lab.sh(&hostname("--network host --hostname foo")).await, "foo");
+    assert_eq!(lab.sh(&hostname("--network host")).await, "node1");
+    assert_eq!(lab.sh(&hostname("--uts host")).await, "node1");
+    assert_eq!(
+        lab.sh("docker run --rm --network host --privileged busybox hostname bar; hostname").await,
+        "node1"
+    );
+    lab.end().await;
+}

@@ -67,7 +67,9 @@ pub(crate) fn for_each<R: Read>(
 /// The tar crate quotes what it read, which may be anything: show little of it, and nothing that a terminal obeys.
 fn damaged(error: &std::io::Error) -> Error {
     let text: String = error.to_string().chars().take(100).collect();
-    Error::Refused(format!("its tar is damaged, cut short or no tar at all ({})", text.escape_debug()))
+    // The text of the tar crate for a header that is not whole, which has no kind of its own.
+    let cut = error.kind() == std::io::ErrorKind::UnexpectedEof || text == "failed to read entire block";
+    Error::Tar { what: text.escape_debug().to_string(), cut }
 }
 
 fn bounded<R: Read>(entry: &mut Entry<'_, R>, limit: u64) -> Result<Vec<u8>> {

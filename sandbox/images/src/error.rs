@@ -28,6 +28,14 @@ pub enum Error {
     /// An image file or a layer is refused.
     #[error("the image is refused: {0}")]
     Refused(String),
+    /// A tar is damaged, or none.
+    #[error("the image is refused: its tar is damaged, cut short or no tar at all ({what})")]
+    Tar {
+        /// What the decoder says of it.
+        what: String,
+        /// It ends too soon.
+        cut: bool,
+    },
     /// The content of a blob is not what its digest says.
     #[error(
         "the image file is damaged: the content of {expected} has the digest {found}; copy the file again"

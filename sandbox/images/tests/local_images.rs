@@ -458,7 +458,7 @@ fn a_pull_is_whole_or_nothing() {
 /// Loads an archive and tells the lines for the user.
 fn load(store: &LocalStore, archive: &[u8]) -> Result<Vec<String>, StoreError> {
     let mut lines = Vec::new();
-    store.load(archive, &mut |event| {
+    store.load(archive, &|_| true, &mut |event| {
         if let LoadEvent::Message(line) = event {
             lines.push(line);
         }
@@ -470,6 +470,23 @@ fn save(store: &LocalStore, names: &[&str]) -> Vec<u8> {
     let mut archive = Vec::new();
     store.save(names, &mut archive).unwrap();
     archive
+}
+
+#[test]
+fn what_is_not_wanted_is_not_loaded_and_what_is_no_tar_is_called_so() {
+    let scratch = Scratch::new();
+    let store = open(&scratch);
+    let (_host, _) = catalogue(&scratch);
+    store.pull_from_catalogue(&name("box"), &mut |_, _| {}).unwrap().unwrap();
+    let archive = save(&store, &["box"]);
+    let other = Scratch::new();
+    let other = open(&other);
+    let mut events = Vec::new();
+    other.load(archive.as_slice(), &|config| config.os != "linux", &mut |event| events.push(event)).unwrap();
+    assert!(events.is_empty() && other.images().is_empty());
+    let refused = |bytes: &[u8]| load(&other, bytes).unwrap_err().to_string();
+    assert_eq!(refused(&[b'x'; 2000]), "archive/tar: invalid tar header");
+    assert_eq!(refused(b"root:x:0:0"), "unexpected EOF");
 }
 
 #[test]

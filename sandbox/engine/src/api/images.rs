@@ -4,7 +4,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::filters::Filters;
 use crate::http::{Answer, ApiVersion, Query, answer, lines, produce, read_request, reader, stream};
-use crate::images;
+use crate::images::{self, platform};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -80,7 +80,7 @@ pub async fn usage(engine: &Arc<Engine>) -> Result<(u64, Vec<Value>)> {
 
 /// Pull or import.
 async fn create(State(engine): State<Arc<Engine>>, headers: HeaderMap, query: Query, body: Body) -> Answer {
-    let platform = platform(&query)?;
+    let platform = platform_text(&query)?;
     let tag = query.get("tag");
     let Some(image) = query.text("fromImage") else { return import(engine, &query, platform, body).await };
     // "pull -a" of old clients ends the name with a colon.
@@ -146,15 +146,24 @@ async fn one(
                 let text = "conflicting options: manifests and platform options cannot both be set";
                 return Err(Error::invalid(text));
             }
-            let value =
-                images::blocking(&engine, move |store| images::inspect(store, &store.find(&name)?, version));
+            let wanted = platform::asked(&query, version, 49)?;
+            let value = images::blocking(&engine, move |store| {
+                let image = store.find(&name)?;
+                platform::check(&image, wanted.as_ref(), &name)?;
+                images::inspect(store, &image, version)
+            });
             Ok(answer(StatusCode::OK, &value.await?))
         }
         "history" => {
-            let value = images::blocking(&engine, move |store| store.history(&store.find(&name)?.id));
+            let wanted = platform::asked(&query, version, 48)?;
+            let value = images::blocking(&engine, move |store| {
+                let image = store.find(&name)?;
+                platform::check(&image, wanted.as_ref(), &name)?;
+                Ok::<_, Error>(store.history(&image.id)?)
+            });
             Ok(answer(StatusCode::OK, &value.await?))
         }
-        "get" => save(engine, vec![name]).await,
+        "get" => save(engine, vec![name], version, &query).await,
         _ => Err(Error::not_found("page not found")),
     }
 }
@@ -162,6 +171,7 @@ async fn one(
 async fn change(
     State(engine): State<Arc<Engine>>,
     Path(rest): Path<String>,
+    version: ApiVersion,
     headers: HeaderMap,
     query: Query,
 ) -> Answer {
@@ -179,6 +189,12 @@ async fn change(
             if let Some(tag) = query.text("tag") {
                 reference = reference.with_tag(tag)?;
             }
+            if let Some(wanted) = platform::asked(&query, version, 46)? {
+                let text = reference.to_string();
+                let check =
+                    move |store: &LocalStore| platform::check(&store.find(&text)?, Some(&wanted), &text);
+                images::blocking(&engine, check).await?;
+            }
             let auth = credentials(&headers);
             stream(move |lines| async move { images::push(&engine, &reference, auth, &lines).await }).await
         }
@@ -194,14 +210,21 @@ fn split(rest: &str) -> Result<(String, &str)> {
     }
 }
 
-async fn remove(State(engine): State<Arc<Engine>>, Path(name): Path<String>, query: Query) -> Answer {
+async fn remove(
+    State(engine): State<Arc<Engine>>,
+    Path(name): Path<String>,
+    version: ApiVersion,
+    query: Query,
+) -> Answer {
     if name.trim().is_empty() {
         return Err(Error::invalid("image name cannot be blank"));
     }
     let (force, keep_parents, held) = (query.flag("force"), query.flag("noprune"), engine.clone());
+    let wanted = platform::asked_of_removal(&query, version)?;
     let removed = images::blocking(&engine, move |store| {
         let users = |image: &Digest| images::users(&held, image);
-        store.remove(&name, RemoveOptions { force, keep_parents, users: &users })
+        platform::check(&store.find(&name)?, wanted.as_ref(), &name)?;
+        Ok::<_, Error>(store.remove(&name, RemoveOptions { force, keep_parents, users: &users })?)
     })
     .await?;
     tell(&engine, &removed);
@@ -333,24 +356,34 @@ async fn auth(State(engine): State<Arc<Engine>>, headers: HeaderMap, body: Body)
     Ok(answer(StatusCode::OK, &value))
 }
 
-async fn save_many(State(engine): State<Arc<Engine>>, query: Query) -> Answer {
-    save(engine, query.all("names").map(str::to_owned).collect()).await
+async fn save_many(State(engine): State<Arc<Engine>>, version: ApiVersion, query: Query) -> Answer {
+    save(engine, query.all("names").map(str::to_owned).collect(), version, &query).await
 }
 
-async fn save(engine: Arc<Engine>, names: Vec<String>) -> Answer {
+async fn save(engine: Arc<Engine>, names: Vec<String>, version: ApiVersion, query: &Query) -> Answer {
     let store = engine.images.clone();
+    let wanted = platform::asked_once(query, version, 48)?;
     produce("application/x-tar", move |out| {
         let names: Vec<_> = names.iter().map(String::as_str).collect();
+        if let Some(wanted) = wanted {
+            for image in names.iter().map(|name| store.find(name)) {
+                if !platform::fits(&image?.config, &wanted) {
+                    let text = format!("no suitable export target found for platform {wanted}");
+                    return Err(Error::internal(text));
+                }
+            }
+        }
         Ok(store.save(&names, out)?)
     })
     .await
 }
 
-async fn load(State(engine): State<Arc<Engine>>, query: Query, body: Body) -> Answer {
+async fn load(State(engine): State<Arc<Engine>>, version: ApiVersion, query: Query, body: Body) -> Answer {
     let quiet = query.flag_or("quiet", true);
+    let wanted = platform::asked_once(&query, version, 48)?;
     let tar = reader(body);
     stream(move |out| async move {
-        match images::load(&engine, tar, quiet, &out).await {
+        match images::load(&engine, tar, wanted, quiet, &out).await {
             Ok(()) => Ok(()),
             // Docker answers 200 before it reads the tar, so clients look for failures here.
             Err(error) => out.send(&lines::failure(&error.message)).await,
@@ -365,7 +398,7 @@ pub fn credentials(headers: &HeaderMap) -> AuthConfig {
     decode_registry_auth(header).unwrap_or_default()
 }
 
-fn platform(query: &Query) -> Result<Option<Platform>> {
+fn platform_text(query: &Query) -> Result<Option<Platform>> {
     let parse = |text: &str| text.parse::<Platform>().map_err(|error| Error::invalid(error.to_string()));
     query.text("platform").map(parse).transpose()
 }

@@ -13,7 +13,7 @@ use crate::{
     containers::copy,
     engine::Engine,
     error::{Context, Error, Result},
-    wasm,
+    images, wasm,
 };
 use drydock_images::local::{Image, LayerStack};
 use drydock_registry::Platform;
@@ -53,7 +53,9 @@ pub fn create(
     }
     addresses::check(engine, &networking_config.endpoints_config)?;
     let found = engine.images.find(&config.image)?;
-    check_platform(platform, &found, &config.image)?;
+    let wanted = platform.filter(|p| !p.is_empty()).map(str::parse::<Platform>).transpose();
+    let wanted = wanted.map_err(|error| Error::invalid(error.to_string()))?.map(shortened);
+    images::platform::check(&found, wanted.as_ref(), &config.image)?;
     warnings.extend(other_platform(platform, &found));
     image::merge(&mut config, &found.config.config);
     let (path, args) = image::command(&mut config)?;
@@ -139,26 +141,12 @@ fn furnish(engine: &Arc<Engine>, mut record: Record, image: &Image) -> Result<St
     Ok(id)
 }
 
-fn check_platform(wanted: Option<&str>, image: &Image, reference: &str) -> Result<()> {
-    let Some(wanted) = wanted.filter(|p| !p.is_empty()) else { return Ok(()) };
-    let mut parts = wanted.split('/');
-    let (os, architecture) = (parts.next().unwrap_or_default(), parts.next());
-    let normal = |text: &str| match text {
-        "x86_64" | "x86-64" => "amd64".to_string(),
-        "aarch64" => "arm64".to_string(),
-        other => other.to_ascii_lowercase(),
-    };
-    let config = &image.config;
-    let fits = match architecture {
-        Some(architecture) => os == config.os && normal(architecture) == normal(&config.architecture),
-        None => os == config.os || normal(os) == normal(&config.architecture),
-    };
-    if fits {
-        return Ok(());
+/// Without the variant that a processor has anyway, as containerd's `platforms.Parse` leaves it out.
+fn shortened(platform: Platform) -> Platform {
+    match (platform.architecture.as_str(), platform.variant.as_str()) {
+        ("arm64", "v8") | ("arm", "v7") => Platform { variant: String::new(), ..platform },
+        _ => platform,
     }
-    Err(Error::not_found(format!(
-        "image with reference {reference} was found but does not provide the specified platform ({wanted})"
-    )))
 }
 
 /// What Docker says if nobody asked for the platform that an image turns out to be for.

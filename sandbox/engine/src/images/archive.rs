@@ -41,17 +41,21 @@ pub async fn import(
     Ok(id)
 }
 
-/// Takes in the images of a tar, and tells which. `quiet`: without the layers.
+/// Takes in the images of a tar (those for a platform, if one is given), and tells which. `quiet`: without the layers.
 pub async fn load(
     engine: &Engine,
     mut tar: impl Read + Send + 'static,
+    platform: Option<Platform>,
     quiet: bool,
     out: &Lines,
 ) -> Result<()> {
     let out = out.clone();
     let loaded = blocking(engine, move |store| {
         let mut loaded = vec![];
-        let done = store.load(&mut tar, &mut |event| {
+        let wanted = |config: &ImageConfig| {
+            platform.as_ref().is_none_or(|platform| super::platform::fits(config, platform))
+        };
+        let done = store.load(&mut tar, &wanted, &mut |event| {
             let line = match event {
                 LoadEvent::Layer { diff_id, size } if !quiet => {
                     let id = diff_id.hex().get(..12).unwrap_or_default();

@@ -3,6 +3,7 @@
 
 mod archive;
 mod filter;
+pub mod platform;
 mod prepare;
 mod pull;
 mod push;
@@ -17,7 +18,7 @@ pub use show::{chains, inspect, layers_size, removed, shared_sizes, summary};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use axum::http::StatusCode;
-use drydock_images::local::{ImageUser, LocalStore};
+use drydock_images::local::{Image, ImageUser, LocalStore};
 use drydock_images::{Digest, Reference, ReferenceError};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -74,6 +75,16 @@ pub fn users(engine: &Engine, image: &Digest) -> Vec<ImageUser> {
 /// Tells of something that happened to an image; its labels go along while it is still there.
 pub fn emit(engine: &Engine, action: &str, id: &str, name: &str) {
     let image = id.parse::<Digest>().ok().and_then(|id| engine.images.get(&id).ok());
+    emit_of(engine, action, id, name, image);
+}
+
+/// Tells of something that happened under a name, with the labels of the image that has it.
+fn emit_named(engine: &Engine, action: &str, name: &Reference) {
+    let image = engine.images.find(&name.to_string()).ok();
+    emit_of(engine, action, &name.familiar(), &name.familiar_name(), image);
+}
+
+fn emit_of(engine: &Engine, action: &str, id: &str, name: &str, image: Option<Image>) {
     let labels = image.and_then(|image| image.config.config.labels.clone());
     let mut attributes: BTreeMap<String, String> = labels.unwrap_or_default().into_iter().collect();
     attributes.insert("name".to_owned(), name.to_owned());

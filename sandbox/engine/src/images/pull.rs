@@ -128,7 +128,7 @@ pub async fn pull(
     }
     let lines = &lines.shown(engine.activities.begin(&format!("pull {}", name.familiar())));
     let mut found = from_catalogue(engine, name, platform.as_ref(), lines).await?;
-    if !found && prepare::prepare(name, lines).await? {
+    if !found && !is_known(engine, name).await && prepare::prepare(name, lines).await? {
         found = from_catalogue(engine, name, platform.as_ref(), lines).await?;
     }
     if !found {
@@ -151,6 +151,13 @@ pub async fn pull(
     Ok(())
 }
 
+/// Whether the catalogue has the name, for whatever platform.
+async fn is_known(engine: &Engine, name: &Reference) -> bool {
+    let name = name.clone();
+    let there = blocking(engine, move |store| Ok::<_, Error>(store.in_catalogue(&name).is_some()));
+    there.await.unwrap_or(false)
+}
+
 /// Whether this node has a route to the Internet. Without one Docker Hub need not be asked.
 fn has_way_out() -> bool {
     // proc_pid_net(5), route: the second field is the destination, zero for the default route.
@@ -160,10 +167,8 @@ fn has_way_out() -> bool {
 
 /// The refusal of a name that a registry does not know, in Docker's words, with the way on.
 async fn not_in_catalogue(engine: &Engine, name: &Reference, platform: Option<&Platform>) -> Error {
-    let wanted = name.clone();
-    let there = blocking(engine, move |store| Ok::<_, Error>(store.in_catalogue(&wanted).is_some()));
     if let Some(platform) = platform
-        && there.await.unwrap_or(false)
+        && is_known(engine, name).await
     {
         return Error::not_found(format!("no matching manifest for {platform} in the manifest list entries"));
     }
@@ -199,8 +204,7 @@ async fn not_in_catalogue(engine: &Engine, name: &Reference, platform: Option<&P
 }
 
 fn emit_pull(engine: &Engine, name: &Reference) {
-    let attributes = [("name".to_owned(), name.familiar_name())].into();
-    engine.events.emit("image", "pull", &name.familiar(), attributes);
+    super::emit_named(engine, "pull", name);
 }
 
 /// Whether the catalogue had it.

@@ -43,8 +43,7 @@ pub async fn push(engine: &Engine, name: &Reference, auth: AuthConfig, lines: &L
         let digest = outcome.digest.clone();
         blocking(engine, move |store| store.note_digest(&image, &reference, &digest)).await?;
     }
-    let attributes = BTreeMap::from([("name".to_owned(), name.familiar_name())]);
-    engine.events.emit("image", "push", &name.familiar(), attributes);
+    super::emit_named(engine, "push", name);
     Ok(())
 }
 

@@ -63,6 +63,9 @@ impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         match error {
             Error::Refused(why) => Self::Invalid(format!("invalid tar: {why}")),
+            // Go's words for what is cut short, and for what is none.
+            Error::Tar { cut: true, .. } => Self::Invalid("unexpected EOF".into()),
+            Error::Tar { .. } => Self::Invalid("archive/tar: invalid tar header".into()),
             Error::Digest { expected, found } => {
                 Self::Invalid(format!("digest mismatch: expected {expected}, got {found}"))
             }

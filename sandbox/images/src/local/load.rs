@@ -79,8 +79,13 @@ enum Layer {
 }
 
 impl LocalStore {
-    /// Takes images in from a tar, which may be compressed.
-    pub fn load(&self, from: impl Read, progress: &mut dyn FnMut(LoadEvent)) -> Result<()> {
+    /// Takes images in from a tar, which may be compressed: those whose configuration is wanted.
+    pub fn load(
+        &self,
+        from: impl Read,
+        wanted: &dyn Fn(&ImageConfig) -> bool,
+        progress: &mut dyn FnMut(LoadEvent),
+    ) -> Result<()> {
         let plain = inflate::inflate(from).map_err(StoreError::io("read the image"))?;
         let mut arrived = Arrived::default();
         entries::for_each(plain, MAX_ENTRIES, |meta, content| {
@@ -106,18 +111,34 @@ impl LocalStore {
             }
         })?;
         let items = arrived.items()?;
-        self.enter_items(&items, &mut arrived, progress)
+        self.enter_items(&items, &mut arrived, wanted, progress)
     }
 
     fn enter_items(
         &self,
         items: &[Item],
         arrived: &mut Arrived,
+        wanted: &dyn Fn(&ImageConfig) -> bool,
         progress: &mut dyn FnMut(LoadEvent),
     ) -> Result<()> {
         let (mut ids, mut named) = (Vec::new(), false);
         for item in items {
-            let id = self.enter_item(item, arrived, items, &ids, progress)?;
+            let bytes = arrived.document(&item.config)?.to_vec();
+            let config: ImageConfig = serde_json::from_slice(&bytes)
+                .map_err(|e| StoreError::Invalid(format!("invalid image configuration: {e}")))?;
+            if !matches!(config.os.as_str(), "" | "linux" | "wasi" | "wasip1") {
+                return invalid(format!("cannot load {} image on linux", config.os.escape_debug()));
+            }
+            if !wanted(&config) {
+                continue;
+            }
+            let top = self.enter_layers(item, &config, arrived, progress)?;
+            // A parent counts only if it is in the same archive, before its child or after it.
+            let parent = item.parent.as_deref().and_then(|p| p.parse::<Digest>().ok());
+            let parent =
+                parent.filter(|p| ids.contains(p) || items.iter().any(|i| i.config.contains(p.hex())));
+            let (top, parent) = (top.as_ref(), parent.as_ref());
+            let id = self.create(&NewImage { config: &bytes, top, parent, origin: Origin::Loaded })?;
             for tag in item.repo_tags.iter().flatten() {
                 let name = Reference::parse(tag)?;
                 if name.tag().is_none() || name.digest().is_some() {
@@ -142,20 +163,14 @@ impl LocalStore {
         Ok(())
     }
 
-    fn enter_item(
+    /// The layers of an image; tells the topmost.
+    fn enter_layers(
         &self,
         item: &Item,
+        config: &ImageConfig,
         arrived: &mut Arrived,
-        items: &[Item],
-        ids: &[Digest],
         progress: &mut dyn FnMut(LoadEvent),
-    ) -> Result<Digest> {
-        let bytes = arrived.document(&item.config)?.to_vec();
-        let config: ImageConfig = serde_json::from_slice(&bytes)
-            .map_err(|e| StoreError::Invalid(format!("invalid image configuration: {e}")))?;
-        if !matches!(config.os.as_str(), "" | "linux" | "wasi" | "wasip1") {
-            return invalid(format!("cannot load {} image on linux", config.os.escape_debug()));
-        }
+    ) -> Result<Option<LayerRef>> {
         let paths = item.layers.as_deref().unwrap_or_default();
         let diff_ids = &config.rootfs.diff_ids;
         if paths.len() != diff_ids.len() {
@@ -185,12 +200,7 @@ impl LocalStore {
             }
             top = Some(layer);
         }
-        // A parent counts only if it is in the same archive, before its child or after it.
-        let parent = item.parent.as_deref().and_then(|p| p.parse::<Digest>().ok());
-        let parent = parent.filter(|p| ids.contains(p) || items.iter().any(|i| i.config.contains(p.hex())));
-        let new =
-            NewImage { config: &bytes, top: top.as_ref(), parent: parent.as_ref(), origin: Origin::Loaded };
-        self.create(&new)
+        Ok(top)
     }
 
     /// Makes an image of a root file system (`docker import`), which comes as a tar, perhaps compressed. `config` becomes its
