@@ -1,11 +1,13 @@
 //! Warnings about a Dockerfile, by BuildKit's rules (frontend/dockerfile/linter): here those that only read it, in [`values`] those that
-//! evaluate variables. They are shown at the end of a build, and by `docker build --check`. BuildKit's experimental rules are not here.
+//! evaluate variables. They are shown at the end of a build, and by `docker build --check`. InvalidBaseImagePlatform is not here: an
+//! image of another platform is not pulled.
 
 mod values;
 
 pub use values::{Known, base_names};
 
-use crate::error::{Source, failed};
+use crate::error::failed;
+use drydock_dockerfile::ignore::Patterns;
 use drydock_dockerfile::language::{Dockerfile, Instruction, Kind, Stage};
 use std::collections::{BTreeSet, HashSet};
 use tonic::Status;
@@ -83,31 +85,69 @@ const SECRETS: Rule = (
     "secrets-used-in-arg-or-env",
 );
 
+/// Rules that only run if they are wished.
+const COPY_IGNORED: Rule =
+    ("CopyIgnoredFile", "Attempting to Copy file that is excluded by .dockerignore", "copy-ignored-file");
+const DEFINITION: Rule = (
+    "InvalidDefinitionDescription",
+    "Comment for build stage or argument should follow the format: `# <arg/stage name> <description>`. If this is not intended to be a description comment, add an empty line or comment between the instruction and the comment.",
+    "invalid-definition-description",
+);
+
 /// What `# check=` and `BUILDKIT_DOCKERFILE_CHECK` say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Options {
     skip: BTreeSet<String>,
     skip_all: bool,
+    experimental: BTreeSet<String>,
+    experimental_all: bool,
     error: bool,
 }
 
 impl Options {
-    fn read(text: &str) -> Result<Self, Status> {
+    fn read(text: &str) -> Result<Self, String> {
         let mut options = Self::default();
+        let list = |value: &str| value.split(',').map(|rule| rule.trim().to_owned()).collect();
         for part in text.trim().splitn(3, ';').filter(|part| !part.is_empty()) {
-            let bad = || failed(format!("invalid check option \"{part}\""));
-            let (key, value) = part.split_once('=').ok_or_else(bad)?;
-            match key.trim() {
-                "skip" if value.trim() == "all" => options.skip_all = true,
-                "skip" => options.skip = value.split(',').map(|rule| rule.trim().to_owned()).collect(),
-                // None of those rules is here.
-                "experimental" => {}
-                "error" => options.error = matches!(value.trim(), "1" | "t" | "T" | "true" | "True" | "TRUE"),
-                _ => return Err(bad()),
+            let (key, value) =
+                part.split_once('=').ok_or_else(|| format!("invalid check option \"{part}\""))?;
+            match (key.trim(), value.trim()) {
+                ("skip", "all") => options.skip_all = true,
+                ("skip", rules) => options.skip = list(rules),
+                ("experimental", "all") => options.experimental_all = true,
+                ("experimental", rules) => options.experimental = list(rules),
+                ("error", "1" | "t" | "T" | "true" | "True" | "TRUE") => options.error = true,
+                ("error", "0" | "f" | "F" | "false" | "False" | "FALSE") => options.error = false,
+                ("error", value) => {
+                    return Err(format!(
+                        "failed to parse check option \"{part}\": strconv.ParseBool: parsing \"{value}\": invalid syntax"
+                    ));
+                }
+                (key, _) => return Err(format!("invalid check option \"{key}\"")),
             }
         }
         Ok(options)
     }
+
+    /// Those of a build: `given` replace those of the file.
+    fn of(file: &Dockerfile, given: Option<&str>) -> Result<Self, Status> {
+        let own = file.directives.iter().find(|(name, _)| name == "check").map(|(_, value)| value.as_str());
+        let what = if given.is_some() { "BUILDKIT_DOCKERFILE_CHECK" } else { "check options" };
+        let read = Self::read(given.or(own).unwrap_or_default());
+        read.map_err(|error| failed(format!("failed to parse {what}: {error}")))
+    }
+
+    fn experiments(&self, (rule, ..): Rule) -> bool {
+        self.experimental_all || self.experimental.contains(rule)
+    }
+}
+
+/// Whether [`Known::ignored`] is needed.
+///
+/// # Errors
+/// If an option is malformed.
+pub fn needs_ignored(file: &Dockerfile, given: Option<&str>) -> Result<bool, Status> {
+    Ok(Options::of(file, given)?.experiments(COPY_IGNORED))
 }
 
 /// Looks at a file. `given` are options that replace those of the file.
@@ -119,8 +159,7 @@ pub fn check(
     given: Option<&str>,
     known: &Known,
 ) -> Result<(Vec<Warning>, Result<(), Status>), Status> {
-    let own = file.directives.iter().find(|(name, _)| name == "check").map(|(_, value)| value.as_str());
-    let options = Options::read(given.or(own).unwrap_or_default())?;
+    let options = Options::of(file, given)?;
     let mut linter = Linter::default();
     if !options.skip_all {
         linter.file(file);
@@ -128,6 +167,14 @@ pub fn check(
     }
     let mut warnings = linter.warnings;
     warnings.retain(|warning| !options.skip.contains(warning.rule));
+    let mut linter = Linter::default();
+    if options.experiments(DEFINITION) {
+        linter.definitions(file);
+    }
+    if let Some(ignored) = known.ignored.as_ref().filter(|_| options.experiments(COPY_IGNORED)) {
+        linter.copies(file, ignored);
+    }
+    warnings.append(&mut linter.warnings);
     warnings.sort_by_key(|warning| warning.lines);
     let rules: BTreeSet<&str> = warnings.iter().map(|warning| warning.rule).collect();
     let verdict = if options.error && !rules.is_empty() {
@@ -153,8 +200,8 @@ impl Linter {
     }
 
     fn file(&mut self, file: &Dockerfile) {
-        for _ in &file.warnings {
-            self.warn(CONTINUATION, (0, 0), "Empty continuation line".into());
+        for warning in &file.warnings {
+            self.warn(CONTINUATION, (warning.line, warning.line), "Empty continuation line".into());
         }
         self.casing(file);
         let mut names = HashSet::new();
@@ -255,6 +302,48 @@ impl Linter {
         }
     }
 
+    /// Comments right before stages and arguments.
+    fn definitions(&mut self, file: &Dockerfile) {
+        for stage in &file.stages {
+            if let Some(name) = &stage.name {
+                self.definition("FROM", &[name], &stage.comments, (stage.line, stage.line));
+            }
+        }
+        let inner = file.stages.iter().flat_map(|stage| &stage.instructions);
+        for instruction in file.global_args.iter().chain(inner) {
+            if let Kind::Arg(list) = &instruction.kind {
+                let names: Vec<&String> = list.iter().map(|(name, _)| name).collect();
+                self.definition("ARG", &names, &instruction.comments, lines(instruction));
+            }
+        }
+    }
+
+    fn definition(&mut self, what: &str, names: &[&String], comments: &[String], lines: (usize, usize)) {
+        let Some(first) = comments.last().and_then(|line| line.split(' ').next()) else { return };
+        if names.iter().any(|name| *name == first) {
+            return;
+        }
+        let example = if let [name] = names { name.as_str() } else { "<arg_key>" };
+        let text = format!("Comment for {what} should follow the format: `# {example} <description>`");
+        self.warn(DEFINITION, lines, text);
+    }
+
+    /// Files that `.dockerignore` keeps away.
+    fn copies(&mut self, file: &Dockerfile, ignored: &Patterns) {
+        for instruction in file.stages.iter().flat_map(|stage| &stage.instructions) {
+            let (copy, word) = match &instruction.kind {
+                Kind::Copy(copy) if copy.from.is_none() => (copy, "Copy"),
+                Kind::Add(copy) => (copy, "Add"),
+                _ => continue,
+            };
+            for source in copy.sources.iter().filter(|source| ignored.matches(source)) {
+                let text =
+                    format!("Attempting to {word} file \"{source}\" that is excluded by .dockerignore");
+                self.warn(COPY_IGNORED, lines(instruction), text);
+            }
+        }
+    }
+
     /// `ENV a b`, and names that look like secrets.
     fn keys(&mut self, instruction: &Instruction) {
         let word = first_word(&instruction.source);
@@ -306,27 +395,6 @@ fn is_secret(name: &str) -> bool {
     has(&secret) && !has(&["public"])
 }
 
-/// The answer to `docker build --check`.
-pub fn results(warnings: &[Warning], source: &Source) -> (serde_json::Value, String) {
-    use base64::Engine;
-    use serde_json::json;
-    let data = base64::engine::general_purpose::STANDARD.encode(&source.data);
-    let (mut list, mut text) = (Vec::new(), String::new());
-    for warning in warnings {
-        let (start, end) = warning.lines;
-        list.push(json!({
-            "ruleName": warning.rule,
-            "description": warning.description,
-            "url": warning.url,
-            "detail": warning.message,
-            "location": { "ranges": [{ "start": { "line": start }, "end": { "line": end } }] },
-        }));
-        text.push_str(&format!("\nWARNING: {} - {}\n{}\n", warning.rule, warning.url, warning.message));
-    }
-    let sources = json!([{ "filename": source.name, "language": "Dockerfile", "data": data }]);
-    (json!({ "warnings": list, "sources": sources }), text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -376,8 +444,35 @@ mod tests {
         assert_eq!(warnings.len(), 1);
         let message = "lint violation found for rules: JSONArgsRecommended";
         assert_eq!(verdict.unwrap_err().message(), message);
-        assert!(of("nonsense").is_err());
+        let refused = |line: &str| of(line).unwrap_err().message().to_owned();
+        assert_eq!(refused("nonsense"), "failed to parse check options: invalid check option \"nonsense\"");
+        assert!(refused("error=maybe").contains("parsing \"maybe\": invalid syntax"));
         let file = parse("# check=skip=all\nFROM a\nCMD x\n").unwrap();
         assert_eq!(check(&file, Some("error=false"), &Known::default()).unwrap().0.len(), 1);
+    }
+
+    #[test]
+    fn experimental_rules_run_if_they_are_wished() {
+        let text = "# V the version\nARG V\n# about\nFROM a AS base\n# none\n#\nARG X\n# one\nARG Y Z\nCOPY secret.txt ok /\n\
+                    ADD sub/secret.txt /\nCOPY --from=base secret.txt /\n";
+        let known = Known {
+            ignored: Some(Patterns::new(&["**/secret.txt".to_owned()]).unwrap()),
+            ..Known::default()
+        };
+        let run = |given: &str| {
+            let (warnings, _) = check(&parse(text).unwrap(), Some(given), &known).unwrap();
+            warnings.iter().map(Warning::short).collect::<Vec<_>>()
+        };
+        assert_eq!(run(""), Vec::<String>::new());
+        assert_eq!(
+            run("experimental=all;skip=all"),
+            [
+                "InvalidDefinitionDescription: Comment for FROM should follow the format: `# base <description>` (line 4)",
+                "InvalidDefinitionDescription: Comment for ARG should follow the format: `# <arg_key> <description>` (line 9)",
+                "CopyIgnoredFile: Attempting to Copy file \"secret.txt\" that is excluded by .dockerignore (line 10)",
+                "CopyIgnoredFile: Attempting to Add file \"sub/secret.txt\" that is excluded by .dockerignore (line 11)",
+            ]
+        );
+        assert_eq!(run("experimental=CopyIgnoredFile").len(), 2);
     }
 }

@@ -9,6 +9,7 @@ mod contexts;
 mod paths;
 
 pub use attributes::Attributes;
+pub use paths::needed;
 
 use crate::client::BuildClient;
 use crate::engine::{BuildEngine, BuildRequest, NetworkMode};
@@ -19,9 +20,11 @@ use crate::proto::control::VertexWarning;
 use crate::proto::pb;
 use crate::scratch::Scratch;
 use crate::session::{Download, Limits, Session, Sessions};
+use crate::subrequests;
 use contexts::Named;
 use drydock_dockerfile::build::{self, BuildError, Context, Files, NamedContext, Options};
 use drydock_dockerfile::files::Tree;
+use drydock_dockerfile::ignore::Patterns;
 use drydock_dockerfile::language::{self, Dockerfile, Kind, Network};
 use drydock_dockerfile::{files, ignore};
 use std::collections::HashSet;
@@ -61,7 +64,7 @@ pub struct Prepared {
     attributes: Attributes,
     scratch: Scratch,
     main: Main,
-    /// Patterns of the Dockerfile's own `.dockerignore`, if it has one.
+    /// Patterns of the Dockerfile's own `.dockerignore`, if it has one, or those that a check has needed.
     ignored: Option<Vec<String>>,
     /// The Dockerfile, parsed.
     pub dockerfile: Dockerfile,
@@ -69,6 +72,10 @@ pub struct Prepared {
     pub source: Source,
     /// What is not right with it.
     pub warnings: Vec<Warning>,
+    /// Why it can't be built, if only that was asked for; the Dockerfile is an empty one then.
+    pub problem: Option<BuildError>,
+    /// Options of the build, without named contexts.
+    pub options: Options,
     named: Vec<Named>,
 }
 
@@ -106,17 +113,48 @@ pub async fn prepare(site: Site, attributes: Attributes) -> Result<Prepared, Sta
     }
     let source = Source { name: attributes.filename.clone(), data: data.into() };
     let text = String::from_utf8_lossy(&source.data);
-    let dockerfile = language::parse(&text).map_err(|e| of_build(&BuildError::from(e), &source))?;
-    let known = known(&site, &attributes, &dockerfile).await?;
-    build::check_references(&dockerfile, &known.options).map_err(|e| of_build(&e, &source))?;
+    let mut problem = None;
+    let dockerfile = match language::parse(&text).map_err(BuildError::from) {
+        Ok(dockerfile) => dockerfile,
+        // That is what the client wants to know.
+        Err(error) if attributes.request.as_deref() == Some(subrequests::LINT) => {
+            problem = Some(error);
+            Dockerfile::default()
+        }
+        Err(error) => return Err(of_build(&error, &source)),
+    };
+    let mut ignored = own_ignore.map(|text| ignore::read(&text));
+    if lint::needs_ignored(&dockerfile, attributes.check.as_deref())? && ignored.is_none() {
+        ignored = Some(self::ignored(&site, &attributes, &main, &scratch).await?);
+    }
+    let mut known = known(&site, &attributes, &dockerfile).await?;
+    known.ignored = ignored.as_ref().and_then(|list| Patterns::new(list).ok());
+    match build::check_references(&dockerfile, &known.options) {
+        Err(error) if attributes.request.as_deref() == Some(subrequests::LINT) => {
+            problem.get_or_insert(error);
+        }
+        result => result.map_err(|e| of_build(&e, &source))?,
+    }
     let (warnings, verdict) = lint::check(&dockerfile, attributes.check.as_deref(), &known)?;
     if attributes.request.is_none() {
         warnings.iter().for_each(|warning| site.progress.warning(shown(warning, &definition, &source)));
         verdict?;
     }
     let named = contexts::named(&attributes, &dockerfile)?;
-    let ignored = own_ignore.map(|text| ignore::read(&text));
-    Ok(Prepared { site, attributes, scratch, main, ignored, dockerfile, source, warnings, named })
+    let options = known.options;
+    Ok(Prepared {
+        site,
+        attributes,
+        scratch,
+        main,
+        ignored,
+        dockerfile,
+        source,
+        warnings,
+        problem,
+        options,
+        named,
+    })
 }
 
 /// What is known for checks of a file before anything is pulled.
@@ -131,7 +169,7 @@ async fn known(site: &Site, attributes: &Attributes, file: &Dockerfile) -> Resul
     let environments = blocking(move || {
         names.into_iter().filter_map(|name| engine.environment(&name).map(|found| (name, found))).collect()
     });
-    Ok(Known { options, environments: environments.await? })
+    Ok(Known { options, environments: environments.await?, ignored: None })
 }
 
 fn shown(warning: &Warning, step: &str, source: &Source) -> VertexWarning {

@@ -5,6 +5,7 @@
 use super::{Linter, Rule, lines};
 use crate::vertices::global_variables;
 use drydock_dockerfile::build::Options;
+use drydock_dockerfile::ignore::Patterns;
 use drydock_dockerfile::language::shell::{Lexer, Looked, Variables, variables};
 use drydock_dockerfile::language::{Dockerfile, Instruction, Kind, Stage, suggest};
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +48,8 @@ pub struct Known {
     pub options: Options,
     /// The environment of base images that are here, by their names in the file with variables expanded.
     pub environments: BTreeMap<String, Vec<String>>,
+    /// `.dockerignore`, if it was read.
+    pub ignored: Option<Patterns>,
 }
 
 /// The base images of a file, as the options make them.
@@ -295,7 +298,8 @@ mod tests {
         let build_args = args.iter().map(|(name, value)| ((*name).into(), Some((*value).into()))).collect();
         let options = Options { host: Some(host), build_args, ..Options::default() };
         let environments = BTreeMap::from([("busybox".to_owned(), vec!["LANG=C".to_owned()])]);
-        let (warnings, _) = check(&parse(text).unwrap(), None, &Known { options, environments }).unwrap();
+        let (warnings, _) =
+            check(&parse(text).unwrap(), None, &Known { options, environments, ignored: None }).unwrap();
         warnings.iter().map(Warning::short).collect()
     }
 

@@ -130,6 +130,11 @@ impl Args {
         values
     }
 
+    /// Without proxies that were not declared.
+    pub fn retain_declared(&self, visible: &mut Variables) {
+        visible.retain(|name, _| self.allowed.contains_key(name));
+    }
+
     fn values(&self, of: &Values) -> Variables {
         let names = of.keys().map(String::as_str).chain(PROXIES);
         names.filter_map(|name| Some((name.to_owned(), self.value(name, of)?))).collect()

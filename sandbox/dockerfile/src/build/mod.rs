@@ -51,7 +51,7 @@ pub fn build(
     }
     let mut plan = plan::Plan::new(file, options)?;
     if !file.warnings.is_empty() {
-        file.warnings.iter().for_each(|warning| out.event(Event::Warning(warning)));
+        file.warnings.iter().for_each(|warning| out.event(Event::Warning(&warning.text)));
         out.event(Event::Warning("Empty continuation lines will become errors in a future release."));
     }
     for (step, instruction) in file.global_args.iter().enumerate() {

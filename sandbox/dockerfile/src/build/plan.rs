@@ -102,6 +102,7 @@ fn add_labels(stage: &mut Stage, options: &Options) {
             source: format!("LABEL {name}={value}"),
             line: stage.line,
             last_line: stage.line,
+            comments: Vec::new(),
         });
     }
 }

@@ -246,7 +246,11 @@ impl<'a> Builder<'a> {
     /// What `$name` is here.
     pub fn variables(&self) -> Variables {
         let mut env = variables(&self.config.env);
-        let args = self.args.visible(&env);
+        let mut args = self.args.visible(&env);
+        if self.mode() == Mode::BuildKit {
+            // To commands it gives the others too; instructions know what was declared.
+            self.args.retain_declared(&mut args);
+        }
         env.extend(args);
         env
     }

@@ -273,7 +273,7 @@ impl<'a> Copier<'a> {
 
 fn times(stat: &Stat) -> Timestamps {
     // The types of these fields differ between architectures.
-    #[allow(clippy::unnecessary_cast)]
+    #[allow(clippy::unnecessary_cast, reason = "needed on some architectures")]
     let time = |sec, nsec| Timespec { tv_sec: sec, tv_nsec: nsec as _ };
     Timestamps {
         last_access: time(stat.st_atime, stat.st_atime_nsec),

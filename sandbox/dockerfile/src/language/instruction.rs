@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A whole Dockerfile.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Dockerfile {
     /// `ARG`s before the first `FROM`.
     pub global_args: Vec<Instruction>,
@@ -14,8 +14,17 @@ pub struct Dockerfile {
     pub escape: char,
     /// `# name=value` lines before all others, names in lower case.
     pub directives: Vec<(String, String)>,
+    /// What is not right with the lines.
+    pub warnings: Vec<LineWarning>,
+}
+
+/// A warning about lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineWarning {
+    /// The last line of the instruction.
+    pub line: usize,
     /// What Docker prints after `[WARNING]: `.
-    pub warnings: Vec<String>,
+    pub text: String,
 }
 
 /// `FROM` and what follows it.
@@ -31,6 +40,8 @@ pub struct Stage {
     pub source: String,
     /// Line of the `FROM`.
     pub line: usize,
+    /// Comments before it, without their marks.
+    pub comments: Vec<String>,
     /// In order.
     pub instructions: Vec<Instruction>,
 }
@@ -46,6 +57,14 @@ pub struct Instruction {
     pub line: usize,
     /// Last line.
     pub last_line: usize,
+    /// Comments before it, without their marks.
+    pub comments: Vec<String>,
+}
+
+/// What comments say of a name: the rest of the line that begins with it.
+pub fn description<'c>(comments: &'c [String], name: &str) -> &'c str {
+    let of = |line: &'c String| line.strip_prefix(name)?.strip_prefix(' ');
+    if name.is_empty() { "" } else { comments.iter().find_map(of).unwrap_or_default() }
 }
 
 /// `name=value`.
@@ -200,7 +219,7 @@ pub struct Health {
     pub retries: i64,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)]
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
 fn is_zero(number: &i64) -> bool {
     *number == 0
 }

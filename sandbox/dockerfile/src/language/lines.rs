@@ -2,6 +2,7 @@
 //! are those of BuildKit's frontend/dockerfile/parser; [`super::parse`] gives the words their meaning.
 
 use super::error::{Of, ParseError};
+use super::instruction::LineWarning;
 use super::shell::{Lexer, Variables};
 use super::words;
 use std::collections::BTreeSet;
@@ -27,6 +28,8 @@ pub(crate) struct Node {
     pub heredocs: Vec<Heredoc>,
     pub first_line: usize,
     pub last_line: usize,
+    /// Comments before it, without their marks.
+    pub comments: Vec<String>,
     /// What stands after ONBUILD.
     pub child: Option<Box<Node>>,
 }
@@ -59,7 +62,7 @@ pub(crate) struct Lines {
     pub nodes: Vec<Node>,
     pub escape: char,
     pub directives: Vec<(String, String)>,
-    pub warnings: Vec<String>,
+    pub warnings: Vec<LineWarning>,
 }
 
 struct Reader<'a> {
@@ -86,11 +89,19 @@ pub(crate) fn read(text: &str) -> Result<Lines, ParseError> {
         directives_done: false,
         directives: Vec::new(),
     };
-    let (mut nodes, mut warnings) = (Vec::new(), Vec::new());
+    let (mut nodes, mut warnings, mut comments) = (Vec::new(), Vec::new(), Vec::new());
     while let Some(line) = reader.next_line()? {
         let first_line = reader.at;
         let line = line.trim_end_matches(['\r', '\n']).trim_start();
-        reader.directive(line).map_err(|e| ParseError::text(e, first_line - 1..=first_line - 1))?;
+        let directive =
+            reader.directive(line).map_err(|e| ParseError::text(e, first_line - 1..=first_line - 1))?;
+        if let Some(comment) = line.strip_prefix('#').filter(|_| !directive) {
+            match comment.trim() {
+                // An empty one says that those before it are about nothing.
+                "" => comments.clear(),
+                comment => comments.push(comment.to_owned()),
+            }
+        }
         let (mut logical, mut ended) = reader.continued(if line.starts_with('#') { "" } else { line });
         if ended && logical.is_empty() {
             continue;
@@ -111,7 +122,8 @@ pub(crate) fn read(text: &str) -> Result<Lines, ParseError> {
             ended = end;
         }
         if empty_continuation {
-            warnings.push(format!("Empty continuation line found in: {logical}"));
+            let text = format!("Empty continuation line found in: {logical}");
+            warnings.push(LineWarning { line: reader.at, text });
         }
         let fail =
             |message: String, last: usize| ParseError::text(message, first_line..=last.max(first_line));
@@ -126,6 +138,7 @@ pub(crate) fn read(text: &str) -> Result<Lines, ParseError> {
             }
         }
         (node.first_line, node.last_line) = (first_line, reader.at);
+        node.comments = std::mem::take(&mut comments);
         nodes.push(node);
     }
     if nodes.is_empty() {
@@ -146,14 +159,14 @@ impl<'a> Reader<'a> {
         Ok(Some(line))
     }
 
-    /// `# name = value` before anything else.
-    fn directive(&mut self, line: &str) -> Result<(), String> {
+    /// `# name = value` before anything else; whether it is one.
+    fn directive(&mut self, line: &str) -> Result<bool, String> {
         if self.directives_done {
-            return Ok(());
+            return Ok(false);
         }
         let Some((name, value)) = line.strip_prefix('#').and_then(directive) else {
             self.directives_done = true;
-            return Ok(());
+            return Ok(false);
         };
         if self.directives.iter().any(|(seen, _)| *seen == name) {
             return Err(format!("only one {name} parser directive can be used"));
@@ -166,7 +179,7 @@ impl<'a> Reader<'a> {
             };
         }
         self.directives.push((name, value));
-        Ok(())
+        Ok(true)
     }
 
     /// The line without its continuation mark, and whether the instruction ends here.

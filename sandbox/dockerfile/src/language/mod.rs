@@ -12,7 +12,8 @@ mod words;
 
 pub use error::{ParseError, suggest};
 pub use instruction::{
-    CommandLine, Copy, Dockerfile, Health, InlineFile, Instruction, Kind, Network, Pair, Run, Stage,
+    CommandLine, Copy, Dockerfile, Health, InlineFile, Instruction, Kind, LineWarning, Network, Pair, Run,
+    Stage, description,
 };
 pub use mount::{Expand, Mount, MountKind, Sharing, parse_mount};
 pub use parse::{parse, parse_instructions};

@@ -107,6 +107,7 @@ fn from(node: &Node) -> Result<Stage, String> {
         platform: Some(flags.text("platform")).filter(|p| !p.is_empty()),
         source: node.original.trim().to_owned(),
         line: node.first_line,
+        comments: node.comments.clone(),
         instructions: Vec::new(),
     })
 }
@@ -118,6 +119,7 @@ fn instruction(node: &Node) -> Result<Instruction, String> {
         source: node.original.trim().to_owned(),
         line: node.first_line,
         last_line: node.last_line,
+        comments: node.comments.clone(),
     })
 }
 

@@ -166,16 +166,17 @@ fn in_buildkit_stages_inherit_arguments_and_the_last_of_a_name_counts() {
 
 #[test]
 fn buildkits_titles_have_variables_and_sums_of_scripts() {
-    let world = World::buildkit();
+    let mut world = World::buildkit();
+    world.options.build_args.insert("HTTP_PROXY".into(), Some("http://p".into()));
     world.file("f g", "x");
     let seen = events(
         &world,
-        "FROM busybox\nARG A=1\nENV B=2 S=env\nrun echo '$A' \"$B\" ${A} $C\nRUN --mount=type=secret,id=s,env=S echo $S\n\
+        "FROM busybox\nARG A=1\nENV B=2 S=env\nrun echo '$A' \"$B\" ${A} $C\nRUN --mount=type=secret,id=s,env=S echo $S$HTTP_PROXY\n\
          WORKDIR /\nWORKDIR /w$A\nCOPY [\"f g\", \"/$B\"]\nRUN <<E\necho $A\ntwo\nE\nRUN cat <<E\none\nE\n",
     );
     for expected in [
         "[stage-0 2/8] RUN echo '$A' \"2\" 1 $C",
-        "[stage-0 3/8] RUN --mount=type=secret,id=s,env=S echo ****",
+        "[stage-0 3/8] RUN --mount=type=secret,id=s,env=S echo ****$HTTP_PROXY",
         "[stage-0 0/8] WORKDIR /",
         "[stage-0 4/8] WORKDIR /w1",
         "[stage-0 5/8] COPY [f g, /2]",
