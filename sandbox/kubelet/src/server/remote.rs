@@ -9,7 +9,7 @@ use crate::{
     pods::{labels, observed::Observed, pod},
 };
 use drydock_streaming::{
-    Channels, Forwarded, Negotiated, Options, Outcome, Purpose, negotiate, port_forward, ports,
+    Channels, Forwarded, Negotiated, Options, Outcome, Purpose, TerminalSize, negotiate, port_forward, ports,
     remote_command,
 };
 use hyper::{Request, Response, StatusCode, body::Incoming};
@@ -20,8 +20,12 @@ use std::{fs::File, net::TcpStream as StdTcpStream, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional, split},
     net::TcpStream,
+    sync::mpsc,
 };
 
+/// How often, and how long after a failure, the size of a terminal is set.
+const RESIZE_ATTEMPTS: u32 = 20;
+const RESIZE_RETRY: Duration = Duration::from_millis(50);
 /// Time for a connection to a port of the pod.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -209,26 +213,14 @@ async fn join(
     });
     let sizes = tokio::spawn(async move {
         let (docker, id, exec) = resized;
-        let Some(mut resize) = resize else { return };
-        while let Some(size) = resize.recv().await {
-            if let Err(error) = docker.resize(&id, exec, size.height, size.width).await {
-                tracing::debug!(%error, "a terminal could not be resized");
-            }
-        }
+        let Some(resize) = resize else { return };
+        let set = |size: TerminalSize| {
+            let (docker, id) = (docker.clone(), id.clone());
+            async move { docker.resize(&id, exec, size.height, size.width).await }
+        };
+        follow(resize, set).await;
     });
-    let output = async {
-        let (mut frames, mut buffer) = (Frames::new(tty), vec![0; 16 << 10]);
-        while let Ok(length @ 1..) = reader.read(&mut buffer).await {
-            for (source, data) in frames.push(&buffer[..length]) {
-                let to = if source == Source::Err { &mut stderr } else { &mut stdout };
-                if let Some(to) = to
-                    && to.write_all(&data).await.is_err()
-                {
-                    return;
-                }
-            }
-        }
-    };
+    let output = copy_out(&mut reader, tty, &mut stdout, &mut stderr);
     tokio::select! {
         () = output => {}
         () = exit.disconnected() => {}
@@ -239,6 +231,55 @@ async fn join(
         let _client_gone = output.shutdown().await;
     }
     exit
+}
+
+/// Passes output on to its end. A stream that the client does not take any more is left out; the command goes on.
+async fn copy_out<W: AsyncWrite + Unpin>(
+    reader: &mut (impl AsyncRead + Unpin),
+    tty: bool,
+    stdout: &mut Option<W>,
+    stderr: &mut Option<W>,
+) {
+    let (mut frames, mut buffer) = (Frames::new(tty), vec![0; 16 << 10]);
+    while let Ok(length @ 1..) = reader.read(&mut buffer).await {
+        for (source, data) in frames.push(&buffer[..length]) {
+            let to = if source == Source::Err { &mut *stderr } else { &mut *stdout };
+            if let Some(open) = to
+                && let Err(error) = open.write_all(&data).await
+            {
+                tracing::debug!(%error, ?source, "a client does not take the output of a command");
+                *to = None;
+            }
+        }
+    }
+}
+
+/// Has a terminal follow the client's sizes. The first one may come before the command has its terminal: the newest size is tried again.
+async fn follow<E: std::fmt::Display, F: Future<Output = Result<(), E>>>(
+    mut sizes: mpsc::Receiver<TerminalSize>,
+    set: impl Fn(TerminalSize) -> F,
+) {
+    let mut due = None;
+    loop {
+        let (size, attempt) = match due {
+            None => match sizes.recv().await {
+                Some(size) => (size, 1),
+                None => return,
+            },
+            Some((last, attempt)) => tokio::select! {
+                Some(newer) = sizes.recv() => (newer, 1),
+                () = tokio::time::sleep(RESIZE_RETRY) => (last, attempt),
+            },
+        };
+        due = match set(size).await {
+            Ok(()) => None,
+            Err(_) if attempt < RESIZE_ATTEMPTS => Some((size, attempt + 1)),
+            Err(error) => {
+                tracing::warn!(%error, "a terminal could not be resized");
+                None
+            }
+        };
+    }
 }
 
 /// Connects a client to ports of a pod.
@@ -329,5 +370,52 @@ mod tests {
     fn a_container_that_does_not_run_is_told_in_upstreams_words() {
         assert_eq!(not_running(Verb::Exec, "default", "p", "c"), "container not found (\"c\")");
         assert_eq!(not_running(Verb::Attach, "default", "p", "c"), "container c not found in pod p_default");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_size_that_comes_too_early_is_set_again_and_the_newest_counts() {
+        let (send, sizes) = mpsc::channel(4);
+        let size = |width| TerminalSize { width, height: 24 };
+        let (done, mut set) = mpsc::unbounded_channel();
+        send.send(size(80)).await.unwrap();
+        let attempts = std::cell::Cell::new(0);
+        let following = follow(sizes, |size: TerminalSize| {
+            attempts.set(attempts.get() + 1);
+            let early = attempts.get() < 3 || size.width == 1;
+            let answer = if early { Err("cannot resize a stopped exec process") } else { Ok(()) };
+            if answer.is_ok() {
+                done.send(size.width).unwrap();
+            }
+            async move { answer }
+        });
+        let asking = async {
+            assert_eq!(set.recv().await, Some(80));
+            // One that is never taken holds up no other.
+            send.send(size(1)).await.unwrap();
+            send.send(size(100)).await.unwrap();
+            assert_eq!(set.recv().await, Some(100));
+            drop(send);
+        };
+        tokio::join!(following, asking);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_one_stream_gets_that_one() {
+        let frame = |stream: u8, text: &str| {
+            let mut frame = vec![stream, 0, 0, 0, 0, 0, 0, u8::try_from(text.len()).unwrap()];
+            frame.extend_from_slice(text.as_bytes());
+            frame
+        };
+        let all = [frame(2, "lost"), frame(1, "one "), frame(2, "lost"), frame(1, "two")].concat();
+        let (mut client, mut stdout) = {
+            let (client, server) = tokio::io::duplex(64);
+            (client, Some(server))
+        };
+        let mut stderr = Some(tokio::io::duplex(64).1);
+        copy_out(&mut &all[..], false, &mut stdout, &mut stderr).await;
+        drop(stdout);
+        let mut text = String::new();
+        client.read_to_string(&mut text).await.unwrap();
+        assert_eq!((text.as_str(), stderr.is_none()), ("one two", true));
     }
 }
