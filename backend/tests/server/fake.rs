@@ -94,10 +94,10 @@ impl State {
     }
 }
 
-// The descriptor is fresh from accept(2) and nobody else's.
-#[allow(unsafe_code)]
+#[expect(unsafe_code, reason = "nix's accept(2) gives a bare number")]
 fn accept_all(fd: &OwnedFd, fake: &Fake, handle: &Handle) {
     while let Ok(client) = accept(fd.as_raw_fd()) {
+        // SAFETY: the descriptor is fresh from accept(2), and nobody else's.
         let client = StdStream::from(unsafe { OwnedFd::from_raw_fd(client) });
         fake.state.lock().unwrap().clients.push(client.try_clone().unwrap());
         let (fake, handle) = (fake.clone(), handle.clone());

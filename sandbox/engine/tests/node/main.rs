@@ -1,11 +1,11 @@
 //! The engine in a node of a real session, asked by the official client there. Needs root, a node image and the catalogue
 //! (`DRYDOCK_IMAGES`, `DRYDOCK_CATALOGUE`, or those in the user's cache).
 
-// The tests of the warden have all that starts a session; what is not used here is used there.
-#[allow(dead_code)]
+// The tests of the warden have all that starts a session.
+#[allow(dead_code, reason = "what is not used here is used there")]
 #[path = "../../../warden/tests/sandbox/agent.rs"]
 mod agent;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "what is not used here is used there")]
 #[path = "../../../warden/tests/sandbox/host.rs"]
 mod host;
 

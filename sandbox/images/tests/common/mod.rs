@@ -1,6 +1,6 @@
 //! Small images made here, hostile ones among them, and a place for them.
 
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, reason = "each test uses a part of it")]
 
 use drydock_images::{Digest, Store};
 use std::{

@@ -1,6 +1,6 @@
 //! What the tests share: a registry on a loopback port, a sink and a source in memory, small images.
 
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, reason = "each test uses a part of it")]
 
 use axum::{Router, body::Body, extract::Request, http::Response, routing::any};
 use bytes::Bytes;
