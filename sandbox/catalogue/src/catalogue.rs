@@ -4,7 +4,7 @@ use crate::{
     Error, Result,
     host::{self, Host},
     recipes::{self, Input, Recipe},
-    version::Description,
+    version::{Description, VERSION_LABEL},
     work::{Work, own_mounts},
 };
 use drydock_dockerfile::build::{self, Backend, Context, ErrorKind, Event, Mode};
@@ -49,7 +49,7 @@ pub struct AddOptions {
 pub struct Added {
     /// Its familiar name.
     pub name: &'static str,
-    /// Its normalised names with tags; empty if it was there.
+    /// Its normalised names with tags; if it was there, those that are new.
     pub names: Vec<String>,
     /// Digest of its manifest; absent if it was there.
     pub digest: Option<Digest>,
@@ -210,7 +210,7 @@ impl Catalogue {
             let there = Added { name, names: Vec::new(), digest: None, built: false, seconds: 0, kept: None };
             let state = self.state(recipe)?;
             if !always && state == State::Present {
-                added.push(there);
+                added.push(Added { names: self.name(recipe, progress)?, ..there });
                 continue;
             }
             if !std::mem::replace(&mut prepared, true) {
@@ -231,6 +231,19 @@ impl Catalogue {
             }
         }
         Ok(added)
+    }
+
+    /// Gives an image that is there the names that its recipe has come to give since, and tells them.
+    fn name(&self, recipe: &Recipe, progress: &mut (dyn FnMut(Progress<'_>) + Send)) -> Result<Vec<String>> {
+        let labels = self.store.labels(&recipe.reference())?;
+        let version = labels.get(VERSION_LABEL).map_or("", String::as_str);
+        let mut names = recipe.names(&recipe.tags(version));
+        let there: Vec<String> = self.store.list()?.into_iter().map(|listing| listing.name).collect();
+        names.retain(|name| !there.contains(name));
+        if !names.is_empty() {
+            self.store.name_also(&recipe.reference(), &names, progress)?;
+        }
+        Ok(names)
     }
 
     fn make(
@@ -259,10 +272,7 @@ impl Catalogue {
         labels.retain(|name, _| !name.starts_with("org.opencontainers.image."));
         labels.extend(description.labels);
         let id = host::label(&host, &image, &config).map_err(failed)?;
-        let repositories = [Some(recipe.repository()), recipe.also.map(str::to_owned)];
-        let tagged =
-            |repository: String| description.tags.iter().map(move |tag| format!("{repository}:{tag}"));
-        let names: Vec<_> = repositories.into_iter().flatten().flat_map(tagged).collect();
+        let names = recipe.names(&description.tags);
         let digest = store(&self.store, host.local(), &id, &names, &recipe_digest, progress)?;
         Ok((digest, names))
     }

@@ -52,6 +52,9 @@ pub struct Recipe {
     pub(crate) input: Input,
     /// Where the version comes from.
     pub(crate) version: Version,
+    /// Its tags. `{1}`, `{1.2}` and `{1.2.3}` are the parts of its version, `{suite}` is Debian's release: a tag that names a version
+    /// is only given to an image that has it. No `alpine`: all are Debian's, and have no `apk`.
+    pub(crate) tags: &'static [&'static str],
 }
 
 /// Made for the context.
@@ -83,48 +86,108 @@ pub(crate) enum Version {
 }
 
 /// An image `FROM debian` for a package.
-const fn packaged(name: &'static str, package: &'static str) -> Recipe {
-    Recipe { name, also: None, input: Input::None, version: Version::Package(package) }
+const fn packaged(name: &'static str, package: &'static str, tags: &'static [&'static str]) -> Recipe {
+    Recipe { name, also: None, input: Input::None, version: Version::Package(package), tags }
 }
 
 /// An image `FROM drydock-kube`: all of the control plane's share one layer.
 const fn kubernetes(name: &'static str) -> Recipe {
-    Recipe { name, also: None, input: Input::None, version: Version::As(KUBERNETES) }
+    Recipe { name, also: None, input: Input::None, version: Version::As(KUBERNETES), tags: &[KUBERNETES] }
 }
 
+/// What most images are called.
+const NUMBERS: &[&str] = &["latest", "{1}", "{1.2}", "{1.2.3}"];
+
+/// Debian's release has a version with long-term support.
+const NODE: &[&str] = &[
+    "latest",
+    "{1}",
+    "{1.2}",
+    "{1.2.3}",
+    "lts",
+    "slim",
+    "{1}-slim",
+    "{1.2}-slim",
+    "{1.2.3}-slim",
+    "lts-slim",
+];
+
+/// The same, and as images are called that have no compilers: that is what these are.
+const SLIM: &[&str] =
+    &["latest", "{1}", "{1.2}", "{1.2.3}", "slim", "{1}-slim", "{1.2}-slim", "{1.2.3}-slim"];
+
 static RECIPES: [Recipe; 18] = [
-    Recipe { name: "hello-world", also: None, input: Input::Program("hello"), version: Version::Own },
+    Recipe {
+        name: "hello-world",
+        also: None,
+        input: Input::Program("hello"),
+        version: Version::Own,
+        tags: &["latest", "linux"],
+    },
     Recipe {
         name: "busybox",
         also: None,
         input: Input::Root { file: "package.tar", variant: "extract", packages: "busybox-static" },
         version: Version::Busybox("busybox-static"),
+        // The program is linked with glibc.
+        tags: &[
+            "latest",
+            "{1}",
+            "{1.2}",
+            "{1.2.3}",
+            "stable",
+            "glibc",
+            "{1}-glibc",
+            "{1.2}-glibc",
+            "{1.2.3}-glibc",
+            "stable-glibc",
+        ],
     },
     Recipe {
         name: "whoami",
         also: Some("docker.io/traefik/whoami"),
         input: Input::Program("whoami"),
         version: Version::Own,
+        tags: &["latest"],
     },
-    Recipe { name: "hello-wasm", also: None, input: Input::Program("hello.wasm"), version: Version::Own },
+    Recipe {
+        name: "hello-wasm",
+        also: None,
+        input: Input::Program("hello.wasm"),
+        version: Version::Own,
+        tags: &["latest"],
+    },
     Recipe {
         name: "debian",
         also: None,
         input: Input::Root { file: "rootfs.tar", variant: "minbase", packages: "" },
         version: Version::Release,
+        // Documentation and manuals are left out, as in the slim ones.
+        tags: &[
+            "latest",
+            "{1}",
+            "{1.2}",
+            "{suite}",
+            "stable",
+            "{1}-slim",
+            "{1.2}-slim",
+            "{suite}-slim",
+            "stable-slim",
+        ],
     },
-    packaged("nginx", "nginx"),
-    packaged("redis", "redis-server"),
-    packaged("httpd", "apache2-bin"),
-    packaged("python", "python3"),
-    packaged("registry", "docker-registry"),
-    packaged("postgres", "postgresql-17"),
-    packaged("node", "nodejs"),
+    packaged("nginx", "nginx", &["latest", "{1}", "{1.2}", "{1.2.3}", "stable"]),
+    packaged("redis", "redis-server", NUMBERS),
+    packaged("httpd", "apache2-bin", NUMBERS),
+    packaged("python", "python3", SLIM),
+    packaged("registry", "docker-registry", NUMBERS),
+    packaged("postgres", "postgresql-17", NUMBERS),
+    packaged("node", "nodejs", NODE),
     Recipe {
         name: "registry.k8s.io/pause",
         also: None,
         input: Input::Program("pause"),
         version: Version::As("3.10.1"),
+        tags: &["3.10.1"],
     },
     Recipe {
         name: "drydock-kube",
@@ -134,6 +197,7 @@ static RECIPES: [Recipe; 18] = [
             names: &["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"],
         },
         version: Version::Own,
+        tags: &["latest"],
     },
     kubernetes("registry.k8s.io/etcd"),
     kubernetes("registry.k8s.io/kube-apiserver"),
@@ -163,6 +227,30 @@ impl Recipe {
     pub fn reference(&self) -> String {
         let tag = if let Version::As(version) = self.version { version } else { "latest" };
         format!("{}:{tag}", self.repository())
+    }
+
+    /// Its tags, if it has this version.
+    pub(crate) fn tags(&self, version: &str) -> Vec<String> {
+        let is_number = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        let parts: Vec<&str> = version.split('.').take_while(is_number).collect();
+        let numbers = [("{1.2.3}", 3), ("{1.2}", 2), ("{1}", 1)];
+        let tag = |tag: &&str| {
+            let mut tag = tag.replace("{suite}", SUITE);
+            for (place, count) in numbers {
+                if tag.contains(place) {
+                    tag = tag.replace(place, &parts.get(..count)?.join("."));
+                }
+            }
+            Some(tag)
+        };
+        self.tags.iter().filter_map(tag).collect()
+    }
+
+    /// Its names with these tags, normalised.
+    pub(crate) fn names(&self, tags: &[String]) -> Vec<String> {
+        let repositories = [Some(self.repository()), self.also.map(str::to_owned)];
+        let tagged = |repository: String| tags.iter().map(move |tag| format!("{repository}:{tag}"));
+        repositories.into_iter().flatten().flat_map(tagged).collect()
     }
 
     /// The files of its directory, by their paths in it.
@@ -288,8 +376,29 @@ mod tests {
         }
         let nginx = find("nginx").unwrap();
         assert_eq!(nginx.digest().unwrap(), nginx.digest().unwrap());
-        let other = Recipe { also: Some("docker.io/x/nginx"), ..packaged("nginx", "nginx") };
+        let other = Recipe { also: Some("docker.io/x/nginx"), ..packaged("nginx", "nginx", NUMBERS) };
         assert_ne!(nginx.digest().unwrap(), other.digest().unwrap());
+    }
+
+    #[test]
+    fn a_tag_that_names_a_version_is_given_to_that_version_only() {
+        let tags = |name: &str, version: &str| find(name).unwrap().tags(version).join(" ");
+        assert_eq!(tags("nginx", "1.26.3"), "latest 1 1.26 1.26.3 stable");
+        assert_eq!(tags("python", "3.13.5"), "latest 3 3.13 3.13.5 slim 3-slim 3.13-slim 3.13.5-slim");
+        assert_eq!(tags("postgres", "17.12"), "latest 17 17.12");
+        assert_eq!(
+            tags("debian", "13.8"),
+            "latest 13 13.8 trixie stable 13-slim 13.8-slim trixie-slim stable-slim"
+        );
+        assert_eq!(tags("debian", "forky/sid"), "latest trixie stable trixie-slim stable-slim");
+        assert_eq!(tags("registry.k8s.io/etcd", "v1.35.0"), "v1.35.0");
+        for recipe in all() {
+            let tags = recipe.tags("12.34.56");
+            assert!(tags.iter().all(|tag| !tag.contains(['{', '}']) && !tag.contains("alpine")), "{tags:?}");
+            assert!(recipe.names(&tags).contains(&recipe.reference()), "{}", recipe.name);
+            let distinct: std::collections::BTreeSet<_> = tags.iter().collect();
+            assert_eq!(distinct.len(), tags.len(), "{}", recipe.name);
+        }
     }
 
     #[test]

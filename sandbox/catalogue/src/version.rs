@@ -7,6 +7,9 @@ use crate::{
 use drydock_images::mmdebstrap::SUITE;
 use std::{collections::BTreeMap, fs, path::Path};
 
+/// The label that tells the version.
+pub(crate) const VERSION_LABEL: &str = "org.opencontainers.image.version";
+
 /// What is said of an image.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Description {
@@ -48,13 +51,7 @@ impl Description {
                 packaged(package, &version)
             }
         };
-        let mut tags = vec!["latest".to_owned()];
-        match recipe.version {
-            Version::Own => {}
-            Version::As(version) => tags = vec![version.to_owned()],
-            Version::Release => tags.extend([SUITE.to_owned()].into_iter().chain(numbers(&version))),
-            Version::Package(_) | Version::Busybox(_) => tags.extend(numbers(&version)),
-        }
+        let tags = recipe.tags(&version);
         let mut labels = BTreeMap::new();
         let mut label =
             |name: &str, value: String| labels.insert(format!("org.opencontainers.image.{name}"), value);
@@ -99,16 +96,6 @@ fn upstream(version: &str) -> &str {
     version.split(['+', '~']).next().unwrap_or(version)
 }
 
-/// Tags: the major version, and with the minor one.
-fn numbers(version: &str) -> Vec<String> {
-    let parts: Vec<_> = version.split('.').take(2).collect();
-    (1..=parts.len()).map(|n| parts[..n].join(".")).filter(|tag| is_number(tag)).collect()
-}
-
-fn is_number(tag: &str) -> bool {
-    tag.starts_with(|c: char| c.is_ascii_digit()) && tag.bytes().all(|b| b.is_ascii_digit() || b == b'.')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,9 +106,6 @@ mod tests {
         assert_eq!(upstream("5:8.0.2-3+deb13u1"), "8.0.2");
         assert_eq!(upstream("2.8.3+ds1-1"), "2.8.3");
         assert_eq!(upstream("20.19.2+dfsg-1"), "20.19.2");
-        assert_eq!(numbers("1.26.3"), ["1", "1.26"]);
-        assert_eq!(numbers("17"), ["17"]);
-        assert_eq!(numbers("forky/sid"), [""; 0]);
         let program = b"\0x: BusyBox v1.37.0\0BusyBox v1.37.0 (Debian 1:1.37.0-6+b3)\0more (Debian 2)";
         assert_eq!(busybox_version(program).unwrap(), "1:1.37.0-6+b3");
         assert_eq!(busybox_version(b"BusyBox v1"), None);
@@ -134,7 +118,7 @@ mod tests {
         let status = "Package: nginx-common\nVersion: 9\n\nPackage: nginx\nStatus: install ok installed\nVersion: 1.26.3-3\n";
         fs::write(root.path().join("var/lib/dpkg/status"), status).unwrap();
         let described = Description::of(find("nginx").unwrap(), root.path()).unwrap();
-        assert_eq!(described.tags, ["latest", "1", "1.26"]);
+        assert_eq!(described.tags, ["latest", "1", "1.26", "1.26.3", "stable"]);
         let label = |name: &str| described.labels[&format!("org.opencontainers.image.{name}")].as_str();
         assert_eq!(label("description"), "Built by Drydock from Debian trixie's package nginx 1.26.3-3");
         assert_eq!(label("version"), "1.26.3");

@@ -34,7 +34,12 @@ fn hello_world_is_made_once() {
         return;
     }
     let added = add(&catalogue, "hello-world", &options).unwrap();
-    assert!(added[0].built && added[0].names == ["docker.io/library/hello-world:latest"], "{added:?}");
+    assert!(
+        added[0].built
+            && added[0].names
+                == ["docker.io/library/hello-world:latest", "docker.io/library/hello-world:linux"],
+        "{added:?}"
+    );
     assert_eq!(catalogue.state(recipe).unwrap(), State::Present);
     let image = catalogue.store().resolve("docker.io/library/hello-world:latest").unwrap();
     assert_eq!(image.layers.len(), 1);
@@ -74,4 +79,30 @@ fn an_image_of_another_recipe_is_stale() {
     assert_eq!(catalogue.state(recipe).unwrap(), State::Present);
     let entry = catalogue.list().unwrap().into_iter().find(|entry| entry.name == "debian").unwrap();
     assert_eq!((entry.state, entry.tags), (State::Present, vec!["latest".to_owned()]));
+}
+
+#[test]
+fn an_image_that_is_there_gets_the_names_that_its_recipe_gives_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path().join("store")).expect("these tests need root");
+    let catalogue = Catalogue::open(dir.path().join("store")).unwrap();
+    let recipe = find("debian").unwrap();
+    let names = ["docker.io/library/debian:latest".to_owned()];
+    let empty: &[u8] = &[0; 1024];
+    let version = ("org.opencontainers.image.version".to_owned(), "13.8".to_owned());
+    let mut config = drydock_images::config::ImageConfig::default();
+    config.config.labels = Some([version].into());
+    let layers = vec![drydock_images::NewLayer::Tar(Box::new(empty))];
+    let made_from = recipe.digest().unwrap().to_string();
+    let image = drydock_images::NewImage { names: &names, config, layers, recipe: Some(&made_from) };
+    let digest = store.add(image, &mut |_| {}).unwrap();
+
+    let options = AddOptions { if_missing: true, ..AddOptions::default() };
+    let added = add(&catalogue, "debian", &options).unwrap();
+    assert!(!added[0].built && added[0].names.contains(&"docker.io/library/debian:13-slim".to_owned()));
+    for tag in ["latest", "13", "13.8", "stable-slim"] {
+        assert_eq!(store.resolve(&format!("docker.io/library/debian:{tag}")).unwrap().digest, digest);
+    }
+    assert_eq!(catalogue.state(recipe).unwrap(), State::Present);
+    assert_eq!(add(&catalogue, "debian", &options).unwrap()[0].names, [""; 0]);
 }

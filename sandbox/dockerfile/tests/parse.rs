@@ -1,6 +1,8 @@
 //! Dockerfiles that Docker refuses, with the words in which it does; and what it makes of those that it takes.
 
-use drydock_dockerfile::language::{Kind, Mount, MountKind, Network, Pair, Sharing, parse, parse_mount};
+use drydock_dockerfile::language::{
+    Kind, LineWarning, Mount, MountKind, Network, Pair, Sharing, parse, parse_mount,
+};
 
 fn error(text: &str) -> String {
     parse(text).expect_err(text).to_string()
@@ -121,7 +123,8 @@ fn lines_comments_and_continuations() {
     assert_eq!((stage.name.as_deref(), stage.base.as_str(), stage.line), (Some("base"), "a", 4));
     assert_eq!(stage.instructions[0].source, "RUN one   two ``");
     assert_eq!((stage.instructions[0].line, stage.instructions[0].last_line), (6, 9));
-    assert_eq!(file.warnings, ["Empty continuation line found in: RUN one   two ``"]);
+    let text = "Empty continuation line found in: RUN one   two ``".to_owned();
+    assert_eq!(file.warnings, [LineWarning { line: 9, text }]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::{
     oci::{self, Descriptor, Manifest},
     store::Writer,
 };
+use std::collections::BTreeMap;
 use std::io::Read;
 
 /// A layer of a new image.
@@ -82,6 +83,33 @@ impl Store {
     pub fn recipe(&self, name: &str) -> Option<String> {
         let entry = self.index().ok()?.manifests.into_iter().find(|entry| entry.name() == Some(name))?;
         entry.annotations.get(oci::RECIPE).cloned()
+    }
+
+    /// Gives an image more names; older images of those names are replaced.
+    pub fn name_also(
+        &self,
+        name: &str,
+        more: &[String],
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<()> {
+        if let Some(bad) = more.iter().find(|name| !oci::is_name(name)) {
+            return Err(Error::Name(bad.escape_debug().to_string()));
+        }
+        let writer = self.writer(progress)?;
+        let mut index = self.index()?.manifests.into_iter();
+        let entry = index.find(|entry| entry.name() == Some(name));
+        let entry = entry.ok_or_else(|| Error::NotFound(name.into()))?;
+        let named = more.iter().map(|name| {
+            let mut named = entry.clone();
+            named.annotations.insert(oci::REF_NAME.into(), name.clone());
+            named
+        });
+        writer.commit(named.collect())
+    }
+
+    /// The labels of an image.
+    pub fn labels(&self, name: &str) -> Result<BTreeMap<String, String>> {
+        Ok(self.read_image(name)?.2.config.labels.unwrap_or_default())
     }
 
     /// Whether the store has an image of this name whose parts are all there.

@@ -39,6 +39,7 @@ struct Alarm {
     flags: u64,
 }
 
+// SAFETY: these are WASI's functions with its types (wasi_snapshot_preview1.witx).
 #[link(wasm_import_module = "wasi_snapshot_preview1")]
 unsafe extern "C" {
     fn args_sizes_get(count: *mut usize, bytes: *mut usize) -> u16;
@@ -179,6 +180,7 @@ fn wait() {
 }
 
 /// The program.
+// SAFETY: WASI calls it by this name, and nothing else here has it.
 #[unsafe(no_mangle)]
 pub extern "C" fn _start() {
     let mut arguments = words(args_sizes_get, args_get).skip(1);
