@@ -3,7 +3,11 @@
 
 use crate::{
     error::Error,
-    sessions::{Sessions, links::Opened, live::Live},
+    sessions::{
+        Sessions,
+        links::Opened,
+        live::{For, Live},
+    },
 };
 use axum::{
     extract::FromRequestParts,
@@ -16,8 +20,13 @@ use std::{
     sync::Arc,
 };
 
-/// Name of our cookie.
-pub const COOKIE: &str = "drydock";
+/// Name of our cookie where there is no TLS. It counts below its session's path.
+const COOKIE: &str = "drydock";
+/// With TLS the session's id follows. Browsers take cookies of such names from this very host only: not from a node's page on another
+/// name of the same domain.
+const HOST_COOKIE: &str = "__Host-drydock-";
+/// Most cookies of our names that are tried: as many as browsers keep for a domain.
+const MOST_COOKIES: usize = 200;
 
 /// How a request came in; put into its extensions by the listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,9 +59,22 @@ pub struct Right {
 }
 
 impl Right {
+    /// For whom connections by it count.
+    pub fn counts_for(&self) -> For {
+        match self.link {
+            Some(link) if self.role < Role::Own => For::Link(link),
+            _ => For::Owner,
+        }
+    }
+
     /// The right that a link's token gives, if it is at least `need`.
     pub fn of_token(sessions: &Sessions, id: &SessionId, token: &str, need: Role) -> Result<Self, Error> {
-        let (live, link) = match sessions.open(id, token)? {
+        Self::of_any(sessions, id, &[token], need)
+    }
+
+    /// The same of several tokens: the greatest right that any of them gives.
+    fn of_any(sessions: &Sessions, id: &SessionId, tokens: &[&str], need: Role) -> Result<Self, Error> {
+        let (live, link) = match sessions.open(id, tokens)? {
             Opened::Live(live, link) => (live, link),
             Opened::Ended(row, link) => return Err(Error::ended(sessions.picture(*row, link.role, None))),
         };
@@ -123,23 +145,19 @@ impl Caller {
             let live = sessions.open_as_operator(&id)?;
             return Ok(Right { live, role: Role::Own, link: None, link_expires_at: None });
         }
-        let token = match self.bearer() {
-            Some(token) => token,
-            None => {
-                if !self.method.is_safe() {
-                    self.must_be_same_origin(sessions)?;
-                }
-                cookie(&self.headers).ok_or_else(Error::no_right)?
-            }
-        };
+        let bearer = self.bearer();
+        if bearer.is_none() && !self.method.is_safe() {
+            self.must_be_same_origin(sessions)?;
+        }
         let id = id.map_err(|_| Error::no_right())?;
-        Right::of_token(sessions, &id, token, need)
+        let tokens = bearer.map_or_else(|| cookies(&self.headers, &id), |token| vec![token]);
+        Right::of_any(sessions, &id, &tokens, need)
     }
 
-    /// What the cookie that came along lets its holder do with a session, if anything.
+    /// What the cookies that came along let their holder do with a session, if anything.
     pub fn cookie_role(&self, sessions: &Sessions, id: &str) -> Option<Role> {
         let id = id.parse().ok()?;
-        match sessions.open(&id, cookie(&self.headers)?) {
+        match sessions.open(&id, &cookies(&self.headers, &id)) {
             Ok(Opened::Live(_, link)) => Some(link.role),
             _ => None,
         }
@@ -199,13 +217,27 @@ fn is_same_origin(headers: &HeaderMap, public_url: Option<&str>) -> bool {
     }
 }
 
-fn cookie(headers: &HeaderMap) -> Option<&str> {
-    headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(';'))
-        .find_map(|c| c.trim().strip_prefix(COOKIE)?.strip_prefix('='))
+/// The cookie that lets a browser into a session, for a Set-Cookie header.
+pub fn set_cookie(id: &str, token: &str, scheme: &str, max_age: u64) -> String {
+    let rest = format!("HttpOnly; SameSite=Lax; Max-Age={max_age}");
+    match scheme {
+        "https" => format!("{HOST_COOKIE}{id}={token}; Path=/; {rest}; Secure"),
+        _ => format!("{COOKIE}={token}; Path=/api/v1/sessions/{id}; {rest}"),
+    }
+}
+
+/// Whether a cookie's name is one of ours. Nodes neither see nor set such ones.
+pub fn is_our_cookie(name: &[u8]) -> bool {
+    name == COOKIE.as_bytes() || name.starts_with(HOST_COOKIE.as_bytes())
+}
+
+/// What the cookies of our names hold. There may be several: a page on another name of this domain can set some, for a deeper path,
+/// which come first then.
+fn cookies<'a>(headers: &'a HeaderMap, id: &SessionId) -> Vec<&'a str> {
+    let texts = headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok());
+    let pairs = texts.flat_map(|v| v.split(';')).filter_map(|c| c.trim().split_once('='));
+    let ours = |name: &str| name == COOKIE || name.strip_prefix(HOST_COOKIE) == Some(id.as_str());
+    pairs.filter(|(name, _)| ours(name)).map(|(_, value)| value).take(MOST_COOKIES).collect()
 }
 
 #[cfg(test)]
@@ -245,8 +277,23 @@ mod tests {
     }
 
     #[test]
-    fn our_cookie_is_found_among_others() {
-        assert_eq!(cookie(&headers(&[("cookie", "a=b; drydock=xyz; c=d")])), Some("xyz"));
-        assert_eq!(cookie(&headers(&[("cookie", "drydock2=xyz")])), None);
+    fn our_cookies_are_found_among_others() {
+        let id = "aaaaaaaaaa".parse().unwrap();
+        let text = "a=b; drydock=evil; drydock=xyz; __Host-drydock-aaaaaaaaaa=own; __Host-drydock-bbbbbbbbbb=other; drydock2=no";
+        assert_eq!(cookies(&headers(&[("cookie", text)]), &id), ["evil", "xyz", "own"]);
+        for scheme in ["http", "https"] {
+            let text = set_cookie(id.as_str(), "xyz", scheme, 60);
+            let (pair, attributes) = text.split_once("; ").unwrap();
+            let mut headers = HeaderMap::new();
+            headers.insert("cookie", pair.parse().unwrap());
+            assert_eq!(cookies(&headers, &id), ["xyz"]);
+            assert!(is_our_cookie(pair.split_once('=').unwrap().0.as_bytes()));
+            // RFC 6265bis, 4.1.3.2.
+            assert_eq!(
+                scheme == "https",
+                attributes.starts_with("Path=/;") && attributes.ends_with("; Secure")
+            );
+        }
+        assert!(!is_our_cookie(b"drydock2"));
     }
 }

@@ -9,7 +9,10 @@ use http_body_util::BodyExt;
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
-use std::path::{Path, PathBuf};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 use tokio::net::UnixStream;
 use tokio_tungstenite::WebSocketStream;
 
@@ -29,16 +32,22 @@ impl Client {
         Self { socket: state_dir.join("web/api.sock"), state_dir: state_dir.to_owned() }
     }
 
-    /// Whether a server answers.
-    pub async fn is_there(&self) -> bool {
-        UnixStream::connect(&self.socket).await.is_ok()
+    /// Whether a server answers. An error if that cannot be seen.
+    pub async fn is_there(&self) -> anyhow::Result<bool> {
+        match UnixStream::connect(&self.socket).await {
+            Ok(_) => Ok(true),
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => Err(self.refused()),
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn refused(&self) -> anyhow::Error {
+        anyhow!("only root may do this: {} belongs to the server", self.socket.display())
     }
 
     async fn connect(&self) -> anyhow::Result<UnixStream> {
         UnixStream::connect(&self.socket).await.map_err(|e| match e.kind() {
-            std::io::ErrorKind::PermissionDenied => {
-                anyhow!("only root may do this: {} belongs to the server", self.socket.display())
-            }
+            ErrorKind::PermissionDenied => self.refused(),
             _ => anyhow!(
                 "no drydock server answers for {dir} ({e}). Start one with `drydock serve --state-dir {dir}`, or name the right \
                  directory with --state-dir",

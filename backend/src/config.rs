@@ -10,17 +10,20 @@ use drydock_runtime::{
 };
 use std::{
     ffi::OsString,
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr, ToSocketAddrs},
     path::PathBuf,
     str::FromStr,
     time::Duration,
 };
 
+/// Most times over that limits may add up to what the host has.
+const MOST_OVERCOMMIT: f64 = 10_000.0;
+
 /// Options of `drydock serve`. The same names, without the dashes, are keys of the file given by `--config`.
 #[derive(Debug, Clone, Args)]
 pub struct Config {
     /// Address and port that browsers connect to.
-    #[arg(long, env = "DRYDOCK_LISTEN", default_value = "127.0.0.1:8080")]
+    #[arg(long, env = "DRYDOCK_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT", value_parser = parse_listen)]
     pub listen: SocketAddr,
 
     /// Read options from this TOML file. Flags and environment variables win over it.
@@ -98,7 +101,7 @@ pub struct Config {
     pub session_inotify_watches: u32,
 
     /// Nodes of a session.
-    #[arg(long, env = "DRYDOCK_SESSION_NODES", default_value = "5", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=99))]
+    #[arg(long, env = "DRYDOCK_SESSION_NODES", default_value = "5", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=Limits::MAX_NODES as i64))]
     pub session_nodes: u8,
 
     /// Newcomers who may wait when the host is full.
@@ -137,8 +140,8 @@ pub struct Config {
     pub registry_logins: Logins,
 
     /// Accounts that every session has at the site's image registry: lines NAME:HASH, as `htpasswd -nB NAME` makes them.
-    #[arg(long, env = "DRYDOCK_REGISTRY_ACCOUNTS", value_name = "FILE")]
-    pub registry_accounts: Option<PathBuf>,
+    #[arg(long, env = "DRYDOCK_REGISTRY_ACCOUNTS", value_name = "FILE", value_parser = read_accounts)]
+    pub registry_accounts: Option<Accounts>,
 
     /// Where sessions have a way out: registries whose images are fetched once for all sessions and kept on this host.
     #[arg(
@@ -159,7 +162,48 @@ pub struct Config {
     pub max_upload: Bytes,
 }
 
+/// Accounts from a file, read while the server is still root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accounts(pub String);
+
 impl Config {
+    /// Whether a server can work with this; the error names the option.
+    pub fn check(&self) -> Result<(), String> {
+        if let Err(e) = self.limits().check() {
+            let option = match e.name {
+                "cpu_millis" => "session-cpu",
+                "memory" => "session-memory",
+                "pids" => "session-pids",
+                "disk" => "session-disk",
+                "open_files" => "session-open-files",
+                "inotify_watches" => "session-inotify-watches",
+                name => name,
+            };
+            return Err(format!("--{option} is {}; it must be {} to {}", e.value, e.least, e.most));
+        }
+        let not_zero = [
+            ("default-ttl", self.default_ttl.seconds()),
+            ("max-ttl", self.max_ttl.seconds()),
+            ("max-sessions", self.max_sessions.map_or(1, u64::from)),
+            ("sessions-per-client", self.sessions_per_client.into()),
+            ("connections-per-session", self.connections_per_session.into()),
+            ("max-connections", self.max_connections.into()),
+        ];
+        if let Some((option, _)) = not_zero.into_iter().find(|(_, value)| *value == 0) {
+            return Err(format!("--{option} must not be 0"));
+        }
+        for (option, times) in
+            [("memory-overcommit", self.memory_overcommit), ("cpu-overcommit", self.cpu_overcommit)]
+        {
+            if !(times > 0.0 && times <= MOST_OVERCOMMIT) {
+                return Err(format!(
+                    "--{option} is {times}; it must be more than 0 and at most {MOST_OVERCOMMIT}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// What every session may reach outside.
     pub fn egress(&self) -> Egress {
         Egress { allow: self.egress.clone(), resolvers: self.resolvers.clone() }
@@ -243,6 +287,41 @@ fn scalar(value: toml::Value) -> Option<String> {
 fn read_table(file: &std::path::Path) -> Result<toml::Table, String> {
     let text = std::fs::read_to_string(file).map_err(|e| format!("cannot read {}: {e}", file.display()))?;
     text.parse().map_err(|e| format!("{}: {e}", file.display()))
+}
+
+/// An address, or a name of this host.
+pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    let form = "it has the form 127.0.0.1:8080, [::1]:8080 or localhost:8080";
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let port =
+        text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    if !matches!(port, Some(Ok(_))) {
+        return Err(form.into());
+    }
+    let mut found =
+        text.to_socket_addrs().map_err(|e| format!("{form}; this name cannot be resolved: {e}"))?;
+    found.next().ok_or_else(|| "this name has no address".into())
+}
+
+/// What `htpasswd -B` writes. Other files have lines with colons, too.
+fn read_accounts(text: &str) -> Result<Accounts, String> {
+    let file = std::fs::read_to_string(text).map_err(|e| format!("the file cannot be read: {e}"))?;
+    let lines = file.lines().enumerate().filter(|(_, l)| !l.trim().is_empty() && !l.starts_with('#'));
+    for (n, line) in lines {
+        let bcrypt = ["$2y$", "$2b$", "$2a$"];
+        let good = line
+            .split_once(':')
+            .is_some_and(|(name, hash)| !name.is_empty() && bcrypt.iter().any(|b| hash.starts_with(b)));
+        if !good {
+            return Err(format!(
+                "line {} is not NAME:HASH with a hash as `htpasswd -nB NAME` makes it",
+                n + 1
+            ));
+        }
+    }
+    Ok(Accounts(file))
 }
 
 fn parse_public_url(text: &str) -> Result<String, String> {
@@ -403,6 +482,57 @@ mod tests {
             assert!(parse(&["--resolvers", bad]).is_err(), "{bad}");
         }
         assert_eq!(parse(&["--resolvers", "10.0.0.2,192.168.1.1"]).unwrap().resolvers.len(), 2);
+    }
+
+    #[test]
+    fn what_no_session_can_have_is_refused_at_the_start() {
+        assert_eq!(parse(&[]).unwrap().check(), Ok(()));
+        for (option, values) in [
+            ("--session-disk", &["1KiB", "100TiB"][..]),
+            ("--session-open-files", &["99999999999", "0"]),
+            ("--session-memory", &["0", "1MiB"]),
+            ("--session-pids", &["0", "3"]),
+            ("--session-cpu", &["0"]),
+            ("--session-inotify-watches", &["0"]),
+            ("--memory-overcommit", &["0", "nan", "inf", "-1"]),
+            ("--cpu-overcommit", &["0", "nan"]),
+            ("--max-sessions", &["0"]),
+            ("--default-ttl", &["0"]),
+            ("--max-ttl", &["0"]),
+            ("--max-connections", &["0"]),
+            ("--sessions-per-client", &["0"]),
+            ("--connections-per-session", &["0"]),
+        ] {
+            for value in values {
+                let config = parse(&[&format!("{option}={value}")]).unwrap();
+                let error = config.check().expect_err(option);
+                assert!(error.starts_with(option), "{error}");
+            }
+        }
+        assert!(parse(&["--session-nodes", "51"]).is_err());
+    }
+
+    #[test]
+    fn names_of_this_host_can_be_listened_at() {
+        let listen = |text| parse(&["--listen", text]).map(|c| c.listen);
+        assert_eq!(listen("[::1]:80").unwrap(), "[::1]:80".parse().unwrap());
+        let found = listen("localhost:9114").unwrap();
+        assert!(found.ip().is_loopback() && found.port() == 9114);
+        for bad in ["localhost", "8080", ":8080", "localhost:http", "no.such.name.invalid:80"] {
+            assert!(listen(bad).unwrap_err().to_string().contains("form"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_a_file_of_accounts_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("accounts");
+        let read = || parse(&["--registry-accounts", file.to_str().unwrap()]);
+        assert!(read().unwrap_err().to_string().contains("cannot be read"));
+        std::fs::write(&file, "# ours\nann:$2y$05$abc\n\n").unwrap();
+        assert!(read().unwrap().registry_accounts.unwrap().0.contains("ann:"));
+        std::fs::write(&file, "ann:$2y$05$abc\nroot:x:0:0:root:/root:/bin/bash\n").unwrap();
+        assert!(read().unwrap_err().to_string().contains("line 2"));
     }
 
     #[test]

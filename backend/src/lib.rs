@@ -22,6 +22,8 @@ pub mod relay;
 pub mod root;
 pub mod serve;
 pub mod sessions;
+pub mod space;
+pub mod state_dir;
 pub mod store;
 pub mod token;
 pub mod warden;

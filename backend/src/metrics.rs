@@ -31,6 +31,7 @@ pub struct Metrics {
     queued: Gauge,
     connections: Gauge,
     warden_up: Gauge,
+    disk_free: Gauge,
 }
 
 impl Metrics {
@@ -48,6 +49,7 @@ impl Metrics {
             queued: Gauge::default(),
             connections: Gauge::default(),
             warden_up: Gauge::default(),
+            disk_free: Gauge::default(),
             registry: Registry::default(),
         };
         r.register("sessions_created", "Sessions made since the server started", m.created.clone());
@@ -63,6 +65,11 @@ impl Metrics {
         r.register("sessions_queued", "Newcomers waiting", m.queued.clone());
         r.register("session_connections", "Pages, commands and port connections open", m.connections.clone());
         r.register("warden_up", "1 if the warden answers", m.warden_up.clone());
+        r.register(
+            "disk_free_bytes",
+            "Free space on the host's disk, where the sessions' disks are; too little: no new sessions",
+            m.disk_free.clone(),
+        );
         Self { registry: r, ..m }
     }
 
@@ -88,6 +95,9 @@ impl Metrics {
         self.running.set(host.running.into());
         self.capacity.set(host.capacity.into());
         self.queued.set(host.queued.into());
+        if let Some(free) = sessions.free_space() {
+            self.disk_free.set(i64::try_from(free).unwrap_or(i64::MAX));
+        }
         self.connections.set(sessions.connections().into());
         self.warden_up.set(sessions.is_healthy().into());
         let mut text = String::new();

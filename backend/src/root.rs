@@ -1,28 +1,28 @@
 //! What `drydock serve` does while it is still root, and how it stops being root. Called once by `serve`, before any
 //! thread exists; reads top to bottom as the list of privileged steps.
 
-use crate::{config::Config, warden::connect_packet_socket};
+use crate::{config::Config, space, state_dir, warden::connect_packet_socket};
 use anyhow::{Context, bail, ensure};
 use drydock_warden::messages::{Call, MAX_PACKET, Request};
 use nix::{
+    fcntl::{Flock, FlockArg},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         prctl,
         resource::{Resource, getrlimit, setrlimit},
+        signal::{Signal, kill},
+        socket::{getsockopt, sockopt::PeerCredentials},
         stat::{Mode, umask},
     },
-    unistd::{Gid, Uid, getresgid, getresuid, setgroups, setresgid, setresuid, setuid},
+    unistd::{Gid, Pid, Uid, getresgid, getresuid, setgroups, setresgid, setresuid, setuid},
 };
 use std::{
-    fs::{self, OpenOptions, Permissions},
+    fs::{self, OpenOptions},
     io::{self, Read, Write},
     net::TcpListener,
     os::{
         fd::AsFd,
-        unix::{
-            fs::{MetadataExt, PermissionsExt},
-            net::UnixStream,
-        },
+        unix::{fs::MetadataExt, net::UnixStream},
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -51,11 +51,16 @@ pub fn prepare(state_dir: &Path, config: &Config) -> anyhow::Result<Prepared> {
         "drydock serve must be started as root: it makes user and network namespaces, control groups and mounts for sessions. \
          Try: sudo drydock serve"
     );
-    let state_dir = make_state_dir(state_dir)?;
+    let state_dir = state_dir::make(state_dir)?;
     raise_descriptor_limit()?;
     let warden = match greet_warden(&state_dir) {
-        Some(connection) => connection,
-        None => start_warden(&state_dir)?,
+        Some(connection) if is_up_to_date(&connection) || is_served(&state_dir) => connection,
+        Some(old) => {
+            end_warden(old)?;
+            // It waits until the other one has ended, and goes on with its sessions.
+            start_warden(&state_dir, config)?
+        }
+        None => start_warden(&state_dir, config)?,
     };
     // Not before the warden is started, whose nodes would inherit it.
     umask(Mode::from_bits_truncate(0o077));
@@ -70,19 +75,6 @@ pub fn prepare(state_dir: &Path, config: &Config) -> anyhow::Result<Prepared> {
     let user = fs::metadata(state_dir.join("web")).context("the warden has made no web/")?.uid();
     give_up_root(user)?;
     Ok(Prepared { state_dir, listener, warden })
-}
-
-/// The directory and its log; the rest of the layout is made by the warden.
-fn make_state_dir(state_dir: &Path) -> anyhow::Result<PathBuf> {
-    let make = |dir: &Path, mode: u32| -> anyhow::Result<()> {
-        fs::create_dir_all(dir)
-            .and_then(|()| fs::set_permissions(dir, Permissions::from_mode(mode)))
-            .with_context(|| format!("cannot make {}", dir.display()))
-    };
-    make(state_dir, 0o711)?;
-    let state_dir = state_dir.canonicalize()?;
-    make(&state_dir.join("log"), 0o700)?;
-    Ok(state_dir)
 }
 
 /// Every page holds a descriptor here and one to its session.
@@ -103,8 +95,31 @@ fn greet_warden(state_dir: &Path) -> Option<UnixStream> {
     (n > 0).then_some(socket)
 }
 
+/// Whether the warden is made of the same file as this process. After an upgrade it is not, even where that has the same name.
+fn is_up_to_date(warden: &UnixStream) -> bool {
+    let file = |process: &str| fs::metadata(format!("/proc/{process}/exe")).map(|m| (m.dev(), m.ino()));
+    match getsockopt(warden, PeerCredentials).map(|peer| file(&peer.pid().to_string())) {
+        Ok(Ok(theirs)) => file("self").is_ok_and(|ours| ours == theirs),
+        // Nothing speaks for another one.
+        _ => true,
+    }
+}
+
+/// Whether a server uses the state directory now, whose warden is its own business.
+fn is_served(state_dir: &Path) -> bool {
+    let lock = fs::File::open(state_dir.join("web/lock"));
+    lock.is_ok_and(|lock| Flock::lock(lock, FlockArg::LockExclusiveNonblock).is_err())
+}
+
+/// Has a warden of another build end. Sessions are not part of it and go on.
+fn end_warden(warden: UnixStream) -> anyhow::Result<()> {
+    let pid = getsockopt(&warden, PeerCredentials)?.pid();
+    tracing::info!(pid, "the warden is of another build: this one's takes its place, and its sessions go on");
+    kill(Pid::from_raw(pid), Signal::SIGTERM).context("cannot end the warden of the build before")
+}
+
 /// Starts a warden and connects to it. It outlives this process.
-fn start_warden(state_dir: &Path) -> anyhow::Result<UnixStream> {
+fn start_warden(state_dir: &Path, config: &Config) -> anyhow::Result<UnixStream> {
     let log_path = state_dir.join("log/warden.log");
     let log =
         OpenOptions::new().create(true).append(true).open(&log_path).context("cannot open log/warden.log")?;
@@ -115,6 +130,8 @@ fn start_warden(state_dir: &Path) -> anyhow::Result<UnixStream> {
         .arg("warden")
         .arg("--state-dir")
         .arg(state_dir)
+        .arg("--registry-bytes")
+        .arg(space::of_registry(config).to_string())
         .arg("--tell-ready")
         .current_dir("/")
         .stdin(Stdio::from(tell_ready))

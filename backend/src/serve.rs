@@ -13,6 +13,7 @@ use anyhow::Context;
 use nix::fcntl::{Flock, FlockArg};
 use std::{
     fs::{self, File, Permissions},
+    io::{self, Write},
     net::{SocketAddr, TcpListener},
     os::unix::fs::PermissionsExt,
     path::Path,
@@ -31,43 +32,51 @@ const GOODBYE_WITHIN: Duration = Duration::from_secs(3);
 
 /// The whole life of `drydock serve`. Must be called before any thread exists.
 pub fn run(state_dir: &Path, config: Config) -> anyhow::Result<()> {
+    config.check().map_err(anyhow::Error::msg)?;
     let root::Prepared { state_dir, listener, warden } = root::prepare(state_dir, &config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         let server = Server::start(config, &state_dir, listener).await?;
         drop(warden);
         let app = server.app.clone();
-        println!(
-            "Drydock is at {}",
-            app.sessions.config.public_url.clone().unwrap_or(format!("http://{}", app.listen))
-        );
-        println!(
-            "{} sessions fit, {} run. State: {}",
-            app.sessions.capacity,
-            app.sessions.running(),
-            state_dir.display()
-        );
+        let url = app.sessions.config.public_url.clone().unwrap_or(format!("http://{}", app.listen));
+        let (fit, run) = (app.sessions.capacity, app.sessions.running());
+        tell(&format!("Drydock is at {url}\n{fit} sessions fit, {run} run. State: {}", state_dir.display()));
         let mut stop = app.stop.subscribe();
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = stop.wait_for(|s| *s) => {}
+        loop {
+            tokio::select! {
+                // A terminal that goes, or an operator who thinks that options are read again.
+                _ = hangup.recv() => {
+                    tracing::warn!("SIGHUP: options are read at the start only; start this server again, sessions go on");
+                    continue;
+                }
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                _ = stop.wait_for(|s| *s) => {}
+            }
+            break;
         }
         server.finish().await;
         if *app.stop.borrow() {
-            println!("Stopped; no session is left.");
+            tell("Stopped; no session is left.");
         } else {
-            println!(
-                "The server ends; {} sessions go on. `drydock stop` ends them too.",
-                app.sessions.running()
-            );
+            let run = app.sessions.running();
+            tell(&format!("The server ends; {run} sessions go on. `drydock stop` ends them too."));
         }
         anyhow::Ok(())
     })?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(())
+}
+
+/// Tells who has started the server, as long as somebody listens.
+fn tell(text: &str) {
+    if let Err(e) = writeln!(io::stdout(), "{text}") {
+        tracing::debug!(error = %e, text, "nobody reads the output");
+    }
 }
 
 /// The web process.

@@ -39,8 +39,8 @@ pub struct ExecStart {
 
 /// Run a command: a WebSocket whose first text message is ExecStart, then binary messages whose first byte is a
 /// kind (0 stdin, 1 stdout, 2 stderr, 3 end of stdin, 4 size, 5 signal), at last a text message with the result.
-#[utoipa::path(get, path = "/sessions/{id}/nodes/{node}/exec",
-    params(("id" = String, Path), ("node" = String, Path)), responses(
+#[utoipa::path(get, path = "/sessions/{id}/nodes/{node}/exec", operation_id = "exec",
+    params(("id" = String, Path), ("node" = String, Path, pattern = "^node[1-9][0-9]?$")), responses(
     (status = 101, description = "It is open"),
     (status = 403, body = ApiError), (status = 404, body = ApiError), (status = 410, body = crate::error::Ended),
     (status = 426, description = "Not a WebSocket request", body = ApiError),
@@ -55,7 +55,7 @@ pub async fn connect(
     caller.may_open_socket(&app.sessions)?;
     let right = caller.right(&app.sessions, &id, Role::Type)?;
     let node = node_name(&node)?;
-    let active = app.sessions.enter(&right.live).await?;
+    let active = app.sessions.enter(&right.live, right.counts_for()).await?;
     Ok(upgrade.on_upgrade(move |mut socket| async move {
         match start(&app, &right, node, &mut socket).await {
             Ok((reader, writer)) => {

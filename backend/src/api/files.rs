@@ -52,6 +52,11 @@ pub struct Rename {
     pub to: String,
 }
 
+/// The content of a file.
+#[derive(utoipa::ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub struct Binary(#[expect(dead_code, reason = "stands in the document only")] Vec<u8>);
+
 /// Longest path, as on Linux.
 const MAX_PATH: usize = 4096;
 /// Bytes of an upload in one frame.
@@ -78,7 +83,7 @@ async fn open(
 ) -> Result<(SessionId, NodeName, Active), Error> {
     let right = caller.right(&app.sessions, id, Role::Type)?;
     let node = node_name(node)?;
-    let active = app.sessions.enter(&right.live).await?;
+    let active = app.sessions.enter(&right.live, right.counts_for()).await?;
     Ok((right.live.id.clone(), node, active))
 }
 
@@ -101,8 +106,8 @@ fn done(reply: Reply) -> Result<StatusCode, Error> {
 }
 
 /// List a directory.
-#[utoipa::path(get, path = "/sessions/{id}/nodes/{node}/files",
-    params(("id" = String, Path), ("node" = String, Path), ("path" = String, Query, description = "Absolute path")), responses(
+#[utoipa::path(get, path = "/sessions/{id}/nodes/{node}/files", operation_id = "list_files",
+    params(("id" = String, Path), ("node" = String, Path, pattern = "^node[1-9][0-9]?$"), ("path" = String, Query, description = "Absolute path", pattern = "^/", max_length = 4096)), responses(
     (status = 200, body = Listing), (status = 400, body = ApiError), (status = 403, body = ApiError),
     (status = 404, body = ApiError), (status = 409, body = ApiError), (status = 410, body = crate::error::Ended),
 ))]
@@ -121,12 +126,12 @@ pub async fn list(
 }
 
 /// Read a file.
-#[utoipa::path(get, path = "/sessions/{id}/nodes/{node}/file", params(
-    ("id" = String, Path), ("node" = String, Path), ("path" = String, Query, description = "Absolute path"),
+#[utoipa::path(get, path = "/sessions/{id}/nodes/{node}/file", operation_id = "read_file", params(
+    ("id" = String, Path), ("node" = String, Path, pattern = "^node[1-9][0-9]?$"), ("path" = String, Query, description = "Absolute path", pattern = "^/", max_length = 4096),
     ("download" = Option<u8>, Query, description = "1: as an attachment"),
     ("limit" = Option<u64>, Query, description = "Refuse a file of more bytes"),
 ), responses(
-    (status = 200, description = "Its content; X-Modified-Micros is its modification time", body = Vec<u8>, content_type = "application/octet-stream"),
+    (status = 200, description = "Its content; X-Modified-Micros is its modification time", body = Binary, content_type = "application/octet-stream"),
     (status = 400, body = ApiError), (status = 403, body = ApiError), (status = 404, body = ApiError),
     (status = 409, body = ApiError), (status = 410, body = crate::error::Ended), (status = 413, body = ApiError),
 ))]
@@ -195,11 +200,11 @@ fn file_headers(entry: &Entry, path: &str, download: bool) -> HeaderMap {
 }
 
 /// Write a file. It appears under its name only when it is complete.
-#[utoipa::path(put, path = "/sessions/{id}/nodes/{node}/file", params(
-    ("id" = String, Path), ("node" = String, Path), ("path" = String, Query, description = "Absolute path"),
-    ("mode" = Option<String>, Query, description = "Permission bits of a new file, in octal"),
+#[utoipa::path(put, path = "/sessions/{id}/nodes/{node}/file", operation_id = "write_file", params(
+    ("id" = String, Path), ("node" = String, Path, pattern = "^node[1-9][0-9]?$"), ("path" = String, Query, description = "Absolute path", pattern = "^/", max_length = 4096),
+    ("mode" = Option<String>, Query, description = "Permission bits of a new file, in octal", pattern = "^[0-7]{1,4}$"),
     ("If-Unmodified-Since-Micros" = Option<i64>, Header, description = "Refuse with 409 if the file was modified at another time"),
-), request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses(
+), request_body(content = Binary, content_type = "application/octet-stream"), responses(
     (status = 204, description = "It is there", headers(
         ("X-Modified-Micros" = i64, description = "When it was written: for If-Unmodified-Since-Micros of the next time"),
     )),
@@ -318,8 +323,8 @@ fn upload_too_large(most: u64) -> Error {
 }
 
 /// Delete a file, or a directory with all in it.
-#[utoipa::path(delete, path = "/sessions/{id}/nodes/{node}/file",
-    params(("id" = String, Path), ("node" = String, Path), ("path" = String, Query, description = "Absolute path")), responses(
+#[utoipa::path(delete, path = "/sessions/{id}/nodes/{node}/file", operation_id = "remove_file",
+    params(("id" = String, Path), ("node" = String, Path, pattern = "^node[1-9][0-9]?$"), ("path" = String, Query, description = "Absolute path", pattern = "^/", max_length = 4096)), responses(
     (status = 204, description = "It is gone"), (status = 400, body = ApiError), (status = 403, body = ApiError),
     (status = 404, body = ApiError), (status = 409, body = ApiError), (status = 410, body = crate::error::Ended),
 ))]
@@ -334,8 +339,8 @@ pub async fn remove(
 }
 
 /// Make a directory and its parents.
-#[utoipa::path(post, path = "/sessions/{id}/nodes/{node}/files/mkdir",
-    params(("id" = String, Path), ("node" = String, Path), ("path" = String, Query, description = "Absolute path")), responses(
+#[utoipa::path(post, path = "/sessions/{id}/nodes/{node}/files/mkdir", operation_id = "make_directory",
+    params(("id" = String, Path), ("node" = String, Path, pattern = "^node[1-9][0-9]?$"), ("path" = String, Query, description = "Absolute path", pattern = "^/", max_length = 4096)), responses(
     (status = 204, description = "It is there"), (status = 400, body = ApiError), (status = 403, body = ApiError),
     (status = 404, body = ApiError), (status = 409, body = ApiError), (status = 410, body = crate::error::Ended),
 ))]
@@ -350,8 +355,8 @@ pub async fn mkdir(
 }
 
 /// Rename a file or directory.
-#[utoipa::path(post, path = "/sessions/{id}/nodes/{node}/files/rename",
-    params(("id" = String, Path), ("node" = String, Path)), request_body = Rename, responses(
+#[utoipa::path(post, path = "/sessions/{id}/nodes/{node}/files/rename", operation_id = "rename_file",
+    params(("id" = String, Path), ("node" = String, Path, pattern = "^node[1-9][0-9]?$")), request_body = Rename, responses(
     (status = 204, description = "It is"), (status = 400, body = ApiError), (status = 403, body = ApiError),
     (status = 404, body = ApiError), (status = 409, body = ApiError), (status = 410, body = crate::error::Ended),
 ))]

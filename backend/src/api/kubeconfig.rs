@@ -10,7 +10,7 @@ use axum::{
 use drydock_protocol::{api::ApiError, state::Role};
 
 /// Make a kubeconfig for the session's cluster. It holds a new link of the role `type`, which can be revoked as any other.
-#[utoipa::path(post, path = "/sessions/{id}/kubeconfig", params(("id" = String, Path)), responses(
+#[utoipa::path(post, path = "/sessions/{id}/kubeconfig", operation_id = "create_kubeconfig", params(("id" = String, Path)), responses(
     (status = 201, body = String, content_type = "application/yaml"), (status = 403, body = ApiError),
     (status = 409, body = ApiError), (status = 410, body = crate::error::Ended), (status = 429, body = ApiError),
 ))]

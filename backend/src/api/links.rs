@@ -13,7 +13,7 @@ use drydock_protocol::{
 };
 
 /// List a session's links, without what they open it with.
-#[utoipa::path(get, path = "/sessions/{id}/links", params(("id" = String, Path)), responses(
+#[utoipa::path(get, path = "/sessions/{id}/links", operation_id = "list_links", params(("id" = String, Path)), responses(
     (status = 200, body = Vec<Link>), (status = 403, body = ApiError), (status = 410, body = crate::error::Ended),
 ))]
 pub async fn list(
@@ -28,7 +28,7 @@ pub async fn list(
 }
 
 /// Make a link. Its address is told only now.
-#[utoipa::path(post, path = "/sessions/{id}/links", params(("id" = String, Path)), request_body = CreateLink, responses(
+#[utoipa::path(post, path = "/sessions/{id}/links", operation_id = "create_link", params(("id" = String, Path)), request_body = CreateLink, responses(
     (status = 201, body = Link), (status = 400, body = ApiError), (status = 403, body = ApiError),
     (status = 410, body = crate::error::Ended), (status = 429, body = ApiError),
 ))]
@@ -46,7 +46,7 @@ pub async fn create(
 }
 
 /// Revoke a link; who came in by it is shown out at once. Addresses of ports change. One's own link stays.
-#[utoipa::path(delete, path = "/sessions/{id}/links/{n}", params(("id" = String, Path), ("n" = u64, Path)), responses(
+#[utoipa::path(delete, path = "/sessions/{id}/links/{n}", operation_id = "revoke_link", params(("id" = String, Path), ("n" = u64, Path)), responses(
     (status = 204, description = "It opens nothing any more"),
     (status = 403, body = ApiError), (status = 404, body = ApiError), (status = 409, body = ApiError),
     (status = 410, body = crate::error::Ended),

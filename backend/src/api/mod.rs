@@ -2,6 +2,8 @@
 //! and words the answer. The document is made from the handlers; `tests/server/openapi.rs` compares it with the checked-in
 //! `openapi.json`.
 
+pub mod body;
+mod document;
 pub mod exec;
 pub mod files;
 pub mod host;
@@ -13,10 +15,12 @@ pub mod registry;
 pub mod sessions;
 pub mod ws;
 
+pub use body::{Body, Query};
+
 use crate::{auth::Caller, error::Error, page::Page, sessions::Sessions};
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, FromRequest, Request, rejection::JsonRejection},
+    extract::{DefaultBodyLimit, Request},
     http::{HeaderMap, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -82,13 +86,13 @@ fn documented() -> OpenApiRouter<App> {
 
 /// The OpenAPI document.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    documented().into_openapi()
+    document::complete(documented().into_openapi())
 }
 
 /// All routes: API, health, metrics and page.
 pub fn router(app: App) -> Router {
     let (api, doc) = documented().split_for_parts();
-    let doc: Arc<str> = doc.to_json().unwrap_or_default().into();
+    let doc: Arc<str> = document::complete(doc).to_json().unwrap_or_default().into();
     let api = api
         .route(
             "/openapi.json",
@@ -161,53 +165,6 @@ async fn count(
     let response = next.run(request).await;
     app.sessions.metrics.answered(response.status());
     response
-}
-
-/// A JSON body; refusals are [`Error`]s.
-#[derive(Debug)]
-pub struct Body<T>(pub T);
-
-impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequest<S> for Body<T> {
-    type Rejection = Error;
-    async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
-        match tokio::time::timeout(BODY_WITHIN, axum::Json::<T>::from_request(request, state)).await {
-            Ok(Ok(axum::Json(value))) => Ok(Self(value)),
-            Ok(Err(e)) => Err(bad_body(e)),
-            Err(_) => Err(Error::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "slow_body",
-                "The body did not come within 30 seconds.",
-            )),
-        }
-    }
-}
-
-fn bad_body(e: JsonRejection) -> Error {
-    match e.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            Error::too_large(format!("The body is larger than {MAX_JSON} bytes."))
-        }
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => Error::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "not_json",
-            "The body must be JSON, with the header 'Content-Type: application/json'.",
-        ),
-        _ => Error::invalid("bad_body", e.body_text().chars().take(300).collect::<String>()),
-    }
-}
-
-/// Query parameters; refusals are [`Error`]s.
-#[derive(Debug)]
-pub struct Query<T>(pub T);
-
-impl<S: Send + Sync, T: serde::de::DeserializeOwned> axum::extract::FromRequestParts<S> for Query<T> {
-    type Rejection = Error;
-    async fn from_request_parts(parts: &mut axum::http::request::Parts, _: &S) -> Result<Self, Error> {
-        match axum::extract::Query::<T>::try_from_uri(&parts.uri) {
-            Ok(axum::extract::Query(value)) => Ok(Self(value)),
-            Err(e) => Err(Error::invalid("bad_query", e.body_text().chars().take(300).collect::<String>())),
-        }
-    }
 }
 
 /// A node's name from a path.

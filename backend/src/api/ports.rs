@@ -12,9 +12,9 @@ use drydock_protocol::{
 };
 
 /// The address at which a browser opens a port of a node.
-#[utoipa::path(post, path = "/sessions/{id}/ports/{node}/{port}",
-    params(("id" = String, Path), ("node" = String, Path), ("port" = u16, Path)), responses(
-    (status = 200, body = PortLink), (status = 400, body = ApiError), (status = 403, body = ApiError),
+#[utoipa::path(post, path = "/sessions/{id}/ports/{node}/{port}", operation_id = "open_port",
+    params(("id" = String, Path), ("node" = String, Path, pattern = "^node[1-9][0-9]?$"), ("port" = u16, Path, minimum = 1, maximum = 65535)), responses(
+    (status = 200, body = PortLink), (status = 400, body = ApiError), (status = 403, body = ApiError), (status = 404, body = ApiError),
     (status = 410, body = crate::error::Ended),
 ))]
 pub async fn link(
@@ -29,6 +29,15 @@ pub async fn link(
         .ok()
         .filter(|p| *p > 0)
         .ok_or_else(|| Error::invalid("bad_port", "A port is a number from 1 to 65535."))?;
+    // Without an answer of the session's process the page at that address says what is wrong.
+    let absent = app
+        .sessions
+        .state(&right.live.id)
+        .await
+        .is_ok_and(|(state, _)| state.nodes.iter().all(|n| n.name != node));
+    if absent {
+        return Err(Error::not_found("node_not_found", format!("There is no {node} in this session.")));
+    }
     let url = crate::ports::address(&app, &caller, &right.live, node, port);
     Ok(Json(PortLink { url }))
 }

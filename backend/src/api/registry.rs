@@ -12,7 +12,7 @@ use drydock_protocol::{
 };
 
 /// Show who may log in at `registry:5000` from a session.
-#[utoipa::path(get, path = "/sessions/{id}/registry", params(("id" = String, Path)), responses(
+#[utoipa::path(get, path = "/sessions/{id}/registry", operation_id = "show_registry_rules", params(("id" = String, Path)), responses(
     (status = 200, body = RegistryRules), (status = 403, body = ApiError), (status = 410, body = crate::error::Ended),
 ))]
 pub async fn show(
@@ -25,7 +25,7 @@ pub async fn show(
 }
 
 /// Set who may log in at `registry:5000` from a session (operator only). Accounts that are not named are gone.
-#[utoipa::path(put, path = "/sessions/{id}/registry", params(("id" = String, Path)), request_body = SetRegistryRules, responses(
+#[utoipa::path(put, path = "/sessions/{id}/registry", operation_id = "set_registry_rules", params(("id" = String, Path)), request_body = SetRegistryRules, responses(
     (status = 200, body = RegistryRules), (status = 400, body = ApiError), (status = 403, body = ApiError),
     (status = 410, body = crate::error::Ended),
 ))]

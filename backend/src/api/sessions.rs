@@ -2,7 +2,7 @@
 
 use super::{App, Body};
 use crate::{
-    auth::{COOKIE, Caller},
+    auth::{Caller, set_cookie},
     error::Error,
     sessions::{
         create::{Made, Outcome},
@@ -22,7 +22,7 @@ use drydock_protocol::{
 use std::time::Instant;
 
 /// Make a session. Answers when its first prompt is there.
-#[utoipa::path(post, path = "/sessions", request_body = CreateSession, responses(
+#[utoipa::path(post, path = "/sessions", operation_id = "create_session", request_body = CreateSession, responses(
     (status = 201, description = "It is ready; a cookie lets this browser in", body = Created),
     (status = 202, description = "The host is full: a place in the queue", body = Queued),
     (status = 400, body = ApiError), (status = 429, body = ApiError), (status = 503, body = ApiError),
@@ -40,7 +40,7 @@ pub async fn create(
 }
 
 /// Ask about a place in the queue, at least once a minute. When it is its turn the session is made and answered.
-#[utoipa::path(get, path = "/queue/{ticket}", params(("ticket" = String, Path, description = "From Queued")), responses(
+#[utoipa::path(get, path = "/queue/{ticket}", operation_id = "ask_queue", params(("ticket" = String, Path, description = "From Queued")), responses(
     (status = 201, description = "Its turn came, the session is ready", body = Created),
     (status = 202, description = "Still waiting", body = Queued),
     (status = 404, body = ApiError), (status = 503, body = ApiError),
@@ -55,7 +55,7 @@ pub async fn queue(
 }
 
 /// Give up a place in the queue.
-#[utoipa::path(delete, path = "/queue/{ticket}", params(("ticket" = String, Path, description = "From Queued")), responses(
+#[utoipa::path(delete, path = "/queue/{ticket}", operation_id = "leave_queue", params(("ticket" = String, Path, description = "From Queued")), responses(
     (status = 204, description = "Whoever waits behind it moves up"), (status = 404, body = ApiError),
 ))]
 pub async fn leave(State(app): State<App>, Path(ticket): Path<String>) -> Result<StatusCode, Error> {
@@ -83,17 +83,14 @@ pub fn link_url(base: &str, id: &str, token: &str) -> String {
 }
 
 fn cookie(app: &App, caller: &Caller, id: &str, token: &str) -> Result<HeaderValue, Error> {
-    let secure = if app.scheme(caller.headers()) == "https" { "; Secure" } else { "" };
     let age = app.sessions.config.max_ttl.seconds();
-    let text = format!(
-        "{COOKIE}={token}; Path=/api/v1/sessions/{id}; HttpOnly; SameSite=Lax; Max-Age={age}{secure}"
-    );
+    let text = set_cookie(id, token, app.scheme(caller.headers()), age);
     HeaderValue::from_str(&text)
         .map_err(|_| Error::invalid("bad_token", "The token has characters that no token has."))
 }
 
 /// List the sessions that have not ended (operator only).
-#[utoipa::path(get, path = "/sessions", responses(
+#[utoipa::path(get, path = "/sessions", operation_id = "list_sessions", responses(
     (status = 200, body = Vec<SessionLine>), (status = 403, body = ApiError),
 ))]
 pub async fn list(State(app): State<App>, caller: Caller) -> Result<Json<Vec<SessionLine>>, Error> {
@@ -102,7 +99,7 @@ pub async fn list(State(app): State<App>, caller: Caller) -> Result<Json<Vec<Ses
 }
 
 /// Show a session. An ended one is shown with status 410.
-#[utoipa::path(get, path = "/sessions/{id}", params(("id" = String, Path)), responses(
+#[utoipa::path(get, path = "/sessions/{id}", operation_id = "show_session", params(("id" = String, Path)), responses(
     (status = 200, body = Session), (status = 403, body = ApiError), (status = 410, body = crate::error::Ended),
 ))]
 pub async fn show(
@@ -115,7 +112,7 @@ pub async fn show(
 }
 
 /// End a session and delete everything of it.
-#[utoipa::path(delete, path = "/sessions/{id}", params(("id" = String, Path)), responses(
+#[utoipa::path(delete, path = "/sessions/{id}", operation_id = "delete_session", params(("id" = String, Path)), responses(
     (status = 204, description = "Nothing of it is left"),
     (status = 403, body = ApiError), (status = 410, body = crate::error::Ended),
 ))]
@@ -131,7 +128,7 @@ pub async fn delete(
 }
 
 /// Exchange the token in the Authorization header for a cookie.
-#[utoipa::path(post, path = "/sessions/{id}/enter", params(("id" = String, Path)), responses(
+#[utoipa::path(post, path = "/sessions/{id}/enter", operation_id = "enter_session", params(("id" = String, Path)), responses(
     (status = 204, description = "The cookie is set"),
     (status = 403, body = ApiError), (status = 410, body = crate::error::Ended),
 ))]
@@ -152,7 +149,7 @@ pub async fn enter(
 }
 
 /// Let a session live longer.
-#[utoipa::path(post, path = "/sessions/{id}/extend", params(("id" = String, Path)), request_body = Extend, responses(
+#[utoipa::path(post, path = "/sessions/{id}/extend", operation_id = "extend_session", params(("id" = String, Path)), request_body = Extend, responses(
     (status = 200, body = Session), (status = 403, body = ApiError), (status = 409, body = ApiError),
     (status = 410, body = crate::error::Ended),
 ))]

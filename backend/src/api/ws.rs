@@ -28,9 +28,9 @@ pub struct PageQuery {
 
 /// A page's WebSocket (subprotocol `drydock.v1`). Close codes: 4401 no right, 4404 gone, 4408 time over,
 /// 4429 too many connections, 1012 reconnect.
-#[utoipa::path(get, path = "/sessions/{id}/ws", params(
+#[utoipa::path(get, path = "/sessions/{id}/ws", operation_id = "open_page", params(
     ("id" = String, Path),
-    ("client" = String, Query, description = "The page's own random name, 1 to 64 letters, digits, - and _"),
+    ("client" = String, Query, description = "The page's own random name", min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$"),
 ), responses(
     (status = 101, description = "It is open"),
     (status = 400, body = ApiError), (status = 403, description = "From another site's page", body = ApiError),
@@ -58,7 +58,7 @@ pub async fn connect(
 
 async fn open(app: &App, caller: &Caller, id: &str, client: &str) -> Result<Relay, Error> {
     let right = caller.right(&app.sessions, id, Role::View)?;
-    let active = app.sessions.enter(&right.live).await?;
+    let active = app.sessions.enter(&right.live, right.counts_for()).await?;
     // One link's holder cannot take another's name.
     let client = format!("{}-{client}", right.link.unwrap_or(0));
     let open = Open::Viewer { role: right.role, client };

@@ -18,7 +18,7 @@ pub struct DoctorArgs {
     pub images: Option<PathBuf>,
 
     /// Where the server would listen.
-    #[arg(long, env = "DRYDOCK_LISTEN", default_value = "127.0.0.1:8080")]
+    #[arg(long, env = "DRYDOCK_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT", value_parser = crate::config::parse_listen)]
     pub listen: SocketAddr,
 }
 

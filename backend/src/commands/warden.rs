@@ -1,7 +1,10 @@
 //! `drydock warden`: the root process, started by `drydock serve` and not by people. Nothing here may start a thread: the
 //! warden forks sessions.
 
-use crate::wasm_program;
+use crate::{
+    space::{self, LEAST_DISKS},
+    wasm_program,
+};
 use anyhow::Context;
 use clap::Args;
 use drydock_runtime::launch::Mains;
@@ -20,13 +23,13 @@ pub struct Options {
     /// Size of the file that holds all sessions' disks, in bytes; it takes only what is used. Without it, most of the free space.
     #[arg(long, env = "DRYDOCK_DISK_BYTES", value_name = "BYTES")]
     disk_bytes: Option<u64>,
+    /// What the site's registry may take of the free space, in bytes.
+    #[arg(long, value_name = "BYTES", default_value = "0")]
+    registry_bytes: u64,
     /// Say on standard input, which is the write end of a pipe, that requests are taken.
     #[arg(long)]
     tell_ready: bool,
 }
-
-/// Least size of the disks' file: what btrfs and one session need.
-const LEAST_DISK: u64 = 512 << 20;
 
 /// `drydock image --catalogue DIR add --if-missing`, to which a name is added.
 fn image_command(catalogue: &Path) -> anyhow::Result<Vec<PathBuf>> {
@@ -36,26 +39,40 @@ fn image_command(catalogue: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok([program].into_iter().chain(arguments).chain([catalogue.to_path_buf()]).chain(end).collect())
 }
 
+/// How large the file of the disks may become. One that sessions of an earlier warden use stays as it is.
+fn disk_bytes(state_dir: &Path, options: &Options) -> anyhow::Result<u64> {
+    let bytes = space::of_disks(state_dir, options.registry_bytes, options.disk_bytes)
+        .context("cannot see the free disk space")?;
+    let records = std::fs::read_dir(state_dir.join("run/warden"));
+    let goes_on =
+        records.into_iter().flatten().flatten().any(|e| e.path().extension() == Some("json".as_ref()));
+    anyhow::ensure!(
+        goes_on || bytes >= LEAST_DISKS,
+        "{} MiB are left for the sessions' disks in {}, {} are the least: make room there, or choose another --state-dir",
+        bytes >> 20,
+        state_dir.display(),
+        LEAST_DISKS >> 20
+    );
+    if let Some(wished) = options.disk_bytes.filter(|wished| *wished > bytes && !goes_on) {
+        tracing::warn!(wished, bytes, "the sessions' disks get no more than what is free");
+    }
+    Ok(bytes)
+}
+
 /// Runs the warden until neither a server nor a session needs it.
 pub fn run(state_dir: &Path, options: Options) -> anyhow::Result<()> {
     anyhow::ensure!(nix::unistd::geteuid().is_root(), "the warden must be root");
     // Away from the terminal and the process group that serve was started from.
     let _leader_already = nix::unistd::setsid();
     std::fs::create_dir_all(state_dir).with_context(|| format!("cannot make {}", state_dir.display()))?;
-    let disk_bytes = match options.disk_bytes {
-        Some(bytes) => bytes,
-        None => {
-            let free = rustix::fs::statvfs(state_dir).context("cannot see the free disk space")?;
-            free.f_bavail * free.f_frsize / 10 * 9
-        }
-    };
+    let disk_bytes = disk_bytes(state_dir, &options)?;
     let catalogue = options.catalogue.unwrap_or_else(|| state_dir.join("catalogue"));
     let config = Config {
         state_dir: state_dir.to_path_buf(),
         images: options.images.unwrap_or_else(|| state_dir.join("images")),
         image_command: image_command(&catalogue)?,
         catalogue,
-        disk_bytes: disk_bytes.max(LEAST_DISK),
+        disk_bytes,
         wasm: wasm_program::install(state_dir)?,
         mains: Mains {
             session: drydock_session::run,

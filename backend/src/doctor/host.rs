@@ -202,8 +202,75 @@ pub(super) fn limits() -> Vec<Check> {
             Check::warn(name, found, effect, mend)
         });
     }
-    checks.extend([inotify(), connections()]);
+    checks.extend([
+        inotify(),
+        connections(),
+        core_dumps(&read("/proc/sys/kernel/core_pattern").unwrap_or_default()),
+    ]);
+    checks.extend(AT_MOST.iter().map(|bound| bound.check(read_number(bound.path))));
     checks
+}
+
+/// A number of the host that is better small: what it allows counts for no session.
+struct AtMost {
+    name: &'static str,
+    path: &'static str,
+    sysctl: &'static str,
+    most: u64,
+    effect: &'static str,
+}
+
+const SOCKET_MEMORY: &str = "sockets with large buffers take memory of the host beyond their session's limit";
+/// What Linux has by itself for sockets (net/core/sock.c).
+const SOCKET_BUFFER: u64 = 212_992;
+
+const fn socket_buffer(name: &'static str, path: &'static str, sysctl: &'static str) -> AtMost {
+    AtMost { name, path, sysctl, most: SOCKET_BUFFER, effect: SOCKET_MEMORY }
+}
+
+const AT_MOST: [AtMost; 5] = [
+    socket_buffer("largest receive buffer", "/proc/sys/net/core/rmem_max", "net.core.rmem_max"),
+    socket_buffer("receive buffer", "/proc/sys/net/core/rmem_default", "net.core.rmem_default"),
+    socket_buffer("largest send buffer", "/proc/sys/net/core/wmem_max", "net.core.wmem_max"),
+    socket_buffer("send buffer", "/proc/sys/net/core/wmem_default", "net.core.wmem_default"),
+    AtMost {
+        name: "mounts",
+        path: "/proc/sys/fs/mount-max",
+        sysctl: "fs.mount-max",
+        most: 10_000,
+        effect: "a session with very many mounts keeps the kernel busy for all",
+    },
+];
+
+impl AtMost {
+    fn check(&self, found: Option<u64>) -> Check {
+        let Self { name, sysctl, most, effect, .. } = *self;
+        match found {
+            Some(found) if found > most => Check::warn(
+                name,
+                format!("{sysctl} is {found}"),
+                effect,
+                format!("sysctl -w {sysctl}={most} (and a file in /etc/sysctl.d to keep it)"),
+            ),
+            Some(found) => Check::ok(name, found.to_string()),
+            None => Check::ok(name, "this kernel has no such limit"),
+        }
+    }
+}
+
+/// No limit of a process holds for a pipe (core(5)): the handler would be started as the host's root, with what a learner's program
+/// gives it.
+fn core_dumps(pattern: &str) -> Check {
+    const NAME: &str = "core dumps";
+    if !pattern.starts_with('|') {
+        return Check::ok(NAME, "go into files, which sessions have none of");
+    }
+    Check::warn(
+        NAME,
+        format!("go to a program of this host: {}", pattern.chars().take(60).collect::<String>()),
+        "programs that crash in a session start that program as this host's root, as often as a learner likes",
+        "sysctl -w kernel.core_pattern=core (and a file in /etc/sysctl.d to keep it), and switch off systemd-coredump or apport",
+    )
 }
 
 /// Every network namespace, and so every container, may have so many tracked connections, in memory that counts for nobody.
@@ -251,11 +318,11 @@ pub(super) fn image(dir: &Path, root: bool) -> Check {
     let mend = "`drydock image build` (a minute, needs the Internet) or `drydock image import FILE`";
     // Opening the store would make it.
     if !dir.join("index.json").exists() {
-        return Check::warn(NAME, format!("none in {}", dir.display()), EFFECT, mend);
+        return Check::fail(NAME, format!("none in {}", dir.display()), EFFECT, mend);
     }
     match Store::open(dir).and_then(|store| store.resolve("node")) {
         Ok(image) => Check::ok(NAME, format!("{} in {}", &image.digest.to_string()[..19], dir.display())),
-        Err(e) => Check::warn(NAME, e.to_string(), EFFECT, mend),
+        Err(e) => Check::fail(NAME, e.to_string(), EFFECT, mend),
     }
 }
 
@@ -272,5 +339,28 @@ pub(super) fn port(subject: &Subject) -> Check {
             "`drydock serve` cannot listen there",
             "stop what listens there (ss -ltnp), or choose another --listen",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::State;
+
+    #[test]
+    fn what_counts_for_no_session_had_better_be_small() {
+        let [.., mounts] = &AT_MOST;
+        let state = |found| mounts.check(found).state;
+        assert_eq!(
+            (state(Some(100_000)), state(Some(10_000)), state(None)),
+            (State::Warn, State::Ok, State::Ok)
+        );
+        assert!(mounts.check(Some(100_000)).mend.contains("fs.mount-max=10000"));
+    }
+
+    #[test]
+    fn a_crash_starts_no_program_of_the_host() {
+        assert_eq!(core_dumps("core").state, State::Ok);
+        assert_eq!(core_dumps("|/usr/lib/systemd/systemd-coredump %P %u").state, State::Warn);
     }
 }

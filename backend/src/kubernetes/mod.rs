@@ -81,7 +81,7 @@ async fn try_forward(app: &App, id: &str, token: &str, mut request: Request) -> 
     let id: SessionId = id.parse().map_err(|_| Error::no_right())?;
     let right = Right::of_token(&app.sessions, &id, token, Role::Type)?;
     must_have_cluster(&right.live)?;
-    let active = app.sessions.enter(&right.live).await?;
+    let active = app.sessions.enter(&right.live, right.counts_for()).await?;
     let stream = connect(app, &right.live).await?;
     clean(request.headers_mut());
     *request.uri_mut() = inner_uri(request.uri(), &prefix(&id, token));

@@ -1,6 +1,6 @@
 //! What the port proxy changes in headers: our cookie goes to no node; a node's answer cannot set cookies for, or clear the data of, anything but its own origin.
 
-use crate::auth::COOKIE;
+use crate::auth::is_our_cookie;
 use axum::http::{HeaderMap, HeaderValue, header};
 use std::net::IpAddr;
 
@@ -114,7 +114,7 @@ fn own_cookie(cookie: &HeaderValue, prefix: Option<&str>) -> Option<HeaderValue>
 
 fn is_ours(cookie: &[u8]) -> bool {
     let name = cookie.split(|b| *b == b'=').next().unwrap_or_default().trim_ascii();
-    name == COOKIE.as_bytes()
+    is_our_cookie(name)
 }
 
 #[cfg(test)]

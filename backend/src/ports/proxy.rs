@@ -8,7 +8,7 @@ use crate::{
     error::Error,
     forward::{self, ExchangeError, Held},
     pipe::PipeError,
-    sessions::live::{Live, Phase},
+    sessions::live::{For, Live, Phase},
     token::PortLabel,
 };
 use axum::{
@@ -65,7 +65,7 @@ impl From<Error> for Failure {
 async fn try_forward(app: &App, way: Way, mut request: Request) -> Result<Response, Failure> {
     let PortLabel { node, port, ref id, .. } = way.label;
     let live = app.sessions.live(id).filter(|live| live.opens_port(&way.label)).ok_or(Failure::BadAddress)?;
-    let active = app.sessions.enter(&live).await?;
+    let active = app.sessions.enter(&live, For::Ports).await?;
     let held = Held::new(active, move || lost_port(live.clone()));
     let stream = app.sessions.sockets.tcp(id, &Open::Tcp { node, port }).await.map_err(|e| match e {
         PipeError::Refused {

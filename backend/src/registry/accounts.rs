@@ -32,8 +32,8 @@ pub struct Site {
     pub quota: u64,
     /// Who may log in.
     pub logins: Logins,
-    /// A file of accounts that every session has.
-    pub accounts: Option<PathBuf>,
+    /// Accounts that every session has, as `htpasswd` writes them.
+    pub accounts: Option<String>,
 }
 
 /// Rules that can't be.
@@ -93,12 +93,12 @@ impl SiteAccounts {
             }
             all.insert(name, Own::parse(&fs::read_to_string(entry.path())?));
         }
-        let common = site.accounts.as_ref().map(fs::read_to_string).transpose()?.unwrap_or_default();
+        let common = site.accounts.as_deref().unwrap_or_default();
         Ok(Self {
             dir: dir.to_owned(),
             quota: site.quota,
             logins: site.logins,
-            common: Own::parse(&common).lines,
+            common: Own::parse(common).lines,
             sessions: Mutex::new(all),
             writing: Mutex::default(),
         })
@@ -250,7 +250,7 @@ mod tests {
     use super::*;
     use drydock_protocol::api::RegistryAccount;
 
-    fn site(logins: Logins, accounts: Option<PathBuf>) -> Site {
+    fn site(logins: Logins, accounts: Option<String>) -> Site {
         Site { quota: 1, logins, accounts }
     }
 
@@ -321,7 +321,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), format!("# staff\n{}\n", Accounts::line("teacher", "chalk").unwrap()))
             .unwrap();
-        let site = site(Logins::List, Some(file.path().to_owned()));
+        let site = site(Logins::List, Some(fs::read_to_string(file.path()).unwrap()));
         let accounts = SiteAccounts::open(dir.path(), &site).unwrap();
         assert!(accounts.check_password("aaaaaaaaaa+teacher", "chalk"));
         assert!(accounts.check_password("bbbbbbbbbb+teacher", "chalk"));

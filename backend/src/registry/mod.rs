@@ -71,7 +71,7 @@ impl SiteRegistry {
         let site = Site {
             quota: config.registry_bytes.0,
             logins: config.registry_logins,
-            accounts: config.registry_accounts.clone(),
+            accounts: config.registry_accounts.as_ref().map(|file| file.0.clone()),
         };
         let accounts = Arc::new(SiteAccounts::open(&web.join("registry-accounts"), &site)?);
         let registry = Registry::open(&web.join("registry"), accounts.clone(), Limits::default())?;

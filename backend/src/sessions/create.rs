@@ -2,7 +2,7 @@
 //! is done or nothing of it is left, also when the asker goes away in the middle.
 
 use super::{
-    IMAGE, OPERATOR, Sessions, Tracer,
+    IMAGE, OPERATOR, Sessions, Table, Tracer,
     live::{End, EndKind, Live, Phase},
     now,
     queue::{self, Turn, Want},
@@ -75,28 +75,18 @@ impl Sessions {
 
     /// Makes a session or gives a place in the queue.
     pub async fn create(self: &Arc<Self>, want: Want, arrived: Instant) -> Result<Outcome, Error> {
+        self.must_have_space()?;
         let admitted = {
             let mut table = self.table();
-            let waiting = table.queue.len(arrived);
-            if let Some(client) = &want.client {
-                let theirs = table.live.values().filter(|l| l.client.as_ref() == Some(client)).count() as u32;
-                if theirs + table.queue.of_client(client) >= self.config.sessions_per_client {
-                    return Err(Error::limit(
-                        "too_many_sessions",
-                        format!(
-                            "Your network address has {} sessions, the most allowed here. End one that you no longer need.",
-                            self.config.sessions_per_client
-                        ),
-                    ));
-                }
-            }
+            let waiting = table.queue.waiting(arrived);
+            self.must_have_share(&mut table, &want, arrived)?;
             let free = self.capacity.saturating_sub(table.live.len() as u32);
-            if free > waiting {
-                let row = self.new_row(&want)?;
-                let live = Arc::new(Live::new(&row));
-                table.live.insert(row.id.clone(), live.clone());
-                Ok((live, row))
-            } else if waiting >= self.config.queue_length {
+            // The operator waits behind nobody.
+            let is_operator = want.client.is_none();
+            if free > waiting || (is_operator && free > 0) {
+                Ok(table.admit(self.new_row(&want)?))
+            } else if table.queue.len(arrived) >= self.config.queue_length && !is_operator {
+                table.tell_operator(arrived, "newcomers are refused: --queue-length is reached");
                 return Err(Error::unavailable(
                     "host_full",
                     "This server is full and so many people wait already that it takes no more. Try again in a few minutes.",
@@ -104,8 +94,7 @@ impl Sessions {
             } else {
                 let ticket = token::new_token().map_err(Error::internal)?;
                 let place = table.queue.join(ticket.clone(), want, arrived);
-                let mut remaining = remaining(table.live.values());
-                Err(queue::queued(ticket, place, &mut remaining, self.config.default_ttl.seconds()))
+                Err(self.queued(&table, ticket, place))
             }
         };
         match admitted {
@@ -129,7 +118,10 @@ impl Sessions {
     pub async fn ask(self: &Arc<Self>, ticket: &str, arrived: Instant) -> Result<Outcome, Error> {
         let admitted = {
             let mut table = self.table();
-            let free = self.capacity.saturating_sub(table.live.len() as u32);
+            let free = match self.is_disk_full() {
+                true => 0,
+                false => self.capacity.saturating_sub(table.live.len() as u32),
+            };
             match table.queue.ask(ticket, free, arrived) {
                 Turn::Lost => {
                     return Err(Error::not_found(
@@ -137,27 +129,54 @@ impl Sessions {
                         "This place in the queue is gone: it was used, or nobody asked about it for a minute. Join the queue again.",
                     ));
                 }
-                Turn::Wait(place) => {
-                    let mut remaining = remaining(table.live.values());
-                    Err(queue::queued(
-                        ticket.to_owned(),
-                        place,
-                        &mut remaining,
-                        self.config.default_ttl.seconds(),
-                    ))
-                }
-                Turn::Now(want) => {
-                    let row = self.new_row(&want)?;
-                    let live = Arc::new(Live::new(&row));
-                    table.live.insert(row.id.clone(), live.clone());
-                    Ok((live, row))
-                }
+                Turn::Wait(place) => Err(self.queued(&table, ticket.to_owned(), place)),
+                Turn::Now(want) => Ok(table.admit(self.new_row(&want)?)),
             }
         };
         match admitted {
             Ok((live, row)) => self.make(live, row, arrived).await.map(|made| Outcome::Made(Box::new(made))),
             Err(queued) => Ok(Outcome::Queued(queued)),
         }
+    }
+
+    /// Refuses while the host's disk is nearly full: what learners write then would not go there.
+    fn must_have_space(&self) -> Result<(), Error> {
+        if !self.is_disk_full() {
+            return Ok(());
+        }
+        tracing::warn!("newcomers are refused: the disk of the state directory is nearly full");
+        Err(Error::unavailable(
+            "disk_full",
+            "The disk of this server is nearly full, so it makes no new sessions. Its operator has to make room.",
+        ))
+    }
+
+    /// Refuses an address that has its share.
+    fn must_have_share(&self, table: &mut Table, want: &Want, arrived: Instant) -> Result<(), Error> {
+        let (Some(client), most) = (&want.client, self.config.sessions_per_client) else { return Ok(()) };
+        let theirs = table.live.values().filter(|l| l.client.as_ref() == Some(client)).count() as u32;
+        if theirs + table.queue.of_client(client) < most {
+            return Ok(());
+        }
+        table.tell_operator(
+            arrived,
+            "an address has as many sessions as one may have; for a class behind one address raise --sessions-per-client",
+        );
+        Err(Error::limit(
+            "too_many_sessions",
+            format!(
+                "Your network address has {most} sessions, the most allowed here. End one that you no longer need."
+            ),
+        ))
+    }
+
+    fn queued(&self, table: &Table, ticket: String, place: u32) -> Queued {
+        let now = now();
+        let left = |live: &Arc<Live>| live.life.borrow().expires_at.saturating_sub(now);
+        let free = (self.capacity as usize).saturating_sub(table.live.len());
+        let mut remaining: Vec<u64> =
+            table.live.values().map(left).chain(std::iter::repeat_n(0, free)).collect();
+        queue::queued(ticket, place, &mut remaining, self.config.default_ttl.seconds())
     }
 
     fn new_row(&self, want: &Want) -> Result<SessionRow, Error> {
@@ -294,11 +313,6 @@ pub fn addresses(state: &SessionState) -> Vec<NodeAddress> {
         .take(99)
         .map(|n| NodeAddress { name: n.name, address: n.address.chars().take(45).collect() })
         .collect()
-}
-
-fn remaining<'a>(live: impl Iterator<Item = &'a Arc<Live>>) -> Vec<u64> {
-    let now = now();
-    live.map(|l| l.life.borrow().expires_at.saturating_sub(now)).collect()
 }
 
 #[cfg(test)]

@@ -23,13 +23,14 @@ pub enum Opened {
 }
 
 impl Sessions {
-    /// What a token opens; the same error whatever is wrong with it or the id.
-    pub fn open(&self, id: &SessionId, token: &str) -> Result<Opened, Error> {
-        let hash = token::hash(token);
+    /// What tokens open: of several, the greatest right that any of them gives. The same error whatever is wrong with them or the id.
+    pub fn open(&self, id: &SessionId, tokens: &[&str]) -> Result<Opened, Error> {
+        let hashes: Vec<_> = tokens.iter().map(|token| token::hash(token)).collect();
         let links = self.store.links(id).map_err(Error::internal)?;
         let link = links
             .into_iter()
-            .find(|l| token::same(&l.hash, &hash) && !l.revoked)
+            .filter(|l| hashes.iter().any(|hash| token::same(&l.hash, hash)) && !l.revoked)
+            .max_by_key(|l| (!is_over(l), l.role))
             .ok_or_else(Error::no_right)?;
         let live = self.live(id);
         if let Some(live) = live.clone().filter(|live| !live.has_ended()) {

@@ -13,10 +13,8 @@ use crate::{
 };
 use drydock_protocol::{SessionId, api::Status, control::close};
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU32},
     time::Instant,
 };
 use tokio::sync::{Notify, watch};
@@ -129,8 +127,61 @@ pub struct Live {
     /// Told when the last connection has gone.
     pub left: Notify,
     cluster_admin: Mutex<Option<Arc<ClientConfig>>>,
-    active: AtomicU32,
+    connections: Mutex<Connections>,
     last_used: Mutex<Instant>,
+}
+
+/// For whom a connection counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum For {
+    /// Who may do everything: the operator, and owners by their links.
+    Owner,
+    /// Another link, by its number.
+    Link(u64),
+    /// Ports of nodes: whoever has their address.
+    Ports,
+}
+
+/// How many there are.
+#[derive(Debug, Default)]
+struct Connections {
+    all: u32,
+    /// Those that are not the owner's.
+    others: HashMap<For, u32>,
+}
+
+impl Connections {
+    /// What one link, and all ports together, may have of all connections.
+    const SHARE: u32 = 4;
+    /// What is kept for the owner of all connections.
+    const KEPT: u32 = 8;
+
+    fn count_in(&mut self, who: For, most: u32) -> bool {
+        if who == For::Owner {
+            let fits = self.all < most;
+            self.all += u32::from(fits);
+            return fits;
+        }
+        let theirs = self.others.get(&who).copied().unwrap_or(0);
+        if self.all >= most.saturating_sub((most / Self::KEPT).max(1))
+            || theirs >= (most / Self::SHARE).max(1)
+        {
+            return false;
+        }
+        self.all += 1;
+        self.others.insert(who, theirs + 1);
+        true
+    }
+
+    fn count_out(&mut self, who: For) {
+        self.all -= 1;
+        if let Entry::Occupied(mut theirs) = self.others.entry(who) {
+            *theirs.get_mut() -= 1;
+            if *theirs.get() == 0 {
+                theirs.remove();
+            }
+        }
+    }
 }
 
 impl Live {
@@ -158,7 +209,7 @@ impl Live {
             nodes: AtomicU32::new(row.nodes.into()),
             left: Notify::new(),
             cluster_admin: Mutex::new(None),
-            active: AtomicU32::new(0),
+            connections: Mutex::default(),
             last_used: Mutex::new(Instant::now()),
         }
     }
@@ -214,7 +265,11 @@ impl Live {
 
     /// Connections now.
     pub fn active(&self) -> u32 {
-        self.active.load(Ordering::SeqCst)
+        self.connections().all
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When somebody was last connected.
@@ -225,24 +280,51 @@ impl Live {
         *self.last_used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a connection, if there are not too many.
-    pub fn count_in(self: &std::sync::Arc<Self>, most: u32) -> Option<Active> {
-        self.active
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| (n < most).then_some(n + 1))
-            .ok()
-            .map(|_| Active(self.clone()))
+    /// Counts a connection, if there are not too many: of `most`, no link has more than a part, and some are kept for the owner.
+    pub fn count_in(self: &Arc<Self>, who: For, most: u32) -> Option<Active> {
+        let counted = self.connections().count_in(who, most);
+        counted.then(|| Active(self.clone(), who))
     }
 }
 
 /// A connection that is counted as long as this lives.
 #[derive(Debug)]
-pub struct Active(std::sync::Arc<Live>);
+pub struct Active(Arc<Live>, For);
 
 impl Drop for Active {
     fn drop(&mut self) {
         *self.0.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        if self.0.active.fetch_sub(1, Ordering::SeqCst) == 1 {
+        let mut connections = self.0.connections();
+        connections.count_out(self.1);
+        if connections.all == 0 {
             self.0.left.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_has_its_share_of_connections_and_the_owner_always_room() {
+        let mut all = Connections::default();
+        let mut count = |who| (0..300).filter(|_| all.count_in(who, 200)).count();
+        assert_eq!(count(For::Link(2)), 50);
+        assert_eq!(count(For::Ports), 50);
+        assert_eq!(count(For::Link(3)), 50);
+        assert_eq!(count(For::Link(4)), 25, "some are kept");
+        assert_eq!(count(For::Link(5)), 0);
+        assert_eq!(count(For::Owner), 25);
+        all.count_out(For::Link(2));
+        assert!(!all.count_in(For::Link(5), 200) && all.count_in(For::Owner, 200));
+        for who in [For::Link(2), For::Link(3), For::Ports] {
+            (0..49).for_each(|_| all.count_out(who));
+        }
+        assert!(all.count_in(For::Link(5), 200));
+        let mut few = Connections::default();
+        assert!(
+            few.count_in(For::Link(1), 2) && !few.count_in(For::Link(2), 2) && few.count_in(For::Owner, 2)
+        );
     }
 }

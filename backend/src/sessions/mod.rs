@@ -29,12 +29,12 @@ use drydock_protocol::{
     state::{Role, SessionState},
 };
 use drydock_warden::messages::Request;
-use live::{Active, Live, Phase};
+use live::{Active, For, Live, Phase};
 use std::{
     collections::HashMap,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -44,6 +44,8 @@ pub const OPERATOR: &str = "operator";
 pub const IMAGE: &str = "node";
 /// How long the record of an ended session is kept, in seconds.
 const KEEP_ENDED: u64 = 7 * 86_400;
+/// How often the log is told that newcomers are refused.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// Everything about sessions.
 #[derive(Debug)]
@@ -66,6 +68,7 @@ pub struct Sessions {
     pub closing: watch::Sender<bool>,
     store: Store,
     warden: Warden,
+    state_dir: PathBuf,
     table: Mutex<Table>,
     reconciling: tokio::sync::Mutex<()>,
 }
@@ -75,6 +78,25 @@ pub struct Sessions {
 struct Table {
     live: HashMap<SessionId, Arc<Live>>,
     queue: queue::Queue,
+    /// When the log was last told that newcomers are refused.
+    told: Option<Instant>,
+}
+
+impl Table {
+    /// A newcomer has a place from now on.
+    fn admit(&mut self, row: SessionRow) -> (Arc<Live>, SessionRow) {
+        let live = Arc::new(Live::new(&row));
+        self.live.insert(row.id.clone(), live.clone());
+        (live, row)
+    }
+
+    /// Logs why newcomers are refused, once a minute: there may be many.
+    fn tell_operator(&mut self, now: Instant, why: &str) {
+        if self.told.is_none_or(|told| now.duration_since(told) >= TELL_EVERY) {
+            self.told = Some(now);
+            tracing::warn!("{why}");
+        }
+    }
 }
 
 /// Seconds since 1970.
@@ -106,6 +128,7 @@ impl Sessions {
             closing: watch::Sender::new(false),
             store,
             warden,
+            state_dir: state_dir.to_owned(),
             table: Mutex::default(),
             reconciling: tokio::sync::Mutex::new(()),
         });
@@ -147,6 +170,17 @@ impl Sessions {
     /// Whether sessions can be made now.
     pub fn is_healthy(&self) -> bool {
         self.warden.is_connected()
+    }
+
+    /// Bytes that are free on the host's disk, where the sessions' disks are.
+    pub fn free_space(&self) -> Option<u64> {
+        let free = crate::space::free(&self.state_dir);
+        free.inspect_err(|e| tracing::warn!(error = %e, "cannot see the free disk space")).ok()
+    }
+
+    /// Whether the host's disk is too full for more sessions.
+    pub fn is_disk_full(&self) -> bool {
+        self.free_space().is_some_and(|free| free < crate::space::LEAST_FREE)
     }
 
     /// What a newcomer should know.
@@ -259,12 +293,16 @@ impl Sessions {
     }
 
     /// Counts a connection to a session and wakes it if it sleeps.
-    pub async fn enter(&self, live: &Arc<Live>) -> Result<Active, Error> {
-        let active = live.count_in(self.config.connections_per_session).ok_or_else(|| {
-            let most = self.config.connections_per_session;
+    pub async fn enter(&self, live: &Arc<Live>, who: For) -> Result<Active, Error> {
+        let active = live.count_in(who, self.config.connections_per_session).ok_or_else(|| {
+            let which = match who {
+                For::Owner => "This session has",
+                For::Link(_) => "This link, or the session, has",
+                For::Ports => "The ports of this session have",
+            };
             Error::limit(
                 "too_many_connections",
-                format!("This session has {most} connections, the most allowed: close one."),
+                format!("{which} as many connections as are allowed: close one."),
             )
         })?;
         self.wake(live).await?;

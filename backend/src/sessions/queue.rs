@@ -1,5 +1,6 @@
 //! The line of newcomers before a full host. Plain data: the caller brings the time, random tickets and the free
-//! places. A newcomer who has not asked for a minute has left. Called by `sessions::create` under its lock.
+//! places. A newcomer who has not asked for a minute has left; one who has not asked for some seconds keeps the place, but nobody waits
+//! for them. Called by `sessions::create` under its lock.
 
 use drydock_protocol::api::Queued;
 use std::{
@@ -9,6 +10,10 @@ use std::{
 
 /// A place is lost if not asked about for so long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Nobody waits for a newcomer who has not asked for so long: pages and the command line ask every two seconds. (A page that is not
+/// looked at may ask once a minute only.)
+const LATELY: Duration = Duration::from_secs(10);
 
 /// What a newcomer wants, checked already.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,10 +51,20 @@ pub enum Turn {
 }
 
 impl Queue {
-    /// How many wait now.
+    /// How many have a place.
     pub fn len(&mut self, now: Instant) -> u32 {
         self.0.retain(|t| now.duration_since(t.asked) < PATIENCE);
         self.0.len() as u32
+    }
+
+    /// How many wait now: those who have asked lately.
+    pub fn waiting(&mut self, now: Instant) -> u32 {
+        let all = self.len(now) as usize;
+        self.before(all, now)
+    }
+
+    fn before(&self, at: usize, now: Instant) -> u32 {
+        self.0.iter().take(at).filter(|t| now.duration_since(t.asked) < LATELY).count() as u32
     }
 
     /// How many of them wait for one address.
@@ -59,7 +74,7 @@ impl Queue {
 
     /// Joins the end of the line; the place.
     pub fn join(&mut self, secret: String, want: Want, now: Instant) -> u32 {
-        let place = self.len(now) + 1;
+        let place = self.waiting(now) + 1;
         self.0.push_back(Ticket { secret, want, asked: now });
         place
     }
@@ -75,7 +90,8 @@ impl Queue {
     pub fn ask(&mut self, secret: &str, free: u32, now: Instant) -> Turn {
         self.len(now);
         let Some(at) = self.0.iter().position(|t| t.secret == secret) else { return Turn::Lost };
-        if (at as u32) < free
+        let ahead = self.before(at, now);
+        if ahead < free
             && let Some(ticket) = self.0.remove(at)
         {
             return Turn::Now(ticket.want);
@@ -83,12 +99,12 @@ impl Queue {
         if let Some(ticket) = self.0.get_mut(at) {
             ticket.asked = now;
         }
-        Turn::Wait(at as u32 + 1)
+        Turn::Wait(ahead + 1)
     }
 }
 
 /// Seconds until a place's turn comes, if sessions live to their end: the `place`-th session to end makes room.
-/// `remaining` are the lives left; beyond them whole default lives are added.
+/// `remaining` are the lives left, 0 for each place that is free now; beyond them whole default lives are added.
 pub fn estimate(place: u32, remaining: &mut [u64], default_ttl: u64) -> u64 {
     remaining.sort_unstable();
     let n = remaining.len().max(1) as u64;
@@ -132,7 +148,7 @@ mod tests {
         q.join("b".into(), want("x"), t);
         assert_eq!(q.of_client("x"), 2);
         let later = t + Duration::from_secs(59);
-        assert_eq!(q.ask("b", 0, later), Turn::Wait(2));
+        assert_eq!(q.ask("b", 0, later), Turn::Wait(1));
         let latest = t + Duration::from_secs(61);
         assert_eq!(q.ask("b", 0, latest), Turn::Wait(1));
         assert_eq!(q.len(latest), 1);
@@ -149,10 +165,28 @@ mod tests {
     }
 
     #[test]
+    fn nobody_waits_for_those_who_do_not_ask() {
+        let t = Instant::now();
+        let mut q = Queue::default();
+        q.join("gone".into(), want("x"), t);
+        q.join("here".into(), want("y"), t);
+        let later = t + Duration::from_secs(11);
+        assert_eq!((q.waiting(later), q.len(later)), (0, 2));
+        assert_eq!(q.ask("here", 0, later), Turn::Wait(1));
+        assert_eq!(q.join("next".into(), want("z"), later), 2);
+        // Who comes back has the place of before.
+        assert_eq!(q.ask("gone", 0, later), Turn::Wait(1));
+        assert_eq!(q.ask("here", 1, later), Turn::Wait(2));
+        assert_eq!(q.ask("here", 2, later), Turn::Now(want("y")));
+    }
+
+    #[test]
     fn the_estimate_is_when_enough_sessions_have_ended() {
         assert_eq!(estimate(1, &mut [50, 10, 30], 100), 10);
         assert_eq!(estimate(3, &mut [50, 10, 30], 100), 50);
         assert_eq!(estimate(5, &mut [50, 10, 30], 100), 130);
         assert_eq!(estimate(1, &mut [], 100), 100);
+        // A session of three has just ended, and two are before us.
+        assert_eq!(estimate(3, &mut [40, 0, 30], 100), 40);
     }
 }

@@ -18,6 +18,7 @@ async fn every_refusal_is_json_with_a_code() {
         (json_post().body("{}".into()).unwrap(), 400, "bad_body"),
         (json_post().body(r#"{"playground":"linux","surprise":1}"#.into()).unwrap(), 400, "bad_body"),
         (json_post().body(r#"{"playground":"linux","nodes":300}"#.into()).unwrap(), 400, "bad_body"),
+        (json_post().body(r#"["linux",1,60]"#.into()).unwrap(), 400, "bad_body"),
         (json_post().body(large).unwrap(), 413, "too_large"),
         (json_post().body(r#"{"playground":"windows"}"#.into()).unwrap(), 400, "unknown_playground"),
         (json_post().body(r#"{"playground":"linux","nodes":0}"#.into()).unwrap(), 400, "bad_nodes"),

@@ -179,3 +179,14 @@ async fn people_are_told_why_a_port_is_not_shown() {
     assert_eq!(answer.status, 403);
     assert_eq!(t.send(Request::get("/p/nonsense/"), "").await.status, 403);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_not_there_has_no_ports() {
+    let t = TestServer::start(&[]).await;
+    let s = t.create().await;
+    let open = async |node: &str| {
+        let path = format!("/sessions/{}/ports/{node}/80", s.id);
+        t.call(Method::POST, &path, Some(&s.token), None).await.status
+    };
+    assert_eq!((open("node1").await.as_u16(), open("node7").await.as_u16()), (200, 404));
+}

@@ -133,6 +133,60 @@ async fn a_full_host_has_a_queue() {
     assert_eq!(t.call(Method::POST, "/sessions", None, wish()).await.status, 202);
 }
 
+/// Newcomers who left without a word hold the line up for others, not for the operator.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_waits_behind_nobody() {
+    let t = TestServer::start(&["--max-sessions", "2", "--queue-length", "1"]).await;
+    let wish = || Some(json!({ "playground": "linux" }));
+    let join = || t.call(Method::POST, "/sessions", None, wish());
+    let (first, second) = (t.create().await, t.create().await);
+    assert_eq!(join().await.status, 202);
+    assert_eq!(join().await.code(), "host_full");
+    let queued = t.operator(Method::POST, "/sessions", wish()).await;
+    assert_eq!(queued.status, 202);
+    // The place that is left is the first one's, who has to wait for it no more.
+    t.call(Method::DELETE, &format!("/sessions/{}", first.id), Some(&first.token), None).await;
+    let asked = t.call(Method::GET, &format!("/queue/{}", queued.json::<Queued>().ticket), None, None).await;
+    assert_eq!((asked.status.as_u16(), asked.json::<Queued>().place), (202, 2));
+    assert!(asked.json::<Queued>().estimate_seconds <= second.expires_at - first.expires_at + 7200);
+    assert_eq!(join().await.code(), "host_full");
+    assert_eq!(t.operator(Method::POST, "/sessions", wish()).await.status, 201);
+}
+
+/// Unmounts at the end of a test.
+struct Mounted(std::path::PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        assert!(std::process::Command::new("umount").arg(&self.0).status().unwrap().success());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_whose_disk_is_full_makes_no_sessions_and_says_so() {
+    let t = TestServer::start(&[]).await;
+    let session = t.create().await;
+    let health = || t.send(hyper::Request::get("/healthz"), "");
+    assert_eq!(health().await.status, 200);
+    let mount = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=1m", "small"])
+        .arg(t.dir.path())
+        .status();
+    assert!(mount.unwrap().success());
+    let small = Mounted(t.dir.path().to_owned());
+    let wish = Some(json!({ "playground": "linux" }));
+    let refused = t.call(Method::POST, "/sessions", None, wish).await;
+    assert_eq!((refused.status.as_u16(), refused.code().as_str()), (503, "disk_full"));
+    let ill = health().await;
+    assert_eq!((ill.status.as_u16(), ill.code().as_str()), (503, "disk_full"));
+    let figures = t.send(hyper::Request::get("/metrics"), "").await;
+    let figures = String::from_utf8(figures.body.to_vec()).unwrap();
+    assert!(figures.contains("drydock_disk_free_bytes 10"), "{figures}");
+    drop(small);
+    assert_eq!(health().await.status, 200);
+    t.call(Method::DELETE, &format!("/sessions/{}", session.id), Some(&session.token), None).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn one_address_has_so_many_sessions_and_no_more() {
     let t = TestServer::start(&["--sessions-per-client", "1"]).await;

@@ -165,3 +165,52 @@ async fn a_message_that_is_too_large_ends_the_connection_only() {
     drop(page.send(Message::binary(vec![0; 2 << 20])).await);
     assert_eq!(text(&mut t.page(&s, &s.token).await).await["type"], "hello");
 }
+
+/// Another site's page that sets cookies for the whole domain, or the holder of a lesser link.
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_cookies_beside_ours_are_in_nobodys_way() {
+    let t = TestServer::start(&[]).await;
+    let s = t.create().await;
+    let (_, view) = t.link(&s, "view").await;
+    let origin = format!("http://{}", t.address);
+    let cookies = format!("drydock=evil; drydock={view}; drydock={}; drydock=evil", s.token);
+    let headers =
+        [("origin", origin.as_str()), ("cookie", &cookies), ("sec-websocket-protocol", "drydock.v1")];
+    let mut page = t.socket(&format!("/sessions/{}/ws?client=x", s.id), &headers).await.unwrap();
+    assert_eq!(text(&mut page).await["role"], "own");
+    // A link opens its session whatever cookies there are.
+    let request = hyper::Request::builder()
+        .method("POST")
+        .uri(format!("/api/v1/sessions/{}/enter", s.id))
+        .header("authorization", format!("Bearer {}", s.token))
+        .header("cookie", "drydock=evil");
+    let entered = t.send(request, "").await;
+    assert!(entered.status == 204 && entered.headers.contains_key("set-cookie"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_with_a_link_can_lock_the_owner_out() {
+    let t = TestServer::start(&["--connections-per-session", "8"]).await;
+    let s = t.create().await;
+    let (number, view) = t.link(&s, "view").await;
+    let mut pages = Vec::new();
+    for _ in 0..2 {
+        let mut page = t.page(&s, &view).await;
+        assert_eq!(text(&mut page).await["type"], "hello");
+        pages.push(page);
+    }
+    assert_eq!(close_code(&mut t.page(&s, &view).await).await, 4429, "a quarter is theirs");
+    for _ in 0..6 {
+        let mut page = t.page(&s, &s.token).await;
+        assert_eq!(text(&mut page).await["type"], "hello");
+        pages.push(page);
+    }
+    assert_eq!(close_code(&mut t.page(&s, &s.token).await).await, 4429);
+    // What mends it takes no place.
+    assert_eq!(t.get(&format!("/sessions/{}/links", s.id), &s.token).await.status, 200);
+    let link = format!("/sessions/{}/links/{number}", s.id);
+    assert_eq!(t.call(hyper::Method::DELETE, &link, Some(&s.token), None).await.status, 204);
+    assert_eq!(close_code(&mut pages[0]).await, 4401);
+    let session = format!("/sessions/{}", s.id);
+    assert_eq!(t.call(hyper::Method::DELETE, &session, Some(&s.token), None).await.status, 204);
+}
