@@ -1,12 +1,13 @@
 //! Manifests: stored byte by byte as they were pushed, by digest, with tags that lead to them.
 
 use super::{
-    Answer, CONTENT_DIGEST, Call,
+    Answer, CONTENT_DIGEST, Call, Inner,
     blobs::matches,
     lists::header,
     names::{Name, Tag, Which},
     refusal::Refusal,
-    store::{ENTRY, Links, MANIFEST_ENTRIES, Stored},
+    store::{ENTRY, Links, Set, Store, Stored},
+    uploads,
 };
 use crate::manifest::{MANIFEST_MAX, ManifestError, RawManifest, media_type};
 use axum::body::Body;
@@ -16,17 +17,96 @@ use hyper::{
     header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, LOCATION},
 };
 use serde_json::json;
+use std::{collections::HashSet, io};
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 const TAGS_MAX: usize = 32;
+/// An index for which its setter pays leads to at most so many manifests of so many bytes.
+const NEEDS_MAX: usize = 1000;
+const NEEDS_READ: usize = 32 << 20;
+
+/// A manifest that is to be put.
+struct New {
+    name: Name,
+    stored: Stored,
+    links: Links,
+    tags: Vec<Tag>,
+    by: Option<String>,
+}
+
+impl New {
+    /// Puts it, unless something speaks against that. The caller sees to it that no other one is put meanwhile.
+    fn put(&self, inner: &Inner) -> io::Result<Result<(), Refusal>> {
+        let (store, name, by) = (&inner.store, &self.name, self.by.as_deref());
+        let blob = self.links.blobs.iter().find(|d| !store.has_blob(name, d));
+        let manifest = self.links.manifests.iter().find(|d| !store.has_manifest(name, d));
+        if let Some(missing) = blob.or(manifest) {
+            let refusal =
+                Refusal::new(StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry");
+            return Ok(Err(refusal.with_detail(json!({ "digest": missing }))));
+        }
+        for tag in &self.tags {
+            let others =
+                |set: &Set| set.digest != self.stored.digest && set.by.is_some() && set.by != self.by;
+            if store.tag(name, tag)?.is_some_and(|set| others(&set)) {
+                let text = format!("{name}:{} is another session's: push another tag", tag.as_str());
+                return Ok(Err(Refusal::denied(text)));
+            }
+        }
+        let Some((blobs, manifests)) = self.needs(store)? else {
+            return Ok(Err(Refusal::manifest_invalid("an index names too many manifests")));
+        };
+        let mut price = self.stored.size() + self.tags.len() as u64 * ENTRY;
+        for digest in &blobs {
+            price += store.price(&store.layer_link(name, digest), digest, by)?;
+        }
+        for stored in &manifests {
+            price += store.price(&store.manifest_link(name, &stored.digest), &stored.digest, by)?;
+        }
+        if price > inner.space(&inner.payer(name.as_str(), by))? {
+            return Ok(Err(uploads::over_quota()));
+        }
+        if by.is_some() {
+            blobs.iter().try_for_each(|digest| store.link_blob(name, digest, by))?;
+            manifests.iter().try_for_each(|stored| store.link_manifest(name, stored, by))?;
+        }
+        store.put_manifest(name, &self.stored, &self.links, by)?;
+        self.tags.iter().try_for_each(|tag| store.set_tag(name, tag, &self.stored.digest, by))?;
+        Ok(Ok(()))
+    }
+
+    /// What its setter pays for with it; `None` if that is too much to be looked at.
+    fn needs(&self, store: &Store) -> io::Result<Option<(HashSet<Digest>, Vec<Stored>)>> {
+        let mut blobs: HashSet<Digest> = self.links.blobs.iter().cloned().collect();
+        let (mut manifests, mut bytes, mut seen) = (Vec::new(), 0, HashSet::new());
+        let mut todo = if self.by.is_some() { self.links.manifests.clone() } else { Vec::new() };
+        while let Some(digest) = todo.pop() {
+            if !seen.insert(digest.clone()) {
+                continue;
+            }
+            let Some(stored) = store.manifest(&self.name, &digest)? else { continue };
+            bytes += stored.bytes.len();
+            if seen.len() > NEEDS_MAX || bytes > NEEDS_READ {
+                return Ok(None);
+            }
+            if let Ok(raw) = RawManifest::parse(&stored.bytes) {
+                let links = Links::of(&raw);
+                blobs.extend(links.blobs);
+                todo.extend(links.manifests);
+            }
+            manifests.push(stored);
+        }
+        Ok(Some((blobs, manifests)))
+    }
+}
 
 impl Call {
     pub(super) async fn get_manifest(self, name: Name, which: Which) -> Answer {
         let (repository, wanted) = (name.clone(), which.clone());
         let found = self.registry.disk(move |store| {
             let digest = match wanted {
-                Which::Tag(tag) => store.tag(&repository, &tag)?,
+                Which::Tag(tag) => store.tag(&repository, &tag)?.map(|set| set.digest),
                 Which::Digest(digest) => Some(digest),
             };
             let stored = digest.map(|digest| store.manifest(&repository, &digest)).transpose()?.flatten();
@@ -74,34 +154,15 @@ impl Call {
         }
         let (raw, media_type) = understand(&bytes, &sent_as)?;
         let links = Links::of(&raw);
-        self.registry.may_have(&name).await?;
-        let _alone = self.registry.inner.counted.lock().await;
-        let size = bytes.len() as u64 + (MANIFEST_ENTRIES + tags.len() as u64) * ENTRY;
-        if size > self.registry.space(&name).await? {
-            return Err(Refusal::denied(
-                "the quota of this name is used up: delete images that are no longer needed",
-            ));
-        }
+        let by = self.setter(&name);
+        self.registry.may_have(&name, &self.registry.inner.payer(name.as_str(), by.as_deref())).await?;
         let _gate = self.registry.inner.gate.read().await;
+        let _alone = self.registry.inner.counted.lock().await;
+        let subject = links.subject.clone();
         let stored = Stored { digest: digest.clone(), media_type, bytes: bytes.into() };
-        let (repository, subject, named) = (name.clone(), links.subject.clone(), tags.clone());
-        let missing = self.registry.disk(move |store| {
-            let blob = links.blobs.iter().find(|d| !store.has_blob(&repository, d));
-            let manifest = links.manifests.iter().find(|d| !store.has_manifest(&repository, d));
-            if let Some(missing) = blob.or(manifest) {
-                return Ok(Some(missing.clone()));
-            }
-            store.put_manifest(&repository, &stored, &links)?;
-            for tag in &named {
-                store.set_tag(&repository, tag, &stored.digest)?;
-            }
-            Ok(None)
-        });
-        if let Some(missing) = missing.await? {
-            let refusal =
-                Refusal::new(StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry");
-            return Err(refusal.with_detail(json!({ "digest": missing })));
-        }
+        let new = New { name: name.clone(), stored, links, tags: tags.clone(), by };
+        let done = self.registry.blocking(move |inner| new.put(inner)).await;
+        done.map_err(super::disk_refused)??;
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::CREATED;
         let headers = response.headers_mut();

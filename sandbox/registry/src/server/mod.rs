@@ -5,21 +5,24 @@
 //! The reference registry's status codes and error codes are kept, because clients act on them.
 
 mod blobs;
+mod garbage;
 mod lists;
 mod manifests;
 mod names;
 mod policy;
 mod refusal;
+mod space;
 mod store;
 mod uploads;
 
+pub use garbage::Collected;
 pub(crate) use names::{Route, Which};
 pub use policy::{Accounts, Action, Open, PasswordError, Policy};
-pub use store::Collected;
 
 use self::{names::Name, policy::Remembered, refusal::Refusal, store::Store, uploads::Uploads};
 use axum::{Router, body::Body, extract::State, http::request::Parts, routing::any};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use drydock_images::Digest;
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
     header::{AUTHORIZATION, HeaderName, HeaderValue, WWW_AUTHENTICATE},
@@ -110,6 +113,40 @@ struct Inner {
     gate: RwLock<()>,
 }
 
+/// A tag as the host sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagOf {
+    /// `name:tag`.
+    pub image: String,
+    /// The manifest that it means.
+    pub digest: Digest,
+    /// Who set it ([`Policy::setter`]).
+    pub by: Option<String>,
+}
+
+impl Inner {
+    /// Who pays for something in a repository.
+    fn payer(&self, repository: &str, by: Option<&str>) -> String {
+        by.map_or_else(|| self.policy.owner(repository), str::to_owned)
+    }
+
+    fn used(&self, payer: &str) -> io::Result<u64> {
+        self.store.used(|name, by| self.payer(name.as_str(), by) == payer)
+    }
+
+    /// Images of setters who are gone make room where their owner has more than its quota.
+    fn make_room(&self) -> io::Result<()> {
+        let owners: BTreeSet<String> =
+            self.store.payments()?.iter().map(|(name, _)| self.policy.owner(name.as_str())).collect();
+        for owner in owners {
+            if let Some(most) = self.policy.quota(&owner) {
+                self.store.make_room(|name| self.policy.owner(name) == owner, most)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A request whose path, method and sender are known.
 struct Call {
     registry: Registry,
@@ -159,23 +196,74 @@ impl Registry {
                 self.blocking(move |inner| inner.store.drop_upload(&id)).await?;
             }
         }
-        let report = self.blocking(move |inner| inner.store.collect(what.grace, what.untagged)).await?;
+        let report = self.blocking(move |inner| {
+            inner.make_room()?;
+            inner.store.collect(what.grace, what.untagged)
+        });
+        let report = report.await?;
         Ok(Collected { uploads, ..report })
     }
 
-    /// Everybody who has repositories.
+    /// Everybody who has something here.
     pub async fn owners(&self) -> io::Result<BTreeSet<String>> {
         self.blocking(|inner| {
-            Ok(inner.store.repositories()?.iter().map(|name| inner.policy.owner(name.as_str())).collect())
+            let payments = inner.store.payments()?;
+            let uploads = inner.store.uploaders()?;
+            let payers = payments.iter().map(|(name, by)| inner.payer(name.as_str(), by.as_deref()));
+            Ok(payers.chain(uploads.iter().map(|(_, name, by)| inner.payer(name, by.as_deref()))).collect())
         })
         .await
     }
 
-    /// Deletes all repositories of these owners. Their content goes with the next garbage collection.
+    /// Deletes all repositories and uploads of these owners, and what they put into others' repositories unless an image needs it.
+    /// The content goes with the next garbage collection.
     pub async fn delete_owners(&self, owners: BTreeSet<String>) -> io::Result<()> {
         let _alone = self.inner.gate.write().await;
         self.blocking(move |inner| {
-            inner.store.delete_repositories(|name| owners.contains(&inner.policy.owner(name)))
+            for (id, name, by) in inner.store.uploaders()? {
+                if owners.contains(&inner.payer(&name, by.as_deref())) {
+                    // Whoever writes to it still finds no upload afterwards.
+                    inner.uploads.remove(&id);
+                    inner.store.drop_upload(&id)?;
+                }
+            }
+            inner.store.delete_repositories(|name| owners.contains(&inner.policy.owner(name)))?;
+            inner.store.release(&owners)
+        })
+        .await
+    }
+
+    /// The tags of an owner's repositories, and who has set them.
+    pub async fn tags_of(&self, owner: &str) -> io::Result<Vec<TagOf>> {
+        let owner = owner.to_owned();
+        self.blocking(move |inner| {
+            let mut all = Vec::new();
+            for name in
+                inner.store.repositories()?.iter().filter(|name| inner.policy.owner(name.as_str()) == owner)
+            {
+                for tag in inner.store.tags(name)?.unwrap_or_default() {
+                    if let Some(set) = inner.store.tag(name, &tag)? {
+                        let image = format!("{name}:{}", tag.as_str());
+                        all.push(TagOf { image, digest: set.digest, by: set.by });
+                    }
+                }
+            }
+            Ok(all)
+        })
+        .await
+    }
+
+    /// Deletes a tag (`name:tag`), and its image if nothing else leads to it, whoever has set it; false if there is none.
+    pub async fn delete_tag(&self, image: &str) -> io::Result<bool> {
+        let parsed = image.rsplit_once(':').map(|(name, tag)| (Name::parse(name), names::Tag::parse(tag)));
+        let Some((Ok(name), Ok(tag))) = parsed else { return Ok(false) };
+        let _alone = self.inner.gate.write().await;
+        self.blocking(move |inner| {
+            let gone = inner.store.delete_tagged(&name, &tag)?;
+            if gone {
+                inner.store.drop_all_unnamed()?;
+            }
+            Ok(gone)
         })
         .await
     }
@@ -185,10 +273,10 @@ impl Registry {
         self.inner.remembered.forget();
     }
 
-    /// How many bytes an owner's repositories have.
+    /// How many bytes an owner has here.
     pub async fn used(&self, owner: &str) -> io::Result<u64> {
         let owner = owner.to_owned();
-        self.blocking(move |inner| inner.store.used(|name| inner.policy.owner(name) == owner)).await
+        self.blocking(move |inner| inner.used(&owner)).await
     }
 
     /// Runs file work on a thread that may block.
@@ -206,10 +294,7 @@ impl Registry {
         work: impl FnOnce(&Store) -> io::Result<T> + Send + 'static,
     ) -> Result<T, Refusal> {
         let done = self.blocking(move |inner| work(&inner.store)).await;
-        done.map_err(|e| match e.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => no_space(&e),
-            _ => Refusal::internal("the disk refused", e),
-        })
+        done.map_err(disk_refused)
     }
 
     async fn answer(&self, request: Request<Body>) -> Answer {
@@ -249,6 +334,11 @@ impl Registry {
 }
 
 impl Call {
+    /// Who answers for what the sender puts there.
+    fn setter(&self, name: &Name) -> Option<String> {
+        self.registry.inner.policy.setter(self.user.as_deref(), name.as_str())
+    }
+
     async fn run(self, route: Route, body: Body) -> Answer {
         let method = self.head.method.clone();
         let reads = method == Method::GET || method == Method::HEAD;
@@ -325,6 +415,13 @@ fn unauthorized() -> Refusal {
     let realm = HeaderValue::from_static("Basic realm=\"Drydock registry\"");
     Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "authentication required")
         .with_header(WWW_AUTHENTICATE, realm)
+}
+
+fn disk_refused(error: io::Error) -> Refusal {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => no_space(&error),
+        _ => Refusal::internal("the disk refused", error),
+    }
 }
 
 fn no_space(error: &io::Error) -> Refusal {

@@ -48,6 +48,13 @@ pub trait Policy: Send + Sync + 'static {
         repository.split('/').next().unwrap_or_default().to_owned()
     }
 
+    /// Who answers for what an account puts into a repository: their space is taken, and only they let a tag that they have set mean
+    /// something else. `None`: the repository's owner, and whoever may push. It must answer at once.
+    fn setter(&self, user: Option<&str>, repository: &str) -> Option<String> {
+        let _ = (user, repository);
+        None
+    }
+
     /// How many bytes an owner's repositories may have; `None` for no limit. A blob counts once in each repository.
     fn quota(&self, owner: &str) -> Option<u64> {
         let _ = owner;

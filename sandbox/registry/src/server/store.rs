@@ -2,26 +2,29 @@
 //!
 //! ```text
 //! blobs/sha256/ab/<hex>                        content, each once
-//! repositories/<name>/_layers/<hex>            the repository has this blob (an empty file)
-//! repositories/<name>/_manifests/<hex>         … this manifest; the file holds its media type
-//! repositories/<name>/_tags/<tag>              the file holds a digest
+//! repositories/<name>/_layers/<hex>            the repository has this blob; the file holds who pays for it, a line each
+//! repositories/<name>/_manifests/<hex>         … this manifest; the file holds its media type and who pays for it
+//! repositories/<name>/_tags/<tag>              the file holds a digest and who set it
 //! repositories/<name>/_referrers/<hex>/<hex>   the second manifest has the first as its subject
-//! uploads/<id>, uploads/<id>.name              what has arrived of a blob, and for which repository
+//! uploads/<id>, uploads/<id>.name              what has arrived of a blob, and for which repository and whom
 //! ```
+//!
+//! Where nobody in particular pays ([`super::Policy::setter`]), those lines are missing: the repository's owner does.
 //!
 //! Names of components never begin with `_`, so they do not meet. A file comes under its final name only when it is whole and
 //! synced; so after a crash there is at worst content that nobody names, which the garbage collection takes.
 
-use super::names::{Name, Tag, UploadId};
+use super::{
+    names::{Name, Tag, UploadId},
+    space::Sizes,
+};
 use crate::manifest::{Descriptor, RawManifest};
 use drydock_images::Digest;
 use std::{
-    collections::{HashMap, HashSet},
     fs::{self, File},
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    sync::Mutex,
 };
 
 /// A repository's folders nest no deeper than a name may ([`super::names`]).
@@ -37,6 +40,15 @@ pub(super) struct Stored {
     pub(super) bytes: Vec<u8>,
 }
 
+impl Stored {
+    /// What it takes of the disk.
+    pub(super) fn size(&self) -> u64 {
+        self.bytes.len() as u64 + MANIFEST_ENTRIES * ENTRY
+    }
+}
+
+/// The last line of a tag's file whose setter is gone.
+const ENDED: &str = "ended";
 /// A manifest's link, and that of its being a referrer.
 pub(super) const MANIFEST_ENTRIES: u64 = 2;
 
@@ -63,23 +75,35 @@ impl Links {
     }
 }
 
-/// How much a collection freed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Collected {
-    /// Manifests that no tag led to.
-    pub manifests: u64,
-    /// Blobs that no repository named any more.
-    pub blobs: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Uploads that nobody continued.
-    pub uploads: u64,
+/// A tag's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Set {
+    pub(super) digest: Digest,
+    /// Who set it.
+    pub(super) by: Option<String>,
+    /// They are gone, and pay no more.
+    pub(super) ended: bool,
+}
+
+impl Set {
+    /// Who pays for it.
+    pub(super) fn payer(&self) -> Option<&str> {
+        self.by.as_deref().filter(|_| !self.ended)
+    }
+
+    /// The tag's file.
+    pub(super) fn text(&self) -> Vec<u8> {
+        lines(
+            self.digest.to_string().as_bytes(),
+            self.by.iter().map(String::as_str).chain(self.ended.then_some(ENDED)),
+        )
+    }
 }
 
 pub(super) struct Store {
-    root: PathBuf,
-    /// Bytes by repository, counted when first asked for.
-    sizes: Mutex<Option<HashMap<Name, u64>>>,
+    pub(super) root: PathBuf,
+    /// Counted when first asked for.
+    pub(super) sizes: Mutex<Option<Sizes>>,
 }
 
 impl Store {
@@ -94,19 +118,19 @@ impl Store {
         Ok(Self { root: root.to_owned(), sizes: Mutex::new(None) })
     }
 
-    fn blob(&self, digest: &Digest) -> PathBuf {
+    pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
         self.root.join("blobs/sha256").join(&digest.hex()[..2]).join(digest.hex())
     }
 
-    fn repository(&self, name: &Name) -> PathBuf {
+    pub(super) fn repository(&self, name: &Name) -> PathBuf {
         self.root.join("repositories").join(name.as_str())
     }
 
-    fn layer_link(&self, name: &Name, digest: &Digest) -> PathBuf {
+    pub(super) fn layer_link(&self, name: &Name, digest: &Digest) -> PathBuf {
         self.repository(name).join("_layers").join(digest.hex())
     }
 
-    fn manifest_link(&self, name: &Name, digest: &Digest) -> PathBuf {
+    pub(super) fn manifest_link(&self, name: &Name, digest: &Digest) -> PathBuf {
         self.repository(name).join("_manifests").join(digest.hex())
     }
 
@@ -114,7 +138,7 @@ impl Store {
         self.root.join("uploads").join(id.as_str())
     }
 
-    fn upload_name(&self, id: &UploadId) -> PathBuf {
+    pub(super) fn upload_name(&self, id: &UploadId) -> PathBuf {
         self.root.join("uploads").join(format!("{}.name", id.as_str()))
     }
 
@@ -139,18 +163,49 @@ impl Store {
         Ok(found(fs::metadata(self.blob(digest)))?.map_or(0, |m| m.len()))
     }
 
-    /// Gives a repository a blob that is on the disk.
-    pub(super) fn link_blob(&self, name: &Name, digest: &Digest) -> io::Result<()> {
-        let link = self.layer_link(name, digest);
-        let (fresh, new) = (!self.has_repository(name), !link.is_file());
-        self.write(&link, b"")?;
-        if new {
-            self.count(name, (self.blob_size(digest)? + ENTRY) as i64);
+    /// Gives a repository a blob that is on the disk, and somebody to pay for it.
+    pub(super) fn link_blob(&self, name: &Name, digest: &Digest, by: Option<&str>) -> io::Result<()> {
+        let bytes = self.blob_size(digest)? + ENTRY;
+        self.link(name, &self.layer_link(name, digest), b"", bytes, by)
+    }
+
+    /// Who pays for what a link means; `None` if there is no such link.
+    pub(super) fn payers(&self, link: &Path) -> io::Result<Option<Vec<String>>> {
+        let Some(text) = found(fs::read_to_string(link))? else { return Ok(None) };
+        // The first line of a manifest's link is its media type.
+        let skipped = usize::from(link.parent().is_some_and(|folder| folder.ends_with("_manifests")));
+        Ok(Some(text.lines().skip(skipped).map(str::to_owned).collect()))
+    }
+
+    /// Writes a link with one more who pays.
+    fn link(&self, name: &Name, link: &Path, head: &[u8], bytes: u64, by: Option<&str>) -> io::Result<()> {
+        let Some(mut payers) = self.payers(link)? else {
+            self.write(link, &lines(head, by))?;
+            self.count(name, by, bytes as i64);
+            return Ok(());
+        };
+        let Some(by) = by.filter(|by| !payers.iter().any(|payer| payer == by)) else {
+            // Young again: the manifest that needs it may be long in coming.
+            return self.write(link, &lines(head, &payers));
+        };
+        if payers.is_empty() {
+            self.count(name, None, -(bytes as i64));
         }
-        if fresh {
-            self.count(name, folders(name) as i64);
-        }
+        payers.push(by.to_owned());
+        self.write(link, &lines(head, &payers))?;
+        self.count(name, Some(by), bytes as i64);
         Ok(())
+    }
+
+    /// Removes a link; false if it was not there.
+    fn unlink(&self, name: &Name, link: &Path, bytes: u64) -> io::Result<bool> {
+        let Some(payers) = self.payers(link)? else { return Ok(false) };
+        fs::remove_file(link)?;
+        for payer in payers.iter().map(|payer| Some(payer.as_str())).chain(payers.is_empty().then_some(None))
+        {
+            self.count(name, payer, -(bytes as i64));
+        }
+        Ok(true)
     }
 
     /// Removes content that no repository has any more. Nothing that gives names to content may run meanwhile.
@@ -165,35 +220,40 @@ impl Store {
 
     /// Takes a blob from a repository; false if it did not have it.
     pub(super) fn unlink_blob(&self, name: &Name, digest: &Digest) -> io::Result<bool> {
-        let gone = found(fs::remove_file(self.layer_link(name, digest)))?.is_some();
-        if gone {
-            self.count(name, -((self.blob_size(digest)? + ENTRY) as i64));
-        }
-        Ok(gone)
+        self.unlink(name, &self.layer_link(name, digest), self.blob_size(digest)? + ENTRY)
     }
 
-    /// Makes a whole upload, whose digest was checked, a blob.
-    pub(super) fn keep_upload(&self, name: &Name, id: &UploadId, digest: &Digest) -> io::Result<()> {
+    /// Makes a whole upload, whose digest was checked, a blob; false if the upload is gone.
+    pub(super) fn keep_upload(
+        &self,
+        name: &Name,
+        id: &UploadId,
+        digest: &Digest,
+        by: Option<&str>,
+    ) -> io::Result<bool> {
         let (from, to) = (self.upload(id), self.blob(digest));
+        let Some(file) = found(File::open(&from))? else { return Ok(false) };
         if to.is_file() {
             fs::remove_file(&from)?;
         } else {
-            File::open(&from)?.sync_all()?;
+            file.sync_all()?;
             self.rename(&from, &to)?;
         }
-        self.link_blob(name, digest)?;
+        self.link_blob(name, digest, by)?;
         found(fs::remove_file(self.upload_name(id)))?;
-        Ok(())
+        Ok(true)
     }
 
-    pub(super) fn begin_upload(&self, name: &Name, id: &UploadId) -> io::Result<File> {
-        fs::write(self.upload_name(id), name.as_str())?;
+    pub(super) fn begin_upload(&self, name: &Name, id: &UploadId, by: Option<&str>) -> io::Result<File> {
+        fs::write(self.upload_name(id), lines(name.as_str().as_bytes(), by))?;
         File::options().write(true).create_new(true).open(self.upload(id))
     }
 
-    /// Whether an upload belongs to a repository.
-    pub(super) fn is_upload_of(&self, name: &Name, id: &UploadId) -> io::Result<bool> {
-        Ok(found(fs::read(self.upload_name(id)))?.is_some_and(|owner| owner == name.as_str().as_bytes()))
+    /// Of which repository an upload is, and who began it.
+    pub(super) fn upload_of(&self, id: &UploadId) -> io::Result<Option<(String, Option<String>)>> {
+        let Some(text) = found(fs::read_to_string(self.upload_name(id)))? else { return Ok(None) };
+        let (name, by) = text.split_once('\n').map_or((&*text, None), |(name, by)| (name, Some(by)));
+        Ok(Some((name.to_owned(), by.map(str::to_owned))))
     }
 
     pub(super) fn drop_upload(&self, id: &UploadId) -> io::Result<bool> {
@@ -205,9 +265,10 @@ impl Store {
     // === Manifests ===
 
     pub(super) fn manifest(&self, name: &Name, digest: &Digest) -> io::Result<Option<Stored>> {
-        let Some(media_type) = found(fs::read_to_string(self.manifest_link(name, digest)))? else {
+        let Some(link) = found(fs::read_to_string(self.manifest_link(name, digest)))? else {
             return Ok(None);
         };
+        let media_type = link.lines().next().unwrap_or_default().to_owned();
         let Some(file) = found(File::open(self.blob(digest)))? else { return Ok(None) };
         let mut bytes = Vec::new();
         file.take(crate::MANIFEST_MAX as u64).read_to_end(&mut bytes)?;
@@ -218,7 +279,13 @@ impl Store {
         self.manifest_link(name, digest).is_file()
     }
 
-    pub(super) fn put_manifest(&self, name: &Name, stored: &Stored, links: &Links) -> io::Result<()> {
+    pub(super) fn put_manifest(
+        &self,
+        name: &Name,
+        stored: &Stored,
+        links: &Links,
+        by: Option<&str>,
+    ) -> io::Result<()> {
         let blob = self.blob(&stored.digest);
         if !blob.is_file() {
             self.write(&blob, &stored.bytes)?;
@@ -227,54 +294,76 @@ impl Store {
             let folder = self.repository(name).join("_referrers").join(subject.hex());
             self.write(&folder.join(stored.digest.hex()), b"")?;
         }
+        self.link_manifest(name, stored, by)
+    }
+
+    /// Gives a manifest that is on the disk its link, and somebody to pay for it.
+    pub(super) fn link_manifest(&self, name: &Name, stored: &Stored, by: Option<&str>) -> io::Result<()> {
         let link = self.manifest_link(name, &stored.digest);
-        let (fresh, new) = (!self.has_repository(name), !link.is_file());
-        self.write(&link, stored.media_type.as_bytes())?;
-        if new {
-            self.count(name, (stored.bytes.len() as u64 + MANIFEST_ENTRIES * ENTRY) as i64);
-        }
-        if fresh {
-            self.count(name, folders(name) as i64);
-        }
-        Ok(())
+        self.link(name, &link, stored.media_type.as_bytes(), stored.size(), by)
     }
 
     /// Removes a manifest and the tags that mean it; false if it was not there.
     pub(super) fn delete_manifest(&self, name: &Name, digest: &Digest) -> io::Result<bool> {
-        let Some(stored) = self.manifest(name, digest)? else { return Ok(false) };
+        if !self.has_manifest(name, digest) {
+            return Ok(false);
+        }
         for tag in self.tags(name)?.unwrap_or_default() {
-            if self.tag(name, &tag)?.as_ref() == Some(digest) {
+            if self.tag(name, &tag)?.is_some_and(|set| set.digest == *digest) {
                 self.delete_tag(name, &tag)?;
             }
         }
+        self.delete_untagged(name, digest)
+    }
+
+    /// The same where no tag means it.
+    pub(super) fn delete_untagged(&self, name: &Name, digest: &Digest) -> io::Result<bool> {
+        let Some(stored) = self.manifest(name, digest)? else { return Ok(false) };
         if let Some(subject) = RawManifest::parse(&stored.bytes).ok().and_then(|raw| raw.subject) {
             let folder = self.repository(name).join("_referrers").join(subject.digest.hex());
             found(fs::remove_file(folder.join(digest.hex())))?;
         }
-        fs::remove_file(self.manifest_link(name, digest))?;
-        self.count(name, -((stored.bytes.len() as u64 + MANIFEST_ENTRIES * ENTRY) as i64));
-        Ok(true)
+        self.unlink(name, &self.manifest_link(name, digest), stored.size())
     }
 
-    pub(super) fn tag(&self, name: &Name, tag: &Tag) -> io::Result<Option<Digest>> {
-        let text = found(fs::read_to_string(self.repository(name).join("_tags").join(tag.as_str())))?;
-        Ok(text.and_then(|text| text.parse().ok()))
+    pub(super) fn tag_file(&self, name: &Name, tag: &Tag) -> PathBuf {
+        self.repository(name).join("_tags").join(tag.as_str())
     }
 
-    pub(super) fn set_tag(&self, name: &Name, tag: &Tag, digest: &Digest) -> io::Result<()> {
-        let file = self.repository(name).join("_tags").join(tag.as_str());
-        let new = !file.is_file();
-        self.write(&file, digest.to_string().as_bytes())?;
-        if new {
-            self.count(name, ENTRY as i64);
+    pub(super) fn tag(&self, name: &Name, tag: &Tag) -> io::Result<Option<Set>> {
+        let Some(text) = found(fs::read_to_string(self.tag_file(name, tag)))? else { return Ok(None) };
+        let mut lines = text.lines();
+        let digest = lines.next().and_then(|line| line.parse().ok());
+        let (by, ended) = (lines.next().map(str::to_owned), lines.next().is_some());
+        Ok(digest.map(|digest| Set { digest, by, ended }))
+    }
+
+    /// Lets a tag mean a manifest. Who has it again with the same meaning does not become who set it.
+    pub(super) fn set_tag(
+        &self,
+        name: &Name,
+        tag: &Tag,
+        digest: &Digest,
+        by: Option<&str>,
+    ) -> io::Result<()> {
+        let before = self.tag(name, tag)?;
+        if before.as_ref().is_some_and(|set| set.digest == *digest) {
+            return Ok(());
         }
+        let set = Set { digest: digest.clone(), by: by.map(str::to_owned), ended: false };
+        self.write(&self.tag_file(name, tag), &set.text())?;
+        if let Some(before) = before {
+            self.count(name, before.payer(), -(ENTRY as i64));
+        }
+        self.count(name, by, ENTRY as i64);
         Ok(())
     }
 
     pub(super) fn delete_tag(&self, name: &Name, tag: &Tag) -> io::Result<bool> {
-        let gone = found(fs::remove_file(self.repository(name).join("_tags").join(tag.as_str())))?.is_some();
+        let set = self.tag(name, tag)?;
+        let gone = found(fs::remove_file(self.tag_file(name, tag)))?.is_some();
         if gone {
-            self.count(name, -(ENTRY as i64));
+            self.count(name, set.as_ref().and_then(Set::payer), -(ENTRY as i64));
         }
         Ok(gone)
     }
@@ -324,177 +413,34 @@ impl Store {
         Ok(names)
     }
 
-    /// Deletes the repositories for which `gone` is true; nothing else may run meanwhile.
-    pub(super) fn delete_repositories(&self, gone: impl Fn(&str) -> bool) -> io::Result<()> {
-        for name in self.repositories()?.iter().filter(|name| gone(name.as_str())) {
-            // A repository may lie below another one: only its own folders go.
-            for folder in ["_layers", "_manifests", "_tags", "_referrers"] {
-                found(fs::remove_dir_all(self.repository(name).join(folder)))?;
-            }
-            self.remove_empty_folders(name);
-        }
-        *self.sizes.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        Ok(())
-    }
-
-    /// Removes the folders of a name that has no repository any more, as far as nothing else is in them.
-    fn remove_empty_folders(&self, name: &Name) {
-        let top = self.root.join("repositories");
-        let folder = self.repository(name);
-        for folder in folder.ancestors().take_while(|folder| **folder != *top) {
-            if fs::remove_dir(folder).is_err() {
-                return;
-            }
-        }
-    }
-
-    // === Space ===
-
-    /// Whether the disk has so many bytes left for people like us.
-    pub(super) fn has_free(&self, bytes: u64) -> io::Result<bool> {
-        let disk = rustix::fs::statvfs(&self.root)?;
-        Ok(disk.f_bavail.saturating_mul(disk.f_frsize) >= bytes)
-    }
-
-    /// The bytes of all repositories for which `counts` is true.
-    pub(super) fn used(&self, counts: impl Fn(&str) -> bool) -> io::Result<u64> {
-        let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
-        let sizes = match &mut *sizes {
-            Some(sizes) => sizes,
-            none => none.insert(self.count_all()?),
-        };
-        Ok(sizes.iter().filter(|(name, _)| counts(name.as_str())).map(|(_, bytes)| bytes).sum())
-    }
-
-    /// How many repositories there are for which `counts` is true.
-    pub(super) fn many(&self, counts: impl Fn(&str) -> bool) -> io::Result<usize> {
-        self.used(|_| false)?;
-        let sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(sizes.iter().flatten().filter(|(name, _)| counts(name.as_str())).count())
-    }
-
-    fn count_all(&self) -> io::Result<HashMap<Name, u64>> {
-        let mut sizes = HashMap::new();
-        for name in self.repositories()? {
-            let mut bytes =
-                folders(&name) + ENTRY * file_names(&self.repository(&name).join("_tags"))?.len() as u64;
-            for (folder, entries) in [("_layers", 1), ("_manifests", MANIFEST_ENTRIES)] {
-                for digest in digests(&self.repository(&name).join(folder))? {
-                    bytes += self.blob_size(&digest)? + entries * ENTRY;
-                }
-            }
-            sizes.insert(name, bytes);
-        }
-        Ok(sizes)
-    }
-
-    fn count(&self, name: &Name, bytes: i64) {
-        if let Some(sizes) = &mut *self.sizes.lock().unwrap_or_else(PoisonError::into_inner) {
-            let size = sizes.entry(name.clone()).or_default();
-            *size = size.saturating_add_signed(bytes);
-        }
-    }
-
-    // === Garbage ===
-
-    /// Removes what nothing leads to. Nothing else may run meanwhile.
-    pub(super) fn collect(&self, grace: Duration, untagged: bool) -> io::Result<Collected> {
-        let mut report = Collected::default();
-        let mut named = HashSet::new();
-        for name in self.repositories()? {
-            let kept = self.prune(&name, grace, untagged, &mut report)?;
-            named.extend(kept);
-        }
-        for folder in file_names(&self.root.join("blobs/sha256"))? {
-            let folder = self.root.join("blobs/sha256").join(folder);
-            for digest in digests(&folder)? {
-                let path = folder.join(digest.hex());
-                if !named.contains(&digest) && is_old(&path, grace)? {
-                    report.blobs += 1;
-                    report.bytes += fs::metadata(&path)?.len();
-                    fs::remove_file(path)?;
-                }
-            }
-        }
-        *self.sizes.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        Ok(report)
-    }
-
-    /// Removes manifests without a tag (if wanted) and links that no manifest needs; gives what is left.
-    fn prune(
-        &self,
-        name: &Name,
-        grace: Duration,
-        untagged: bool,
-        report: &mut Collected,
-    ) -> io::Result<HashSet<Digest>> {
-        let folder = self.repository(name);
-        let all = digests(&folder.join("_manifests"))?;
-        let mut tagged = HashSet::new();
-        for tag in self.tags(name)?.unwrap_or_default() {
-            tagged.extend(self.tag(name, &tag)?);
-        }
-        let mut links = HashMap::new();
-        for digest in &all {
-            let raw = self.manifest(name, digest)?.and_then(|m| RawManifest::parse(&m.bytes).ok());
-            links.insert(digest.clone(), raw.as_ref().map(Links::of).unwrap_or_default());
-        }
-        let mut live: HashSet<Digest> = HashSet::new();
-        let mut todo: Vec<Digest> = Vec::new();
-        for digest in &all {
-            if !untagged || tagged.contains(digest) || !is_old(&self.manifest_link(name, digest), grace)? {
-                todo.push(digest.clone());
-            }
-        }
-        while let Some(digest) = todo.pop() {
-            if live.insert(digest.clone()) {
-                todo.extend(links.get(&digest).map(|l| l.manifests.clone()).unwrap_or_default());
-                // Signatures and the like live as long as what they are about.
-                let about = links.iter().filter(|(_, l)| l.subject.as_ref() == Some(&digest));
-                todo.extend(about.map(|(referrer, _)| referrer.clone()));
-            }
-        }
-        for digest in all.iter().filter(|d| !live.contains(d)) {
-            report.manifests += u64::from(self.delete_manifest(name, digest)?);
-        }
-        let needed: HashSet<&Digest> =
-            live.iter().filter_map(|d| links.get(d)).flat_map(|l| &l.blobs).collect();
-        let mut kept = live.clone();
-        for digest in digests(&folder.join("_layers"))? {
-            // A push puts its layers before its manifest.
-            if needed.contains(&digest) || !is_old(&folder.join("_layers").join(digest.hex()), grace)? {
-                kept.insert(digest);
-            } else {
-                self.unlink_blob(name, &digest)?;
-            }
-        }
-        Ok(kept)
-    }
-
-    /// Uploads that nobody has written to for so long.
-    pub(super) fn stale_uploads(&self, age: Duration) -> io::Result<Vec<UploadId>> {
-        let mut stale = Vec::new();
-        for file in file_names(&self.root.join("uploads"))? {
-            let Ok(id) = UploadId::parse(file.strip_suffix(".name").unwrap_or(&file)) else { continue };
-            let data = self.upload(&id);
-            let path = if data.is_file() { data } else { self.upload_name(&id) };
-            if !stale.contains(&id) && is_old(&path, age)? {
-                stale.push(id);
-            }
-        }
-        Ok(stale)
-    }
-
     // === Files ===
 
     /// Writes a file so that it is either there and whole or as before, whatever happens.
-    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let id = UploadId::new().map_err(|_| io::Error::other("no random numbers"))?;
-        let new = self.root.join("tmp").join(id.as_str());
+    pub(super) fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let new = self.draft()?;
         let mut file = File::options().write(true).create_new(true).open(&new)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         self.rename(&new, path)
+    }
+
+    /// Writes many files that are there, each whole or as before, and waits for the disk once.
+    pub(super) fn rewrite(&self, files: Vec<(PathBuf, Vec<u8>)>) -> io::Result<()> {
+        let mut renames = Vec::new();
+        for (path, bytes) in files {
+            let new = self.draft()?;
+            fs::write(&new, bytes)?;
+            renames.push((new, path));
+        }
+        if !renames.is_empty() {
+            rustix::fs::syncfs(File::open(&self.root)?)?;
+        }
+        renames.iter().try_for_each(|(from, to)| fs::rename(from, to))
+    }
+
+    fn draft(&self) -> io::Result<PathBuf> {
+        let id = UploadId::new().map_err(|_| io::Error::other("no random numbers"))?;
+        Ok(self.root.join("tmp").join(id.as_str()))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -505,13 +451,20 @@ impl Store {
     }
 }
 
-/// What the folders of a repository take: those of its name, and the four in it.
-fn folders(name: &Name) -> u64 {
-    (name.as_str().split('/').count() as u64 + 4) * ENTRY
+/// Lines of a file, of which the first may be missing.
+pub(super) fn lines<'a, T: AsRef<str> + 'a>(head: &[u8], rest: impl IntoIterator<Item = T>) -> Vec<u8> {
+    let mut text = head.to_vec();
+    for line in rest {
+        if !text.is_empty() {
+            text.push(b'\n');
+        }
+        text.extend_from_slice(line.as_ref().as_bytes());
+    }
+    text
 }
 
 /// Makes "there is no such file" a value.
-fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+pub(super) fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
@@ -519,7 +472,7 @@ fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-fn file_names(folder: &Path) -> io::Result<Vec<String>> {
+pub(super) fn file_names(folder: &Path) -> io::Result<Vec<String>> {
     let Some(entries) = found(fs::read_dir(folder))? else { return Ok(Vec::new()) };
     let mut names = Vec::new();
     for entry in entries {
@@ -528,11 +481,6 @@ fn file_names(folder: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-fn digests(folder: &Path) -> io::Result<Vec<Digest>> {
+pub(super) fn digests(folder: &Path) -> io::Result<Vec<Digest>> {
     Ok(file_names(folder)?.iter().filter_map(|hex| format!("sha256:{hex}").parse().ok()).collect())
-}
-
-fn is_old(path: &Path, age: Duration) -> io::Result<bool> {
-    let Some(meta) = found(fs::metadata(path))? else { return Ok(true) };
-    Ok(SystemTime::now().duration_since(meta.modified()?).unwrap_or_default() >= age)
 }

@@ -70,6 +70,15 @@ impl Uploads {
         })
     }
 
+    /// Takes an upload out, whoever writes to it.
+    pub(super) fn remove(&self, id: &UploadId) {
+        self.with(|live| live.remove(id));
+    }
+
+    fn owner(&self, id: &UploadId) -> Option<String> {
+        self.with(|live| live.get(id).map(|l| l.owner.clone()))
+    }
+
     fn pending(&self, owner: &str) -> u64 {
         self.with(|live| live.values().filter(|l| l.owner == owner).map(|l| l.bytes).sum())
     }
@@ -97,30 +106,42 @@ impl Uploads {
     }
 }
 
+impl Inner {
+    fn left(&self, payer: &str) -> io::Result<u64> {
+        let Some(quota) = self.policy.quota(payer) else { return Ok(u64::MAX) };
+        Ok(quota.saturating_sub(self.used(payer)?))
+    }
+
+    /// How many bytes more somebody may have, besides what is on its way.
+    pub(super) fn space(&self, payer: &str) -> io::Result<u64> {
+        Ok(self.left(payer)?.saturating_sub(self.uploads.pending(payer)))
+    }
+}
+
 impl Registry {
     /// Makes an upload.
-    async fn new_upload(&self, name: &Name) -> Result<(UploadId, Held), Refusal> {
-        let owner = self.inner.policy.owner(name.as_str());
+    async fn new_upload(&self, name: &Name, by: Option<&str>) -> Result<(UploadId, Held), Refusal> {
+        let owner = self.inner.payer(name.as_str(), by);
         let (all, own) =
             self.inner.uploads.with(|live| (live.len(), live.values().filter(|l| l.owner == owner).count()));
         if all >= self.inner.limits.all_uploads || own >= self.inner.limits.uploads {
             let text = "too many uploads are open: finish or cancel one";
             return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", text));
         }
-        self.may_have(name).await?;
+        self.may_have(name, &owner).await?;
         if !self.disk(|store| store.has_free(super::FREE)).await? {
             return Err(Refusal::denied("no space left on the registry's disk"));
         }
         let id = UploadId::new()?;
-        let (owner, upload) = (name.clone(), id.clone());
-        let file = self.disk(move |store| store.begin_upload(&owner, &upload)).await?;
+        let (repository, upload, setter) = (name.clone(), id.clone(), by.map(str::to_owned));
+        let file =
+            self.disk(move |store| store.begin_upload(&repository, &upload, setter.as_deref())).await?;
         let state = State { hasher: Hasher::new(), file: File::from_std(file) };
-        let held = self.remember_upload(name, &id, state).await?;
+        let held = self.remember_upload(owner, &id, state)?;
         Ok((id, held))
     }
 
-    async fn remember_upload(&self, name: &Name, id: &UploadId, state: State) -> Result<Held, Refusal> {
-        let owner = self.inner.policy.owner(name.as_str());
+    fn remember_upload(&self, owner: String, id: &UploadId, state: State) -> Result<Held, Refusal> {
         let bytes = state.hasher.bytes();
         let state = Arc::new(tokio::sync::Mutex::new(state));
         let held =
@@ -131,10 +152,11 @@ impl Registry {
 
     /// Takes hold of an upload of this repository.
     async fn hold(&self, name: &Name, id: &UploadId) -> Result<Held, Refusal> {
-        let (of, upload) = (name.clone(), id.clone());
-        if !self.disk(move |store| store.is_upload_of(&of, &upload)).await? {
+        let upload = id.clone();
+        let begun = self.disk(move |store| store.upload_of(&upload)).await?;
+        let Some((_, by)) = begun.filter(|(of, _)| of == name.as_str()) else {
             return Err(Refusal::upload_unknown());
-        }
+        };
         let known = self.inner.uploads.with(|live| live.get(id).map(|l| Arc::clone(&l.state)));
         if let Some(state) = known {
             let text = "another request is writing to this upload";
@@ -142,7 +164,8 @@ impl Registry {
         }
         let upload = id.clone();
         let (hasher, file) = self.disk(move |store| reopen(store, &upload)).await?;
-        self.remember_upload(name, id, State { hasher, file: File::from_std(file) }).await
+        let owner = self.inner.payer(name.as_str(), by.as_deref());
+        self.remember_upload(owner, id, State { hasher, file: File::from_std(file) })
     }
 
     async fn drop_upload(&self, id: &UploadId, held: Held) -> Result<bool, Refusal> {
@@ -152,19 +175,12 @@ impl Registry {
         self.disk(move |store| store.drop_upload(&upload)).await
     }
 
-    /// How many bytes more the owner of a repository may have, besides what is on its way.
-    pub(super) async fn space(&self, name: &Name) -> Result<u64, Refusal> {
-        let pending = self.inner.uploads.pending(&self.inner.policy.owner(name.as_str()));
-        Ok(self.left(name).await?.saturating_sub(pending))
-    }
-
-    /// Refuses a new repository of an owner who has too many.
-    pub(super) async fn may_have(&self, name: &Name) -> Result<(), Refusal> {
-        let name = name.clone();
+    /// Refuses a repository that would be the first too many of who pays.
+    pub(super) async fn may_have(&self, name: &Name, payer: &str) -> Result<(), Refusal> {
+        let (name, payer) = (name.clone(), payer.to_owned());
         let fits = self.blocking(move |inner: &Inner| {
-            let owner = inner.policy.owner(name.as_str());
-            let is_owners = |other: &str| inner.policy.owner(other) == owner;
-            Ok(inner.store.has_repository(&name) || inner.store.many(is_owners)? < inner.limits.repositories)
+            let theirs = inner.store.where_used(|name, by| inner.payer(name.as_str(), by) == payer)?;
+            Ok(theirs.contains(&name) || theirs.len() < inner.limits.repositories)
         });
         match fits.await.map_err(|e| Refusal::internal("the repositories cannot be counted", e))? {
             true => Ok(()),
@@ -172,29 +188,25 @@ impl Registry {
         }
     }
 
-    /// How many bytes more the owner of a repository may have, with what is on its way.
-    async fn left(&self, name: &Name) -> Result<u64, Refusal> {
-        let name = name.clone();
-        let left = self.blocking(move |inner: &Inner| {
-            let owner = inner.policy.owner(name.as_str());
-            let Some(quota) = inner.policy.quota(&owner) else { return Ok(u64::MAX) };
-            let used = inner.store.used(|other| inner.policy.owner(other) == owner)?;
-            Ok(quota.saturating_sub(used))
-        });
+    /// How many bytes more somebody may have, with what is on its way.
+    async fn left(&self, payer: &str) -> Result<u64, Refusal> {
+        let payer = payer.to_owned();
+        let left = self.blocking(move |inner: &Inner| inner.left(&payer));
         left.await.map_err(|e| Refusal::internal("the space cannot be counted", e))
     }
 
-    /// Gives a repository a blob that is there, if its owner has space for it.
-    async fn link(&self, name: &Name, digest: &Digest) -> Result<(), Refusal> {
+    /// Gives a repository a blob that is there, if who pays has space for it.
+    async fn link(&self, name: &Name, digest: &Digest, by: Option<String>) -> Result<(), Refusal> {
+        let payer = self.inner.payer(name.as_str(), by.as_deref());
         let wanted = digest.clone();
         let _alone = self.inner.counted.lock().await;
         let size = self.disk(move |store| store.blob_size(&wanted)).await?;
-        if size + ENTRY > self.space(name).await? {
+        if size + ENTRY > self.left(&payer).await?.saturating_sub(self.inner.uploads.pending(&payer)) {
             return Err(over_quota());
         }
-        self.may_have(name).await?;
+        self.may_have(name, &payer).await?;
         let (name, digest) = (name.clone(), digest.clone());
-        self.disk(move |store| store.link_blob(&name, &digest)).await
+        self.disk(move |store| store.link_blob(&name, &digest, by.as_deref())).await
     }
 }
 
@@ -212,11 +224,12 @@ impl Call {
             Some(text) => Some(names::digest(text)?),
             None => None,
         };
-        let (id, mut held) = self.registry.new_upload(&name).await?;
+        let by = self.setter(&name);
+        let (id, mut held) = self.registry.new_upload(&name, by.as_deref()).await?;
         let registry = self.registry.clone();
         let Some(digest) = whole else { return progress(&name, &id, &held, StatusCode::ACCEPTED) };
-        match append(&registry, &name, &id, &mut held, body).await {
-            Ok(()) => commit(&registry, name, id, held, digest).await,
+        match append(&registry, &id, &mut held, body).await {
+            Ok(()) => self.commit(name, id, held, digest).await,
             Err(refusal) => {
                 registry.drop_upload(&id, held).await?;
                 Err(refusal)
@@ -238,7 +251,7 @@ impl Call {
         if !self.registry.disk(move |store| Ok(store.has_blob(&from, &wanted))).await? {
             return Ok(None);
         }
-        self.registry.link(name, &digest).await?;
+        self.registry.link(name, &digest, self.setter(name)).await?;
         created(name, &digest).map(Some)
     }
 
@@ -247,7 +260,7 @@ impl Call {
         let registry = self.registry.clone();
         let mut held = registry.hold(&name, &id).await?;
         self.check_range(&name, &id, &held)?;
-        append(&registry, &name, &id, &mut held, body).await?;
+        append(&registry, &id, &mut held, body).await?;
         progress(&name, &id, &held, StatusCode::ACCEPTED)
     }
 
@@ -260,8 +273,8 @@ impl Call {
         };
         let mut held = registry.hold(&name, &id).await?;
         self.check_range(&name, &id, &held)?;
-        append(&registry, &name, &id, &mut held, body).await?;
-        commit(&registry, name, id, held, digest).await
+        append(&registry, &id, &mut held, body).await?;
+        self.commit(name, id, held, digest).await
     }
 
     /// `GET`: how far it is.
@@ -277,6 +290,39 @@ impl Call {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         Ok(response)
+    }
+
+    /// Makes an upload a blob if the digest is right.
+    async fn commit(&self, name: Name, id: UploadId, held: Held, digest: Digest) -> Answer {
+        let registry = &self.registry;
+        if held.hasher.digest() != digest {
+            registry.drop_upload(&id, held).await?;
+            return Err(Refusal::digest_invalid());
+        }
+        let _gate = registry.inner.gate.read().await;
+        // Others may have been finished since this one began, and none is between this look and the count.
+        let _alone = registry.inner.counted.lock().await;
+        let by = self.setter(&name);
+        let payer = registry.inner.payer(name.as_str(), by.as_deref());
+        if held.hasher.bytes() + ENTRY > registry.left(&payer).await? {
+            registry.drop_upload(&id, held).await?;
+            return Err(over_quota());
+        }
+        // What a failed write left behind the end does not belong to the blob.
+        held.file
+            .set_len(held.hasher.bytes())
+            .await
+            .map_err(|e| Refusal::internal("an upload cannot be cut", e))?;
+        let (repository, upload, content) = (name.clone(), id.clone(), digest.clone());
+        let kept = registry
+            .disk(move |store| store.keep_upload(&repository, &upload, &content, by.as_deref()))
+            .await?;
+        drop(held);
+        registry.inner.uploads.forget(&id);
+        if !kept {
+            return Err(Refusal::upload_unknown());
+        }
+        created(&name, &digest)
     }
 
     /// A piece that says where it belongs must belong to the end.
@@ -312,15 +358,10 @@ impl Call {
 }
 
 /// Writes a body to the end of an upload. What arrived before a failure stays, so that the client can go on.
-async fn append(
-    registry: &Registry,
-    name: &Name,
-    id: &UploadId,
-    held: &mut Held,
-    body: Body,
-) -> Result<(), Refusal> {
+async fn append(registry: &Registry, id: &UploadId, held: &mut Held, body: Body) -> Result<(), Refusal> {
     let limits = &registry.inner.limits;
-    let left = registry.left(name).await?;
+    let Some(payer) = registry.inner.uploads.owner(id) else { return Err(Refusal::upload_unknown()) };
+    let left = registry.left(&payer).await?;
     let before = held.hasher.bytes();
     registry.inner.uploads.set_bytes(id, before);
     let disk = |e: io::Error| match e.kind() {
@@ -348,31 +389,6 @@ async fn append(
         held.hasher.update(&piece);
     }
     held.file.flush().await.map_err(disk)
-}
-
-/// Makes an upload a blob if the digest is right.
-async fn commit(registry: &Registry, name: Name, id: UploadId, held: Held, digest: Digest) -> Answer {
-    if held.hasher.digest() != digest {
-        registry.drop_upload(&id, held).await?;
-        return Err(Refusal::digest_invalid());
-    }
-    let _gate = registry.inner.gate.read().await;
-    // Others may have been finished since this one began, and none is between this look and the count.
-    let _alone = registry.inner.counted.lock().await;
-    if held.hasher.bytes() + ENTRY > registry.left(&name).await? {
-        registry.drop_upload(&id, held).await?;
-        return Err(over_quota());
-    }
-    // What a failed write left behind the end does not belong to the blob.
-    held.file
-        .set_len(held.hasher.bytes())
-        .await
-        .map_err(|e| Refusal::internal("an upload cannot be cut", e))?;
-    let (repository, upload, content) = (name.clone(), id.clone(), digest.clone());
-    registry.disk(move |store| store.keep_upload(&repository, &upload, &content)).await?;
-    drop(held);
-    registry.inner.uploads.forget(&id);
-    created(&name, &digest)
 }
 
 /// The file of an upload of an earlier process, and the digest of what it has.
@@ -415,6 +431,6 @@ fn so_far(bytes: u64) -> HeaderValue {
         .unwrap_or(HeaderValue::from_static("0-0"))
 }
 
-fn over_quota() -> Refusal {
+pub(super) fn over_quota() -> Refusal {
     Refusal::denied("the quota of this name is used up: delete images that are no longer needed")
 }
