@@ -36,7 +36,7 @@ async function vendor() {
   // at some of it by name.
   const short = { mangleProps: /^_[a-zA-Z]/, reserveProps: /^_(core|renderService|renderer)$/ };
   const addons = await build({ ...apart, ...short, mangleCache: {}, entryPoints: ["src/search.js", "src/webgl.js"] });
-  const others = await build({ ...apart, entryPoints: ["src/editor.js", "src/link.js"] });
+  const others = await build({ ...apart, entryPoints: ["src/editor.js", "src/link.js", "src/run.js"] });
   const lazy = [...addons.outputFiles, ...others.outputFiles];
   const names = lazy.map((file) => file.path.split("/").pop());
   for (const file of readdirSync(join(gen, "lazy"))) if (!names.includes(file)) rmSync(join(gen, "lazy", file));
@@ -46,7 +46,7 @@ async function vendor() {
   const first = await build({
     ...common, ...short, mangleCache: addons.mangleCache, format: "iife", globalName: "vendor", entryPoints: ["src/vendor.js"], outdir: "gen", external: ["/lazy/*"],
     alias: { "common/services/UnicodeService": "./src/unicode-service.js" },
-    define: { EDITOR_URL: url("editor"), LINK_URL: url("link"), SEARCH_URL: url("search"), WEBGL_URL: url("webgl") },
+    define: { EDITOR_URL: url("editor"), LINK_URL: url("link"), RUN_URL: url("run"), SEARCH_URL: url("search"), WEBGL_URL: url("webgl") },
   });
   const styles = await build({ ...common, entryPoints: ["app.css"], outdir: "gen", external: ["*.svg"] });
   for (const file of [...first.outputFiles, ...styles.outputFiles]) put(file.path, file.contents);

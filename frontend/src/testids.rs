@@ -48,12 +48,13 @@
 //! | `docker-{node}` | what a node has; `docker-help-{node}` while it has no container |
 //! | `container-{name}` | a container; `data-look` = `good`, `busy`, `bad`, `idle` |
 //! | `open-{node}-{port}` | opens a published port |
+//! | `logs-{name}`, `power-{name}`, `remove-{name}` | a container's buttons |
 //! | **files** | |
 //! | `files` | the dock |
 //! | `files-node`, `files-path` | whose files, which directory |
 //! | `upload-input`, `new-folder`, `new-file`, `new-name`, `files-reload`, `files-close` | its controls |
 //! | `files-status`, `files-more` | how many entries there are (for screen readers), more of them |
-//! | `file-{name}` | an entry's name; `edit-{name}`, `download-{name}`, `delete-{name}` its buttons |
+//! | `file-{name}` | an entry's name; `edit-{name}`, `download-{name}`, `rename-{name}`, `delete-{name}` its buttons |
 //! | `upload-{n}` | a file on its way |
 //! | `editor`, `editor-save`, `editor-close`, `editor-conflict`, `editor-read-again` | the text editor |
 //! | **share dialog** | |

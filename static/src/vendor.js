@@ -15,6 +15,9 @@ export { Socket } from "./socket.js";
 /** The text editor (CodeMirror), fetched on first use. */
 export const loadEditor = () => import(EDITOR_URL);
 
+/** Runs a command in a node; how is fetched on first use. */
+export const run = async (path, command) => (await import(RUN_URL)).run(path, command.split(" "));
+
 /** Search in a terminal, fetched on first use. */
 export const loadSearch = () => import(SEARCH_URL);
 

@@ -22,3 +22,9 @@ async fn start(browser: &Browser, server: &Server) -> String {
 fn count(text: &str, part: &str) -> usize {
     text.matches(part).count()
 }
+
+/// Clicks an element if it is there just now.
+async fn press(browser: &Browser, testid: &str) {
+    let script = "document.querySelector(`[data-testid='${arguments[0]}']`)?.click(); return true";
+    assert!(browser.script::<bool>(script, vec![testid.into()]).await);
+}

@@ -1,7 +1,10 @@
 //! What the page of a session offers beside its terminals: ports, files, nodes, the Docker view; its end and the queue before it.
 
+use super::press;
 use drydock_e2e::{Browser, Server, http::full, until};
 use serde_json::json;
+
+const END: char = '\u{e010}';
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_appears_by_itself_and_opens() {
@@ -203,6 +206,14 @@ async fn large_and_linked_directories_can_be_entered() {
         .until("it is told", async || browser.text("notices").await.contains("/root/real is there already"))
         .await;
 
+    // What is there gets another name, unless that is taken.
+    browser.click("rename-real").await;
+    browser.find("new-name").await;
+    browser.keys(&format!("{}ly{}", END, drydock_e2e::browser::key::ENTER)).await;
+    browser.find("file-really").await;
+    browser.gone("file-real").await;
+    assert!(server.exec(&session.id, "node1", "test -e /root/really/inside").await.status.success());
+
     // Of a large one a part is drawn at a time, and a screen reader hears how much there is.
     browser.click("file-many").await;
     browser.find("file-00500").await;
@@ -330,8 +341,34 @@ async fn the_docker_view_follows_the_engine() {
     browser.resize(1280, 800).await;
     browser.click("open-node1-8080").await;
     browser.until("a second tab", async || browser.driver().windows().await.unwrap().len() == 2).await;
-    server.exec(&session.id, "node1", "docker rm -f web").await.ok();
-    browser.gone("container-web").await;
+    let windows = browser.driver().windows().await.unwrap();
+    browser.driver().switch_to_window(windows[0].clone()).await.unwrap();
+
+    // What can be done with a container.
+    server.exec(&session.id, "node1", "docker run --name said busybox echo it-was-$((40+2))").await.ok();
+    browser.click("logs-said").await;
+    browser.until_terminal(2, "it-was-42").await;
+    browser.click("power-web").await;
+    browser.until("it is stopped", async || browser.text("container-web").await.contains("exited")).await;
+    browser.click("power-web").await;
+    browser.until_attr("container-web", "data-look", "good").await;
+    // What the engine says against it is told.
+    let taken = "docker stop -t 0 web && docker run -d --name other -p 8080:80 busybox httpd -f";
+    server.exec(&session.id, "node1", taken).await.ok();
+    browser.until_attr("container-other", "data-look", "good").await;
+    browser.click("power-web").await;
+    browser
+        .until("why it does not start", async || {
+            browser.text("notices").await.contains("port is already allocated")
+        })
+        .await;
+    browser
+        .until("it is removed", async || {
+            press(&browser, "remove-web").await;
+            !browser.shows("container-web").await
+        })
+        .await;
+    browser.assert_quiet(&["status of 404"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

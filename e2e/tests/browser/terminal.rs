@@ -1,6 +1,6 @@
 //! Terminals: commands, keys, programs that use the whole screen, floods.
 
-use super::start;
+use super::{press, start};
 use drydock_e2e::{Browser, Server, browser::key};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -257,9 +257,7 @@ async fn closing_a_terminal_in_which_something_runs_asks() {
     browser.click("close-tab").await;
     browser
         .until("it is closed", async || {
-            if browser.shows("close-1").await {
-                browser.click("close-1").await;
-            }
+            press(&browser, "close-1").await;
             !browser.shows("tab-1").await
         })
         .await;

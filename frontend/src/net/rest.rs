@@ -1,7 +1,11 @@
 //! The REST interface under `/api/v1`, one function a request. Every failure becomes a [`Problem`], whose message is a
 //! sentence for people.
 
-use crate::logic::read::{Read, from_text};
+use crate::{
+    browser,
+    logic::read::{Read, from_text},
+    term::vendor,
+};
 use drydock_protocol::{
     NodeName, SessionId,
     api::{
@@ -125,10 +129,10 @@ impl Call {
         if let Some(body) = &self.body {
             init.set_body(body);
         }
-        let answer = crate::browser::window().fetch_with_str_and_init(&format!("{API}{}", self.path), &init);
+        let answer = browser::window().fetch_with_str_and_init(&format!("{API}{}", self.path), &init);
         let response: Response = JsFuture::from(answer).await.map_err(lost)?.unchecked_into();
         if let Ok(Some(date)) = response.headers().get("Date") {
-            crate::browser::server_time(&date);
+            browser::server_time(&date);
         }
         if response.ok() {
             return Ok(response);
@@ -324,11 +328,23 @@ pub fn remove_file(id: &SessionId, node: NodeName, path: &str) -> Answer<()> {
     delete(file(id, node, path)).done()
 }
 
+/// Runs a command in a node: words with a space between each; what went wrong is what it said.
+pub async fn run(id: &SessionId, node: NodeName, command: &str) -> Result<(), String> {
+    let ran = vendor::run(&format!("{API}/sessions/{id}/nodes/{node}/exec"), command);
+    let said = JsFuture::from(ran).await.map_err(|_| Problem::unreachable().message)?;
+    said.as_string().filter(|said| !said.is_empty()).map_or(Ok(()), Err)
+}
+
+/// Renames a file or directory; refused if there is something of the new name.
+pub fn rename(id: &SessionId, node: NodeName, from: &str, to: &str) -> Answer<()> {
+    let mut call =
+        post(format!("/sessions/{id}/nodes/{node}/files/rename")).header("Content-Type", "application/json");
+    let body = browser::object(&[("from", from.into()), ("to", to.into())]);
+    call.body = js_sys::JSON::stringify(&body).ok().map(Into::into);
+    call.done()
+}
+
 /// Opens an address of the outside world in a tab that knows nothing of this page.
 pub fn open_window(address: &str) {
-    let _ = crate::browser::window().open_with_url_and_target_and_features(
-        address,
-        "_blank",
-        "noopener,noreferrer",
-    );
+    let _ = browser::window().open_with_url_and_target_and_features(address, "_blank", "noopener,noreferrer");
 }

@@ -47,6 +47,17 @@ pub struct OpenFile {
     pub reading: u32,
 }
 
+/// What a name is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Naming {
+    /// A new directory.
+    Folder,
+    /// A new file.
+    File,
+    /// What has this name gets another.
+    Rename(String),
+}
+
 /// How saving went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Saving {
@@ -73,6 +84,8 @@ pub struct Files {
     pub path: Known<String>,
     /// What is in it.
     pub shown: Known<Shown>,
+    /// What a name is asked for just now.
+    pub naming: Known<Option<Naming>>,
     /// The file in the editor.
     pub editing: Known<Option<OpenFile>>,
     /// How saving went.
@@ -92,6 +105,7 @@ impl Files {
             node: Known::new(None),
             path: Known::new(HOME.into()),
             shown: Known::new(Shown::Loading),
+            naming: Known::new(None),
             editing: Known::new(None),
             saving: Known::new(Saving::Clean),
             readings: Known::new(0),
@@ -112,7 +126,7 @@ impl Files {
                 self.session.state.with(|s| s.nodes.first().is_some_and(|n| n.power != Power::Starting));
             let up = self.session.connection.get() == Connection::Up;
             let node = self.node.get_untracked();
-            let back = up && !std::mem::replace(&mut was_up, up);
+            let back = !std::mem::replace(&mut was_up, up) && up;
             if back && matches!(self.shown.get_untracked(), Shown::Failed(problem) if problem.status == 0) {
                 self.reload();
             }
@@ -161,6 +175,7 @@ impl Files {
         if changed {
             self.node.set(Some(node));
             self.path.set(path.clone());
+            self.naming.set(None);
             self.shown.set(Shown::Loading);
         }
         let number = self.asked.get_untracked() + 1;
@@ -229,6 +244,21 @@ impl Files {
         let Some(path) = self.free_path(name) else { return };
         spawn_local(async move {
             if let Err(problem) = rest::make_dir(&id, node, &path).await {
+                self.notices.error(problem.message);
+            }
+            self.reload();
+        });
+    }
+
+    /// Gives something of the directory another name.
+    pub fn rename(self, from: &str, to: &str) {
+        let (Some(id), Some(node)) = (self.session.id.get_untracked(), self.node.get_untracked()) else {
+            return;
+        };
+        let from = self.path_of(from);
+        let Some(to) = self.free_path(to) else { return };
+        spawn_local(async move {
+            if let Err(problem) = rest::rename(&id, node, &from, &to).await {
                 self.notices.error(problem.message);
             }
             self.reload();

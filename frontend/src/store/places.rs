@@ -239,6 +239,16 @@ impl SessionStore {
         });
     }
 
+    /// Runs a command in a node, words without quotes; only what goes wrong is told.
+    pub fn run(self, node: NodeName, command: String) {
+        let Some(id) = self.id.get_untracked() else { return };
+        spawn_local(async move {
+            if let Err(problem) = rest::run(&id, node, &command).await {
+                self.notices.error(problem);
+            }
+        });
+    }
+
     /// Switches a node on or off.
     pub fn power(self, node: NodeName, on: bool) {
         let Some(id) = self.id.get_untracked() else { return };

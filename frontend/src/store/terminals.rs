@@ -71,6 +71,10 @@ impl SessionStore {
 
     /// Asks for a terminal on a node.
     pub fn open_terminal(self, node: NodeName, place: Place) {
+        self.open_and_type(node, place, Vec::new());
+    }
+
+    fn open_and_type(self, node: NodeName, place: Place, typed: Vec<u8>) {
         if self.connection.get_untracked() != Connection::Up {
             self.notices.error("There is no connection to the session just now. Try again when it is back.");
             return;
@@ -78,7 +82,7 @@ impl SessionStore {
         let inner = self.inner();
         let request = inner.next_request.get() + 1;
         inner.next_request.set(request);
-        inner.asked.borrow_mut().insert(request, Asked { node, place, typed: Vec::new() });
+        inner.asked.borrow_mut().insert(request, Asked { node, place, typed });
         self.say(&FromPage::Open { node, request });
     }
 
@@ -86,6 +90,13 @@ impl SessionStore {
     pub fn open_tab(self, node: NodeName) {
         self.area.set(Area::Terminals);
         self.open_terminal(node, Place::Group(self.layout.with_untracked(|l| l.focus())));
+    }
+
+    /// A new tab in the focused group, in which a command runs.
+    pub fn open_command(self, node: NodeName, command: &str) {
+        self.area.set(Area::Terminals);
+        let place = Place::Group(self.layout.with_untracked(|l| l.focus()));
+        self.open_and_type(node, place, format!("{command}\r").into_bytes());
     }
 
     /// A new terminal beside a group, on the node of the group's own terminal.

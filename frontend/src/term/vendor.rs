@@ -172,6 +172,10 @@ extern "C" {
     #[wasm_bindgen(js_namespace = vendor, js_name = copyText)]
     pub fn copy_text(text: &str) -> Promise;
 
+    /// Runs a command behind a WebSocket of the server; the promise holds what went wrong, or nothing.
+    #[wasm_bindgen(js_namespace = vendor)]
+    pub fn run(path: &str, command: &str) -> Promise;
+
     /// Fetches the text editor.
     #[wasm_bindgen(js_namespace = vendor, js_name = loadEditor)]
     pub fn load_editor() -> Promise;

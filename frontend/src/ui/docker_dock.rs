@@ -1,8 +1,9 @@
 //! What each node's Docker engine has: containers with their published ports, images, and at the bottom what is under way. It
 //! changes by itself; nothing here asks for it.
 
-use super::el::{El, el, group};
-use super::icon::{self, icon_button};
+use super::confirm_button::confirm_button;
+use super::el::{El, el, group, nothing};
+use super::icon::{self, icon, icon_button};
 use super::node_card::{number_of, of_node, port_chip};
 use super::nodes_panel::{node_name, node_numbers};
 use crate::{
@@ -170,6 +171,14 @@ fn container(name: NodeName, id: u32) -> El {
             })
             .unwrap_or_default()
     };
+    let can_be_done = move || {
+        let of = |c: &&Container| number(&c.id) == id;
+        let runs = |c: &Container| matches!(c.state.as_str(), "running" | "paused" | "restarting");
+        let tell = |c: &Container| (runs(c), c.id.clone(), c.name.clone());
+        session
+            .may_type()
+            .then(|| session.state.with(|s| docker(&s.nodes, name)?.containers.iter().find(of).map(tell)))?
+    };
     el("li")
         .attr_of("data-look", with(|c| look(c).into()))
         .attr_of("data-testid", with(|c| format!("container-{}", c.name)))
@@ -186,6 +195,35 @@ fn container(name: NodeName, id: u32) -> El {
             let port = (number >> 1) as u16;
             port_chip(name, port, number & 1 == 1).testid(format!("open-{name}-{port}"))
         }))
+        .switch(can_be_done, move |can| can.map_or_else(nothing, |can| container_buttons(name, can)))
+}
+
+/// What can be done with a container: whether it runs, its id and its name.
+fn container_buttons(node: NodeName, (runs, id, name): (bool, String, String)) -> El {
+    let session = use_app().session;
+    let (power, verb) =
+        if runs { (format!("Stop {name}"), "stop") } else { (format!("Start {name}"), "start") };
+    let logs = format!("docker logs -f {name}");
+    let removed = id.clone();
+    el("span")
+        .class("container-buttons")
+        .child(
+            icon_button(&format!("Logs of {name}"), icon::TERMINAL)
+                .testid(format!("logs-{name}"))
+                .click(move || session.open_command(node, &logs)),
+        )
+        .child(
+            icon_button(&power, icon::POWER)
+                .testid(format!("power-{name}"))
+                .click(move || session.run(node, format!("docker {verb} {id}"))),
+        )
+        .child(confirm_button(
+            format!("Remove {name}"),
+            "Remove it?",
+            format!("remove-{name}"),
+            move || session.run(node, format!("docker rm -f {removed}")),
+            move || icon(icon::TRASH),
+        ))
 }
 
 /// One image.

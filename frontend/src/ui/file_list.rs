@@ -7,7 +7,11 @@ use super::{
 };
 use crate::{
     logic::{paths, units},
-    store::{files::Shown, known::Known, use_app},
+    store::{
+        files::{Naming, Shown},
+        known::Known,
+        use_app,
+    },
 };
 use drydock_protocol::{
     api::Listing,
@@ -128,7 +132,7 @@ fn row(entry: Entry) -> El {
             }
         }
     };
-    let (edited, downloaded, deleted) = (entry.clone(), name.clone(), name.clone());
+    let (edited, downloaded, renamed, deleted) = (entry.clone(), name.clone(), name.clone(), name.clone());
     el("tr")
         .child(
             el("td").child(
@@ -164,6 +168,11 @@ fn row(entry: Entry) -> El {
                                 .child(icon(icon::DOWNLOAD)),
                         )
                 }))
+                .child(
+                    icon_button(&format!("Rename {name}"), icon::RENAME)
+                        .testid(format!("rename-{name}"))
+                        .click(move || files.naming.set(Some(Naming::Rename(renamed.clone())))),
+                )
                 .child(confirm_button(
                     format!("Delete {name}"),
                     "Delete?",

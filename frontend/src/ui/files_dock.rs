@@ -12,7 +12,7 @@ use crate::reactive::*;
 use crate::{
     browser,
     logic::paths,
-    store::{App, known::Known, session::Area, use_app},
+    store::{App, files::Naming, session::Area, use_app},
     term::vendor,
 };
 use wasm_bindgen::JsCast;
@@ -128,7 +128,7 @@ fn crumbs() -> El {
 /// Upload, new folder, new file.
 fn dock_buttons() -> El {
     let files = use_app().files;
-    let naming = Known::new(None::<Making>);
+    let naming = files.naming;
     let chosen = move |event: Event| {
         let input: HtmlInputElement = event_target(&event);
         if let Some(list) = input.files().filter(|list| list.length() > 0) {
@@ -154,39 +154,35 @@ fn dock_buttons() -> El {
                 .child(
                     el("button")
                         .testid("new-folder")
-                        .click(move || naming.set(Some(Making::Folder)))
+                        .click(move || naming.set(Some(Naming::Folder)))
                         .child(icon(icon::FOLDER))
                         .text("New folder"),
                 )
                 .child(
                     el("button")
                         .testid("new-file")
-                        .click(move || naming.set(Some(Making::File)))
+                        .click(move || naming.set(Some(Naming::File)))
                         .child(icon(icon::FILE))
                         .text("New file"),
                 ),
         )
         .part(move || match naming.get() {
-            Some(making) => name_form(making, naming),
+            Some(naming) => name_form(naming),
             None => nothing(),
         })
 }
 
-/// What is being made.
-#[derive(Clone, Copy, PartialEq)]
-enum Making {
-    Folder,
-    File,
-}
-
-/// Asks for the name of what is made.
-fn name_form(making: Making, naming: Known<Option<Making>>) -> El {
+/// Asks for a name.
+fn name_form(what: Naming) -> El {
     let files = use_app().files;
-    let name = RwSignal::new(String::new());
+    let naming = files.naming;
+    let old = if let Naming::Rename(old) = &what { old.clone() } else { String::new() };
+    let name = RwSignal::new(old.clone());
     let wrong = RwSignal::new(String::new());
-    let label = match making {
-        Making::Folder => "Name of the new folder",
-        Making::File => "Name of the new file",
+    let (label, done) = match what {
+        Naming::Folder => ("Name of the new folder".to_owned(), "Make"),
+        Naming::File => ("Name of the new file".to_owned(), "Make"),
+        Naming::Rename(_) => (format!("New name of {old}"), "Rename"),
     };
     let submit = move |event: web_sys::SubmitEvent| {
         event.prevent_default();
@@ -194,9 +190,11 @@ fn name_form(making: Making, naming: Known<Option<Making>>) -> El {
         if let Some(reason) = paths::refuse(&name) {
             return wrong.set(reason.to_owned());
         }
-        match making {
-            Making::Folder => files.make_dir(&name),
-            Making::File => files.make_file(&name),
+        match &what {
+            Naming::Folder => files.make_dir(&name),
+            Naming::File => files.make_file(&name),
+            Naming::Rename(old) if *old == name => {}
+            Naming::Rename(old) => files.rename(old, &name),
         }
         naming.set(None);
     };
@@ -205,8 +203,9 @@ fn name_form(making: Making, naming: Known<Option<Making>>) -> El {
         .on("submit", submit)
         .child(
             el("input")
-                .attr("aria-label", label)
-                .attr("placeholder", label)
+                .attr("aria-label", &label)
+                .attr("placeholder", &label)
+                .attr("value", old)
                 .testid("new-name")
                 .focus()
                 .on("input", move |event: Event| name.set(event_target_value(&event)))
@@ -216,7 +215,7 @@ fn name_form(making: Making, naming: Known<Option<Making>>) -> El {
                     }
                 }),
         )
-        .child(el("button").attr("type", "submit").text("Make"))
+        .child(el("button").attr("type", "submit").text(done))
         .child(
             el("button").attr("type", "button").class("quiet").click(move || naming.set(None)).text("Cancel"),
         )

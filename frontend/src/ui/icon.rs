@@ -20,6 +20,8 @@ pub const RELOAD: &str = "M13 8a5 5 0 1 1-1.500-3.500M13 2.500v2.700h-2.700";
 pub const UPLOAD: &str = "M8 11V3M5 5.500L8 2.500l3 3M3 13h10";
 pub const DOWNLOAD: &str = "M8 2.500v8M5 8l3 3 3-3M3 13.500h10";
 pub const PEN: &str = "M3 13l.7-3L11 2.700 13.300 5 6 12.300z";
+pub const RENAME: &str =
+    "M6 3c1 0 2 .5 2 1.500v7c0 1-1 1.500-2 1.500M10 3c-1 0-2 .5-2 1.500v7c0 1 1 1.500 2 1.500";
 pub const UP: &str = "M8 13V3M4 7l4-4 4 4";
 pub const DOWN: &str = "M8 3v10M4 9l4 4 4-4";
 pub const COPY: &str = "M6 6h7v7H6zM10 6V3H3v7h3";
