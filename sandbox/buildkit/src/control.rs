@@ -12,7 +12,7 @@ use crate::proto::control::{
     PruneRequest, SolveRequest, SolveResponse, StatusRequest, StatusResponse, UpdateBuildHistoryRequest,
     UpdateBuildHistoryResponse, UsageRecord,
 };
-use crate::proto::{BuildkitVersion, WorkerRecord, now, pb, timestamp};
+use crate::proto::{BuildkitVersion, GcPolicy, WorkerRecord, now, pb, timestamp};
 use crate::{BuildKit, history, tunnel};
 use futures_util::StreamExt;
 use std::collections::HashMap;
@@ -193,6 +193,7 @@ impl BuildKit {
             id: worker.id,
             labels,
             platforms: worker.platforms.into_iter().map(platform).collect(),
+            gc_policy: worker.gc.into_iter().map(rule).collect(),
             buildkit_version: Some(BuildkitVersion {
                 package: "github.com/moby/buildkit".into(),
                 version: worker.buildkit_version,
@@ -220,6 +221,18 @@ fn entitlements(wanted: &[String]) -> Result<Vec<String>, Status> {
             Err(failed(format!("granting entitlement {name} is not allowed by build daemon configuration")))
         }
         None => Ok(wanted.iter().take(1).cloned().collect()),
+    }
+}
+
+fn rule(prune: Prune) -> GcPolicy {
+    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    GcPolicy {
+        all: prune.all,
+        keep_duration: i64::try_from(prune.keep_duration.as_nanos()).unwrap_or(i64::MAX),
+        filters: prune.filters,
+        reserved_space: number(prune.reserved_space),
+        max_used_space: number(prune.max_used_space),
+        min_free_space: number(prune.min_free_space),
     }
 }
 

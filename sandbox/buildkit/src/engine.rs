@@ -91,6 +91,8 @@ pub struct Worker {
     pub labels: BTreeMap<String, String>,
     /// Version of BuildKit whose habits it has, `v0.25.1`.
     pub buildkit_version: String,
+    /// What of the build cache goes by itself.
+    pub gc: Vec<Prune>,
 }
 
 /// What to build.

@@ -9,7 +9,7 @@ pub use bollard_buildkit_proto::moby::buildkit::secrets::v1 as secrets;
 pub use bollard_buildkit_proto::moby::buildkit::v1 as control;
 pub use bollard_buildkit_proto::moby::buildkit::v1::apicaps::ApiCap;
 pub use bollard_buildkit_proto::moby::buildkit::v1::frontend;
-pub use bollard_buildkit_proto::moby::buildkit::v1::types::{BuildkitVersion, WorkerRecord};
+pub use bollard_buildkit_proto::moby::buildkit::v1::types::{BuildkitVersion, GcPolicy, WorkerRecord};
 pub use bollard_buildkit_proto::moby::filesync::packet as packets;
 pub use bollard_buildkit_proto::moby::filesync::v1 as filesync;
 pub use bollard_buildkit_proto::moby::sshforward::v1 as ssh;

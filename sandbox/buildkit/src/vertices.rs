@@ -2,7 +2,9 @@
 //! layers. Steps that change the configuration only have none, as in BuildKit.
 
 use crate::progress::{Progress, Step};
-use drydock_dockerfile::build::{Event, NamedContext, Options, Output, StepId, Stream};
+use drydock_dockerfile::build::{
+    Event, NamedContext, Options, Output, StepId, Stream, stage_label, step_title,
+};
 use drydock_dockerfile::language::shell::{Lexer, Variables};
 use drydock_dockerfile::language::{Dockerfile, Kind, Stage};
 use std::collections::{HashMap, HashSet};
@@ -54,7 +56,10 @@ impl Base {
         let full = self.full().unwrap_or_default();
         match self {
             Self::Context(name, _) => format!("[context {name}] {full}"),
-            _ => title(file, index, 1, 1 + layers(&file.stages[index]), &format!("FROM {full}")),
+            _ => {
+                let total = 1 + layers(&file.stages[index]);
+                step_title(&stage_label(file, index), 1, total, &format!("FROM {full}"))
+            }
         }
     }
 }
@@ -63,17 +68,6 @@ impl Base {
 fn layers(stage: &Stage) -> usize {
     let makes = |kind: &Kind| matches!(kind, Kind::Run(_) | Kind::Copy(_) | Kind::Add(_) | Kind::Workdir(_));
     stage.instructions.iter().filter(|instruction| makes(&instruction.kind)).count()
-}
-
-/// `[stage 1/3] RUN x`.
-fn title(file: &Dockerfile, index: usize, number: usize, total: usize, text: &str) -> String {
-    let stage = match file.stages.get(index).and_then(|stage| stage.name.as_deref()) {
-        _ if file.stages.len() == 1 => String::new(),
-        Some(name) => format!("{name} "),
-        None => format!("stage-{index} "),
-    };
-    let width = total.to_string().len();
-    format!("[{stage}{number:>width$}/{total}] {text}")
 }
 
 /// Steps of one build, from the events of its builder.
@@ -95,39 +89,26 @@ impl Vertices {
         Self { progress, file: file.clone(), bases, running: HashMap::new(), shown }
     }
 
-    fn started(&mut self, id: StepId, text: &str, number: usize, total: usize) {
+    /// The first stage that begins with an image shows it.
+    fn begins(&mut self, id: StepId) {
         let Some((index, base)) = id.stage.and_then(|index| Some((index, self.bases.get(index)?))) else {
             return;
         };
-        let first = id.step == 0 && id.trigger == 0;
-        if first {
-            // The first stage that begins with an image shows it.
-            if let Some(full) = base.full().filter(|_| !base.is_result())
-                && self.shown.insert(full)
-            {
-                let name = base.title(&self.file, index);
-                self.running.insert(id, self.progress.step(&name));
-            }
-            return;
+        if let Some(full) = base.full().filter(|_| !base.is_result())
+            && self.shown.insert(full)
+        {
+            let name = base.title(&self.file, index);
+            self.running.insert(id, self.progress.step(&name));
         }
-        // 0: no layer.
-        let Some(before) = number.checked_sub(1) else { return };
-        let (number, total) = match base {
-            Base::Image(_) => (number, total),
-            // BuildKit counts it among the steps and does not number it.
-            Base::Context(..) => (before, total),
-            Base::None => (before, total.saturating_sub(1)),
-        };
-        let name = title(&self.file, index, number, total, text);
-        self.running.insert(id, self.progress.step(&name));
     }
 }
 
 impl Output for Vertices {
     fn event(&mut self, event: Event<'_>) {
         match event {
-            Event::Started { id, title, stage_number, stage_total, .. } => {
-                self.started(id, title, stage_number, stage_total);
+            Event::Started { id, .. } if id.step == 0 && id.trigger == 0 => self.begins(id),
+            Event::Started { id, title, .. } if !title.is_empty() => {
+                self.running.insert(id, self.progress.step(title));
             }
             Event::Internal(name) => self.progress.step(name).done(),
             Event::Image(name) => {
@@ -227,25 +208,9 @@ mod tests {
         }
     }
 
-    fn started(
-        vertices: &mut Vertices,
-        stage: usize,
-        step: usize,
-        source: &str,
-        number: usize,
-        total: usize,
-    ) {
-        let name = format!("stage-{stage}");
-        vertices.event(Event::Started {
-            id: StepId { stage: Some(stage), step, trigger: 0 },
-            source,
-            title: source,
-            stage: &name,
-            number: 1,
-            total: 1,
-            stage_number: number,
-            stage_total: total,
-        });
+    fn started(vertices: &mut Vertices, stage: usize, step: usize, title: &str) {
+        let id = StepId { stage: Some(stage), step, trigger: 0 };
+        vertices.event(Event::Started { id, source: "", title, number: 1, total: 1 });
     }
 
     fn names(progress: &Progress) -> Vec<String> {
@@ -266,19 +231,19 @@ mod tests {
     }
 
     #[test]
-    fn steps_are_named_as_buildkit_names_them() {
+    fn steps_are_vertices() {
         let progress = Progress::new("x");
         let file = parse(&format!("ARG v=1\nFROM busybox:$v\nENV a=b\n{}", "RUN x\n".repeat(11))).unwrap();
         let mut vertices = Vertices::new(progress.clone(), &file, &Options::default(), HashSet::new());
         let id = |step| StepId { stage: Some(0), step, trigger: 0 };
-        started(&mut vertices, 0, 0, "FROM busybox:$v", 1, 12);
+        started(&mut vertices, 0, 0, "");
         vertices.event(Event::Done { id: id(0), image: "" });
-        started(&mut vertices, 0, 1, "ENV a=b", 0, 12);
+        started(&mut vertices, 0, 1, "");
         vertices.event(Event::Done { id: id(1), image: "" });
-        started(&mut vertices, 0, 2, "RUN one", 2, 12);
+        started(&mut vertices, 0, 2, "[ 2/12] RUN one");
         vertices.event(Event::Cached(id(2)));
         vertices.event(Event::Done { id: id(2), image: "" });
-        started(&mut vertices, 0, 3, "RUN two", 3, 12);
+        started(&mut vertices, 0, 3, "[ 3/12] RUN two");
         vertices.event(Event::Failed { id: id(3), message: "no" });
         assert_eq!(
             names(&progress),
@@ -298,11 +263,9 @@ mod tests {
         let progress = Progress::new("x");
         let file = parse("FROM scratch AS a\nCOPY x /\nFROM a\nRUN two").unwrap();
         let mut vertices = Vertices::new(progress.clone(), &file, &Options::default(), HashSet::new());
-        started(&mut vertices, 0, 0, "FROM scratch AS a", 1, 2);
-        started(&mut vertices, 0, 1, "COPY x /", 2, 2);
-        started(&mut vertices, 1, 0, "FROM a", 1, 2);
-        started(&mut vertices, 1, 1, "RUN two", 2, 2);
-        assert_eq!(names(&progress), ["[a 1/1] COPY x /", "[stage-1 1/1] RUN two"]);
+        started(&mut vertices, 0, 0, "");
+        started(&mut vertices, 1, 0, "");
+        assert_eq!(names(&progress), [""; 0]);
     }
 
     #[test]
@@ -311,7 +274,7 @@ mod tests {
         let file = parse("FROM a\nFROM a:latest\nFROM b").unwrap();
         let mut vertices = Vertices::new(progress.clone(), &file, &Options::default(), HashSet::new());
         for stage in 0..3 {
-            started(&mut vertices, stage, 0, "FROM", 1, 1);
+            started(&mut vertices, stage, 0, "");
         }
         assert_eq!(names(&progress).len(), 2);
     }
@@ -324,20 +287,12 @@ mod tests {
         options.contexts.insert("base".into(), NamedContext::Image("busybox".into()));
         options.contexts.insert("other".into(), NamedContext::Image("sha256:00".into()));
         let mut vertices = Vertices::new(progress.clone(), &file, &options, HashSet::new());
-        for (stage, base, run) in [(0, "FROM base", "RUN one"), (1, "FROM other", "RUN two")] {
-            started(&mut vertices, stage, 0, base, 1, 2);
+        for stage in [0, 1] {
+            started(&mut vertices, stage, 0, "");
             vertices.event(Event::Done { id: StepId { stage: Some(stage), ..StepId::default() }, image: "" });
-            started(&mut vertices, stage, 1, run, 2, 2);
         }
         let mut names = names(&progress);
         names.retain(|name| !name.ends_with(" done"));
-        assert_eq!(
-            names,
-            [
-                "[context base] docker.io/library/busybox:latest",
-                "[stage-0 1/2] RUN one",
-                "[stage-1 1/2] RUN two",
-            ]
-        );
+        assert_eq!(names, ["[context base] docker.io/library/busybox:latest"]);
     }
 }

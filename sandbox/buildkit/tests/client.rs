@@ -232,12 +232,12 @@ fn what_is_wrong_with_an_instruction_is_said_before_any_step() {
                 "[internal] load metadata for docker.io/library/busybox:latest",
                 "[internal] load metadata for docker.io/library/triggers:latest",
                 "[internal] load .dockerignore",
-                "[1/3] FROM docker.io/library/busybox:latest",
+                "[stage-0 1/3] FROM docker.io/library/busybox:latest",
                 "FROM docker.io/library/triggers:latest",
-                "[2/3] COPY --from=triggers etc/name /n",
+                "[stage-0 2/3] COPY --from=triggers etc/name /n",
                 "[internal] preparing inline document",
                 "[internal] preparing inline document",
-                "[3/3] COPY <<a <<b /d/",
+                "[stage-0 3/3] COPY <<a <<b /d/",
             ]
         );
         client.settled().await;

@@ -244,7 +244,7 @@ impl Backend for Run<'_> {
         Err(BackendError(format!("no route to {url}")))
     }
 
-    fn cache(&self, id: &str, _: Sharing) -> Answer<Box<dyn Files>> {
+    fn cache(&self, id: &str, _: Sharing, _: &str) -> Answer<Box<dyn Files>> {
         let root = self.engine.dir.path().join("caches").join(id.replace('/', "_"));
         std::fs::create_dir_all(&root)?;
         Ok(Box::new(Held(root)))

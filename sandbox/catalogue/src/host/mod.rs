@@ -141,7 +141,7 @@ impl Backend for Host {
         never("ADD from a repository")
     }
 
-    fn cache(&self, _id: &str, _sharing: Sharing) -> Answer<Box<dyn Files>> {
+    fn cache(&self, _id: &str, _sharing: Sharing, _: &str) -> Answer<Box<dyn Files>> {
         never("RUN --mount=type=cache")
     }
 
@@ -297,6 +297,7 @@ pub(crate) fn label(host: &Host, image: &Image, config: &Config) -> Answer<Diges
         container: "",
         author: &image.author,
         created_by: &format!("LABEL {}", words.join(" ")),
+        title: "",
         comment: "buildkit.dockerfile.v0",
         keep_empty: false,
         platform: None,

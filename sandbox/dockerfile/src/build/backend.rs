@@ -108,11 +108,11 @@ pub trait Backend: Sync {
     fn git(&self, url: &str, keep_git_dir: bool, checksum: &str) -> Answer<Box<dyn Files>>;
 
     /// The directory of a cache mount, made if it is missing, and held (locked for [`Sharing::Locked`]; one of its own, when
-    /// [`Sharing::Private`] ones are in use) until the handle is dropped.
+    /// [`Sharing::Private`] ones are in use) until the handle is dropped. `what` says what it is for, if it is new.
     ///
     /// # Errors
     /// If it can't be made.
-    fn cache(&self, id: &str, sharing: Sharing) -> Answer<Box<dyn Files>>;
+    fn cache(&self, id: &str, sharing: Sharing, what: &str) -> Answer<Box<dyn Files>>;
 
     /// A secret that the client gave.
     ///
@@ -175,6 +175,8 @@ pub struct Commit<'a> {
     pub author: &'a str,
     /// `created_by` of the new history entry.
     pub created_by: &'a str,
+    /// What BuildKit calls the step; empty for one that it does not show.
+    pub title: &'a str,
     /// Its `comment`.
     pub comment: &'a str,
     /// A layer without files is written too, as BuildKit does it.

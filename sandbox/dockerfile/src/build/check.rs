@@ -152,7 +152,7 @@ impl Backend for Known<'_> {
         nothing()
     }
 
-    fn cache(&self, _: &str, _: Sharing) -> Answer<Box<dyn Files>> {
+    fn cache(&self, _: &str, _: Sharing, _: &str) -> Answer<Box<dyn Files>> {
         nothing()
     }
 

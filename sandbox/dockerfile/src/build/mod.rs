@@ -31,6 +31,7 @@ pub use error::{BuildError, ErrorKind};
 pub use metadata::{apply_changes, signal_number};
 pub use options::{Context, Mode, NamedContext, Options};
 pub use output::{ClassicLines, Event, Line, Output, StepId, Stream, short_id};
+pub use told::{stage_label, step_title};
 
 use crate::language::Dockerfile;
 use std::sync::{Mutex, PoisonError};
@@ -56,18 +57,8 @@ pub fn build(
     }
     for (step, instruction) in file.global_args.iter().enumerate() {
         let id = StepId { step, ..StepId::default() };
-        let (number, stage_number) = (step + 1, 0);
-        let source = &instruction.source;
-        out.event(Event::Started {
-            id,
-            source,
-            title: source,
-            stage: "",
-            number,
-            total: plan.total,
-            stage_number,
-            stage_total: 0,
-        });
+        let (number, source) = (step + 1, &instruction.source);
+        out.event(Event::Started { id, source, title: "", number, total: plan.total });
         out.event(Event::Done { id, image: "" });
     }
     let shared_out = Mutex::new(&mut *out);

@@ -113,13 +113,14 @@ impl Builder<'_> {
 
     /// Gets the caches of a command, each once and in the order of their names: commands that wait for each other's would wait for
     /// ever.
-    pub fn hold_caches(&self, all: &mut Mounted) -> Result<()> {
+    pub fn hold_caches(&self, all: &mut Mounted, argv: &[String]) -> Result<()> {
         let mut caches = std::mem::take(&mut all.caches);
         caches.sort_by(|a, b| a.1.cmp(&b.1));
         let mut last: Option<String> = None;
         for (at, id, mount) in caches {
             if last.as_ref() != Some(&id) {
-                let held = Source::files(self.shared.backend.cache(&id, mount.sharing)?)?;
+                let what = format!("cached mount {} from exec {}", mount.target, argv.join(" "));
+                let held = Source::files(self.shared.backend.cache(&id, mount.sharing, &what)?)?;
                 all.held.push(held);
                 last = Some(id.clone());
             }

@@ -33,18 +33,12 @@ pub enum Event<'a> {
         id: StepId,
         /// The instruction as written.
         source: &'a str,
-        /// The same as BuildKit shows it: with its variables, the script of a here-document summed up, `ONBUILD` before a trigger.
+        /// What BuildKit calls it, `[stage-1 2/3] RUN …`; empty if it does not show it, and for a FROM.
         title: &'a str,
-        /// Name of the stage: its own, or `stage-0`.
-        stage: &'a str,
         /// Number of the step in all that is built, from 1.
         number: usize,
         /// Of how many.
         total: usize,
-        /// Number within its stage, from 1; 0 if BuildKit does not show it.
-        stage_number: usize,
-        /// Of how many.
-        stage_total: usize,
     },
     /// Triggers of the base image will run now.
     Triggers(usize),

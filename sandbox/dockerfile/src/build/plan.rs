@@ -3,6 +3,7 @@
 use super::args::Args;
 use super::error::BuildError;
 use super::options::{Mode, Options};
+use super::told::stage_label;
 use crate::language::shell::Lexer;
 use crate::language::{Dockerfile, Instruction, Kind, Pair, Stage, parse_mount, suggest};
 use std::collections::BTreeSet;
@@ -18,6 +19,8 @@ const MAX_STEPS: usize = 10_000;
 pub(super) struct Plan {
     /// Stages, the last being the target.
     pub stages: Vec<Stage>,
+    /// What BuildKit calls each one before the numbers of its steps.
+    pub labels: Vec<String>,
     /// The stages that each one needs.
     pub needs: Vec<BTreeSet<usize>>,
     /// Whether it is to be built at all.
@@ -62,7 +65,8 @@ impl Plan {
                 "dockerfile contains more than {MAX_STEPS} instructions"
             )));
         }
-        Ok(Self { stages, needs, wanted, args, first_step, total })
+        let labels = (0..stages.len()).map(|index| stage_label(file, index)).collect();
+        Ok(Self { stages, labels, needs, wanted, args, first_step, total })
     }
 
     /// Index of a stage by its name, or by its number if `numbers`.

@@ -26,7 +26,7 @@ impl Builder<'_> {
             return Ok(());
         }
         // The script is the last mount, so the indices of the others stay true.
-        self.hold_caches(&mut mounted)?;
+        self.hold_caches(&mut mounted, &argv)?;
         let container = self.running()?;
         let (mut workspace, tree) = self.workspace(&container)?;
         let missing: Vec<String> = mounted.mounts.iter().flat_map(|m| missing(&tree, &m.target)).collect();

@@ -71,7 +71,9 @@ pub(super) struct Builder<'a> {
     platform: Option<Platform>,
     /// A step was not in the cache, so none after it is.
     cache_missed: bool,
-    /// Steps that BuildKit has shown so far, the FROM among them, and of how many it speaks.
+    /// What BuildKit calls the step; empty if it does not show it.
+    pub title: String,
+    /// Steps that BuildKit has numbered so far, the FROM of an image among them, and of how many it speaks.
     pub shown: usize,
     pub counted: usize,
 }
@@ -92,8 +94,9 @@ pub(super) fn build(shared: &Shared<'_>, results: &Results, index: usize) -> Res
         args: shared.plan.args.of_stage(),
         platform: None,
         cache_missed: shared.options.no_cache || shared.options.no_cache_stages.iter().any(filtered),
-        shown: 0,
-        counted: 0,
+        title: String::new(),
+        shown: 1,
+        counted: 1,
     };
     builder.stage().inspect_err(|error| {
         (shared.emit)(Event::Failed { id: builder.id, message: &error.message });
@@ -121,8 +124,8 @@ impl<'a> Builder<'a> {
                 BuildError::failed(format!("{name} stage name already used")).at(stage.line..=stage.line)
             );
         }
-        self.counted = 1 + stage.instructions.iter().filter(|i| makes_layer(i)).count();
-        self.started(&stage.source, &stage.source, true);
+        self.counted += stage.instructions.iter().filter(|i| makes_layer(i)).count();
+        self.started(&stage.source);
         self.from().map_err(|e| e.at(stage.line..=stage.line))?;
         for (at, instruction) in stage.instructions.iter().enumerate() {
             if self.shared.backend.cancelled() {
@@ -190,15 +193,25 @@ impl<'a> Builder<'a> {
             if self.mode() == Mode::BuildKit {
                 self.args.inherit(&args);
             }
+            self.is_no_image();
             return Ok(image);
         }
         if name == "scratch" {
+            self.is_no_image();
             return Ok(Image::default());
         }
         if let Some(NamedContext::Image(image)) = self.shared.options.contexts.get(name) {
+            // BuildKit counts it among the steps and does not number it.
+            self.shown -= 1;
             return self.pulled(&image.clone());
         }
         self.pulled(name)
+    }
+
+    /// The stage begins with no image of its own: its FROM is no step.
+    fn is_no_image(&mut self) {
+        self.shown -= 1;
+        self.counted -= 1;
     }
 
     fn pulled(&self, name: &str) -> Result<Image, BuildError> {
@@ -327,6 +340,7 @@ impl<'a> Builder<'a> {
             container,
             author: &self.author,
             created_by,
+            title: &self.title,
             comment: if self.mode() == Mode::BuildKit { "buildkit.dockerfile.v0" } else { "" },
             keep_empty: keep_empty && self.mode() == Mode::BuildKit,
             platform: self.platform.as_ref(),

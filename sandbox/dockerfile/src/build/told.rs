@@ -3,19 +3,24 @@
 use super::options::Mode;
 use super::output::Event;
 use super::stage::Builder;
-use crate::language::{Instruction, Kind, Run, parse_mount};
+use crate::language::{Dockerfile, Instruction, Kind, Run, parse_mount};
 
 impl Builder<'_> {
     /// Tells an instruction.
     pub fn begin(&mut self, instruction: &Instruction) {
-        let title = self.title(instruction);
-        // BuildKit counts a WORKDIR that makes nothing, and does not show it.
-        let nothing = self.mode() == Mode::BuildKit
-            && matches!(&instruction.kind, Kind::Workdir(path) if self.next_workdir(path).is_ok_and(|p| p == "/"));
+        self.title.clear();
         if self.mode() == Mode::BuildKit {
             self.inputs(&instruction.kind);
+            // BuildKit counts a WORKDIR that makes nothing, and does not show it.
+            let root = |path: &str| self.next_workdir(path).is_ok_and(|path| path == "/");
+            let nothing = matches!(&instruction.kind, Kind::Workdir(path) if root(path));
+            if makes_layer(instruction) && !nothing {
+                self.shown += 1;
+                let label = &self.shared.plan.labels[self.index];
+                self.title = step_title(label, self.shown, self.counted, &self.text(instruction));
+            }
         }
-        self.started(&instruction.source, &title, makes_layer(instruction) && !nothing);
+        self.started(&instruction.source);
     }
 
     /// Tells what BuildKit has steps of its own for, before the one that uses them.
@@ -36,24 +41,18 @@ impl Builder<'_> {
         from.iter().filter(image).for_each(|name| self.emit(Event::Image(name)));
     }
 
-    pub fn started(&mut self, source: &str, title: &str, shown: bool) {
-        let stage = &self.shared.plan.stages[self.index];
-        self.shown += usize::from(shown);
-        let name = stage.name.clone().unwrap_or_else(|| format!("stage-{}", self.index));
+    pub fn started(&self, source: &str) {
         self.emit(Event::Started {
             id: self.id,
             source,
-            title,
-            stage: &name,
+            title: &self.title,
             number: self.shared.plan.first_step[self.index] + self.id.step,
             total: self.shared.plan.total,
-            stage_number: if shown { self.shown } else { 0 },
-            stage_total: self.counted,
         });
     }
 
-    /// What BuildKit calls a step.
-    fn title(&self, instruction: &Instruction) -> String {
+    /// An instruction as BuildKit shows it: with its variables, and the script of a here-document summed up.
+    fn text(&self, instruction: &Instruction) -> String {
         let (mut lexer, mut known) = (self.lexer(), self.variables());
         let mut text = instruction.source.clone();
         if let Kind::Run(run) = &instruction.kind {
@@ -69,6 +68,30 @@ impl Builder<'_> {
         let trigger = if self.id.trigger > 0 { "ONBUILD " } else { "" };
         format!("{trigger}{}{rest}", name.to_uppercase())
     }
+}
+
+/// What BuildKit calls a stage before the numbers of its steps: nothing if there is no other, and it counts images of `--from` and
+/// whatever a `RUN --mount` begins with among them.
+pub fn stage_label(file: &Dockerfile, index: usize) -> String {
+    let name = match file.stages.get(index).and_then(|stage| stage.name.as_deref()) {
+        Some(name) => format!("{name} "),
+        None => format!("stage-{index} "),
+    };
+    let more = |instruction: &Instruction| match &instruction.kind {
+        Kind::Run(run) => !run.mounts.is_empty(),
+        Kind::Copy(copy) => copy.from.as_ref().is_some_and(|from| from.parse::<usize>().is_err()),
+        _ => false,
+    };
+    match file.stages.as_slice() {
+        [only] if !only.instructions.iter().any(more) => String::new(),
+        _ => name,
+    }
+}
+
+/// `[stage-1 2/3] RUN x`.
+pub fn step_title(label: &str, number: usize, total: usize, text: &str) -> String {
+    let width = total.to_string().len();
+    format!("[{label}{number:>width$}/{total}] {text}")
 }
 
 /// Whether it is a step of BuildKit's.

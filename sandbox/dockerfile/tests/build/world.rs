@@ -297,7 +297,7 @@ impl Backend for World {
         Ok(Box::new(Held(root)))
     }
 
-    fn cache(&self, id: &str, _: Sharing) -> Answer<Box<dyn Files>> {
+    fn cache(&self, id: &str, _: Sharing, _: &str) -> Answer<Box<dyn Files>> {
         self.state.lock().unwrap().caches.push(id.to_owned());
         let root = self.dir.path().join("caches").join(id.replace('/', "_"));
         std::fs::create_dir_all(&root)?;
@@ -343,9 +343,7 @@ pub fn events(world: &World, text: &str) -> Vec<String> {
     let seen = Mutex::new(Vec::new());
     let mut out = |event: Event<'_>| {
         seen.lock().unwrap().push(match event {
-            Event::Started { title, stage, stage_number, stage_total, .. } => {
-                format!("[{stage} {stage_number}/{stage_total}] {title}")
-            }
+            Event::Started { title, .. } if !title.is_empty() => title.to_owned(),
             Event::Cached(id) => format!("cached {:?}.{}", id.stage.unwrap(), id.step),
             Event::StageDone { stage, .. } => format!("done {stage}"),
             Event::Failed { message, .. } => format!("failed {message}"),

@@ -161,7 +161,8 @@ impl Node {
         };
         let id = store.create(&new)?.to_string();
         self.held.add(&id);
-        self.engine.build_cache.note(self.way(), step.parent, step.key, &id);
+        let description = records::description(step);
+        self.engine.build_cache.note(self.way(), step.parent, step.key, &id, description);
         Ok(id)
     }
 
@@ -254,8 +255,8 @@ impl Backend for Node {
         Ok(Box::new(download::git(&self.engine, url, keep_git_dir, checksum, &self.cancel)?))
     }
 
-    fn cache(&self, id: &str, sharing: Sharing) -> Answer<Box<dyn Files>> {
-        Ok(Box::new(Kept::new(&self.engine, id, sharing, &self.held)?))
+    fn cache(&self, id: &str, sharing: Sharing, what: &str) -> Answer<Box<dyn Files>> {
+        Ok(Box::new(Kept::new(&self.engine, id, sharing, what, &self.held)?))
     }
 
     // The classic way has no session over which a client could be asked.
@@ -279,7 +280,7 @@ struct Kept {
 }
 
 impl Kept {
-    fn new(engine: &Engine, id: &str, sharing: Sharing, held: &Held) -> Result<Self> {
+    fn new(engine: &Engine, id: &str, sharing: Sharing, what: &str, held: &Held) -> Result<Self> {
         use crate::error::Context;
         let name = Digest::of(id.as_bytes());
         let root = records::mounts(&engine.root);
@@ -291,8 +292,12 @@ impl Kept {
             // Before it is there: a prune beside us must not take it.
             held.add(&directory);
             fs::create_dir_all(path.join("data")).doing(|| format!("mkdir {}", path.display()))?;
-            fs::write(path.join(records::MOUNT_NAME), id).doing(|| format!("write {}", path.display()))?;
+            let described = path.join(records::MOUNT_WHAT);
+            if !described.exists() {
+                fs::write(&described, what).doing(|| format!("write {}", described.display()))?;
+            }
             if sharing == Sharing::Shared {
+                engine.build_cache.used(&directory);
                 return Ok(Self { path: path.join("data"), _lock: None });
             }
             let file = fs::File::create(path.join("lock")).doing(|| format!("create {}", path.display()))?;
@@ -303,7 +308,10 @@ impl Kept {
                 FlockArg::LockExclusiveNonblock
             };
             match Flock::lock(file, how) {
-                Ok(lock) => return Ok(Self { path: path.join("data"), _lock: Some(lock) }),
+                Ok(lock) => {
+                    engine.build_cache.used(&directory);
+                    return Ok(Self { path: path.join("data"), _lock: Some(lock) });
+                }
                 Err((_, nix::errno::Errno::EWOULDBLOCK)) => {}
                 Err((_, error)) => return Err(error).doing(|| "lock a build cache".to_owned()),
             }

@@ -83,6 +83,7 @@ impl BuildEngine for Builder {
             host_gateway: gateway,
             labels,
             buildkit_version: BUILDKIT.to_owned(),
+            gc: super::gc::policy(&self.0.root),
         }
     }
 
@@ -131,7 +132,11 @@ impl BuildEngine for Builder {
             }
             out.event(event);
         };
-        build::build(&node, &request.dockerfile, &node.request.options, &request.context, &mut out)
+        let (file, context) = (&request.dockerfile, &request.context);
+        let built = build::build(&node, file, &node.request.options, context, &mut out);
+        drop(node);
+        super::gc::after_build(&self.0);
+        built
     }
 
     fn keep(&self, image: &str) -> Answer<()> {

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Entries that are kept. One more empties the index: the images are still found, only more slowly.
 const MAX_ENTRIES: usize = 20_000;
@@ -35,6 +35,8 @@ pub struct Cache {
     index: Mutex<Option<Index>>,
     /// What running builds have made, found or mounted, and how many of them.
     held: Mutex<BTreeMap<String, usize>>,
+    /// When it was tidied last.
+    tidied: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -42,6 +44,8 @@ pub struct Cache {
 struct Index {
     made: BTreeMap<String, String>,
     uses: BTreeMap<String, Use>,
+    /// What `docker buildx du` says of steps.
+    descriptions: BTreeMap<String, String>,
     #[serde(skip)]
     changed: bool,
 }
@@ -99,12 +103,22 @@ impl Drop for Held {
 impl Cache {
     /// The index beside a store.
     pub fn new(store: LocalStore) -> Arc<Self> {
-        Arc::new(Self { store, index: Mutex::default(), held: Mutex::default() })
+        Arc::new(Self { store, index: Mutex::default(), held: Mutex::default(), tidied: Mutex::default() })
     }
 
     /// A build begins.
     pub fn hold(self: &Arc<Self>) -> Held {
         Held { cache: self.clone(), names: Mutex::default() }
+    }
+
+    /// Whether it is time to tidy it; then others need not for a while.
+    pub fn is_to_tidy(&self, every: Duration) -> bool {
+        let mut tidied = lock(&self.tidied);
+        let due = tidied.is_none_or(|at| at.elapsed() >= every);
+        if due {
+            *tidied = Some(Instant::now());
+        }
+        due
     }
 
     /// Whether a running build needs it.
@@ -143,19 +157,38 @@ impl Cache {
     }
 
     /// Notes what a step has made.
-    pub fn note(&self, way: Way, parent: &str, key: &CacheKey, image: &str) {
+    pub fn note(&self, way: Way, parent: &str, key: &CacheKey, image: &str, description: String) {
         self.index(|index| {
             if index.made.len() >= MAX_ENTRIES {
                 *index = Index::default();
             }
             index.made.insert(name(way, parent, key), image.to_owned());
+            index.descriptions.insert(image.to_owned(), description);
             index.used(image);
         });
     }
 
-    /// How a step was used.
-    pub fn uses(&self, image: &Digest) -> Use {
-        self.index(|index| index.uses.get(&image.to_string()).copied().unwrap_or_default())
+    /// A cache mount is used.
+    pub fn used(&self, mount: &str) {
+        self.index(|index| index.used(mount));
+    }
+
+    /// What a step was said to be.
+    pub fn description(&self, image: &Digest) -> Option<String> {
+        self.index(|index| index.descriptions.get(&image.to_string()).cloned())
+    }
+
+    /// How a step (by its image's id) or a cache mount (by its directory's name) was used.
+    pub fn uses(&self, name: &str) -> Use {
+        self.index(|index| index.uses.get(name).copied().unwrap_or_default())
+    }
+
+    /// A cache mount is gone.
+    pub fn forget_mount(&self, name: &str) {
+        self.index(|index| {
+            index.uses.remove(name);
+            index.changed = true;
+        });
     }
 
     /// Takes a step out of the cache, and out of the store if it is no image.
@@ -164,6 +197,7 @@ impl Cache {
         let id = image.to_string();
         self.index(|index| {
             index.uses.remove(&id);
+            index.descriptions.remove(&id);
             index.made.retain(|_, made| *made != id);
             index.changed = true;
         });

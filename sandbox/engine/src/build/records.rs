@@ -5,6 +5,7 @@ use super::cache::Cache;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use drydock_buildkit::{CacheRecord, Prune};
+use drydock_dockerfile::build::Commit;
 use drydock_images::Digest;
 use drydock_images::local::{ChainId, Image};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,8 +16,8 @@ pub fn mounts(root: &Path) -> PathBuf {
     root.join("buildcache")
 }
 
-/// The file in a cache mount's directory that tells its id.
-pub const MOUNT_NAME: &str = "name";
+/// The file in a cache mount's directory that tells what it was made for.
+pub const MOUNT_WHAT: &str = "what";
 
 /// Something in the cache.
 struct Entry {
@@ -79,6 +80,8 @@ pub fn prune(engine: &Engine, prune: &Prune) -> Result<Vec<CacheRecord>> {
                 What::Mount(path) => {
                     let failed = |e| Error::internal(format!("remove {}: {e}", path.display()));
                     drydock_runtime::clear::tree(path).map_err(failed)?;
+                    let name = path.file_name().unwrap_or_default().to_string_lossy();
+                    engine.build_cache.forget_mount(&name);
                 }
             }
             total -= entry.size();
@@ -168,7 +171,7 @@ fn record(
     sizes: &HashMap<ChainId, u64>,
     of_images: &BTreeSet<ChainId>,
 ) -> CacheRecord {
-    let uses = engine.build_cache.uses(&step.id);
+    let uses = engine.build_cache.uses(&step.id.to_string());
     let created = step.config.created.as_deref().and_then(|text| text.parse().ok());
     let created = created.map(|time: crate::clock::Timestamp| time.system_time());
     CacheRecord {
@@ -177,7 +180,7 @@ fn record(
         created,
         last_used: uses.time().or(created),
         usage_count: uses.count.max(1),
-        description: description(step),
+        description: engine.build_cache.description(&step.id).unwrap_or_else(|| created_by(step)),
         kind: "regular".to_owned(),
         shared: step.top.as_ref().is_some_and(|top| of_images.contains(top)),
         ..CacheRecord::default()
@@ -198,14 +201,23 @@ fn with_layer<'a>(step: &Image, steps: &BTreeMap<&Digest, &'a Image>) -> Option<
     Some(below)
 }
 
-/// What made it, as BuildKit describes it for a command.
-fn description(step: &Image) -> String {
-    let line = step.config.history.last().and_then(|last| last.created_by.as_deref()).unwrap_or_default();
-    let line = line.strip_suffix(" # buildkit").unwrap_or(line);
-    match line.strip_prefix("RUN ") {
-        Some(command) => format!("mount / from exec {command}"),
-        None => line.to_owned(),
+/// What BuildKit says of the result of a step: of a command that it was mounted for it (`ops/exec.go`), of files the step's name
+/// (`ops/file.go`).
+pub fn description(step: &Commit<'_>) -> String {
+    if !step.created_by.starts_with("RUN ") {
+        return step.title.to_owned();
     }
+    let words = step.key.config.cmd.as_deref().unwrap_or_default();
+    // `|2 A=1 B=2` before the command are its arguments.
+    let number = words.first().and_then(|first| first.strip_prefix('|')?.parse::<usize>().ok());
+    let command = words.get(number.map_or(0, |number| number + 1)..).unwrap_or_default();
+    format!("mount / from exec {}", command.join(" "))
+}
+
+/// The same of a step that nobody has described: what its history says.
+fn created_by(step: &Image) -> String {
+    let line = step.config.history.last().and_then(|last| last.created_by.as_deref()).unwrap_or_default();
+    line.strip_suffix(" # buildkit").unwrap_or(line).to_owned()
 }
 
 /// 25 letters and digits, as BuildKit's ids have, made of the image's.
@@ -224,10 +236,11 @@ fn mount(cache: &Cache, entry: &std::fs::DirEntry) -> Entry {
     let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
     let meta = std::fs::metadata(path.join("data")).or_else(|_| entry.metadata()).ok();
     let created = entry.metadata().and_then(|meta| meta.created()).ok();
-    let last_used = meta.as_ref().and_then(|meta| meta.modified().ok());
+    let uses = cache.uses(&name);
+    let last_used = uses.time().or_else(|| meta.as_ref().and_then(|meta| meta.modified().ok()));
     let size = u64::try_from(crate::volumes::size(&path.join("data"))).unwrap_or(0);
     let in_use = cache.is_held(&name);
-    let id = crate::volumes::read_small(&path.join(MOUNT_NAME)).unwrap_or_default();
+    let what = crate::volumes::read_small(&path.join(MOUNT_WHAT)).unwrap_or_default();
     let record = CacheRecord {
         id: record_id(&Digest::of(name.as_bytes())),
         mutable: true,
@@ -235,8 +248,8 @@ fn mount(cache: &Cache, entry: &std::fs::DirEntry) -> Entry {
         size,
         created,
         last_used,
-        usage_count: 1,
-        description: format!("cached mount {}", String::from_utf8_lossy(&id)).trim_end().to_owned(),
+        usage_count: uses.count.max(1),
+        description: String::from_utf8_lossy(&what).into_owned(),
         kind: "exec.cachemount".to_owned(),
         ..CacheRecord::default()
     };
@@ -318,6 +331,7 @@ fn passes(filters: &[Filter], record: &CacheRecord) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use drydock_dockerfile::build::{CacheKey, Config};
 
     fn keeps(max: u64, reserved: u64, min_free: u64) -> Option<u64> {
         let prune = Prune {
@@ -337,6 +351,37 @@ mod tests {
         assert_eq!(keeps(600, 100, 500), Some(600));
         assert_eq!(keeps(0, 900, 500), Some(900));
         assert_eq!(keeps(0, 100, 200), Some(100), "nothing is missing");
+    }
+
+    #[test]
+    fn steps_are_described_as_in_buildkit() {
+        let key = |cmd: &[&str]| CacheKey {
+            config: Config {
+                cmd: Some(cmd.iter().map(|word| (*word).to_owned()).collect()),
+                ..Config::default()
+            },
+            extra: Vec::new(),
+        };
+        let config = Config::default();
+        let describe = |key: &CacheKey, created_by: &str, title: &str| {
+            description(&Commit {
+                parent: "",
+                config: &config,
+                key,
+                container: "",
+                author: "",
+                created_by,
+                title,
+                comment: "",
+                keep_empty: true,
+                platform: None,
+            })
+        };
+        let run = key(&["|2", "A=a b", "B=2", "/bin/sh", "-c", "make $A"]);
+        let text = describe(&run, "RUN |2 A=a b B=2 /bin/sh -c make $A # buildkit", "[2/2] RUN make a b");
+        assert_eq!(text, "mount / from exec /bin/sh -c make $A");
+        let copy = key(&["/bin/sh", "-c", "#(nop) COPY file:00 in / "]);
+        assert_eq!(describe(&copy, "COPY f / # buildkit", "[2/2] COPY f /"), "[2/2] COPY f /");
     }
 
     #[test]
