@@ -81,3 +81,76 @@ async fn devices_and_host_names_are_those_that_were_asked_for() {
     );
     lab.end().await;
 }
+
+/// The scripts of the node's image, which may be older than they are.
+const SYSTEMCTL: &str = include_str!("../../sandbox/images/node/files/usr/local/bin/systemctl");
+const JOURNALCTL: &str = include_str!("../../sandbox/images/node/files/usr/local/bin/journalctl");
+
+#[tokio::test]
+async fn the_engines_configuration_is_read_checked_and_reloaded() {
+    let lab = Lab::docker(1).await;
+    for (name, script) in [("systemctl", SYSTEMCTL), ("journalctl", JOURNALCTL)] {
+        lab.sh(&format!("cat > /usr/local/bin/{name} <<'END'\n{script}END")).await;
+    }
+    lab.sh("docker pull -q busybox && mkdir -p /etc/docker").await;
+    let configure = |text: &str| format!("echo '{text}' > /etc/docker/daemon.json");
+    let unable = "unable to configure the Docker daemon with file /etc/docker/daemon.json: ";
+    for (text, why) in [
+        (r#"{"debug": true,}"#, "invalid character '}' looking for beginning of object key string"),
+        (r#"{"nosuch": 1}"#, "the following directives don't match any configuration option: nosuch"),
+    ] {
+        lab.sh(&configure(text)).await;
+        lab.refused("systemctl restart docker", 1, "Job for docker.service failed").await;
+        assert_eq!(lab.sh("journalctl -u docker | tail -n 1").await, format!("{unable}{why}"));
+        lab.refused("docker ps", 1, "Cannot connect to the Docker daemon").await;
+        assert!(lab.try_sh("systemctl status docker").await.text().contains("failed (Result: exit-code)"));
+    }
+    lab.sh(&configure(
+        r#"{"log-driver": "local", "labels": ["a=b"], "bip": "10.99.0.1/24", "mtu": 1400, "dns": ["9.9.9.9"],
+            "default-address-pools": [{"base": "10.100.0.0/16", "size": 24}], "default-shm-size": "32m",
+            "default-ulimits": {"nofile": {"Name": "nofile", "Hard": 99, "Soft": 98}}}"#,
+    ))
+    .await;
+    lab.sh("systemctl start docker").await;
+    let info = "docker info -f '{{.LoggingDriver}} {{.Labels}} {{.Debug}}'";
+    assert_eq!(lab.sh(info).await, "local [a=b] false");
+    let inside = "docker run --rm busybox sh -c 'ulimit -n; df -k /dev/shm | tail -n 1; grep ^nameserver /etc/resolv.conf; ip addr show eth0'";
+    let inside = lab.sh(inside).await;
+    for word in ["98\n", " 32768 ", "nameserver 9.9.9.9", "mtu 1400", "10.99.0.2/24"] {
+        assert!(inside.contains(word), "{word}: {inside}");
+    }
+    let subnet = "docker network create pool >/dev/null && docker network inspect pool -f '{{(index .IPAM.Config 0).Subnet}}'";
+    assert_eq!(lab.sh(subnet).await, "10.100.0.0/24");
+    lab.sh(&configure(r#"{"labels": ["c=d"], "debug": true}"#)).await;
+    lab.sh("docker events --filter event=reload > /events & systemctl reload docker; until grep -q reload /events; do sleep 0.05; done; kill %1")
+        .await;
+    assert_eq!(lab.sh(info).await, "local [c=d] true");
+    lab.sh("rm /etc/docker/daemon.json && systemctl restart docker").await;
+    assert_eq!(lab.sh("docker run --rm busybox ip addr show eth0 | grep -o 172.17.0.2").await, "172.17.0.2");
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn interfaces_have_names_and_settings_that_were_asked_for() {
+    let lab = Lab::docker(1).await;
+    lab.sh("docker pull -q busybox && docker network create -o com.docker.network.container_iface_prefix=web pre").await;
+    assert!(lab.sh("docker run --rm --network pre busybox ip link").await.contains(": web0@"));
+    let endpoint = "com.docker.network.endpoint";
+    let run = |option: &str, script: &str| {
+        format!(
+            "docker run --rm --network 'name=pre,driver-opt={endpoint}.ifname=foo0,\"driver-opt={endpoint}.sysctls={option}\"' busybox {script}"
+        )
+    };
+    let read = "cat /proc/sys/net/ipv4/conf/foo0/log_martians";
+    assert_eq!(lab.sh(&run("net.ipv4.conf.IFNAME.log_martians=1", read)).await, "1");
+    lab.refused(&run("net.foo=1", "true"), 125, "unrecognised network interface sysctl 'net.foo=1'").await;
+    // A container that comes back with its address is found at once by those who knew it before.
+    lab.sh("docker run -d --name srv --network pre busybox httpd -f -h /etc && docker run -d --name ask --network pre busybox sleep 1d").await;
+    let mac = "docker inspect -f '{{.NetworkSettings.Networks.pre.MacAddress}}' srv";
+    let ask = "docker exec ask sh -c 'until wget -T 1 -qO- srv/hostname; do :; done; ip neigh'";
+    let (first, known) = (lab.sh(mac).await, lab.sh(ask).await);
+    lab.sh("docker restart -t 0 srv").await;
+    let (second, learnt) = (lab.sh(mac).await, lab.sh("docker exec ask ip neigh").await);
+    assert!(first != second && known.contains(&first) && learnt.contains(&second), "{known}\n{learnt}");
+    lab.end().await;
+}

@@ -4,11 +4,13 @@ use crate::error::{Error, Result};
 use crate::{
     build::Cache,
     cgroup::Groups,
+    config::{Config, DaemonConfig},
     containers::{Containers, spare::Spare},
     events::Events,
     exec::Execs,
     images::Registries,
     init::Init,
+    journal,
     picture::Activities,
     rootfs::Roots,
     volumes::Volumes,
@@ -17,9 +19,9 @@ use crate::{
 use drydock_images::local::LocalStore;
 use drydock_network::Networks;
 use drydock_protocol::NodeName;
-use drydock_runtime::container::EngineBoot;
+use drydock_runtime::container::{CANNOT_START, EngineBoot};
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
 use tokio::sync::oneshot;
@@ -31,6 +33,8 @@ pub struct Engine {
     pub node: NodeName,
     /// `/var/lib/docker`.
     pub root: PathBuf,
+    /// `/etc/docker/daemon.json`.
+    pub config: Config,
     /// Makes processes for us.
     pub init: Arc<Init>,
     /// All containers.
@@ -82,11 +86,33 @@ pub fn run(boot: EngineBoot) -> i32 {
     status
 }
 
+/// Reads `daemon.json`; tells what it is for networks too.
+fn configure() -> std::result::Result<(DaemonConfig, drydock_network::Config), String> {
+    let crate::config::Settings { config, idle, .. } = crate::config::read(Path::new(crate::config::FILE))?;
+    for name in idle {
+        journal::warning(&format!("{}: {name} has no effect on this node", crate::config::FILE));
+    }
+    let networks = drydock_network::Config {
+        pools: config.pools()?,
+        default_bridge: config.default_bridge()?,
+        ..drydock_network::Config::default()
+    };
+    Ok((config, networks))
+}
+
 async fn live(boot: EngineBoot) -> i32 {
     let EngineBoot { node, channel, listener, pictures, wasm } = boot;
     let (gone, node_ends) = oneshot::channel();
     let (init, survivors) = Init::connect(channel, gone);
     let root = PathBuf::from("/var/lib/docker");
+    journal::info("Starting up");
+    let config = match configure() {
+        Ok(config) => config,
+        Err(why) => {
+            journal::last_words(&why);
+            return CANNOT_START;
+        }
+    };
     let images = match LocalStore::open(&root) {
         Ok(images) => images,
         Err(error) => {
@@ -99,13 +125,14 @@ async fn live(boot: EngineBoot) -> i32 {
         tracing::error!(%error, "no place for containers");
         return 1;
     }
-    let networks = match Networks::open(drydock_network::Config::default()) {
+    let networks = match Networks::open(config.1) {
         Ok(networks) => networks,
         Err(error) => {
             tracing::error!(%error, "no networks for the engine");
             return 1;
         }
     };
+    let config = config.0;
     let engine = Arc::new(Engine {
         node,
         init,
@@ -114,7 +141,8 @@ async fn live(boot: EngineBoot) -> i32 {
         build_cache: Cache::new(images.clone()),
         images,
         roots,
-        registries: Registries::new(&root),
+        registries: Registries::new(&root, &config),
+        config: Config::new(config),
         networks,
         spare: drydock_network::Spare::default(),
         volumes: Volumes::open(&root),
@@ -140,9 +168,16 @@ async fn live(boot: EngineBoot) -> i32 {
             return 1;
         }
     };
+    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
+        Ok(hangup) => drop(tokio::spawn(crate::config::watch(engine.clone(), hangup))),
+        Err(error) => tracing::warn!(%error, "the engine does not reload its configuration"),
+    }
+    journal::info("Daemon has completed initialization");
+    journal::info("API listen on /run/docker.sock");
     tokio::select! {
         () = crate::http::serve(engine.clone(), listener) => 1,
         _ = terminate.recv() => {
+            journal::info("Processing signal 'terminated'");
             crate::containers::save_all(&engine);
             0
         }

@@ -116,6 +116,9 @@ pub(crate) struct Bridge {
     pub masquerade: bool,
     /// Published ports are bound to this address if none is named.
     pub host_binding: Option<IpAddr>,
+    /// Names of interfaces in containers begin so instead of with `eth`.
+    #[serde(default)]
+    pub prefix: Option<String>,
 }
 
 impl Definition {
@@ -142,11 +145,19 @@ pub(crate) struct BridgeOptions {
     pub icc: bool,
     pub masquerade: bool,
     pub host_binding: Option<IpAddr>,
+    pub prefix: Option<String>,
 }
 
 impl BridgeOptions {
     pub fn read(options: &BTreeMap<String, String>) -> Result<Self> {
-        let mut read = Self { interface: None, mtu: None, icc: true, masquerade: true, host_binding: None };
+        let mut read = Self {
+            interface: None,
+            mtu: None,
+            icc: true,
+            masquerade: true,
+            host_binding: None,
+            prefix: None,
+        };
         for (label, value) in options {
             let refuse =
                 |why: &str| Kind::Invalid.error(format!("failed to parse {label} value: {value} ({why})"));
@@ -169,6 +180,13 @@ impl BridgeOptions {
                 "com.docker.network.bridge.enable_ip_masquerade" => read.masquerade = boolean()?,
                 "com.docker.network.bridge.host_binding_ipv4" => {
                     read.host_binding = Some(value.parse().map_err(|_| refuse("nil ip"))?);
+                }
+                "com.docker.network.container_iface_prefix" if !value.is_empty() => {
+                    // A number follows.
+                    if !is_interface(value) || value.len() >= MAX_INTERFACE {
+                        return Err(Kind::Invalid.error(format!("invalid interface name prefix {value:?}")));
+                    }
+                    read.prefix = Some(value.clone());
                 }
                 "com.docker.network.bridge.gateway_mode_ipv4" if value != "nat" => {
                     if !matches!(value.as_str(), "routed" | "nat-unprotected" | "isolated") {
@@ -197,10 +215,15 @@ fn bool_error(text: &str) -> String {
     format!("strconv.ParseBool: parsing {text:?}: invalid syntax")
 }
 
-fn check_interface(name: &str) -> Result<()> {
-    let good = name.len() <= MAX_INTERFACE
+/// Whether an interface may be called so.
+pub(crate) fn is_interface(name: &str) -> bool {
+    (1..=MAX_INTERFACE).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-        && !matches!(name, "." | ".." | "lo" | "eth0");
+        && !matches!(name, "." | ".." | "lo")
+}
+
+fn check_interface(name: &str) -> Result<()> {
+    let good = is_interface(name) && name != "eth0";
     if good { Ok(()) } else { Err(Kind::Invalid.error(format!("invalid bridge name {name:?}"))) }
 }
 
@@ -434,6 +457,7 @@ mod tests {
             ("bridge.enable_icc", "false"),
             ("bridge.enable_ip_masquerade", "0"),
             ("bridge.host_binding_ipv4", "127.0.0.1"),
+            ("container_iface_prefix", "web"),
         ]);
         let expected = BridgeOptions {
             interface: Some("web0".into()),
@@ -441,6 +465,7 @@ mod tests {
             icc: false,
             masquerade: false,
             host_binding: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            prefix: Some("web".into()),
         };
         assert_eq!(good.unwrap(), expected);
         assert_eq!(

@@ -4,7 +4,7 @@
 use crate::{
     Error, Mac, Networks, Result,
     bridge::accept,
-    definition::{Bridge, Driver, is_predefined, join},
+    definition::{Bridge, Driver, is_interface, is_predefined, join},
     error::Kind,
     inside::{Inside, Namespace},
     networks::{State, short},
@@ -50,6 +50,10 @@ pub struct EndpointRequest {
     pub address: Option<String>,
     /// `--mac-address`
     pub mac: Option<String>,
+    /// Name of the interface in the container (`com.docker.network.endpoint.ifname`).
+    pub interface: Option<String>,
+    /// `net.ipv4.conf.IFNAME.log_martians=1` (`com.docker.network.endpoint.sysctls`).
+    pub sysctls: Vec<String>,
     /// `gw-priority`: the network with the highest one has the default route.
     pub gateway_priority: i64,
 }
@@ -79,8 +83,14 @@ pub struct Endpoint {
     pub gateway_priority: i64,
     /// The interface on the node's side (`veth1a2b3c4`).
     pub host_interface: String,
-    /// The container's number of interface: 0 is `eth0`.
+    /// The container's number of interface, from 0.
     pub number: u32,
+    /// Its name; empty in what older engines kept: `eth` and the number.
+    #[serde(default)]
+    pub name: String,
+    /// Settings of the interface.
+    #[serde(default)]
+    pub sysctls: Vec<String>,
     /// Its address.
     pub address: Option<Ipv4Addr>,
     /// Length of the subnet's prefix.
@@ -96,7 +106,7 @@ pub struct Endpoint {
 impl Endpoint {
     /// Name of the interface inside the container.
     pub fn interface(&self) -> String {
-        format!("eth{}", self.number)
+        if self.name.is_empty() { format!("eth{}", self.number) } else { self.name.clone() }
     }
 
     /// Number of the interface inside the container, if it was made by [`Networks::plug`].
@@ -147,6 +157,8 @@ impl Networks {
         }
         let (address, mac) = check(request, &network.definition)?;
         let number = free_number(&state, &request.container);
+        let prefix = network_prefix(network);
+        let name = interface_name(&state, request, &prefix)?;
         let network = state.network_mut(&id).ok_or_else(|| crate::definition::not_found(&id))?;
         let definition = &network.definition;
         let address = match (&mut network.pool, address) {
@@ -171,10 +183,12 @@ impl Networks {
             gateway_priority: request.gateway_priority,
             host_interface: address.map(|_| host_interface()).unwrap_or_default(),
             number,
+            name,
+            sysctls: request.sysctls.clone(),
             address,
             prefix: network.pool.as_ref().map_or(0, crate::ipam::Pool::prefix),
             gateway: definition.bridge.as_ref().filter(|_| !definition.internal).map(|bridge| bridge.gateway),
-            mac: address.map(|address| mac.unwrap_or_else(|| Mac::of(address))),
+            mac: address.map(|_| mac.unwrap_or_else(Mac::random)),
             plugged: false,
             network_id: id,
         };
@@ -187,7 +201,10 @@ impl Networks {
     /// how the child sets them up. One request to the kernel; no program is run.
     pub fn plug(&self, container: &str, inside: impl Into<Inside>) -> Result<Vec<Interface>> {
         let inside = inside.into();
-        self.make_pairs(container, &inside, Endpoint::index)?;
+        let made = self.make_pairs(container, &inside, Endpoint::index)?;
+        if made.iter().any(|endpoint| !endpoint.sysctls.is_empty()) {
+            Namespace::of(&inside)?.run(|| made.iter().try_for_each(set_sysctls))?;
+        }
         let mut state = self.state();
         state.containers.entry(container.to_owned()).or_default().inside = Some(inside);
         let way_out = set_target(&state, container);
@@ -219,6 +236,7 @@ impl Networks {
         Namespace::of(&inside)?.run(|| {
             for endpoint in &made {
                 set_up(endpoint)?;
+                set_sysctls(endpoint)?;
             }
             set_way_out(before.as_ref(), after.as_ref())
         })?;
@@ -481,6 +499,34 @@ fn free_number(state: &State, container: &str) -> u32 {
     (0..).find(|number| !used.contains(number)).unwrap_or_default()
 }
 
+/// What names of interfaces in a network's containers begin with.
+fn network_prefix(network: &crate::networks::Network) -> String {
+    let prefix = network.definition.bridge.as_ref().and_then(|bridge| bridge.prefix.as_deref());
+    prefix.unwrap_or("eth").to_owned()
+}
+
+/// The name that is asked for, or the first that the container does not use.
+fn interface_name(state: &State, request: &EndpointRequest, prefix: &str) -> Result<String> {
+    let used: Vec<String> = state
+        .endpoints_of(&request.container)
+        .filter(|endpoint| endpoint.driver == Driver::Bridge)
+        .map(Endpoint::interface)
+        .collect();
+    match &request.interface {
+        None => {
+            let names = (0..).map(|number: u32| format!("{prefix}{number}"));
+            Ok(names.into_iter().find(|name| !used.contains(name)).unwrap_or_default())
+        }
+        Some(name) if !is_interface(name) => {
+            Err(Kind::Invalid.error(format!("invalid interface name {name:?}")))
+        }
+        Some(name) if used.contains(name) => Err(Kind::Forbidden.error(format!(
+            "failed to add interface {name} to sandbox: error renaming interface to {name}: file exists"
+        ))),
+        Some(name) => Ok(name.clone()),
+    }
+}
+
 fn host_interface() -> String {
     let mut name = format!("veth{}", random::hex::<4>());
     // Seven digits, as Docker's.
@@ -512,6 +558,31 @@ fn set_target(state: &State, container: &str) -> Option<String> {
 fn disable_ipv6(interface: &str) {
     // Where the kernel has no IPv6 there is nothing to disable.
     let _no_ipv6 = std::fs::write(format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"), "1");
+}
+
+/// Inside the container: settings of one interface (libnetwork's `setSysctls`).
+fn set_sysctls(endpoint: &Endpoint) -> Result<()> {
+    let refused = |why: String| Kind::Invalid.error(why);
+    for sysctl in &endpoint.sysctls {
+        let (key, value) = sysctl
+            .split_once('=')
+            .ok_or_else(|| refused(format!("expected sysctl '{sysctl}' to have format name=value")))?;
+        let parts: Vec<&str> = key.split('.').collect();
+        let fine =
+            |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        let [net, family, what, _, name] = parts[..] else {
+            return Err(refused(format!("expected sysctl '{sysctl}' to have format net.X.Y.IFNAME.Z")));
+        };
+        if net != "net" || ![family, what, name].iter().all(fine) {
+            return Err(refused(format!("expected sysctl '{sysctl}' to have format net.X.Y.IFNAME.Z")));
+        }
+        let path = format!("/proc/sys/net/{family}/{what}/{}/{name}", endpoint.interface());
+        if !std::fs::metadata(&path).is_ok_and(|found| found.is_file()) {
+            return Err(refused(format!("{path} is not a sysctl file")));
+        }
+        std::fs::write(&path, value).map_err(|e| Error::io(&format!("unable to write to '{path}'"), &e))?;
+    }
+    Ok(())
 }
 
 /// Inside the container: address of one interface.

@@ -1,7 +1,7 @@
 //! Addresses: one pool a network, and the choice of a subnet for a network that names none. Pure bookkeeping, as
 //! libnetwork's default IPAM driver does it (`libnetwork/ipams/defaultipam`).
 
-use crate::{Result, error::Kind};
+use crate::{Result, default_bridge::AddressPool, error::Kind};
 use ipnet::Ipv4Net;
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
@@ -23,12 +23,17 @@ const fn net([a, b, c, d]: [u8; 4], prefix: u8) -> Ipv4Net {
     Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix)
 }
 
-/// The first default subnet that overlaps none of `taken`.
-pub fn choose_subnet<'a>(taken: impl IntoIterator<Item = &'a Ipv4Net>) -> Result<Ipv4Net> {
+/// The first subnet of these pools, or else of Docker's own, that overlaps none of `taken`.
+pub fn choose_subnet<'a>(
+    taken: impl IntoIterator<Item = &'a Ipv4Net>,
+    pools: &[AddressPool],
+) -> Result<Ipv4Net> {
     let taken: Vec<Ipv4Net> = taken.into_iter().copied().chain([SESSION]).collect();
-    DEFAULT_POOLS
-        .iter()
-        .filter_map(|(pool, size)| pool.subnets(*size).ok())
+    let asked = pools.iter().map(|pool| (pool.base, pool.size));
+    let default = DEFAULT_POOLS.into_iter().filter(|_| pools.is_empty());
+    asked
+        .chain(default)
+        .filter_map(|(pool, size)| pool.subnets(size).ok())
         .flatten()
         .find(|subnet| !taken.iter().any(|other| overlap(subnet, other)))
         .ok_or_else(|| Kind::Invalid.error("all predefined address pools have been fully subnetted"))
@@ -116,7 +121,7 @@ mod tests {
     fn subnets_come_in_dockers_order() {
         let mut taken = Vec::new();
         for _ in 0..30 {
-            taken.push(choose_subnet(&taken).unwrap());
+            taken.push(choose_subnet(&taken, &[]).unwrap());
         }
         let names: Vec<String> = taken.iter().map(ToString::to_string).collect();
         assert_eq!(names[0], "172.17.0.0/16");
@@ -126,7 +131,7 @@ mod tests {
         assert_eq!(names[15], "192.168.16.0/20");
         assert_eq!(names[29], "192.168.240.0/20");
         assert_eq!(
-            choose_subnet(&taken).unwrap_err().to_string(),
+            choose_subnet(&taken, &[]).unwrap_err().to_string(),
             "all predefined address pools have been fully subnetted"
         );
     }
@@ -134,7 +139,18 @@ mod tests {
     #[test]
     fn subnets_avoid_routes() {
         let taken = [net("172.17.0.0/16"), net("172.16.0.0/13"), net("172.24.5.0/24"), net("172.25.0.0/16")];
-        assert_eq!(choose_subnet(&taken).unwrap(), net("172.26.0.0/16"));
+        assert_eq!(choose_subnet(&taken, &[]).unwrap(), net("172.26.0.0/16"));
+    }
+
+    #[test]
+    fn subnets_come_from_the_pools_that_are_asked_for() {
+        let pools = [AddressPool::new("10.10.0.0/23", 24).unwrap()];
+        let mut taken = Vec::new();
+        for expected in ["10.10.0.0/24", "10.10.1.0/24"] {
+            taken.push(choose_subnet(&taken, &pools).unwrap());
+            assert_eq!(taken.last(), Some(&net(expected)));
+        }
+        assert!(choose_subnet(&taken, &pools).is_err());
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! [`Networks::release`]. After a restart of the engine, containers that run come back with [`Networks::adopt`].
 
 mod bridge;
+mod default_bridge;
 mod definition;
 mod endpoints;
 mod error;
@@ -34,6 +35,7 @@ mod spare;
 mod store;
 mod time;
 
+pub use default_bridge::{AddressPool, DefaultBridge};
 pub use definition::{Driver, IpamConfig, NewNetwork, is_predefined};
 pub use endpoints::{Endpoint, EndpointRequest, dns_names};
 pub use error::{Error, Kind, Result};

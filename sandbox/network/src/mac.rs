@@ -1,7 +1,7 @@
 //! Link-layer addresses.
 
 use serde::{Deserialize, Serialize};
-use std::{fmt, net::Ipv4Addr, str::FromStr};
+use std::{fmt, str::FromStr};
 
 /// A link-layer address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -9,13 +9,6 @@ use std::{fmt, net::Ipv4Addr, str::FromStr};
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
-    /// The address that Docker derives from an IP address: a restarted container with the same address is found at
-    /// once by neighbours that remember it.
-    pub fn of(address: Ipv4Addr) -> Self {
-        let [a, b, c, d] = address.octets();
-        Self([0x02, 0x42, a, b, c, d])
-    }
-
     /// A random one, locally administered.
     pub fn random() -> Self {
         let mut bytes = crate::random::bytes::<6>();
@@ -69,7 +62,7 @@ mod tests {
 
     #[test]
     fn text_and_back() {
-        let mac = Mac::of(Ipv4Addr::new(172, 17, 0, 2));
+        let mac = Mac([0x02, 0x42, 172, 17, 0, 2]);
         assert_eq!(mac.to_string(), "02:42:ac:11:00:02");
         assert_eq!("02-42-AC-11-00-02".parse(), Ok(mac));
         for bad in [

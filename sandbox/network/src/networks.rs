@@ -1,7 +1,7 @@
 //! The networks of a node: which there are, found by name, made and removed.
 
 use crate::{
-    Error, Result, bridge,
+    AddressPool, DefaultBridge, Error, Result, bridge,
     definition::{Bridge, BridgeOptions, Definition, Driver, NewNetwork, not_found},
     endpoints::{Container, Endpoint},
     error::Kind,
@@ -32,6 +32,10 @@ pub struct Config {
     pub iptables_restore: PathBuf,
     /// Says what rules there are.
     pub iptables_save: PathBuf,
+    /// Where networks that name no subnet get theirs; none: Docker's own.
+    pub pools: Vec<AddressPool>,
+    /// The network `bridge`.
+    pub default_bridge: DefaultBridge,
 }
 
 impl Default for Config {
@@ -41,6 +45,8 @@ impl Default for Config {
             resolv_conf: "/etc/resolv.conf".into(),
             iptables_restore: "/usr/sbin/iptables-restore".into(),
             iptables_save: "/usr/sbin/iptables-save".into(),
+            pools: Vec::new(),
+            default_bridge: DefaultBridge::default(),
         }
     }
 }
@@ -128,7 +134,7 @@ impl State {
         }
     }
 
-    fn bridges(&self) -> impl Iterator<Item = (&Definition, &Bridge)> {
+    pub(crate) fn bridges(&self) -> impl Iterator<Item = (&Definition, &Bridge)> {
         self.networks
             .iter()
             .filter_map(|network| Some((&network.definition, network.definition.bridge.as_ref()?)))
@@ -142,7 +148,7 @@ impl Networks {
         let store = Store::new(&config.directory);
         let networks = store.load().into_iter().map(Network::new).collect();
         let mut state = State { networks, ..State::default() };
-        let changed = add_predefined(&mut state)?;
+        let changed = add_predefined(&mut state, &config)?;
         let drop_policy = bridge::enable_forwarding() == bridge::Forwarding::SwitchedOn;
         let networks = Self {
             shared: Arc::new(Shared {
@@ -153,6 +159,7 @@ impl Networks {
                 bridges: Mutex::new(()),
             }),
         };
+        let changed = networks.renew_default_bridge()? || changed;
         if changed && let Err(error) = networks.save() {
             // On a full disk they are made anew by the next engine.
             tracing::warn!(%error, "the predefined networks can't be written");
@@ -200,7 +207,7 @@ impl Networks {
             if state.networks.iter().any(|network| network.definition.name == new.name) {
                 return Err(Kind::Conflict.error(format!("network with name {} already exists", new.name)));
             }
-            let definition = define(new, wish, options, &state, &routes)?;
+            let definition = define(new, wish, options, &state, (&routes, &self.shared.config.pools))?;
             state.networks.push(Network::new(definition.clone()));
             definition
         };
@@ -296,7 +303,7 @@ fn define(
     wish: Option<crate::definition::Subnet>,
     options: BridgeOptions,
     state: &State,
-    routes: &[Ipv4Net],
+    (routes, pools): (&[Ipv4Net], &[AddressPool]),
 ) -> Result<Definition> {
     let id = random::hex::<32>();
     let interface = options.interface.unwrap_or_else(|| format!("br-{}", short(&id)));
@@ -310,7 +317,7 @@ fn define(
     let taken: Vec<Ipv4Net> = state.bridges().map(|(_, bridge)| bridge.subnet).collect();
     let ipam = if wish.is_some() { new.ipam.clone() } else { Vec::new() };
     let (subnet, range, gateway, reserved) = match wish {
-        None => (ipam::choose_subnet(taken.iter().chain(routes))?, None, None, Vec::new()),
+        None => (ipam::choose_subnet(taken.iter().chain(routes), pools)?, None, None, Vec::new()),
         Some(wish) => {
             if taken.iter().any(|other| ipam::overlap(other, &wish.net)) {
                 return Err(Kind::Forbidden
@@ -330,6 +337,7 @@ fn define(
         icc: options.icc,
         masquerade: options.masquerade,
         host_binding: options.host_binding,
+        prefix: options.prefix,
     };
     Ok(Definition {
         id,
@@ -347,7 +355,7 @@ fn define(
 }
 
 /// The gateway that was asked for, or the first free address.
-fn choose_gateway(
+pub(crate) fn choose_gateway(
     subnet: Ipv4Net,
     range: Option<Ipv4Net>,
     wish: Option<Ipv4Addr>,
@@ -375,17 +383,13 @@ fn choose_gateway(
 }
 
 /// Makes the networks that always exist, if they are not there. Says whether it made one.
-fn add_predefined(state: &mut State) -> Result<bool> {
+fn add_predefined(state: &mut State, config: &Config) -> Result<bool> {
     let mut changed = false;
     for (name, driver) in [("none", Driver::Null), ("host", Driver::Host), ("bridge", Driver::Bridge)] {
         if state.networks.iter().any(|network| network.definition.name == name) {
             continue;
         }
         changed = true;
-        let bridge = match driver {
-            Driver::Bridge => Some(default_bridge(state)?),
-            _ => None,
-        };
         let mut definition = Definition {
             id: random::hex::<32>(),
             name: name.into(),
@@ -397,43 +401,12 @@ fn add_predefined(state: &mut State) -> Result<bool> {
             ipam: Vec::new(),
             options: BTreeMap::new(),
             labels: BTreeMap::new(),
-            bridge,
+            bridge: None,
         };
         if driver == Driver::Bridge {
-            definition.options = default_options();
+            config.default_bridge.renew(&mut definition, state, &config.pools)?;
         }
         state.networks.push(Network::new(definition));
     }
     Ok(changed)
-}
-
-fn default_bridge(state: &State) -> Result<Bridge> {
-    let taken: Vec<Ipv4Net> = state.bridges().map(|(_, bridge)| bridge.subnet).collect();
-    let routes = bridge::routes_but("docker0");
-    let subnet = ipam::choose_subnet(taken.iter().chain(&routes))?;
-    Ok(Bridge {
-        interface: "docker0".into(),
-        subnet,
-        range: None,
-        gateway: choose_gateway(subnet, None, None, &[])?,
-        reserved: Vec::new(),
-        mtu: None,
-        icc: true,
-        masquerade: true,
-        host_binding: None,
-    })
-}
-
-fn default_options() -> BTreeMap<String, String> {
-    [
-        ("com.docker.network.bridge.default_bridge", "true"),
-        ("com.docker.network.bridge.enable_icc", "true"),
-        ("com.docker.network.bridge.enable_ip_masquerade", "true"),
-        ("com.docker.network.bridge.host_binding_ipv4", "0.0.0.0"),
-        ("com.docker.network.bridge.name", "docker0"),
-        ("com.docker.network.driver.mtu", "1500"),
-    ]
-    .into_iter()
-    .map(|(label, value)| (label.to_owned(), value.to_owned()))
-    .collect()
 }

@@ -86,12 +86,22 @@ fn make() -> Result<OwnedFd> {
     let work = || -> Result<OwnedFd> {
         unshare(CloneFlags::CLONE_NEWNET).map_err(|e| Error::io("make a network namespace", &e.into()))?;
         net::prepare()?;
+        announce();
         let path = "/proc/thread-self/ns/net";
         Ok(File::open(path).map_err(|e| Error::io(&format!("open {path}"), &e))?.into())
     };
     let thread = thread::Builder::new().name("netns".into()).stack_size(STACK).spawn(work);
     let thread = thread.map_err(|e| Error::io("start a thread", &e))?;
     thread.join().unwrap_or_else(|_| Err(Kind::Internal.error("making a network namespace failed")))
+}
+
+/// Interfaces of this namespace tell their neighbours when they come up: a container that has another's address has another
+/// link-layer address, which those who remember the first one must hear of. Docker sends such messages itself.
+fn announce() {
+    let path = "/proc/sys/net/ipv4/conf/all/arp_notify";
+    if let Err(error) = std::fs::write(path, "1") {
+        tracing::debug!(%error, path, "neighbours learn later");
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //!            first connection,           dies: again at once, or later
 //!            or containers on disk       if it lived but a moment
 //!   idle ─────────────────────▶ running ◀────────────▶ resting
-//!    ▲                             │ stop
+//!    ▲                             │ stop, or it says why it can't start
 //!    └────────── start ──────── stopped
 //! ```
 
@@ -14,7 +14,7 @@ use crate::{
     Error, Result,
     channel::Channel,
     container::{
-        EngineBoot,
+        CANNOT_START, EngineBoot,
         child::{self, ChildBoot},
         messages::{EngineToInit, InitToEngine, Key, MAX_KEY},
         process::Stdio,
@@ -375,6 +375,9 @@ impl EngineHost {
             let young = since.elapsed() < YOUNG;
             tracing::info!(node = %self.node, status, "the engine ended");
             self.engine_ended(young);
+            if status == CANNOT_START {
+                self.engine_stopped();
+            }
             return true;
         }
         let Some((key, kept)) = self.kept.iter_mut().find(|(_, k)| k.pid == pid && k.exited.is_none()) else {

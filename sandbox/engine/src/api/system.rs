@@ -1,7 +1,7 @@
 //! Endpoints of the engine itself: what it is, what it has, what happens in it.
 
 mod df;
-mod info;
+pub(crate) mod info;
 
 pub use info::memory;
 
@@ -46,7 +46,7 @@ async fn ping(method: Method) -> Response {
     response
 }
 
-async fn version() -> Answer {
+async fn version(State(engine): State<Arc<Engine>>) -> Answer {
     let (kernel, arch) = (info::kernel(), info::go_arch());
     // Clients print what is here; nothing of it is another's program.
     Ok(answer(
@@ -60,7 +60,7 @@ async fn version() -> Answer {
                     "ApiVersion": MAX_API.to_string(),
                     "Arch": arch,
                     "BuildTime": "",
-                    "Experimental": "false",
+                    "Experimental": engine.config.get().experimental.to_string(),
                     "GitCommit": "",
                     "GoVersion": "",
                     "KernelVersion": kernel,

@@ -12,6 +12,11 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
+/// An option of an endpoint: what its interface is called in the container.
+pub const IFNAME: &str = "com.docker.network.endpoint.ifname";
+/// An option of an endpoint: settings of its interface.
+pub const SYSCTLS: &str = "com.docker.network.endpoint.sysctls";
+
 /// Checks what a request for a container says of networks. One that is not there yet may come until the start.
 pub fn check(engine: &Engine, wanted: &BTreeMap<String, Option<EndpointSettings>>) -> Result<()> {
     let mut errors = vec![];
@@ -45,6 +50,16 @@ pub fn check_one(network: Option<&Network>, name: &str, settings: &EndpointSetti
     }
     if !settings.mac_address.is_empty() && !is_mac(&settings.mac_address) {
         return Err(format!("invalid MAC address {}", settings.mac_address));
+    }
+    let sysctls = settings.driver_opts.as_ref().and_then(|options| options.get(SYSCTLS));
+    for sysctl in sysctls.into_iter().flat_map(|all| all.split(',')) {
+        let parts: Vec<&str> = sysctl.splitn(5, '.').collect();
+        // The command line makes small letters of all.
+        if !matches!(parts[..], [_, "ipv4" | "ipv6" | "mpls", _, "IFNAME" | "ifname", _]) {
+            errors.push(format!(
+                "unrecognised network interface sysctl '{sysctl}'; represent 'net.X.Y.ethN.Z=V' as 'net.X.Y.IFNAME.Z=V', 'X' must be 'ipv4', 'ipv6' or 'mpls'"
+            ));
+        }
     }
     if errors.is_empty() { Ok(()) } else { Err(format!("invalid endpoint settings:\n{}", joined(&errors))) }
 }

@@ -59,6 +59,7 @@ pub fn create(
     warnings.extend(other_platform(platform, &found));
     image::merge(&mut config, &found.config.config);
     let (path, args) = image::command(&mut config)?;
+    engine.config.get().complete(&mut host);
     warnings.extend(validate::check(&mut config, &mut host, &engine.groups)?);
     // 0 and all below is how a client asks for none.
     host.resources.pids_limit = host.resources.pids_limit.filter(|limit| *limit > 0);

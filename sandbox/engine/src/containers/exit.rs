@@ -323,7 +323,8 @@ fn take_over(engine: &Arc<Engine>, container: &Arc<Container>, survivor: Survivo
     tokio::spawn(async move {
         let record = container.record().clone();
         if record.endpoints.iter().any(drydock_network::Endpoint::user_defined)
-            && let Err(error) = engine.networks.serve_names(&record.id, pid, net::resolver(&record)).await
+            && let Err(error) =
+                engine.networks.serve_names(&record.id, pid, net::resolver(&engine, &record)).await
         {
             tracing::warn!(container = record.short(), %error, "no name server");
         }

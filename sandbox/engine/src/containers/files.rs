@@ -28,7 +28,7 @@ pub fn prepare(engine: &Engine, record: &Record) -> Result<()> {
     write(&dir.join("hostname"), &files::hostname(&record.config.hostname))?;
     let node = read_bounded(Path::new("/etc/resolv.conf")).unwrap_or_default();
     let node = String::from_utf8_lossy(&node);
-    write(&dir.join("resolv.conf"), &files::resolv_conf(&node, &dns(record), resolution(record)))?;
+    write(&dir.join("resolv.conf"), &files::resolv_conf(&node, &dns(engine, record), resolution(record)))?;
     hosts(engine, record)
 }
 
@@ -82,13 +82,18 @@ fn gateway(engine: &Engine) -> Ipv4Addr {
     gateway.unwrap_or(Ipv4Addr::new(172, 17, 0, 1))
 }
 
-/// `--dns` and so on.
-pub fn dns(record: &Record) -> DnsOptions {
-    let host = &record.host;
+/// `--dns` and so on, or what the engine's configuration says.
+pub fn dns(engine: &Engine, record: &Record) -> DnsOptions {
+    let (host, config) = (&record.host, engine.config.get());
+    let or = |asked: &Option<Vec<String>>, default: &[String]| match asked {
+        Some(asked) if !asked.is_empty() => asked.clone(),
+        _ => default.to_vec(),
+    };
+    let servers: Vec<_> = host.dns.iter().flatten().filter_map(|address| address.parse().ok()).collect();
     DnsOptions {
-        servers: host.dns.iter().flatten().filter_map(|a| a.parse().ok()).collect(),
-        search: host.dns_search.clone().unwrap_or_default(),
-        options: host.dns_options.clone().unwrap_or_default(),
+        servers: if servers.is_empty() { config.dns.clone() } else { servers },
+        search: or(&host.dns_search, &config.dns_search),
+        options: or(&host.dns_options, &config.dns_opts),
     }
 }
 

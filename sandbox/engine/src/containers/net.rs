@@ -132,8 +132,16 @@ fn request(record: &Record, network: &str, settings: &EndpointSettings) -> Endpo
         has_aliases: !aliases.is_empty(),
         address: settings.ipam_config.as_ref().and_then(|c| some(&c.ipv4_address)),
         mac,
+        interface: option(settings, addresses::IFNAME),
+        sysctls: option(settings, addresses::SYSCTLS)
+            .map(|all| all.split(',').map(Into::into).collect())
+            .unwrap_or_default(),
         gateway_priority: settings.gw_priority,
     }
+}
+
+fn option(settings: &EndpointSettings, name: &str) -> Option<String> {
+    settings.driver_opts.as_ref()?.get(name).filter(|value| !value.is_empty()).cloned()
 }
 
 /// Notes what a network has given.
@@ -182,15 +190,15 @@ pub fn reserve(engine: &Engine, record: &mut Record) -> Result<()> {
 pub async fn plug(engine: &Engine, record: &Record, inside: Inside) -> Result<Vec<Interface>> {
     let interfaces = engine.networks.plug(&record.id, inside.clone())?;
     if record.endpoints.iter().any(Endpoint::user_defined) {
-        engine.networks.serve_names(&record.id, inside, resolver(record)).await?;
+        engine.networks.serve_names(&record.id, inside, resolver(engine, record)).await?;
     }
     publish(engine, record).await?;
     Ok(interfaces)
 }
 
 /// How the container's questions about others are answered.
-pub fn resolver(record: &Record) -> Resolver {
-    let dns = super::files::dns(record);
+pub fn resolver(engine: &Engine, record: &Record) -> Resolver {
+    let dns = super::files::dns(engine, record);
     Resolver { ndots_set: dns.options.iter().any(|o| o.starts_with("ndots")), servers: dns.servers }
 }
 
@@ -297,7 +305,7 @@ pub async fn connect(
             let _not_there = engine.networks.release(&found.id, &container.id);
             return Err(error.into());
         }
-        let resolver = resolver(&container.record());
+        let resolver = resolver(engine, &container.record());
         if endpoint.user_defined() {
             engine.networks.serve_names(&container.id, pid, resolver).await?;
         }

@@ -120,7 +120,7 @@ fn first_process(engine: &Engine, record: &Record) -> ProcessSpec {
         groups: host.group_add.clone().unwrap_or_default(),
         tty: config.tty.then_some(size),
         capabilities: capabilities(host, host.privileged),
-        no_new_privileges: no_new_privileges(host),
+        no_new_privileges: no_new_privileges(host) || engine.config.get().no_new_privileges,
         seccomp: seccomp(host, host.privileged),
         rlimits: rlimits(host),
         oom_score_adj: (host.oom_score_adj != 0).then_some(host.oom_score_adj),

@@ -266,7 +266,7 @@ pub fn check_restart(host: &HostConfig) -> Result<()> {
 }
 
 /// `logger.ValidateLogOpts`.
-fn check_log(host: &mut HostConfig) -> Result<()> {
+pub fn check_log(host: &mut HostConfig) -> Result<()> {
     if host.log_config.driver.is_empty() {
         host.log_config.driver = "json-file".into();
     }

@@ -341,7 +341,7 @@ fn describe(engine: &Engine, exec: &Exec, size: Option<[u32; 2]>) -> ProcessSpec
         groups: host.group_add.clone().unwrap_or_default(),
         tty: config.tty.then_some(size),
         capabilities: spec::capabilities(host, config.privileged || host.privileged),
-        no_new_privileges: spec::no_new_privileges(host),
+        no_new_privileges: spec::no_new_privileges(host) || engine.config.get().no_new_privileges,
         seccomp: spec::seccomp(host, config.privileged || host.privileged),
         rlimits: spec::rlimits(host),
         oom_score_adj: (host.oom_score_adj != 0).then_some(host.oom_score_adj),

@@ -2,6 +2,7 @@
 //! without Internet. Everything else comes from its registry.
 
 use super::{blocking, prepare};
+use crate::config::DaemonConfig;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::http::{Lines, Progress, lines};
@@ -16,7 +17,7 @@ use std::future::Future;
 use std::io::{self, Read};
 use std::path::Path;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
@@ -25,12 +26,9 @@ use tokio::sync::{mpsc, oneshot};
 const SITE_REGISTRY: &str = "registry:5000";
 /// The host's cache of other registries, at the same address. Where there is none it says so, and the registries are asked.
 const CACHE: &str = "http://registry:5000/drydock/cache";
-/// Operators and learners may add registries here, as for dockerd.
-const DAEMON_CONFIG: &str = "/etc/docker/daemon.json";
 
 /// The way to registries.
-#[derive(Clone)]
-pub struct Registries(Client);
+pub struct Registries(RwLock<Client>);
 
 impl std::fmt::Debug for Registries {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -39,28 +37,18 @@ impl std::fmt::Debug for Registries {
 }
 
 impl Registries {
-    /// With what `/etc/docker/daemon.json` says of insecure registries and mirrors. `root`: `/var/lib/docker`.
-    pub fn new(root: &Path) -> Self {
-        let config = crate::volumes::read_small(Path::new(DAEMON_CONFIG));
-        let config: Value = config.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-        let list = |key: &str| {
-            let texts = config[key].as_array().into_iter().flatten().filter_map(Value::as_str);
-            texts.map(str::to_owned).collect::<Vec<_>>()
-        };
-        let mut insecure = list("insecure-registries");
-        insecure.push(SITE_REGISTRY.to_owned());
-        let spool = root.join("tmp");
-        if let Err(error) = std::fs::create_dir_all(&spool) {
-            tracing::warn!(%error, "no directory for downloads");
-        }
-        let mirrors = list("registry-mirrors");
-        Self(Client::new(ClientOptions {
-            insecure,
-            mirrors,
-            cache: Some(CACHE.into()),
-            spool,
-            ..ClientOptions::default()
-        }))
+    /// With what `daemon.json` says of insecure registries and mirrors. `root`: `/var/lib/docker`.
+    pub fn new(root: &Path, config: &DaemonConfig) -> Self {
+        Self(RwLock::new(client(root, config)))
+    }
+
+    /// Another configuration, for work that begins from now on.
+    pub fn replace(&self, root: &Path, config: &DaemonConfig) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = client(root, config);
+    }
+
+    fn client(&self) -> Client {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Does work with the client in a thread of its own, where unpacking may block; it ends with the one who waits for it.
@@ -69,7 +57,7 @@ impl Registries {
         T: Send + 'static,
         F: Future<Output = Result<T>>,
     {
-        let (client, runtime) = (self.0.clone(), Handle::current());
+        let (client, runtime) = (self.client(), Handle::current());
         let (wanted, unwanted) = oneshot::channel::<()>();
         let task = tokio::task::spawn_blocking(move || {
             runtime.block_on(async {
@@ -110,6 +98,22 @@ impl Registries {
         }
         done
     }
+}
+
+fn client(root: &Path, config: &DaemonConfig) -> Client {
+    let mut insecure = config.insecure_registries.clone();
+    insecure.push(SITE_REGISTRY.to_owned());
+    let spool = root.join("tmp");
+    if let Err(error) = std::fs::create_dir_all(&spool) {
+        tracing::warn!(%error, "no directory for downloads");
+    }
+    Client::new(ClientOptions {
+        insecure,
+        mirrors: config.registry_mirrors.clone(),
+        cache: Some(CACHE.into()),
+        spool,
+        ..ClientOptions::default()
+    })
 }
 
 /// Registries whose images the catalogue may have.

@@ -21,10 +21,8 @@ fn containers_of_the_default_bridge() {
         assert!(ping(to), "node to container");
         let inside = a.process.sh("ip addr show eth0; ip route");
         assert!(inside.starts_with("2: eth0@if"), "{inside}");
-        assert!(
-            inside.contains("link/ether 02:42:ac:11:00:02")
-                && inside.contains("inet 172.17.0.2/16 brd 172.17.255.255")
-        );
+        assert!(inside.contains(&format!("link/ether {}", a.endpoints[0].mac.unwrap())), "{inside}");
+        assert!(inside.contains("inet 172.17.0.2/16 brd 172.17.255.255"), "{inside}");
         assert!(inside.contains("default via 172.17.0.1 dev eth0"), "{inside}");
         assert!(!inside.contains("inet6"), "{inside}");
         assert!(a.process.sh("ip addr show lo").contains("inet6 ::1"));
@@ -35,7 +33,7 @@ fn containers_of_the_default_bridge() {
         let expected = NetworkContainer {
             name: "a".into(),
             endpoint_id: a.endpoints[0].id.clone(),
-            mac_address: "02:42:ac:11:00:02".into(),
+            mac_address: a.endpoints[0].mac.unwrap().to_string(),
             ipv4_address: "172.17.0.2/16".into(),
             ipv6_address: String::new(),
         };
@@ -316,5 +314,36 @@ fn a_bridge_that_somebody_deleted_is_made_again() {
         b.process.run(|| echo_server(80));
         let to = SocketAddr::from((b.address(), 80));
         assert_eq!(a.process.run(move || crate::world::ask(to, "x").unwrap()), "172.17.0.2 X");
+    });
+}
+
+#[test]
+fn interfaces_are_called_and_set_as_it_is_asked_for() {
+    node(async |world| {
+        let options = [("com.docker.network.container_iface_prefix".to_owned(), "web".to_owned())].into();
+        let new = NewNetwork { name: "prefixed".into(), options, ..NewNetwork::default() };
+        world.networks.create(new).await.unwrap();
+        world.networks.create(NewNetwork { name: "plain".into(), ..NewNetwork::default() }).await.unwrap();
+        let a = world.start("a", &["prefixed", "plain"]);
+        let names = a.process.sh("ip -o -4 addr show");
+        assert!(names.contains("web0") && names.contains("eth0"), "{names}");
+        let asked = EndpointRequest {
+            interface: Some("foo0".into()),
+            sysctls: vec!["net.ipv4.conf.IFNAME.log_martians=1".into()],
+            ..request("b", "prefixed")
+        };
+        let b = world.start_as("b", vec![asked.clone()]);
+        let inside = b.process.sh("ip -o -4 addr show foo0; cat /proc/sys/net/ipv4/conf/foo0/log_martians");
+        assert!(inside.trim_end().ends_with("\n1"), "{inside}");
+        let refused = EndpointRequest { interface: Some("a/b".into()), ..request("c", "prefixed") };
+        assert_eq!(
+            world.networks.reserve(&refused).unwrap_err().to_string(),
+            "invalid interface name \"a/b\""
+        );
+        // Addresses are used again, link-layer addresses are not.
+        let first = b.endpoints[0].clone();
+        world.networks.release("prefixed", &b.id).unwrap();
+        let again = world.networks.reserve(&asked).unwrap();
+        assert!(again.address == first.address && again.mac != first.mac);
     });
 }

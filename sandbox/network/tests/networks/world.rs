@@ -177,8 +177,9 @@ fn set_up(interfaces: &[Interface]) {
     use drydock_runtime::netlink::{Batch, LOOPBACK};
     let mut batch = Batch::new();
     batch.up(LOOPBACK);
-    for (number, interface) in interfaces.iter().enumerate() {
-        std::fs::write(format!("/proc/sys/net/ipv6/conf/eth{number}/disable_ipv6"), "1").unwrap();
+    for interface in interfaces {
+        let name = &interface.name;
+        std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1").unwrap();
         batch.address(interface.index, interface.address, interface.prefix).up(interface.index);
         if let Some(gateway) = interface.gateway {
             batch.default_route(gateway);

@@ -17,6 +17,9 @@ use crate::channel::Channel;
 use drydock_protocol::NodeName;
 use std::os::fd::OwnedFd;
 
+/// Status of an engine that said why it can't start (sysexits' `EX_CONFIG`): it is not tried again before somebody says so.
+pub const CANNOT_START: i32 = 78;
+
 /// What the engine of a node is born with: a fork of the node's init, in all of the node's namespaces.
 #[derive(Debug)]
 pub struct EngineBoot {

@@ -2,9 +2,10 @@
 //! `/sys/fs/cgroup` show.
 
 use crate::clock::Timestamp;
+use crate::config::DaemonConfig;
 use crate::containers::record::Phase;
 use crate::engine::Engine;
-use crate::http::{Answer, ApiVersion, Json, VERSION, answer, ordered};
+use crate::http::{Answer, ApiVersion, Json, VERSION, answer};
 use crate::wasm::RUNTIME as WASM_RUNTIME;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -23,6 +24,7 @@ pub(super) async fn info(State(engine): State<Arc<Engine>>, version: ApiVersion)
     merge(&mut info, counts(&engine));
     merge(&mut info, groups.features());
     merge(&mut info, constants());
+    merge(&mut info, configured(&engine.config.get()));
     if engine.wasm.is_some() {
         info["Runtimes"][WASM_RUNTIME] = json!({ "path": WASM_RUNTIME });
     }
@@ -55,15 +57,17 @@ fn arranged(info: &Value) -> Json {
     }
     let mut registries =
         Json::of(&info["RegistryConfig"]).arranged(&["InsecureRegistryCIDRs", "IndexConfigs"]);
-    let index = Json::of(&info["RegistryConfig"]["IndexConfigs"]["docker.io"]);
-    let index = index.arranged(&["Name", "Mirrors", "Secure", "Official"]);
-    registries.set("IndexConfigs", &ordered! { "docker.io": index, });
+    let mut indexes = Json::of(&info["RegistryConfig"]["IndexConfigs"]);
+    for (name, index) in info["RegistryConfig"]["IndexConfigs"].as_object().into_iter().flatten() {
+        indexes.set(name, &Json::of(index).arranged(&["Name", "Mirrors", "Secure", "Official"]));
+    }
+    registries.set("IndexConfigs", &indexes);
     json.set("RegistryConfig", &registries);
     json
 }
 
 /// Those of `system.Info`.
-const FIELDS: [&str; 61] = [
+const FIELDS: [&str; 62] = [
     "ID",
     "Containers",
     "ContainersRunning",
@@ -121,6 +125,7 @@ const FIELDS: [&str; 61] = [
     "RuncCommit",
     "InitCommit",
     "SecurityOptions",
+    "DefaultAddressPools",
     "FirewallBackend",
     "CDISpecDirs",
     "DiscoveredDevices",
@@ -200,37 +205,69 @@ fn constants() -> Value {
             "Authorization": null,
             "Log": ["json-file", "local", "none"],
         },
-        "Debug": false,
-        "LoggingDriver": "json-file",
         "CgroupDriver": "cgroupfs",
         "IndexServerAddress": "https://index.docker.io/v1/",
-        "RegistryConfig": {
-            "IndexConfigs": {
-                "docker.io": { "Mirrors": [], "Name": "docker.io", "Official": true, "Secure": true },
-            },
-            "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
-            "Mirrors": null,
-        },
         "GenericResources": null,
-        "HttpProxy": "", "HttpsProxy": "", "NoProxy": "",
-        "Labels": [],
-        "ExperimentalBuild": false,
         "Runtimes": { "io.containerd.runc.v2": { "path": "runc" }, "runc": { "path": "runc" } },
         "DefaultRuntime": "runc",
         "Swarm": {
             "NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "",
             "RemoteManagers": null,
         },
-        "LiveRestoreEnabled": true,
         "Isolation": "",
         "InitBinary": "docker-init",
         "ContainerdCommit": { "ID": "" },
         "RuncCommit": { "ID": "" },
         "InitCommit": { "ID": "" },
-        "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
         "FirewallBackend": { "Driver": "iptables" },
         "CDISpecDirs": [],
     })
+}
+
+/// What `daemon.json` says, or what dockerd does where it says nothing.
+fn configured(config: &DaemonConfig) -> Value {
+    let mirrors: Vec<String> =
+        config.registry_mirrors.iter().map(|mirror| format!("{}/", mirror.trim_end_matches('/'))).collect();
+    let mut index = json!({
+        "docker.io": { "Mirrors": mirrors, "Name": "docker.io", "Official": true, "Secure": true },
+    });
+    let mut cidrs = vec!["::1/128".to_owned(), "127.0.0.0/8".to_owned()];
+    for registry in &config.insecure_registries {
+        if registry.contains('/') {
+            cidrs.insert(cidrs.len() - 1, registry.clone());
+        } else {
+            index[registry] = json!({ "Mirrors": [], "Name": registry, "Official": false, "Secure": false });
+        }
+    }
+    let mut security = vec!["name=seccomp,profile=builtin", "name=cgroupns"];
+    if config.no_new_privileges {
+        security.insert(1, "name=no-new-privileges");
+    }
+    let mirrors = if mirrors.is_empty() { Value::Null } else { json!(mirrors) };
+    let mut info = json!({
+        "Debug": config.debug,
+        "LoggingDriver": config.driver(),
+        "RegistryConfig": { "IndexConfigs": index, "InsecureRegistryCIDRs": cidrs, "Mirrors": mirrors },
+        "HttpProxy": config.proxies.http_proxy,
+        "HttpsProxy": config.proxies.https_proxy,
+        "NoProxy": config.proxies.no_proxy,
+        "Labels": config.labels,
+        "ExperimentalBuild": config.experimental,
+        "LiveRestoreEnabled": config.live_restore.unwrap_or(true),
+        "SecurityOptions": security,
+    });
+    let pools: Vec<Value> =
+        config.pool_texts().map(|(base, size)| json!({ "Base": base, "Size": size })).collect();
+    if !pools.is_empty() {
+        info["DefaultAddressPools"] = json!(pools);
+    }
+    info
+}
+
+/// The node's name.
+pub(crate) fn host_name() -> String {
+    let uname = nix::sys::utsname::uname();
+    uname.map_or_else(|_| String::new(), |uname| uname.nodename().to_string_lossy().into_owned())
 }
 
 /// Release of the kernel.
@@ -255,7 +292,7 @@ fn release_field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// The engine's own id, kept so that it stays the same.
-fn engine_id(root: &Path) -> String {
+pub(crate) fn engine_id(root: &Path) -> String {
     let path = root.join("engine-id");
     if let Some(id) = crate::volumes::read_small(&path).and_then(|bytes| String::from_utf8(bytes).ok()) {
         let id = id.trim();
@@ -475,6 +512,7 @@ mod tests {
     #[test]
     fn fields_stand_in_dockerds_order() {
         let mut info = constants();
+        merge(&mut info, configured(&DaemonConfig::default()));
         merge(&mut info, json!({ "ID": "x", "Warnings": null, "Containers": 0 }));
         let text = serde_json::to_string(&arranged(&info)).unwrap();
         assert!(text.starts_with(r#"{"ID":"x","Containers":0,"Plugins":{"Volume":["local"],"#), "{text}");
