@@ -6,6 +6,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync }
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync, constants } from "node:zlib";
+import { licences } from "./licences.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const gen = join(here, "gen");
@@ -27,7 +28,7 @@ function put(file, text) {
 async function vendor() {
   install();
   const { build } = await import("esbuild");
-  const common = { absWorkingDir: here, bundle: true, minify: true, legalComments: "none", write: false };
+  const common = { absWorkingDir: here, bundle: true, minify: true, legalComments: "none", write: false, metafile: true };
   mkdirSync(join(gen, "lazy"), { recursive: true });
 
   // What the page fetches only when it is used, and its worker; the names hold a hash, so they may be cached for ever.
@@ -50,6 +51,7 @@ async function vendor() {
   });
   const styles = await build({ ...common, entryPoints: ["app.css"], outdir: "gen", external: ["*.svg"] });
   for (const file of [...first.outputFiles, ...styles.outputFiles]) put(file.path, file.contents);
+  put(join(gen, "licences.txt"), licences(here, [addons, others, first, styles].map((built) => built.metafile)));
 }
 
 async function compress() {
@@ -60,7 +62,7 @@ async function compress() {
   const quality = process.env.TRUNK_PROFILE === "release" ? 11 : 4;
   const walk = (dir) => readdirSync(dir, { withFileTypes: true })
     .flatMap((entry) => (entry.isDirectory() ? walk(join(dir, entry.name)) : [join(dir, entry.name)]));
-  for (const file of walk(root).filter((name) => /\.(html|js|css|wasm|svg|json)$/.test(name))) {
+  for (const file of walk(root).filter((name) => /\.(html|js|css|wasm|svg|json|txt)$/.test(name))) {
     let raw = readFileSync(file);
     // The bridge between JavaScript and the program, as wasm-bindgen wrote it.
     if (/\/frontend-[0-9a-f]+\.js$/.test(file)) {

@@ -197,6 +197,7 @@ fn host_info() -> El {
     };
     el("footer")
         .class("host-info")
-        .testid("host-info")
-        .text_of(move || host.get().map(words).unwrap_or_default())
+        .child(el("span").testid("host-info").text_of(move || host.get().map(words).unwrap_or_default()))
+        .text(" ")
+        .child(el("a").attr("href", "/licences.txt").text("Licences"))
 }
