@@ -134,7 +134,7 @@ impl Output for Vertices {
             }
             Event::Failed { id, message } => {
                 if let Some(step) = self.running.remove(&id) {
-                    step.fail(message);
+                    step.fail(of_step(message));
                 }
             }
             // Containers and images of steps are not shown by BuildKit; base images were pulled and warnings given
@@ -142,6 +142,12 @@ impl Output for Vertices {
             _ => {}
         }
     }
+}
+
+/// What a step says where a build says what it was about when the step failed (`solver/edge.go`).
+fn of_step(message: &str) -> &str {
+    let about = ["failed to compute cache key: ", "failed to load cache key: "];
+    about.iter().find_map(|about| message.strip_prefix(about)).unwrap_or(message)
 }
 
 /// The variables that a FROM can use.
@@ -266,6 +272,12 @@ mod tests {
         started(&mut vertices, 0, 0, "");
         started(&mut vertices, 1, 0, "");
         assert_eq!(names(&progress), [""; 0]);
+    }
+
+    #[test]
+    fn a_step_does_not_say_what_it_failed_at() {
+        assert_eq!(of_step("failed to compute cache key: \"/x\": not found"), "\"/x\": not found");
+        assert_eq!(of_step("process \"x\" failed"), "process \"x\" failed");
     }
 
     #[test]

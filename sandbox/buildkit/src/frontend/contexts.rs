@@ -65,7 +65,8 @@ pub async fn main(site: &Site, attributes: &Attributes, scratch: &Scratch) -> Re
     let step = site.progress.step(&title);
     let (engine, address, keep) = (Arc::clone(&site.engine), address.clone(), attributes.keep_git_dir);
     let files = blocking(move || engine.remote_context(&address, keep)).await?;
-    let files = step.finish(files).map_err(|e| failed(e.to_string()))?;
+    let reading = if git { "failed to read dockerfile: " } else { "" };
+    let files = step.finish(files).map_err(|e| failed(format!("{reading}failed to load cache key: {e}")))?;
     Ok(Main::Remote(files.path().to_owned(), Mutex::new(files)))
 }
 

@@ -110,6 +110,15 @@ impl Node {
         error
     }
 
+    /// Why a file or a repository is not there.
+    fn not_had(&self, failed: download::Failed) -> Error {
+        if !self.has_client() {
+            return failed.into();
+        }
+        let error = failed.in_buildkits_words();
+        Error { message: format!("failed to load cache key: {}", error.message), ..error }
+    }
+
     fn shown(image: &local::Image) -> Result<Image> {
         let config = serde_json::to_value(&image.config.config).and_then(serde_json::from_value::<Config>);
         let config = config.map_err(|error| Error::internal(error.to_string()))?;
@@ -248,11 +257,12 @@ impl Backend for Node {
     }
 
     fn fetch(&self, url: &str) -> Answer<Download> {
-        Ok(download::file(&self.engine, url, &self.cancel)?)
+        Ok(download::file(&self.engine, url, &self.cancel).map_err(|failed| self.not_had(failed))?)
     }
 
     fn git(&self, url: &str, keep_git_dir: bool, checksum: &str) -> Answer<Box<dyn Files>> {
-        Ok(Box::new(download::git(&self.engine, url, keep_git_dir, checksum, &self.cancel)?))
+        let tree = download::git(&self.engine, url, keep_git_dir, checksum, &self.cancel);
+        Ok(Box::new(tree.map_err(|failed| self.not_had(failed))?))
     }
 
     fn cache(&self, id: &str, sharing: Sharing, what: &str) -> Answer<Box<dyn Files>> {

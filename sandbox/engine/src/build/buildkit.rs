@@ -157,9 +157,11 @@ impl BuildEngine for Builder {
     fn remote_context(&self, url: &str, keep_git_dir: bool) -> Answer<Box<dyn Files>> {
         let cancel = Cancel::default();
         if download::is_git(url) {
-            return Ok(Box::new(download::git(&self.0, url, keep_git_dir, "", &cancel)?));
+            let tree = download::git(&self.0, url, keep_git_dir, "", &cancel);
+            return Ok(Box::new(tree.map_err(download::Failed::in_buildkits_words)?));
         }
-        let file = download::file(&self.0, url, &cancel)?;
+        let file = download::file(&self.0, url, &cancel);
+        let file = file.map_err(download::Failed::in_buildkits_words)?;
         Ok(Box::new(Fetched::new(&self.0, file)?))
     }
 

@@ -28,8 +28,68 @@ impl Read for Content {
     }
 }
 
+/// Why something could not be had. As an [`Error`] it has the classic builder's words.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// `curl` said this about an address.
+    Web { url: String, said: String },
+    /// `git` said this about a repository, and ended with this status.
+    Repository { url: String, said: String, status: i32 },
+    /// Something else.
+    Other(Error),
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Web { url, said } => Self::internal(format!("failed to GET {url}: {said}")),
+            Failed::Repository { url, said, .. } => {
+                Self::internal(format!("failed to load git source {url}: {said}"))
+            }
+            Failed::Other(error) => error,
+        }
+    }
+}
+
+impl Failed {
+    /// In BuildKit's words (`source/http`, `source/git`).
+    pub(super) fn in_buildkits_words(self) -> Error {
+        match self {
+            Self::Web { url, said } => Error::internal(web_words(&url, &said)),
+            Self::Repository { url, said, status } => {
+                let (remote, fragment) = url.split_once('#').unwrap_or((&url, ""));
+                let what = if fragment.split(':').next().is_some_and(|reference| !reference.is_empty()) {
+                    "failed to fetch remote"
+                } else {
+                    "error fetching default branch for repository"
+                };
+                Error::internal(format!("{what} {remote}: git stderr:\n{said}\n: exit status {status}"))
+            }
+            Self::Other(error) => error,
+        }
+    }
+}
+
+/// What Go's client says where `curl` says this.
+fn web_words(url: &str, said: &str) -> String {
+    if let Some((_, status)) = said.split_once("The requested URL returned error: ") {
+        return format!("invalid response status {status}");
+    }
+    let said = said.split_once(") ").filter(|(code, _)| code.starts_with("curl: (")).map_or(said, |(_, s)| s);
+    match said.strip_prefix("Could not resolve host: ") {
+        Some(host) => format!("Get {url:?}: dial tcp: lookup {host}: no such host"),
+        None => format!("Get {url:?}: {said}"),
+    }
+}
+
 /// Gets a file.
-pub(super) fn file(engine: &Engine, url: &str, cancel: &Cancel) -> Result<Download> {
+pub(super) fn file(engine: &Engine, url: &str, cancel: &Cancel) -> Result<Download, Failed> {
     let scratch = Scratch::new(engine, "add")?;
     let (body, head) = (scratch.path().join("body"), scratch.path().join("head"));
     let mut command = Command::new("curl");
@@ -44,8 +104,10 @@ pub(super) fn file(engine: &Engine, url: &str, cancel: &Cancel) -> Result<Downlo
     ]);
     command.arg("--max-filesize").arg(MAX_FILE.to_string());
     command.arg("--output").arg(&body).arg("--dump-header").arg(&head).arg("--").arg(url);
-    run(command, cancel)
-        .map_err(|error| Error::internal(format!("failed to GET {url}: {}", error.message)))?;
+    run(command, cancel).map_err(|ended| match ended {
+        Ended::Badly { said, .. } => Failed::Web { url: url.to_owned(), said },
+        Ended::Not(error) => Failed::Other(error),
+    })?;
     let head = fs::read_to_string(&head).unwrap_or_default();
     let file = fs::File::open(&body).or_else(|_| fs::File::create(&body)).doing(|| format!("read {url}"))?;
     let modified = header(&head, "last-modified").and_then(|_| file.metadata().ok()).and_then(|meta| {
@@ -99,7 +161,7 @@ pub(super) fn git(
     keep_git_dir: bool,
     checksum: &str,
     cancel: &Cancel,
-) -> Result<Tree> {
+) -> Result<Tree, Failed> {
     let (remote, fragment) = url.split_once('#').unwrap_or((url, ""));
     let remote = if remote.starts_with("github.com/") { format!("https://{remote}") } else { remote.into() };
     let (reference, directory) = fragment.split_once(':').unwrap_or((fragment, ""));
@@ -115,20 +177,23 @@ pub(super) fn git(
             "protocol.file.allow=never",
         ]);
         command.args(args).env("GIT_TERMINAL_PROMPT", "0").env("GIT_CONFIG_NOSYSTEM", "1");
-        run(command, cancel)
-            .map_err(|error| Error::internal(format!("failed to load git source {url}: {}", error.message)))
+        run(command, cancel).map_err(|ended| match ended {
+            Ended::Badly { said, status } => Failed::Repository { url: url.to_owned(), said, status },
+            Ended::Not(error) => Failed::Other(error),
+        })
     };
     git(&["init", "--quiet"])?;
     git(&["remote", "add", "origin", "--", &remote])?;
     let reference = if reference.is_empty() { "HEAD" } else { reference };
     if reference.starts_with('-') {
-        return Err(Error::invalid(format!("invalid git reference {reference:?}")));
+        return Err(Error::invalid(format!("invalid git reference {reference:?}")).into());
     }
     git(&["fetch", "--quiet", "--depth", "1", "origin", reference])?;
     git(&["checkout", "--quiet", "--detach", "FETCH_HEAD"])?;
     let commit = git(&["rev-parse", "HEAD"])?;
     if !checksum.is_empty() && !commit.trim().starts_with(checksum) {
-        return Err(Error::internal(format!("expected checksum to match {checksum}, got {}", commit.trim())));
+        let commit = commit.trim();
+        return Err(Error::internal(format!("expected checksum to match {checksum}, got {commit}")).into());
     }
     git(&["submodule", "update", "--quiet", "--init", "--recursive", "--depth", "1"])?;
     if !keep_git_dir {
@@ -139,8 +204,23 @@ pub(super) fn git(
     Ok(Tree { path, _scratch: scratch })
 }
 
+/// How a program ended that did not do its work.
+#[derive(Debug)]
+enum Ended {
+    /// With this status, and this on standard error.
+    Badly { said: String, status: i32 },
+    /// It could not be run, or is not wanted any more.
+    Not(Error),
+}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        Self::Not(error)
+    }
+}
+
 /// Runs a program of the node and tells what it printed, or why it failed.
-fn run(mut command: Command, cancel: &Cancel) -> Result<String> {
+fn run(mut command: Command, cancel: &Cancel) -> Result<String, Ended> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = tempfile_pair()?;
     command.stdin(Stdio::null()).stdout(output.0.1).stderr(output.1.1);
@@ -151,16 +231,17 @@ fn run(mut command: Command, cancel: &Cancel) -> Result<String> {
         }
         if cancel.is_set() {
             let _ended = child.kill().and_then(|()| child.wait());
-            return Err(Error::internal("context canceled"));
+            return Err(Error::internal("context canceled").into());
         }
         std::thread::sleep(LOOK);
     };
     if status.success() {
-        return read(output.0.0);
+        return Ok(read(output.0.0)?);
     }
     let text = read(output.1.0)?;
     let text = text.trim();
-    Err(Error::internal(if text.is_empty() { format!("{program}: {status}") } else { text.to_owned() }))
+    let said = if text.is_empty() { format!("{program}: {status}") } else { text.to_owned() };
+    Err(Ended::Badly { said, status: status.code().unwrap_or(-1) })
 }
 
 type Ends = (fs::File, fs::File);
@@ -217,6 +298,29 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_had_is_told_in_buildkits_words() {
+        let web = |said: &str| Failed::Web { url: "https://h.example/f".into(), said: said.into() };
+        for (said, words) in [
+            ("curl: (22) The requested URL returned error: 404", "invalid response status 404"),
+            (
+                "curl: (6) Could not resolve host: h.example",
+                "Get \"https://h.example/f\": dial tcp: lookup h.example: no such host",
+            ),
+            ("curl: (35) TLS", "Get \"https://h.example/f\": TLS"),
+        ] {
+            assert_eq!(web(said).in_buildkits_words().message, words);
+        }
+        assert_eq!(Error::from(web("why")).message, "failed to GET https://h.example/f: why");
+        let git = |url: &str| Failed::Repository { url: url.into(), said: "fatal: no".into(), status: 128 };
+        assert_eq!(
+            git("https://h.example/r.git#:dir").in_buildkits_words().message,
+            "error fetching default branch for repository https://h.example/r.git: git stderr:\nfatal: no\n: exit status 128"
+        );
+        let named = git("https://h.example/r.git#v1").in_buildkits_words().message;
+        assert!(named.starts_with("failed to fetch remote https://h.example/r.git: git stderr:"), "{named}");
+    }
+
+    #[test]
     fn programs_tell_what_they_print_and_why_they_fail() {
         let shell = |text: &str| {
             let mut command = Command::new("sh");
@@ -224,11 +328,13 @@ mod tests {
             run(command, &Cancel::default())
         };
         assert_eq!(shell("echo out").unwrap(), "out\n");
-        assert_eq!(shell("echo why >&2; exit 3").unwrap_err().message, "why");
+        let Err(Ended::Badly { said, status }) = shell("echo why >&2; exit 3") else { panic!() };
+        assert_eq!((said.as_str(), status), ("why", 3));
         let cancel = Cancel::default();
         cancel.set();
         let mut command = Command::new("sleep");
         command.arg("60");
-        assert_eq!(run(command, &cancel).unwrap_err().message, "context canceled");
+        let Err(Ended::Not(error)) = run(command, &cancel) else { panic!() };
+        assert_eq!(error.message, "context canceled");
     }
 }
