@@ -107,6 +107,7 @@ impl Error {
             ErrorKind::NotFound => Self::not_found("not_found", message),
             ErrorKind::Conflict => Self::conflict("conflict", message),
             ErrorKind::Invalid => Self::invalid("invalid", message),
+            ErrorKind::Denied => Self::new(StatusCode::FORBIDDEN, "permission_denied", message),
             ErrorKind::Limit => Self::too_large(message),
             ErrorKind::Failed => Self::new(StatusCode::BAD_GATEWAY, "session_failed", message),
         }

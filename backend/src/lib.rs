@@ -26,5 +26,6 @@ pub mod space;
 pub mod state_dir;
 pub mod store;
 pub mod token;
+pub mod usage;
 pub mod warden;
 mod wasm_program;

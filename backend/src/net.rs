@@ -27,9 +27,12 @@ use tokio::{
     task::JoinSet,
 };
 use tower::ServiceExt;
+use tower_http::timeout::TimeoutBody;
 
 /// Time for the headers of a request, and for a kept-alive connection between two requests.
 const HEADERS_WITHIN: Duration = Duration::from_secs(30);
+/// A request's body of which nothing comes for so long is given up, wherever it goes.
+const BODY_SILENCE: Duration = Duration::from_secs(60);
 /// The part of all connections that one address may have: a school behind one address has room, and nobody takes it all.
 const SHARE: usize = 4;
 /// Time for requests under way when the server ends.
@@ -200,7 +203,7 @@ async fn serve_one(
     mut closing: watch::Receiver<bool>,
 ) {
     let service = router.map_request(move |request: Request<Incoming>| {
-        let mut request = request.map(Body::new);
+        let mut request = request.map(|body| Body::new(TimeoutBody::new(BODY_SILENCE, body)));
         request.extensions_mut().insert(via);
         request
     });
@@ -238,6 +241,20 @@ mod tests {
         assert!(taken.is_some());
         close.send_replace(true);
         assert!(place(&places, &mut closing).await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_given_up() {
+        let read = |body: Body| async move { axum::body::to_bytes(body, 100).await.is_ok().to_string() };
+        let router = Router::new().route("/", axum::routing::post(read));
+        let (mut client, server) = tokio::io::duplex(1000);
+        let (_close, closing) = watch::channel(false);
+        tokio::spawn(serve_one(server, Via::Operator, router, closing));
+        let request = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\nabc";
+        tokio::io::AsyncWriteExt::write_all(&mut client, request).await.unwrap();
+        let mut answer = vec![0; 1000];
+        let n = tokio::io::AsyncReadExt::read(&mut client, &mut answer).await.unwrap();
+        assert!(String::from_utf8_lossy(&answer[..n]).ends_with("false"));
     }
 
     #[test]

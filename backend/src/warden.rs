@@ -43,9 +43,11 @@ impl From<WardenError> for crate::error::Error {
     fn from(e: WardenError) -> Self {
         tracing::warn!(error = %e, "warden");
         match e {
-            WardenError::Failed { kind: FailureKind::Full, message } => {
-                Self::unavailable("host_full", message)
-            }
+            // What is full is in the log: disk, memory, id ranges, loop devices.
+            WardenError::Failed { kind: FailureKind::Full, .. } => Self::unavailable(
+                "host_full",
+                "This server has no room left for that. Its operator finds the reason in the log; try again in a few minutes.",
+            ),
             WardenError::Failed { kind: FailureKind::NotFound, message } => {
                 Self::not_found("not_found", message)
             }

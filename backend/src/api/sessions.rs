@@ -114,6 +114,7 @@ pub async fn show(
 /// End a session and delete everything of it.
 #[utoipa::path(delete, path = "/sessions/{id}", operation_id = "delete_session", params(("id" = String, Path)), responses(
     (status = 204, description = "Nothing of it is left"),
+    (status = 503, description = "It is closed, and what runs of it is removed when the warden is back", body = ApiError),
     (status = 403, body = ApiError), (status = 410, body = crate::error::Ended),
 ))]
 pub async fn delete(
@@ -123,8 +124,13 @@ pub async fn delete(
 ) -> Result<StatusCode, Error> {
     let right = caller.right(&app.sessions, &id, Role::Own)?;
     let who = if caller.is_operator() { "The operator ended it." } else { "Its owner ended it." };
-    app.sessions.end(&right.live, EndKind::Deleted, who).await;
-    Ok(StatusCode::NO_CONTENT)
+    if app.sessions.end(&right.live, EndKind::Deleted, who).await {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    Err(Error::unavailable(
+        "removed_later",
+        "The session is closed, but the server cannot remove what runs of it now: that is done when its operator has started drydock serve again.",
+    ))
 }
 
 /// Exchange the token in the Authorization header for a cookie.

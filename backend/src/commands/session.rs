@@ -140,19 +140,24 @@ fn created_text(created: &Created) -> String {
 }
 
 fn list_text(lines: &[SessionLine]) -> String {
-    let mut text =
-        format!("{:12} {:12} {:9} {:>5} {:>8} {:>8}", "ID", "PLAYGROUND", "STATUS", "NODES", "AGE", "LEFT");
+    let mut text = format!(
+        "{:12} {:12} {:9} {:>5} {:>8} {:>8} {:>9} {:>9} {:>8}",
+        "ID", "PLAYGROUND", "STATUS", "NODES", "AGE", "LEFT", "MEMORY", "PROCESSES", "CPU"
+    );
     for l in lines {
         let (age, left) = (now().saturating_sub(l.created_at), l.expires_at.saturating_sub(now()));
+        let (memory, processes) = l.usage.map_or_else(unknown, |u| figures(u.memory, u.processes));
+        let cpu = l.usage.map_or_else(|| "?".to_owned(), |u| format!("{} s", u.cpu_seconds));
         let _ = write!(
             text,
-            "\n{:12} {:12} {:9} {:>5} {:>8} {:>8}",
+            "\n{:12} {:12} {:9} {:>5} {:>8} {:>8} {:>9} {processes:>9} {cpu:>8}",
             l.id.as_str(),
             l.playground,
             status_name(l.status),
             l.nodes,
             span(age),
-            span(left)
+            span(left),
+            memory + " MiB",
         );
     }
     text
@@ -166,15 +171,13 @@ fn show_text(s: &Session) -> String {
     }
     if let Some(state) = &s.state {
         for n in &state.nodes {
-            let usage = n.usage.unwrap_or_default();
+            let (memory, processes) = n.usage.map_or_else(unknown, |u| figures(u.memory, u.processes));
             let _ = write!(
                 text,
-                "\n  {:8} {:16} {:9} {:>6} MiB {:>5} processes",
+                "\n  {:8} {:16} {:9} {memory:>6} MiB {processes:>5} processes",
                 n.name.to_string(),
                 harmless(&n.address),
                 format!("{:?}", n.power).to_lowercase(),
-                usage.memory >> 20,
-                usage.processes
             );
         }
         let _ = write!(text, "\n  {} terminals, {} viewers", state.terminals.len(), state.viewers.len());
@@ -187,6 +190,16 @@ fn show_text(s: &Session) -> String {
         let _ = write!(text, "\n{at:>10.2} {took:>10.2}  {}", harmless(&step.name));
     }
     text
+}
+
+/// Memory in MiB and processes.
+fn figures(memory: u64, processes: u32) -> (String, String) {
+    ((memory >> 20).to_string(), processes.to_string())
+}
+
+/// The same where nobody can see them.
+fn unknown() -> (String, String) {
+    ("?".into(), "?".into())
 }
 
 fn status_name(status: Status) -> &'static str {

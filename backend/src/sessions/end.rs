@@ -11,33 +11,36 @@ use drydock_warden::messages::{Answer, Request};
 use std::{collections::HashSet, sync::Arc, time::Instant};
 
 impl Sessions {
-    /// Ends a session and deletes everything of it. Returns when that is done, or at once if somebody else does it.
-    /// Goes on if the caller goes away.
-    pub async fn end(self: &Arc<Self>, live: &Arc<Live>, kind: EndKind, because: &str) {
+    /// Ends a session and deletes everything of it. Returns when that is done, or at once if somebody else does it; false: what runs
+    /// of it is deleted when the warden is back. Goes on if the caller goes away.
+    pub async fn end(self: &Arc<Self>, live: &Arc<Live>, kind: EndKind, because: &str) -> bool {
         let end = End { kind, because: because.to_owned() };
         // First close the connections, so that nobody sees a dying session.
         if !live.set_phase(Phase::Ended(end.clone())) {
-            return;
+            return true;
         }
         let (sessions, live) = (self.clone(), live.clone());
         let task = tokio::spawn(async move {
             let mut tracer = Tracer::new(Instant::now());
-            let steps = match sessions.warden.call(Request::Destroy { id: live.id.clone() }).await {
+            let destroyed = sessions.warden.call(Request::Destroy { id: live.id.clone() }).await;
+            if let Err(e) = &destroyed {
+                // The comparison with the warden destroys it when the warden is back.
+                tracing::warn!(id = %live.id, error = %e, "cannot destroy a session now");
+            }
+            let gone = destroyed.is_ok();
+            let steps = match destroyed {
                 Ok(Answer::Destroyed { trace }) => trace,
-                Ok(_) => Vec::new(),
-                Err(e) => {
-                    // The comparison with the warden destroys it when the warden is back.
-                    tracing::warn!(id = %live.id, error = %e, "cannot destroy a session now");
-                    Vec::new()
-                }
+                _ => Vec::new(),
             };
             tracer.done("end");
             tracer.merge("warden, end", 0, steps);
             sessions.finish(&live.id, &end, tracer);
+            gone
         });
-        if let Err(e) = task.await {
+        task.await.unwrap_or_else(|e| {
             tracing::error!(error = %e, "ending a session failed");
-        }
+            false
+        })
     }
 
     /// A session ended by itself; the warden has deleted everything of it.

@@ -33,7 +33,8 @@ impl Sessions {
             }
             let left = Duration::from_secs(life.expires_at.saturating_sub(now()));
             if left.is_zero() {
-                return self.end(&live, EndKind::Expired, "Its time was over.").await;
+                self.end(&live, EndKind::Expired, "Its time was over.").await;
+                return;
             }
             let idle_due = self.idle_limit(&life.phase).filter(|_| live.active() == 0);
             let idle_left = idle_due.map(|limit| {
@@ -45,8 +46,8 @@ impl Sessions {
                 if self.config.end_idle_after.unless_never().is_some_and(|limit| idle >= limit)
                     && live.active() == 0
                 {
-                    let because = format!("Nobody used it for {} minutes.", idle.as_secs() / 60);
-                    return self.end(&live, EndKind::Idle, &because).await;
+                    self.end(&live, EndKind::Idle, &unused(idle)).await;
+                    return;
                 }
                 if self.config.sleep_after.unless_never().is_some_and(|limit| idle >= limit)
                     && let Err(e) = self.fall_asleep(&live).await
@@ -124,6 +125,30 @@ impl Sessions {
                 "session_ended",
                 format!("This session is over. {} Start a new one from the start page.", end.because),
             )),
+        }
+    }
+}
+
+/// Why a session ends that nobody used.
+fn unused(idle: Duration) -> String {
+    let (number, unit) = match idle.as_secs() {
+        seconds @ 0..120 => (seconds, "second"),
+        seconds => (seconds / 60, "minute"),
+    };
+    let plural = if number == 1 { "" } else { "s" };
+    format!("Nobody used it for {number} {unit}{plural}.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_in_fitting_units() {
+        for (seconds, text) in
+            [(1, "1 second"), (59, "59 seconds"), (119, "119 seconds"), (600, "10 minutes")]
+        {
+            assert_eq!(unused(Duration::from_secs(seconds)), format!("Nobody used it for {text}."));
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     pipe::Sockets,
     registry::{Making, SiteRegistry},
     store::{SessionRow, Store},
+    usage::Groups,
     warden::{Event, Warden, WardenError},
 };
 use drydock_protocol::{
@@ -69,6 +70,7 @@ pub struct Sessions {
     store: Store,
     warden: Warden,
     state_dir: PathBuf,
+    groups: Option<Groups>,
     table: Mutex<Table>,
     reconciling: tokio::sync::Mutex<()>,
 }
@@ -129,6 +131,7 @@ impl Sessions {
             store,
             warden,
             state_dir: state_dir.to_owned(),
+            groups: Groups::find(),
             table: Mutex::default(),
             reconciling: tokio::sync::Mutex::new(()),
         });
@@ -211,9 +214,13 @@ impl Sessions {
                     nodes: live.nodes.load(Ordering::Relaxed) as u8,
                     created_at: live.created_at,
                     expires_at: life.expires_at,
+                    usage: None,
                 }
             })
             .collect();
+        for line in &mut lines {
+            line.usage = self.groups.as_ref().and_then(|groups| groups.of_session(&line.id));
+        }
         lines.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
         lines
     }
@@ -226,8 +233,14 @@ impl Sessions {
             .await
             .map_err(|e| tracing::debug!(id = %live.id, error = %e, "no state"))
             .ok();
+        let state = state.map(|(mut state, _)| {
+            if let Some(groups) = &self.groups {
+                groups.fill(&live.id, &mut state);
+            }
+            state
+        });
         let row = self.row(&live.id)?.ok_or_else(Error::no_right)?;
-        Ok(self.picture(row, role, state.map(|s| s.0)))
+        Ok(self.picture(row, role, state))
     }
 
     /// The picture of a session by its row.

@@ -47,6 +47,9 @@ async fn sessions_from_the_command_line() {
     assert_eq!(lines[0].id.as_str(), id);
     let shown = out(&drydock(&t, &["session", "show", id], "").await);
     assert!(shown.contains("warden: clone namespaces") && shown.contains("node2"), "{shown}");
+    // Nobody can see what a session of these tests uses.
+    assert!(shown.contains("? MiB     ? processes"), "{shown}");
+    assert!(out(&drydock(&t, &["session", "list"], "").await).contains(" ? MiB"));
     let extended: Session =
         serde_json::from_str(&out(
             &drydock(&t, &["session", "extend", id, "--by", "30m", "--json"], "").await

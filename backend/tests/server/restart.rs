@@ -123,3 +123,18 @@ async fn stop_ends_everything() {
     assert!(t.fake.log().contains(&"exit".into()));
     assert!(*t.server.as_ref().unwrap().app.stop.borrow());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_ends_a_session_without_a_warden_is_told_that_it_is_removed_later() {
+    let t = TestServer::start(&[]).await;
+    let s = t.create().await;
+    std::fs::remove_file(t.dir.path().join("run/warden.sock")).unwrap();
+    t.fake.hang_up();
+    let sessions = t.server.as_ref().unwrap().app.sessions.clone();
+    eventually("it is away", || !sessions.is_healthy()).await;
+    let path = format!("/sessions/{}", s.id);
+    let ended = t.call(Method::DELETE, &path, Some(&s.token), None).await;
+    assert_eq!((ended.status.as_u16(), ended.code().as_str()), (503, "removed_later"));
+    assert_eq!(t.get(&path, &s.token).await.status, 410);
+    assert!(t.fake.state.lock().unwrap().sessions.contains_key(&s.id));
+}

@@ -122,6 +122,21 @@ pub struct SessionLine {
     pub created_at: u64,
     /// When it ends, seconds since 1970.
     pub expires_at: u64,
+    /// What it uses; absent where that can't be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<SessionUsage>,
+}
+
+/// What all nodes of a session use together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SessionUsage {
+    /// Memory in use, in bytes, without page cache that can be dropped.
+    pub memory: u64,
+    /// Processes and threads.
+    pub processes: u32,
+    /// CPU time since the start, in seconds.
+    pub cpu_seconds: u64,
 }
 
 /// `POST /api/v1/sessions/{id}/extend`.

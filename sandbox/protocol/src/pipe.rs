@@ -195,6 +195,8 @@ pub enum ErrorKind {
     Conflict,
     /// The request makes no sense.
     Invalid,
+    /// The kernel lets nobody do that, not even the node's root.
+    Denied,
     /// A limit is reached (terminals, disk, size).
     Limit,
     /// The kernel or the session failed.

@@ -297,6 +297,23 @@ impl SessionGroup {
         })
     }
 
+    /// What the whole session uses. Anybody may read it.
+    pub fn usage(&self) -> io::Result<Sample> {
+        Sample::of(matches!(self.hierarchies, Hierarchies::V2(_)), |controller, file| {
+            let dir = match &self.hierarchies {
+                Hierarchies::V2(mount) => mount.join(&self.name),
+                Hierarchies::V1(list) => {
+                    let has = |(controllers, _): &&(Vec<String>, PathBuf)| {
+                        controllers.iter().any(|c| c == controller)
+                    };
+                    let (_, mount) = list.iter().find(has).ok_or(io::ErrorKind::NotFound)?;
+                    mount.join(&self.name)
+                }
+            };
+            fs::read_to_string(dir.join(file))
+        })
+    }
+
     /// Kills every process in the group, wherever below it. They may take a moment to be gone.
     pub fn kill(&self) -> Result<()> {
         if let Hierarchies::V2(mount) = &self.hierarchies {
@@ -342,7 +359,39 @@ struct Tree {
     dir: OwnedFd,
 }
 
-/// What a node has used so far.
+impl Sample {
+    /// From a group's files: (controller, file) by `read`.
+    fn of(v2: bool, read: impl Fn(&str, &str) -> io::Result<String>) -> io::Result<Self> {
+        let number = |controller: &str, file: &str| -> io::Result<u64> {
+            let text = read(controller, file)?;
+            text.trim()
+                .parse()
+                .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("{file}: {text}")))
+        };
+        let field = |controller: &str, file: &str, key: &str| -> io::Result<u64> {
+            let text = read(controller, file)?;
+            let mut lines = text.lines().filter_map(|l| l.split_once(' '));
+            Ok(lines.find(|(k, _)| *k == key).and_then(|(_, v)| v.trim().parse().ok()).unwrap_or(0))
+        };
+        let (cpu_nanos, used, droppable) = if v2 {
+            (
+                field("cpu", "cpu.stat", "usage_usec")? * 1000,
+                number("memory", "memory.current")?,
+                field("memory", "memory.stat", "inactive_file")?,
+            )
+        } else {
+            (
+                number("cpuacct", "cpuacct.usage")?,
+                number("memory", "memory.usage_in_bytes")?,
+                field("memory", "memory.stat", "total_inactive_file")?,
+            )
+        };
+        let processes = u32::try_from(number("pids", "pids.current")?).unwrap_or(u32::MAX);
+        Ok(Self { cpu_nanos, memory: used.saturating_sub(droppable), processes })
+    }
+}
+
+/// What a node or a session has used so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
     /// CPU time since the node's group was made, in nanoseconds.
@@ -441,32 +490,7 @@ impl NodesDir {
     /// What a node uses.
     pub fn usage(&self, node: NodeName) -> io::Result<Sample> {
         let v2 = self.trees.iter().any(|t| t.controllers.is_none());
-        let number = |controller: &str, file: &str| -> io::Result<u64> {
-            let text = self.read(controller, node, file)?;
-            text.trim()
-                .parse()
-                .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("{file}: {text}")))
-        };
-        let field = |controller: &str, file: &str, key: &str| -> io::Result<u64> {
-            let text = self.read(controller, node, file)?;
-            let mut lines = text.lines().filter_map(|l| l.split_once(' '));
-            Ok(lines.find(|(k, _)| *k == key).and_then(|(_, v)| v.trim().parse().ok()).unwrap_or(0))
-        };
-        let (cpu_nanos, used, droppable) = if v2 {
-            (
-                field("cpu", "cpu.stat", "usage_usec")? * 1000,
-                number("memory", "memory.current")?,
-                field("memory", "memory.stat", "inactive_file")?,
-            )
-        } else {
-            (
-                number("cpuacct", "cpuacct.usage")?,
-                number("memory", "memory.usage_in_bytes")?,
-                field("memory", "memory.stat", "total_inactive_file")?,
-            )
-        };
-        let processes = u32::try_from(number("pids", "pids.current")?).unwrap_or(u32::MAX);
-        Ok(Sample { cpu_nanos, memory: used.saturating_sub(droppable), processes })
+        Sample::of(v2, |controller, file| self.read(controller, node, file))
     }
 
     fn read(&self, controller: &str, node: NodeName, file: &str) -> io::Result<String> {

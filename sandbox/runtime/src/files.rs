@@ -77,6 +77,7 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> Failure {
             | K::ResourceBusy => ErrorKind::Conflict,
             K::StorageFull | K::QuotaExceeded | K::FileTooLarge => ErrorKind::Limit,
             K::InvalidFilename | K::InvalidInput => ErrorKind::Invalid,
+            K::PermissionDenied | K::ReadOnlyFilesystem => ErrorKind::Denied,
             _ => ErrorKind::Failed,
         };
         let text = match e.kind() {
@@ -495,6 +496,12 @@ mod tests {
 
     fn write_op(path: String) -> FileOp {
         FileOp::Write { path, mode: 0o640, unless_changed_since_micros: None }
+    }
+
+    #[test]
+    fn what_the_kernel_forbids_is_no_failure_of_ours() {
+        let failure = failed(Path::new("/proc/1/mem"))(io::ErrorKind::PermissionDenied.into());
+        assert_eq!(failure.kind, ErrorKind::Denied);
     }
 
     #[test]

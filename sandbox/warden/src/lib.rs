@@ -14,5 +14,5 @@ mod sessions;
 pub mod shortage;
 
 pub use error::Error;
-pub use place::{Place, state_paths};
+pub use place::{Place, server_of, state_paths};
 pub use server::{Config, run};

@@ -66,6 +66,12 @@ pub mod state_paths {
     }
 }
 
+/// The number of the server whose web process is this user.
+pub fn server_of(web_user: u32) -> Option<u32> {
+    let slots = web_user.checked_sub(FIRST_ID)? / drydock_runtime::userns::RANGE;
+    (slots.is_multiple_of(RANGES) && slots / RANGES < SERVERS).then_some(slots / RANGES)
+}
+
 impl Place {
     /// Takes the state directory for this warden: makes its folders, claims ids. Waits while another warden has it.
     pub fn take(state: &Path) -> Result<Self, Error> {
@@ -232,6 +238,13 @@ mod tests {
         fs::create_dir_all(state.join("run")).unwrap();
         fs::write(state.join("run/warden.lock"), "").unwrap();
         state
+    }
+
+    #[test]
+    fn a_web_process_knows_its_server() {
+        let user = |server: u32| FIRST_ID + server * RANGES * drydock_runtime::userns::RANGE;
+        assert_eq!((server_of(user(0)), server_of(user(31))), (Some(0), Some(31)));
+        assert_eq!((server_of(0), server_of(user(3) + 1 + 65_536), server_of(user(32))), (None, None, None));
     }
 
     #[test]
