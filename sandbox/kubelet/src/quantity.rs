@@ -69,6 +69,20 @@ pub fn units_of(resources: Option<&Resources>, name: &str) -> Option<i64> {
     i64::try_from((milli + 999).div_euclid(1000)).ok()
 }
 
+/// Whole units as upstream writes them, in powers of 1024 if the other one is written so.
+pub fn written(units: i128, like: &str) -> String {
+    let (step, suffixes) = if like.ends_with('i') {
+        (1024, ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"])
+    } else {
+        (1000, ["", "k", "M", "G", "T", "P", "E"])
+    };
+    let (mut units, mut power) = (units, 0);
+    while units != 0 && units % step == 0 && power + 1 < suffixes.len() {
+        (units, power) = (units / step, power + 1);
+    }
+    format!("{units}{}", suffixes[power])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,5 +109,14 @@ mod tests {
         for bad in ["", "Mi", "1x", "1.2.3", "1e99", "--1"] {
             assert_eq!(milli(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn sums_are_written_as_their_parts() {
+        assert_eq!(written(6 << 20, "1Mi"), "6Mi");
+        assert_eq!(written(1536 << 20, "1Gi"), "1536Mi");
+        assert_eq!(written(2_000_000, "1M"), "2M");
+        assert_eq!(written(1025, "1Ki"), "1025");
+        assert_eq!(written(0, "0"), "0");
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     network::Network,
     node::{self, Machine},
     objects::Objects,
-    pods::{labels, manager::Pods, static_pods},
+    pods::{eviction, labels, manager::Pods, static_pods},
     probes::Probes,
     routes,
     server::{self, Figures},
@@ -115,6 +115,7 @@ async fn start(boot: KubeletBoot) -> Result<(), StartError> {
     });
     tokio::spawn(listen_to_engine(kubelet.clone()));
     tokio::spawn(node::keep(kubelet.clone()));
+    tokio::spawn(eviction::watch(kubelet.clone()));
     tokio::spawn({
         let kubelet = kubelet.clone();
         async move { kubelet.statuses.run().await }
@@ -135,6 +136,7 @@ async fn start(boot: KubeletBoot) -> Result<(), StartError> {
         let ((certificate, key), authority) = (paths.kubelet_serving(), paths.pki().join("ca.crt"));
         async move { server::serve(kubelet, &certificate, &key, &authority).await }
     });
+    tokio::spawn(server::serve_health());
     let told = kubelet.clone();
     kubelet.known.subscribe(move |event| told.pods.told(&told, event));
     kubelet.known.start();

@@ -47,6 +47,9 @@ pub struct ContainerDetails {
     pub config: Config,
     /// Where its output is kept.
     pub log_path: String,
+    /// Where its files are kept.
+    #[serde(deserialize_with = "or_default")]
+    pub graph_driver: GraphDriver,
 }
 
 /// How a container is.
@@ -122,7 +125,7 @@ pub struct Image {
     pub graph_driver: GraphDriver,
 }
 
-/// Where the layers of an image lie.
+/// Where the layers of an image or a container lie.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct GraphDriver {
@@ -135,7 +138,7 @@ pub struct GraphDriver {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Layers {
-    /// The topmost.
+    /// The topmost; a container's own.
     pub upper_dir: String,
     /// Those below, topmost first, with colons between.
     pub lower_dir: String,

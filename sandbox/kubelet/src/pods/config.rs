@@ -263,9 +263,7 @@ fn limits(pod: &Pod, container: &Container, host: &mut Map<String, Value>) {
 
 /// Whom the kernel kills first (`pkg/kubelet/qos/policy.go`).
 fn oom_score(kubelet: &Kubelet, pod: &Pod, container: &Container) -> i64 {
-    /// `SystemCriticalPriority`.
-    const CRITICAL: i32 = 2_000_000_000;
-    if pod::is_static(pod) || pod::spec(pod).priority.is_some_and(|p| p >= CRITICAL) {
+    if pod::is_static(pod) || pod::spec(pod).priority.is_some_and(|p| p >= pod::SYSTEM_CRITICAL) {
         return -997;
     }
     match qos::class(pod) {

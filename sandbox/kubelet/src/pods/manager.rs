@@ -116,11 +116,12 @@ impl Pods {
         let mut running = self.lock();
         if let Some(entry) = running.get(&uid) {
             entry.desired.send_if_modified(|desired| {
-                let new = desired.gone != wanted.gone || !Arc::ptr_eq(&desired.pod, &wanted.pod);
                 // What is gone does not come back under the same uid.
-                if new && !desired.gone {
-                    *desired = wanted;
+                if desired.gone {
+                    return false;
                 }
+                let new = wanted.gone || pod::differ(&desired.pod, &wanted.pod);
+                (desired.pod, desired.gone) = (wanted.pod, wanted.gone);
                 new
             });
             return;
@@ -136,6 +137,15 @@ impl Pods {
         tokio::spawn(worker::run(kubelet.clone(), receiver, wake));
     }
 
+    /// Has a pod ended for good, for this reason.
+    pub fn evict(&self, uid: &str, why: &str) {
+        if let Some(entry) = self.lock().get(uid) {
+            entry.desired.send_modify(|desired| {
+                desired.evicted.get_or_insert_with(|| why.to_owned());
+            });
+        }
+    }
+
     /// A pod's task is at its end.
     pub fn ended(&self, kubelet: &Arc<Kubelet>, uid: &str, last: &Pod) {
         self.lock().remove(uid);
@@ -149,7 +159,7 @@ impl Pods {
         // A changed manifest, or one that was taken away and put back, waits for the end of the pod before.
         let next = self.statics().get(&ObjectKey::new(pod::namespace(last), pod::name(last))).cloned();
         if let Some(next) = next {
-            self.set(kubelet, Desired { pod: next, gone: false });
+            self.set(kubelet, Desired::new(next));
         }
     }
 
@@ -165,7 +175,7 @@ impl Pods {
             return;
         }
         let gone = matches!(event, Event::Deleted(_));
-        self.set(kubelet, Desired { pod: object.clone(), gone });
+        self.set(kubelet, Desired { gone, ..Desired::new(object.clone()) });
     }
 
     /// These are the static pods now.
@@ -175,14 +185,14 @@ impl Pods {
         let old = std::mem::replace(&mut *self.statics(), new.clone());
         for (key, pod) in &old {
             if new.get(key).is_none_or(|n| pod::uid(n) != pod::uid(pod)) {
-                self.set(kubelet, Desired { pod: pod.clone(), gone: true });
+                self.set(kubelet, Desired { gone: true, ..Desired::new(pod.clone()) });
             }
         }
         for (key, pod) in new {
             let before = old.get(&key).filter(|o| pod::uid(o) != pod::uid(&pod));
             let still_there = before.is_some_and(|o| self.lock().contains_key(pod::uid(o)));
             if !still_there && old.get(&key).is_none_or(|o| pod::uid(o) != pod::uid(&pod)) {
-                self.set(kubelet, Desired { pod, gone: false });
+                self.set(kubelet, Desired::new(pod));
             }
         }
         self.mirrors.notify_one();

@@ -5,6 +5,7 @@ pub mod backoff;
 pub mod config;
 pub mod env;
 pub mod env_file;
+pub mod eviction;
 pub mod expand;
 pub mod fields;
 pub mod files;

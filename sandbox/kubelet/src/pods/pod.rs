@@ -2,6 +2,7 @@
 
 use k8s_openapi::{
     api::core::v1::{Container, ObjectReference, Pod, PodSpec, Probe},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
     jiff::Timestamp,
 };
 use std::sync::LazyLock;
@@ -14,6 +15,9 @@ pub const CONFIG_SEEN: &str = "kubernetes.io/config.seen";
 pub const CONFIG_HASH: &str = "kubernetes.io/config.hash";
 /// On the API server's picture of a static pod: the digest of what it shows.
 pub const CONFIG_MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// Pods from this priority on are the cluster's own (`SystemCriticalPriority`).
+pub const SYSTEM_CRITICAL: i32 = 2_000_000_000;
 
 /// When containers that ended are started again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +59,23 @@ pub fn spec(pod: &Pod) -> &PodSpec {
 fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a str> {
     pod.metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }
+
+/// Whether something of a pod has changed that its containers may follow (`podsDifferSemantically`): its own status the kubelet knows.
+pub fn differ(old: &Pod, new: &Pod) -> bool {
+    let metadata =
+        |pod: &Pod| ObjectMeta { resource_version: None, managed_fields: None, ..pod.metadata.clone() };
+    // Readiness gates.
+    let others = |pod: &Pod| -> Vec<(String, String)> {
+        let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
+        let others = conditions.filter(|c| !OWN_CONDITIONS.contains(&&*c.type_));
+        others.map(|c| (c.type_.clone(), c.status.clone())).collect()
+    };
+    old.spec != new.spec || metadata(old) != metadata(new) || others(old) != others(new)
+}
+
+/// Conditions that the kubelet writes.
+const OWN_CONDITIONS: [&str; 5] =
+    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
 /// It comes from a file of the node.
 pub fn is_static(pod: &Pod) -> bool {
@@ -285,6 +306,25 @@ mod tests {
         ] {
             assert_eq!(restarts(policy, container.clone()), wanted, "{policy} {container}");
         }
+    }
+
+    #[test]
+    fn a_pods_own_status_is_no_news() {
+        use serde_json::{Value, json};
+        let of = |version: &str, label: &str, image: &str, conditions: Value| -> Pod {
+            let metadata = json!({ "resourceVersion": version, "labels": { "a": label } });
+            let spec = json!({ "containers": [{ "name": "c", "image": image }] });
+            serde_json::from_value(
+                json!({ "metadata": metadata, "spec": spec, "status": { "conditions": conditions } }),
+            )
+            .unwrap()
+        };
+        let condition = |kind: &str, status: &str| json!([{ "type": kind, "status": status }]);
+        let old = of("1", "x", "i", condition("Ready", "False"));
+        assert!(!differ(&old, &of("2", "x", "i", condition("Ready", "True"))));
+        assert!(differ(&old, &of("2", "y", "i", condition("Ready", "True"))));
+        assert!(differ(&old, &of("2", "x", "j", condition("Ready", "True"))));
+        assert!(differ(&old, &of("2", "x", "i", condition("example.com/gate", "True"))));
     }
 
     #[test]

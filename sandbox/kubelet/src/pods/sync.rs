@@ -3,6 +3,7 @@
 
 use super::{
     backoff::Backoff,
+    eviction,
     fields::Here,
     labels,
     observed::{self, Observed},
@@ -181,7 +182,9 @@ impl<'a> Round<'a> {
         let status = self.tell(&observed, false);
         let phase = status.phase.as_deref().unwrap_or_default();
         if self.memory.ended.is_some() || matches!(phase, "Succeeded" | "Failed") {
-            stop::all(self.kubelet, self.pod, &observed, Why::PodEnds, pod::grace_seconds(self.pod)).await;
+            let evicted = self.memory.ended.as_ref().is_some_and(|(reason, _)| reason == eviction::REASON);
+            let grace = if evicted { eviction::GRACE } else { pod::grace_seconds(self.pod) };
+            stop::all(self.kubelet, self.pod, &observed, Why::PodEnds, grace).await;
             self.look(true).await?;
             return Ok(None);
         }

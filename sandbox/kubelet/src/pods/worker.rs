@@ -5,6 +5,7 @@
 //! ```
 
 use super::{
+    eviction,
     observed::Observed,
     pod,
     stop::{self, Why},
@@ -28,9 +29,16 @@ pub struct Desired {
     pub pod: Arc<Pod>,
     /// Its source has it no more.
     pub gone: bool,
+    /// The node can't have it any longer: why.
+    pub evicted: Option<String>,
 }
 
 impl Desired {
+    /// A pod as its source has it.
+    pub fn new(pod: Arc<Pod>) -> Self {
+        Self { pod, gone: false, evicted: None }
+    }
+
     fn ends(&self) -> bool {
         self.gone || self.pod.metadata.deletion_timestamp.is_some()
     }
@@ -51,6 +59,9 @@ pub async fn run(kubelet: Arc<Kubelet>, mut desired: watch::Receiver<Desired>, w
         if now.ends() {
             break;
         }
+        if let Some(message) = &now.evicted {
+            memory.ended.get_or_insert_with(|| (eviction::REASON.into(), message.clone()));
+        }
         let round = async {
             let mut round = Round::new(&kubelet, &now.pod, &mut memory);
             round.sync().await
@@ -58,7 +69,7 @@ pub async fn run(kubelet: Arc<Kubelet>, mut desired: watch::Receiver<Desired>, w
         let done = tokio::select! {
             done = round => done,
             // What a round waits for (a pull, a hook) does not hold up the end of the pod.
-            () = until_it_ends(desired.clone()) => continue,
+            () = until_it_ends(desired.clone(), now.evicted.is_some()) => continue,
         };
         if let Err(error) = &done {
             tracing::error!(pod = pod::described(&now.pod), %error, "Error syncing pod, skipping");
@@ -106,8 +117,10 @@ impl Pace {
     }
 }
 
-async fn until_it_ends(mut desired: watch::Receiver<Desired>) {
-    while !desired.borrow_and_update().ends() {
+/// `evicted`: that it is evicted is known already.
+async fn until_it_ends(mut desired: watch::Receiver<Desired>, evicted: bool) {
+    let ends = |desired: &Desired| desired.ends() || !evicted && desired.evicted.is_some();
+    while !ends(&desired.borrow_and_update()) {
         if desired.changed().await.is_err() {
             return;
         }
@@ -187,7 +200,7 @@ mod tests {
     use tokio::time::{Instant, timeout};
 
     fn wanted() -> (watch::Sender<Desired>, watch::Receiver<Desired>) {
-        watch::channel(Desired { pod: Arc::default(), gone: false })
+        watch::channel(Desired::new(Arc::default()))
     }
 
     /// What such a round did wakes the pod each time: once a pod of this kind kept the node busy with thousands of sandboxes.
@@ -214,7 +227,7 @@ mod tests {
             wake.notify_one();
             assert!(pace.wait(&done, &mut desired, &wake).await);
         }
-        sender.send_replace(Desired { pod: Arc::default(), gone: true });
+        sender.send_modify(|desired| desired.gone = true);
         assert!(pace.wait(&Err(Failure::Sandbox("no".into())), &mut desired, &wake).await);
         assert_eq!(Instant::now(), began);
         drop(sender);

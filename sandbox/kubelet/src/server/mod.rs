@@ -4,6 +4,7 @@
 mod logs;
 mod remote;
 mod stats;
+mod system;
 mod tls;
 
 pub use stats::Figures;
@@ -26,6 +27,9 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+/// Where the node itself asks for the kubelet's health, and how many may ask at once (`healthzPort`).
+const HEALTH_PORT: u16 = 10248;
+const MAX_HEALTH_CONNECTIONS: usize = 16;
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 512;
 /// Time for a request's head.
@@ -69,6 +73,47 @@ pub fn json(value: &impl serde::Serialize) -> Answer {
     }
 }
 
+/// Tells who asks on the node itself that the kubelet is well (`curl http://localhost:10248/healthz`), for ever.
+pub async fn serve_health() {
+    let listener = listen(Ipv4Addr::LOCALHOST, HEALTH_PORT).await;
+    let places = Arc::new(Semaphore::new(MAX_HEALTH_CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        tokio::spawn(async move {
+            let service = service_fn(|request: Request<Incoming>| async move {
+                let parts: Vec<&str> = request.uri().path().trim_matches('/').split('/').collect();
+                Ok::<_, Infallible>(match parts[..] {
+                    ["healthz"] => system::health(None, Query::of(&request).get("verbose").is_some()),
+                    ["healthz", check] => system::health(Some(check), false),
+                    _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
+                })
+            });
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+            if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+                tracing::debug!(%error, "a connection ended");
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn listen(address: Ipv4Addr, port: u16) -> TcpListener {
+    loop {
+        match TcpListener::bind((address, port)).await {
+            Ok(listener) => return listener,
+            Err(error) => {
+                tracing::error!(%error, "Failed to listen and serve");
+                tokio::time::sleep(PAUSE * 10).await;
+            }
+        }
+    }
+}
+
 /// Serves for ever.
 pub async fn serve(kubelet: Arc<Kubelet>, certificate: &Path, key: &Path, authority: &Path) {
     let config = loop {
@@ -80,15 +125,7 @@ pub async fn serve(kubelet: Arc<Kubelet>, certificate: &Path, key: &Path, author
             }
         }
     };
-    let listener = loop {
-        match TcpListener::bind((Ipv4Addr::UNSPECIFIED, drydock_cluster::KUBELET_PORT)).await {
-            Ok(listener) => break listener,
-            Err(error) => {
-                tracing::error!(%error, "Failed to listen and serve");
-                tokio::time::sleep(PAUSE * 10).await;
-            }
-        }
-    };
+    let listener = listen(Ipv4Addr::UNSPECIFIED, drydock_cluster::KUBELET_PORT).await;
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -191,8 +228,10 @@ fn decode(text: &str) -> String {
 
 async fn answer(kubelet: Arc<Kubelet>, caller: &tls::Caller, request: Request<Incoming>) -> Answer {
     let path = decode(request.uri().path());
+    let query = Query::of(&request);
+    // Also for who has no certificate: the node's own watchers ask.
     if path == "/healthz" {
-        return text(StatusCode::OK, "ok");
+        return system::health(None, query.get("verbose").is_some());
     }
     match caller {
         tls::Caller::Nobody => return text(StatusCode::UNAUTHORIZED, "Unauthorized"),
@@ -205,7 +244,6 @@ async fn answer(kubelet: Arc<Kubelet>, caller: &tls::Caller, request: Request<In
         tls::Caller::Known { .. } => {}
     }
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    let query = Query::of(&request);
     let reads = request.method() == Method::GET;
     match parts[..] {
         ["containerLogs", namespace, pod, container] if reads => {
@@ -225,9 +263,10 @@ async fn answer(kubelet: Arc<Kubelet>, caller: &tls::Caller, request: Request<In
         ["metrics", "resource"] if reads => text(StatusCode::OK, stats::resource(&kubelet)),
         ["metrics", "cadvisor"] if reads => text(StatusCode::OK, stats::cadvisor(&kubelet)),
         ["metrics"] if reads => text(StatusCode::OK, stats::own(&kubelet)),
-        ["configz"] if reads => {
-            json(&serde_json::json!({ "kubeletconfig": { "clusterDomain": drydock_cluster::DOMAIN } }))
-        }
+        ["configz"] if reads => json(&system::configuration(&drydock_cluster::Paths::default())),
+        ["healthz", check] if reads => system::health(Some(check), false),
+        ["runningpods"] if reads => system::running(&kubelet),
+        ["logs", ..] if reads => system::logs(path.strip_prefix("/logs/").unwrap_or_default()),
         _ => text(StatusCode::NOT_FOUND, "404 page not found\n"),
     }
 }

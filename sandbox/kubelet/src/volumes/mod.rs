@@ -79,7 +79,11 @@ async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, here: &Here) -> Resu
     }
     if let Some(source) = &volume.empty_dir {
         let path = paths::volume(uid, "empty-dir", &volume.name);
-        empty_dir(&path, source).map_err(|e| e.to_string())?;
+        let new = !path.exists();
+        let medium = medium(source, kubelet.machine.memory);
+        if new || matches!(medium, Medium::Memory(_)) {
+            directory(&path, medium).map_err(|e| e.to_string())?;
+        }
         nested::make(pod, &volume.name, &path).map_err(|e| e.to_string())?;
         give_to_group(&path, group, RW, false).map_err(|e| e.to_string())?;
         return Ok(writable(path));
@@ -97,8 +101,8 @@ async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, here: &Here) -> Resu
     }
     let (plugin, files) = payload::of(kubelet, pod, volume, here).await?;
     let path = paths::volume(uid, plugin, &volume.name);
-    fs::create_dir_all(&path).map_err(|e| e.to_string())?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).map_err(|e| e.to_string())?;
+    let medium = if plugin == "configmap" { Medium::Disk } else { Medium::Memory(kubelet.machine.memory) };
+    directory(&path, medium).map_err(|e| e.to_string())?;
     nested::make(pod, &volume.name, &path).map_err(|e| e.to_string())?;
     let changed = atomic::write(&path, &files).map_err(|e| e.to_string())?;
     if changed {
@@ -108,22 +112,38 @@ async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, here: &Here) -> Resu
     Ok(Mounted { path, read_only: true })
 }
 
-fn empty_dir(path: &Path, source: &EmptyDirVolumeSource) -> io::Result<()> {
-    let in_memory = source.medium.as_deref() == Some("Memory");
-    // What was in memory is gone when the node was off: then the directory is there without its mount.
-    if path.exists() && (!in_memory || drydock_runtime::mounts::is_mount_point(path)) {
-        return Ok(());
+/// What a volume's directory lies on.
+#[derive(Debug, Clone, Copy)]
+enum Medium {
+    Disk,
+    /// A file system of its own that holds so many bytes.
+    Memory(i64),
+}
+
+/// An `emptyDir`'s. One in memory holds what it may, or as much as the node has.
+fn medium(source: &EmptyDirVolumeSource, memory: i64) -> Medium {
+    if source.medium.as_deref() != Some("Memory") {
+        return Medium::Disk;
     }
+    let limit = source.size_limit.as_ref().and_then(|q| quantity::milli(&q.0));
+    let limit = limit.and_then(|m| i64::try_from(m / 1000).ok()).filter(|l| *l > 0);
+    Medium::Memory(limit.map_or(memory, |limit| limit.min(memory)))
+}
+
+/// Makes a volume's directory, which everybody may write to; in memory it has the mode of a tmpfs (`pkg/volume/emptydir`). What was in
+/// memory is gone when the node was off: then the directory is there without its mount.
+fn directory(path: &Path, medium: Medium) -> io::Result<()> {
     fs::create_dir_all(path)?;
-    if in_memory {
-        let limit = source.size_limit.as_ref().and_then(|q| quantity::milli(&q.0)).map(|m| m / 1000);
-        let options =
-            limit.filter(|l| *l > 0).map_or_else(|| "mode=0777".into(), |l| format!("size={l},mode=0777"));
-        let flags = nix::mount::MsFlags::MS_NOSUID | nix::mount::MsFlags::MS_NODEV;
-        nix::mount::mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(options.as_str()))?;
+    match medium {
+        Medium::Memory(_) if drydock_runtime::mounts::is_mount_point(path) => Ok(()),
+        Medium::Memory(bytes) => {
+            let flags = nix::mount::MsFlags::MS_NOSUID | nix::mount::MsFlags::MS_NODEV;
+            let options = format!("size={bytes},mode=1777");
+            Ok(nix::mount::mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(options.as_str()))?)
+        }
+        // Past the umask.
+        Medium::Disk => fs::set_permissions(path, fs::Permissions::from_mode(0o777)),
     }
-    // Past the umask.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o777))
 }
 
 /// Largest file that is read for the kubelet's own use.
@@ -162,12 +182,10 @@ fn give_to_group(path: &Path, group: Option<i64>, bits: u32, once: bool) -> io::
 
 /// Takes away everything that a pod had on the node. What is mounted there is let go of first.
 pub fn tear_down(uid: &str) -> io::Result<()> {
-    for plugin in ["empty-dir", "image"] {
-        let volumes = paths::pod(uid).join("volumes").join(format!("kubernetes.io~{plugin}"));
-        for entry in fs::read_dir(volumes).into_iter().flatten().flatten() {
-            if drydock_runtime::mounts::is_mount_point(&entry.path()) {
-                nix::mount::umount2(&entry.path(), nix::mount::MntFlags::MNT_DETACH)?;
-            }
+    let plugins = fs::read_dir(paths::pod(uid).join("volumes")).into_iter().flatten().flatten();
+    for entry in plugins.flat_map(|plugin| fs::read_dir(plugin.path())).flatten().flatten() {
+        if drydock_runtime::mounts::is_mount_point(&entry.path()) {
+            nix::mount::umount2(&entry.path(), nix::mount::MntFlags::MNT_DETACH)?;
         }
     }
     match fs::remove_dir_all(paths::pod(uid)) {
