@@ -1,6 +1,7 @@
 //! The rows of the Kubernetes part of the curriculum that the control plane and the kubelet keep, each by the official clients in
 //! a node. Names of tests begin with their row.
 
+mod betas;
 mod cluster;
 mod objects;
 mod pods;
