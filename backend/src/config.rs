@@ -129,8 +129,8 @@ pub struct Config {
     #[arg(long, env = "DRYDOCK_RESOLVERS", value_delimiter = ',', value_parser = resolver, value_name = "ADDRESS")]
     pub resolvers: Vec<Ipv4Addr>,
 
-    /// Space in the site's image registry (`registry:5000` from a node) for the images of one session, and for the shared ones
-    /// together.
+    /// Space in the site's image registry (`registry:5000` from a node) for the images of one session, those that it shares among
+    /// them, and for what ended sessions have left there for others.
     #[arg(long, env = "DRYDOCK_REGISTRY_BYTES", default_value = "2GiB", value_name = "BYTES")]
     pub registry_bytes: Bytes,
 

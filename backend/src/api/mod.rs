@@ -74,6 +74,7 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(kubeconfig::create))
         .routes(routes!(ports::link))
         .routes(routes!(registry::show, registry::set))
+        .routes(routes!(registry::list_shared, registry::delete_shared))
         .routes(routes!(files::list))
         .routes(routes!(files::read, files::write, files::remove))
         .routes(routes!(files::mkdir))

@@ -1,10 +1,16 @@
 //! A session's rules at the site's image registry. The operator sets them, and lessons on their behalf; learners only see them.
+//! And the images that sessions share, which only the operator deletes.
 
-use super::{App, Body};
-use crate::{auth::Caller, error::Error, registry::RulesError};
+use super::{App, Body, Query};
+use crate::{
+    auth::Caller,
+    error::Error,
+    registry::{RulesError, SharedImage},
+};
 use axum::{
     Json,
     extract::{Path, State},
+    http::StatusCode,
 };
 use drydock_protocol::{
     api::{ApiError, RegistryRules, SetRegistryRules},
@@ -43,4 +49,40 @@ pub async fn set(
         refused => Error::invalid("bad_rules", refused.to_string()),
     })?;
     Ok(Json(registry.rules(&right.live.id)))
+}
+
+/// Which shared image is meant.
+#[derive(Debug, serde::Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct SharedQuery {
+    /// `shared/NAME:TAG`.
+    image: String,
+}
+
+/// List the images that sessions share, and which session has set each (operator only).
+#[utoipa::path(get, path = "/registry/shared", operation_id = "list_shared_images", responses(
+    (status = 200, body = Vec<SharedImage>), (status = 403, body = ApiError),
+))]
+pub async fn list_shared(State(app): State<App>, caller: Caller) -> Result<Json<Vec<SharedImage>>, Error> {
+    caller.must_be_operator()?;
+    app.sessions.registry.shared().await.map(Json).map_err(Error::internal)
+}
+
+/// Delete an image that a session has shared (operator only). Its tag is free for any session again.
+#[utoipa::path(delete, path = "/registry/shared", operation_id = "delete_shared_image", params(SharedQuery), responses(
+    (status = 204, description = "It is gone"), (status = 403, body = ApiError), (status = 404, body = ApiError),
+))]
+pub async fn delete_shared(
+    State(app): State<App>,
+    caller: Caller,
+    Query(query): Query<SharedQuery>,
+) -> Result<StatusCode, Error> {
+    caller.must_be_operator()?;
+    match app.sessions.registry.delete_shared(&query.image).await.map_err(Error::internal)? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => {
+            let why = "No session has shared an image of this name: shared/NAME:TAG is its form.";
+            Err(Error::not_found("no_such_image", why))
+        }
+    }
 }

@@ -234,10 +234,15 @@ impl Policy for SiteAccounts {
     fn allows(&self, user: Option<&str>, repository: &str, action: Action) -> bool {
         let session = user.and_then(|user| user.split_once(ACCOUNT)).map(|(session, _)| session);
         match repository.split('/').next() {
-            // Nobody can take away what others have shared.
+            // Nobody can take away what others have shared, nor replace it (`setter`).
             Some(SHARED) => action != Action::Delete,
             owner => owner.is_some() && owner == session,
         }
+    }
+
+    fn setter(&self, user: Option<&str>, repository: &str) -> Option<String> {
+        let session = user.and_then(|user| user.split_once(ACCOUNT)).map(|(session, _)| session);
+        session.filter(|_| repository.split('/').next() == Some(SHARED)).map(str::to_owned)
     }
 
     fn quota(&self, _owner: &str) -> Option<u64> {
@@ -359,6 +364,10 @@ mod tests {
         assert!(!may("bbbbbbbbbb/app", Action::Pull));
         assert!(may("shared/app", Action::Pull) && may("shared/app", Action::Push));
         assert!(!may("shared/app", Action::Delete));
+        // Its own it may do with as it likes; for what it shares it answers.
+        let setter = |repository| accounts.setter(Some("aaaaaaaaaa+ann"), repository);
+        assert_eq!((setter("shared/app"), setter("aaaaaaaaaa/app")), (Some("aaaaaaaaaa".into()), None));
+        assert_eq!(setter("sharedapp"), None);
         assert!(!accounts.allows(None, "aaaaaaaaaa/app", Action::Pull));
     }
 }

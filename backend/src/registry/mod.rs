@@ -22,12 +22,13 @@ use drydock_protocol::{
 };
 use drydock_registry::{
     Cache,
-    server::{Garbage, Limits, Registry},
+    server::{Garbage, Limits, Registry, TagOf},
 };
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 pub use prepare::Making;
 use scope::SHARED;
+use serde::{Deserialize, Serialize};
 use shared::Shared;
 use std::{
     collections::BTreeSet,
@@ -47,6 +48,18 @@ const HEAD_WITHIN: Duration = Duration::from_secs(30);
 const CLEAN_EVERY: Duration = Duration::from_secs(3600);
 /// Pause before a session process that did not answer is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// `GET /api/v1/registry/shared`: an image that all sessions see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SharedImage {
+    /// `shared/NAME:TAG`.
+    pub image: String,
+    /// The digest of its manifest.
+    pub digest: String,
+    /// The session that has shared it, which alone may replace it; absent: any may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+}
 
 /// The registry of this server.
 pub struct SiteRegistry {
@@ -91,6 +104,21 @@ impl SiteRegistry {
         set.map_err(|e| RulesError::Disk(io::Error::other(e)))??;
         self.registry.forget_logins();
         Ok(())
+    }
+
+    /// The images that all sessions see, and who has shared them.
+    pub async fn shared(&self) -> io::Result<Vec<SharedImage>> {
+        let told =
+            |tag: TagOf| SharedImage { image: tag.image, digest: tag.digest.to_string(), session: tag.by };
+        Ok(self.registry.tags_of(SHARED).await?.into_iter().map(told).collect())
+    }
+
+    /// Deletes one of them; false if there is none of that name.
+    pub async fn delete_shared(&self, image: &str) -> io::Result<bool> {
+        if image.split('/').next() != Some(SHARED) {
+            return Ok(false);
+        }
+        self.registry.delete_tag(image).await
     }
 
     /// Notes that a session has ended. The next [`Self::clean`] deletes what it had in here.
@@ -210,7 +238,7 @@ impl Sessions {
         let service = service_fn(|request: Request<Incoming>| async move {
             let path = request.uri().path();
             Ok::<_, std::convert::Infallible>(if path.starts_with(prepare::PATH) {
-                prepare::answer(self, request.method(), path)
+                prepare::answer(self, id, request.method(), path)
             } else if path.starts_with(cache::PATH) {
                 cache::answer(self.registry.cache.as_ref(), request).await
             } else {

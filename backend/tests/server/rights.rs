@@ -26,6 +26,8 @@ POST   /sessions/ID/nodes/node1/files/mkdir?path=/d 403 403 403 204 204  403    
 POST   /sessions/ID/nodes/node1/files/rename {from:'/a',to:'/b'} 403 403 403 204 204 403 204 410
 GET    /sessions/ID/registry                403   403  403  403 200      403      200   410
 PUT    /sessions/ID/registry {logins:'list'} 403  403  403  403 403      403      200   410
+GET    /registry/shared                     403   403  403  403 403      403      200   403
+DELETE /registry/shared?image=shared/x:1    403   403  403  403 403      403      404   403
 GET    /host                                200   200  200  200 200      200      200   200
 GET    /playgrounds                         200   200  200  200 200      200      200   200
 POST   /operator/stop                       403   403  403  403 403      403        -   403

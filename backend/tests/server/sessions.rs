@@ -343,3 +343,34 @@ async fn the_operator_sets_who_may_log_in_at_the_registry() {
     let shown = t.call(Method::GET, &path, Some(&session.token), None).await;
     assert_eq!(shown.json::<serde_json::Value>()["accounts"], json!(["ann"]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_sees_and_deletes_what_sessions_share() {
+    let t = TestServer::start(&[]).await;
+    let session = t.create().await;
+    // As the registry writes it: nodes of these tests push nothing.
+    let digest = "a".repeat(64);
+    let repository = t.dir.path().join("web/registry/repositories/shared/team/tool");
+    let write = |path: &str, text: String| {
+        let path = repository.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write(
+        &format!("_manifests/{digest}"),
+        format!("application/vnd.oci.image.manifest.v1+json\n{}", session.id),
+    );
+    write("_tags/1", format!("sha256:{digest}\n{}", session.id));
+    let list = async || t.operator(Method::GET, "/registry/shared", None).await.json::<serde_json::Value>();
+    let told =
+        json!({ "image": "shared/team/tool:1", "digest": format!("sha256:{digest}"), "session": session.id });
+    assert_eq!(list().await, json!([told]));
+    let delete = async |image: &str| {
+        let answer = t.operator(Method::DELETE, &format!("/registry/shared?image={image}"), None).await;
+        answer.status.as_u16()
+    };
+    assert_eq!(delete("shared/team/tool:2").await, 404);
+    assert_eq!(delete(&format!("{}/app:1", session.id)).await, 404, "what is a session's own is not shared");
+    assert_eq!(delete("shared%2Fteam%2Ftool%3A1").await, 204);
+    assert_eq!(list().await, json!([]));
+}
