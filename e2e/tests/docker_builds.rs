@@ -1,0 +1,80 @@
+//! What BuildKit's users see of a build, by the official client in a node.
+
+use drydock_e2e::Lab;
+
+/// A build with `--progress=plain`, whatever becomes of it.
+async fn build(lab: &Lab, arguments: &str, dockerfile: &str) -> String {
+    let script = format!(
+        "mkdir -p /b && cd /b && echo content > f && cat > Dockerfile <<'DOCKERFILE'\n{dockerfile}\nDOCKERFILE\n\
+         docker build --progress=plain {arguments} . 2>&1 || true"
+    );
+    lab.sh(&script).await
+}
+
+#[tokio::test]
+async fn d8_exported_files_keep_their_links() {
+    let lab = Lab::docker(1).await;
+    build(&lab, "-o /out", "FROM busybox").await;
+    build(&lab, "-o type=tar,dest=/out.tar", "FROM busybox").await;
+    let same = "[ /out/bin/ls -ef /out/bin/cat ] && test $(stat -c %s /out.tar) -lt 10000000";
+    lab.sh(&format!("{same} && mkdir /t && tar xf /out.tar -C /t && [ /t/bin/ls -ef /t/bin/cat ]")).await;
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn d8_steps_are_named_and_numbered_as_by_buildkit() {
+    let lab = Lab::docker(1).await;
+    build(&lab, "-t triggers", "FROM busybox\nONBUILD RUN echo triggered\nONBUILD COPY f /f").await;
+    let output = build(
+        &lab,
+        "--no-cache -t built",
+        "FROM triggers AS base\nARG V=1\nENV E=env\nFROM base\nRUN echo \"$V $E\"\nCOPY <<A /a\ntext\nA",
+    )
+    .await;
+    for line in [
+        "[base 2/3] ONBUILD RUN echo triggered",
+        "[base 3/3] ONBUILD COPY f /f",
+        "[stage-1 1/2] RUN echo \"1 env\"",
+        "[internal] preparing inline document",
+        "[stage-1 2/2] COPY <<A /a",
+    ] {
+        assert!(output.contains(line), "{line}: {output}");
+    }
+    assert!(output.lines().any(|line| line.ends_with(" 1 env")), "{output}");
+    let du = lab.sh("docker buildx du --verbose").await;
+    assert!(du.contains("mount / from exec /bin/sh -c echo \"$V $E\"\n"), "{du}");
+    assert!(du.contains("[stage-1 2/2] COPY <<A /a\n"), "{du}");
+    assert!(lab.sh("docker buildx inspect").await.contains("GC Policy rule#3"));
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn d8_a_file_is_checked_before_its_steps_run() {
+    let lab = Lab::docker(1).await;
+    for (wrong, error) in [
+        ("EXPOSE 99999999", "invalid containerPort: 99999999"),
+        ("STOPSIGNAL nonsense", "invalid signal: nonsense"),
+        ("COPY --from=5 f /", "invalid stage index 5"),
+        ("COPY --from=no-such-image f /", "no-such-image: failed to resolve source metadata for"),
+    ] {
+        let output = build(&lab, "", &format!("FROM busybox\nRUN echo step\n{wrong}")).await;
+        assert!(output.contains(&format!("failed to solve: {error}")), "{output}");
+        assert!(!output.contains("] RUN echo step\n#"), "{output}");
+    }
+    let outline = build(&lab, "--call=outline", "# V the version\nARG V=1\nFROM busybox:latest\nARG V").await;
+    assert!(outline.contains("V           1       the version"), "{outline}");
+    let checked = build(&lab, "--check", "FROM busybox\nRUNN x").await;
+    assert!(checked.contains("unknown instruction: RUNN (did you mean RUN?)"), "{checked}");
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn d8_images_have_the_tags_of_course_material() {
+    let lab = Lab::docker(1).await;
+    for name in ["debian:stable-slim", "debian:trixie-slim", "busybox:stable", "nginx:stable"] {
+        lab.sh(&format!("docker pull -q {name}")).await;
+    }
+    let refused = lab.sh("docker pull busybox:0.1 2>&1 || true").await;
+    assert!(refused.contains("manifest unknown") && refused.contains("busybox:stable"), "{refused}");
+    lab.end().await;
+}
