@@ -154,3 +154,48 @@ async fn interfaces_have_names_and_settings_that_were_asked_for() {
     assert!(first != second && known.contains(&first) && learnt.contains(&second), "{known}\n{learnt}");
     lab.end().await;
 }
+
+/// A node's `/proc` in a container, and a client that copies from there: `self` would be the engine.
+#[tokio::test]
+async fn copies_see_no_file_of_the_kernel() {
+    let lab = Lab::docker(1).await;
+    lab.sh("docker pull -q busybox && docker run -d --name ww -v /proc:/hp busybox sleep 1000").await;
+    for path in ["/hp/self/map_files", "/hp/self/exe", "/hp/1/status", "/hp", "/proc/1/status", "/sys/kernel"]
+    {
+        let missing = format!("Could not find the file {path} in container ww");
+        lab.refused(&format!("docker cp ww:{path} -"), 1, &missing).await;
+    }
+    let names = lab.sh("set -o pipefail; docker cp ww:/ - | tar t --absolute-names").await;
+    assert!(
+        names.contains("/etc/passwd\n") && names.contains("/hp/\n") && names.contains("/sys/\n"),
+        "{names}"
+    );
+    assert!(!names.contains("/hp/self") && !names.contains("/proc/1"), "{names}");
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn refusals_of_volumes_and_health_checks_are_dockers() {
+    let lab = Lab::docker(1).await;
+    lab.sh("docker pull -q busybox && docker volume create vol && docker run --rm -v vol:/v busybox ln -s /etc /v/out").await;
+    let run = |path: &str| {
+        format!("docker run --rm --mount type=volume,src=vol,dst=/v,volume-subpath={path} busybox true")
+    };
+    let data = "/var/lib/docker/volumes/vol/_data";
+    let why = format!("cannot access path {data}/nosuch: lstat {data}/nosuch: no such file or directory");
+    lab.refused(&run("nosuch"), 125, &why).await;
+    let why = format!(
+        "path concatenation escapes the base directory, base: {data}, subpath: ../../../../../../etc"
+    );
+    lab.refused(&run("out"), 125, &why).await;
+    lab.sh("docker run -d --name hc --health-cmd 'echo slow; sleep 1d' --health-timeout 200ms --health-interval 100ms --health-retries 1 busybox sleep 1d").await;
+    lab.sh(
+        "until [ \"$(docker inspect hc -f '{{.State.Health.Status}}')\" = unhealthy ]; do sleep 0.05; done",
+    )
+    .await;
+    assert_eq!(
+        lab.sh("docker inspect hc -f '{{(index .State.Health.Log 0).Output}}'").await,
+        "Health check exceeded timeout (200ms): slow"
+    );
+    lab.end().await;
+}

@@ -235,6 +235,36 @@ pub fn human(duration: Duration) -> String {
     }
 }
 
+/// As Go's `time.Duration` prints it: `200ms`, `1m30s`.
+pub fn go_duration(duration: Duration) -> String {
+    let nanos = duration.as_nanos();
+    let scaled = |unit: u128| {
+        let fraction = format!("{:0width$}", nanos % unit, width = unit.ilog10() as usize);
+        let fraction = fraction.trim_end_matches('0');
+        let point = if fraction.is_empty() { "" } else { "." };
+        (nanos / unit, format!("{point}{fraction}"))
+    };
+    let text = |unit: u128, name: &str| {
+        let (whole, fraction) = scaled(unit);
+        format!("{whole}{fraction}{name}")
+    };
+    match nanos {
+        0 => "0s".into(),
+        1..1_000 => format!("{nanos}ns"),
+        1_000..1_000_000 => text(1_000, "µs"),
+        1_000_000..1_000_000_000 => text(1_000_000, "ms"),
+        _ => {
+            let (seconds, fraction) = scaled(1_000_000_000);
+            let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+            match (hours, minutes) {
+                (0, 0) => format!("{seconds}{fraction}s"),
+                (0, _) => format!("{minutes}m{seconds}{fraction}s"),
+                _ => format!("{hours}h{minutes}m{seconds}{fraction}s"),
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,5 +295,12 @@ mod tests {
         assert_eq!(human(Duration::from_secs(3 * 86_400)), "3 days");
         assert_eq!(parse_duration("1h30m"), Some(Duration::from_secs(5400)));
         assert_eq!(parse_duration("5"), None);
+        for (millis, text) in
+            [(200, "200ms"), (90_000, "1m30s"), (1_500, "1.5s"), (3_600_000, "1h0m0s"), (0, "0s")]
+        {
+            assert_eq!(go_duration(Duration::from_millis(millis)), text);
+        }
+        assert_eq!(go_duration(Duration::from_nanos(1_500)), "1.5µs");
+        assert_eq!(go_duration(Duration::from_nanos(1_050_000)), "1.05ms");
     }
 }

@@ -190,10 +190,11 @@ impl Volumes {
         match fs::rename(&there, &doomed) {
             // No room for a rename on a full disk.
             Err(error) if is_full(&error) => {
-                clear::tree(&there).doing(|| format!("unlinkat {}", there.display()))?;
+                clear::tree(&there).doing(|| format!("remove {name}: unlinkat {}", there.display()))?;
             }
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).doing(|| format!("rename {} {}", there.display(), doomed.display()));
+                return Err(error)
+                    .doing(|| format!("remove {name}: rename {} {}", there.display(), doomed.display()));
             }
             _ => {}
         }
@@ -263,14 +264,19 @@ impl Volumes {
     fn make_directories(&self, name: &str) -> Result<()> {
         let path = self.root.join(name);
         let root = |error: &io::Error| {
-            format!("error while creating volume root path '{}': {}", path.display(), go_words(error))
+            format!(
+                "error while creating volume root path '{0}': mkdir {0}: {1}",
+                path.display(),
+                go_words(error)
+            )
         };
         let make = |path: &Path, mode| fs::DirBuilder::new().recursive(true).mode(mode).create(path);
         make(&path, 0o701).map_err(|error| Error::internal(root(&error)))?;
         make(&path.join("_data"), 0o755).map_err(|error| {
             let data = path.join("_data");
             let words = go_words(&error);
-            Error::internal(format!("error while creating volume data path '{}': {words}", data.display()))
+            let data = data.display();
+            Error::internal(format!("error while creating volume data path '{data}': mkdir {data}: {words}"))
         })
     }
 

@@ -6,7 +6,7 @@ use super::{
     record::{Health, Phase, Probe, Record},
 };
 use crate::{
-    clock::Timestamp,
+    clock::{Timestamp, go_duration},
     engine::Engine,
     exec::{self, ExecConfig},
 };
@@ -104,14 +104,22 @@ async fn probe(engine: &Arc<Engine>, container: &Arc<Container>, plan: &Plan) ->
         attach_stderr: true,
         ..ExecConfig::default()
     };
-    let ran = timeout(plan.timeout, exec::run(engine, container, config, MAX_OUTPUT)).await;
+    let mut printed = Vec::new();
+    let ran = timeout(plan.timeout, exec::run(engine, container, config, MAX_OUTPUT, &mut printed)).await;
+    let printed = String::from_utf8_lossy(&printed).into_owned();
     let (exit_code, output) = match ran {
-        Ok(Ok((code, output))) => (code, String::from_utf8_lossy(&output).into_owned()),
+        Ok(Ok(code)) => (code, printed),
         Ok(Err(error)) => (-1, error.message),
-        Err(_) => (-1, format!("Health check exceeded timeout ({}s)", plan.timeout.as_secs_f64())),
+        Err(_) => (-1, too_slow(plan.timeout, &printed)),
     };
     let _took = begun.elapsed();
     Probe { start, end: Timestamp::now(), exit_code, output }
+}
+
+fn too_slow(patience: Duration, printed: &str) -> String {
+    let patience = go_duration(patience);
+    let printed = if printed.is_empty() { String::new() } else { format!(": {printed}") };
+    format!("Health check exceeded timeout ({patience}){printed}")
 }
 
 /// Takes a result into account (`handleProbeResult` in `daemon/health.go`).
@@ -147,6 +155,13 @@ fn note(engine: &Arc<Engine>, container: &Arc<Container>, plan: &Plan, probe: Pr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slow_check_is_told_with_what_it_printed() {
+        let patience = Duration::from_millis(200);
+        assert_eq!(too_slow(patience, ""), "Health check exceeded timeout (200ms)");
+        assert_eq!(too_slow(patience, "hi\n"), "Health check exceeded timeout (200ms): hi\n");
+    }
 
     #[test]
     fn the_test_says_what_runs() {

@@ -378,13 +378,15 @@ fn watch(engine: &Arc<Engine>, exec: &Arc<Exec>, process: Process, ends: Ends) {
     });
 }
 
-/// Runs a program to its end and collects what it prints, up to `max` bytes. It is killed when nobody waits any more.
+/// Runs a program to its end and collects what it prints, up to `max` bytes, also if it does not end. It is killed when nobody waits
+/// any more.
 pub async fn run(
     engine: &Arc<Engine>,
     container: &Arc<Container>,
     config: ExecConfig,
     max: usize,
-) -> Result<(i32, Vec<u8>)> {
+    collected: &mut Vec<u8>,
+) -> Result<i32> {
     struct KillOnDrop(Arc<Exec>);
     impl Drop for KillOnDrop {
         fn drop(&mut self) {
@@ -398,14 +400,13 @@ pub async fn run(
     let mut output = exec.streams.attach(true, true);
     let guard = KillOnDrop(exec.clone());
     start(engine, &exec, false, None).await?;
-    let mut collected = Vec::new();
     while let Some((_, piece)) = output.recv().await {
         let room = max.saturating_sub(collected.len()).min(piece.len());
         collected.extend_from_slice(&piece[..room]);
     }
     let code = exec.ended().await;
     drop(guard);
-    Ok((code, collected))
+    Ok(code)
 }
 
 fn wrapped(why: &str) -> String {

@@ -7,7 +7,7 @@ use crate::{
     error::{Context, Error, Result, go_words},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, openat2, readlinkat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, openat, openat2, readlinkat, statat};
 use std::{
     io::{self, Read, Write},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -177,7 +177,14 @@ impl View {
             return Ok((in_root(self.root.as_fd(), directory, DIRECTORY)?, String::new()));
         }
         let (parent, base) = relative.rsplit_once('/').unwrap_or((".", relative));
-        Ok((in_root(self.root.as_fd(), parent, DIRECTORY)?, base.to_string()))
+        let parent = in_root(self.root.as_fd(), parent, DIRECTORY)?;
+        match openat(&parent, base, HANDLE | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(found) => refuse_kernels(found.as_fd())?,
+            // That nothing is there is told where it is looked for.
+            Err(rustix::io::Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok((parent, base.to_string()))
     }
 
     /// Writes what is at the path as a tar.
@@ -244,10 +251,33 @@ fn in_root(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> io::Result<OwnedF
     for _ in 0..50 {
         match openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
             Err(rustix::io::Errno::AGAIN) => {}
-            other => return Ok(other?),
+            other => {
+                let found = other?;
+                refuse_kernels(found.as_fd())?;
+                return Ok(found);
+            }
         }
     }
     Err(io::ErrorKind::ResourceBusy.into())
+}
+
+/// A node's `/proc` that a container has mounted would show us: `self` is the engine there. No copy needs its files, nor those of the
+/// container's own, which dockerd does not see either.
+fn refuse_kernels(found: BorrowedFd<'_>) -> io::Result<()> {
+    if is_kernels(found)? { Err(rustix::io::Errno::NOENT.into()) } else { Ok(()) }
+}
+
+/// Whether a file is the kernel's: of `/proc`, `/sys` or of control groups.
+fn is_kernels(found: BorrowedFd<'_>) -> io::Result<bool> {
+    use nix::sys::statfs;
+    let kind = statfs::fstatfs(found)?.filesystem_type();
+    let kernels = [
+        statfs::PROC_SUPER_MAGIC,
+        statfs::SYSFS_MAGIC,
+        statfs::CGROUP_SUPER_MAGIC,
+        statfs::CGROUP2_SUPER_MAGIC,
+    ];
+    Ok(kernels.contains(&kind))
 }
 
 fn stat_of(dir: BorrowedFd<'_>, name: &str) -> io::Result<Stat> {
@@ -386,6 +416,25 @@ mod tests {
         assert_eq!(names("/"), ["/", "/d/", &format!("/d/{long}"), "/l"]);
         assert_eq!(names("x"), ["x/", "x/d/", &format!("x/d/{long}"), "x/l"]);
         assert_eq!(names(""), ["d/", &format!("d/{long}"), "l"]);
+    }
+
+    #[test]
+    fn no_file_of_proc_is_read() {
+        let root = open_dir(Path::new("/")).unwrap();
+        for path in ["proc", "proc/self", "proc/self/map_files", "proc/sys/kernel"] {
+            let error = in_root(root.as_fd(), path, DIRECTORY).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::NotFound, "{path}");
+        }
+        assert!(in_root(root.as_fd(), "etc", DIRECTORY).is_ok());
+        let proc = open_dir(Path::new("/proc")).unwrap();
+        assert_eq!(names_in(proc.as_fd(), "").unwrap(), Vec::<String>::new());
+        let mut stat = stat_of(proc.as_fd(), "version").unwrap();
+        stat.st_size = 10;
+        let mut bytes = vec![];
+        let mut tar = TarWriter::new(&mut bytes, false);
+        tar.entry(proc.as_fd(), "version", "version", &stat).unwrap();
+        tar.finish().unwrap();
+        assert_eq!(tar::Archive::new(&bytes[..]).entries().unwrap().next().unwrap().unwrap().size(), 0);
     }
 
     #[test]

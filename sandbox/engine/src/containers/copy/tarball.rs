@@ -2,7 +2,7 @@
 //! and the extended attributes that image layers keep as well (users' own and file capabilities). Walked without recursion, as a
 //! container chooses the depth; nothing is opened through a link.
 
-use super::{DIRECTORY, stat_of};
+use super::{DIRECTORY, is_kernels, stat_of};
 use rustix::{
     fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fgetxattr, flistxattr, openat, openat2, readlinkat},
     io::Errno,
@@ -27,6 +27,9 @@ pub(super) fn names_in(dir: BorrowedFd<'_>, path: &str) -> io::Result<Vec<String
     let path = if path.is_empty() { "." } else { path };
     let fd = openat2(dir, path, flags, Mode::empty(), resolve)?;
     let mut names = Vec::new();
+    if is_kernels(fd.as_fd())? {
+        return Ok(names);
+    }
     for entry in rustix::fs::Dir::read_from(fd)? {
         let entry = entry?;
         // Names that are not UTF-8 can't be in such a path; they are left out rather than mistaken.
@@ -123,12 +126,13 @@ impl<W: Write> TarWriter<W> {
                 self.put(&mut header, name, &target.to_string_lossy(), io::empty())
             }
             FileType::RegularFile => {
-                header.set_size(u64::try_from(stat.st_size).unwrap_or(0));
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
                 let file = File::from(openat(parent, base, flags, Mode::empty())?);
                 self.attributes(file.as_fd())?;
                 // A file that shrinks meanwhile is filled up, so that the tar stays one.
-                let len = u64::try_from(stat.st_size).unwrap_or(0);
+                let hidden = is_kernels(file.as_fd())?;
+                let len = if hidden { 0 } else { u64::try_from(stat.st_size).unwrap_or(0) };
+                header.set_size(len);
                 self.put(&mut header, name, "", file.chain(io::repeat(0)).take(len))
             }
             FileType::CharacterDevice if self.whiteouts && stat.st_rdev == 0 => {
