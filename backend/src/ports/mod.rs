@@ -8,6 +8,7 @@
 pub mod headers;
 mod pages;
 mod proxy;
+mod tls;
 
 use crate::{
     api::App,

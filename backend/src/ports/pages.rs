@@ -18,6 +18,16 @@ pub fn nothing_listens(node: NodeName, port: u16, why: &str) -> Response {
     page(StatusCode::BAD_GATEWAY, &format!("Waiting for {node}:{port}"), &text, true)
 }
 
+/// What listens speaks TLS.
+pub fn speaks_tls(node: NodeName, port: u16) -> Response {
+    let text = format!(
+        "What listens on port {port} of {node} speaks TLS (https). Ports are opened here by HTTP; the way to you is encrypted \
+         where this site is. Let the server speak plain HTTP on a port too, or try this one in a terminal: \
+         <code>curl -k https://localhost:{port}/</code>"
+    );
+    page(StatusCode::BAD_GATEWAY, &format!("{node}:{port} speaks TLS"), &text, false)
+}
+
 /// The label is none, or its capability is not valid (any more).
 pub fn bad_address() -> Response {
     page(

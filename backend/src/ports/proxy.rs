@@ -1,7 +1,7 @@
 //! The reverse proxy to a port of a node, one connection into the session for each request. A connection ends with the
 //! session, and when the port's capability is revoked.
 
-use super::{headers, pages};
+use super::{headers, pages, tls};
 use crate::{
     api::App,
     auth::client_address,
@@ -47,6 +47,7 @@ pub async fn forward(app: &App, way: Way, request: Request) -> Response {
         Err(Failure::Refused(error)) => pages::refused(&error),
         Err(Failure::BadAddress) => pages::bad_address(),
         Err(Failure::NothingListens(why)) => pages::nothing_listens(node, port, &why),
+        Err(Failure::SpeaksTls) => pages::speaks_tls(node, port),
     }
 }
 
@@ -54,6 +55,7 @@ enum Failure {
     Refused(Error),
     BadAddress,
     NothingListens(String),
+    SpeaksTls,
 }
 
 impl From<Error> for Failure {
@@ -79,14 +81,21 @@ async fn try_forward(app: &App, way: Way, mut request: Request) -> Result<Respon
     let scheme = app.scheme(request.headers());
     headers::on_request(request.headers_mut(), client, scheme, way.prefix.as_deref());
     *request.uri_mut() = inner_uri(request.uri(), way.prefix.as_deref());
-    let mut response = forward::exchange(stream, request, &held).await.map_err(|e| match e {
-        ExchangeError::Silent(e) => {
-            Failure::NothingListens(format!("What listens there does not answer in HTTP: {e}."))
+    let mut response = match forward::exchange(stream, request, &held).await {
+        Ok(response) => response,
+        Err(ExchangeError::Silent(e)) => {
+            let again = app.sessions.sockets.tcp(id, &Open::Tcp { node, port }).await;
+            if let Ok(stream) = again
+                && tls::speaks(stream).await
+            {
+                return Err(Failure::SpeaksTls);
+            }
+            return Err(Failure::NothingListens(format!("What listens there does not answer in HTTP: {e}.")));
         }
-        ExchangeError::BadUpgrade => {
-            Error::new(StatusCode::BAD_GATEWAY, "bad_upgrade", format!("{e}.")).into()
+        Err(e @ ExchangeError::BadUpgrade) => {
+            return Err(Error::new(StatusCode::BAD_GATEWAY, "bad_upgrade", format!("{e}.")).into());
         }
-    })?;
+    };
     headers::on_response(response.headers_mut(), way.prefix.as_deref());
     Ok(response)
 }

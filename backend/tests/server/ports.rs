@@ -12,7 +12,10 @@ use axum::{
 use drydock_protocol::api::{Created, PortLink};
 use futures_util::{SinkExt, StreamExt};
 use hyper::{Method, Request};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
 /// Echoes what a learner's server sees.
@@ -169,6 +172,21 @@ async fn people_are_told_why_a_port_is_not_shown() {
         page.contains("nothing listens") && page.contains("0.0.0.0") && page.contains("refresh"),
         "{page}"
     );
+
+    // One that speaks TLS: to other words and to a greeting that it does not like it answers with an alert.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let secret = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            assert_ne!(stream.read(&mut [0; 4096]).await.unwrap(), 0);
+            stream.write_all(&[21, 3, 3, 0, 2, 2, 40]).await.unwrap();
+        }
+    });
+    let tls = open(&t, &s, secret, None).await;
+    let answer = t.send(Request::get("/").header("host", host_of(&tls.url)), "").await;
+    let page = String::from_utf8(answer.body.to_vec()).unwrap();
+    assert_eq!(answer.status, 502);
+    assert!(page.contains("speaks TLS") && !page.contains("refresh"), "{page}");
 
     let forged = host_of(&link.url).replacen("node1", "node2", 1);
     assert_eq!(t.send(Request::get("/").header("host", forged), "").await.status, 403);
