@@ -221,6 +221,12 @@ async fn a_viewer_on_a_phone_can_read_and_reach_all() {
     assert!(viewer.script::<bool>(pan, vec![]).await);
     viewer.screenshot("viewer-phone").await;
     viewer.assert_fits("a viewer's phone").await;
+    // On a low screen the last lines are what shows.
+    viewer.resize(390, 300).await;
+    let last = "const bottom = (selector) => document.querySelector(selector).getBoundingClientRect().bottom;\
+        const top = document.querySelector('.xterm-screen').getBoundingClientRect().top;\
+        return top < document.querySelector('.term-host').getBoundingClientRect().top && bottom('.xterm-screen') <= bottom('.term-host')";
+    viewer.until("the last lines", async || viewer.script::<bool>(last, vec![]).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

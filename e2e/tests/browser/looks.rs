@@ -176,3 +176,24 @@ async fn a_dock_leaves_a_terminal_room_on_a_middling_screen() {
         browser.assert_fits(&format!("the files, {width} px")).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_has_a_way_to_the_start_page_and_notices_leave_its_keys_free() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let browser = Browser::start().await;
+    browser.resize(320, 640).await;
+    browser.open_session(&session.url).await;
+    browser.until_prompt(1).await;
+    browser.click("area-nodes").await;
+    browser.click("node-address-node1").await;
+    browser.find("notice").await;
+    browser.click("area-terminals").await;
+    let above = "const box = (selector) => document.querySelector(selector).getBoundingClientRect();\
+        return box('.key-bar').height > 0 && box('.notice').bottom <= box('.key-bar').top";
+    assert!(browser.script::<bool>(above, vec![]).await);
+    browser.screenshot("notice-320").await;
+    browser.click("home").await;
+    browser.find("start-page").await;
+    browser.find(&format!("own-session-{}", session.id)).await;
+}

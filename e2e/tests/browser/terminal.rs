@@ -246,6 +246,8 @@ async fn closing_a_terminal_in_which_something_runs_asks() {
     let browser = Browser::start().await;
     browser.open_session(&session.url).await;
     browser.until_prompt(1).await;
+    let large = "const { width, height } = document.querySelector('.tab-close').getBoundingClientRect(); return width >= 24 && height >= 24";
+    assert!(browser.script::<bool>(large, vec![]).await, "the cross is smaller than 24 px");
     browser.click("close-tab").await;
     browser.find("closing-1").await;
     browser.screenshot("closing").await;
