@@ -1,14 +1,22 @@
 //! The entries of a tar, one at a time, with bounded memory: the only place where headers of foreign tars are read.
-//! Knows ustar, pax (path, linkpath, ids, mtime, extended attributes) and GNU long names; used by unpack and import.
+//! Knows ustar, pax (path, linkpath, ids, mtime, extended attributes), GNU long names and files with holes; used by unpack and import.
 
-use crate::{Error, Result, error::refused};
-use std::io::Read;
+use crate::{
+    Error, Result,
+    error::refused,
+    sparse::{self, Filled, Map},
+    unpack::MAX_BYTES,
+};
+use std::{
+    cell::RefCell,
+    io::{self, Read},
+};
 use tar::{Entry, EntryType, Header};
 
 /// Longest path or link target, as on Linux (PATH_MAX).
 pub(crate) const MAX_PATH: usize = 4096;
-/// Largest pax header: names, and extended attributes of at most 64 KiB as on Linux.
-const MAX_PAX: u64 = 256 << 10;
+/// Largest pax header, as in Go: names, extended attributes of at most 64 KiB as on Linux, and where a file has holes.
+const MAX_PAX: u64 = 1 << 20;
 
 /// What a header and its extensions say about an entry.
 #[derive(Debug)]
@@ -22,6 +30,8 @@ pub(crate) struct Meta {
     /// Seconds and nanoseconds since 1970.
     pub(crate) mtime: (i64, i64),
     pub(crate) size: u64,
+    /// The tar does not have all bytes of the content: the others are zeros.
+    pub(crate) has_holes: bool,
     pub(crate) xattrs: Vec<(String, Vec<u8>)>,
 }
 
@@ -39,9 +49,10 @@ pub(crate) fn for_each<R: Read>(
     limit: u64,
     mut each: impl FnMut(Meta, &mut dyn Read) -> Result<()>,
 ) -> Result<()> {
-    let mut archive = tar::Archive::new(tar);
+    let tar = RefCell::new(tar);
+    let mut archive = tar::Archive::new(Shared(&tar));
     let mut pending = Pending::default();
-    let mut count = 0;
+    let (mut count, mut filled) = (0, 0_u64);
     // Raw: the crate would read extensions of any size into memory.
     for entry in archive.entries().map_err(|e| damaged(&e))?.raw(true) {
         let mut entry = entry.map_err(|e| damaged(&e))?;
@@ -56,12 +67,38 @@ pub(crate) fn for_each<R: Read>(
             // Defaults for all later entries; nobody needs one that is of interest here (git writes a comment).
             EntryType::XGlobalHeader => drop(bounded(&mut entry, MAX_PAX)?),
             _ => {
-                let meta = meta(entry.header(), std::mem::take(&mut pending))?;
-                each(meta, &mut entry)?;
+                let (mut meta, holes) = meta(entry.header(), std::mem::take(&mut pending))?;
+                let header = entry.header().clone();
+                // The crate does not know of blocks between a header and its data, so they are read behind its back.
+                let mut more = || {
+                    let mut block = [0; 512];
+                    tar.borrow_mut().read_exact(&mut block).map(|()| block)
+                };
+                let Some(map) = Map::of(&header, &holes, &mut entry, &mut more, &mut meta.size)? else {
+                    each(meta, &mut entry)?;
+                    continue;
+                };
+                filled = filled.saturating_add(map.size);
+                if filled > MAX_BYTES {
+                    return refused(format!("its files with holes are larger than {MAX_BYTES} bytes"));
+                }
+                (meta.kind, meta.size, meta.has_holes) = (EntryType::Regular, map.size, true);
+                meta.path = holes.name.unwrap_or(meta.path);
+                check_paths(&meta)?;
+                each(meta, &mut Filled::new(map, &mut entry))?;
             }
         }
     }
     Ok(())
+}
+
+/// A tar from which two read in turn.
+struct Shared<'a, R>(&'a RefCell<R>);
+
+impl<R: Read> Read for Shared<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.borrow_mut().read(buffer)
+    }
 }
 
 /// The tar crate quotes what it read, which may be anything: show little of it, and nothing that a terminal obeys.
@@ -89,7 +126,7 @@ fn long_name<R: Read>(entry: &mut Entry<'_, R>) -> Result<Vec<u8>> {
     Ok(name)
 }
 
-fn meta(header: &Header, pending: Pending) -> Result<Meta> {
+fn meta(header: &Header, pending: Pending) -> Result<(Meta, sparse::Records)> {
     let raw = header.as_old();
     // A field that nobody has filled in is 0, as Go reads it.
     let number = |what: &str, field: &[u8], value: std::io::Result<u64>| match value {
@@ -108,15 +145,22 @@ fn meta(header: &Header, pending: Pending) -> Result<Meta> {
         gid: number("group", &raw.gid, header.gid())?,
         mtime: (i64::try_from(number("time", &raw.mtime, header.mtime())?).unwrap_or(i64::MAX), 0),
         size: number("size", &raw.size, header.entry_size())?,
+        has_holes: false,
         xattrs: Vec::new(),
     };
+    let mut holes = sparse::Records::default();
     if let Some(pax) = pending.pax {
-        apply_pax(&mut meta, &pax)?;
+        apply_pax(&mut meta, &mut holes, &pax)?;
     }
+    check_paths(&meta)?;
+    Ok((meta, holes))
+}
+
+fn check_paths(meta: &Meta) -> Result<()> {
     if meta.path.len() > MAX_PATH || meta.link.len() > MAX_PATH {
         return refused(format!("a path is longer than {MAX_PATH} bytes"));
     }
-    Ok(meta)
+    Ok(())
 }
 
 /// Records of a pax header: `LENGTH KEY=VALUE` and a line end, the length being that of the whole record. Values are bytes, line ends
@@ -150,7 +194,7 @@ impl<'a> Records<'a> {
     }
 }
 
-fn apply_pax(meta: &mut Meta, pax: &[u8]) -> Result<()> {
+fn apply_pax(meta: &mut Meta, holes: &mut sparse::Records, pax: &[u8]) -> Result<()> {
     for extension in Records(pax) {
         let (key, value) = extension.ok_or_else(|| Error::Refused("a pax header is malformed".into()))?;
         let key = std::str::from_utf8(key).or_else(|_| refused("a pax header has a key that is not text"))?;
@@ -169,8 +213,8 @@ fn apply_pax(meta: &mut Meta, pax: &[u8]) -> Result<()> {
             _ => {
                 if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
                     meta.xattrs.push((name.to_owned(), value.to_vec()));
-                } else if key.starts_with("GNU.sparse") {
-                    return refused("it has sparse files in GNU's own format");
+                } else if let Some(key) = key.strip_prefix("GNU.sparse.") {
+                    holes.take(key, value)?;
                 }
             }
         }

@@ -21,6 +21,7 @@ pub mod mmdebstrap;
 mod oci;
 mod pack;
 mod reference;
+mod sparse;
 mod split;
 mod store;
 mod transfer;

@@ -7,6 +7,7 @@ use crate::{
     Error, Result,
     entries::{self, Meta},
     error::refused,
+    sparse,
     split::Recorder,
 };
 use rustix::{
@@ -218,10 +219,16 @@ impl Layer<'_> {
         let mut file = File::from(
             openat(parent, name, flags, Mode::from_raw_mode(0o600)).map_err(failed("make", path))?,
         );
-        if let Rules::Node(recorder) = self.rules {
-            recorder.borrow_mut().content(path, meta.size).map_err(Error::path("split", path))?;
-        }
-        let written = io::copy(content, &mut file).map_err(Error::path("unpack", path))?;
+        let written = if meta.has_holes {
+            // What the tar has of it stands at other places in the file: the tar's bytes are kept as they are.
+            sparse::copy(content, &mut file)
+        } else {
+            if let Rules::Node(recorder) = self.rules {
+                recorder.borrow_mut().content(path, meta.size).map_err(Error::path("split", path))?;
+            }
+            io::copy(content, &mut file)
+        };
+        let written = written.map_err(Error::path("unpack", path))?;
         if written != meta.size {
             return refused(format!("`{}` is cut short", path.display()));
         }

@@ -11,7 +11,7 @@ use drydock_images::{
 use std::{
     fs,
     io::{Read, Write},
-    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
 };
 use tar::EntryType;
@@ -87,6 +87,11 @@ fn odd_but_lawful_tars_are_taken_and_come_out_the_same() {
     let big = vec![7; 300_000];
     let long = "d/".repeat(60) + "deep";
     let path: &[(&str, &[u8])] = &[("path", long.as_bytes())];
+    let holes: &[(&str, &[u8])] = &[
+        ("GNU.sparse.size", b"50000000"),
+        ("GNU.sparse.name", b"disk"),
+        ("GNU.sparse.map", b"4096,3,49999997,3"),
+    ];
     let cases = [
         (
             "absolute names",
@@ -112,6 +117,10 @@ fn odd_but_lawful_tars_are_taken_and_come_out_the_same() {
         ("long names", layer(&[Put { pax: path, ..file("short", &big) }])),
         ("nothing", vec![0; 1024]),
         ("a device", layer(&[link("null", EntryType::Char, ""), file("f", b"x")])),
+        (
+            "holes",
+            layer(&[Put { pax: holes, ..file("GNUSparseFile.1/disk", b"onetwo") }, file("f", b"next")]),
+        ),
     ];
     for (what, tar) in cases {
         let layer = store.add_layer(&tar[..], None).unwrap_or_else(|e| panic!("{what}: {e}"));
@@ -121,6 +130,14 @@ fn odd_but_lawful_tars_are_taken_and_come_out_the_same() {
             "absolute names" => assert!(dir(&store, &layer).join("etc/h2").exists()),
             "links on the way" => assert!(dir(&store, &layer).join("usr/x").exists()),
             "a device" => assert!(!dir(&store, &layer).join("null").exists()),
+            "holes" => {
+                let found = fs::metadata(dir(&store, &layer).join("disk")).unwrap();
+                assert!(found.len() == 50_000_000 && found.blocks() * 512 < 1 << 20, "{}", found.blocks());
+                let file = fs::File::open(dir(&store, &layer).join("disk")).unwrap();
+                let mut end = [0; 4];
+                file.read_exact_at(&mut end, 49_999_996).unwrap();
+                assert_eq!(&end, b"\0two");
+            }
             _ => {}
         }
     }
