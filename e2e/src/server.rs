@@ -135,7 +135,12 @@ impl Server {
 
     /// Starts the web process again, on the same port.
     pub fn start_again(&self) {
-        let (process, address) = serve_at(self.dir.path(), &self.options, self.address());
+        self.start_again_as(&binary());
+    }
+
+    /// The same with another file of the program, as after an upgrade.
+    pub fn start_again_as(&self, program: &Path) {
+        let (process, address) = serve_at(program, self.dir.path(), &self.options, self.address());
         *lock(&self.process) = Some(process);
         *lock(&self.address) = address;
     }
@@ -269,7 +274,11 @@ pub fn catalogue() -> PathBuf {
 
 /// The binary with an environment of its own.
 fn drydock() -> Command {
-    let mut command = Command::new(binary());
+    drydock_of(&binary())
+}
+
+fn drydock_of(program: &Path) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("DRYDOCK_") {
             command.env_remove(name);
@@ -280,14 +289,14 @@ fn drydock() -> Command {
 }
 
 fn serve(dir: &Path, options: &[String]) -> (Child, SocketAddr) {
-    serve_at(dir, options, SocketAddr::from(([127, 0, 0, 1], 0)))
+    serve_at(&binary(), dir, options, SocketAddr::from(([127, 0, 0, 1], 0)))
 }
 
 /// Starts the web process and waits until it says where it is.
-fn serve_at(dir: &Path, options: &[String], listen: SocketAddr) -> (Child, SocketAddr) {
+fn serve_at(program: &Path, dir: &Path, options: &[String], listen: SocketAddr) -> (Child, SocketAddr) {
     let stderr =
         fs::File::options().create(true).append(true).open(dir.join("serve.log")).expect("a log file");
-    let mut process = drydock()
+    let mut process = drydock_of(program)
         .args(["serve", "--listen", &listen.to_string(), "--state-dir"])
         .arg(dir.join("s"))
         .args(options)

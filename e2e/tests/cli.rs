@@ -72,6 +72,10 @@ async fn list_show_extend_delete() {
     }
     let text = server.cli(&["session", "show", id]).await.ok().text();
     assert!(text.contains("running") && text.contains("node1") && text.contains("took ms"), "{text}");
+    // Nobody views it, and it is told all the same what it uses.
+    assert!(!text.contains(" 0 processes") && !text.contains('?'), "{text}");
+    let used = line.usage.expect("figures");
+    assert!(used.memory > 0 && used.processes >= 3, "{used:?}");
 
     let longer: Session = server.cli(&["session", "extend", id, "--by", "30m", "--json"]).await.json();
     assert_eq!(longer.expires_at, session.expires_at + 1800);

@@ -152,13 +152,9 @@ async fn sessions_outlive_server_and_warden() {
     page.input(FIRST, "echo before''hand\n").await;
     page.until_seen(FIRST, "beforehand").await;
     let offset = page.screen(FIRST).offset;
-    let warden = drydock_e2e::server::processes_of(&server.state_dir());
-    let warden = warden
-        .iter()
-        .find(|(pid, line)| line.contains(" warden ") && parent_is_init(**pid))
-        .expect("a warden runs");
+    let warden = warden_of(&server);
     server.kill();
-    end_process(warden.0.cast_signed(), Signal::SIGKILL);
+    end_process(warden, Signal::SIGKILL);
     server.start_again();
 
     assert_eq!(show(&server, &session).await.status, Status::Running);
@@ -174,6 +170,44 @@ async fn sessions_outlive_server_and_warden() {
     assert_eq!(server.exec(&session.id, "node2", "hostname").await.ok().text(), "node2\n");
     server.end(&session).await;
     assert_eq!(page.until_closed().await, close::GONE);
+}
+
+fn warden_of(server: &Server) -> i32 {
+    let processes = drydock_e2e::server::processes_of(&server.state_dir());
+    let warden = processes.iter().find(|(pid, line)| line.contains(" warden ") && parent_is_init(**pid));
+    warden.expect("a warden runs").0.cast_signed()
+}
+
+/// A program of another file, as an upgrade brings it: its own warden takes over, and only if no other server uses the old one.
+#[tokio::test]
+async fn an_upgrade_upgrades_the_warden_and_sessions_go_on() {
+    let server = Server::start(&[]);
+    let session = server.session().await;
+    let mut page = server.page_at_prompt(&session.id, &session.token, "p").await;
+    page.input(FIRST, "echo before''hand\n").await;
+    page.until_seen(FIRST, "beforehand").await;
+    let old = warden_of(&server);
+    let scratch = server.scratch();
+    let upgraded = scratch.path().join("drydock");
+    std::fs::copy(drydock_e2e::server::binary(), &upgraded).expect("a copy of the program");
+    let second = std::process::Command::new(&upgraded)
+        .args(["serve", "--listen", "127.0.0.1:0", "--state-dir"])
+        .arg(server.state_dir())
+        .output()
+        .expect("it is started");
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another drydock serve uses"), "{second:?}");
+    assert_eq!(warden_of(&server), old);
+    server.kill();
+    server.start_again_as(&upgraded);
+    let new = warden_of(&server);
+    assert_eq!(std::fs::read_link(format!("/proc/{new}/exe")).expect("it runs"), upgraded);
+    assert_eq!(show(&server, &session).await.status, Status::Running);
+    assert_eq!(server.exec(&session.id, "node1", "hostname").await.ok().text(), "node1\n");
+    // The same file again changes nothing.
+    server.kill();
+    server.start_again_as(&upgraded);
+    assert_eq!(warden_of(&server), new);
+    server.end(&session).await;
 }
 
 /// The warden's own children have the same command line as it has.
