@@ -1,6 +1,7 @@
 //! Containers of every kind: names, images, ports, environment, mounts, probes, resources, security.
 
-use super::volumes::{field_selector, required_name, resource_selector};
+use super::restart;
+use super::volumes::{field_selector, file_key, required_name, resource_selector};
 use super::{
     NEGATIVE, container_resource_name, descending_path, dns_label, dns_subdomain, indexed, is_huge_page,
     may_be_overcommitted, nonnegative, one_of, port_number_or_name, protocol, reasons, resource_name,
@@ -44,15 +45,7 @@ pub fn containers(errors: &mut ErrorList, pod: &Pod<'_>, path: &Path) {
             errors.duplicate(&path.child("name"), text(container, "name"));
         }
         lifecycle_and_probes(errors, pod, container, &path);
-        if has(container, "restartPolicy") {
-            one_of(
-                errors,
-                text(container, "restartPolicy"),
-                &path.child("restartPolicy"),
-                &["Always", "Never", "OnFailure"],
-                true,
-            );
-        }
+        restart::policy_and_rules(errors, container, &path);
     }
     let mut ports = HashSet::new();
     for (path, container) in indexed(pod.spec, "containers", path) {
@@ -66,15 +59,7 @@ pub fn init_containers(errors: &mut ErrorList, pod: &Pod<'_>, path: &Path) {
     for (path, container) in indexed(pod.spec, "initContainers", path) {
         common(errors, pod, container, &path);
         let name = text(container, "name");
-        if has(container, "restartPolicy") {
-            one_of(
-                errors,
-                text(container, "restartPolicy"),
-                &path.child("restartPolicy"),
-                &["Always", "Never", "OnFailure"],
-                true,
-            );
-        }
+        restart::policy_and_rules(errors, container, &path);
         if seen.contains(name) {
             errors.duplicate(&path.child("name"), name);
         } else if !name.is_empty() {
@@ -279,6 +264,7 @@ fn value_from(errors: &mut ErrorList, variable: &Value, path: &Path) {
     }
     if has(from, "fileKeyRef") {
         sources += 1;
+        file_key(errors, get(from, "fileKeyRef"), &path.child("fileKeyRef"));
     }
     if sources == 0 {
         let detail = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`";

@@ -16,6 +16,7 @@ pub mod networking;
 pub mod others;
 pub mod pod;
 pub mod pod_update;
+mod restart;
 mod scheduling;
 pub mod service;
 pub mod storage;

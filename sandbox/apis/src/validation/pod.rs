@@ -391,6 +391,12 @@ mod tests {
                 "spec.containers[0].livenessProbe.successThreshold: Invalid value: 2: must be 1",
             ),
             (
+                container(
+                    json!({"env": [{"name": "A", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "../x", "key": "A"}}}]}),
+                ),
+                "spec.containers[0].env[0].valueFrom.fileKeyRef.path: Invalid value: \"../x\": must not contain '..'",
+            ),
+            (
                 json!({"restartPolicy": "Sometimes"}),
                 "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"OnFailure\", \"Never\"",
             ),

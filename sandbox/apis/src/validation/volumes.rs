@@ -224,6 +224,16 @@ fn non_reserved_path(errors: &mut ErrorList, value: &str, path: &Path) {
     }
 }
 
+/// A key of a file in a volume, as the source of a variable (`validateFileKeySelector`).
+pub fn file_key(errors: &mut ErrorList, selector: &Value, path: &Path) {
+    for field in ["volumeName", "key", "path"] {
+        if text(selector, field).is_empty() {
+            errors.required(&path.child(field), "");
+        }
+    }
+    non_reserved_path(errors, text(selector, "path"), &path.child("path"));
+}
+
 fn downward_file(errors: &mut ErrorList, item: &Value, path: &Path) {
     const FIELDS: &[&str] =
         &["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
