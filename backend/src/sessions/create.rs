@@ -75,7 +75,7 @@ impl Sessions {
 
     /// Makes a session or gives a place in the queue.
     pub async fn create(self: &Arc<Self>, want: Want, arrived: Instant) -> Result<Outcome, Error> {
-        self.must_have_space()?;
+        self.must_have_space(arrived)?;
         let admitted = {
             let mut table = self.table();
             let waiting = table.queue.waiting(arrived);
@@ -140,11 +140,12 @@ impl Sessions {
     }
 
     /// Refuses while the host's disk is nearly full: what learners write then would not go there.
-    fn must_have_space(&self) -> Result<(), Error> {
+    fn must_have_space(&self, arrived: Instant) -> Result<(), Error> {
         if !self.is_disk_full() {
             return Ok(());
         }
-        tracing::warn!("newcomers are refused: the disk of the state directory is nearly full");
+        let why = "newcomers are refused: the disk of the state directory is nearly full";
+        self.table().tell_operator(arrived, why);
         Err(Error::unavailable(
             "disk_full",
             "The disk of this server is nearly full, so it makes no new sessions. Its operator has to make room.",
