@@ -78,14 +78,15 @@ impl LocalStore {
     pub fn remove(&self, text: &str, options: RemoveOptions<'_>) -> Result<Vec<Removal>> {
         let mut removed = Vec::new();
         self.remove_into(text, options, &mut removed)?;
-        self.save_names(&removed)?;
+        self.save_names()?;
         Ok(removed)
     }
 
-    /// Writes the names that went while the disk was full. If it still is, that matters only if their images are still there.
-    fn save_names(&self, removed: &[Removal]) -> Result<()> {
+    /// Writes the names that went while the disk was full. If it still is, the next change of a name writes them: what is removed
+    /// must go from a full disk.
+    fn save_names(&self) -> Result<()> {
         match self.state().names.save_again(self.disk()) {
-            Err(error) if error.is_full() && removed.iter().any(|r| matches!(r, Removal::Image(_))) => Ok(()),
+            Err(error) if error.is_full() => Ok(()),
             saved => saved,
         }
     }
@@ -230,7 +231,7 @@ impl LocalStore {
                 }
             }
         }
-        self.save_names(&pruned.removed)?;
+        self.save_names()?;
         let gone: HashSet<_> = pruned.removed.iter().collect();
         let freed = |(chain, _): &(&ChainId, &u64)| gone.contains(&Removal::Layer((*chain).clone()));
         pruned.reclaimed = sizes.iter().filter(freed).map(|(_, size)| size).sum();
