@@ -102,25 +102,7 @@ pub(crate) fn read(text: &str) -> Result<Lines, ParseError> {
                 comment => comments.push(comment.to_owned()),
             }
         }
-        let (mut logical, mut ended) = reader.continued(if line.starts_with('#') { "" } else { line });
-        if ended && logical.is_empty() {
-            continue;
-        }
-        let mut empty_continuation = false;
-        while !ended {
-            let Some(line) = reader.next_line()? else { break };
-            let line = line.trim_end_matches(['\r', '\n']);
-            if line.trim_start().starts_with('#') {
-                continue;
-            }
-            if line.trim().is_empty() {
-                empty_continuation = true;
-                continue;
-            }
-            let (part, end) = reader.continued(line);
-            logical.push_str(&part);
-            ended = end;
-        }
+        let Some((logical, empty_continuation)) = reader.logical(line)? else { continue };
         if empty_continuation {
             let text = format!("Empty continuation line found in: {logical}");
             warnings.push(LineWarning { line: reader.at, text });
@@ -180,6 +162,31 @@ impl<'a> Reader<'a> {
         }
         self.directives.push((name, value));
         Ok(true)
+    }
+
+    /// An instruction that begins with this line and goes on in the next ones, and whether one of those is empty; `None`: there is no
+    /// instruction here.
+    fn logical(&mut self, line: &str) -> Result<Option<(String, bool)>, ParseError> {
+        let (mut logical, mut ended) = self.continued(if line.starts_with('#') { "" } else { line });
+        if ended && logical.is_empty() {
+            return Ok(None);
+        }
+        let mut empty = false;
+        while !ended {
+            let Some(line) = self.next_line()? else { break };
+            let line = line.trim_end_matches(['\r', '\n']);
+            if line.trim_start().starts_with('#') {
+                continue;
+            }
+            if line.trim().is_empty() {
+                empty = true;
+                continue;
+            }
+            let (part, end) = self.continued(line);
+            logical.push_str(&part);
+            ended = end;
+        }
+        Ok(Some((logical, empty)))
     }
 
     /// The line without its continuation mark, and whether the instruction ends here.

@@ -66,7 +66,8 @@ async fn build_cache(engine: &Arc<Engine>) -> Result<Vec<Json>> {
     let shown = |record: CacheRecord| {
         ordered! {
             "ID": record.id,
-            "Parents": record.parents,
+            // The space is dockerd's (api/types/build/cache.go).
+            " Parents"?: Some(record.parents).filter(|parents| !parents.is_empty()),
             "Type": record.kind,
             "Description": record.description,
             "InUse": record.in_use,
