@@ -362,6 +362,34 @@ async fn d10_registry() {
 }
 
 #[tokio::test]
+async fn d10_what_is_shared_is_moved_by_nobody_else() {
+    let (lab, other) = (Lab::docker(1).await, Lab::docker(1).await);
+    let login = "echo secret | docker login -u ann --password-stdin registry:5000 && docker pull -q busybox";
+    lab.sh(&format!(
+        "{login} && docker tag busybox registry:5000/shared/d10:1 && docker push registry:5000/shared/d10:1"
+    ))
+    .await;
+    let evil = "docker run --name evil busybox touch /evil && docker commit evil registry:5000/shared/d10:1";
+    other
+        .sh(&format!("{login} && {evil} && docker tag registry:5000/shared/d10:1 registry:5000/shared/d10:2"))
+        .await;
+    let refusal = "denied: shared/d10:1 is another session's: push another tag";
+    other.refused("docker push registry:5000/shared/d10:1", 1, refusal).await;
+    other.sh("docker push registry:5000/shared/d10:2").await;
+    lab.sh("docker rmi -f registry:5000/shared/d10:1 && docker run --rm registry:5000/shared/d10:1 test ! -e /evil").await;
+    let server = lab.server();
+    let shared = server.cli(&["registry", "shared"]).await.ok().text();
+    assert!(shared.contains(&format!("shared/d10:1  {}", lab.id)), "{shared}");
+    server.cli(&["registry", "delete", "shared/d10:1"]).await.ok();
+    other.sh("docker push registry:5000/shared/d10:1").await;
+    for tag in ["1", "2"] {
+        server.cli(&["registry", "delete", &format!("shared/d10:{tag}")]).await.ok();
+    }
+    other.end().await;
+    lab.end().await;
+}
+
+#[tokio::test]
 async fn d11_volumes() {
     let lab = Lab::docker(1).await;
     lab.sh("docker volume create vv && docker run --rm -v vv:/app busybox sh -c 'echo kept > /app/f'").await;
