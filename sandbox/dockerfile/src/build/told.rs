@@ -3,7 +3,7 @@
 use super::options::Mode;
 use super::output::Event;
 use super::stage::Builder;
-use crate::language::{Dockerfile, Instruction, Kind, Run, parse_mount};
+use crate::language::{Dockerfile, Instruction, Kind, Mount, MountKind, Run, parse_mount};
 
 impl Builder<'_> {
     /// Tells an instruction.
@@ -28,7 +28,17 @@ impl Builder<'_> {
         let (from, documents) = match kind {
             Kind::Copy(copy) | Kind::Add(copy) => (copy.from.iter().cloned().collect(), copy.files.len()),
             Kind::Run(run) => {
-                let from = run.mounts.iter().filter_map(|m| parse_mount(m, None).ok()?.from);
+                let expand = |word: &str| self.expand(word).map_err(|e| e.message);
+                let mounts = run.mounts.iter().filter_map(|mount| parse_mount(mount, Some(&expand)).ok());
+                let mounts: Vec<_> = mounts.collect();
+                let owned = |mount: &&Mount| {
+                    mount.kind == MountKind::Cache
+                        && (mount.uid.is_some() || mount.gid.is_some() || mount.mode.is_some())
+                };
+                for _ in mounts.iter().filter(owned) {
+                    self.emit(Event::Internal("[internal] setting cache mount permissions"));
+                }
+                let from = mounts.into_iter().filter_map(|mount| mount.from);
                 (from.collect(), usize::from(self.command(&run.command).1.is_some()))
             }
             _ => (Vec::new(), 0),

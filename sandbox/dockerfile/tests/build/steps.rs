@@ -188,6 +188,31 @@ fn buildkits_titles_have_variables_and_sums_of_scripts() {
 }
 
 #[test]
+fn what_a_step_uses_is_told_before_it() {
+    let world = World::buildkit();
+    world.image("tool", Config::default(), |_| {});
+    let seen = events(
+        &world,
+        "FROM busybox\nRUN --mount=type=cache,target=/c,mode=0700 --mount=from=tool,target=/t a\n\
+         RUN --mount=type=cache,target=/c b\nRUN <<S\n#!/bin/c\nS\nCOPY <<D /d\nd\nD\n",
+    );
+    assert_eq!(
+        seen,
+        [
+            "[internal] setting cache mount permissions",
+            "FROM tool",
+            "[stage-0 2/5] RUN --mount=type=cache,target=/c,mode=0700 --mount=from=tool,target=/t a",
+            "[stage-0 3/5] RUN --mount=type=cache,target=/c b",
+            "[internal] preparing inline document",
+            "[stage-0 4/5] RUN <<S (#!/bin/c)",
+            "[internal] preparing inline document",
+            "[stage-0 5/5] COPY <<D /d",
+            "done 0",
+        ]
+    );
+}
+
+#[test]
 fn buildkits_numbers_follow_what_a_stage_begins_with() {
     let mut world = World::buildkit();
     world.options.contexts.insert("ctx".into(), NamedContext::Image("busybox".into()));

@@ -344,6 +344,8 @@ pub fn events(world: &World, text: &str) -> Vec<String> {
     let mut out = |event: Event<'_>| {
         seen.lock().unwrap().push(match event {
             Event::Started { title, .. } if !title.is_empty() => title.to_owned(),
+            Event::Internal(name) => name.to_owned(),
+            Event::Image(name) => format!("FROM {name}"),
             Event::Cached(id) => format!("cached {:?}.{}", id.stage.unwrap(), id.step),
             Event::StageDone { stage, .. } => format!("done {stage}"),
             Event::Failed { message, .. } => format!("failed {message}"),
