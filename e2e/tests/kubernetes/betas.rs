@@ -138,3 +138,23 @@ async fn k14_a_sandbox_that_never_starts_does_not_keep_the_node_busy() {
     assert!((1..40).contains(&attempts.parse::<u32>().unwrap()), "{attempts}");
     lab.end().await;
 }
+
+#[tokio::test]
+async fn k18_a_runtime_that_the_node_has_not() {
+    let lab = Lab::kubernetes(1).await;
+    for (class, handler) in [("usual", "runc"), ("gvisor", "runsc")] {
+        let class = format!(
+            "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nmetadata: {{name: {class}}}\nhandler: {handler}"
+        );
+        apply(&lab, &class).await;
+    }
+    for class in ["usual", "gvisor"] {
+        let spec = format!("{{\"spec\":{{\"runtimeClassName\":\"{class}\"}}}}");
+        lab.sh(&format!("kubectl run {class} --image=busybox --overrides='{spec}' -- sleep 3600")).await;
+    }
+    lab.sh("kubectl wait --for=condition=Ready pod/usual --timeout=60s").await;
+    let events =
+        "kubectl get events --field-selector reason=FailedCreatePodSandBox -o jsonpath='{.items[0].message}'";
+    until(&lab, &format!("{events} 2>/dev/null | grep 'unknown or invalid runtime name: runsc'")).await;
+    lab.end().await;
+}

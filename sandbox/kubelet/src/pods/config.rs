@@ -16,8 +16,8 @@ pub const PAUSE: &str = "registry.k8s.io/pause:3.10.1";
 /// CFS period, in microseconds.
 const PERIOD: i128 = 100_000;
 
-/// A pod's first container.
-pub fn sandbox(kubelet: &Kubelet, pod: &Pod) -> Value {
+/// A pod's first container; `runtime`: what runs it, if not what usually does.
+pub fn sandbox(kubelet: &Kubelet, pod: &Pod, runtime: Option<&str>) -> Value {
     let spec = pod::spec(pod);
     let host_network = pod::is_host_network(pod);
     let mut marks = pod.metadata.labels.clone().unwrap_or_default();
@@ -47,6 +47,9 @@ pub fn sandbox(kubelet: &Kubelet, pod: &Pod) -> Value {
         "OomScoreAdj": -998,
         "SecurityOpt": ["no-new-privileges"],
     });
+    if let Some(runtime) = runtime {
+        host["Runtime"] = runtime.into();
+    }
     if !sysctls.is_empty() {
         host["Sysctls"] = json!(sysctls);
     }

@@ -14,7 +14,11 @@ use crate::{
     volumes::{Volumes, image},
 };
 use drydock_kubeclient::EventType;
-use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
+use k8s_openapi::api::{
+    core::v1::{Container, LifecycleHandler, Pod},
+    node::v1::RuntimeClass,
+};
+use kube::Api;
 use std::{fs, net::Ipv4Addr, os::unix::fs::symlink, sync::Arc, time::Duration};
 
 /// A pod's first container: its id and its address.
@@ -38,7 +42,8 @@ pub async fn sandbox(kubelet: &Kubelet, pod: &Pod, attempt: u32) -> Result<Sandb
         pulled.map_err(|e| failed(&format!("failed pulling image \"{PAUSE}\""), &e))?;
     }
     let name = labels::container_name(pod, labels::SANDBOX_NAME, attempt);
-    let id = create(kubelet, &name, &config::sandbox(kubelet, pod)).await;
+    let runtime = runtime(kubelet, pod).await.map_err(|e| failed("failed to get sandbox runtime", &e))?;
+    let id = create(kubelet, &name, &config::sandbox(kubelet, pod, runtime.as_deref())).await;
     let id = id.map_err(|e| failed("failed to create a sandbox", &e))?;
     kubelet.docker.start(&id).await.map_err(|e| failed("failed to start sandbox container", &e))?;
     if pod::is_host_network(pod) {
@@ -55,6 +60,15 @@ pub async fn sandbox(kubelet: &Kubelet, pod: &Pod, attempt: u32) -> Result<Sandb
             Err(failure)
         }
     }
+}
+
+/// The engine's runtime that the pod's class names (`pkg/kubelet/runtimeclass`); without a class the engine has one.
+async fn runtime(kubelet: &Kubelet, pod: &Pod) -> Result<Option<String>, kube::Error> {
+    let Some(class) = pod::spec(pod).runtime_class_name.as_deref().filter(|c| !c.is_empty()) else {
+        return Ok(None);
+    };
+    let classes: Api<RuntimeClass> = Api::all(kubelet.client.clone());
+    classes.get(class).await.map(|class| Some(class.handler))
 }
 
 /// Gives a pod its address, and the ports of the node that it wants.
