@@ -11,10 +11,11 @@ use crate::{
     publish::Published,
     random,
     resolver::Server,
+    wiring::{delete, set_sysctls, set_up, set_way_out, unplug},
 };
 use drydock_runtime::{
     container::spec::Interface,
-    netlink::{self, Batch, LOOPBACK, Pair, Peer},
+    netlink::{self, Batch, Pair, Peer},
 };
 use nix::{errno::Errno, net::if_::if_nametoindex};
 use serde::{Deserialize, Serialize};
@@ -552,74 +553,6 @@ fn set_target(state: &State, container: &str) -> Option<String> {
         known.target.store(address, std::sync::atomic::Ordering::Relaxed);
     }
     endpoint.map(|endpoint| endpoint.id)
-}
-
-/// Inside the container: an interface of a network without IPv6 has no IPv6 address either, and hears no router.
-fn disable_ipv6(interface: &str) {
-    // Where the kernel has no IPv6 there is nothing to disable.
-    let _no_ipv6 = std::fs::write(format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"), "1");
-}
-
-/// Inside the container: settings of one interface (libnetwork's `setSysctls`).
-fn set_sysctls(endpoint: &Endpoint) -> Result<()> {
-    let refused = |why: String| Kind::Invalid.error(why);
-    for sysctl in &endpoint.sysctls {
-        let (key, value) = sysctl
-            .split_once('=')
-            .ok_or_else(|| refused(format!("expected sysctl '{sysctl}' to have format name=value")))?;
-        let parts: Vec<&str> = key.split('.').collect();
-        let fine =
-            |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-        let [net, family, what, _, name] = parts[..] else {
-            return Err(refused(format!("expected sysctl '{sysctl}' to have format net.X.Y.IFNAME.Z")));
-        };
-        if net != "net" || ![family, what, name].iter().all(fine) {
-            return Err(refused(format!("expected sysctl '{sysctl}' to have format net.X.Y.IFNAME.Z")));
-        }
-        let path = format!("/proc/sys/net/{family}/{what}/{}/{name}", endpoint.interface());
-        if !std::fs::metadata(&path).is_ok_and(|found| found.is_file()) {
-            return Err(refused(format!("{path} is not a sysctl file")));
-        }
-        std::fs::write(&path, value).map_err(|e| Error::io(&format!("unable to write to '{path}'"), &e))?;
-    }
-    Ok(())
-}
-
-/// Inside the container: address of one interface.
-fn set_up(endpoint: &Endpoint) -> Result<()> {
-    let name = endpoint.interface();
-    disable_ipv6(&name);
-    let index = if_nametoindex(name.as_str()).map_err(|e| Error::io(&format!("find {name}"), &e.into()))?;
-    let mut batch = Batch::new();
-    batch.up(LOOPBACK);
-    if let Some(address) = endpoint.address {
-        batch.address(index, address, endpoint.prefix);
-    }
-    Ok(batch.up(index).send()?)
-}
-
-/// Inside the container: the default route.
-fn set_way_out(before: Option<&Endpoint>, after: Option<&Endpoint>) -> Result<()> {
-    let (old, new) = (before.and_then(|e| e.gateway), after.and_then(|e| e.gateway));
-    match (old, new) {
-        _ if before.map(|e| &e.id) == after.map(|e| &e.id) => Ok(()),
-        (_, Some(gateway)) => Ok(Batch::new().replace_default_route(gateway).send()?),
-        // It went with the interface, or the container's own root has removed it.
-        (Some(_), None) => accept(Batch::new().delete_default_route().send(), Errno::ESRCH),
-        (None, None) => Ok(()),
-    }
-}
-
-fn unplug(endpoint: &Endpoint) -> Result<()> {
-    if !endpoint.plugged {
-        return Ok(());
-    }
-    delete(&endpoint.host_interface)
-}
-
-/// Deletes an interface of the node, if it has not gone with the container's network namespace.
-fn delete(interface: &str) -> Result<()> {
-    accept(Batch::new().delete_named(interface).send(), Errno::ENODEV)
 }
 
 #[cfg(test)]

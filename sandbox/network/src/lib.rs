@@ -34,6 +34,7 @@ mod resolver;
 mod spare;
 mod store;
 mod time;
+mod wiring;
 
 pub use default_bridge::{AddressPool, DefaultBridge};
 pub use definition::{Driver, IpamConfig, NewNetwork, is_predefined};

@@ -24,9 +24,10 @@ const MAX_LIST: usize = 64 << 10;
 /// Longest line about the progress, in bytes.
 const MAX_LINE: usize = 4096;
 
-/// Has the host make an image that its catalogue has a recipe for. False if it has none, or if there is no host that answers.
-pub async fn prepare(name: &Reference, lines: &Lines) -> Result<bool> {
-    if !is_made(name) {
+/// Has the host make an image that its catalogue has a recipe for. False if it has none, or if there is no host that answers. `alone`:
+/// there is no other place that the image could come from.
+pub async fn prepare(name: &Reference, alone: bool, lines: &Lines) -> Result<bool> {
+    if !is_made(name, alone) {
         return Ok(false);
     }
     let recipe = name.familiar_name();
@@ -47,9 +48,12 @@ pub async fn prepare(name: &Reference, lines: &Lines) -> Result<bool> {
     follow(response, &recipe, lines).await
 }
 
-/// Whether a recipe could make an image of this name: what it makes is called `latest`.
-fn is_made(name: &Reference) -> bool {
-    name.domain() == DEFAULT_DOMAIN && name.digest().is_none() && name.tag().is_none_or(|tag| tag == "latest")
+/// Whether a recipe could make an image of this name. Which versions it makes is known only when it is made: so they are asked of it only
+/// if nobody else has them.
+fn is_made(name: &Reference, alone: bool) -> bool {
+    const ALWAYS: [&str; 5] = ["latest", "stable", "slim", "stable-slim", "lts"];
+    let fits = name.tag().is_none_or(|tag| alone || ALWAYS.contains(&tag));
+    name.domain() == DEFAULT_DOMAIN && name.digest().is_none() && fits
 }
 
 /// Names of the images that the host can make; none if no host answers.
@@ -104,9 +108,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_latest_is_made() {
-        let made = |name: &str| is_made(&Reference::parse(name).unwrap());
-        assert!(made("nginx") && made("nginx:latest"));
-        assert!(!made("busybox:nope") && !made("registry.example/nginx"));
+    fn versions_are_made_for_those_who_have_no_other_place() {
+        let made = |name: &str, alone| is_made(&Reference::parse(name).unwrap(), alone);
+        assert!(made("nginx", false) && made("nginx:latest", false) && made("node:lts", false));
+        assert!(!made("node:20", false) && made("node:20", true));
+        assert!(!made("registry.example/nginx", true));
     }
 }

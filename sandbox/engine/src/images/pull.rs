@@ -132,7 +132,7 @@ pub async fn pull(
     }
     let lines = &lines.shown(engine.activities.begin(&format!("pull {}", name.familiar())));
     let mut found = from_catalogue(engine, name, platform.as_ref(), lines).await?;
-    if !found && !is_known(engine, name).await && prepare::prepare(name, lines).await? {
+    if !found && !is_repository(engine, name).await && prepare::prepare(name, !has_way_out(), lines).await? {
         found = from_catalogue(engine, name, platform.as_ref(), lines).await?;
     }
     if !found {
@@ -162,6 +162,15 @@ async fn is_known(engine: &Engine, name: &Reference) -> bool {
     there.await.unwrap_or(false)
 }
 
+/// Whether the catalogue has an image of this name, whatever its tag.
+async fn is_repository(engine: &Engine, name: &Reference) -> bool {
+    let name = name.clone();
+    let there = blocking(engine, move |store| {
+        Ok::<_, Error>(store.catalogue().iter().any(|image| image.name.name() == name.name()))
+    });
+    there.await.unwrap_or(false)
+}
+
 /// Whether this node has a route to the Internet. Without one Docker Hub need not be asked.
 fn has_way_out() -> bool {
     // proc_pid_net(5), route: the second field is the destination, zero for the default route.
@@ -181,22 +190,21 @@ async fn not_in_catalogue(engine: &Engine, name: &Reference, platform: Option<&P
         Ok::<_, Error>(names.collect::<Vec<_>>())
     });
     let mut list = list.await.unwrap_or_default();
-    let same: Vec<Reference> = list.iter().filter(|known| known.name() == name.name()).cloned().collect();
-    if !same.is_empty() {
-        list = same;
-    }
-    let mut known: Vec<String> = list.iter().map(Reference::familiar).collect();
-    if list.iter().all(|known| known.name() != name.name()) {
+    let tagged = list.iter().any(|known| known.name() == name.name());
+    let mut known: Vec<String> = if tagged {
+        list.retain(|known| known.name() == name.name());
+        list.iter().map(Reference::familiar).collect()
+    } else {
         // What the host can make is there for whoever asks.
-        known.extend(prepare::recipes().await.into_iter().map(|recipe| format!("{recipe}:latest")));
-    }
+        let made = prepare::recipes().await;
+        list.iter().map(Reference::familiar_name).chain(made).collect()
+    };
     known.sort();
     known.dedup();
     let on = format!(
         "this node has no way to the Internet, and the catalogue has {}",
         if known.is_empty() { "nothing".into() } else { known.join(", ") }
     );
-    let tagged = list.iter().any(|known| known.name() == name.name());
     Error::not_found(if tagged {
         format!("manifest for {} not found: manifest unknown: manifest unknown ({on})", name.familiar())
     } else {
