@@ -103,7 +103,9 @@ async fn d20_images_are_built_and_refused_by_platform() {
         lab.refused(&format!("docker run --rm --runtime {runtime} hello-wasm"), 125, &words).await;
     }
     let other = "The requested image's platform (wasi/wasm) does not match the detected host platform";
-    lab.refused("docker run --rm hello-wasm", 125, other).await;
+    let started = "docker run --rm hello-wasm";
+    lab.refused(started, 255, other).await;
+    lab.refused(started, 255, "exec /hello.wasm: exec format error").await;
     let native = "docker run --rm --runtime io.containerd.wasmtime.v1 busybox true";
     lab.refused(native, 125, "runs images of the platform wasi/wasm").await;
     let missing = format!("{RUN} --entrypoint /none.wasm hello-wasm");
