@@ -293,7 +293,10 @@ fn a_program_that_the_kernel_refuses_has_started() -> Outcome {
     assert_eq!(of("/crlf", false), (255, "exec /crlf: no such file or directory".into()));
     assert_eq!(of("/elf", false), (255, "exec /elf: exec format error".into()));
     let (status, said) = of("/crlf", true);
-    assert!(status == 127 && said.contains("] exec /crlf failed: No such file or directory"), "{status} {said}");
+    assert!(
+        status == 127 && said.contains("] exec /crlf failed: No such file or directory"),
+        "{status} {said}"
+    );
     Ok(())
 }
 
