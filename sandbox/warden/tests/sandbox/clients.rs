@@ -47,12 +47,7 @@ fn who_does_not_read_stops_nobody() -> Outcome {
         }
     }
     assert_eq!(host.ask(Request::List), Answer::Sessions { sessions: vec![] });
-    // It finds what had come before, and can connect again.
-    let mut answers = 0;
-    while receive(&silent).is_some() {
-        answers += 1;
-    }
-    assert!(answers > 0);
+    // It can connect again.
     let again = host.connect();
     again.send_bytes(&call, &[])?;
     assert!(matches!(receive(&again), Some(Message::Answer { number: 1, .. })));
