@@ -54,11 +54,9 @@ fn prepare(cgroup: &NodesDir) -> Result<Prepared> {
     let safe = session_root::safe();
     let no_suid = MountAttrFlags::MOUNT_ATTR_NOSUID;
     let tmpfs = |options: &[(&str, &str)], attributes| mounts::create("tmpfs", options, attributes);
-    let sys = mounts::create("sysfs", &[], safe)?;
-    let another_sys = mounts::again(sys.as_fd())?;
     let mut list: Prepared = vec![
         ("proc".into(), mounts::create("proc", &[], safe)?),
-        ("sys".into(), sys),
+        ("sys".into(), mounts::create("sysfs", &[], safe)?),
         ("dev".into(), tmpfs(&[("mode", "0755"), ("size", "1m"), ("nr_inodes", "1000")], no_suid)?),
         ("dev/shm".into(), tmpfs(&[("mode", "1777"), ("size", "64m")], safe)?),
         ("dev/mqueue".into(), mounts::create("mqueue", &[], safe)?),
@@ -68,7 +66,7 @@ fn prepare(cgroup: &NodesDir) -> Result<Prepared> {
         ),
         // `ip netns exec` takes `/sys` away before it mounts that of the other network, which the kernel lets it do only while
         // one is still in sight.
-        ("run/sysfs".into(), another_sys),
+        ("run/sysfs".into(), mounts::create("sysfs", &[], safe)?),
     ];
     list.extend(prepare_cgroups(cgroup)?);
     Ok(list)
