@@ -250,7 +250,7 @@ fn namespaces_can_be_entered() -> Outcome {
 fn who_holds_sockets_is_known() -> Outcome {
     let host = Host::new();
     let (quiet, busy) = (host.create(1), host.create(1));
-    let open = "perl -MSocket -e '$| = 1; for (1..500) { socket($s, AF_INET, SOCK_RAW, 253) or die; push @s, $s } \
+    let open = "perl -MSocket -e '$| = 1; for (1..500) { socket(my $s, AF_INET, SOCK_RAW, 253) or die; push @s, $s } \
                 print \"open\\n\"; sleep 1000' > /tmp/said 2>&1 & until grep -q open /tmp/said; do :; done; \
                 awk '/^Uid:/ { print $2 }' /proc/self/status; cat /proc/self/uid_map";
     let users = |map: &str| {
@@ -274,11 +274,17 @@ fn memory_of_sockets_is_limited() -> Outcome {
     let ring = "perl -e 'socket(S, 17, 3, 0) or die \"$!\"; \
                 setsockopt(S, 263, 5, pack(\"I4\", 1 << 20, 64, 1 << 16, 1024)) or die \"$!\\n\"' 2>&1";
     assert_eq!(s.try_run(1, ring).1.trim_end(), "Protocol not available");
+    // On v1 only a group that has a limit of its own counts what sockets hold, and not those that a session makes below: there the warden
+    // watches the host's memory (`who_holds_sockets_is_known`).
+    if !matches!(drydock_runtime::cgroup::Hierarchies::detect()?, drydock_runtime::cgroup::Hierarchies::V2(_))
+    {
+        return Ok(());
+    }
     // Datagrams that nobody reads: 300 sockets would take several hundred megabytes of the host.
     let fill = "perl -MSocket -e 'for (1..300) { \
-                socket($r, AF_INET, SOCK_DGRAM, 0); setsockopt($r, 1, 8, pack(\"I\", 1 << 30)); \
+                socket(my $r, AF_INET, SOCK_DGRAM, 0); setsockopt($r, 1, 8, pack(\"I\", 1 << 30)); \
                 bind($r, pack_sockaddr_in(0, INADDR_LOOPBACK)); push @s, $r; \
-                socket($w, AF_INET, SOCK_DGRAM, 0); connect($w, getsockname($r)); \
+                socket(my $w, AF_INET, SOCK_DGRAM, 0); connect($w, getsockname($r)); push @s, $w; \
                 for (1..64) { send($w, \"x\" x 60000, 0x40) } } \
                 open F, \"/proc/net/sockstat\"; while (<F>) { print $1 if /^UDP:.* mem (\\d+)/ }'";
     let before = "awk '/^UDP:/ { print $NF }' /proc/net/sockstat";
