@@ -12,11 +12,17 @@ use hyper::Method;
 use nix::{
     fcntl::{FcntlArg, fcntl},
     libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     unistd::Uid,
+};
+use rustix::{
+    io::Errno,
+    process::{Pid, PidfdFlags, pidfd_open},
 };
 use std::{
     fs::File,
     io::ErrorKind,
+    os::fd::AsFd,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -69,9 +75,26 @@ fn await_warden(state_dir: &Path, within: Duration) -> anyhow::Result<()> {
              trying. {} tells what. `kill {pid}` ends it; the next start clears the rest away",
             state_dir.join("log/warden.log").display()
         );
-        std::thread::sleep(Duration::from_millis(20));
+        await_end(pid, end.saturating_duration_since(Instant::now()))?;
     }
     Ok(())
+}
+
+/// Waits until a process has ended, at most for a time.
+fn await_end(pid: i32, most: Duration) -> anyhow::Result<()> {
+    // Its number is not told across process namespaces.
+    ensure!(pid > 0, "the warden runs in another process namespace: stop the server there");
+    let Some(pid) = Pid::from_raw(pid) else { return Ok(()) };
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(process) => {
+            let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+            poll(&mut fds, PollTimeout::try_from(most).unwrap_or(PollTimeout::MAX)).context("poll")?;
+            Ok(())
+        }
+        // It has ended meanwhile.
+        Err(Errno::SRCH) => Ok(()),
+        Err(e) => Err(e).with_context(|| format!("cannot watch the warden (process {pid:?})")),
+    }
 }
 
 /// The process that has the warden's lock.

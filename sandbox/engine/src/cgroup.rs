@@ -6,6 +6,7 @@ use crate::{
     containers::model::Resources,
     error::{Error, Result, go_words},
 };
+use drydock_runtime::cgroup::SOCKETS_LIMIT;
 use std::{
     fs,
     io::{self, Write},
@@ -113,6 +114,10 @@ impl Groups {
                 Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed("mkdir", &dir, &e)),
                 _ => {}
             }
+        }
+        if let Some(sockets) = self.file("memory", id, SOCKETS_LIMIT).filter(|_| !self.v2) {
+            // No limit, but from now on counted for the session, which has one. A kernel may be built without.
+            let _not_counted = fs::write(sockets, "-1");
         }
         self.limit(id, limits)
     }

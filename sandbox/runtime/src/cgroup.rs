@@ -30,6 +30,8 @@ const V1_CONTROLLERS: [&str; 5] = ["memory", "pids", "cpu", "cpuacct", "freezer"
 const V2_OPTIONAL: [&str; 2] = ["cpuset", "io"];
 /// Most groups that one call thaws or removes; a thousand take some hundredths of a second.
 const MOST_AT_ONCE: usize = 5000;
+/// What sockets of a group may hold (v1); until it is written nothing of that group's is counted, whatever stands above it.
+pub const SOCKETS_LIMIT: &str = "memory.kmem.tcp.limit_in_bytes";
 /// How deep, and how many, groups a session may make (v2; v1 has no such limits).
 const GROUP_DEPTH: &str = "32";
 const GROUPS: &str = "2000";
@@ -190,7 +192,7 @@ impl SessionGroup {
                 write_if_there(&memory_dir.join("memory.memsw.limit_in_bytes"), &memory)?;
                 // What sockets hold, of all protocols, is counted by itself, and only if there is a limit.
                 let sockets = (limits.memory / 4).to_string();
-                write_if_there(&memory_dir.join("memory.kmem.tcp.limit_in_bytes"), &sockets)?;
+                write_if_there(&memory_dir.join(SOCKETS_LIMIT), &sockets)?;
                 write(&self.v1_dir("pids").join("pids.max"), &pids)?;
                 let cpu = self.v1_dir("cpu");
                 write(&cpu.join("cpu.cfs_period_us"), "100000")?;
@@ -416,7 +418,8 @@ impl NodesDir {
         Ok(Self { trees })
     }
 
-    /// Makes the group of a node (it may be there already). On v2 it gets the session's limit of memory (bytes) once more, which
+    /// Makes the group of a node (it may be there already). On v1 what its sockets hold counts for the session only if the group has a
+    /// limit of its own ([`SOCKETS_LIMIT`]); so it gets one. On v2 it gets the session's limit of memory (bytes) once more, which
     /// stands where the node can't see it, for programs that look.
     pub fn create(&self, node: NodeName, memory: u64) -> Result<()> {
         for tree in &self.trees {
@@ -424,14 +427,20 @@ impl NodesDir {
                 Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
                 Err(e) => return Err(Error::new(format!("make the control group of {node}"), e)),
             }
-            if tree.controllers.is_none() {
-                let path = format!("{node}/memory.max");
-                let fd = openat(&tree.dir, path.as_str(), OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
-                    .step(|| format!("open {path}"))?;
-                fs::File::from(fd)
-                    .write_all(memory.to_string().as_bytes())
-                    .step(|| format!("write {memory} to {path}"))?;
+            let file = match &tree.controllers {
+                None => "memory.max",
+                Some(controllers) if controllers.iter().any(|c| c == "memory") => SOCKETS_LIMIT,
+                Some(_) => continue,
+            };
+            let path = format!("{node}/{file}");
+            let fd = openat(&tree.dir, path.as_str(), OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
+            // A kernel may be built without.
+            if file == SOCKETS_LIMIT && matches!(fd, Err(nix::errno::Errno::ENOENT)) {
+                continue;
             }
+            fs::File::from(fd.step(|| format!("open {path}"))?)
+                .write_all(memory.to_string().as_bytes())
+                .step(|| format!("write {memory} to {path}"))?;
         }
         Ok(())
     }

@@ -274,12 +274,6 @@ fn memory_of_sockets_is_limited() -> Outcome {
     let ring = "perl -e 'socket(S, 17, 3, 0) or die \"$!\"; \
                 setsockopt(S, 263, 5, pack(\"I4\", 1 << 20, 64, 1 << 16, 1024)) or die \"$!\\n\"' 2>&1";
     assert_eq!(s.try_run(1, ring).1.trim_end(), "Protocol not available");
-    // On v1 only a group that has a limit of its own counts what sockets hold, and not those that a session makes below: there the warden
-    // watches the host's memory (`who_holds_sockets_is_known`).
-    if !matches!(drydock_runtime::cgroup::Hierarchies::detect()?, drydock_runtime::cgroup::Hierarchies::V2(_))
-    {
-        return Ok(());
-    }
     // Datagrams that nobody reads: 300 sockets would take several hundred megabytes of the host.
     let fill = "perl -MSocket -e 'for (1..300) { \
                 socket(my $r, AF_INET, SOCK_DGRAM, 0); setsockopt($r, 1, 8, pack(\"I\", 1 << 30)); \
