@@ -12,8 +12,18 @@ use std::{
 /// File that says what the directory is.
 const MARK: &str = ".drydock";
 const MARK_TEXT: &str = "This is the state directory of a Drydock server (drydock serve --state-dir).\n";
-/// What may be there before the first start: what `drydock image` makes, and what a file system of its own has.
-const BEFORE: [&str; 4] = ["images", "catalogue", "lost+found", MARK];
+/// What may be there before the first start: what `drydock image` makes, each store with its locks beside it, and what a file system of
+/// its own has.
+const BEFORE: [&str; 8] = [
+    "images",
+    ".images.lock",
+    ".images.in-use",
+    "catalogue",
+    ".catalogue.lock",
+    ".catalogue.in-use",
+    "lost+found",
+    MARK,
+];
 /// Everybody passes through: sockets below it are for the server's own user and for sessions. Nobody lists it.
 const MODE: u32 = 0o711;
 
@@ -117,6 +127,16 @@ mod tests {
         assert!(make(dir.path()).unwrap_err().to_string().contains("user 1000"));
         let dir = directory(0o755, &["file"]);
         assert!(make(&dir.path().join("file")).is_err() && make(&dir.path().join("file/below")).is_err());
+    }
+
+    #[test]
+    fn images_may_be_prepared_before_the_first_start() {
+        let dir = directory(0o700, &[]);
+        for name in ["images", "catalogue"] {
+            drydock_images::Store::open(dir.path().join(name)).unwrap();
+        }
+        make(dir.path()).unwrap();
+        assert_eq!(mode(dir.path()), 0o711);
     }
 
     #[test]
