@@ -7,10 +7,12 @@ pub(crate) mod go_json;
 mod json;
 mod protobuf;
 mod time;
+mod unstructured;
 mod yaml;
 
 pub use protobuf::MAGIC as PROTOBUF_MAGIC;
 pub use time::{canonical_micro_time, canonical_time};
+pub(crate) use unstructured::first_error as unstructured_error;
 
 use crate::Status;
 use crate::schema::{Field, Struct, Type};

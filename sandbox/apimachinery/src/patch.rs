@@ -52,7 +52,12 @@ impl Patched {
                 decoded.strict.splice(0..0, self.strict.iter().cloned());
                 Ok(decoded)
             }
-            Err(error) => Err(invalid(self.shown(), error.to_string())),
+            Err(error) => {
+                // The result of a strategic patch is not decoded, but converted.
+                let converted =
+                    self.shown.as_ref().and_then(|_| decode::unstructured_error(&self.object, schema));
+                Err(invalid(self.shown(), converted.unwrap_or_else(|| error.to_string())))
+            }
         }
     }
 
@@ -316,8 +321,7 @@ mod tests {
         .unwrap();
         assert_eq!(
             patched.conform(deployment()).unwrap_err().message,
-            " \"\" is invalid: patch: Invalid value: \"map[spec:map[paused:true replicas:x]]\": json: cannot unmarshal string into Go \
-             struct field DeploymentSpec.spec.replicas of type int32"
+            " \"\" is invalid: patch: Invalid value: \"map[spec:map[paused:true replicas:x]]\": unrecognized type: int32"
         );
         let patched = apply(PatchKind::Merge, json!({}), br#"{"spec":{"bogus":1}}"#, None).unwrap();
         let decoded = patched.conform(deployment()).unwrap();
