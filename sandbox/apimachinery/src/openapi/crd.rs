@@ -62,3 +62,136 @@ pub fn custom_schemas(
     // Paths refer to the list's schema by the kind's name and `List`.
     vec![(name.clone(), own), (format!("{name}List"), list)]
 }
+
+/// A custom resource's schema as OpenAPI v2 can say it and as kubectl reads that: junctors go, and what may hold anything says nothing of
+/// its content (apiextensions-apiserver `pkg/controller/openapi/v2/conversion.go` and `builder/builder.go`). kubectl checks the
+/// items of a `List` against it itself.
+pub(super) fn v2(mut schema: Value) -> Value {
+    if let Some(map) = schema.as_object_mut()
+        && holds_anything(map)
+    {
+        // Were its metadata told, kubectl would take all else for unknown.
+        map.retain(|key, _| matches!(key.as_str(), "type" | "x-kubernetes-group-version-kind"));
+        return schema;
+    }
+    simplify(&mut schema);
+    schema
+}
+
+fn holds_anything(map: &Map<String, Value>) -> bool {
+    map.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true))
+}
+
+fn is_nullable(schema: &Value) -> bool {
+    schema["nullable"] == true
+}
+
+fn simplify(schema: &mut Value) {
+    let Some(map) = schema.as_object_mut() else { return };
+    // Ours, to the schemas of metadata: v2 takes a description beside a reference.
+    let reference = match map.get("allOf").and_then(Value::as_array).map(Vec::as_slice) {
+        Some([only]) => only.get("$ref").cloned(),
+        _ => None,
+    };
+    for junctor in ["allOf", "oneOf", "anyOf", "not"] {
+        map.remove(junctor);
+    }
+    if let Some(reference) = reference {
+        map.insert("$ref".into(), reference);
+        return;
+    }
+    let nullable = map.remove("nullable") == Some(Value::Bool(true));
+    if nullable {
+        map.remove("type");
+    }
+    if nullable || holds_anything(map) {
+        map.remove("items");
+        map.remove("properties");
+    }
+    if map.get("type").is_some_and(|type_| type_ == "array") && !map.contains_key("items") {
+        map.remove("type");
+    }
+    require_less(map);
+    for part in ["items", "additionalProperties"] {
+        if let Some(inner) = map.get_mut(part) {
+            simplify(inner);
+        }
+    }
+    for (_, inner) in map.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten() {
+        simplify(inner);
+    }
+}
+
+/// What may be null is not required.
+fn require_less(map: &mut Map<String, Value>) {
+    let is_map_of_nullables = map.get("additionalProperties").is_some_and(is_nullable);
+    let nullables: Vec<String> = map
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .filter(|(_, property)| is_nullable(property))
+        .map(|(name, _)| name.clone())
+        .collect();
+    let Some(required) = map.get_mut("required").and_then(Value::as_array_mut) else { return };
+    required.retain(|name| !nullables.iter().any(|nullable| name == nullable.as_str()));
+    if is_map_of_nullables || required.is_empty() {
+        map.remove("required");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(schema: Option<Value>) -> Value {
+        v2(custom_schemas("ex.io", "v1", "Widget", "WidgetList", schema.as_ref())[0].1.clone())
+    }
+
+    #[test]
+    fn what_may_hold_anything_tells_nothing_of_it() {
+        let bare = json!({"type": "object", "x-kubernetes-group-version-kind": [{"group": "ex.io", "kind": "Widget", "version": "v1"}]});
+        assert_eq!(of(None), bare);
+        let preserving = json!({
+            "type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"spec": {"type": "object"}},
+        });
+        assert_eq!(of(Some(preserving)), bare);
+        let part = of(Some(json!({"type": "object", "properties": {"spec": {
+            "type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"a": {"type": "string"}},
+        }}})));
+        assert_eq!(
+            part["properties"]["spec"],
+            json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+        );
+        assert_eq!(
+            part["properties"]["metadata"]["$ref"],
+            "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
+        );
+    }
+
+    #[test]
+    fn v2_knows_neither_junctors_nor_null() {
+        let schema = of(Some(json!({"type": "object", "properties": {"spec": {
+            "type": "object",
+            "required": ["a", "b"],
+            "oneOf": [{"required": ["a"]}],
+            "properties": {
+                "a": {"type": "string", "nullable": true},
+                "b": {"type": "array", "x-kubernetes-preserve-unknown-fields": true, "items": {"type": "string"}},
+                "c": {"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]},
+            },
+        }}})));
+        assert_eq!(
+            schema["properties"]["spec"],
+            json!({
+                "type": "object",
+                "required": ["b"],
+                "properties": {
+                    "a": {},
+                    "b": {"x-kubernetes-preserve-unknown-fields": true},
+                    "c": {"x-kubernetes-int-or-string": true},
+                },
+            })
+        );
+    }
+}

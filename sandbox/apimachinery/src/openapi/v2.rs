@@ -1,7 +1,7 @@
 //! The OpenAPI v2 document that clients before Kubernetes 1.24 ask for: one for all groups, as JSON or as gnostic's protobuf
 //! (`application/com.github.proto-openapi.spec.v2@v1.0+protobuf`).
 
-use super::{Document, Piece, Resource, paths};
+use super::{Document, Piece, Resource, crd, paths};
 use serde_json::{Map, Value};
 
 static DEFINITIONS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/openapi-v2.gz"));
@@ -19,7 +19,7 @@ pub fn v2(groups: &[(String, String, Vec<Resource>)], custom: &[(String, Value)]
     );
     let mut tail = String::new();
     for (name, schema) in custom {
-        let schema = schema.to_string().replace("#/components/schemas/", "#/definitions/");
+        let schema = crd::v2(schema.clone()).to_string().replace("#/components/schemas/", "#/definitions/");
         tail.push_str(&format!(",{}:{schema}", Value::from(name.as_str())));
     }
     tail.push_str(
