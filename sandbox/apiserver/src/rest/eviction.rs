@@ -4,6 +4,7 @@ use super::call::Call;
 use super::delete;
 use super::meta;
 use super::options::{DeleteOptions, WriteOptions, Writing};
+use super::update::{self, Change};
 use super::write;
 use crate::codec::{self, Expected};
 use crate::http::respond::{self, Answer};
@@ -15,7 +16,7 @@ use drydock_apimachinery::selectors::LabelSelector;
 use drydock_etcd::{KeyRange, Record};
 use http::StatusCode;
 use hyper::body::Incoming;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// How many disrupted pods a budget remembers until its controller has caught up.
@@ -41,10 +42,74 @@ pub async fn evict(call: &mut Call, incoming: Incoming) -> Result<Answer, Status
     if counts(&pod) {
         spend(call, &pod, options.dry_run).await?;
     }
+    if !options.dry_run {
+        tell_why(call, &options).await?;
+        // The pod's version is another one now; whether it was the right one is known.
+        options.resource_version = None;
+    }
     delete::delete_one(call, &mut options).await?;
     let mut status = Status::success();
     status.code = 201;
     Ok(respond::value(StatusCode::CREATED, &status.to_value(), call.style))
+}
+
+/// Marks the pod with the reason of its end, by which a Job tells evictions from failures (`addConditionAndDeletePod`).
+async fn tell_why(call: &mut Call, options: &DeleteOptions) -> Result<(), Status> {
+    let change = Change { is_internal: true, ..Change::default() };
+    let of = call.resource.clone();
+    update::apply(call, &WriteOptions::default(), &change, |pod, _| {
+        let pod = pod.ok_or_else(|| Status::internal("an eviction creates no pod"))?;
+        expected(pod, options)
+            .map_err(|why| Status::conflict(of.group_resource(), object::name(pod), &why))?;
+        Ok(disrupted(pod))
+    })
+    .await
+    .map(|_| ())
+}
+
+/// Whether it is the pod that is meant.
+fn expected(pod: &Value, options: &DeleteOptions) -> Result<(), String> {
+    let (uid, version) = (object::uid(pod), text(pod, &["metadata", "resourceVersion"]));
+    if let Some(wanted) = options.uid.as_deref().filter(|wanted| !wanted.is_empty() && *wanted != uid) {
+        return Err(format!(
+            "the UID in the precondition ({wanted}) does not match the UID in record ({uid}). The object might have been deleted and then recreated"
+        ));
+    }
+    let wanted = options.resource_version.as_deref();
+    if let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty() && *wanted != version) {
+        return Err(format!(
+            "the resource version in the precondition ({wanted}) does not match the resource version in record ({version}). The object might have been modified"
+        ));
+    }
+    Ok(())
+}
+
+/// The pod with the condition `DisruptionTarget`.
+fn disrupted(pod: &Value) -> Value {
+    let mut pod = pod.clone();
+    let mut condition = json!({
+        "type": "DisruptionTarget",
+        "status": "True",
+        "lastProbeTime": null,
+        "lastTransitionTime": meta::now(),
+        "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting",
+    });
+    if let Some(generation) = int(&pod, &["metadata", "generation"]) {
+        condition["observedGeneration"] = generation.into();
+    }
+    let conditions = map_mut(&mut pod, &["status"]).entry("conditions").or_insert_with(|| json!([]));
+    if let Some(conditions) = conditions.as_array_mut() {
+        let same = |one: &Value| text(one, &["type"]) == "DisruptionTarget";
+        if let Some(before) = conditions.iter().find(|one| same(one) && text(one, &["status"]) == "True") {
+            condition["lastTransitionTime"] = before["lastTransitionTime"].clone();
+        }
+        match conditions.iter().position(same) {
+            Some(index) => conditions[index] = condition,
+            None => conditions.push(condition),
+        }
+    }
+    pod
 }
 
 /// Pods that run, or may soon, are protected (`canIgnorePDB`).
@@ -167,7 +232,6 @@ fn too_many(message: &str, seconds: u32, cause: Option<&str>) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn budget(allowed: i64) -> Value {
         json!({

@@ -46,16 +46,19 @@ pub fn keep(resource: &Resource, sub: &str, new: &mut Value, old: &Value) {
         "" => keep_status(resource, new, old),
         "status" => {
             only(new, old, &["status"], keeps_metadata(resource));
+            if let Some(owned) = owners_part(resource) {
+                put(meta::of(new), owned, object::map(old, &["metadata"]).and_then(|was| was.get(owned)));
+            }
             if resource.group == "certificates.k8s.io" {
                 date_conditions(new, old);
             }
         }
-        "finalize" => within(new, old, "spec", "finalizers"),
-        "ephemeralcontainers" => within(new, old, "spec", "ephemeralContainers"),
+        "finalize" => within(new, old, &["spec", "finalizers"], false),
+        "ephemeralcontainers" => within(new, old, &["spec", "ephemeralContainers"], true),
         "approval" => {
             date_conditions(new, old);
             let conditions = new["status"]["conditions"].take();
-            only(new, old, &[], true);
+            only(new, old, &[], false);
             if !conditions.is_null() {
                 object::map_mut(new, &["status"]).insert("conditions".into(), conditions);
             }
@@ -94,10 +97,29 @@ fn keep_status(resource: &Resource, new: &mut Value, old: &Value) {
     }
 }
 
-/// Nodes' and pods' keepers write labels and annotations with the status; elsewhere metadata is the owner's.
+/// Whoever writes a status may write labels and annotations with it, but for the kinds whose strategies put them back
+/// (`ResetObjectMetaForStatus`).
 fn keeps_metadata(resource: &Resource) -> bool {
-    !(resource.group.is_empty()
-        && matches!(&*resource.plural, "nodes" | "pods" | "persistentvolumeclaims" | "services"))
+    resource.custom().is_some()
+        || matches!(
+            (&*resource.group, &*resource.plural),
+            ("apiextensions.k8s.io", "customresourcedefinitions")
+                | ("apiregistration.k8s.io", "apiservices")
+                | ("storage.k8s.io", "volumeattachments")
+                | ("flowcontrol.apiserver.k8s.io", _)
+                | ("networking.k8s.io", "servicecidrs")
+                | ("admissionregistration.k8s.io", _)
+                | ("resource.k8s.io", _)
+        )
+}
+
+/// What of its metadata only the owner of an object may change, where the rest may come with the status.
+fn owners_part(resource: &Resource) -> Option<&'static str> {
+    match (&*resource.group, &*resource.plural) {
+        ("apps", "deployments") => Some("labels"),
+        ("", "pods") => Some("ownerReferences"),
+        _ => None,
+    }
 }
 
 /// All but these parts (and, if so wanted, all metadata but `managedFields`) is as it was.
@@ -128,9 +150,9 @@ fn restore(new: &mut Map<String, Value>, old: &Map<String, Value>, spare: impl F
 }
 
 /// All but one field of one part is as it was.
-fn within(new: &mut Value, old: &Value, part: &str, field: &str) {
-    let value = new[part].get(field).cloned();
-    only(new, old, &[], true);
+fn within(new: &mut Value, old: &Value, [part, field]: &[&str; 2], metadata_too: bool) {
+    let value = new[*part].get(*field).cloned();
+    only(new, old, &[], metadata_too);
     put(object::map_mut(new, &[part]), field, value.as_ref());
 }
 

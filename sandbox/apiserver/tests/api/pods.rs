@@ -82,6 +82,27 @@ async fn a_budget_forbids_evictions() {
     assert_eq!(refused.tree["details"]["causes"][0]["reason"], "DisruptionBudget");
     let words = refused.refused(429);
     assert_eq!(words, "Cannot evict pod as it would violate the pod's disruption budget.");
-    assert!(client.get(&format!("{PODS}/a")).await.ok()["metadata"]["deletionTimestamp"].is_string());
+    let evicted = client.get(&format!("{PODS}/a")).await.ok();
+    assert!(evicted["metadata"]["deletionTimestamp"].is_string());
+    let conditions = evicted["status"]["conditions"].as_array().expect("conditions");
+    let why = conditions.iter().find(|one| one["type"] == "DisruptionTarget").expect("why it goes");
+    assert_eq!((&why["status"], &why["reason"]), (&json!("True"), &json!("EvictionByEvictionAPI")));
+    assert_eq!(why["message"], "Eviction API: evicting");
     assert!(client.get(&format!("{PODS}/b")).await.ok()["metadata"]["deletionTimestamp"].is_null());
+}
+
+#[tokio::test]
+async fn an_eviction_is_of_the_pod_that_is_meant() {
+    let client = Client::start().await;
+    client.post(PODS, &pod("a")).await.ok();
+    bind(&client, "a").await;
+    let of = |preconditions: Value| json!({"metadata": {"name": "a"}, "deleteOptions": {"preconditions": preconditions}});
+    let path = format!("{PODS}/a/eviction");
+    let words = client.post(&path, &of(json!({"resourceVersion": "1"}))).await.refused(409);
+    assert!(words.contains("the resource version in the precondition (1) does not match"), "{words}");
+    let words = client.post(&path, &of(json!({"uid": "other"}))).await.refused(409);
+    assert!(words.contains("the UID in the precondition (other) does not match"), "{words}");
+    let version = client.get(&format!("{PODS}/a")).await.ok()["metadata"]["resourceVersion"].clone();
+    client.post(&path, &of(json!({"resourceVersion": version}))).await.ok();
+    assert!(client.get(&format!("{PODS}/a")).await.ok()["metadata"]["deletionTimestamp"].is_string());
 }

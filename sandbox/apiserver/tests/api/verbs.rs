@@ -230,3 +230,33 @@ async fn events_of_both_groups_are_the_same_objects() {
     let path = "/apis/events.k8s.io/v1/namespaces/default/events?fieldSelector=regarding.name%3Dnobody";
     assert_eq!(client.get(path).await.ok()["items"].as_array().map(Vec::len), Some(0));
 }
+
+#[tokio::test]
+async fn labels_and_annotations_may_come_with_a_status() {
+    let client = Client::start().await;
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}], "restartPolicy": "Never"}});
+    let jobs = "/apis/batch/v1/namespaces/default/jobs";
+    let job = json!({"metadata": {"name": "j"}, "spec": {"suspend": true, "template": template}});
+    client.post(jobs, &job).await.ok();
+    let patch = json!({
+        "metadata": {"labels": {"patched": "yes"}, "annotations": {"patchedstatus": "true"}},
+        "spec": {"suspend": false},
+    });
+    let job = client.merge(&format!("{jobs}/j/status"), &patch).await.ok();
+    assert_eq!(job["metadata"]["annotations"]["patchedstatus"], "true");
+    assert_eq!(
+        (&job["metadata"]["labels"]["patched"], &job["spec"]["suspend"]),
+        (&json!("yes"), &json!(true))
+    );
+    // A deployment's labels are its owner's.
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let mut template = template;
+    template["spec"]["restartPolicy"] = json!("Always");
+    let deployment = json!({"metadata": {"name": "d"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}});
+    client.post(deployments, &deployment).await.ok();
+    let deployment = client.merge(&format!("{deployments}/d/status"), &patch).await.ok();
+    assert_eq!(deployment["metadata"]["annotations"]["patchedstatus"], "true");
+    assert!(deployment["metadata"]["labels"].is_null());
+    let uid = deployment["metadata"]["uid"].clone();
+    assert_eq!(client.get(&format!("{deployments}/d")).await.ok()["metadata"]["uid"], uid);
+}
