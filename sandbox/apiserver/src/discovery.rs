@@ -31,26 +31,33 @@ pub fn answer(server: &Server, headers: &HeaderMap, path: &str, style: Style) ->
     if let ("/api" | "/apis", Some(version)) = (path, negotiate::aggregated_discovery(headers)) {
         return Some(aggregated(server, &snapshot, headers, path == "/api", version, style));
     }
-    let tree = match path {
-        "" => json!({"paths": paths(&snapshot)}),
-        "/api" => api_versions(server),
-        "/apis" => json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups(&snapshot)}),
-        "/api/v1" => resources(&snapshot, "", "v1")?,
+    let found = match path {
+        "" => return Some(respond::value(StatusCode::OK, &json!({"paths": paths(&snapshot)}), style)),
+        "/api" => return Some(respond::ordered(StatusCode::OK, &api_versions(server), style)),
+        "/apis" => {
+            let list = lists::Groups { kind: "APIGroupList", api_version: "v1", groups: groups(&snapshot) };
+            return Some(respond::ordered(StatusCode::OK, &list, style));
+        }
+        "/api/v1" => ("", Some("v1")),
         _ => {
             let mut parts = path.strip_prefix("/apis/")?.split('/');
             match (parts.next()?, parts.next(), parts.next()) {
-                (group, Some(version), None) => resources(&snapshot, group, version)?,
-                (group, None, _) => {
-                    let mut found = group_of(&snapshot, group)?;
-                    found["kind"] = "APIGroup".into();
-                    found["apiVersion"] = "v1".into();
-                    found
-                }
+                (group, Some(version), None) => (group, Some(version)),
+                (group, None, _) => (group, None),
                 _ => return None,
             }
         }
     };
-    Some(respond::value(StatusCode::OK, &tree, style))
+    Some(match found {
+        (group, Some(version)) => {
+            respond::ordered(StatusCode::OK, &resources(&snapshot, group, version)?, style)
+        }
+        (group, None) => {
+            let mut found = group_of(&snapshot, group)?;
+            (found.kind, found.api_version) = ("APIGroup", "v1");
+            respond::ordered(StatusCode::OK, &found, style)
+        }
+    })
 }
 
 /// Versions of a group, the preferred one first.
@@ -75,25 +82,27 @@ fn group_names(snapshot: &Snapshot) -> Vec<&str> {
     names
 }
 
-fn group_of(snapshot: &Snapshot, group: &str) -> Option<Value> {
-    let versions = versions(snapshot, group);
-    let of = |version: &&str| json!({"groupVersion": api_version(group, version), "version": version});
-    let preferred = of(versions.first()?);
-    let versions: Vec<_> = versions.iter().map(of).collect();
-    Some(json!({"name": group, "versions": versions, "preferredVersion": preferred}))
+fn group_of(snapshot: &Snapshot, group: &str) -> Option<lists::Group> {
+    let of = |version: &&str| lists::Version {
+        group_version: api_version(group, version),
+        version: (*version).into(),
+    };
+    let versions: Vec<_> = versions(snapshot, group).iter().map(of).collect();
+    let preferred_version = versions.first()?.clone();
+    Some(lists::Group { kind: "", api_version: "", name: group.into(), versions, preferred_version })
 }
 
-fn groups(snapshot: &Snapshot) -> Vec<Value> {
+fn groups(snapshot: &Snapshot) -> Vec<lists::Group> {
     group_names(snapshot).into_iter().filter_map(|group| group_of(snapshot, group)).collect()
 }
 
-fn api_versions(server: &Server) -> Value {
+fn api_versions(server: &Server) -> lists::Versions {
     let address = format!("{}:{}", server.options.advertise_address, server.options.secure_port);
-    json!({
-        "kind": "APIVersions",
-        "versions": ["v1"],
-        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}],
-    })
+    lists::Versions {
+        kind: "APIVersions",
+        versions: ["v1"],
+        addresses: [lists::Address { clients: "0.0.0.0/0", address }],
+    }
 }
 
 fn paths(snapshot: &Snapshot) -> Vec<String> {
@@ -108,8 +117,7 @@ fn paths(snapshot: &Snapshot) -> Vec<String> {
     paths
 }
 
-/// `APIResourceList`.
-fn resources(snapshot: &Snapshot, group: &str, version: &str) -> Option<Value> {
+fn resources<'a>(snapshot: &'a Snapshot, group: &str, version: &str) -> Option<lists::Resources<'a>> {
     let mut list = Vec::new();
     for one in snapshot.all.iter().filter(|one| one.group == group && one.version == version) {
         list.push(resource(one));
@@ -118,32 +126,28 @@ fn resources(snapshot: &Snapshot, group: &str, version: &str) -> Option<Value> {
     if list.is_empty() {
         return None;
     }
-    Some(json!({
-        "kind": "APIResourceList",
-        "apiVersion": "v1",
-        "groupVersion": api_version(group, version),
-        "resources": list,
-    }))
+    Some(lists::Resources {
+        kind: "APIResourceList",
+        // Of the first group it never said so, and clients of old are not to be surprised (`keepUnversioned`).
+        api_version: if group.is_empty() { "" } else { "v1" },
+        group_version: api_version(group, version),
+        resources: list,
+    })
 }
 
-fn resource(one: &Resource) -> Value {
-    let mut tree = json!({
-        "name": one.plural,
-        "singularName": one.singular,
-        "namespaced": one.namespaced,
-        "kind": one.kind,
-        "verbs": one.verbs,
-    });
-    if !one.short.is_empty() {
-        tree["shortNames"] = json!(one.short);
+fn resource(one: &Resource) -> lists::Resource<'_> {
+    lists::Resource {
+        name: one.plural.to_string(),
+        singular_name: &one.singular,
+        namespaced: one.namespaced,
+        group: "",
+        version: "",
+        kind: &one.kind,
+        verbs: one.verbs,
+        short_names: one.short.iter().map(|name| &**name).collect(),
+        categories: one.categories.iter().map(|name| &**name).collect(),
+        storage_version_hash: if one.verbs.contains(&"get") { storage_hash(one) } else { String::new() },
     }
-    if !one.categories.is_empty() {
-        tree["categories"] = json!(one.categories);
-    }
-    if one.verbs.contains(&"get") {
-        tree["storageVersionHash"] = storage_hash(one).into();
-    }
-    tree
 }
 
 /// Which version is stored, as a short hash (`pkg/endpoints/discovery/storageversionhash.go`).
@@ -159,19 +163,110 @@ fn storage_hash(one: &Resource) -> String {
     base64::prelude::BASE64_STANDARD.encode(&hash[..8])
 }
 
-fn subresource(one: &Resource, sub: &Below) -> Value {
-    let mut tree = json!({
-        "name": format!("{}/{}", one.plural, sub.name),
-        "singularName": "",
-        "namespaced": one.namespaced,
-        "kind": sub.kind,
-        "verbs": sub.verbs,
-    });
-    if let Some((group, version)) = &sub.group_version {
-        tree["group"] = json!(group);
-        tree["version"] = json!(version);
+fn subresource<'a>(one: &'a Resource, sub: &'a Below) -> lists::Resource<'a> {
+    let (group, version) =
+        sub.group_version.as_ref().map_or(("", ""), |(group, version)| (&**group, &**version));
+    lists::Resource {
+        name: format!("{}/{}", one.plural, sub.name),
+        singular_name: "",
+        namespaced: one.namespaced,
+        group,
+        version,
+        kind: &sub.kind,
+        verbs: sub.verbs,
+        short_names: Vec::new(),
+        categories: Vec::new(),
+        storage_version_hash: String::new(),
     }
-    tree
+}
+
+/// The lists of old, whose fields come in the order in which people know them (k8s.io/apimachinery `pkg/apis/meta/v1/types.go`).
+mod lists {
+    use serde::Serialize;
+
+    fn none(text: &&str) -> bool {
+        text.is_empty()
+    }
+
+    /// `APIVersions`.
+    #[derive(Serialize)]
+    pub(super) struct Versions {
+        pub kind: &'static str,
+        pub versions: [&'static str; 1],
+        #[serde(rename = "serverAddressByClientCIDRs")]
+        pub addresses: [Address; 1],
+    }
+
+    /// `ServerAddressByClientCIDR`.
+    #[derive(Serialize)]
+    pub(super) struct Address {
+        #[serde(rename = "clientCIDR")]
+        pub clients: &'static str,
+        #[serde(rename = "serverAddress")]
+        pub address: String,
+    }
+
+    /// `APIGroupList`.
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    pub(super) struct Groups {
+        pub kind: &'static str,
+        pub api_version: &'static str,
+        pub groups: Vec<Group>,
+    }
+
+    /// `APIGroup`; within a list it does not say that it is one.
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    pub(super) struct Group {
+        #[serde(skip_serializing_if = "none")]
+        pub kind: &'static str,
+        #[serde(skip_serializing_if = "none")]
+        pub api_version: &'static str,
+        pub name: String,
+        pub versions: Vec<Version>,
+        pub preferred_version: Version,
+    }
+
+    /// `GroupVersionForDiscovery`.
+    #[derive(Serialize, Clone)]
+    #[serde(rename_all = "camelCase")]
+    pub(super) struct Version {
+        pub group_version: String,
+        pub version: String,
+    }
+
+    /// `APIResourceList`.
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    pub(super) struct Resources<'a> {
+        pub kind: &'static str,
+        #[serde(skip_serializing_if = "none")]
+        pub api_version: &'static str,
+        pub group_version: String,
+        pub resources: Vec<Resource<'a>>,
+    }
+
+    /// `APIResource`.
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    pub(super) struct Resource<'a> {
+        pub name: String,
+        pub singular_name: &'a str,
+        pub namespaced: bool,
+        #[serde(skip_serializing_if = "none")]
+        pub group: &'a str,
+        #[serde(skip_serializing_if = "none")]
+        pub version: &'a str,
+        pub kind: &'a str,
+        pub verbs: &'static [&'static str],
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub short_names: Vec<&'a str>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        pub categories: Vec<&'a str>,
+        #[serde(skip_serializing_if = "String::is_empty")]
+        pub storage_version_hash: String,
+    }
 }
 
 fn aggregated(

@@ -4,7 +4,7 @@ use crate::http::Query;
 use crate::http::respond::{self, Answer};
 use crate::server::Server;
 use http::StatusCode;
-use serde_json::{Value, json};
+use serde::Serialize;
 use std::time::Duration;
 
 /// What is checked, in the order in which it is told.
@@ -78,22 +78,42 @@ async fn check(server: &Server, name: &str) -> Result<(), String> {
 }
 
 /// `/version`.
-pub fn version() -> Value {
-    json!({
-        "major": "1",
-        "minor": "35",
-        "emulationMajor": "1",
-        "emulationMinor": "35",
-        "minCompatibilityMajor": "1",
-        "minCompatibilityMinor": "34",
-        "gitVersion": "v1.35.0+drydock",
-        "gitCommit": "",
-        "gitTreeState": "clean",
-        "buildDate": "2025-12-17T12:00:00Z",
-        "goVersion": "",
-        "compiler": "rustc",
-        "platform": format!("linux/{}", architecture()),
-    })
+pub fn version() -> Version {
+    Version {
+        major: "1",
+        minor: "35",
+        emulation_major: "1",
+        emulation_minor: "35",
+        min_compatibility_major: "1",
+        min_compatibility_minor: "34",
+        git_version: "v1.35.0+drydock",
+        git_commit: "",
+        git_tree_state: "clean",
+        build_date: "2025-12-17T12:00:00Z",
+        go_version: "",
+        compiler: "rustc",
+        platform: format!("linux/{}", architecture()),
+    }
+}
+
+/// `version.Info`, in its order.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "upstream's names")]
+pub struct Version {
+    pub major: &'static str,
+    pub minor: &'static str,
+    pub emulation_major: &'static str,
+    pub emulation_minor: &'static str,
+    pub min_compatibility_major: &'static str,
+    pub min_compatibility_minor: &'static str,
+    pub git_version: &'static str,
+    pub git_commit: &'static str,
+    pub git_tree_state: &'static str,
+    pub build_date: &'static str,
+    pub go_version: &'static str,
+    pub compiler: &'static str,
+    pub platform: String,
 }
 
 /// The processor's name as Go writes it.

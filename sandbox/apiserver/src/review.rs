@@ -5,6 +5,7 @@ use crate::authn::User;
 use crate::authn::service_account::{Bound, NewToken};
 use crate::authz::{Attributes, Decision, Rule};
 use crate::codec::{self, Expected};
+use crate::http::negotiate;
 use crate::http::respond::{self, Answer};
 use crate::rest::Call;
 use crate::rest::meta;
@@ -31,6 +32,7 @@ const YEAR: i64 = 24 * 365 * 60 * 60;
 
 /// Answers a question.
 pub async fn answer(call: &mut Call, mut tree: Value) -> Result<Answer, Status> {
+    call.style.output = negotiate::without_table(&call.headers)?;
     let status = match (&*call.resource.group, &*call.resource.plural) {
         (AUTHENTICATION, "selfsubjectreviews") => json!({"userInfo": user_info(&call.user)?}),
         (AUTHENTICATION, "tokenreviews") => token_review(call, &tree)?,

@@ -28,7 +28,7 @@ pub async fn non_resource(
     match path {
         "/openid/v1/jwks" => return Ok(review::jwks(server)),
         "/.well-known/openid-configuration" => return Ok(review::issuer(server)),
-        "/version" => return Ok(respond::value(StatusCode::OK, &health::version(), style)),
+        "/version" => return Ok(respond::ordered(StatusCode::OK, &health::version(), style)),
         "/metrics" => {
             let text = server.metrics.text(server.store.revision());
             return Ok(respond::bytes(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text));

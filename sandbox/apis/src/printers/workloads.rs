@@ -330,6 +330,24 @@ pub fn autoscaler(object: &Value, now: Timestamp) -> Vec<Cell> {
     ]
 }
 
+/// Columns of `scale`, whatever it is the scale of.
+pub const SCALE: &[Column] = &[
+    Column::NAME,
+    Column::integer("Desired", "replicas is the desired number of instances for the scaled object."),
+    Column::integer("Available", "replicas is the actual number of observed instances of the scaled object."),
+    Column::AGE,
+];
+
+/// A scale.
+pub fn scale(object: &Value, now: Timestamp) -> Vec<Cell> {
+    vec![
+        name(object),
+        json!(int(get(object, "spec"), "replicas")),
+        json!(int(get(object, "status"), "replicas")),
+        age(object, now),
+    ]
+}
+
 fn metrics(specs: &[Value], statuses: &[Value]) -> String {
     const MOST: usize = 2;
     if specs.is_empty() {

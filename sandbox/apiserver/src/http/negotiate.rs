@@ -121,14 +121,23 @@ fn accept(headers: &HeaderMap) -> String {
 
 /// What the client takes of an object or a list.
 pub fn output(headers: &HeaderMap) -> Result<Output, Status> {
+    choose(headers, |_| true)
+}
+
+/// The same of what has no columns.
+pub fn without_table(headers: &HeaderMap) -> Result<Output, Status> {
+    choose(headers, |shape| !matches!(shape, Shape::Table(_)))
+}
+
+fn choose(headers: &HeaderMap, has: impl Fn(&Shape) -> bool) -> Result<Output, Status> {
     let header = accept(headers);
     if header.trim().is_empty() {
         return Ok(Output::JSON);
     }
     let clauses = clauses(&header);
-    let fit = clauses
-        .iter()
-        .find_map(|clause| Some(Output { encoding: clause.encoding()?, shape: clause.shape()? }));
+    let fit = clauses.iter().find_map(|clause| {
+        Some(Output { encoding: clause.encoding()?, shape: clause.shape().filter(&has)? })
+    });
     fit.ok_or_else(not_acceptable)
 }
 

@@ -12,6 +12,7 @@ use http::header::{
     VARY, WARNING,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use serde::Serialize;
 use serde_json::Value;
 use std::io::Write;
 
@@ -103,6 +104,21 @@ pub fn value(code: StatusCode, tree: &Value, style: Style) -> Answer {
         Encoding::Yaml => compressed(code, "application/yaml", yaml(tree), style),
         Encoding::Json => compressed(code, "application/json", encode(tree, style.pretty), style),
     }
+}
+
+/// What has an order of its own, as JSON in that order.
+pub fn ordered(code: StatusCode, content: &impl Serialize, style: Style) -> Answer {
+    let encoded = match style.output.encoding {
+        Encoding::Yaml => {
+            return value(code, &serde_json::to_value(content).unwrap_or_default(), style);
+        }
+        Encoding::Json if style.pretty => serde_json::to_vec_pretty(content),
+        Encoding::Json => serde_json::to_vec(content),
+    };
+    // Structs of strings, flags and lists: it can't fail.
+    let mut bytes = encoded.unwrap_or_default();
+    bytes.push(b'\n');
+    compressed(code, "application/json", bytes, style)
 }
 
 /// A refusal (or a success without object).

@@ -4,9 +4,10 @@
 use super::call::Call;
 use super::options::{WriteOptions, Writing};
 use super::update::{self, Change};
-use super::{get, meta, patch};
+use super::{get, meta, patch, table};
 use crate::codec::{self, Expected};
-use crate::http::respond::Answer;
+use crate::http::negotiate::Shape;
+use crate::http::respond::{self, Answer};
 use crate::managed;
 use crate::resource::Resource;
 use crate::storage;
@@ -25,7 +26,16 @@ const SCALE: Expected<'static> = Expected { group: "autoscaling", version: "v1",
 pub fn get(call: &Call) -> Result<Answer, Status> {
     let record = get::read(call)?;
     let tree = call.load(storage::decode(&record)?);
-    call.answer_tree(StatusCode::OK, of_object(&call.resource, &tree)?)
+    answer(call, of_object(&call.resource, &tree)?)
+}
+
+/// A scale as the client wants it.
+fn answer(call: &Call, scale: Value) -> Result<Answer, Status> {
+    let Shape::Table(version) = call.style.output.shape else {
+        return call.answer_tree(StatusCode::OK, scale);
+    };
+    let options = table::Options::new(&call.query, version)?;
+    Ok(respond::value(StatusCode::OK, &table::of_scale(scale, &options), call.style))
 }
 
 /// The scale of an object.
@@ -104,7 +114,7 @@ async fn write(
         super::write::Written::Stored(record) => call.load(storage::decode(&record)?),
         super::write::Written::Imagined(tree) => tree,
     };
-    call.answer_tree(StatusCode::OK, of_object(&call.resource, &tree)?)
+    answer(call, of_object(&call.resource, &tree)?)
 }
 
 /// The object with the scale's replicas.

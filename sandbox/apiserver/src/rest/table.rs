@@ -6,6 +6,7 @@ use crate::resource::{ColumnText, Resource};
 use drydock_apimachinery::Status;
 use drydock_apimachinery::field::{ErrorList, Path};
 use drydock_apimachinery::status::GroupResource;
+use drydock_apis::printers::workloads;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -52,32 +53,48 @@ impl Options {
 
 /// The definitions of a resource's columns.
 pub fn columns(resource: &Resource) -> Value {
-    let definition = |column: ColumnText| {
-        json!({
-            "name": column.name,
-            "type": column.type_,
-            "format": column.format,
-            "description": column.description,
-            "priority": column.priority,
-        })
-    };
     resource.columns().into_iter().map(definition).collect()
+}
+
+fn definition(column: ColumnText) -> Value {
+    json!({
+        "name": column.name,
+        "type": column.type_,
+        "format": column.format,
+        "description": column.description,
+        "priority": column.priority,
+    })
 }
 
 /// An object's row.
 pub fn row(resource: &Resource, tree: Value, options: &Options, now: Timestamp) -> Value {
     let cells = resource.row(&tree, now);
     let conditions = resource.row_conditions(&tree);
-    let object = match options.include {
-        Include::None => Value::Null,
-        Include::Object => tree,
-        Include::Metadata => metadata_of(tree, options.version),
-    };
-    let mut row = json!({"cells": cells, "object": object});
+    let mut row = json!({"cells": cells, "object": included(tree, options)});
     if let Some(conditions) = conditions {
         row["conditions"] = conditions;
     }
     row
+}
+
+fn included(tree: Value, options: &Options) -> Value {
+    match options.include {
+        Include::None => Value::Null,
+        Include::Object => tree,
+        Include::Metadata => metadata_of(tree, options.version),
+    }
+}
+
+/// A table of a scale, which has columns of its own.
+pub fn of_scale(scale: Value, options: &Options) -> Value {
+    let definitions = match options.no_headers {
+        true => Value::Null,
+        false => workloads::SCALE.iter().map(|column| definition(column.into())).collect(),
+    };
+    let revision = scale["metadata"]["resourceVersion"].clone();
+    let cells = workloads::scale(&scale, Timestamp::now());
+    let row = json!({"cells": cells, "object": included(scale, options)});
+    whole(options, &revision, definitions, row)
 }
 
 /// A table of one object.
@@ -95,13 +112,17 @@ pub fn one_row(
     revision: &Value,
     definitions: Value,
 ) -> Value {
+    whole(options, revision, definitions, row(resource, tree, options, Timestamp::now()))
+}
+
+fn whole(options: &Options, revision: &Value, definitions: Value, row: Value) -> Value {
     let metadata = if revision.is_null() { json!({}) } else { json!({"resourceVersion": revision}) };
     json!({
         "kind": "Table",
         "apiVersion": format!("meta.k8s.io/{}", options.version),
         "metadata": metadata,
         "columnDefinitions": definitions,
-        "rows": [row(resource, tree, options, Timestamp::now())],
+        "rows": [row],
     })
 }
 

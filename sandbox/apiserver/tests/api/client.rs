@@ -87,6 +87,28 @@ impl Client {
         self.send("GET", path, "", Bytes::new()).await
     }
 
+    /// In another form than the object itself.
+    pub async fn get_as(&self, path: &str, accept: &str) -> Reply {
+        self.send_as("GET", path, accept, Bytes::new()).await
+    }
+
+    pub async fn post_as(&self, path: &str, tree: &Value, accept: &str) -> Reply {
+        self.send_as("POST", path, accept, tree.to_string().into()).await
+    }
+
+    async fn send_as(&self, method: &str, path: &str, accept: &str, body: Bytes) -> Reply {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("http://server{path}"))
+            .header("accept", accept)
+            .header("content-type", "application/json")
+            .body(Full::new(body))
+            .expect("a request");
+        let mut sender = self.sender.clone();
+        sender.ready().await.expect("a connection");
+        reply(sender.send_request(request).await.expect("an answer")).await
+    }
+
     pub async fn post(&self, path: &str, tree: &Value) -> Reply {
         self.send("POST", path, "application/json", tree.to_string()).await
     }

@@ -260,3 +260,70 @@ async fn labels_and_annotations_may_come_with_a_status() {
     let uid = deployment["metadata"]["uid"].clone();
     assert_eq!(client.get(&format!("{deployments}/d")).await.ok()["metadata"]["uid"], uid);
 }
+
+#[tokio::test]
+async fn a_scale_has_columns_of_its_own() {
+    let client = Client::start().await;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let template =
+        json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let deployment = json!({
+        "metadata": {"name": "d"},
+        "spec": {"replicas": 2, "selector": {"matchLabels": {"a": "b"}}, "template": template},
+    });
+    client.post(deployments, &deployment).await.ok();
+    let path = format!("{deployments}/d/scale");
+    let table = client.get_as(&path, "application/json;as=Table;v=v1;g=meta.k8s.io").await.ok();
+    let names: Vec<_> =
+        table["columnDefinitions"].as_array().into_iter().flatten().map(|one| &one["name"]).collect();
+    assert_eq!(names, ["Name", "Desired", "Available", "Age"]);
+    assert_eq!(
+        table["rows"][0]["cells"].as_array().map(|cells| &cells[..3]),
+        Some(&[json!("d"), json!(2), json!(0)][..])
+    );
+}
+
+#[tokio::test]
+async fn discovery_is_written_in_the_order_of_its_structs() {
+    use http_body_util::BodyExt;
+    let client = Client::start().await;
+    for (path, start) in [
+        (
+            "/api",
+            r#"{"kind":"APIVersions","versions":["v1"],"serverAddressByClientCIDRs":[{"clientCIDR":"0.0.0.0/0","serverAddress":"#,
+        ),
+        (
+            "/api/v1",
+            r#"{"kind":"APIResourceList","groupVersion":"v1","resources":[{"name":"bindings","singularName":"binding","#,
+        ),
+        ("/apis", r#"{"kind":"APIGroupList","apiVersion":"v1","groups":[{"name":"#),
+        (
+            "/apis/apps",
+            r#"{"kind":"APIGroup","apiVersion":"v1","name":"apps","versions":[{"groupVersion":"apps/v1","version":"v1"}],"preferredVersion":{"#,
+        ),
+        (
+            "/apis/apps/v1",
+            r#"{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"apps/v1","resources":[{"name":"#,
+        ),
+    ] {
+        let answer = client.raw("GET", path, "", "").await;
+        let body = answer.into_body().collect().await.expect("a body").to_bytes();
+        let text = String::from_utf8_lossy(&body).into_owned();
+        assert!(text.starts_with(start), "{path}: {text:.300}");
+        if path == "/api/v1" {
+            let maps = r#"{"name":"configmaps","singularName":"configmap","namespaced":true,"kind":"ConfigMap","verbs":["create","delete","deletecollection","get","list","patch","update","watch"],"shortNames":["cm"],"storageVersionHash":""#;
+            assert!(text.contains(maps), "{text:.900}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_question_has_no_table() {
+    let client = Client::start().await;
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let question = json!({"spec": {"nonResourceAttributes": {"verb": "get", "path": "/x"}}});
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    client.post_as(path, &question, table).await.refused(406);
+    let answer = client.post_as(path, &question, &format!("{table},application/json")).await.ok();
+    assert_eq!(answer["kind"], "SelfSubjectAccessReview");
+}
