@@ -3,6 +3,7 @@
 use crate::authn::User;
 use crate::http::listener::Request;
 use crate::http::respond::{self, Answer, Style};
+use crate::http::websocket::{self, Content};
 use crate::http::{Query, RequestInfo};
 use crate::resource::Resource;
 use crate::rest::{self, Call};
@@ -90,7 +91,23 @@ pub async fn resource(
         Err(status) => respond::status(&status, call.style),
     };
     respond::warn(&mut answer, &call.warnings);
-    Ok(answer)
+    Ok(as_messages(&mut call, answer))
+}
+
+/// Watches and logs come over a WebSocket to whom asks for one.
+fn as_messages(call: &mut Call, answer: Answer) -> Answer {
+    let content = match (call.info.verb, call.info.subresource.as_str()) {
+        ("watch", _) => Content::Lines,
+        (_, "log") => Content::Pieces,
+        _ => return answer,
+    };
+    if answer.status() != StatusCode::OK || !websocket::is_wanted(&call.headers) {
+        return answer;
+    }
+    match call.upgrade.take() {
+        Some(upgrade) => websocket::answer(&call.headers, upgrade, answer, content),
+        None => answer,
+    }
 }
 
 async fn verb(call: &mut Call, body: hyper::body::Incoming) -> Result<Answer, Status> {

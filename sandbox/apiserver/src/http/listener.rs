@@ -15,7 +15,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -32,6 +32,9 @@ const SLOWEST_HEAD: Duration = Duration::from_secs(20);
 
 /// What the client of a request that panicked is told, in upstream's words.
 const PANICKED: &str = "This request caused apiserver to panic. Look in the logs for details.\n";
+
+/// What Go's server says to plain HTTP.
+const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone)]
@@ -105,6 +108,12 @@ where
         let peer = Peer::new(address, []);
         return requests(stream, peer, handler).await;
     };
+    let mut stream = stream;
+    if tokio::time::timeout(SLOWEST_HEAD, speaks_plainly(&stream)).await == Ok(true) {
+        // Who mistook the scheme is told so; if not even that arrives, nobody waits for it.
+        let _told_or_gone = stream.write_all(NOT_TLS).await;
+        return;
+    }
     match tokio::time::timeout(SLOWEST_HEAD, tls.accept(stream)).await {
         Ok(Ok(stream)) => {
             let certificates: Vec<_> = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
@@ -114,6 +123,24 @@ where
         // In the words of Go's server, which people look for.
         Ok(Err(error)) => tracing::info!("http: TLS handshake error from {address}: {error}"),
         Err(_) => tracing::info!("http: TLS handshake error from {address}: timeout"),
+    }
+}
+
+/// Whether a connection begins with HTTP where TLS should be (`tlsRecordHeaderLooksLikeHTTP` of Go's `net/http`).
+async fn speaks_plainly(stream: &TcpStream) -> bool {
+    let mut head = [0u8; 5];
+    loop {
+        let Ok(length) = stream.peek(&mut head).await else { return false };
+        let told = &head[..length];
+        let fits = |start: &&[u8; 5]| start.starts_with(told);
+        if length == 0 || ![b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO"].iter().any(fits) {
+            return false;
+        }
+        if length == head.len() {
+            return true;
+        }
+        // There is something, so waiting for readiness would not wait.
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -203,5 +230,22 @@ mod tests {
         let (status, text) = ask("/").await;
         assert_eq!((status, &*text.unwrap()), (StatusCode::OK, &b"well"[..]), "on the same connection");
         assert!(!contain::is_contained());
+    }
+
+    #[tokio::test]
+    async fn plain_http_is_told_from_tls() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        for (said, is_plain) in [
+            (&b"GET / HTTP/1.1\r\n"[..], true),
+            (b"PUT /api HTTP/1.1\r\n", true),
+            (b"\x16\x03\x01\x02\x00\x01", false),
+            (b"GETAWAY", false),
+        ] {
+            let mut client = TcpStream::connect(address).await.expect("it listens");
+            let (stream, _) = listener.accept().await.expect("a connection");
+            client.write_all(said).await.expect("it takes it");
+            assert_eq!(speaks_plainly(&stream).await, is_plain, "{said:?}");
+        }
     }
 }

@@ -8,6 +8,7 @@ pub mod listener;
 pub mod negotiate;
 pub mod query;
 pub mod respond;
+pub mod websocket;
 
 pub use body::Body;
 pub use info::RequestInfo;

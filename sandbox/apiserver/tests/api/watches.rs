@@ -117,3 +117,30 @@ async fn one_that_does_not_read_stops_nobody() {
     }
     assert!(seen.len() >= 61, "{}", seen.len());
 }
+
+#[tokio::test]
+async fn a_browser_watches_over_a_web_socket() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let client = Client::start().await;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    client.post(maps, &json!({"metadata": {"name": "seen"}})).await.ok();
+    let mut socket = tokio::net::TcpStream::connect(client.server.address).await.expect("it listens");
+    let request = format!(
+        "GET {maps}?watch=true HTTP/1.1\r\nHost: server\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    socket.write_all(request.as_bytes()).await.expect("it reads");
+    let mut said = Vec::new();
+    while !String::from_utf8_lossy(&said).contains("\"seen\"") {
+        let mut piece = [0u8; 4096];
+        let length = socket.read(&mut piece).await.expect("it answers");
+        assert_ne!(length, 0, "{}", String::from_utf8_lossy(&said));
+        said.extend_from_slice(&piece[..length]);
+    }
+    let text = String::from_utf8_lossy(&said).to_lowercase();
+    assert!(text.starts_with("http/1.1 101 "), "{text}");
+    assert!(text.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{text}");
+    let body = said.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
+    // A text message of more than 125 bytes.
+    assert_eq!(said[body..body + 2], [0x81, 126]);
+}
