@@ -18,7 +18,7 @@ mod version;
 
 pub use definition::{default_definition, validate_definition};
 pub use paths::JsonPath;
-pub use rules::{CompiledRule, RuleError};
+pub use rules::{CompiledRule, RuleError, policy};
 pub use served::{Column, ScalePaths, Served};
 pub use structural::{Rule, Structural, ValueChecks};
 pub use version::version_order;

@@ -4,6 +4,7 @@
 
 mod cost;
 mod library;
+pub mod policy;
 mod references;
 mod values;
 

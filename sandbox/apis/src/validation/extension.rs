@@ -2,6 +2,7 @@
 
 use super::{dns_subdomain, immutable, indexed, label_selector, one_of, reasons, spec};
 use crate::tree::{at, get, has, int, is_zero, list, text, texts};
+use drydock_apimachinery::crd::policy;
 use drydock_apimachinery::field::{ErrorList, Path};
 use drydock_apimachinery::names;
 use drydock_apimachinery::object;
@@ -76,7 +77,7 @@ fn webhook(errors: &mut ErrorList, hook: &Value, path: &Path) {
     }
 }
 
-/// A validating admission policy; its expressions are compiled by who runs them.
+/// A validating admission policy.
 pub fn validate_admission_policy(object: &Value, _old: Option<&Value>) -> ErrorList {
     let mut errors = ErrorList::default();
     let (given, path) = (get(object, "spec"), spec());
@@ -99,12 +100,20 @@ pub fn validate_admission_policy(object: &Value, _old: Option<&Value>) -> ErrorL
         let detail = "validations or auditAnnotations must be specified";
         errors.required(&path.child("validations"), detail);
     }
-    for (path, validation) in indexed(given, "validations", &path) {
-        if text(validation, "expression").trim().is_empty() {
-            errors.required(&path.child("expression"), "expression is not specified");
+    for part in ["validations", "variables", "matchConditions"] {
+        for (path, one) in indexed(given, part, &path) {
+            expression(&mut errors, text(one, "expression"), &path.child("expression"));
         }
     }
     errors
+}
+
+fn expression(errors: &mut ErrorList, expression: &str, path: &Path) {
+    if expression.trim().is_empty() {
+        errors.required(path, "expression is not specified");
+    } else if let Err(error) = policy::check(expression) {
+        errors.invalid(path, expression, format!("compilation failed: {error}"));
+    }
 }
 
 /// A binding of one.

@@ -8,6 +8,7 @@ mod node_restriction;
 mod owners;
 mod pod_security;
 mod pods;
+mod policy;
 mod quota;
 mod reader;
 mod service_account;
@@ -103,6 +104,7 @@ const ON: &[&str] = &[
     "ServiceAccount",
     "StorageObjectInUseProtection",
     "TaintNodesByCondition",
+    "ValidatingAdmissionPolicy",
 ];
 
 /// All plug-ins.
@@ -185,11 +187,10 @@ impl Admission {
             node_restriction::check(store, context, object, old)?;
         }
         if context.operation == Operation::Delete {
-            return if self.is_on("NamespaceLifecycle") {
-                namespace::check_deletion(context)
-            } else {
-                Ok(())
-            };
+            if self.is_on("NamespaceLifecycle") {
+                namespace::check_deletion(context)?;
+            }
+            return self.ask_policies(server, context, object, old, warnings);
         }
         escalation::check(&server.authorizer, context, object, old)?;
         if self.is_on("LimitRanger") {
@@ -213,11 +214,26 @@ impl Admission {
         if self.is_on("CertificateApproval") {
             certificates::check(&server.authorizer, context, object, old)?;
         }
+        self.ask_policies(server, context, object, old, warnings)?;
         // What was charged is not given back, so this is the last.
         if self.is_on("ResourceQuota") {
             self.quota.charge(store, context, object, old).await?;
         }
         Ok(())
+    }
+
+    fn ask_policies(
+        &self,
+        server: &Server,
+        context: &Context<'_>,
+        object: &Value,
+        old: Option<&Value>,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), Status> {
+        match self.is_on("ValidatingAdmissionPolicy") {
+            true => policy::check(server, context, object, old, warnings),
+            false => Ok(()),
+        }
     }
 }
 

@@ -286,3 +286,90 @@ async fn a_kubelet_writes_only_what_is_its_own() {
     assert!(cluster.create("", "pods", mirror("node3")).await.is_err());
     assert!(cluster.create("", "pods", pod(json!({"nodeName": "node2"}))).await.is_err());
 }
+
+#[tokio::test]
+async fn a_policy_refuses_what_its_expressions_do_not_hold_for() {
+    let cluster = Cluster::new().await;
+    let rules = json!([{"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["deployments"]}]);
+    let policy = json!({"spec": {
+        "failurePolicy": "Fail",
+        "matchConstraints": {"resourceRules": rules},
+        "matchConditions": [{"name": "people", "expression": "!request.userInfo.username.startsWith('system:')"}],
+        "variables": [{"name": "replicas", "expression": "object.spec.replicas"}],
+        "validations": [
+            {"expression": "variables.replicas <= 5"},
+            {"expression": "object.metadata.name != 'bad'", "messageExpression": "'not ' + object.metadata.name", "reason": "Forbidden"},
+        ],
+    }});
+    cluster.put("validatingadmissionpolicies", "ValidatingAdmissionPolicy", "few", policy).await;
+    let deployment =
+        |name: &str, replicas: u32| json!({"metadata": {"name": name}, "spec": {"replicas": replicas}});
+    // Nothing binds it yet.
+    cluster.create("apps", "deployments", deployment("a", 9)).await.expect("it is admitted");
+    let binding = |actions: Value| json!({"spec": {"policyName": "few", "validationActions": actions}});
+    let bindings = "validatingadmissionpolicybindings";
+    cluster.put(bindings, "ValidatingAdmissionPolicyBinding", "all", binding(json!(["Deny"]))).await;
+    let refused = cluster.create("apps", "deployments", deployment("a", 9)).await.expect_err("too many");
+    assert_eq!(
+        refused.message,
+        "deployments.apps \"a\" is forbidden: ValidatingAdmissionPolicy 'few' with binding 'all' denied request: \
+         failed expression: variables.replicas <= 5"
+    );
+    assert_eq!((refused.code, refused.reason.as_str()), (422, "Invalid"));
+    let refused = cluster.create("apps", "deployments", deployment("bad", 1)).await.expect_err("a bad name");
+    assert!(refused.message.ends_with("denied request: not bad"), "{}", refused.message);
+    assert_eq!((refused.code, refused.reason.as_str()), (403, "Forbidden"));
+    cluster.create("apps", "deployments", deployment("a", 5)).await.expect("it is admitted");
+    cluster.create("apps", "replicasets", deployment("a", 9)).await.expect("it is another kind");
+    let broken = json!({"metadata": {"name": "a"}, "spec": {}});
+    let refused = cluster.create("apps", "deployments", broken).await.expect_err("no replicas");
+    assert!(
+        refused.message.contains("expression 'variables.replicas <= 5' resulted in error: no such key"),
+        "{}",
+        refused.message
+    );
+    cluster.put(bindings, "ValidatingAdmissionPolicyBinding", "all", binding(json!(["Warn"]))).await;
+    let (_, warnings) =
+        cluster.create("apps", "deployments", deployment("a", 9)).await.expect("a warning only");
+    assert_eq!(
+        warnings,
+        [
+            "Validation failed for ValidatingAdmissionPolicy 'few' with binding 'all': failed expression: variables.replicas <= 5"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_binding_chooses_namespaces_and_gives_parameters() {
+    let cluster = Cluster::new().await;
+    let rules =
+        json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["configmaps"]}]);
+    let policy = json!({"spec": {
+        "failurePolicy": "Fail",
+        "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+        "matchConstraints": {"resourceRules": rules},
+        "validations": [{"expression": "object == null || object.data.size() <= int(params.data.most)", "message": "too much"}],
+    }});
+    cluster.put("validatingadmissionpolicies", "ValidatingAdmissionPolicy", "small", policy).await;
+    let binding = |labels: Value| {
+        json!({"spec": {
+            "policyName": "small",
+            "validationActions": ["Deny"],
+            "paramRef": {"name": "limits", "namespace": "default", "parameterNotFoundAction": "Deny"},
+            "matchResources": {"namespaceSelector": {"matchLabels": labels}},
+        }})
+    };
+    let bindings = "validatingadmissionpolicybindings";
+    let map = |data: Value| json!({"metadata": {"name": "m"}, "data": data});
+    let two = || map(json!({"a": "1", "b": "2"}));
+    cluster.put(bindings, "ValidatingAdmissionPolicyBinding", "b", binding(json!({"env": "test"}))).await;
+    cluster.create("", "configmaps", two()).await.expect("another namespace is meant");
+    let own = json!({"kubernetes.io/metadata.name": "default"});
+    cluster.put(bindings, "ValidatingAdmissionPolicyBinding", "b", binding(own)).await;
+    let refused = cluster.create("", "configmaps", two()).await.expect_err("no parameters");
+    assert!(refused.message.contains("failed to configure binding: no params found"), "{}", refused.message);
+    cluster.put("configmaps/default", "ConfigMap", "limits", json!({"data": {"most": "1"}})).await;
+    let refused = cluster.create("", "configmaps", two()).await.expect_err("too much");
+    assert!(refused.message.ends_with("denied request: too much"), "{}", refused.message);
+    cluster.create("", "configmaps", map(json!({"a": "1"}))).await.expect("it is admitted");
+}

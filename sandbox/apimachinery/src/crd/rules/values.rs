@@ -145,7 +145,7 @@ fn duration(text: &str) -> Option<chrono::Duration> {
 }
 
 /// A value without a schema.
-fn free(value: &serde_json::Value) -> Value {
+pub(super) fn free(value: &serde_json::Value) -> Value {
     match value {
         serde_json::Value::Null => Value::Null,
         serde_json::Value::Bool(on) => Value::Bool(*on),

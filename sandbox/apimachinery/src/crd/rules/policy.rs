@@ -1,0 +1,151 @@
+//! Expressions of admission policies (k8s.io/apiserver `pkg/admission/plugin/policy`, `pkg/cel/environment`): the same CEL as the rules of
+//! custom resources, over named values that no schema describes.
+
+use super::{RuleError, bounded, cost, environment, library, on_large_stack, references, values};
+use cel::objects::{Key, Map};
+use cel::{Context, Program};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// What expressions of policies may name.
+const NAMES: [&str; 6] = ["object", "oldObject", "request", "params", "namespaceObject", "variables"];
+/// Most programs that are kept.
+const MOST_KEPT: usize = 512;
+
+/// What an expression gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// True or false.
+    Bool(bool),
+    /// A text.
+    Text(String),
+    /// Anything else.
+    Other,
+}
+
+/// Whether this is an expression that a policy may have.
+pub fn check(expression: &str) -> Result<(), RuleError> {
+    compile(expression).map(|_| ())
+}
+
+#[derive(Clone)]
+struct Compiled {
+    program: Arc<Program>,
+    deep: bool,
+}
+
+fn compile(expression: &str) -> Result<Compiled, RuleError> {
+    static KEPT: OnceLock<Mutex<HashMap<String, Compiled>>> = OnceLock::new();
+    let deep = bounded(expression)?;
+    let kept = KEPT.get_or_init(Mutex::default);
+    if let Some(known) = kept.lock().unwrap_or_else(PoisonError::into_inner).get(expression) {
+        return Ok(known.clone());
+    }
+    let compiled = on_large_stack(deep, || parse(expression, deep))?;
+    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+    if kept.len() >= MOST_KEPT {
+        kept.clear();
+    }
+    kept.insert(expression.into(), compiled.clone());
+    Ok(compiled)
+}
+
+fn parse(expression: &str, deep: bool) -> Result<Compiled, RuleError> {
+    let program = environment().compile(expression).map_err(|errors| RuleError(errors.to_string()))?;
+    let known =
+        |name: &String| NAMES.contains(&name.as_str()) || name.starts_with('@') || values::is_type_name(name);
+    if let Some(name) = references::free(program.expression()).iter().find(|name| !known(name)) {
+        return Err(RuleError(format!("ERROR: undeclared reference to '{name}' (in container '')")));
+    }
+    Ok(Compiled { program: Arc::new(program), deep })
+}
+
+/// The values that the expressions of one policy are run over, and what running them may still cost.
+#[derive(Debug)]
+pub struct Scope {
+    values: Vec<(&'static str, cel::Value)>,
+    variables: HashMap<Key, cel::Value>,
+    extent: cost::Extent,
+    budget: f64,
+}
+
+impl Scope {
+    /// Over these values: `object`, `oldObject`, `request`, `params`, `namespaceObject`.
+    pub fn new(named: &[(&'static str, &Value)]) -> Self {
+        let all: Vec<_> = named.iter().map(|(_, value)| Some(*value)).collect();
+        Self {
+            values: named.iter().map(|(name, value)| (*name, values::free(value))).collect(),
+            variables: HashMap::new(),
+            extent: cost::Extent::of(&all),
+            budget: cost::BUDGET,
+        }
+    }
+
+    /// Gives later expressions the value of this one as `variables.NAME`. If it has none, they find none.
+    pub fn define(&mut self, name: &str, expression: &str) {
+        if let Ok(value) = self.run(expression) {
+            self.variables.insert(Key::String(Arc::new(name.into())), value);
+        }
+    }
+
+    /// Runs an expression; the error in the words of cel-go.
+    pub fn evaluate(&mut self, expression: &str) -> Result<Answer, String> {
+        Ok(match self.run(expression)? {
+            cel::Value::Bool(on) => Answer::Bool(on),
+            cel::Value::String(text) => Answer::Text((*text).clone()),
+            _ => Answer::Other,
+        })
+    }
+
+    fn run(&mut self, expression: &str) -> Result<cel::Value, String> {
+        let compiled = compile(expression).map_err(|error| format!("compilation error: {error}"))?;
+        cost::charge(compiled.program.expression(), &self.extent, &mut self.budget)?;
+        on_large_stack(compiled.deep, || self.run_here(&compiled.program))
+    }
+
+    fn run_here(&self, program: &Program) -> Result<cel::Value, String> {
+        let mut context = Context::with_env(environment());
+        library::add_functions(&mut context).map_err(|error| error.to_string())?;
+        for (name, value) in &self.values {
+            context.add_variable_from_value(*name, value.clone());
+        }
+        let variables = Map { map: Arc::new(self.variables.clone()) };
+        context.add_variable_from_value("variables", cel::Value::Map(variables));
+        program.execute(&context).map_err(|error| values::error_text(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn expressions_see_the_object_and_the_request() {
+        let object = json!({"spec": {"replicas": 9, "template": {"spec": {"containers": [{"image": "a:latest"}, {"image": "b:1"}]}}}});
+        let request = json!({"operation": "CREATE", "userInfo": {"username": "joe"}});
+        let mut scope =
+            Scope::new(&[("object", &object), ("oldObject", &Value::Null), ("request", &request)]);
+        scope.define("latest", "object.spec.template.spec.containers.filter(c, c.image.endsWith(':latest'))");
+        for (expression, answer) in [
+            ("object.spec.replicas <= 5", Answer::Bool(false)),
+            ("oldObject == null && request.userInfo.username == 'joe'", Answer::Bool(true)),
+            ("variables.latest.size() == 1", Answer::Bool(true)),
+            ("'replicas: ' + string(object.spec.replicas)", Answer::Text("replicas: 9".into())),
+            ("!has(object.metadata) || object.metadata.name != ''", Answer::Bool(true)),
+        ] {
+            assert_eq!(scope.evaluate(expression), Ok(answer), "{expression}");
+        }
+        assert_eq!(scope.evaluate("object.spec.paused"), Err("no such key: paused".into()));
+    }
+
+    #[test]
+    fn what_is_no_expression_of_a_policy_is_told() {
+        assert!(check("object.spec.replicas <= params.most").is_ok());
+        assert!(
+            check("self.replicas <= 5").unwrap_err().to_string().contains("undeclared reference to 'self'")
+        );
+        assert!(check("object.").is_err());
+    }
+}

@@ -1,0 +1,299 @@
+//! `ValidatingAdmissionPolicy`: rules of the cluster's owner in CEL (k8s.io/apiserver `pkg/admission/plugin/policy/{generic,matching,validating}`).
+
+use super::{Context, Operation, forbidden, reader};
+use crate::server::Server;
+use crate::storage::{self, keys};
+use drydock_apimachinery::Status;
+use drydock_apimachinery::crd::policy::{Answer, Scope};
+use drydock_apimachinery::object::{self, list, text};
+use drydock_apimachinery::selectors::LabelSelector;
+use drydock_etcd::{KeyRange, Query};
+use serde_json::{Value, json};
+
+/// What policies may not be about: themselves, and what is no object (`pkg/kubeapiserver/admission/exclusion`).
+const EXCLUDED: [&str; 2] = ["admissionregistration.k8s.io", "authorization.k8s.io"];
+
+/// What is about to be written.
+struct Write<'a> {
+    context: &'a Context<'a>,
+    object: &'a Value,
+    old: &'a Value,
+    namespace: Value,
+}
+
+/// Why a write is refused.
+struct Denial {
+    message: String,
+    reason: String,
+}
+
+/// Asks all policies that are bound to the write.
+pub fn check(
+    server: &Server,
+    context: &Context<'_>,
+    object: &Value,
+    old: Option<&Value>,
+    warnings: &mut Vec<String>,
+) -> Result<(), Status> {
+    let group = &*context.resource.group;
+    if EXCLUDED.contains(&group) || group == "authentication.k8s.io" {
+        return Ok(());
+    }
+    let store = &server.store;
+    let policies = reader::list(store, "validatingadmissionpolicies")?;
+    if policies.is_empty() {
+        return Ok(());
+    }
+    let bindings = reader::list(store, "validatingadmissionpolicybindings")?;
+    let namespace = namespace_of(server, context, object, old)?;
+    let write = Write { context, object, old: old.unwrap_or(&Value::Null), namespace };
+    for policy in &policies {
+        if !matches(&write, &policy["spec"]["matchConstraints"]) {
+            continue;
+        }
+        let name = object::name(policy);
+        for binding in bindings.iter().filter(|binding| text(binding, &["spec", "policyName"]) == name) {
+            let resources = &binding["spec"]["matchResources"];
+            if !resources.is_null() && !matches(&write, resources) {
+                continue;
+            }
+            act(&write, server, policy, binding, warnings)?;
+        }
+    }
+    Ok(())
+}
+
+/// The namespace of a write as an object: its own, if it is one.
+fn namespace_of(
+    server: &Server,
+    context: &Context<'_>,
+    object: &Value,
+    old: Option<&Value>,
+) -> Result<Value, Status> {
+    if context.is("", "namespaces") {
+        return Ok(if object.is_null() { old.cloned().unwrap_or_default() } else { object.clone() });
+    }
+    if context.namespace.is_empty() {
+        return Ok(Value::Null);
+    }
+    let found = reader::get(&server.store, &format!("namespaces/{}", context.namespace))?;
+    Ok(found.map(|namespace| (*namespace).clone()).unwrap_or_default())
+}
+
+/// Does what a binding wants to be done with what a policy says.
+fn act(
+    write: &Write<'_>,
+    server: &Server,
+    policy: &Value,
+    binding: &Value,
+    warnings: &mut Vec<String>,
+) -> Result<(), Status> {
+    let fails = text(policy, &["spec", "failurePolicy"]) != "Ignore";
+    let denials = match params(write, server, policy, binding) {
+        Ok(all) => all.iter().flat_map(|params| judge(write, policy, params, fails)).collect(),
+        Err(why) if fails => {
+            vec![Denial { message: format!("failed to configure binding: {why}"), reason: String::new() }]
+        }
+        Err(_) => Vec::new(),
+    };
+    let (policy, name) = (object::name(policy), object::name(binding));
+    let actions = list(binding, &["spec", "validationActions"]);
+    let does = |action: &str| actions.iter().any(|one| one == action);
+    if does("Warn") {
+        warnings.extend(denials.iter().map(|denial| {
+            let told = &denial.message;
+            format!(
+                "Validation failed for ValidatingAdmissionPolicy '{policy}' with binding '{name}': {told}"
+            )
+        }));
+    }
+    match denials.into_iter().next().filter(|_| does("Deny")) {
+        Some(denial) => Err(refusal(write, policy, name, &denial)),
+        None => Ok(()),
+    }
+}
+
+fn refusal(write: &Write<'_>, policy: &str, binding: &str, denial: &Denial) -> Status {
+    let message = format!(
+        "ValidatingAdmissionPolicy '{policy}' with binding '{binding}' denied request: {}",
+        denial.message
+    );
+    let named = if write.object.is_null() { write.old } else { write.object };
+    let mut status = forbidden(write.context, named, &message).cause("", &message, "");
+    let (code, reason) = match denial.reason.as_str() {
+        "Forbidden" => (403, "Forbidden"),
+        "Unauthorized" => (401, "Unauthorized"),
+        "RequestEntityTooLarge" => (413, "RequestEntityTooLarge"),
+        _ => (422, "Invalid"),
+    };
+    (status.code, status.reason) = (code, reason.into());
+    status
+}
+
+/// What a policy says against a write with these parameters.
+fn judge(write: &Write<'_>, policy: &Value, params: &Value, fails: bool) -> Vec<Denial> {
+    let spec = &policy["spec"];
+    let request = request(write);
+    let mut scope = Scope::new(&[
+        ("object", write.object),
+        ("oldObject", write.old),
+        ("request", &request),
+        ("params", params),
+        ("namespaceObject", if write.context.namespace.is_empty() { &Value::Null } else { &write.namespace }),
+    ]);
+    for condition in list(spec, &["matchConditions"]) {
+        match scope.evaluate(text(condition, &["expression"])) {
+            Ok(Answer::Bool(true)) => {}
+            Err(why) if fails => {
+                let message = format!("failed to evaluate match conditions: {why}");
+                return vec![Denial { message, reason: String::new() }];
+            }
+            _ => return Vec::new(),
+        }
+    }
+    for variable in list(spec, &["variables"]) {
+        scope.define(text(variable, &["name"]), text(variable, &["expression"]));
+    }
+    let validations = list(spec, &["validations"]);
+    validations.iter().filter_map(|validation| fault(&mut scope, validation, fails)).collect()
+}
+
+/// What one validation says against it.
+fn fault(scope: &mut Scope, validation: &Value, fails: bool) -> Option<Denial> {
+    let expression = text(validation, &["expression"]);
+    let message = match scope.evaluate(expression) {
+        Ok(Answer::Bool(true)) => return None,
+        Ok(_) => {
+            let told = match text(validation, &["messageExpression"]) {
+                "" => String::new(),
+                made => match scope.evaluate(made) {
+                    Ok(Answer::Text(made)) if !made.contains('\n') => made,
+                    _ => String::new(),
+                },
+            };
+            let told = if told.trim().is_empty() { text(validation, &["message"]) } else { &told };
+            match told.trim() {
+                "" => format!("failed expression: {}", expression.trim()),
+                told => told.to_string(),
+            }
+        }
+        Err(why) if fails => format!("expression '{expression}' resulted in error: {why}"),
+        Err(_) => return None,
+    };
+    Some(Denial { message, reason: text(validation, &["reason"]).into() })
+}
+
+/// `AdmissionRequest`, as far as it says something.
+fn request(write: &Write<'_>) -> Value {
+    let context = write.context;
+    let of = context.resource;
+    let kind = json!({"group": of.group, "version": of.version, "kind": of.kind});
+    let resource = json!({"group": of.group, "version": of.version, "resource": of.plural});
+    let mut request = json!({
+        "kind": kind,
+        "resource": resource,
+        "requestKind": kind,
+        "requestResource": resource,
+        "name": context.name,
+        "namespace": context.namespace,
+        "operation": operation(context.operation),
+        "userInfo": serde_json::to_value(context.user).unwrap_or_default(),
+        "dryRun": context.dry_run,
+    });
+    if !context.subresource.is_empty() {
+        request["subResource"] = context.subresource.into();
+        request["requestSubResource"] = context.subresource.into();
+    }
+    request
+}
+
+fn operation(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Create => "CREATE",
+        Operation::Update => "UPDATE",
+        Operation::Delete => "DELETE",
+        Operation::Connect => "CONNECT",
+    }
+}
+
+/// Whether a write is among these (`matching.Matcher`).
+fn matches(write: &Write<'_>, resources: &Value) -> bool {
+    selects(&resources["namespaceSelector"], &[&write.namespace])
+        && selects(&resources["objectSelector"], &[write.object, write.old])
+        && !list(resources, &["excludeResourceRules"]).iter().any(|rule| is_of(write, rule))
+        && (resources.get("resourceRules").is_none_or(Value::is_null)
+            || list(resources, &["resourceRules"]).iter().any(|rule| is_of(write, rule)))
+}
+
+/// Whether one of these has the labels; what is in no namespace is not left out for that.
+fn selects(selector: &Value, of: &[&Value]) -> bool {
+    let Ok(parsed) = LabelSelector::of_object(selector) else { return false };
+    let is_empty = selector.as_object().is_none_or(|selector| selector.values().all(is_nothing));
+    let mut there = of.iter().filter(|object| !object.is_null()).peekable();
+    is_empty || of.len() == 1 && there.peek().is_none() || there.any(|object| parsed.matches_object(object))
+}
+
+fn is_nothing(value: &Value) -> bool {
+    value.is_null()
+        || value.as_object().is_some_and(serde_json::Map::is_empty)
+        || value.as_array().is_some_and(Vec::is_empty)
+}
+
+/// `rules.Matcher`.
+fn is_of(write: &Write<'_>, rule: &Value) -> bool {
+    let context = write.context;
+    let has = |field: &str, wanted: &str| list(rule, &[field]).iter().any(|one| one == "*" || one == wanted);
+    let scope = text(rule, &["scope"]);
+    let namespaced = context.resource.namespaced && !context.is("", "namespaces");
+    let names = list(rule, &["resourceNames"]);
+    has("operations", operation(context.operation))
+        && has("apiGroups", &context.resource.group)
+        && has("apiVersions", &context.resource.version)
+        && (matches!(scope, "" | "*") || (scope == "Namespaced") == namespaced)
+        && (names.is_empty() || names.iter().any(|name| name == context.name))
+        && list(rule, &["resources"]).iter().filter_map(Value::as_str).any(|resource| {
+            let (plural, sub) = resource.split_once('/').unwrap_or((resource, ""));
+            let fits = |wanted: &str, is: &str| wanted == is || wanted == "*";
+            fits(plural, &context.resource.plural)
+                && (sub == context.subresource || sub == "*" || resource == "*/*")
+        })
+}
+
+/// What a binding gives a policy to compare with; a policy that wants nothing is asked once.
+fn params(write: &Write<'_>, server: &Server, policy: &Value, binding: &Value) -> Result<Vec<Value>, String> {
+    let kind = &policy["spec"]["paramKind"];
+    let reference = &binding["spec"]["paramRef"];
+    if kind.is_null() || reference.is_null() {
+        return Ok(vec![Value::Null]);
+    }
+    let (group, version) = crate::resource::group_version(text(kind, &["apiVersion"]));
+    let snapshot = server.registry.snapshot();
+    let resource = snapshot.by_kind(group, version, text(kind, &["kind"])).ok_or_else(|| {
+        format!("failed to find resource referenced by paramKind: '{}'", text(kind, &["kind"]))
+    })?;
+    let namespace = match text(reference, &["namespace"]) {
+        "" => write.context.namespace,
+        named => named,
+    };
+    if resource.namespaced && namespace.is_empty() {
+        return Err(
+            "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources".into()
+        );
+    }
+    let name = text(reference, &["name"]);
+    let range = match name {
+        "" => KeyRange::prefix(keys::prefix(resource, namespace)),
+        name => KeyRange::key(keys::of(resource, namespace, name)),
+    };
+    let found = server.store.range(&range, &Query::default()).map_err(|error| error.to_string())?;
+    let selector = LabelSelector::of_object(&reference["selector"]).map_err(|error| error.to_string())?;
+    let all = found.records.iter().filter_map(|record| storage::decode(record).ok());
+    let chosen: Vec<_> = all
+        .filter(|one| !name.is_empty() || selector.matches_object(one))
+        .map(|one| resource.load(one))
+        .collect();
+    if chosen.is_empty() && text(reference, &["parameterNotFoundAction"]) == "Deny" {
+        return Err("no params found for policy binding with `Deny` parameterNotFoundAction".into());
+    }
+    Ok(chosen)
+}
