@@ -11,7 +11,8 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{
-    ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, ServerConfig,
+    SignatureScheme,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -59,6 +60,35 @@ pub fn connector(own: Option<&KeyPair>, authority: Option<&Path>) -> std::io::Re
         }
     };
     Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// TLS for connections to whom these authorities (PEM) know.
+pub fn trusting(authorities: &[u8]) -> std::io::Result<TlsConnector> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(authorities) {
+        roots.add(certificate.map_err(Error::other)?).map_err(Error::other)?;
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(Error::other)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// Why a handshake failed, in the words of Go's `crypto/x509` where it is the certificate.
+pub fn handshake_error(error: &Error) -> String {
+    let told = |why: &str| format!("tls: failed to verify certificate: x509: {why}");
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
+        Some(TlsError::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            told("certificate signed by unknown authority")
+        }
+        Some(TlsError::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        )) => told("certificate has expired or is not yet valid"),
+        Some(TlsError::InvalidCertificate(why)) => told(&why.to_string()),
+        _ => format!("tls: {error}"),
+    }
 }
 
 /// Believes everybody, but checks that they have the key of the certificate that they show.

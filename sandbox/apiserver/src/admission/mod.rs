@@ -3,6 +3,7 @@
 
 mod certificates;
 mod limit_ranger;
+mod matching;
 mod namespace;
 mod node_restriction;
 mod owners;
@@ -13,6 +14,7 @@ mod quota;
 mod reader;
 mod service_account;
 mod storage;
+mod webhook;
 
 use crate::authn::User;
 use crate::authz::escalation;
@@ -95,6 +97,7 @@ const ON: &[&str] = &[
     "DefaultStorageClass",
     "DefaultTolerationSeconds",
     "LimitRanger",
+    "MutatingAdmissionWebhook",
     "NamespaceLifecycle",
     "PersistentVolumeClaimResize",
     "PodSecurity",
@@ -105,6 +108,7 @@ const ON: &[&str] = &[
     "StorageObjectInUseProtection",
     "TaintNodesByCondition",
     "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionWebhook",
 ];
 
 /// All plug-ins.
@@ -135,8 +139,8 @@ impl Admission {
         server: &Server,
         context: &Context<'_>,
         object: &mut Value,
-        _old: Option<&Value>,
-        _warnings: &mut Vec<String>,
+        old: Option<&Value>,
+        warnings: &mut Vec<String>,
     ) -> Result<(), Status> {
         let store = &server.store;
         certificates::requester(context, object);
@@ -170,6 +174,9 @@ impl Admission {
         if self.is_on("DefaultIngressClass") {
             storage::default_ingress(store, context, object)?;
         }
+        if self.is_on("MutatingAdmissionWebhook") {
+            webhook::mutate(server, context, object, old, warnings).await?;
+        }
         Ok(())
     }
 
@@ -190,7 +197,7 @@ impl Admission {
             if self.is_on("NamespaceLifecycle") {
                 namespace::check_deletion(context)?;
             }
-            return self.ask_policies(server, context, object, old, warnings);
+            return self.ask_owner(server, context, object, old, warnings).await;
         }
         escalation::check(&server.authorizer, context, object, old)?;
         if self.is_on("LimitRanger") {
@@ -214,7 +221,7 @@ impl Admission {
         if self.is_on("CertificateApproval") {
             certificates::check(&server.authorizer, context, object, old)?;
         }
-        self.ask_policies(server, context, object, old, warnings)?;
+        self.ask_owner(server, context, object, old, warnings).await?;
         // What was charged is not given back, so this is the last.
         if self.is_on("ResourceQuota") {
             self.quota.charge(store, context, object, old).await?;
@@ -222,7 +229,8 @@ impl Admission {
         Ok(())
     }
 
-    fn ask_policies(
+    /// What the cluster's owner has against it.
+    async fn ask_owner(
         &self,
         server: &Server,
         context: &Context<'_>,
@@ -230,10 +238,13 @@ impl Admission {
         old: Option<&Value>,
         warnings: &mut Vec<String>,
     ) -> Result<(), Status> {
-        match self.is_on("ValidatingAdmissionPolicy") {
-            true => policy::check(server, context, object, old, warnings),
-            false => Ok(()),
+        if self.is_on("ValidatingAdmissionPolicy") {
+            policy::check(server, context, object, old, warnings)?;
         }
+        if self.is_on("ValidatingAdmissionWebhook") {
+            webhook::validate(server, context, object, old, warnings).await?;
+        }
+        Ok(())
     }
 }
 

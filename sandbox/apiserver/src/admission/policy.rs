@@ -1,6 +1,7 @@
 //! `ValidatingAdmissionPolicy`: rules of the cluster's owner in CEL (k8s.io/apiserver `pkg/admission/plugin/policy/{generic,matching,validating}`).
 
-use super::{Context, Operation, forbidden, reader};
+use super::matching::{Write, matches, namespace_of, request};
+use super::{Context, forbidden, reader};
 use crate::server::Server;
 use crate::storage::{self, keys};
 use drydock_apimachinery::Status;
@@ -8,18 +9,10 @@ use drydock_apimachinery::crd::policy::{Answer, Scope};
 use drydock_apimachinery::object::{self, list, text};
 use drydock_apimachinery::selectors::LabelSelector;
 use drydock_etcd::{KeyRange, Query};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// What policies may not be about: themselves, and what is no object (`pkg/kubeapiserver/admission/exclusion`).
 const EXCLUDED: [&str; 2] = ["admissionregistration.k8s.io", "authorization.k8s.io"];
-
-/// What is about to be written.
-struct Write<'a> {
-    context: &'a Context<'a>,
-    object: &'a Value,
-    old: &'a Value,
-    namespace: Value,
-}
 
 /// Why a write is refused.
 struct Denial {
@@ -61,23 +54,6 @@ pub fn check(
         }
     }
     Ok(())
-}
-
-/// The namespace of a write as an object: its own, if it is one.
-fn namespace_of(
-    server: &Server,
-    context: &Context<'_>,
-    object: &Value,
-    old: Option<&Value>,
-) -> Result<Value, Status> {
-    if context.is("", "namespaces") {
-        return Ok(if object.is_null() { old.cloned().unwrap_or_default() } else { object.clone() });
-    }
-    if context.namespace.is_empty() {
-        return Ok(Value::Null);
-    }
-    let found = reader::get(&server.store, &format!("namespaces/{}", context.namespace))?;
-    Ok(found.map(|namespace| (*namespace).clone()).unwrap_or_default())
 }
 
 /// Does what a binding wants to be done with what a policy says.
@@ -133,29 +109,45 @@ fn refusal(write: &Write<'_>, policy: &str, binding: &str, denial: &Denial) -> S
 /// What a policy says against a write with these parameters.
 fn judge(write: &Write<'_>, policy: &Value, params: &Value, fails: bool) -> Vec<Denial> {
     let spec = &policy["spec"];
-    let request = request(write);
-    let mut scope = Scope::new(&[
-        ("object", write.object),
-        ("oldObject", write.old),
-        ("request", &request),
-        ("params", params),
-        ("namespaceObject", if write.context.namespace.is_empty() { &Value::Null } else { &write.namespace }),
-    ]);
-    for condition in list(spec, &["matchConditions"]) {
-        match scope.evaluate(text(condition, &["expression"])) {
-            Ok(Answer::Bool(true)) => {}
-            Err(why) if fails => {
-                let message = format!("failed to evaluate match conditions: {why}");
-                return vec![Denial { message, reason: String::new() }];
-            }
-            _ => return Vec::new(),
-        }
+    let mut scope = scope(write, params);
+    match hold(&mut scope, list(spec, &["matchConditions"])) {
+        Ok(true) => {}
+        Err(message) if fails => return vec![Denial { message, reason: String::new() }],
+        _ => return Vec::new(),
     }
     for variable in list(spec, &["variables"]) {
         scope.define(text(variable, &["name"]), text(variable, &["expression"]));
     }
     let validations = list(spec, &["validations"]);
     validations.iter().filter_map(|validation| fault(&mut scope, validation, fails)).collect()
+}
+
+/// What expressions are run over.
+fn scope(write: &Write<'_>, params: &Value) -> Scope {
+    let namespace = if write.context.namespace.is_empty() { &Value::Null } else { &write.namespace };
+    Scope::new(&[
+        ("object", write.object),
+        ("oldObject", write.old),
+        ("request", &request(write)),
+        ("params", params),
+        ("namespaceObject", namespace),
+    ])
+}
+
+fn hold(scope: &mut Scope, conditions: &[Value]) -> Result<bool, String> {
+    for condition in conditions {
+        match scope.evaluate(text(condition, &["expression"])) {
+            Ok(Answer::Bool(true)) => {}
+            Ok(_) => return Ok(false),
+            Err(why) => return Err(format!("failed to evaluate match conditions: {why}")),
+        }
+    }
+    Ok(true)
+}
+
+/// Whether a webhook's match conditions hold.
+pub(super) fn conditions(write: &Write<'_>, conditions: &[Value]) -> Result<bool, String> {
+    if conditions.is_empty() { Ok(true) } else { hold(&mut scope(write, &Value::Null), conditions) }
 }
 
 /// What one validation says against it.
@@ -181,82 +173,6 @@ fn fault(scope: &mut Scope, validation: &Value, fails: bool) -> Option<Denial> {
         Err(_) => return None,
     };
     Some(Denial { message, reason: text(validation, &["reason"]).into() })
-}
-
-/// `AdmissionRequest`, as far as it says something.
-fn request(write: &Write<'_>) -> Value {
-    let context = write.context;
-    let of = context.resource;
-    let kind = json!({"group": of.group, "version": of.version, "kind": of.kind});
-    let resource = json!({"group": of.group, "version": of.version, "resource": of.plural});
-    let mut request = json!({
-        "kind": kind,
-        "resource": resource,
-        "requestKind": kind,
-        "requestResource": resource,
-        "name": context.name,
-        "namespace": context.namespace,
-        "operation": operation(context.operation),
-        "userInfo": serde_json::to_value(context.user).unwrap_or_default(),
-        "dryRun": context.dry_run,
-    });
-    if !context.subresource.is_empty() {
-        request["subResource"] = context.subresource.into();
-        request["requestSubResource"] = context.subresource.into();
-    }
-    request
-}
-
-fn operation(operation: Operation) -> &'static str {
-    match operation {
-        Operation::Create => "CREATE",
-        Operation::Update => "UPDATE",
-        Operation::Delete => "DELETE",
-        Operation::Connect => "CONNECT",
-    }
-}
-
-/// Whether a write is among these (`matching.Matcher`).
-fn matches(write: &Write<'_>, resources: &Value) -> bool {
-    selects(&resources["namespaceSelector"], &[&write.namespace])
-        && selects(&resources["objectSelector"], &[write.object, write.old])
-        && !list(resources, &["excludeResourceRules"]).iter().any(|rule| is_of(write, rule))
-        && (resources.get("resourceRules").is_none_or(Value::is_null)
-            || list(resources, &["resourceRules"]).iter().any(|rule| is_of(write, rule)))
-}
-
-/// Whether one of these has the labels; what is in no namespace is not left out for that.
-fn selects(selector: &Value, of: &[&Value]) -> bool {
-    let Ok(parsed) = LabelSelector::of_object(selector) else { return false };
-    let is_empty = selector.as_object().is_none_or(|selector| selector.values().all(is_nothing));
-    let mut there = of.iter().filter(|object| !object.is_null()).peekable();
-    is_empty || of.len() == 1 && there.peek().is_none() || there.any(|object| parsed.matches_object(object))
-}
-
-fn is_nothing(value: &Value) -> bool {
-    value.is_null()
-        || value.as_object().is_some_and(serde_json::Map::is_empty)
-        || value.as_array().is_some_and(Vec::is_empty)
-}
-
-/// `rules.Matcher`.
-fn is_of(write: &Write<'_>, rule: &Value) -> bool {
-    let context = write.context;
-    let has = |field: &str, wanted: &str| list(rule, &[field]).iter().any(|one| one == "*" || one == wanted);
-    let scope = text(rule, &["scope"]);
-    let namespaced = context.resource.namespaced && !context.is("", "namespaces");
-    let names = list(rule, &["resourceNames"]);
-    has("operations", operation(context.operation))
-        && has("apiGroups", &context.resource.group)
-        && has("apiVersions", &context.resource.version)
-        && (matches!(scope, "" | "*") || (scope == "Namespaced") == namespaced)
-        && (names.is_empty() || names.iter().any(|name| name == context.name))
-        && list(rule, &["resources"]).iter().filter_map(Value::as_str).any(|resource| {
-            let (plural, sub) = resource.split_once('/').unwrap_or((resource, ""));
-            let fits = |wanted: &str, is: &str| wanted == is || wanted == "*";
-            fits(plural, &context.resource.plural)
-                && (sub == context.subresource || sub == "*" || resource == "*/*")
-        })
 }
 
 /// What a binding gives a policy to compare with; a policy that wants nothing is asked once.

@@ -9,3 +9,4 @@ mod security;
 mod services;
 mod verbs;
 mod watches;
+mod webhooks;

@@ -1,0 +1,144 @@
+//! Admission webhooks: the test plays one.
+
+use crate::client::Client;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::Response;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
+
+/// A webhook's port and certificate.
+struct Hook {
+    port: u16,
+    certificate: String,
+}
+
+impl Hook {
+    async fn start() -> Self {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_string()]).expect("a certificate");
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .expect("a certificate and its key");
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("its address").port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let http = hyper::server::conn::http1::Builder::new();
+                    let _ended = http.serve_connection(TokioIo::new(stream), service_fn(answer)).await;
+                });
+            }
+        });
+        Self { port, certificate: BASE64_STANDARD.encode(made.cert.pem()) }
+    }
+
+    fn configuration(&self, kind: &str, path: &str, more: Value) -> Value {
+        let mut hook = json!({
+            "name": "maps.example.com",
+            "admissionReviewVersions": ["v1"],
+            "sideEffects": "None",
+            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}],
+            "clientConfig": {"url": format!("https://127.0.0.1:{}/{path}", self.port), "caBundle": self.certificate},
+        });
+        for (name, value) in more.as_object().into_iter().flatten() {
+            hook[name] = value.clone();
+        }
+        json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": path}, "webhooks": [hook]})
+    }
+}
+
+async fn answer(request: http::Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let path = request.uri().path().to_string();
+    let body = request.into_body().collect().await.expect("a body").to_bytes();
+    let review: Value = serde_json::from_slice(&body).expect("a review");
+    let asked = &review["request"];
+    let mut response = json!({"uid": asked["uid"], "allowed": true});
+    match path.as_str() {
+        "/change" => {
+            let patch = json!([{"op": "add", "path": "/data/by", "value": asked["userInfo"]["username"]}]);
+            response["patchType"] = "JSONPatch".into();
+            response["patch"] = BASE64_STANDARD.encode(patch.to_string()).into();
+        }
+        _ if asked["object"]["data"]["bad"] == "yes" => {
+            response["allowed"] = false.into();
+            response["status"] = json!({"message": "it is bad", "code": 403});
+        }
+        _ => response["warnings"] = json!(["nobody knows"]),
+    }
+    let review =
+        json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response});
+    Ok(Response::new(Full::from(review.to_string())))
+}
+
+fn map(name: &str, data: Value) -> Value {
+    json!({"metadata": {"name": name}, "data": data})
+}
+
+#[tokio::test]
+async fn webhooks_change_and_refuse() {
+    let (client, hook) = (Client::start().await, Hook::start().await);
+    let mutating = hook.configuration("MutatingWebhookConfiguration", "change", json!({}));
+    client.post(&format!("{GROUP}/mutatingwebhookconfigurations"), &mutating).await.ok();
+    let validating = hook.configuration("ValidatingWebhookConfiguration", "judge", json!({}));
+    client.post(&format!("{GROUP}/validatingwebhookconfigurations"), &validating).await.ok();
+    let made = client.post(MAPS, &map("a", json!({"x": "1"}))).await.ok();
+    assert_eq!(made["data"]["x"], "1");
+    assert!(made["data"]["by"].is_string(), "{made:#}");
+    let words = client.post(MAPS, &map("b", json!({"bad": "yes"}))).await.refused(403);
+    assert_eq!(words, "admission webhook \"maps.example.com\" denied the request: it is bad");
+    // It is about what comes to be only.
+    client.merge(&format!("{MAPS}/a"), &json!({"data": {"bad": "yes"}})).await.ok();
+    let answer = client.raw("POST", MAPS, "application/json", map("c", json!({"x": "1"})).to_string()).await;
+    assert_eq!(answer.headers()["warning"], "299 - \"nobody knows\"");
+}
+
+#[tokio::test]
+async fn a_webhook_that_cannot_be_asked_refuses_or_not() {
+    let (client, hook) = (Client::start().await, Hook::start().await);
+    let configurations = format!("{GROUP}/validatingwebhookconfigurations");
+    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_string()]).expect("a certificate");
+    let wrong = BASE64_STANDARD.encode(other.cert.pem());
+    let url = format!("https://127.0.0.1:{}/judge", hook.port);
+    let closed = hook.configuration(
+        "ValidatingWebhookConfiguration",
+        "judge",
+        json!({"clientConfig": {"url": url, "caBundle": wrong}}),
+    );
+    client.post(&configurations, &closed).await.ok();
+    let words = client.post(MAPS, &map("a", json!({}))).await.refused(500);
+    let start = "Internal error occurred: failed calling webhook \"maps.example.com\": failed to call webhook: Post \"https://127.0.0.1:";
+    assert!(words.starts_with(start), "{words}");
+    assert!(words.contains("/judge?timeout=10s\": tls: "), "{words}");
+    let mut open = closed;
+    open["webhooks"][0]["failurePolicy"] = "Ignore".into();
+    client.merge(&format!("{configurations}/judge"), &json!({"webhooks": open["webhooks"]})).await.ok();
+    client.post(MAPS, &map("a", json!({}))).await.ok();
+    let service =
+        json!({"service": {"namespace": "default", "name": "nobody"}, "caBundle": hook.certificate});
+    open["webhooks"][0]["clientConfig"] = service;
+    open["webhooks"][0]["failurePolicy"] = "Fail".into();
+    client.merge(&format!("{configurations}/judge"), &json!({"webhooks": open["webhooks"]})).await.ok();
+    let words = client.post(MAPS, &map("b", json!({}))).await.refused(500);
+    assert!(words.ends_with("failed to call webhook: service \"nobody\" not found"), "{words}");
+}
