@@ -116,10 +116,13 @@ pub async fn serve(
     let Session { tty, raw, input, close_input, keys } = session;
     let wants_input = input.is_some();
     let typing = async {
-        match input {
-            Some(input) => type_in(&mut from, input, if tty { keys } else { vec![] }).await,
-            None => watch_client(&mut from).await,
+        let Some(mut input) = input else { return watch_client(&mut from).await };
+        let typed = type_in(&mut from, &mut input, if tty { keys } else { vec![] }).await;
+        if matches!(typed, Typed::End) && close_input && !tty {
+            // Before the start there is nothing to close yet: the program shall find the end when it looks.
+            opened(&mut input).await;
         }
+        typed
     };
     let write = &mut to;
     let printing = async move {
@@ -169,7 +172,7 @@ enum Typed {
 /// From the client to the program. What is typed before the program is there waits for it.
 async fn type_in(
     from: &mut (impl AsyncReadExt + Unpin),
-    mut input: watch::Receiver<Input>,
+    input: &mut watch::Receiver<Input>,
     keys: Vec<u8>,
 ) -> Typed {
     let mut finder = Finder::new(keys);
@@ -183,7 +186,7 @@ async fn type_in(
         };
         let (bytes, detached) = finder.feed(&buffer[..len]);
         if open {
-            open = match opened(&mut input).await {
+            open = match opened(input).await {
                 Some(io) => io.write_all(&bytes).await.is_ok(),
                 None => false,
             };
@@ -217,6 +220,27 @@ async fn watch_client(from: &mut (impl AsyncReadExt + Unpin)) -> Typed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn input_that_ends_before_the_start_is_closed_after_it() {
+        let (to_input, input) = watch::channel(Input::NotYet);
+        let (_client, ours) = tokio::io::duplex(64);
+        let connection = crate::http::Connection::Bodies(Box::pin(tokio::io::empty()), ours);
+        let session = Session { input: Some(input), close_input: true, ..Session::default() };
+        let (_, past) = mpsc::channel(1);
+        let (output, printed) = mpsc::channel(1);
+        let (tell, mut told) = tokio::sync::oneshot::channel();
+        let serving = tokio::spawn(serve(connection, session, past, Some(printed), move || {
+            let _nobody_asks = tell.send(());
+        }));
+        tokio::task::yield_now().await;
+        assert!(told.try_recv().is_err(), "closed before there is anything to close");
+        let (_program, end) = nix::unistd::pipe().unwrap();
+        to_input.send_replace(Input::Open(Arc::new(Io::new(end).unwrap())));
+        told.await.unwrap();
+        drop(output);
+        assert_eq!(serving.await.unwrap(), Ended::Over);
+    }
 
     #[test]
     fn detach_keys_are_read() {
