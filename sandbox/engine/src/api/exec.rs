@@ -35,7 +35,7 @@ async fn create(State(engine): Engined, Path(id): Path<String>, headers: HeaderM
     let config: ExecConfig = read_request(&headers, body).await?;
     attach::keys(&config.detach_keys)?;
     let container = engine.containers.get(&id)?;
-    let exec = exec::create(&engine, &container, config)?;
+    let exec = exec::create(&engine, &container, &id, config)?;
     Ok(answer(StatusCode::CREATED, &json!({"Id": exec.id})))
 }
 

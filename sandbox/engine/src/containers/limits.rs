@@ -159,7 +159,7 @@ fn check_set(text: &str, what: &str) -> Result<()> {
     Err(Error::invalid(format!("Invalid value {text} for cpuset {what}")))
 }
 
-fn check_devices(limits: &Resources) -> Result<()> {
+fn check_devices(limits: &mut Resources) -> Result<()> {
     if let Some(request) = limits.device_requests.iter().flatten().next() {
         let sets: Vec<String> =
             request.capabilities.iter().flatten().map(|set| format!("[{}]", set.join(" "))).collect();
@@ -172,17 +172,53 @@ fn check_devices(limits: &Resources) -> Result<()> {
     /// These every container has anyway.
     const HARMLESS: [&str; 7] =
         ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/dev/console"];
-    match limits.devices.iter().flatten().find(|d| !HARMLESS.contains(&d.path_on_host.as_str())) {
-        Some(device) if !std::path::Path::new(&device.path_on_host).exists() => {
-            Err(Error::internal(format!(
-                "error gathering device information while adding custom device \"{}\": no such file or directory",
-                device.path_on_host
-            )))
+    for device in limits.devices.iter_mut().flatten() {
+        // A link to a device is that device, under the link's name unless another is given.
+        if let Ok(real) = std::fs::canonicalize(&device.path_on_host)
+            && let Some(real) =
+                real.to_str().filter(|real| HARMLESS.contains(real) && *real != device.path_on_host)
+        {
+            if device.path_in_container.is_empty() {
+                device.path_in_container.clone_from(&device.path_on_host);
+            }
+            real.clone_into(&mut device.path_on_host);
         }
-        Some(device) => Err(Error::forbidden(format!(
-            "error gathering device information while adding custom device \"{}\": devices of the host are not available to containers here",
-            device.path_on_host
-        ))),
-        None => Ok(()),
+    }
+    let Some(device) = limits.devices.iter().flatten().find(|d| !HARMLESS.contains(&d.path_on_host.as_str()))
+    else {
+        return Ok(());
+    };
+    let refused = |why: &str| {
+        let path = &device.path_on_host;
+        format!("error gathering device information while adding custom device \"{path}\": {why}")
+    };
+    match std::fs::metadata(&device.path_on_host) {
+        Err(_) => Err(Error::internal(refused("no such file or directory"))),
+        Ok(found) if found.is_file() || found.is_dir() => Err(Error::internal(refused("not a device node"))),
+        Ok(_) => Err(Error::forbidden(refused("devices of the host are not available to containers here"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::containers::model::DeviceMapping;
+
+    fn check(path: &str) -> Result<Resources> {
+        let device = DeviceMapping { path_on_host: path.into(), ..DeviceMapping::default() };
+        let mut limits = Resources { devices: Some(vec![device]), ..Resources::default() };
+        check_devices(&mut limits).map(|()| limits)
+    }
+
+    #[test]
+    fn only_devices_are_devices() {
+        let why = "error gathering device information while adding custom device \"/etc\": not a device node";
+        assert_eq!(check("/etc").unwrap_err().message, why);
+        assert!(check("/dev/nosuch").unwrap_err().message.ends_with("no such file or directory"));
+        let temp = tempfile::tempdir().unwrap();
+        let link = temp.path().join("zero").to_string_lossy().into_owned();
+        std::os::unix::fs::symlink("/dev/zero", &link).unwrap();
+        let device = check(&link).unwrap().devices.unwrap().remove(0);
+        assert_eq!((device.path_on_host.as_str(), device.path_in_container), ("/dev/zero", link));
     }
 }

@@ -29,12 +29,12 @@ pub async fn update(engine: &Arc<Engine>, container: &Arc<Container>, update: Up
     let mut host = container.record().host.clone();
     merge(&mut host, &update).map_err(failed)?;
     let warnings = limits::check(&mut host.resources, &engine.groups)?;
-    validate::check_restart(&host)?;
     if host.auto_remove && !matches!(host.restart_policy.name.as_str(), "" | "no") {
-        return Err(failed(Error::invalid(
+        return Err(failed(Error::conflict(
             "Restart policy cannot be updated because AutoRemove is enabled for the container",
         )));
     }
+    validate::check_restart(&host)?;
     if container.live().is_some() {
         engine.groups.limit(&container.id, &host.resources).map_err(failed)?;
     }
@@ -51,15 +51,16 @@ pub async fn update(engine: &Arc<Engine>, container: &Arc<Container>, update: Up
 /// `UpdateContainer` of moby's `container/container_unix.go`.
 fn merge(host: &mut HostConfig, update: &Update) -> Result<()> {
     let (new, old) = (&update.resources, &mut host.resources);
-    if new.nano_cpus > 0 && (old.cpu_period > 0 || old.cpu_quota > 0) {
-        return Err(Error::conflict(
-            "Conflicting options: Nano CPUs cannot be updated as CPU Period/Quota has already been set",
-        ));
-    }
-    if (new.cpu_period > 0 || new.cpu_quota > 0) && old.nano_cpus > 0 {
-        return Err(Error::conflict(
-            "Conflicting options: CPU Period/Quota cannot be updated as NanoCPUs has already been set",
-        ));
+    let conflicts = [
+        (new.nano_cpus > 0 && old.cpu_period > 0, "Nano CPUs", "CPU Period"),
+        (new.nano_cpus > 0 && old.cpu_quota > 0, "Nano CPUs", "CPU Quota"),
+        (new.cpu_period > 0 && old.nano_cpus > 0, "CPU Period", "NanoCPUs"),
+        (new.cpu_quota > 0 && old.nano_cpus > 0, "CPU Quota", "NanoCPUs"),
+    ];
+    if let Some((_, new, old)) = conflicts.iter().find(|(conflict, ..)| *conflict) {
+        return Err(Error::conflict(format!(
+            "Conflicting options: {new} cannot be updated as {old} has already been set"
+        )));
     }
     let numbers = [
         (&mut old.cpu_shares, new.cpu_shares),
@@ -104,6 +105,18 @@ fn merge(host: &mut HostConfig, update: &Update) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processors_are_limited_in_one_way_only() {
+        let mut host = HostConfig::default();
+        host.resources.nano_cpus = 500_000_000;
+        let mut update = Update::default();
+        update.resources.cpu_quota = 80_000;
+        assert_eq!(
+            merge(&mut host, &update).unwrap_err().message,
+            "Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set"
+        );
+    }
 
     #[test]
     fn only_what_is_given_changes() {

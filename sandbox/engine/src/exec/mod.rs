@@ -121,13 +121,18 @@ impl Execs {
     }
 }
 
-/// `docker exec`, first half: notes what shall run.
-pub fn create(engine: &Engine, container: &Arc<Container>, config: ExecConfig) -> Result<Arc<Exec>> {
+/// `docker exec`, first half: notes what shall run. `named`: as the client called the container.
+pub fn create(
+    engine: &Engine,
+    container: &Arc<Container>,
+    named: &str,
+    config: ExecConfig,
+) -> Result<Arc<Exec>> {
     let cmd = config.cmd.as_deref().unwrap_or_default();
     if cmd.is_empty() || cmd[0].is_empty() {
         return Err(Error::invalid("No exec command specified"));
     }
-    check_running(container)?;
+    check_running(container, named)?;
     let exec = Arc::new(Exec {
         id: crate::containers::names::new_id(),
         container: container.clone(),
@@ -141,13 +146,12 @@ pub fn create(engine: &Engine, container: &Arc<Container>, config: ExecConfig) -
     Ok(exec)
 }
 
-fn check_running(container: &Container) -> Result<()> {
+fn check_running(container: &Container, named: &str) -> Result<()> {
     match container.phase() {
         Phase::Running => Ok(()),
-        Phase::Paused => Err(Error::conflict(format!(
-            "container {} is paused, unpause the container before exec",
-            container.id
-        ))),
+        Phase::Paused => {
+            Err(Error::conflict(format!("Container {named} is paused, unpause the container before exec")))
+        }
         Phase::Restarting => Err(Error::conflict(format!(
             "container {} is restarting, wait until the container is running",
             container.id
@@ -181,7 +185,7 @@ impl Exec {
             }
             State::Created => {}
         }
-        check_running(&self.container)
+        check_running(&self.container, &self.container.id)
     }
 
     /// `GET /exec/{id}/json`
@@ -396,7 +400,7 @@ pub async fn run(
             }
         }
     }
-    let exec = create(engine, container, config)?;
+    let exec = create(engine, container, &container.id, config)?;
     let mut output = exec.streams.attach(true, true);
     let guard = KillOnDrop(exec.clone());
     start(engine, &exec, false, None).await?;
