@@ -19,10 +19,12 @@ use std::{
 /// Options of a new file system: `(key, value)`, or a flag where the value is empty.
 pub type Options<'a> = &'a [(&'a str, &'a str)];
 
-/// A new file system of this type, not attached anywhere.
+/// A new file system of this type, not attached anywhere. Without another source it is called after its type, as `mount` and `df` show it.
 pub fn create(fs: &str, options: Options<'_>, attributes: MountAttrFlags) -> Result<OwnedFd> {
     let context = fsopen(fs, FsOpenFlags::FSOPEN_CLOEXEC).step(|| format!("fsopen {fs}"))?;
-    for (key, value) in options {
+    let source = [("source", fs)];
+    let source = source.iter().filter(|_| !options.iter().any(|(key, _)| *key == "source"));
+    for (key, value) in source.chain(options) {
         let set = if value.is_empty() {
             fsconfig_set_flag(&context, *key)
         } else {

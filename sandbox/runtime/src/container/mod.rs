@@ -11,7 +11,7 @@ mod reaper;
 mod root;
 pub mod seccomp;
 pub mod spec;
-mod users;
+pub mod users;
 
 use crate::channel::Channel;
 use drydock_protocol::NodeName;

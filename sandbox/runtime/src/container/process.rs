@@ -208,8 +208,10 @@ fn text(text: &str) -> std::result::Result<CString, Failure> {
 }
 
 fn environment(spec: &ProcessSpec, user: &User) -> std::result::Result<Vec<CString>, Failure> {
-    let mut env: Vec<CString> = spec.env.iter().map(|s| text(s)).collect::<std::result::Result<_, _>>()?;
-    if !spec.env.iter().any(|e| e.starts_with("HOME=")) {
+    // An empty one counts as none, as with runc.
+    let given = spec.env.iter().filter(|variable| *variable != "HOME=");
+    let mut env: Vec<CString> = given.map(|s| text(s)).collect::<std::result::Result<_, _>>()?;
+    if !spec.env.iter().any(|e| e.starts_with("HOME=") && e != "HOME=") {
         env.push(text(&format!("HOME={}", user.home))?);
     }
     Ok(env)

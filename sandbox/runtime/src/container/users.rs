@@ -38,7 +38,8 @@ fn read(path: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn resolve(user: &str, more: &[String], passwd: &str, group: &str) -> Result<User, String> {
+/// The same with the text of these files.
+pub fn resolve(user: &str, more: &[String], passwd: &str, group: &str) -> Result<User, String> {
     let (name, wanted_group) = match user.split_once(':') {
         Some((name, group)) => (name, Some(group).filter(|g| !g.is_empty())),
         None => (user, None),
@@ -91,7 +92,8 @@ fn find_group(wanted: &str, group: &str) -> Result<u32, String> {
 }
 
 fn number(text: &str) -> Result<Option<u32>, String> {
-    if !text.bytes().all(|b| b.is_ascii_digit()) {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return Ok(None);
     }
     match text.parse::<u32>() {
@@ -137,6 +139,8 @@ mod tests {
             find("root:joe", &[]).unwrap_err(),
             "unable to find group joe: no matching entries in group file"
         );
-        assert!(find("70000", &[]).unwrap_err().contains("range"));
+        for beyond in ["70000", "-1"] {
+            assert!(find(beyond, &[]).unwrap_err().contains("uids and gids must be in range"));
+        }
     }
 }
