@@ -1,7 +1,7 @@
 //! Endpoints of `docker cp`.
 
 use crate::{
-    containers::copy::View,
+    containers::copy::{self, View},
     engine::{Engine, blocking},
     error::{Context, Error, Result},
     http::{Answer, Query, produce, reader},
@@ -66,12 +66,14 @@ async fn read(State(engine): Engined, Path(id): Path<String>, query: Query) -> A
 
 async fn write(State(engine): Engined, Path(id): Path<String>, query: Query, body: Body) -> Answer {
     let view = open(&engine, &id, &query).await?;
-    let no_overwrite = query.flag("noOverwriteDirNonDir");
+    let (no_overwrite, as_user) = (query.flag("noOverwriteDirNonDir"), query.flag("copyUIDGID"));
+    let (for_owner, container) = (engine.clone(), engine.containers.get(&id)?);
     let tar = reader(body);
     let name = id.clone();
     blocking(move || {
         let tar = decompressed(tar).doing(|| "read the tar".into())?;
-        view.extract(&name, tar, no_overwrite)
+        let owner = if as_user { copy::owner(&for_owner, &container)? } else { None };
+        view.extract(&name, tar, copy::Options { no_overwrite, owner })
     })
     .await?;
     let container = engine.containers.get(&id)?;

@@ -94,9 +94,14 @@ async fn create_one(State(engine): Engined, query: Query, headers: HeaderMap, bo
     Ok(answer(StatusCode::CREATED, &created))
 }
 
-async fn inspect_one(State(engine): Engined, Path(id): Path<String>, query: Query) -> Answer {
+async fn inspect_one(
+    State(engine): Engined,
+    Path(id): Path<String>,
+    version: ApiVersion,
+    query: Query,
+) -> Answer {
     let container = engine.containers.get(&id)?;
-    Ok(answer(StatusCode::OK, &inspect::inspect(&engine, &container, query.flag("size"))))
+    Ok(answer(StatusCode::OK, &inspect::inspect(&engine, &container, query.flag("size"), version)))
 }
 
 async fn start_one(State(engine): Engined, Path(id): Path<String>, query: Query) -> Answer {
@@ -124,7 +129,11 @@ async fn stop_one(State(engine): Engined, Path(id): Path<String>, query: Query) 
 
 async fn restart_one(State(engine): Engined, Path(id): Path<String>, query: Query) -> Answer {
     let container = engine.containers.get(&id)?;
-    stop::restart(&engine, &container, query.text("signal"), seconds(&query)?).await?;
+    let (signal, seconds) = (query.text("signal").map(str::to_owned), seconds(&query)?);
+    // A client that goes away between the two halves must not leave the container stopped.
+    let restarting =
+        tokio::spawn(async move { stop::restart(&engine, &container, signal.as_deref(), seconds).await });
+    restarting.await.map_err(|error| Error::internal(error.to_string()))??;
     Ok(no_content())
 }
 
@@ -183,7 +192,7 @@ async fn remove_link(
     if !query.flag("link") {
         return Err(Error::not_found("page not found"));
     }
-    crate::containers::net::unlink(&engine, &parent, &alias)?;
+    crate::containers::links::unlink(&engine, &parent, &alias)?;
     Ok(no_content())
 }
 

@@ -2,7 +2,7 @@
 //! a new volume; nothing is left behind when something is refused.
 
 use super::{
-    Container, addresses, image,
+    Container, addresses, image, links,
     model::{CreateRequest, Created, EndpointSettings, HostConfig},
     mounts, names, net,
     record::{Mounted, Record},
@@ -57,9 +57,14 @@ pub fn create(
     let wanted = wanted.map_err(|error| Error::invalid(error.to_string()))?.map(shortened);
     images::platform::check(&found, wanted.as_ref(), &config.image)?;
     warnings.extend(other_platform(platform, &found));
+    validate::check_exposed(&config, &host)?;
     image::merge(&mut config, &found.config.config);
     let (path, args) = image::command(&mut config)?;
     engine.config.get().complete(&mut host);
+    if !config.working_dir.is_empty() {
+        config.working_dir = mounts::clean(&config.working_dir);
+    }
+    let chosen = !matches!(host.network_mode.as_str(), "" | "default");
     warnings.extend(validate::check(&mut config, &mut host, &engine.groups)?);
     // 0 and all below is how a client asks for none.
     host.resources.pids_limit = host.resources.pids_limit.filter(|limit| *limit > 0);
@@ -69,6 +74,7 @@ pub fn create(
     paths(&mut host);
     warnings.extend(net::check_ports(&config, &host)?);
     check_containers(engine, &host)?;
+    links::resolve(engine, &mut host)?;
 
     let id = names::new_id();
     let name = match name.map(|n| n.strip_prefix('/').unwrap_or(n)).filter(|n| !n.is_empty()) {
@@ -87,7 +93,7 @@ pub fn create(
         networking_config.endpoints_config.into_iter().map(|(k, v)| (k, v.unwrap_or_default())).collect();
     if host.network_mode.starts_with("container:") {
         networks.clear();
-    } else if !networks.contains_key(&host.network_mode) {
+    } else if !networks.contains_key(&host.network_mode) && (chosen || networks.is_empty()) {
         // The client may name the network by its id in one place and by its name in the other.
         let default = networks.remove("default").unwrap_or_default();
         let same = engine.networks.find(&host.network_mode).ok();
@@ -104,6 +110,7 @@ pub fn create(
         platform: if wasm::is_platform(&found.config) { found.config.os.clone() } else { "linux".into() },
         config,
         host,
+        wished_macs: net::wished_macs(&networks),
         networks,
         name,
         id,
@@ -193,26 +200,19 @@ pub fn paths(host: &mut HostConfig) {
     }
 }
 
-/// Containers that this one shares something with must be there; their names become ids, which a rename can't change.
+/// Containers whose processes or memory this one shares must be there. Not those whose network it has: they are looked for at its start.
 fn check_containers(engine: &Engine, host: &HostConfig) -> Result<()> {
-    for mode in [&host.network_mode, &host.pid_mode, &host.ipc_mode] {
+    for mode in [&host.pid_mode, &host.ipc_mode] {
         if let Some(other) = mode.strip_prefix("container:") {
-            engine.containers.get(other)?;
+            // Not as what is not found: clients would take that for the image, and pull it.
+            engine.containers.get(other).map_err(|error| Error::invalid(error.message))?;
         }
-    }
-    for link in host.links.iter().flatten() {
-        let name = link.split(':').next().unwrap_or_default();
-        if name.is_empty() {
-            return Err(Error::invalid(format!("invalid link: {link}")));
-        }
-        engine.containers.get(name).map_err(|_| {
-            Error::invalid(format!("could not get container for {name}: No such container: {name}"))
-        })?;
     }
     Ok(())
 }
 
-/// Copies what the image has at the place of a volume into the volume, if that is empty (`docker run -v new:/usr/share`).
+/// Copies what the image has at the place of a volume into the volume, if that is empty (`docker run -v new:/usr/share`), and makes the
+/// directory that the program shall work in.
 fn populate(engine: &Engine, record: &Record, layers: &LayerStack) -> Result<()> {
     let empty = |m: &&Mounted| {
         m.copy
@@ -221,11 +221,15 @@ fn populate(engine: &Engine, record: &Record, layers: &LayerStack) -> Result<()>
     };
     let volumes: Vec<&Mounted> = record.mount_points.iter().filter(empty).collect();
     // Only if one of the layers has something there is it worth mounting them all.
+    let in_layers =
+        |inside: &str| layers.dirs.iter().any(|dir| fs::symlink_metadata(dir.join(inside)).is_ok());
     let has = |m: &&Mounted| {
         let inside = m.point.destination.trim_start_matches('/');
-        layers.dirs.iter().any(|dir| fs::symlink_metadata(dir.join(inside)).is_ok()) || inside.contains('/')
+        in_layers(inside) || inside.contains('/')
     };
-    if !volumes.iter().any(has) {
+    let work = Some(record.config.working_dir.trim_start_matches('/'))
+        .filter(|work| !work.is_empty() && !in_layers(work));
+    if work.is_none() && !volumes.iter().any(has) {
         return Ok(());
     }
     let root = engine.roots.mount(&record.id, layers)?;
@@ -233,6 +237,9 @@ fn populate(engine: &Engine, record: &Record, layers: &LayerStack) -> Result<()>
         copy::fill_volume(&root, &m.point.destination, m.point.source.as_ref())
             .doing(|| format!("failed to populate volume {}", m.point.name))
     });
+    let made = work.map_or(Ok(()), |work| {
+        copy::make_dirs(&root, work).doing(|| format!("mkdir {}", record.config.working_dir))
+    });
     engine.roots.unmount(&record.id);
-    copied
+    copied.and(made)
 }

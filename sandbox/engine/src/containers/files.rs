@@ -63,7 +63,7 @@ fn extra(engine: &Engine, record: &Record) -> Vec<(String, String)> {
         })
         .collect();
     if record.host.network_mode == "bridge" {
-        for (other, alias) in super::net::links(engine, record) {
+        for (other, alias) in super::links::of(engine, record) {
             let other = other.record();
             if let Some(address) = other.endpoints.iter().find_map(|e| e.address) {
                 let mut names = vec![alias.clone(), other.config.hostname.clone(), other.name.clone()];

@@ -1,12 +1,17 @@
 //! `docker inspect`: a container as clients see it, in the recorded shape (`tests/`).
 
-use super::{Container, logs, net, record::Record};
+use super::{Container, links, logs, net, record::Record};
 use crate::engine::Engine;
-use crate::http::{Json, ordered};
+use crate::http::{ApiVersion, Json, ordered};
 
 /// `GET /containers/{id}/json`. `size`: with the sizes of its files, which takes a walk through them.
-pub fn inspect(engine: &Engine, container: &Container, size: bool) -> Json {
-    let record = container.record().clone();
+pub fn inspect(engine: &Engine, container: &Container, size: bool, version: ApiVersion) -> Json {
+    let mut record = container.record().clone();
+    record.host.links = links::shown(engine, &record);
+    record.config.mac_address = net::wished_mac(&record);
+    if !version.at_least(45) {
+        name_by_id(&mut record);
+    }
     let dir = engine.containers.dir(&record.id);
     let file = |name: &str| {
         if record.has_been_started_before {
@@ -49,6 +54,20 @@ pub fn inspect(engine: &Engine, container: &Container, size: bool) -> Json {
         "Mounts": mounts(&record),
         "Config": record.config,
         "NetworkSettings": network_settings(&record),
+    }
+}
+
+/// Before API 1.45 the short id of a container was among its aliases.
+fn name_by_id(record: &mut Record) {
+    let more = [record.short().to_owned(), record.config.hostname.clone()];
+    for (_, settings) in record.networks.iter_mut().filter(|(name, _)| !drydock_network::is_predefined(name))
+    {
+        let aliases = settings.aliases.get_or_insert_default();
+        for name in &more {
+            if !name.is_empty() && !aliases.contains(name) {
+                aliases.push(name.clone());
+            }
+        }
     }
 }
 

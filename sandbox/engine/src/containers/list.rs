@@ -1,7 +1,7 @@
 //! `docker ps`: which containers, and a line of facts about each.
 
 use super::{
-    Container, inspect, net,
+    Container, inspect, links, net,
     record::{Phase, Record},
 };
 use crate::{
@@ -76,7 +76,12 @@ pub fn list(engine: &Engine, wanted: &Wanted) -> Result<Vec<Json>> {
             && passes(engine, &record, filters)
     };
     let chosen = all.into_iter().filter(fits).take(wanted.limit.unwrap_or(usize::MAX));
-    Ok(chosen.map(|container| line(engine, &container.record(), wanted.size)).collect())
+    let names = links::names(engine);
+    let entry = |container: Arc<Container>| {
+        let record = container.record().clone();
+        line(engine, &record, names.get(&record.id), wanted.size)
+    };
+    Ok(chosen.map(entry).collect())
 }
 
 /// Refuses values that make no sense, in the order and the words of dockerd (`foldFilter`).
@@ -187,8 +192,11 @@ fn passes(engine: &Engine, record: &Record, filters: &Filters) -> bool {
         && filters.truth("is-task").ok().flatten() != Some(true)
 }
 
-/// One entry, in the recorded shape.
-fn line(engine: &Engine, record: &Record, size: bool) -> Json {
+/// One entry, in the recorded shape. `others`: what it is called in containers that are linked to it.
+fn line(engine: &Engine, record: &Record, others: Option<&Vec<String>>, size: bool) -> Json {
+    let mut names = others.cloned().unwrap_or_default();
+    names.push(format!("/{}", record.name));
+    names.sort();
     let networks: BTreeMap<&String, _> = record
         .networks
         .iter()
@@ -204,8 +212,8 @@ fn line(engine: &Engine, record: &Record, size: bool) -> Json {
     let changed = size.then(|| engine.roots.changed_bytes(&record.id));
     ordered! {
         "Id": record.id,
-        "Names": [format!("/{}", record.name)],
-        "Image": record.config.image,
+        "Names": names,
+        "Image": image(engine, record),
         "ImageID": record.image,
         "Command": command(record),
         "Created": record.created.seconds(),
@@ -219,6 +227,13 @@ fn line(engine: &Engine, record: &Record, size: bool) -> Json {
         "NetworkSettings": ordered! { "Networks": networks, },
         "Mounts": inspect::mounts(record),
     }
+}
+
+/// As the container was asked for; the id, once the name is another image's or nobody's.
+fn image(engine: &Engine, record: &Record) -> String {
+    let same =
+        engine.images.find(&record.config.image).is_ok_and(|found| found.id.to_string() == record.image);
+    if same { record.config.image.clone() } else { record.image.clone() }
 }
 
 /// The command as one could type it.

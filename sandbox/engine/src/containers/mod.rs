@@ -14,6 +14,7 @@ pub mod health;
 pub mod image;
 pub mod inspect;
 mod limits;
+pub mod links;
 pub mod list;
 pub mod logs;
 pub mod model;

@@ -306,6 +306,10 @@ pub struct BindOptions {
     pub non_recursive: bool,
     #[serde(skip_serializing_if = "is_default")]
     pub create_mountpoint: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    pub read_only_non_recursive: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    pub read_only_force_recursive: bool,
 }
 
 /// Of a `--mount type=volume`.

@@ -119,7 +119,8 @@ fn of_other(engine: &Engine, text: &str) -> Result<Vec<Wish>> {
         return Err(Error::invalid("malformed volumes-from specification: empty container"));
     }
     check_mode_of_other(mode)?;
-    let other = engine.containers.get(name)?;
+    // Not as what is not found: clients would take that for the image, and pull it.
+    let other = engine.containers.get(name).map_err(|error| Error::invalid(error.message))?;
     let record = other.record();
     let of_theirs = record.mount_points.iter().filter(|m| m.point.kind != "tmpfs").map(|theirs| {
         let mut mounted = theirs.clone();
@@ -200,6 +201,11 @@ fn bind_spec(text: &str, driver: &str) -> Result<Wish> {
         return Err(Error::invalid(format!(
             "create {source}: \"{source}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
         )));
+    }
+    if !propagation.is_empty() {
+        return Err(Error::invalid(
+            "invalid mount config for type \"volume\": field BindOptions must not be specified",
+        ));
     }
     let mut mounted = volume(source, &target, rw, if mode.is_empty() { "z" } else { mode });
     mounted.copy = !words.contains(&"nocopy");

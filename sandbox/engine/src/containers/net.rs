@@ -11,7 +11,7 @@ use crate::{
 };
 use drydock_network::{Endpoint, EndpointRequest, Inside, PortRequest, Protocol, Resolver, dns_names};
 use drydock_runtime::container::spec::Interface;
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 /// Checks what shall be published. Returns warnings.
 pub fn check_ports(config: &Config, host: &HostConfig) -> Result<Vec<String>> {
@@ -83,31 +83,6 @@ fn all_requests(record: &Record) -> Result<Vec<PortRequest>> {
     Ok(all)
 }
 
-/// (other container, alias) of `--link`.
-pub fn links(engine: &Engine, record: &Record) -> Vec<(Arc<Container>, String)> {
-    let pairs = record.host.links.iter().flatten().map(|link| {
-        let (name, alias) = link.split_once(':').unwrap_or((link, link));
-        (name.trim_start_matches('/'), alias.rsplit('/').next().unwrap_or(alias))
-    });
-    pairs.filter_map(|(name, alias)| Some((engine.containers.get(name).ok()?, alias.to_string()))).collect()
-}
-
-/// Takes a link away from a container: another is no longer known in it under that name (`docker rm --link`).
-pub fn unlink(engine: &Engine, parent: &str, alias: &str) -> Result<()> {
-    let container = engine.containers.get(parent)?;
-    let mut record = container.record();
-    let named =
-        |link: &String| link.rsplit(':').next().and_then(|name| name.rsplit('/').next()) == Some(alias);
-    let links = record.host.links.iter_mut();
-    let gone = links.map(|links| links.extract_if(.., |link| named(link)).count()).sum::<usize>();
-    if gone == 0 {
-        return Err(Error::not_found(format!("No such link: /{}/{alias}", record.name)));
-    }
-    refresh_files(engine, &record);
-    let dir = engine.containers.dir(&record.id);
-    record.save(&dir).doing(|| format!("write {}", dir.display()))
-}
-
 /// What to ask a network for.
 fn request(record: &Record, network: &str, settings: &EndpointSettings) -> EndpointRequest {
     let aliases = settings.aliases.clone().unwrap_or_default();
@@ -122,6 +97,7 @@ fn request(record: &Record, network: &str, settings: &EndpointSettings) -> Endpo
         links.extend(record.host.links.iter().flatten().map(pair));
     }
     let mac = some(&settings.mac_address)
+        .or_else(|| record.wished_macs.get(network).cloned())
         .or_else(|| some(&record.config.mac_address).filter(|_| network == record.host.network_mode));
     EndpointRequest {
         network: network.into(),
@@ -138,6 +114,17 @@ fn request(record: &Record, network: &str, settings: &EndpointSettings) -> Endpo
             .unwrap_or_default(),
         gateway_priority: settings.gw_priority,
     }
+}
+
+/// The hardware addresses that are asked for.
+pub fn wished_macs(networks: &BTreeMap<String, EndpointSettings>) -> BTreeMap<String, String> {
+    let wished = networks.iter().filter(|(_, settings)| !settings.mac_address.is_empty());
+    wished.map(|(name, settings)| (name.clone(), settings.mac_address.clone())).collect()
+}
+
+/// That of the network which a container was made for, as clients before API 1.44 look for it.
+pub fn wished_mac(record: &Record) -> String {
+    record.wished_macs.get(&record.host.network_mode).cloned().unwrap_or_default()
 }
 
 fn option(settings: &EndpointSettings, name: &str) -> Option<String> {
@@ -161,12 +148,15 @@ pub fn reserve(engine: &Engine, record: &mut Record) -> Result<()> {
     let mut endpoints = Vec::new();
     let mut named = BTreeMap::new();
     let mut failed = None;
-    for (name, mut settings) in std::mem::take(&mut networks) {
+    for (mut name, mut settings) in std::mem::take(&mut networks) {
         let asked = match engine.networks.reserve(&request(record, &name, &settings)) {
             Ok(endpoint) if failed.is_none() => {
                 note(&mut settings, &endpoint);
                 // It may have been named by its id.
-                let name = endpoint.network_name.clone();
+                let called = std::mem::replace(&mut name, endpoint.network_name.clone());
+                if let Some(mac) = record.wished_macs.remove(&called) {
+                    record.wished_macs.insert(name.clone(), mac);
+                }
                 endpoints.push(endpoint);
                 name
             }
@@ -289,6 +279,12 @@ pub async fn connect(
                 "container cannot be disconnected from host network or connected to host network",
             ));
         }
+        let others = record.networks.keys().any(|name| *name != found.name);
+        if others && (found.name == "none" || record.networks.contains_key("none")) {
+            return Err(Error::invalid(
+                "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+            ));
+        }
         if container.live().is_none() && record.networks.contains_key(&found.name) {
             return Err(Error::forbidden(format!(
                 "endpoint with name {} already exists in network {}",
@@ -298,6 +294,11 @@ pub async fn connect(
         addresses::check_one(Some(&found), &found.name, &settings).map_err(Error::invalid)?;
         (container.live(), request(&record, &found.name, &settings))
     };
+    let way_out = engine.networks.way_out(&container.id);
+    if !settings.mac_address.is_empty() {
+        container.record().wished_macs.insert(found.name.clone(), settings.mac_address.clone());
+    }
+    let runs = live.is_some();
     if let Some(live) = live {
         let pid = engine.way_in(container, &live);
         let endpoint = engine.networks.reserve(&request)?;
@@ -315,17 +316,38 @@ pub async fn connect(
     } else {
         settings.network_id.clone_from(&found.id);
     }
+    let publishing = if runs { publish_elsewhere(engine, container, way_out).await } else { Ok(()) };
     let mut record = container.record();
     record.networks.insert(found.name.clone(), settings);
     refresh_files(engine, &record);
-    save(engine, &record)
+    save(engine, &record)?;
+    publishing
+}
+
+/// Ports are published where the container's way out is: if that is another network now, they move there.
+async fn publish_elsewhere(engine: &Engine, container: &Container, before: Option<Endpoint>) -> Result<()> {
+    let id = |endpoint: &Option<Endpoint>| endpoint.as_ref().map(|endpoint| endpoint.id.clone());
+    if id(&before) == id(&engine.networks.way_out(&container.id)) {
+        return Ok(());
+    }
+    let snapshot = container.record().clone();
+    engine.networks.unpublish(&container.id).await?;
+    let published = publish(engine, &snapshot).await;
+    container.record().published = engine.networks.published(&container.id);
+    published.map(|_| ())
 }
 
 /// `docker network disconnect`.
-pub async fn disconnect(engine: &Engine, network: &str, container: &str, _force: bool) -> Result<()> {
+pub async fn disconnect(engine: &Engine, network: &str, container: &str, force: bool) -> Result<()> {
     let container = &engine.containers.get(container)?;
     let _turn = container.turn.lock().await;
-    let found = engine.networks.find(network)?;
+    let found = match engine.networks.find(network) {
+        // A network that is gone is forgotten, if that is what is wanted.
+        Err(_) if force && container.record().networks.remove(network).is_some() => {
+            return save(engine, &container.record());
+        }
+        found => found?,
+    };
     let running = container.live().is_some();
     {
         let record = container.record();
@@ -342,6 +364,7 @@ pub async fn disconnect(engine: &Engine, network: &str, container: &str, _force:
             )));
         }
     }
+    let way_out = engine.networks.way_out(&container.id);
     if running {
         let endpoint =
             engine.networks.endpoints(&container.id).into_iter().find(|e| e.network_id == found.id);
@@ -350,14 +373,18 @@ pub async fn disconnect(engine: &Engine, network: &str, container: &str, _force:
             tell(engine, "disconnect", &endpoint);
         }
     }
+    let publishing = if running { publish_elsewhere(engine, container, way_out).await } else { Ok(()) };
     let mut record = container.record();
     record.networks.retain(|name, _| *name != found.name && *name != found.id);
+    record.wished_macs.retain(|name, _| *name != found.name && *name != found.id);
     record.endpoints.retain(|e| e.network_id != found.id);
     refresh_files(engine, &record);
-    save(engine, &record)
+    save(engine, &record)?;
+    publishing
 }
 
-fn refresh_files(engine: &Engine, record: &Record) {
+/// Writes `/etc/hosts` of a container that runs anew.
+pub fn refresh_files(engine: &Engine, record: &Record) {
     if record.state.phase.alive()
         && let Err(error) = super::files::hosts(engine, record)
     {

@@ -138,6 +138,8 @@ pub struct Record {
     pub platform: String,
     pub state: State,
     pub networks: BTreeMap<String, EndpointSettings>,
+    /// Hardware addresses that were asked for, by network: what networks give is forgotten when it stops.
+    pub wished_macs: BTreeMap<String, String>,
     /// What the networks have given to it, while it runs.
     pub endpoints: Vec<drydock_network::Endpoint>,
     /// Where its ports are published, while it runs.

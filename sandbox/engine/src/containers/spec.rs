@@ -14,7 +14,7 @@ use crate::{
 };
 use drydock_protocol::frame::Size;
 use drydock_runtime::container::spec::{
-    ContainerSpec, Mount, MountSource, Namespace, Namespaces, ProcessSpec,
+    Below, ContainerSpec, Mount, MountSource, Namespace, Namespaces, ProcessSpec,
 };
 use std::path::Path;
 
@@ -24,7 +24,7 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 /// Describes a container whose root is mounted at `root`.
 pub fn container(engine: &Engine, record: &Record, root: &Path) -> Result<ContainerSpec> {
     let host = &record.host;
-    let namespaces = namespaces(engine, host)?;
+    let namespaces = namespaces(engine, record)?;
     let domainname =
         if namespaces.uts == Namespace::New { record.config.domainname.clone() } else { String::new() };
     let mut sysctls: Vec<(String, String)> =
@@ -57,20 +57,20 @@ pub fn container(engine: &Engine, record: &Record, root: &Path) -> Result<Contai
     })
 }
 
-/// Process of another container that one shares a namespace with.
-fn pid_of(engine: &Engine, name: &str) -> Result<i32> {
-    let other = engine.containers.get(name)?;
+/// Process of another container that one shares a namespace with, and what is said if it has none.
+fn pid_of(engine: &Engine, name: &str, not_running: impl FnOnce(&str) -> String) -> Result<i32> {
+    // Not as what is not found: it is not the container that was to start.
+    let other = engine.containers.get(name).map_err(|error| Error::internal(error.message))?;
     let live = other.live();
-    live.map(|live| engine.way_in(&other, &live)).ok_or_else(|| {
-        Error::conflict(format!("cannot join network namespace of a non running container: {name}"))
-    })
+    live.map(|live| engine.way_in(&other, &live)).ok_or_else(|| Error::conflict(not_running(name)))
 }
 
 /// Where each namespace comes from.
-fn namespaces(engine: &Engine, host: &HostConfig) -> Result<Namespaces> {
-    let of = |mode: &str| -> Result<Namespace> {
+fn namespaces(engine: &Engine, record: &Record) -> Result<Namespaces> {
+    let host = &record.host;
+    let of = |mode: &str, not_running: fn(&str) -> String| -> Result<Namespace> {
         match mode.strip_prefix("container:") {
-            Some(other) => pid_of(engine, other).map(Namespace::Of),
+            Some(other) => pid_of(engine, other, not_running).map(Namespace::Of),
             None if mode == "host" => Ok(Namespace::Host),
             None => Ok(Namespace::New),
         }
@@ -78,11 +78,18 @@ fn namespaces(engine: &Engine, host: &HostConfig) -> Result<Namespaces> {
     if let Some(other) = host.ipc_mode.strip_prefix("container:") {
         check_shareable(&engine.containers.get(other)?.record().host.ipc_mode, other)?;
     }
+    let net_of = host.network_mode.strip_prefix("container:");
+    if net_of.is_some_and(|other| engine.containers.get(other).is_ok_and(|other| other.id == record.id)) {
+        return Err(Error::internal("cannot join own network namespace"));
+    }
+    let net = of(&host.network_mode, |name| {
+        format!("cannot join network namespace of a non running container: {name}")
+    })?;
     Ok(Namespaces {
-        pid: of(&host.pid_mode)?,
-        ipc: of(&host.ipc_mode)?,
-        net: of(&host.network_mode)?,
-        uts: match of(&host.network_mode)? {
+        pid: of(&host.pid_mode, |name| format!("cannot join PID of a non running container: {name}"))?,
+        ipc: of(&host.ipc_mode, |name| format!("container {name} is not running"))?,
+        net,
+        uts: match net {
             _ if host.uts_mode == "host" => Namespace::Host,
             // Who shares another container's network has its host name too.
             Namespace::Of(pid) => Namespace::Of(pid),
@@ -163,7 +170,7 @@ fn link_variables(engine: &Engine, record: &Record) -> Vec<String> {
         return vec![];
     }
     let mut env = Vec::new();
-    for (other, alias) in super::net::links(engine, record) {
+    for (other, alias) in super::links::of(engine, record) {
         let other = other.record();
         let Some(address) = other.endpoints.iter().find_map(|e| e.address) else { continue };
         let prefix = alias.to_ascii_uppercase().replace('-', "_");
@@ -243,7 +250,13 @@ fn mounts(engine: &Engine, record: &Record) -> Vec<Mount> {
         }
         options.retain(|o| !matches!(o.as_str(), "exec" | "suid" | "dev"));
         let source = MountSource::Tmpfs(options);
-        mounts.push(Mount { source, target: super::mounts::clean(target), read_only, propagation: None });
+        mounts.push(Mount {
+            source,
+            target: super::mounts::clean(target),
+            read_only,
+            propagation: None,
+            below: Below::Same,
+        });
     }
     mounts.extend(devices(&record.host));
     mounts.sort_by_key(|m| m.target.matches('/').count());
@@ -258,6 +271,7 @@ fn mounts(engine: &Engine, record: &Record) -> Vec<Mount> {
                 target: format!("/etc/{name}"),
                 read_only: record.host.readonly_rootfs,
                 propagation: None,
+                below: Below::Same,
             })
         })
         .collect();
@@ -274,16 +288,18 @@ fn devices(host: &HostConfig) -> impl Iterator<Item = Mount> {
             target,
             read_only: false,
             propagation: None,
+            below: Below::Same,
         })
     })
 }
 
 /// Directory of the files in `/etc`: those of the container whose network is shared, if so.
-fn files_of(engine: &Engine, record: &Record) -> Option<std::path::PathBuf> {
-    match record.host.network_mode.strip_prefix("container:") {
-        Some(other) => Some(engine.containers.dir(&engine.containers.get(other).ok()?.id)),
-        None => Some(engine.containers.dir(&record.id)),
-    }
+pub fn files_of(engine: &Engine, record: &Record) -> Option<std::path::PathBuf> {
+    let id = match super::links::donor(engine, &record.host.network_mode) {
+        Some(donor) => donor.ok()?.id.clone(),
+        None => record.id.clone(),
+    };
+    Some(engine.containers.dir(&id))
 }
 
 fn mount(mounted: &Mounted) -> Mount {
@@ -320,6 +336,11 @@ fn mount(mounted: &Mounted) -> Mount {
         target: point.destination.clone(),
         read_only: !point.rw,
         propagation: propagation.map(Into::into),
+        below: match spec.and_then(|spec| spec.bind_options.as_ref()) {
+            Some(options) if options.non_recursive => Below::Left,
+            Some(options) if options.read_only_non_recursive => Below::AsTheyAre,
+            _ => Below::Same,
+        },
     }
 }
 

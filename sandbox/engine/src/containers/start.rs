@@ -2,7 +2,7 @@
 //! init clones the child, and its network while it prepares its root; all must be done before its program starts.
 
 use super::{
-    Container, Live, exit, files, health, mounts, net,
+    Container, Live, exit, files, health, links, mounts, net,
     record::{Phase, Record},
     spec,
     streams::{Input, Io, watched},
@@ -106,6 +106,7 @@ async fn begin(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<(Proc
         None if container.record().image.is_empty() => LayerStack { dirs: vec![], links: vec![] },
         None => return Err(Error::internal(format!("the layers of container {id} are gone"))),
     };
+    links::check(engine, &container.record().clone())?;
     let snapshot = {
         let mut record = container.record();
         if files::own(&record) {

@@ -176,42 +176,7 @@ fn check_modes(config: &Config, host: &mut HostConfig) -> Result<()> {
     {
         return Err(Error::invalid(format!("unknown or invalid runtime name: {}", host.runtime)));
     }
-    let network = host.network_mode.clone();
-    let shares_network = network.starts_with("container:");
-    if shares_network || network == "host" {
-        let why = |what: &str| {
-            let with = if shares_network { "container type network mode" } else { "host type networking" };
-            Error::invalid(format!(
-                "conflicting options: {what} and the {}",
-                if shares_network { "container type network mode" } else { with }
-            ))
-        };
-        if shares_network && !config.hostname.is_empty() {
-            return Err(Error::invalid("conflicting options: hostname and the network mode"));
-        }
-        if host.links.as_ref().is_some_and(|l| !l.is_empty()) {
-            return Err(if shares_network {
-                why("links")
-            } else {
-                Error::invalid(
-                    "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
-                )
-            });
-        }
-        if shares_network {
-            if host.dns.as_ref().is_some_and(|d| !d.is_empty()) {
-                return Err(Error::invalid("conflicting options: dns and the network mode"));
-            }
-            if host.extra_hosts.as_ref().is_some_and(|d| !d.is_empty()) {
-                return Err(Error::invalid(
-                    "conflicting options: custom host-to-IP mapping and the network mode",
-                ));
-            }
-            if host.port_bindings.as_ref().is_some_and(|p| !p.is_empty()) || host.publish_all_ports {
-                return Err(why("port publishing"));
-            }
-        }
-    }
+    check_shared_network(config, host)?;
     let mode = |text: &str, what: &str, fixed: &[&str]| -> Result<()> {
         let ok = fixed.contains(&text) || text.strip_prefix("container:").is_some_and(|c| !c.is_empty());
         if ok { Ok(()) } else { Err(Error::invalid(format!("invalid {what} mode: {text}"))) }
@@ -232,6 +197,53 @@ fn check_modes(config: &Config, host: &mut HostConfig) -> Result<()> {
     }
     if !matches!(host.cgroupns_mode.as_str(), "" | "host" | "private") {
         return Err(Error::invalid(format!("invalid cgroup namespace mode: {}", host.cgroupns_mode)));
+    }
+    Ok(())
+}
+
+/// What makes no sense beside a network that is another container's or the node's (`runconfig.validateNetMode`).
+fn check_shared_network(config: &Config, host: &HostConfig) -> Result<()> {
+    let some = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    let invalid = |text: &str| Err(Error::invalid(text));
+    let network = host.network_mode.as_str();
+    if network == "container" || network == "container:" {
+        return invalid("invalid network mode: invalid container format container:<name|id>");
+    }
+    if network == "host" && some(&host.links) {
+        return invalid(
+            "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
+        );
+    }
+    if !network.starts_with("container:") {
+        return Ok(());
+    }
+    if !config.hostname.is_empty() {
+        return invalid("conflicting options: hostname and the network mode");
+    }
+    if some(&host.links) {
+        return invalid(
+            "conflicting options: container type network can't be used with links. This would result in undefined behavior",
+        );
+    }
+    if some(&host.dns) {
+        return invalid("conflicting options: dns and the network mode");
+    }
+    if some(&host.extra_hosts) {
+        return invalid("conflicting options: custom host-to-IP mapping and the network mode");
+    }
+    if host.port_bindings.as_ref().is_some_and(|p| !p.is_empty()) || host.publish_all_ports {
+        return invalid("conflicting options: port publishing and the container type network mode");
+    }
+    Ok(())
+}
+
+/// The same of ports: those that are asked for, not those of the image.
+pub fn check_exposed(config: &Config, host: &HostConfig) -> Result<()> {
+    check_shared_network(config, host)?;
+    if host.network_mode.starts_with("container:")
+        && config.exposed_ports.as_ref().is_some_and(|p| !p.is_empty())
+    {
+        return Err(Error::invalid("conflicting options: port exposing and the container type network mode"));
     }
     Ok(())
 }
@@ -507,6 +519,28 @@ mod tests {
             refusal(|_, h| (h.auto_remove, h.restart_policy) =
                 (true, RestartPolicy { name: "always".into(), ..Default::default() }))
             .contains("AutoRemove")
+        );
+    }
+
+    #[test]
+    fn a_shared_network_rules_out_what_is_the_others_to_say() {
+        let other = |h: &mut HostConfig| h.network_mode = "container:other".into();
+        let links = Some(vec!["db".to_owned()]);
+        assert_eq!(
+            refusal(|_, h| (other(h), h.links.clone_from(&links)).0),
+            "conflicting options: container type network can't be used with links. This would result in undefined behavior"
+        );
+        assert_eq!(
+            refusal(|_, h| h.network_mode = "container".into()),
+            "invalid network mode: invalid container format container:<name|id>"
+        );
+        let (mut config, mut host) = (Config::default(), HostConfig::default());
+        other(&mut host);
+        check_exposed(&config, &host).unwrap();
+        config.exposed_ports = Some([("80/tcp".to_owned(), Default::default())].into());
+        assert_eq!(
+            check_exposed(&config, &host).unwrap_err().message,
+            "conflicting options: port exposing and the container type network mode"
         );
     }
 

@@ -47,7 +47,7 @@ fn main() {
 }
 
 /// Scripts for the node's shell, in this order in one session, and what they must print.
-const CHECKS: [(&str, &str); 30] = [
+const CHECKS: [(&str, &str); 40] = [
     ("docker run --rm busybox echo hello 2>/dev/null", "hello"),
     ("docker run --rm -i busybox cat <<< words", "words"),
     ("docker run --rm busybox nosuch; echo $?", "127"),
@@ -135,6 +135,46 @@ const CHECKS: [(&str, &str); 30] = [
     (
         "docker pull busybox; docker push zzz 2>&1; docker pull busybox:nope",
         "The push refers to repository [docker.io/library/zzz]\nAn image does not exist locally with the tag: zzz",
+    ),
+    // Its input has ended before it starts.
+    ("timeout -s KILL 20 docker run --rm -i busybox sh -c 'cat; echo over' < /dev/null", "over"),
+    (
+        "docker run --rm -e HOME= busybox sh -c 'echo $HOME; mount | grep -c \"^shm on /dev/shm\"; df /dev | tail -1 | cut -c1-5'; docker run --rm --tmpfs /t busybox mount | grep -o '^tmpfs on /t'; docker run -u -1 busybox id 2>&1 | head -1",
+        "/root\n1\ntmpfs\ntmpfs on /t\ndocker: Error response from daemon: uids and gids must be in range",
+    ),
+    (
+        "docker run --name vols -v /in busybox sh -c 'echo 1 > /in/f; ln -s f /in/l'; echo 2 > /tmp/two; docker cp /tmp/two vols:/in/l; docker cp vols:/in - | tar t; docker cp vols:/in/f - | tar xO; docker run --name file -v /tmp/two:/two busybox true; docker cp file:/two - | tar xO; docker cp file:/etc/hostname - | tar xO | wc -c",
+        "in/\nin/f\nin/l\n2\n2\n13",
+    ),
+    (
+        "docker create --name work -w /made/here/ busybox; docker cp work:/made/here - | tar t; docker inspect -f '{{.Config.WorkingDir}}' work",
+        "here/\n/made/here",
+    ),
+    (
+        "docker tag busybox moved; docker run -d --name old moved sleep 1000; docker commit old moved; docker ps --filter name=old --format {{.Image}} | wc -c; docker rm -f old; docker rmi moved",
+        "13\n",
+    ),
+    // Links are to containers, not to names; who shares a network passes it on.
+    (
+        "docker run -d --name db busybox top; docker create --name app --link db:store busybox ping -c1 store; docker rename db data; docker inspect -f '{{.HostConfig.Links}}' app; docker ps -a --no-trunc --filter name=data --format {{.Names}}; docker stop -t0 data; docker start -a app 2>&1 | head -1; docker start data; docker start -a app | grep -o '1 packets received'",
+        "[/data:/app/store]\napp/store,data\ndata\nError response from daemon: Cannot link to a non running container: /data AS /app/store\ndata\n1 packets received",
+    ),
+    (
+        "docker run -d --name hop1 --network container:data busybox top; docker run -d --name hop2 --network container:hop1 busybox top; docker exec hop2 cat /etc/hostname | wc -c; docker run --name me --network container:me busybox 2>&1 | head -1; docker run --network container:nope busybox 2>&1 | head -1; docker run --pid container:nope busybox 2>&1 | head -1; docker run --volumes-from nope busybox 2>&1 | head -1",
+        "13\ndocker: Error response from daemon: cannot join own network namespace\ndocker: Error response from daemon: No such container: nope\ndocker: Error response from daemon: No such container: nope\ndocker: Error response from daemon: No such container: nope",
+    ),
+    // Ports go along when the way out is another network; a hardware address that was asked for stays.
+    (
+        "docker network create one; docker network create two; docker run -d --name port --network one --mac-address 02:42:ac:11:00:42 -p 8077:80 busybox sh -c 'echo moved > /index.html; httpd -f -h /'; docker restart -t0 port; docker inspect -f '{{.NetworkSettings.Networks.one.MacAddress}} {{.Config.MacAddress}}' port; docker network connect two port; docker network disconnect one port; sleep 0.3; curl -s -m 5 localhost:8077; docker network connect none port 2>&1 | tail -1; docker stop -t0 port; docker network rm two; docker network disconnect -f two port && echo forgotten",
+        "port\n02:42:ac:11:00:42 02:42:ac:11:00:42\nmoved\nError response from daemon: container cannot be connected to multiple networks with one of the networks in private (none) mode\nport\ntwo\nforgotten",
+    ),
+    (
+        "mkdir -p /srv/m/below; mount -t tmpfs t /srv/m/below; touch /srv/m/below/y; docker run --rm --mount type=bind,src=/srv/m,dst=/v,bind-recursive=disabled busybox ls /v/below | wc -l; docker run --rm --mount type=bind,src=/srv/m,dst=/v,readonly,bind-recursive=writable busybox sh -c 'touch /v/x || touch /v/below/z && echo written'; umount /srv/m/below",
+        "0\nwritten",
+    ),
+    (
+        "mkdir -p /srv/s; mount -t tmpfs t /srv/s; mount --make-shared /srv/s; mkdir /srv/s/out /srv/s/in; docker run -d --name sl -v /srv/s:/v:slave busybox top; mount -t tmpfs t /srv/s/in; touch /srv/s/in/late; docker exec sl ls /v/in; docker run --rm --privileged -v /srv/s:/v:shared busybox sh -c 'mount -t tmpfs t /v/out && touch /v/out/back'; ls /srv/s/out; docker rm -f sl; umount -R /srv/s",
+        "late\nback",
     ),
     (
         "docker rm -f $(docker ps -aq) >/dev/null; docker ps -aq; ls /var/lib/docker/containers; mount | grep -c overlay2; ip link | grep -c veth",

@@ -2,7 +2,7 @@
 //! its own mount namespace, which is a copy of the node's. All that is mounted is opened before the pivot, in the node's
 //! tree, and attached after it, in the container's; a target is looked up inside the root only (openat2), whatever links an image has.
 
-use super::spec::{ContainerSpec, Mount, MountSource, Namespace};
+use super::spec::{Below, ContainerSpec, Mount, MountSource, Namespace};
 use crate::{Error, Result, error::Context, mounts, session_root};
 use drydock_protocol::frame::Size;
 use rustix::{
@@ -36,6 +36,12 @@ struct Prepared {
 /// Builds the container's root and pivots into it. Returns the container's devpts. `controllers` are the control group hierarchies
 /// of the node as [`crate::cgroup::NodesDir::layout`] tells them.
 pub fn enter(spec: &ContainerSpec, controllers: &[Option<Vec<String>>]) -> Result<OwnedFd> {
+    // What shall hear of the node's later mounts, or tell the node of its own, is opened while it is still one with the node's.
+    let shared = |mount: &Mount| {
+        mount.propagation.as_deref().is_some_and(|p| p.ends_with("shared") || p.ends_with("slave"))
+    };
+    let mut early: Vec<Option<Prepared>> =
+        spec.mounts.iter().map(|m| shared(m).then(|| prepare(m)).transpose()).collect::<Result<_>>()?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .step(|| "make mounts private")?;
     // A mount of its own, so that a second look at the same directory stays as it is.
@@ -49,7 +55,9 @@ pub fn enter(spec: &ContainerSpec, controllers: &[Option<Vec<String>>]) -> Resul
         MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC,
     )?;
     let own = kernel_mounts(spec, controllers)?;
-    let wanted = spec.mounts.iter().map(prepare).collect::<Result<Vec<_>>>()?;
+    let wanted = spec.mounts.iter().zip(&mut early);
+    let wanted = wanted.map(|(m, early)| early.take().map_or_else(|| prepare(m), Ok));
+    let wanted = wanted.collect::<Result<Vec<_>>>()?;
     let devices = session_root::DEVICES.map(|name| (name, mounts::copy(CWD, &format!("/dev/{name}"), false)));
     mounts::pivot(root.as_fd())?;
     let root =
@@ -157,7 +165,7 @@ fn kernel_mounts(spec: &ContainerSpec, controllers: &[Option<Vec<String>>]) -> R
         Namespace::Host => Some(mounts::copy(CWD, "/dev/shm", false)?),
         Namespace::New | Namespace::Of(_) => {
             let size = spec.shm_size.to_string();
-            Some(mounts::create("tmpfs", &[("mode", "1777"), ("size", &size)], safe)?)
+            Some(mounts::create("tmpfs", &[("source", "shm"), ("mode", "1777"), ("size", &size)], safe)?)
         }
     };
     let dev = [("mode", "0755"), ("size", "65536k"), ("nr_inodes", "4096")];
@@ -227,10 +235,10 @@ fn attach_groups(root: BorrowedFd<'_>, groups: &Groups, privileged: bool) -> Res
 fn prepare(mount: &Mount) -> Result<Prepared> {
     let (tree, directory) = match &mount.source {
         MountSource::Bind(path) => {
-            let tree = mounts::copy(CWD, path, true)?;
+            let tree = mounts::copy(CWD, path, mount.below != Below::Left)?;
             let kind = fstat(&tree).step(|| format!("look at {path}"))?.st_mode;
             if mount.read_only {
-                mounts::set_attributes(tree.as_fd(), libc::MOUNT_ATTR_RDONLY, true)?;
+                mounts::set_attributes(tree.as_fd(), libc::MOUNT_ATTR_RDONLY, mount.below == Below::Same)?;
             }
             (tree, FileType::from_raw_mode(kind).is_dir())
         }
@@ -272,9 +280,12 @@ fn attach(root: BorrowedFd<'_>, mount: &Prepared, own: bool) -> Result<()> {
     }
     mounts::attach(mount.tree.as_fd(), target.as_fd())
         .map_err(|e| Error::new(format!("mount on {:?}: {e}", mount.target), io::ErrorKind::Other))?;
+    let below = MountPropagationFlags::REC;
     match mount.propagation.as_deref() {
-        Some("shared" | "rshared") => change(&mount.target, MountPropagationFlags::SHARED),
-        Some("slave" | "rslave") => change(&mount.target, MountPropagationFlags::DOWNSTREAM),
+        Some("shared") => change(&mount.target, MountPropagationFlags::SHARED),
+        Some("rshared") => change(&mount.target, MountPropagationFlags::SHARED | below),
+        Some("slave") => change(&mount.target, MountPropagationFlags::DOWNSTREAM),
+        Some("rslave") => change(&mount.target, MountPropagationFlags::DOWNSTREAM | below),
         _ => Ok(()),
     }
 }

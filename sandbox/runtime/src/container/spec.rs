@@ -104,6 +104,20 @@ pub struct Mount {
     pub read_only: bool,
     /// Mount propagation for binds: `private` (absent), `rprivate`, `shared`, `rshared`, `slave`, `rslave`.
     pub propagation: Option<String>,
+    /// Of a bind: what becomes of the mounts below its source.
+    pub below: Below,
+}
+
+/// The mounts below the source of a bind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Below {
+    /// They come along; nothing may be written to them either, if that is so of the bind.
+    #[default]
+    Same,
+    /// They come along as they are.
+    AsTheyAre,
+    /// They stay behind.
+    Left,
 }
 
 /// Where the content of a mount comes from.

@@ -7,7 +7,7 @@ use crate::{
 };
 use drydock_protocol::frame::Size;
 use drydock_runtime::container::spec::{
-    ContainerSpec, Mount, MountSource, Namespace, Namespaces, ProcessSpec,
+    Below, ContainerSpec, Mount, MountSource, Namespace, Namespaces, ProcessSpec,
 };
 use libtest_mimic::Trial;
 
@@ -203,6 +203,7 @@ fn a_container_gets_its_mounts() -> Outcome {
         target: target.into(),
         read_only,
         propagation: None,
+        below: Below::Same,
     };
     let mut c = spec(
         "cat /data/f /etc/one /etc/two; echo x > /data/g; touch /ro/x 2>/dev/null || echo ro; stat -f -c %T /scratch; df -k /scratch | tail -1 | awk '{print $2}'; stat -c %a /scratch",
@@ -218,6 +219,7 @@ fn a_container_gets_its_mounts() -> Outcome {
             target: "/scratch".into(),
             read_only: false,
             propagation: None,
+            below: Below::Same,
         },
     ];
     c.process.argv[2] = c.process.argv[2].replace("/ro/x", "/ro/deep/er/x");
@@ -325,7 +327,8 @@ fn a_container_that_cannot_start_says_why() -> Outcome {
             source: MountSource::Bind("/nowhere".into()),
             target: "/x".into(),
             read_only: false,
-            propagation: None
+            propagation: None,
+            below: Below::Same
         }])
         .contains("/nowhere")
     );

@@ -1,12 +1,13 @@
 //! Files in and out of a container: `docker cp`, `docker export`, filling volumes; [`tarball`] writes them, [`untar`] takes them in.
 //! A container's files are hostile: every path is opened by `openat2` with the container's root as root, so that no link leads out of it, whatever changes meanwhile.
 
-use super::{Container, record::Record};
+use super::{Container, files, record::Record};
 use crate::{
     engine::Engine,
     error::{Context, Error, Result, go_words},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use drydock_runtime::container::users;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, openat, openat2, readlinkat, statat};
 use std::{
     io::{self, Read, Write},
@@ -21,8 +22,11 @@ mod tarball;
 mod untar;
 
 pub use tarball::is_opaque;
+pub use untar::Options;
 
 const HANDLE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+/// Largest `/etc/passwd` or `/etc/group` that is read, in bytes.
+const MAX_USERS: u64 = 1 << 20;
 const DIRECTORY: OFlags = HANDLE.union(OFlags::DIRECTORY);
 
 /// A container's files, as long as this is kept.
@@ -35,6 +39,8 @@ pub struct View {
     root: OwnedFd,
     /// The path below it.
     path: String,
+    /// The path in the container.
+    asked: String,
     read_only: bool,
 }
 
@@ -74,13 +80,18 @@ impl View {
     pub fn open(engine: &Arc<Engine>, container: &Container, path: &str) -> Result<Self> {
         let mut view = Self::whole(engine, container)?;
         view.path = path.to_string();
+        view.asked = path.to_string();
         let record = container.record();
         let clean = super::mounts::clean(path);
         view.read_only = record.host.readonly_rootfs;
-        if let Some((source, rest, rw)) = volume_of(&record, &clean) {
+        if let Some((source, rest, rw)) =
+            volume_of(&record, &clean).or_else(|| own_file(engine, &record, &clean))
+        {
             view.read_only = !rw;
             if container.live().is_none() {
-                view.root = open_dir(Path::new(&source)).doing(|| format!("open {source}"))?;
+                let (directory, rest) =
+                    place(Path::new(&source), &rest).doing(|| format!("open {source}"))?;
+                view.root = directory;
                 // What follows a slash at the end counts, so it is kept.
                 let end = if path.ends_with("/.") {
                     "/."
@@ -116,18 +127,27 @@ impl View {
             engine.roots.unmount(&id);
             Error::internal(format!("open {}: {}", merged.display(), go_words(&e)))
         })?;
-        Ok(Self { engine: engine.clone(), id, mounted: true, root, path: "/".into(), read_only: false })
+        let path = || "/".to_string();
+        Ok(Self {
+            engine: engine.clone(),
+            id,
+            mounted: true,
+            root,
+            path: path(),
+            asked: path(),
+            read_only: false,
+        })
     }
 
     fn missing(&self, name: &str) -> Error {
-        Error::not_found(format!("Could not find the file {} in container {name}", self.path))
+        Error::not_found(format!("Could not find the file {} in container {name}", self.asked))
     }
 
     /// Why nothing can be had at the path: dockerd tells a missing file by the container, the rest in Go's words.
     fn refused(&self, name: &str, error: &io::Error) -> Error {
         match error.kind() {
             io::ErrorKind::NotADirectory => {
-                Error::internal(format!("lstat {}: {}", self.path, go_words(error)))
+                Error::internal(format!("lstat {}: {}", self.asked, go_words(error)))
             }
             _ => self.missing(name),
         }
@@ -140,7 +160,7 @@ impl View {
         let link_target = if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
             let target = readlinkat(&parent, base.as_str(), vec![]).map_err(|_| self.missing(name))?;
             let target = target.to_string_lossy().into_owned();
-            let dir = Path::new(&self.path).parent().unwrap_or(Path::new("/"));
+            let dir = Path::new(&self.asked).parent().unwrap_or(Path::new("/"));
             super::mounts::clean(&dir.join(target).to_string_lossy())
         } else {
             String::new()
@@ -159,7 +179,7 @@ impl View {
 
     /// The last part of the path, as Go's `filepath.Base`.
     fn name(&self) -> String {
-        let trimmed = self.path.trim_end_matches('/');
+        let trimmed = self.asked.trim_end_matches('/');
         match trimmed.rsplit('/').next() {
             Some("") | None => "/".into(),
             Some(last) => last.into(),
@@ -210,7 +230,7 @@ impl View {
     }
 
     /// Unpacks a tar in the directory at the path.
-    pub fn extract(&self, name: &str, tar: impl Read, no_overwrite: bool) -> Result<()> {
+    pub fn extract(&self, name: &str, tar: impl Read, options: Options) -> Result<()> {
         let clean = super::mounts::clean(&self.path);
         let relative = clean.trim_start_matches('/');
         let dir = if relative.is_empty() { "." } else { relative };
@@ -225,13 +245,36 @@ impl View {
         if self.read_only {
             return Err(Error::invalid("container rootfs is marked read-only"));
         }
-        unpack(self.root.as_fd(), relative, tar, no_overwrite).map_err(|e| match e.kind() {
+        unpack(self.root.as_fd(), relative, tar, options).map_err(|e| match e.kind() {
             io::ErrorKind::AlreadyExists | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
                 Error::invalid(e.to_string())
             }
             _ => Error::internal(go_words(&e)),
         })
     }
+}
+
+/// Whom files belong to that a client wants to be the container's user's; nobody in particular if it runs as root.
+pub fn owner(engine: &Arc<Engine>, container: &Container) -> Result<Option<(u32, u32)>> {
+    let user = container.record().config.user.clone();
+    if user.is_empty() {
+        return Ok(None);
+    }
+    let view = View::whole(engine, container)?;
+    let text = |path: &str| {
+        let mut bytes = vec![];
+        let regular = |file: &OwnedFd| {
+            rustix::fs::fstat(file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file())
+        };
+        if let Ok(file) = in_root(view.root.as_fd(), path, OFlags::RDONLY | OFlags::NONBLOCK)
+            && regular(&file)
+        {
+            let _what_there_is = std::fs::File::from(file).take(MAX_USERS).read_to_end(&mut bytes);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let found = users::resolve(&user, &[], &text("etc/passwd"), &text("etc/group"));
+    found.map(|user| Some((user.uid, user.gid))).map_err(Error::internal)
 }
 
 /// The volume or bind that a path is in: its source, the path below it, whether it may be written.
@@ -242,6 +285,24 @@ fn volume_of(record: &Record, path: &str) -> Option<(String, String, bool)> {
     };
     let best = record.mount_points.iter().filter(inside).max_by_key(|m| m.point.destination.len())?;
     Some((best.point.source.clone(), path[best.point.destination.len()..].to_string(), best.point.rw))
+}
+
+/// One of the files that the engine gives to a container that has run: they are mounted, too.
+fn own_file(engine: &Engine, record: &Record, path: &str) -> Option<(String, String, bool)> {
+    let name = path.strip_prefix("/etc/").filter(|name| files::NAMES.contains(name))?;
+    let source = super::spec::files_of(engine, record)?.join(name);
+    source.exists().then(|| (source.to_string_lossy().into_owned(), String::new(), true))
+}
+
+/// Opens what is mounted, or the directory of it if it is a file. Returns the path below that, too.
+fn place(source: &Path, rest: &str) -> io::Result<(OwnedFd, String)> {
+    let source = source.canonicalize()?;
+    match (source.is_dir(), source.parent(), source.file_name()) {
+        (false, Some(parent), Some(name)) => {
+            Ok((open_dir(parent)?, format!("{}{rest}", name.to_string_lossy())))
+        }
+        _ => Ok((open_dir(&source)?, rest.to_owned())),
+    }
 }
 
 /// Opens a path as if `root` were the root of all files.
@@ -305,6 +366,11 @@ fn go_mode(mode: u32) -> u32 {
     go
 }
 
+/// Makes a directory in a container's root, with those above it.
+pub fn make_dirs(root: &Path, inside: &str) -> io::Result<()> {
+    untar::make_parents(open_dir(root)?.as_fd(), Path::new(inside.trim_start_matches('/'))).map(drop)
+}
+
 /// Copies what an image has at `inside` into an empty volume, and gives the volume its owner and mode. Nothing there: nothing done.
 pub fn fill_volume(root: &Path, inside: &str, volume: &Path) -> io::Result<()> {
     let root = open_dir(root)?;
@@ -329,7 +395,8 @@ pub fn fill_volume(root: &Path, inside: &str, volume: &Path) -> io::Result<()> {
             tar.tree(from.as_fd(), "")?;
             tar.finish()
         });
-        let unpacked = unpack(to.as_fd(), "", io::BufReader::with_capacity(64 << 10, reader), false);
+        let unpacked =
+            unpack(to.as_fd(), "", io::BufReader::with_capacity(64 << 10, reader), Options::default());
         let written = writing.join().unwrap_or_else(|_| Err(io::Error::other("the copy has failed")));
         unpacked.and(written)
     })
@@ -354,6 +421,16 @@ mod tests {
         use std::os::unix::fs::MetadataExt;
         assert_eq!(fs::metadata(to.join("g")).unwrap().ino(), fs::metadata(to.join("d/f")).unwrap().ino());
         fill_volume(&from, "/nothing", &to).unwrap();
+    }
+
+    #[test]
+    fn directories_are_made_inside_the_root() {
+        let temp = tempfile::tempdir().unwrap();
+        symlink("/real", temp.path().join("link")).unwrap();
+        fs::create_dir(temp.path().join("real")).unwrap();
+        make_dirs(temp.path(), "/link/a/b").unwrap();
+        assert!(temp.path().join("real/a/b").is_dir());
+        make_dirs(temp.path(), "/link/a/b").unwrap();
     }
 
     #[test]

@@ -10,8 +10,17 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+/// How a tar is taken in.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// No directory in place of something else, nor the other way round.
+    pub no_overwrite: bool,
+    /// All belongs to this user and group, whatever the tar says.
+    pub owner: Option<(u32, u32)>,
+}
+
 /// Unpacks a tar below `dir` (a path in `root`). Names that lead out are refused.
-pub(super) fn unpack(root: BorrowedFd<'_>, dir: &str, from: impl Read, no_overwrite: bool) -> io::Result<()> {
+pub(super) fn unpack(root: BorrowedFd<'_>, dir: &str, from: impl Read, options: Options) -> io::Result<()> {
     let mut archive = tar::Archive::new(from);
     let mut dirs: Vec<(PathBuf, i64)> = Vec::new();
     for entry in archive.entries()? {
@@ -32,7 +41,7 @@ pub(super) fn unpack(root: BorrowedFd<'_>, dir: &str, from: impl Read, no_overwr
             continue;
         }
         let mtime = i64::try_from(entry.header().mtime().unwrap_or(0)).unwrap_or(0);
-        if unpack_one(root, &path, dir, &mut entry, no_overwrite)? {
+        if unpack_one(root, &path, dir, &mut entry, options)? {
             dirs.push((path, mtime));
         }
     }
@@ -56,14 +65,15 @@ fn unpack_one(
     path: &Path,
     dir: &str,
     entry: &mut tar::Entry<'_, impl Read>,
-    no_overwrite: bool,
+    options: Options,
 ) -> io::Result<bool> {
     let (Some(parent), Some(base)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
         return Err(io::ErrorKind::InvalidData.into());
     };
     let parent = make_parents(root, parent)?;
     let number = |n: io::Result<u64>| u32::try_from(n.unwrap_or(0)).unwrap_or(0);
-    let (uid, gid) = (number(entry.header().uid()), number(entry.header().gid()));
+    let written = (number(entry.header().uid()), number(entry.header().gid()));
+    let (uid, gid) = options.owner.unwrap_or(written);
     let mode = Mode::from_raw_mode(entry.header().mode().unwrap_or(0o644) & 0o7777);
     let mtime = i64::try_from(entry.header().mtime().unwrap_or(0)).unwrap_or(0);
     let kind = entry.header().entry_type();
@@ -71,7 +81,7 @@ fn unpack_one(
     let is_dir = kind == tar::EntryType::Directory;
     if let Ok(there) = stat_of(parent.as_fd(), base) {
         let there_dir = FileType::from_raw_mode(there.st_mode) == FileType::Directory;
-        if there_dir != is_dir && no_overwrite {
+        if there_dir != is_dir && options.no_overwrite {
             let (a, b) =
                 if there_dir { ("directory", "non-directory") } else { ("non-directory", "directory") };
             return Err(io::Error::new(
@@ -174,7 +184,7 @@ fn device(entry: &tar::Entry<'_, impl Read>) -> io::Result<libc::dev_t> {
 }
 
 /// The directory of an entry, made if it is missing.
-fn make_parents(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
+pub(super) fn make_parents(root: BorrowedFd<'_>, path: &Path) -> io::Result<OwnedFd> {
     let text = if path.as_os_str().is_empty() { ".".into() } else { path.to_string_lossy().into_owned() };
     match in_root(root, &text, DIRECTORY) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -219,7 +229,23 @@ mod tests {
 
     fn put(root: &Path, dir: &str, entries: &[(&str, tar::EntryType, &str)]) -> io::Result<()> {
         let root = open_dir(root).unwrap();
-        unpack(root.as_fd(), dir, &tar_of(entries)[..], false)
+        unpack(root.as_fd(), dir, &tar_of(entries)[..], Options::default())
+    }
+
+    #[test]
+    fn files_belong_to_whom_they_shall() {
+        use std::os::unix::fs::MetadataExt;
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let temp = tempfile::tempdir().unwrap();
+        let tar = tar_of(&[("d", tar::EntryType::Directory, ""), ("d/f", tar::EntryType::Regular, "1")]);
+        let options = Options { owner: Some((100, 200)), ..Options::default() };
+        unpack(open_dir(temp.path()).unwrap().as_fd(), "", &tar[..], options).unwrap();
+        for path in ["d", "d/f"] {
+            let found = fs::metadata(temp.path().join(path)).unwrap();
+            assert_eq!((found.uid(), found.gid()), (100, 200));
+        }
     }
 
     #[test]
