@@ -142,6 +142,8 @@ impl DefaultBridge {
             masquerade: self.masquerade,
             host_binding: self.host_binding,
             prefix: None,
+            host_address: None,
+            unprotected: false,
         };
         Ok((bridge, self.ipam(subnet, gateway)))
     }

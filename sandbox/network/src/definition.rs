@@ -119,6 +119,12 @@ pub(crate) struct Bridge {
     /// Names of interfaces in containers begin so instead of with `eth`.
     #[serde(default)]
     pub prefix: Option<String>,
+    /// Containers are seen outside under this address, not that of the interface which they leave by.
+    #[serde(default)]
+    pub host_address: Option<Ipv4Addr>,
+    /// Whoever has a route to them reaches all ports of the containers (gateway mode `nat-unprotected`).
+    #[serde(default)]
+    pub unprotected: bool,
 }
 
 impl Definition {
@@ -146,6 +152,8 @@ pub(crate) struct BridgeOptions {
     pub masquerade: bool,
     pub host_binding: Option<IpAddr>,
     pub prefix: Option<String>,
+    pub host_address: Option<Ipv4Addr>,
+    pub unprotected: bool,
 }
 
 impl BridgeOptions {
@@ -157,6 +165,8 @@ impl BridgeOptions {
             masquerade: true,
             host_binding: None,
             prefix: None,
+            host_address: None,
+            unprotected: false,
         };
         for (label, value) in options {
             let refuse =
@@ -181,6 +191,9 @@ impl BridgeOptions {
                 "com.docker.network.bridge.host_binding_ipv4" => {
                     read.host_binding = Some(value.parse().map_err(|_| refuse("nil ip"))?);
                 }
+                "com.docker.network.host_ipv4" => {
+                    read.host_address = Some(value.parse().map_err(|_| refuse("nil ip"))?);
+                }
                 "com.docker.network.container_iface_prefix" if !value.is_empty() => {
                     // A number follows.
                     if !is_interface(value) || value.len() >= MAX_INTERFACE {
@@ -188,13 +201,16 @@ impl BridgeOptions {
                     }
                     read.prefix = Some(value.clone());
                 }
-                "com.docker.network.bridge.gateway_mode_ipv4" if value != "nat" => {
-                    if !matches!(value.as_str(), "routed" | "nat-unprotected" | "isolated") {
-                        return Err(refuse(&format!("unknown gateway mode {value}")));
+                "com.docker.network.bridge.gateway_mode_ipv4" => match value.as_str() {
+                    "nat" => {}
+                    "nat-unprotected" => read.unprotected = true,
+                    "routed" | "isolated" => {
+                        return Err(Kind::NotImplemented.error(format!(
+                            "gateway mode {value} is not available on this engine: use nat"
+                        )));
                     }
-                    return Err(Kind::NotImplemented
-                        .error(format!("gateway mode {value} is not available on this engine: use nat")));
-                }
+                    _ => return Err(refuse(&format!("unknown gateway mode {value}"))),
+                },
                 _ => {}
             }
         }
@@ -299,7 +315,7 @@ fn check_driver(driver: &str) -> Result<()> {
              to swarm and try again.",
         )),
         "macvlan" | "ipvlan" => Err(Kind::NotImplemented
-            .error(format!("kernel does not support {driver} interfaces on this machine: use the bridge driver"))),
+            .error(format!("{driver} networks are not available on this engine: use the bridge driver"))),
         _ => Err(Kind::NotFound.error(format!("could not find plugin {driver} in v1 plugin registry: plugin not found"))),
     }
 }
@@ -436,7 +452,7 @@ mod tests {
             unknown.to_string(),
             "could not find plugin weave in v1 plugin registry: plugin not found"
         );
-        assert!(refusal("macvlan").to_string().contains("kernel does not support macvlan"));
+        assert!(refusal("macvlan").to_string().contains("macvlan networks are not available"));
         assert!(refusal("overlay").to_string().starts_with("This node is not a swarm manager."));
         let predefined = NewNetwork { name: "host".into(), ..NewNetwork::default() }.check().unwrap_err();
         assert_eq!(predefined.to_string(), "operation is not permitted on predefined host network ");
@@ -458,6 +474,8 @@ mod tests {
             ("bridge.enable_ip_masquerade", "0"),
             ("bridge.host_binding_ipv4", "127.0.0.1"),
             ("container_iface_prefix", "web"),
+            ("host_ipv4", "192.0.2.9"),
+            ("bridge.gateway_mode_ipv4", "nat-unprotected"),
         ]);
         let expected = BridgeOptions {
             interface: Some("web0".into()),
@@ -466,6 +484,8 @@ mod tests {
             masquerade: false,
             host_binding: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             prefix: Some("web".into()),
+            host_address: Some(Ipv4Addr::new(192, 0, 2, 9)),
+            unprotected: true,
         };
         assert_eq!(good.unwrap(), expected);
         assert_eq!(
@@ -477,6 +497,8 @@ mod tests {
             assert!(read(&[("bridge.name", bad)]).is_err(), "{bad}");
         }
         assert!(read(&[("driver.mtu", "1")]).is_err());
-        assert!(read(&[("bridge.gateway_mode_ipv4", "routed")]).is_err());
+        for mode in ["routed", "isolated", "open"] {
+            assert!(read(&[("bridge.gateway_mode_ipv4", mode)]).is_err(), "{mode}");
+        }
     }
 }

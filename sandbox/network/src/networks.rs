@@ -338,6 +338,8 @@ fn define(
         masquerade: options.masquerade,
         host_binding: options.host_binding,
         prefix: options.prefix,
+        host_address: options.host_address,
+        unprotected: options.unprotected,
     };
     Ok(Definition {
         id,

@@ -110,7 +110,7 @@ pub(super) fn wanted(state: &State) -> Vec<Rule> {
             let Some(bridge) = network.and_then(|network| network.definition.bridge.as_ref()) else {
                 continue;
             };
-            add_port(&mut rules, published, &bridge.interface);
+            add_port(&mut rules, published, bridge);
         }
     }
     rules.rules
@@ -127,7 +127,11 @@ fn add_network(rules: &mut Rules, definition: &Definition, bridge: &Bridge) {
         return;
     }
     if bridge.masquerade {
-        rules.add(Table::Nat, "POSTROUTING", Head, format!("-s {subnet} ! -o {br} -j MASQUERADE"));
+        let become_host = match bridge.host_address {
+            Some(address) => format!("SNAT --to-source {address}"),
+            None => "MASQUERADE".to_owned(),
+        };
+        rules.add(Table::Nat, "POSTROUTING", Head, format!("-s {subnet} ! -o {br} -j {become_host}"));
         rules.add(Table::Nat, "DOCKER", Head, format!("-i {br} -j RETURN"));
     }
     if bridge.icc {
@@ -136,14 +140,16 @@ fn add_network(rules: &mut Rules, definition: &Definition, bridge: &Bridge) {
         rules.filter("DOCKER-FORWARD", Tail, format!("-i {br} -o {br} -j DROP"));
         rules.filter("DOCKER-FORWARD", Tail, format!("-i {br} ! -o {br} -j ACCEPT"));
     }
-    rules.filter("DOCKER", Tail, format!("! -i {br} -o {br} -j DROP"));
+    let unasked = if bridge.unprotected { "ACCEPT" } else { "DROP" };
+    rules.filter("DOCKER", Tail, format!("! -i {br} -o {br} -j {unasked}"));
     rules.filter("DOCKER-CT", Tail, format!("-o {br} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"));
     rules.filter("DOCKER-BRIDGE", Tail, format!("-o {br} -j DOCKER"));
     rules.filter("DOCKER-ISOLATION-STAGE-1", Tail, format!("-i {br} ! -o {br} -j DOCKER-ISOLATION-STAGE-2"));
     rules.filter("DOCKER-ISOLATION-STAGE-2", Head, format!("-o {br} -j DROP"));
 }
 
-fn add_port(rules: &mut Rules, published: &Published, br: &str) {
+fn add_port(rules: &mut Rules, published: &Published, bridge: &Bridge) {
+    let br = &bridge.interface;
     let (binding, Some(target)) = (published.binding(), published.target()) else { return };
     // From IPv6 addresses the proxy alone leads to a container without one.
     let IpAddr::V4(host) = binding.host_ip else { return };
@@ -152,7 +158,9 @@ fn add_port(rules: &mut Rules, published: &Published, br: &str) {
         Protocol::Udp => "-p udp -m udp",
     };
     let (port, inner) = (binding.host_port, binding.container_port);
-    rules.add(Table::Raw, "PREROUTING", Place::Tail, format!("-d {target}/32 ! -i {br} -j DROP"));
+    if !bridge.unprotected {
+        rules.add(Table::Raw, "PREROUTING", Place::Tail, format!("-d {target}/32 ! -i {br} -j DROP"));
+    }
     if host.is_loopback() {
         let spec = format!("-d {host}/32 ! -i lo {protocol} --dport {port} -j DROP");
         rules.add(Table::Raw, "PREROUTING", Place::Tail, spec);
@@ -160,8 +168,10 @@ fn add_port(rules: &mut Rules, published: &Published, br: &str) {
     let to = if host.is_unspecified() { String::new() } else { format!("-d {host}/32 ") };
     let spec = format!("{to}! -i {br} {protocol} --dport {port} -j DNAT --to-destination {target}:{inner}");
     rules.add(Table::Nat, "DOCKER", Place::Tail, spec);
-    let spec = format!("-d {target}/32 ! -i {br} -o {br} {protocol} --dport {inner} -j ACCEPT");
-    rules.filter("DOCKER", Place::Head, spec);
+    if !bridge.unprotected {
+        let spec = format!("-d {target}/32 ! -i {br} -o {br} {protocol} --dport {inner} -j ACCEPT");
+        rules.filter("DOCKER", Place::Head, spec);
+    }
 }
 
 /// Whether a rule in a chain that is not ours (`CHAIN rule`, as `iptables-save` prints it) was laid by us, perhaps by an
@@ -174,7 +184,10 @@ pub(super) fn is_ours(table: Table, text: &str, wanted: &[Rule]) -> bool {
     match (table, chain) {
         (Table::Filter, "FORWARD") => matches!(spec, "-j DOCKER-USER" | "-j DOCKER-FORWARD"),
         (Table::Nat, "PREROUTING" | "OUTPUT") => spec.ends_with(" -j DOCKER"),
-        (Table::Nat, "POSTROUTING") => spec.ends_with(" -j MASQUERADE") && excludes_bridge(spec, "! -o "),
+        (Table::Nat, "POSTROUTING") => {
+            let becomes_host = spec.ends_with(" -j MASQUERADE") || spec.contains(" -j SNAT --to-source ");
+            becomes_host && excludes_bridge(spec, "! -o ")
+        }
         (Table::Raw, "PREROUTING") => {
             spec.ends_with(" -j DROP") && (excludes_bridge(spec, "! -i ") || spec.starts_with("-d 127."))
         }
@@ -249,9 +262,36 @@ mod tests {
     }
 
     #[test]
+    fn a_network_may_be_seen_under_an_address_of_its_own() {
+        let mut state = State::default();
+        let mut seen = network("seen", "br-0123456789ab", "172.18.0.0/16", false, true);
+        let bridge = seen.definition.bridge.as_mut();
+        bridge.unwrap().host_address = Some("192.0.2.9".parse().unwrap());
+        state.networks.push(seen);
+        assert_eq!(
+            chain(&wanted(&state), Table::Nat, "POSTROUTING"),
+            ["-s 172.18.0.0/16 ! -o br-0123456789ab -j SNAT --to-source 192.0.2.9"]
+        );
+    }
+
+    #[test]
+    fn an_unprotected_network_is_open() {
+        let mut state = State::default();
+        let mut open = network("open", "br-0123456789ab", "172.18.0.0/16", false, true);
+        open.definition.bridge.as_mut().unwrap().unprotected = true;
+        state.networks.push(open);
+        let expected = ["! -i br-0123456789ab -o br-0123456789ab -j ACCEPT"];
+        assert_eq!(chain(&wanted(&state), Table::Filter, "DOCKER"), expected);
+    }
+
+    #[test]
     fn our_rules_are_recognised() {
         let ours = |table, text| is_ours(table, text, &[]);
         assert!(ours(Table::Nat, "POSTROUTING -s 172.19.0.0/16 ! -o br-0123456789ab -j MASQUERADE"));
+        assert!(ours(
+            Table::Nat,
+            "POSTROUTING -s 172.19.0.0/16 ! -o br-0123456789ab -j SNAT --to-source 192.0.2.9"
+        ));
         assert!(!ours(Table::Nat, "POSTROUTING -s 172.19.0.0/16 ! -o br-lan -j MASQUERADE"));
         assert!(ours(Table::Raw, "PREROUTING -d 172.17.0.2/32 ! -i docker0 -j DROP"));
         assert!(!ours(Table::Raw, "PREROUTING -i docker0 -j DROP"));
