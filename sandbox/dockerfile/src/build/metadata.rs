@@ -205,7 +205,7 @@ impl Change<'_> {
             }
             Kind::Cmd(line) => {
                 let words = self.command(line);
-                self.config.cmd = Some(words.clone());
+                self.config.cmd = Some(words.clone()).filter(|w| !w.is_empty());
                 *self.cmd_set |= !line.words.is_empty();
                 format!("CMD {}", quote_list(&words))
             }

@@ -6,6 +6,8 @@ use super::error::BuildError;
 use super::options::Mode;
 use super::output::Event;
 use super::stage::Builder;
+use crate::files::{Kind, Tree};
+use crate::language::go::clean;
 use crate::language::lines::{chomp, heredoc};
 use crate::language::shell::variables;
 use crate::language::{CommandLine, Network, Run};
@@ -29,9 +31,10 @@ impl Builder<'_> {
         self.hold_caches(&mut mounted, &argv)?;
         let container = self.running()?;
         let (mut workspace, tree) = self.workspace(&container)?;
+        self.mount_volumes(&tree, &mut mounted.mounts)?;
         let missing: Vec<String> = mounted.mounts.iter().flat_map(|m| missing(&tree, &m.target)).collect();
         let mut request = RunRequest {
-            argv: argv.clone(),
+            argv: self.or_the_images(&argv),
             env: self.config.env.clone(),
             user: self.config.user.clone(),
             workdir: if self.config.working_dir.is_empty() {
@@ -71,6 +74,37 @@ impl Builder<'_> {
         let removed = self.removed(&container, true);
         workspace.finish(!removed);
         Ok(())
+    }
+
+    /// A container of the classic builder has the image's volumes: what a command writes there is lost with the container.
+    fn mount_volumes(&self, tree: &Tree, mounts: &mut Vec<RunMount>) -> Result<()> {
+        if self.mode() != Mode::Classic {
+            return Ok(());
+        }
+        let volumes = self.config.volumes.iter().flatten().map(|(path, _)| clean(&format!("/{path}")));
+        for target in volumes.filter(|path| path != "/") {
+            let failed = |e: std::io::Error| BuildError::failed(format!("failed to mount {target}: {e}"));
+            match tree.kind(&target).map_err(failed)? {
+                Some(Kind::Directory | Kind::Link) => {}
+                // The mount point stays in the image, as that of every container does.
+                None => drop(tree.make_directories(&target, 0o755, (0, 0)).map_err(failed)?),
+                Some(_) => {
+                    let text = format!("cannot mount volume over existing file, file exists {target}");
+                    return Err(BuildError::failed(text));
+                }
+            }
+            let source = RunSource::Bind { path: tree.real_path(&target).map_err(failed)?, discard: true };
+            mounts.push(RunMount { target, source, read_only: false });
+        }
+        Ok(())
+    }
+
+    /// `RUN []` of the classic builder is what the image runs.
+    fn or_the_images(&self, argv: &[String]) -> Vec<String> {
+        if !argv.is_empty() || self.mode() != Mode::Classic {
+            return argv.to_vec();
+        }
+        [&self.config.entrypoint, &self.config.cmd].into_iter().flatten().flatten().cloned().collect()
     }
 
     /// The command could not even begin.

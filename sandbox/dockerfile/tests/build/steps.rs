@@ -571,3 +571,35 @@ fn what_a_dockerfile_can_ask_for_has_limits() {
         "EXPOSE names too many ports"
     );
 }
+
+#[test]
+fn commands_of_the_classic_builder_see_the_volumes_declared_before() {
+    let world = World::new();
+    let built = world.build("FROM busybox\nRUN early\nVOLUME /run /etc\nRUN late\n");
+    let runs = world.runs();
+    assert!(runs[0].mounts.is_empty());
+    let mounts: Vec<_> = runs[1].mounts.iter().map(|m| (m.target.as_str(), m.read_only, &m.source)).collect();
+    let [("/etc", false, etc), ("/run", false, run)] = mounts[..] else { panic!("{mounts:?}") };
+    for (source, name) in [(etc, "etc"), (run, "run")] {
+        // What is written there is lost.
+        assert!(
+            matches!(source, RunSource::Bind { path, discard: true } if path.ends_with(name)),
+            "{source:?}"
+        );
+    }
+    assert!(built.files().contains(&"run".to_owned()), "the mount point of a volume is left in the image");
+    let file = world.refused("FROM busybox\nVOLUME /etc/passwd\nRUN x\n");
+    assert_eq!(file.message, "cannot mount volume over existing file, file exists /etc/passwd");
+    let world = World::buildkit();
+    world.build("FROM busybox\nVOLUME /run\nRUN late\n");
+    assert!(world.runs()[0].mounts.is_empty(), "BuildKit's see none");
+}
+
+#[test]
+fn empty_lists_are_no_command() {
+    let world = World::new();
+    let built = world.build("FROM busybox\nENTRYPOINT [\"top\"]\nCMD []\n");
+    assert_eq!(built.image.config.cmd, None);
+    world.build("FROM busybox\nENTRYPOINT [\"top\"]\nCMD [\"-b\"]\nRUN []\n");
+    assert_eq!(world.runs()[0].argv, ["top", "-b"]);
+}

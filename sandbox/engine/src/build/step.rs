@@ -109,9 +109,12 @@ impl Step {
             Network::Host => host.network_mode = "host".to_owned(),
         }
         host.privileged |= command.insecure;
+        let borrowed = host.network_mode.starts_with("container:");
         let mut config = Config {
             hostname: match self.node.has_client() {
                 true => BUILDKIT_HOST.to_owned(),
+                // That of the container whose network it is.
+                false if borrowed => String::new(),
                 false => id.get(..12).unwrap_or_default().to_owned(),
             },
             user: command.user.clone(),
