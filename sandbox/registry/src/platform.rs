@@ -147,7 +147,9 @@ impl FromStr for Platform {
             Ok(all.normalised())
         };
         match parts.as_slice() {
-            [os] if ["linux", "windows", "darwin", "freebsd"].contains(&os.to_lowercase().as_str()) => {
+            [os] if ["linux", "windows", "darwin", "macos", "freebsd"]
+                .contains(&os.to_lowercase().as_str()) =>
+            {
                 of(os, &Self::host().architecture, "")
             }
             [os] if os.eq_ignore_ascii_case("wasi") => of(os, "wasm", ""),

@@ -427,6 +427,7 @@ async fn commit_one(State(engine): Engined, query: Query, headers: HeaderMap, bo
     };
     let (for_work, of) = (engine.clone(), container.clone());
     let id = blocking(move || commit::commit(&for_work, &of, &options)).await?;
+    images::emit(&engine, "create", &id, &id);
     let mut attributes = vec![("imageID", id.clone())];
     if let Some(name) = &name {
         let digest = id.parse().map_err(|_| Error::internal("invalid image id"))?;

@@ -96,6 +96,9 @@ async fn create(State(engine): State<Arc<Engine>>, headers: HeaderMap, query: Qu
 }
 
 async fn import(engine: Arc<Engine>, query: &Query, platform: Option<Platform>, body: Body) -> Answer {
+    if platform.as_ref().is_some_and(|platform| !["linux", "wasi"].contains(&platform.os.as_str())) {
+        return Err(Error::invalid("operating system is not supported"));
+    }
     let source = query.get("fromSrc").to_owned();
     let name = images::tagged(query.get("repo"), query.get("tag"))?;
     let comment = query.text("message").map_or_else(|| format!("Imported from {source}"), str::to_owned);
@@ -109,9 +112,9 @@ async fn import(engine: Arc<Engine>, query: &Query, platform: Option<Platform>, 
     }
     // As dockerd: what has no scheme is HTTP.
     let url = if source.contains("://") { source } else { format!("http://{source}") };
+    let tar = crate::build::fetch(&engine, url.clone()).await?;
     stream(move |out| async move {
         out.send(&lines::status("", &format!("Downloading from {url}"))).await?;
-        let tar = crate::build::fetch(&engine, url).await?;
         imported(&engine, tar, platform, comment, changes, name, &out).await
     })
     .await

@@ -170,6 +170,10 @@ impl Node {
         };
         let id = store.create(&new)?.to_string();
         self.held.add(&id);
+        // As dockerd: what a container of the classic builder has made, so not COPY.
+        if self.client.is_none() && !step.container.is_empty() {
+            images::emit(&self.engine, "create", &id, &id);
+        }
         let description = records::description(step);
         self.engine.build_cache.note(self.way(), step.parent, step.key, &id, description);
         Ok(id)

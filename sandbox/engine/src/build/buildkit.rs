@@ -1,7 +1,7 @@
 //! The engine as BuildKit's API sees it ([`drydock_buildkit`]): the same builder and the same [`Node`] as the classic way, with a client
 //! that can be asked for secrets, its SSH agent and credentials. All of this is called in threads that may block.
 
-use super::{Cancel, Scratch, backend::Node, download, records, request};
+use super::{Cancel, Scratch, backend::Node, download, git_ref, records, request};
 use crate::containers::model::{HostConfig, Ulimit};
 use crate::engine::Engine;
 use crate::error::Error;
@@ -140,7 +140,9 @@ impl BuildEngine for Builder {
     }
 
     fn keep(&self, image: &str) -> Answer<()> {
-        Ok(self.0.images.keep(&super::backend::digest(image)?).map_err(Error::from)?)
+        self.0.images.keep(&super::backend::digest(image)?).map_err(Error::from)?;
+        images::emit(&self.0, "create", image, image);
+        Ok(())
     }
 
     fn tag(&self, image: &str, name: &str) -> Answer<()> {
@@ -156,7 +158,7 @@ impl BuildEngine for Builder {
 
     fn remote_context(&self, url: &str, keep_git_dir: bool) -> Answer<Box<dyn Files>> {
         let cancel = Cancel::default();
-        if download::is_git(url) {
+        if git_ref::is_git(url) {
             let tree = download::git(&self.0, url, keep_git_dir, "", &cancel);
             return Ok(Box::new(tree.map_err(download::Failed::in_buildkits_words)?));
         }

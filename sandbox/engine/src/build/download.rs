@@ -1,6 +1,7 @@
 //! `ADD https://…` and `ADD …​.git`: got by the node's own `curl` and `git`, so that the node's proxies, certificates and way out
 //! hold for builds too.
 
+use super::git_ref::GitRef;
 use super::{Cancel, Scratch};
 use crate::engine::Engine;
 use crate::error::{Context as _, Error, Result};
@@ -13,6 +14,10 @@ use std::time::Duration;
 
 /// How often a cancelled build is noticed while a program runs.
 const LOOK: Duration = Duration::from_millis(100);
+/// How Go's words for a name that nobody knows end.
+const NO_HOST: &str = ": no such host";
+/// What is said of the answer of a server that refuses.
+const MAX_REFUSAL: u64 = 4 << 10;
 /// Largest file that is got.
 const MAX_FILE: u64 = 2 << 30;
 
@@ -31,12 +36,20 @@ impl Read for Content {
 /// Why something could not be had. As an [`Error`] it has the classic builder's words.
 #[derive(Debug)]
 pub(super) enum Failed {
-    /// `curl` said this about an address.
-    Web { url: String, said: String },
+    /// `curl` said this about an address, because of this answer if there was one.
+    Web { url: String, said: String, answer: Option<Refusal> },
     /// `git` said this about a repository, and ended with this status.
     Repository { url: String, said: String, status: i32 },
     /// Something else.
     Other(Error),
+}
+
+/// What a web server answered instead of the file.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// `404 Not Found`
+    status: String,
+    body: String,
 }
 
 impl From<Error> for Failed {
@@ -48,7 +61,20 @@ impl From<Error> for Failed {
 impl From<Failed> for Error {
     fn from(failed: Failed) -> Self {
         match failed {
-            Failed::Web { url, said } => Self::internal(format!("failed to GET {url}: {said}")),
+            // moby's `builder/remotecontext/remote.go`.
+            Failed::Web { url, answer: Some(Refusal { status, body }), .. } => {
+                let text = format!("failed to GET {url} with status {status}: {body}");
+                match status.split(' ').next() {
+                    Some("400") => Self::invalid(text),
+                    Some("403") => Self::forbidden(text),
+                    Some("404") => Self::not_found(text),
+                    _ => Self::internal(text),
+                }
+            }
+            Failed::Web { url, said, answer: None } => {
+                let text = web_words(&url, &said);
+                if text.ends_with(NO_HOST) { Self::not_found(text) } else { Self::internal(text) }
+            }
             Failed::Repository { url, said, .. } => {
                 Self::internal(format!("failed to load git source {url}: {said}"))
             }
@@ -61,7 +87,7 @@ impl Failed {
     /// In BuildKit's words (`source/http`, `source/git`).
     pub(super) fn in_buildkits_words(self) -> Error {
         match self {
-            Self::Web { url, said } => Error::internal(web_words(&url, &said)),
+            Self::Web { url, said, .. } => Error::internal(web_words(&url, &said)),
             Self::Repository { url, said, status } => {
                 let (remote, fragment) = url.split_once('#').unwrap_or((&url, ""));
                 let what = if fragment.split(':').next().is_some_and(|reference| !reference.is_empty()) {
@@ -83,7 +109,7 @@ fn web_words(url: &str, said: &str) -> String {
     }
     let said = said.split_once(") ").filter(|(code, _)| code.starts_with("curl: (")).map_or(said, |(_, s)| s);
     match said.strip_prefix("Could not resolve host: ") {
-        Some(host) => format!("Get {url:?}: dial tcp: lookup {host}: no such host"),
+        Some(host) => format!("Get {url:?}: dial tcp: lookup {host}{NO_HOST}"),
         None => format!("Get {url:?}: {said}"),
     }
 }
@@ -94,7 +120,7 @@ pub(super) fn file(engine: &Engine, url: &str, cancel: &Cancel) -> Result<Downlo
     let (body, head) = (scratch.path().join("body"), scratch.path().join("head"));
     let mut command = Command::new("curl");
     command.args([
-        "--fail",
+        "--fail-with-body",
         "--silent",
         "--show-error",
         "--location",
@@ -105,7 +131,9 @@ pub(super) fn file(engine: &Engine, url: &str, cancel: &Cancel) -> Result<Downlo
     command.arg("--max-filesize").arg(MAX_FILE.to_string());
     command.arg("--output").arg(&body).arg("--dump-header").arg(&head).arg("--").arg(url);
     run(command, cancel).map_err(|ended| match ended {
-        Ended::Badly { said, .. } => Failed::Web { url: url.to_owned(), said },
+        Ended::Badly { said, .. } => {
+            Failed::Web { url: url.to_owned(), answer: refusal(&said, &head, &body), said }
+        }
         Ended::Not(error) => Failed::Other(error),
     })?;
     let head = fs::read_to_string(&head).unwrap_or_default();
@@ -116,6 +144,17 @@ pub(super) fn file(engine: &Engine, url: &str, cancel: &Cancel) -> Result<Downlo
     });
     let name = header(&head, "content-disposition").and_then(file_name);
     Ok(Download { name, modified, content: Box::new(Content { file, _scratch: scratch }) })
+}
+
+/// What the server said, if that is why there is no file.
+fn refusal(said: &str, head: &Path, body: &Path) -> Option<Refusal> {
+    said.contains("The requested URL returned error: ").then_some(())?;
+    let head = fs::read_to_string(head).ok()?;
+    let line = head.lines().rfind(|line| line.starts_with("HTTP/"))?;
+    let mut text = Vec::new();
+    fs::File::open(body).ok()?.take(MAX_REFUSAL).read_to_end(&mut text).ok()?;
+    let status = line.split_once(' ')?.1.trim().to_owned();
+    Some(Refusal { status, body: String::from_utf8_lossy(text.trim_ascii()).into_owned() })
 }
 
 /// The last value of a header: that of the answer after all redirections.
@@ -146,14 +185,6 @@ impl Files for Tree {
     }
 }
 
-/// Whether an address is one of a repository.
-pub(super) fn is_git(url: &str) -> bool {
-    let address = url.split('#').next().unwrap_or(url);
-    let web = address.starts_with("http://") || address.starts_with("https://");
-    let schemes = ["git://", "git@", "ssh://", "github.com/"];
-    (web && address.ends_with(".git")) || schemes.iter().any(|scheme| address.starts_with(scheme))
-}
-
 /// Gets a repository: `https://host/x.git#branch:directory`.
 pub(super) fn git(
     engine: &Engine,
@@ -162,9 +193,7 @@ pub(super) fn git(
     checksum: &str,
     cancel: &Cancel,
 ) -> Result<Tree, Failed> {
-    let (remote, fragment) = url.split_once('#').unwrap_or((url, ""));
-    let remote = if remote.starts_with("github.com/") { format!("https://{remote}") } else { remote.into() };
-    let (reference, directory) = fragment.split_once(':').unwrap_or((fragment, ""));
+    let git_ref = GitRef::parse(url)?;
     let scratch = Scratch::new(engine, "git")?;
     let at = scratch.path().to_owned();
     let git = |args: &[&str]| {
@@ -182,24 +211,34 @@ pub(super) fn git(
             Ended::Not(error) => Failed::Other(error),
         })
     };
+    // As BuildKit: servers that only serve files know nothing of shallow copies.
+    let shallow = |before: &[&str], after: &[&str]| match git(&[before, &["--depth", "1"], after].concat()) {
+        Err(Failed::Repository { said, .. }) if said.contains("shallow") || said.contains("--depth") => {
+            git(&[before, after].concat())
+        }
+        done => done,
+    };
     git(&["init", "--quiet"])?;
-    git(&["remote", "add", "origin", "--", &remote])?;
-    let reference = if reference.is_empty() { "HEAD" } else { reference };
-    if reference.starts_with('-') {
-        return Err(Error::invalid(format!("invalid git reference {reference:?}")).into());
-    }
-    git(&["fetch", "--quiet", "--depth", "1", "origin", reference])?;
+    git(&["remote", "add", "origin", "--", &git_ref.remote])?;
+    let reference = if git_ref.reference.is_empty() { "HEAD" } else { &git_ref.reference };
+    shallow(&["fetch", "--quiet"], &["origin", reference])?;
     git(&["checkout", "--quiet", "--detach", "FETCH_HEAD"])?;
     let commit = git(&["rev-parse", "HEAD"])?;
-    if !checksum.is_empty() && !commit.trim().starts_with(checksum) {
-        let commit = commit.trim();
-        return Err(Error::internal(format!("expected checksum to match {checksum}, got {commit}")).into());
+    for checksum in [checksum, &git_ref.checksum] {
+        if !commit.trim().starts_with(checksum) {
+            let commit = commit.trim();
+            let text = format!("expected checksum to match {checksum}, got {commit}");
+            return Err(Error::internal(text).into());
+        }
     }
-    git(&["submodule", "update", "--quiet", "--init", "--recursive", "--depth", "1"])?;
-    if !keep_git_dir {
+    if git_ref.submodules {
+        shallow(&["submodule", "update", "--quiet", "--init", "--recursive"], &[])?;
+    }
+    if !git_ref.keep_git_dir.unwrap_or(keep_git_dir) {
         drydock_runtime::clear::tree(&at.join(".git")).doing(|| "remove .git".to_owned())?;
     }
     let tree = drydock_dockerfile::files::Tree::open(&at).doing(|| format!("read {url}"))?;
+    let directory = &git_ref.directory;
     let path = tree.real_path(directory).doing(|| format!("subdirectory {directory} of {url}"))?;
     Ok(Tree { path, _scratch: scratch })
 }
@@ -281,25 +320,9 @@ mod tests {
     }
 
     #[test]
-    fn repositories_are_known_by_their_address() {
-        for url in [
-            "https://example.org/x.git",
-            "https://example.org/x.git#main:dir",
-            "git://example.org/x",
-            "git@example.org:x",
-            "ssh://git@example.org/x",
-            "github.com/a/b",
-        ] {
-            assert!(is_git(url), "{url}");
-        }
-        for url in ["https://example.org/x.tar.gz", "https://example.org/git", "http://github.com/a/b"] {
-            assert!(!is_git(url), "{url}");
-        }
-    }
-
-    #[test]
     fn what_could_not_be_had_is_told_in_buildkits_words() {
-        let web = |said: &str| Failed::Web { url: "https://h.example/f".into(), said: said.into() };
+        let web =
+            |said: &str| Failed::Web { url: "https://h.example/f".into(), said: said.into(), answer: None };
         for (said, words) in [
             ("curl: (22) The requested URL returned error: 404", "invalid response status 404"),
             (
@@ -310,7 +333,7 @@ mod tests {
         ] {
             assert_eq!(web(said).in_buildkits_words().message, words);
         }
-        assert_eq!(Error::from(web("why")).message, "failed to GET https://h.example/f: why");
+        assert_eq!(Error::from(web("why")).message, "Get \"https://h.example/f\": why");
         let git = |url: &str| Failed::Repository { url: url.into(), said: "fatal: no".into(), status: 128 };
         assert_eq!(
             git("https://h.example/r.git#:dir").in_buildkits_words().message,
@@ -318,6 +341,21 @@ mod tests {
         );
         let named = git("https://h.example/r.git#v1").in_buildkits_words().message;
         assert!(named.starts_with("failed to fetch remote https://h.example/r.git: git stderr:"), "{named}");
+    }
+
+    #[test]
+    fn a_server_that_refuses_is_quoted() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (head, body) = (scratch.path().join("head"), scratch.path().join("body"));
+        fs::write(&head, "HTTP/1.1 302 Found\r\nLocation: /f\r\n\r\nHTTP/1.1 404 Not Found\r\nA: b\r\n\r\n")
+            .unwrap();
+        fs::write(&body, "404 page not found\n").unwrap();
+        let said = "curl: (22) The requested URL returned error: 404";
+        let answer = refusal(said, &head, &body);
+        let error = Error::from(Failed::Web { url: "http://h.example/f".into(), said: said.into(), answer });
+        let words = "failed to GET http://h.example/f with status 404 Not Found: 404 page not found";
+        assert_eq!((error.status.as_u16(), error.message.as_str()), (404, words));
+        assert!(refusal("curl: (7) Failed to connect", &head, &body).is_none());
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod buildkit;
 mod cache;
 mod download;
 mod gc;
+mod git_ref;
 mod records;
 mod request;
 mod step;
@@ -202,7 +203,7 @@ pub async fn fetch(engine: &Arc<Engine>, url: String) -> Result<Box<dyn Read + S
 
 /// A context from an address: a repository, an archive, or a Dockerfile alone (`builder/remotecontext/detect.go`).
 fn remote(engine: &Engine, request: &Request, url: &str, cancel: &Cancel) -> Result<Source> {
-    if download::is_git(url) {
+    if git_ref::is_git(url) {
         return Ok(Source::Git(download::git(engine, url, false, "", cancel)?));
     }
     let mut file = download::file(engine, url, cancel)?;

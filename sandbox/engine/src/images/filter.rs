@@ -3,6 +3,7 @@
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::filters::Filters;
+use drydock_images::Reference;
 use drydock_images::local::{Image, LocalStore};
 use std::collections::BTreeSet;
 
@@ -56,14 +57,20 @@ fn created(image: &Image) -> Timestamp {
     image.config.created.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
-/// Whether a pattern fits a familiar name, with or without its tag.
+/// Whether a pattern fits a name as it is shown or in full (`docker.io/library/busybox`, which only newer engines find), with or
+/// without its tag.
 fn name_fits(pattern: &str, name: &str) -> bool {
     let bare = name.split_once('@').map_or(name, |(bare, _)| bare);
     let bare = match bare.rsplit_once(':') {
         Some((before, tag)) if !tag.contains('/') => before,
         _ => bare,
     };
-    path_match(pattern.as_bytes(), name.as_bytes()) || path_match(pattern.as_bytes(), bare.as_bytes())
+    let fits = |name: &str| path_match(pattern.as_bytes(), name.as_bytes());
+    let fits_in_full = || {
+        let suffix = name.get(bare.len()..).unwrap_or_default();
+        Reference::parse(bare).is_ok_and(|full| fits(&full.name()) || fits(&(full.name() + suffix)))
+    };
+    fits(name) || fits(bare) || fits_in_full()
 }
 
 /// Go's `path.Match`: `*` and `?` stop at a slash, `[a-z]`, `\` takes the next as it is.
@@ -144,6 +151,15 @@ mod tests {
             ("*/a[^o-q]p", "team/app:1", false),
             ("registry:5000/*", "registry:5000/bb:1", true),
             ("a?b", "a/b:1", false),
+            ("docker.io/library/busybox", "busybox:latest", true),
+            ("docker.io/library/busy*:*", "busybox:latest", true),
+            ("docker.io/team/app:2", "team/app:1", false),
+            (
+                "docker.io/team/app",
+                "team/app@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+                true,
+            ),
+            ("docker.io/registry:5000/bb", "registry:5000/bb:1", false),
             ("\\*", "x", false),
             ("[", "x", false),
         ] {

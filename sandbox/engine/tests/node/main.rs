@@ -47,7 +47,7 @@ fn main() {
 }
 
 /// Scripts for the node's shell, in this order in one session, and what they must print.
-const CHECKS: [(&str, &str); 40] = [
+const CHECKS: [(&str, &str); 41] = [
     ("docker run --rm busybox echo hello 2>/dev/null", "hello"),
     ("docker run --rm -i busybox cat <<< words", "words"),
     ("docker run --rm busybox nosuch; echo $?", "127"),
@@ -89,11 +89,16 @@ const CHECKS: [(&str, &str); 40] = [
     ),
     (
         "mkdir -p /srv/w; cd /srv/w; printf 'FROM busybox\\nRUN echo remote > /r\\nCMD cat /r\\n' > Dockerfile; tar cf ctx.tar Dockerfile; docker export tries > ex.tar; docker run -d --network host -v /srv/w:/w busybox httpd -f -p 8099 -h /w; until curl -sf localhost:8099/ex.tar -o /dev/null; do sleep 0.1; done; docker import http://127.0.0.1:8099/ex.tar imported; docker run --rm imported echo from afar; docker import http://127.0.0.1:8099/nosuch x",
-        "from afar\nDownloading from http://127.0.0.1:8099/nosuch\nfailed to GET",
+        "from afar\nError response from daemon: failed to GET http://127.0.0.1:8099/nosuch with status 404 ",
     ),
     (
         "for f in ctx.tar Dockerfile; do curl -s -X POST \"http://localhost/v1.41/build?remote=http://127.0.0.1:8099/$f&t=$(echo $f | tr A-Z a-z)\" --unix-socket /run/docker.sock | grep -o 'Successfully tagged.*latest'; done; docker run --rm ctx.tar; docker run --rm dockerfile",
         "Successfully tagged ctx.tar:latest\nSuccessfully tagged dockerfile:latest\nremote\nremote",
+    ),
+    // A server that serves files only knows nothing of shallow copies.
+    (
+        "mkdir /srv/w/r; cd /srv/w/r; git init -q; printf 'FROM busybox\\nCMD echo from git\\n' > Dockerfile; git add -A; git -c user.name=n -c user.email=n@h commit -qm 1; git tag v1; git update-server-info; mv .git ../x.git; docker build -q -t fromgit 'http://127.0.0.1:8099/x.git?tag=v1'; docker run --rm fromgit",
+        "from git",
     ),
     (
         "docker network create net; docker run -d --name web --network net busybox httpd -f; docker run --rm --network net busybox ping -c1 web",
