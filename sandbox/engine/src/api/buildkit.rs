@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::http::{Answer, Connection, upgrade};
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::http::header;
 use axum::routing::post;
 use drydock_buildkit::BuildKit;
 use std::sync::Arc;
@@ -35,6 +36,13 @@ where
     F: Future<Output = Result<(), drydock_buildkit::ConnectionError>> + Send,
 {
     let (mut parts, _) = request.into_parts();
+    match parts.headers.get(header::UPGRADE).map(|protocol| String::from_utf8_lossy(protocol.as_bytes())) {
+        None => return Err(Error::invalid("no upgrade proto in request")),
+        Some(protocol) if protocol != "h2c" => {
+            return Err(Error::invalid(format!("protocol {protocol} not supported")));
+        }
+        Some(_) => {}
+    }
     let (response, pending) =
         upgrade(&mut parts, "h2c").ok_or_else(|| Error::invalid("the connection must be upgraded to h2c"))?;
     tokio::spawn(async move {

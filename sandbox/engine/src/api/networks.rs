@@ -134,9 +134,12 @@ async fn create(
         ));
     }
     let ipam = request.ipam.unwrap_or_default();
+    let driver = request.driver.unwrap_or_default();
+    let mut options = engine.config.get().network_options(&driver);
+    options.extend(request.options.unwrap_or_default());
     let new = NewNetwork {
         name: request.name,
-        driver: request.driver.unwrap_or_default(),
+        driver,
         internal: request.internal,
         attachable: request.attachable,
         ipv6: request.ipv6.unwrap_or(false),
@@ -145,7 +148,7 @@ async fn create(
         ipam_driver: ipam.driver.unwrap_or_default(),
         ipam_options: ipam.options,
         ipam: ipam.config.unwrap_or_default(),
-        options: request.options.unwrap_or_default(),
+        options,
         labels: request.labels.unwrap_or_default(),
     };
     let id = engine.networks.create(new).await?;

@@ -6,6 +6,7 @@ pub(crate) mod info;
 pub use info::memory;
 
 use crate::clock::Timestamp;
+use crate::config::DaemonConfig;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::events::Event;
@@ -33,17 +34,27 @@ pub fn routes() -> Router<Arc<Engine>> {
         .route("/events", get(events))
 }
 
-/// The first thing that every client asks. `Builder-Version: 2`: BuildKit, for clients that can.
-async fn ping(method: Method) -> Response {
+/// The first thing that every client asks.
+async fn ping(State(engine): State<Arc<Engine>>, method: Method) -> Response {
     let mut response = Response::new(Body::from(if method == Method::HEAD { "" } else { "OK" }));
     let headers = response.headers_mut();
     let mut set = |name, value| drop(headers.insert(name, HeaderValue::from_static(value)));
     set(header::CONTENT_TYPE, "text/plain; charset=utf-8");
     set(header::CACHE_CONTROL, "no-cache, no-store, must-revalidate");
     set(header::PRAGMA, "no-cache");
-    set(HeaderName::from_static("builder-version"), "2");
     set(HeaderName::from_static("swarm"), "inactive");
+    for (name, value) in abilities(&engine.config.get()) {
+        set(HeaderName::from_static(name), value);
+    }
     response
+}
+
+/// What a client makes its choices by. `Builder-Version: 2`: it builds with BuildKit if it can.
+fn abilities(config: &DaemonConfig) -> [(&'static str, &'static str); 2] {
+    [
+        ("builder-version", if config.buildkit() { "2" } else { "1" }),
+        ("docker-experimental", if config.experimental { "true" } else { "false" }),
+    ]
 }
 
 async fn version(State(engine): State<Arc<Engine>>) -> Answer {
@@ -136,4 +147,17 @@ fn time(text: &str) -> Result<Option<Timestamp>> {
     }
     let wrong = || Error::invalid(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"));
     Timestamp::from_query(text).map(Some).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_told_what_daemon_json_says() {
+        let told = |text: &str| abilities(&serde_json::from_str(text).unwrap()).map(|(_, value)| value);
+        assert_eq!(told("{}"), ["2", "false"]);
+        assert_eq!(told(r#"{"features": {"buildkit": false}, "experimental": true}"#), ["1", "true"]);
+        assert_eq!(told(r#"{"features": {"buildkit": true}}"#), ["2", "false"]);
+    }
 }

@@ -1,6 +1,7 @@
 //! Which settings there are in `daemon.json`, of which type, and what a node makes of them: moby's `daemon/config/config.go`.
 
-use serde_json::{Map, Value, error::Category};
+use crate::http::go_json;
+use serde_json::{Map, Value};
 
 /// Go's types.
 #[derive(Clone, Copy, PartialEq)]
@@ -58,7 +59,7 @@ const KEYS: [(&str, Kind, Use); 83] = [
     ("default-gateway-v6", Text, NOWHERE),
     ("default-init", Text, Idle),
     ("default-ipc-mode", Text, Done),
-    ("default-network-opts", Any, Only(&["{}"])),
+    ("default-network-opts", Any, Done),
     ("default-runtime", Text, Only(&["\"\"", "\"runc\"", "\"io.containerd.runc.v2\""])),
     ("default-shm-size", Any, Done),
     ("default-ulimits", Any, Done),
@@ -69,7 +70,7 @@ const KEYS: [(&str, Kind, Use); 83] = [
     ("exec-opts", STRINGS, Idle),
     ("exec-root", Text, Only(&["\"\"", "\"/var/run/docker\""])),
     ("experimental", Bool, Done),
-    ("features", MapOf(&[Bool]), Idle),
+    ("features", MapOf(&[Bool]), Done),
     ("fixed-cidr", Text, Done),
     ("fixed-cidr-v6", Text, NOWHERE),
     ("group", Text, Idle),
@@ -145,7 +146,7 @@ pub(super) fn parse(text: &[u8]) -> Result<Map<String, Value>, String> {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(Value::Null) => Ok(Map::new()),
         Ok(other) => Err(cannot(&other, "Go value of type map[string]interface {}")),
-        Err(error) => Err(words(text, &error)),
+        Err(error) => Err(go_json::words(text, &error, "unexpected end of JSON input")),
     }
 }
 
@@ -234,34 +235,6 @@ fn cannot(value: &Value, into: &str) -> String {
         Value::Object(_) => "object",
     };
     format!("json: cannot unmarshal {kind} into {into}")
-}
-
-/// What is no JSON, as Go says it.
-fn words(text: &[u8], error: &serde_json::Error) -> String {
-    let said = error.to_string();
-    if error.classify() == Category::Eof {
-        return "unexpected end of JSON input".into();
-    }
-    let places = [
-        ("expected value", "looking for beginning of value"),
-        ("expected ident", "looking for beginning of value"),
-        ("invalid number", "looking for beginning of value"),
-        ("expected `,` or `}`", "after object key:value pair"),
-        ("expected `,` or `]`", "after array element"),
-        ("key must be a string", "looking for beginning of object key string"),
-        ("trailing comma", "looking for beginning of object key string"),
-        ("expected `:`", "after object key"),
-        ("trailing characters", "after top-level value"),
-    ];
-    let Some((_, place)) = places.iter().find(|(begins, _)| said.starts_with(begins)) else { return said };
-    let line = text.split(|byte| *byte == b'\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
-    let rest = String::from_utf8_lossy(line.get(error.column().saturating_sub(1)..).unwrap_or_default());
-    match rest.chars().next() {
-        Some('\'') => format!(r"invalid character '\'' {place}"),
-        Some('"') => format!("invalid character '\"' {place}"),
-        Some(c) => format!("invalid character '{}' {place}", c.escape_debug()),
-        None => "unexpected end of JSON input".into(),
-    }
 }
 
 /// Refuses what an engine of a node can't be told.

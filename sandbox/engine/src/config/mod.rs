@@ -54,8 +54,10 @@ pub struct DaemonConfig {
     pub debug: bool,
     /// Containers outlive their engine in any case.
     pub live_restore: Option<bool>,
-    /// Shown.
+    /// Shown, and told to clients, which have more to offer then.
     pub experimental: bool,
+    features: BTreeMap<String, bool>,
+    default_network_opts: BTreeMap<String, BTreeMap<String, String>>,
     default_shm_size: Option<Value>,
     default_ipc_mode: String,
     default_cgroupns_mode: String,
@@ -221,6 +223,17 @@ impl DaemonConfig {
             .map_err(|error| format!("failed to set log opts: {}", error.message))
     }
 
+    /// Whether clients are told to build with BuildKit.
+    pub fn buildkit(&self) -> bool {
+        self.features.get("buildkit").copied().unwrap_or(true)
+    }
+
+    /// Options of new networks that name no others; `driver` is `bridge` if empty.
+    pub fn network_options(&self, driver: &str) -> BTreeMap<String, String> {
+        let driver = if driver.is_empty() { "bridge" } else { driver };
+        self.default_network_opts.get(driver).cloned().unwrap_or_default()
+    }
+
     /// Puts the defaults into what a client has left open.
     pub fn complete(&self, host: &mut HostConfig) {
         self.complete_log(&mut host.log_config);
@@ -350,6 +363,15 @@ mod tests {
             assert_eq!(refused(text), format!("{merged}{why}"), "{text}");
         }
         assert!(parse(b"\xef\xbb\xbf {}").is_ok() && parse(b" ").is_ok());
+    }
+
+    #[test]
+    fn networks_have_options_by_driver() {
+        let text = r#"{"default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1234"}}}"#;
+        let (config, _) = parse(text.as_bytes()).unwrap();
+        let mtu = BTreeMap::from([("com.docker.network.driver.mtu".to_owned(), "1234".to_owned())]);
+        assert_eq!((config.network_options(""), config.network_options("bridge")), (mtu.clone(), mtu));
+        assert!(config.network_options("null").is_empty());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::containers::model::from_json;
 use crate::error::{Error, Result};
+use crate::http::go_json;
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
@@ -49,7 +50,9 @@ pub async fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> 
     }
     let mut documents = serde_json::Deserializer::from_slice(&body).into_iter();
     let value = match documents.next() {
-        Some(value) => value.map_err(|error| Error::invalid(format!("invalid JSON: {error}")))?,
+        Some(value) => value.map_err(|error| {
+            Error::invalid(format!("invalid JSON: {}", go_json::words(&body, &error, "unexpected EOF")))
+        })?,
         None => return Err(Error::invalid("invalid JSON: got EOF while reading request body")),
     };
     match documents.next() {
@@ -103,7 +106,10 @@ mod tests {
         assert_eq!(wrong, "unsupported Content-Type header (text/plain): must be 'application/json'");
         let none = read(None, "{}").await.unwrap_err();
         assert_eq!(none, "malformed Content-Type header (): mime: no media type");
-        assert!(read(Some("application/json"), "{").await.unwrap_err().starts_with("invalid JSON: "));
+        assert_eq!(read(Some("application/json"), "{").await.unwrap_err(), "invalid JSON: unexpected EOF");
+        let key = read(Some("application/json"), "{invalid json").await.unwrap_err();
+        let expected = "invalid JSON: invalid character 'i' looking for beginning of object key string";
+        assert_eq!(key, expected);
         let more = read(Some("application/json"), "{} {}").await.unwrap_err();
         assert_eq!(more, "unexpected content after JSON");
     }

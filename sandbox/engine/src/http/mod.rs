@@ -4,6 +4,7 @@
 //! [`serve`] is the entry point; `api` holds what is served.
 
 mod bytes;
+pub(crate) mod go_json;
 mod hijack;
 mod json;
 pub mod lines;

@@ -122,13 +122,14 @@ fn rewrite(uri: &Uri, path: &str) -> Result<Uri, axum::http::Error> {
 }
 
 fn common_headers(headers: &mut HeaderMap) {
+    // What `_ping` knows better stays.
+    headers.entry("docker-experimental").or_insert(HeaderValue::from_static("false"));
     let mut set = |name: &'static str, value: String| {
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.insert(name, value);
         }
     };
     set("api-version", MAX_API.to_string());
-    set("docker-experimental", "false".to_owned());
     set("ostype", "linux".to_owned());
     set("server", format!("Docker/{VERSION} (linux)"));
 }
