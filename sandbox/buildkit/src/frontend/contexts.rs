@@ -5,10 +5,10 @@ use crate::error::{failed, io_text};
 use crate::scratch::Scratch;
 use crate::session::Download;
 use crate::vertices::normalise;
-use drydock_dockerfile::build::NamedContext;
+use drydock_dockerfile::build::{Answer, Files, NamedContext};
 use drydock_dockerfile::language::{Dockerfile, Kind, parse_mount};
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use tonic::Status;
 
 /// Named contexts of one build.
@@ -29,6 +29,8 @@ enum Address {
     /// A directory of the client.
     Local(String),
     Image(String),
+    /// A repository.
+    Git(String),
     /// Another build of the same client.
     Input(String),
 }
@@ -56,18 +58,28 @@ pub async fn main(site: &Site, attributes: &Attributes, scratch: &Scratch) -> Re
         step.finish(uploaded).map_err(failed)?;
         return Ok(Main::Uploaded(to));
     }
-    let git = address.starts_with("git") || address.ends_with(".git") || address.contains(".git#");
-    let title = if git {
-        format!("[internal] load git source {address}")
-    } else {
-        "[internal] load remote build context".into()
+    let git = is_git(address);
+    let files = remote(site, address, attributes.keep_git_dir).await?;
+    let reading = if git { "failed to read dockerfile: " } else { "" };
+    let files = files.map_err(|e| failed(format!("{reading}failed to load cache key: {e}")))?;
+    Ok(Main::Remote(files.path().to_owned(), Mutex::new(files)))
+}
+
+/// Fetched by the engine, and kept as long as the handle is.
+async fn remote(site: &Site, address: &str, keep_git_dir: bool) -> Result<Answer<Box<dyn Files>>, Status> {
+    let title = match is_git(address) {
+        true => format!("[internal] load git source {address}"),
+        false => "[internal] load remote build context".into(),
     };
     let step = site.progress.step(&title);
-    let (engine, address, keep) = (Arc::clone(&site.engine), address.clone(), attributes.keep_git_dir);
-    let files = blocking(move || engine.remote_context(&address, keep)).await?;
-    let reading = if git { "failed to read dockerfile: " } else { "" };
-    let files = step.finish(files).map_err(|e| failed(format!("{reading}failed to load cache key: {e}")))?;
-    Ok(Main::Remote(files.path().to_owned(), Mutex::new(files)))
+    let (engine, address) = (Arc::clone(&site.engine), address.to_owned());
+    let files = blocking(move || engine.remote_context(&address, keep_git_dir)).await?;
+    Ok(step.finish(files))
+}
+
+fn is_git(address: &str) -> bool {
+    address.starts_with("git")
+        || address.split(['#', '?']).next().is_some_and(|address| address.ends_with(".git"))
 }
 
 /// The named contexts that a Dockerfile uses.
@@ -94,6 +106,7 @@ fn read(name: &str, text: &str, attributes: &Attributes) -> Result<Address, Stat
     match scheme {
         "docker-image" => Ok(Address::Image(rest.trim_start_matches("//").to_owned())),
         "local" => Ok(Address::Local(rest.to_owned())),
+        "git" | "http" | "https" | "ssh" if is_git(text) => Ok(Address::Git(text.to_owned())),
         "input" => {
             let input = attributes.inputs.get(rest);
             let input = input.ok_or_else(|| failed(format!("invalid input {rest} for {name}")))?;
@@ -121,16 +134,24 @@ fn names(file: &Dockerfile) -> BTreeSet<String> {
     names
 }
 
-/// Fetches one.
+/// Fetches one. `held`: what it is kept by.
 pub async fn fetch(
     site: &Site,
     attributes: &Attributes,
     named: &Named,
     scratch: &Scratch,
     image_of: &(dyn Fn(&str) -> Option<String> + Sync),
+    held: &Mutex<Vec<Box<dyn Files>>>,
 ) -> Result<NamedContext, Status> {
     let local = match &named.address {
         Address::Image(image) => return Ok(NamedContext::Image(image.clone())),
+        Address::Git(address) => {
+            let files = remote(site, address, false).await?;
+            let files = files.map_err(|e| failed(format!("failed to load cache key: {e}")))?;
+            let path = files.path().to_owned();
+            held.lock().unwrap_or_else(PoisonError::into_inner).push(files);
+            return Ok(NamedContext::Directory(path));
+        }
         Address::Input(id) => {
             let image =
                 image_of(id).ok_or_else(|| failed(format!("unknown input of context {}", named.name)))?;
@@ -168,12 +189,14 @@ mod tests {
     #[test]
     fn only_contexts_that_are_used_are_fetched() {
         let file =
-            parse("FROM alpine:latest\nCOPY --from=src . /\nRUN --mount=from=tools,target=/t x").unwrap();
+            parse("FROM alpine:latest\nCOPY --from=src . /\nRUN --mount=from=tools,target=/t x\nCOPY --from=docs . /d")
+                .unwrap();
         let attributes = attributes(&[
             ("alpine", "docker-image://busybox"),
             ("src", "local:src"),
             ("tools", "input:in"),
             ("other", "local:other"),
+            ("docs", "https://example.org/docs.git?tag=v1"),
         ]);
         let named = named(&attributes, &file).unwrap();
         let of = |name: &str| named.iter().find(|n| n.name == name);
@@ -181,13 +204,15 @@ mod tests {
         assert!(of("alpine").unwrap().names.contains("alpine:latest"));
         assert_eq!(of("src").unwrap().address, Address::Local("src".into()));
         assert_eq!(of("tools").unwrap().input(), Some("ref1"));
+        let docs = Address::Git("https://example.org/docs.git?tag=v1".into());
+        assert_eq!(of("docs").unwrap().address, docs);
         assert!(of("other").is_none());
     }
 
     #[test]
     fn unknown_addresses_are_refused() {
         let file = parse("FROM a").unwrap();
-        for address in ["nothing", "oci-layout://x", "input:missing"] {
+        for address in ["nothing", "oci-layout://x", "input:missing", "https://example.org/x.tar"] {
             assert!(named(&attributes(&[("a", address)]), &file).is_err(), "{address}");
         }
     }

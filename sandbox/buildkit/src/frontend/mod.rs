@@ -77,6 +77,8 @@ pub struct Prepared {
     /// Options of the build, without named contexts.
     pub options: Options,
     named: Vec<Named>,
+    /// Named contexts from the network.
+    held: Mutex<Vec<Box<dyn Files>>>,
 }
 
 /// The main context.
@@ -154,6 +156,7 @@ pub async fn prepare(site: Site, attributes: Attributes) -> Result<Prepared, Sta
         problem,
         options,
         named,
+        held: Mutex::default(),
     })
 }
 
@@ -339,7 +342,8 @@ impl Prepared {
         let mut options: Options = self.attributes.options(&worker)?;
         for named in &self.named {
             let context =
-                contexts::fetch(&self.site, &self.attributes, named, &self.scratch, image_of).await?;
+                contexts::fetch(&self.site, &self.attributes, named, &self.scratch, image_of, &self.held)
+                    .await?;
             for name in &named.names {
                 options.contexts.insert(name.clone(), context.clone());
             }

@@ -47,7 +47,7 @@ fn main() {
 }
 
 /// Scripts for the node's shell, in this order in one session, and what they must print.
-const CHECKS: [(&str, &str); 41] = [
+const CHECKS: [(&str, &str); 45] = [
     ("docker run --rm busybox echo hello 2>/dev/null", "hello"),
     ("docker run --rm -i busybox cat <<< words", "words"),
     ("docker run --rm busybox nosuch; echo $?", "127"),
@@ -101,8 +101,20 @@ const CHECKS: [(&str, &str); 41] = [
         "from git",
     ),
     (
+        "cd /srv/w; printf 'FROM busybox\\nCOPY --from=other Dockerfile /copied\\nRUN tail -1 /copied\\n' | docker build --progress plain --build-context other=http://127.0.0.1:8099/x.git - 2>&1 | grep -o 'CMD echo from git'",
+        "CMD echo from git",
+    ),
+    (
         "docker network create net; docker run -d --name web --network net busybox httpd -f; docker run --rm --network net busybox ping -c1 web",
         "1 packets received",
+    ),
+    (
+        "(docker events --filter event=create --filter type=image & P=$!; sleep 0.5; printf 'FROM busybox\\nENV A=1\\nCOPY Dockerfile /\\nRUN true\\n' > Dockerfile; DOCKER_BUILDKIT=0 docker build -q . 2>/dev/null; docker build -q .; docker commit web; sleep 0.3; kill $P) | grep -c 'image create'",
+        "4",
+    ),
+    (
+        "printf 'FROM busybox\\nRUN hostname\\n' | DOCKER_BUILDKIT=0 docker build --network container:web - 2>&1 | grep -c $(docker inspect -f '{{.Config.Hostname}}' web)",
+        "1",
     ),
     (
         "docker run -d --name limited --ulimit nofile=77 --oom-score-adj 500 busybox sleep 1000 >/dev/null; docker exec limited sh -c 'ulimit -n; until grep -qx 500 /proc/$$/oom_score_adj; do :; done; cat /proc/self/oom_score_adj /proc/1/oom_score_adj'",
@@ -180,6 +192,10 @@ const CHECKS: [(&str, &str); 41] = [
     (
         "mkdir -p /srv/s; mount -t tmpfs t /srv/s; mount --make-shared /srv/s; mkdir /srv/s/out /srv/s/in; docker run -d --name sl -v /srv/s:/v:slave busybox top; mount -t tmpfs t /srv/s/in; touch /srv/s/in/late; docker exec sl ls /v/in; docker run --rm --privileged -v /srv/s:/v:shared busybox sh -c 'mount -t tmpfs t /v/out && touch /v/out/back'; ls /srv/s/out; docker rm -f sl; umount -R /srv/s",
         "late\nback",
+    ),
+    (
+        "docker volume create kept; docker run --name parent -v kept:/k -v /gone busybox true; docker run --name child --volumes-from parent busybox true; gone=$(docker inspect -f '{{range .Mounts}}{{.Name}} {{end}}' child | tr ' ' '\\n' | grep -v kept); docker rm parent; docker rm -v child; docker volume ls -q | grep -c -e kept -e $gone; docker run --rm --tmpfs /t:shared busybox grep -c ' /t .* shared:' /proc/self/mountinfo",
+        "child\n1\n1",
     ),
     (
         "docker rm -f $(docker ps -aq) >/dev/null; docker ps -aq; ls /var/lib/docker/containers; mount | grep -c overlay2; ip link | grep -c veth",
