@@ -16,7 +16,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-const PROPAGATIONS: [&str; 6] = ["private", "rprivate", "shared", "rshared", "slave", "rslave"];
+/// How mounts of one side show on the other.
+pub const PROPAGATIONS: [&str; 6] = ["private", "rprivate", "shared", "rshared", "slave", "rslave"];
 
 /// A request for a mount before its volume is there.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -125,7 +126,6 @@ fn of_other(engine: &Engine, text: &str) -> Result<Vec<Wish>> {
     let of_theirs = record.mount_points.iter().filter(|m| m.point.kind != "tmpfs").map(|theirs| {
         let mut mounted = theirs.clone();
         mounted.copy = false;
-        mounted.anonymous = false;
         mounted.point.rw = theirs.point.rw && mode != "ro";
         Wish { mounted, ..Wish::default() }
     });

@@ -249,12 +249,13 @@ fn mounts(engine: &Engine, record: &Record) -> Vec<Mount> {
             }
         }
         options.retain(|o| !matches!(o.as_str(), "exec" | "suid" | "dev"));
+        let propagation = options.iter().find(|o| super::mounts::PROPAGATIONS.contains(&o.as_str())).cloned();
         let source = MountSource::Tmpfs(options);
         mounts.push(Mount {
             source,
             target: super::mounts::clean(target),
             read_only,
-            propagation: None,
+            propagation,
             below: Below::Same,
         });
     }
