@@ -3,6 +3,7 @@
 
 mod betas;
 mod cluster;
+mod kubelet;
 mod objects;
 mod pods;
 mod workloads;

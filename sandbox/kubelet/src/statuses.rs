@@ -1,7 +1,7 @@
 //! Telling the API server how pods are (`pkg/kubelet/status/status_manager.go`): the newest status of each pod is sent as soon as the
 //! server takes it; what comes meanwhile replaces what waits. Nobody waits for the server here: static pods run without one.
 
-use crate::pods::pod;
+use crate::pods::{pod, resize};
 use drydock_kubeclient::{Informer, ObjectKey, errors};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
@@ -16,6 +16,8 @@ use tokio::sync::{Notify, watch};
 
 /// How long after a failure it is tried again.
 const RETRY: Duration = Duration::from_millis(300);
+/// How often it is looked at whether somebody else has written another status (`syncPeriod`).
+const COMPARE: Duration = Duration::from_secs(10);
 /// Requests at once.
 const AT_ONCE: usize = 8;
 
@@ -96,6 +98,7 @@ impl Statuses {
     /// Sends for ever.
     pub async fn run(&self) {
         let mut under_way = FuturesUnordered::new();
+        let mut compare = tokio::time::interval(COMPARE);
         loop {
             while under_way.len() < AT_ONCE
                 && let Some((uid, pod, status, version)) = self.next()
@@ -114,6 +117,24 @@ impl Statuses {
                     self.finish(&uid, version, sent);
                 }
                 () = self.work.notified() => {}
+                _ = compare.tick() => self.compare(),
+            }
+        }
+    }
+
+    /// Whose status at the server is another than the kubelet's gets it once more (`needsReconcile`).
+    fn compare(&self) {
+        for entry in self.lock().values_mut().filter(|e| e.sent == e.version && !e.busy) {
+            let found = self.known.get(&ObjectKey::new(pod::namespace(&entry.pod), pod::name(&entry.pod)));
+            let same_pod =
+                |found: &Pod| pod::is_static(&entry.pod) || pod::uid(found) == pod::uid(&entry.pod);
+            let status = found.filter(|found| same_pod(found)).and_then(|found| found.status.clone());
+            if status.is_some_and(|status| !says(&status, &entry.status)) {
+                tracing::debug!(
+                    pod = pod::described(&entry.pod),
+                    "Pod status is inconsistent with cached status for pod, a reconciliation should be triggered"
+                );
+                entry.sent = 0;
             }
         }
     }
@@ -191,6 +212,18 @@ impl Statuses {
     }
 }
 
+/// Whether a status says of the pod as a whole what the kubelet's says.
+fn says(status: &PodStatus, own: &Value) -> bool {
+    let Ok(own) = serde_json::from_value::<PodStatus>(own.clone()) else { return true };
+    let condition = |of: &PodStatus, kind: &str| {
+        let found = of.conditions.iter().flatten().find(|c| c.type_ == kind)?;
+        Some((found.status.clone(), found.reason.clone(), found.message.clone()))
+    };
+    let mut kinds = own.conditions.iter().flatten().filter(|c| pod::is_own_condition(&c.type_));
+    (&own.phase, &own.reason, &own.message) == (&status.phase, &status.reason, &status.message)
+        && kinds.all(|c| condition(&own, &c.type_) == condition(status, &c.type_))
+}
+
 /// What is not in the status any more is taken out of the server's.
 fn with_nulls(status: &Value) -> Value {
     let mut status = status.clone();
@@ -200,8 +233,14 @@ fn with_nulls(status: &Value) -> Value {
         {
             map.entry(key).or_insert(Value::Null);
         }
+        if let Some(conditions) = map.get_mut("conditions").and_then(Value::as_array_mut) {
+            let there = |kind: &str| conditions.iter().any(|c| c["type"] == kind);
+            let over = [resize::PENDING, resize::IN_PROGRESS].into_iter().filter(|kind| !there(kind));
+            let over: Vec<Value> = over.map(|kind| json!({ "$patch": "delete", "type": kind })).collect();
+            conditions.extend(over);
+        }
         for condition in map.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten() {
-            if let Some(condition) = condition.as_object_mut() {
+            if let Some(condition) = condition.as_object_mut().filter(|c| !c.contains_key("$patch")) {
                 for key in ["reason", "message"] {
                     condition.entry(key).or_insert(Value::Null);
                 }
@@ -210,4 +249,25 @@ fn with_nulls(status: &Value) -> Value {
         }
     }
     status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_that_somebody_else_has_written_is_noticed() {
+        let status = |phase: &str, ready: &str, gate: &str| {
+            let conditions =
+                json!([{ "type": "Ready", "status": ready }, { "type": "example.com/gate", "status": gate }]);
+            json!({ "phase": phase, "conditions": conditions })
+        };
+        let own = status("Running", "True", "True");
+        let says = |value: Value| says(&serde_json::from_value(value).unwrap(), &own);
+        assert!(says(own.clone()));
+        assert!(!says(status("Failed", "True", "True")));
+        assert!(!says(status("Running", "False", "True")));
+        // That one is not the kubelet's.
+        assert!(says(status("Running", "True", "False")));
+    }
 }

@@ -4,6 +4,7 @@
 //! [`run()`] is the component; [`core::Core`] decides and knows no API server. What happens to a pod reads top to bottom in [`mod@run`]
 //! (the loop, binding, events) → [`core`] (what is known) → [`schedule`] (one decision) → [`plugins`] (the rules).
 
+pub mod admission;
 pub mod cache;
 pub mod core;
 pub mod node;

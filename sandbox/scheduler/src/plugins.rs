@@ -4,8 +4,8 @@
 
 pub(crate) mod affinity;
 mod images;
-mod node;
-mod resources;
+pub(crate) mod node;
+pub(crate) mod resources;
 pub(crate) mod spread;
 pub(crate) mod volumes;
 

@@ -2,7 +2,7 @@
 
 use super::{
     DockerError, Frames,
-    types::{ContainerDetails, Created, Event, ExecDetails, Image, Info, Summary},
+    types::{ContainerDetails, Created, Event, ExecDetails, Image, Info, Limits, Summary},
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -127,6 +127,14 @@ impl Docker {
     /// The same of what may take any time.
     async fn done_at_last(&self, method: Method, path: &str) -> Result<()> {
         whole(self.send(method, path, None, false).await?).await.map(drop)
+    }
+
+    /// Changes what a container may use.
+    pub async fn update(&self, id: &str, limits: Limits) -> Result<()> {
+        let body = serde_json::to_value(limits).map_err(|e| DockerError::Answer(e.to_string()))?;
+        self.json::<Value>(Method::POST, &format!("/containers/{}/update", encode(id)), Some(&body))
+            .await
+            .map(drop)
     }
 
     /// What the engine says of the machine and itself.

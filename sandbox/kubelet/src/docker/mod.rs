@@ -7,7 +7,7 @@ mod types;
 
 pub use client::Docker;
 pub use frames::{Frames, Source};
-pub use types::{Container, Image};
+pub use types::{Container, Image, Limits};
 
 /// Why the engine did not do what it was asked.
 #[derive(Debug, thiserror::Error)]

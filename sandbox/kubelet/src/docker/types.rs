@@ -45,6 +45,8 @@ pub struct ContainerDetails {
     pub state: ContainerState,
     /// What it was made from.
     pub config: Config,
+    /// What it may use.
+    pub host_config: Limits,
     /// Where its output is kept.
     pub log_path: String,
     /// Where its files are kept.
@@ -73,6 +75,22 @@ pub struct ContainerState {
     pub started_at: String,
     /// RFC 3339.
     pub finished_at: String,
+}
+
+/// What a container may use; 0 is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Limits {
+    /// Its weight among those that want CPU.
+    pub cpu_shares: i64,
+    /// Microseconds of CPU in each period.
+    pub cpu_quota: i64,
+    /// Length of a period, in microseconds.
+    pub cpu_period: i64,
+    /// Bytes.
+    pub memory: i64,
+    /// Bytes, with those on the swap device.
+    pub memory_swap: i64,
 }
 
 /// What a container was made from.

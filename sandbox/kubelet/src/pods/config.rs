@@ -2,7 +2,7 @@
 
 use super::{env, expand::expand, fields::Here, labels, pod, qos};
 use crate::{
-    docker::Image,
+    docker::{Image, Limits},
     kubelet::Kubelet,
     paths, quantity,
     volumes::{Volumes, sub_path},
@@ -32,7 +32,7 @@ pub fn sandbox(kubelet: &Kubelet, pod: &Pod, runtime: Option<&str>) -> Value {
         (labels::TYPE, labels::SANDBOX),
     ];
     marks.extend(own.map(|(k, v)| (k.to_owned(), v.to_owned())));
-    let hostname = if host_network { kubelet.node.clone() } else { pod::hostname(pod) };
+    let hostname = if host_network { kubelet.node.clone() } else { pod::kernel_hostname(pod) };
     let sysctls: BTreeMap<&str, &str> = spec
         .security_context
         .iter()
@@ -119,7 +119,7 @@ pub async fn container(
 
 /// Variables as the engine takes them. It tells the host's name only to containers with a network of their own.
 fn lines(kubelet: &Kubelet, pod: &Pod, variables: &env::Variables) -> Vec<String> {
-    let host = if pod::is_host_network(pod) { kubelet.node.clone() } else { pod::hostname(pod) };
+    let host = if pod::is_host_network(pod) { kubelet.node.clone() } else { pod::kernel_hostname(pod) };
     let own = (!variables.iter().any(|(k, _)| k == "HOSTNAME")).then(|| format!("HOSTNAME={host}"));
     own.into_iter().chain(variables.iter().map(|(k, v)| format!("{k}={v}"))).collect()
 }
@@ -237,12 +237,14 @@ fn host_config(
         _ => {}
     }
     host.insert("SecurityOpt".into(), json!(options));
-    limits(pod, container, &mut host);
+    if let Ok(Value::Object(limits)) = serde_json::to_value(limits(pod, container)) {
+        host.extend(limits.into_iter().filter(|(_, amount)| amount.as_i64() != Some(0)));
+    }
     Ok(host)
 }
 
 /// Requests and limits as the kernel has them (`pkg/kubelet/cm/helpers_linux.go`).
-fn limits(pod: &Pod, container: &Container, host: &mut Map<String, Value>) {
+pub fn limits(pod: &Pod, container: &Container) -> Limits {
     let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
     let limit = |name| qos::limit(pod, container, name).and_then(|q| quantity::milli(&q.0)).unwrap_or(0);
     let memory = i64::try_from(limit("memory") / 1000).unwrap_or(i64::MAX);
@@ -252,15 +254,13 @@ fn limits(pod: &Pod, container: &Container, host: &mut Map<String, Value>) {
         request => request,
     };
     let shares = (request * 1024 / 1000).clamp(2, 262_144);
-    host.insert("CpuShares".into(), json!(i64::try_from(shares).unwrap_or(2)));
-    if limit > 0 {
-        let quota = (limit * PERIOD / 1000).max(1000);
-        host.insert("CpuQuota".into(), json!(i64::try_from(quota).unwrap_or(i64::MAX)));
-        host.insert("CpuPeriod".into(), json!(100_000));
-    }
-    if memory > 0 {
-        host.insert("Memory".into(), json!(memory));
-        host.insert("MemorySwap".into(), json!(memory));
+    let quota = if limit > 0 { (limit * PERIOD / 1000).max(1000) } else { 0 };
+    Limits {
+        cpu_shares: i64::try_from(shares).unwrap_or(2),
+        cpu_quota: i64::try_from(quota).unwrap_or(i64::MAX),
+        cpu_period: if quota > 0 { 100_000 } else { 0 },
+        memory,
+        memory_swap: memory,
     }
 }
 

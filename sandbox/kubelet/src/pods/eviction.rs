@@ -88,7 +88,7 @@ fn is_limited(pod: &Pod) -> bool {
 }
 
 /// `IsCriticalPod`.
-fn is_critical(pod: &Pod) -> bool {
+pub fn is_critical(pod: &Pod) -> bool {
     pod::is_static(pod) || pod::spec(pod).priority.is_some_and(|p| p >= pod::SYSTEM_CRITICAL)
 }
 

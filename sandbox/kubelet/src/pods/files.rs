@@ -46,12 +46,8 @@ fn pod_hosts(pod: &Pod, address: Option<Ipv4Addr>) -> String {
     );
     if let Some(address) = address {
         let name = pod::hostname(pod);
-        let subdomain = pod::spec(pod).subdomain.as_deref().filter(|s| !s.is_empty());
-        let _always_works = match subdomain {
-            Some(sub) => {
-                let full = format!("{name}.{sub}.{}.svc.{DOMAIN}", pod::namespace(pod));
-                writeln!(text, "{address}\t{full}\t{name}")
-            }
+        let _always_works = match pod::fqdn(pod) {
+            Some(full) => writeln!(text, "{address}\t{full}\t{name}"),
             None => writeln!(text, "{address}\t{name}"),
         };
     }

@@ -2,13 +2,13 @@
 //! server are kept as they are (`pkg/kubelet/pod`, `pkg/kubelet/config`).
 
 use super::{
-    labels, pod, stop,
+    admission, labels, pod, stop,
     worker::{self, Desired},
 };
 use crate::kubelet::Kubelet;
 use drydock_kubeclient::{Event, ObjectKey, errors};
 use k8s_openapi::{
-    api::core::v1::{Node, Pod},
+    api::core::v1::{Node, Pod, PodStatus},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use kube::api::{Api, DeleteParams, PostParams, Preconditions};
@@ -32,6 +32,18 @@ const MAX_DONE: usize = 256;
 struct Entry {
     desired: watch::Sender<Desired>,
     wake: Arc<Notify>,
+    /// Nothing of it runs any more, nor will.
+    over: bool,
+}
+
+impl Entry {
+    /// Whether the pod takes something of the node (`filterOutInactivePods`).
+    fn takes(&self, kubelet: &Kubelet) -> bool {
+        let desired = self.desired.borrow();
+        let ended = |status: &PodStatus| matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+        let told = kubelet.status_of(pod::uid(&desired.pod));
+        !self.over && !desired.gone && !told.as_deref().or(desired.pod.status.as_ref()).is_some_and(ended)
+    }
 }
 
 /// Which mirrors are not made anew yet.
@@ -131,10 +143,28 @@ impl Pods {
         if wanted.gone || done {
             return;
         }
+        let others = admission::is_due(&wanted.pod).then(|| {
+            let before = running.values().filter(|entry| entry.takes(kubelet));
+            before.map(|entry| entry.desired.borrow().pod.clone()).collect()
+        });
         let (sender, receiver) = watch::channel(wanted);
         let wake = Arc::new(Notify::new());
-        running.insert(uid, Entry { desired: sender, wake: wake.clone() });
-        tokio::spawn(worker::run(kubelet.clone(), receiver, wake));
+        running.insert(uid, Entry { desired: sender, wake: wake.clone(), over: false });
+        tokio::spawn(worker::run(kubelet.clone(), receiver, wake, others));
+    }
+
+    /// All others that take something of the node.
+    pub fn beside(&self, kubelet: &Kubelet, uid: &str) -> Vec<Arc<Pod>> {
+        let running = self.lock();
+        let others = running.iter().filter(|(other, entry)| *other != uid && entry.takes(kubelet));
+        others.map(|(_, entry)| entry.desired.borrow().pod.clone()).collect()
+    }
+
+    /// Nothing of a pod runs any more: what it had taken of the node is free, though its task still tidies up.
+    pub fn over(&self, uid: &str) {
+        if let Some(entry) = self.lock().get_mut(uid) {
+            entry.over = true;
+        }
     }
 
     /// Has a pod ended for good, for this reason.

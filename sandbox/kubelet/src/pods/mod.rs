@@ -1,6 +1,8 @@
-//! Pods as the kubelet runs them. A task for each pod ([`worker`]) looks at what there is ([`observed`]), does what is missing
-//! ([`sync`], [`start`], [`stop`]) and tells how it is ([`status`]); [`manager`] knows which pods there shall be.
+//! Pods as the kubelet runs them. A task for each pod ([`worker`]) asks whether the node takes it ([`admission`]), looks at what there is
+//! ([`observed`]), does what is missing ([`sync`], [`start`], [`stop`]) and tells how it is ([`status`]); [`manager`] knows which pods
+//! there shall be.
 
+pub mod admission;
 pub mod backoff;
 pub mod config;
 pub mod env;
@@ -15,6 +17,7 @@ pub mod observed;
 pub mod phase;
 pub mod pod;
 pub mod qos;
+pub mod resize;
 pub mod service_env;
 pub mod start;
 pub mod static_pods;

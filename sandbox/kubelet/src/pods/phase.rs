@@ -1,6 +1,6 @@
 //! A pod's phase and conditions from the statuses of its containers (`getPhase`, `pkg/kubelet/status/generate.go`).
 
-use super::{pod, status::Facts};
+use super::{eviction, pod, resize, status::Facts};
 use k8s_openapi::{
     api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus},
     apimachinery::pkg::apis::meta::v1::Time,
@@ -43,8 +43,9 @@ pub fn of(pod: &Pod, init: &[ContainerStatus], main: &[ContainerStatus], finishe
             waiting += 1;
         }
     }
-    if finished && running == 0 && (stopped > 0 || failed_init > 0) {
-        let all = stopped == succeeded && waiting == 0 && failed_init == 0;
+    if finished && running == 0 {
+        // Also one that never began.
+        let all = stopped > 0 && stopped == succeeded && waiting == 0 && failed_init == 0;
         return if all { "Succeeded" } else { "Failed" };
     }
     if failed_for_good > 0 {
@@ -77,7 +78,7 @@ fn ended(status: &ContainerStatus) -> Option<i32> {
 struct Said {
     kind: &'static str,
     status: &'static str,
-    reason: Option<&'static str>,
+    reason: Option<String>,
     message: Option<String>,
 }
 
@@ -86,8 +87,8 @@ impl Said {
         Self { kind, status: if value { "True" } else { "False" }, reason: None, message: None }
     }
 
-    fn because(kind: &'static str, value: bool, reason: &'static str, message: Option<String>) -> Self {
-        Self { reason: Some(reason), message, ..Self::new(kind, value) }
+    fn because(kind: &'static str, value: bool, reason: &str, message: Option<String>) -> Self {
+        Self { reason: Some(reason.to_owned()), message, ..Self::new(kind, value) }
     }
 }
 
@@ -109,16 +110,27 @@ pub fn conditions(
         containers,
         Said::new("PodScheduled", true),
     ];
+    // A Job may want to know that it was not the pod's fault.
+    let evicted = facts.ended.filter(|(reason, _)| *reason == eviction::REASON).map(|(_, message)| {
+        Said::because("DisruptionTarget", true, "TerminationByKubelet", Some(message.to_owned()))
+    });
     let now = Time(Timestamp::now());
+    let (waits, error) = facts.resize;
+    let pending =
+        waits.map(|why| Said::because(resize::PENDING, true, &why.reason, Some(why.message.clone())));
+    let failed = error.map(|why| Said::because(resize::IN_PROGRESS, true, "Error", Some(why.to_owned())));
     let mut list: Vec<PodCondition> = all
         .into_iter()
+        .chain(evicted)
+        .chain(pending)
+        .chain(failed)
         .map(|said| {
             let old = find(facts.old, said.kind).or_else(|| find(pod.status.as_ref(), said.kind));
             let since = old.filter(|o| o.status == said.status).and_then(|o| o.last_transition_time.clone());
             PodCondition {
                 type_: said.kind.into(),
                 status: said.status.into(),
-                reason: said.reason.map(Into::into),
+                reason: said.reason,
                 message: said.message,
                 last_transition_time: Some(since.unwrap_or_else(|| now.clone())),
                 last_probe_time: None,
@@ -127,7 +139,9 @@ pub fn conditions(
         })
         .collect();
     let others = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
-    let others: Vec<_> = others.filter(|c| !list.iter().any(|l| l.type_ == c.type_)).cloned().collect();
+    let passing = |kind: &str| [resize::PENDING, resize::IN_PROGRESS].contains(&kind);
+    let others = others.filter(|c| !passing(&c.type_) && !list.iter().any(|l| l.type_ == c.type_));
+    let others: Vec<_> = others.cloned().collect();
     list.extend(others);
     list
 }
@@ -268,5 +282,6 @@ mod tests {
         }
         assert_eq!(of(&pod("Always", 0), &[], &statuses(&[ended(0)]), true), "Succeeded");
         assert_eq!(of(&pod("Always", 0), &[], &statuses(&[ended(137)]), true), "Failed");
+        assert_eq!(of(&pod("Always", 0), &[], &statuses(&[waiting()]), true), "Failed");
     }
 }

@@ -1,5 +1,6 @@
 //! Reading pods: defaults that a pod from a file lacks, and the questions that the kubelet asks of every pod.
 
+use drydock_cluster::DOMAIN;
 use k8s_openapi::{
     api::core::v1::{Container, ObjectReference, Pod, PodSpec, Probe},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -76,6 +77,11 @@ pub fn differ(old: &Pod, new: &Pod) -> bool {
 /// Conditions that the kubelet writes.
 const OWN_CONDITIONS: [&str; 5] =
     ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+
+/// A condition that the kubelet alone writes.
+pub fn is_own_condition(kind: &str) -> bool {
+    OWN_CONDITIONS.contains(&kind)
+}
 
 /// It comes from a file of the node.
 pub fn is_static(pod: &Pod) -> bool {
@@ -184,6 +190,19 @@ pub fn hostname(pod: &Pod) -> String {
     wanted.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned()
 }
 
+/// The hostname as the kernel has it: with `setHostnameAsFQDN` the whole name, if the kernel takes names so long
+/// (`GetNodenameForKernel`).
+pub fn kernel_hostname(pod: &Pod) -> String {
+    let full = fqdn(pod).filter(|_| spec(pod).set_hostname_as_fqdn == Some(true));
+    full.filter(|name| name.len() <= 64).unwrap_or_else(|| hostname(pod))
+}
+
+/// The whole name, of a pod with a subdomain.
+pub fn fqdn(pod: &Pod) -> Option<String> {
+    let subdomain = spec(pod).subdomain.as_deref().filter(|s| !s.is_empty())?;
+    Some(format!("{}.{subdomain}.{}.svc.{DOMAIN}", hostname(pod), namespace(pod)))
+}
+
 /// The pull policy of a container whose pod did not pass through the API server's defaults.
 pub fn pull_policy(container: &Container) -> &str {
     match container.image_pull_policy.as_deref() {
@@ -261,6 +280,20 @@ pub fn time(text: &str) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pod_may_have_its_whole_name_as_hostname() {
+        use serde_json::json;
+        let with = |subdomain: &str, set: bool| {
+            let spec = json!({ "containers": [], "subdomain": subdomain, "setHostnameAsFQDN": set });
+            let pod = json!({ "metadata": { "name": "web", "namespace": "shop" }, "spec": spec });
+            kernel_hostname(&serde_json::from_value(pod).unwrap())
+        };
+        assert_eq!(with("db", true), "web.db.shop.svc.cluster.local");
+        assert_eq!(with("db", false), "web");
+        assert_eq!(with("", true), "web");
+        assert_eq!(with(&"x".repeat(60), true), "web");
+    }
 
     #[test]
     fn the_pull_policy_follows_from_the_tag() {

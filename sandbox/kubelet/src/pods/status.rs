@@ -1,6 +1,7 @@
 //! A pod's status from what there is of it (`generateAPIPodStatus`, `convertToAPIContainerStatuses`, `getPhase`). Pure: it asks nobody.
 
 use super::{
+    admission::Refused,
     observed::{self, Observed},
     phase, pod, qos,
 };
@@ -47,6 +48,8 @@ pub struct Facts<'a> {
     pub finished: bool,
     /// Why the pod was ended by the kubelet, if it was: reason, message.
     pub ended: Option<(&'a str, &'a str)>,
+    /// Why it can't have what it wants, and why it has not what it was allotted.
+    pub resize: (Option<&'a Refused>, Option<&'a str>),
     /// When the kubelet saw the pod first.
     pub start_time: Time,
 }
@@ -88,6 +91,31 @@ pub fn of(facts: &Facts<'_>) -> PodStatus {
         init_container_statuses: some(init),
         container_statuses: some(main),
         ephemeral_container_statuses: some(ephemeral),
+        qos_class: Some(qos::class(pod).into()),
+        observed_generation: pod.metadata.generation,
+        ..PodStatus::default()
+    }
+}
+
+/// A pod whose containers still run, or are being stopped, has not ended for others: who waits for its end may want what it has
+/// (`mergePodStatus`).
+pub fn hold_back(status: &mut PodStatus, before: Option<&PodStatus>) {
+    let ended = |phase: Option<&str>| matches!(phase, Some("Succeeded" | "Failed"));
+    let before = before.filter(|before| !ended(before.phase.as_deref()));
+    if let Some(before) = before.filter(|_| ended(status.phase.as_deref())) {
+        status.phase.clone_from(&before.phase);
+        status.reason.clone_from(&before.reason);
+        status.message.clone_from(&before.message);
+    }
+}
+
+/// The status of a pod that the node did not take: reason, message.
+pub fn refused(pod: &Pod, (reason, message): (&str, &str), start_time: Time) -> PodStatus {
+    PodStatus {
+        phase: Some("Failed".into()),
+        reason: Some(reason.into()),
+        message: Some(message.into()),
+        start_time: Some(start_time),
         qos_class: Some(qos::class(pod).into()),
         observed_generation: pod.metadata.generation,
         ..PodStatus::default()
@@ -286,6 +314,7 @@ mod tests {
             old: None,
             finished,
             ended: None,
+            resize: (None, None),
             start_time: Time(Timestamp::UNIX_EPOCH),
         })
     }
@@ -311,6 +340,25 @@ mod tests {
         assert_eq!(conditions[1].message.as_deref(), Some("containers with incomplete status: [init]"));
         assert_eq!(conditions[3].message.as_deref(), Some("containers with unready status: [a b]"));
         assert_eq!(conditions[0].observed_generation, Some(3));
+    }
+
+    #[test]
+    fn a_pod_ends_when_its_last_container_has() {
+        let of = |phase: &str, reason: Option<&str>| PodStatus {
+            phase: Some(phase.into()),
+            reason: reason.map(Into::into),
+            ..PodStatus::default()
+        };
+        let told = |mut status: PodStatus, before: Option<&PodStatus>| {
+            hold_back(&mut status, before);
+            (status.phase.unwrap(), status.reason)
+        };
+        let running = of("Running", None);
+        let failed = || of("Failed", Some("DeadlineExceeded"));
+        assert_eq!(told(failed(), Some(&running)), ("Running".into(), None));
+        assert_eq!(told(failed(), Some(&failed())).0, "Failed");
+        assert_eq!(told(failed(), None).0, "Failed");
+        assert_eq!(told(of("Running", None), Some(&of("Pending", None))).0, "Running");
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub enum Why {
     PodEnds,
     /// It was described anew.
     Changed,
+    /// It gets other limits, which it wants to begin with.
+    Resized,
     /// A probe says so: its name.
     Probe(&'static str),
     /// Its hook failed.
@@ -33,6 +35,7 @@ impl Why {
         match self {
             Self::PodEnds | Self::SandboxGone => format!("Stopping container {container}"),
             Self::Changed => format!("Container {container} definition changed, will be restarted"),
+            Self::Resized => format!("Container {container} resize requires restart"),
             Self::Probe(probe) => format!("Container {container} failed {probe} probe, will be restarted"),
             Self::PostStartHook => "FailedPostStartHook".into(),
         }

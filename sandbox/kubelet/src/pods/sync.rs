@@ -2,12 +2,14 @@
 //! may be broken off at any await: the next one begins by looking again.
 
 use super::{
+    admission::Refused,
     backoff::Backoff,
-    eviction,
+    config, eviction,
     fields::Here,
     labels,
     observed::{self, Observed},
     pod,
+    resize::{self, Allotted},
     start::{self, Place, Sandbox},
     status::{self, Facts},
     stop::{self, Why},
@@ -66,6 +68,14 @@ pub struct Memory {
     start_time: Time,
     /// Why the kubelet ended it: reason, message.
     pub ended: Option<(String, String)>,
+    /// It never began: the node did not take it.
+    refused: bool,
+    /// What it may use.
+    allotted: Allotted,
+    /// Why it can't have what it wants now.
+    pub waits_for: Option<Refused>,
+    /// Why a container could not be given what was allotted.
+    resize_error: Option<String>,
 }
 
 impl Memory {
@@ -76,14 +86,37 @@ impl Memory {
         let ended = told.as_ref().filter(|s| s.phase.as_deref() == Some("Failed") && s.reason.is_some());
         let ended =
             ended.map(|s| (s.reason.clone().unwrap_or_default(), s.message.clone().unwrap_or_default()));
+        let refused = ended.is_some() && told.as_ref().is_some_and(|s| s.container_statuses.is_none());
         Self {
             reasons: HashMap::new(),
             delays: Backoff::default(),
             words: HashMap::new(),
             start_time: start_time.unwrap_or_else(|| Time(Timestamp::now())),
+            // A new pod has all that it wants, or is not taken.
+            allotted: if told.is_some() { Allotted::told(pod) } else { Allotted::wanted(pod) },
+            waits_for: None,
+            resize_error: None,
             told,
             ended,
+            refused,
         }
+    }
+
+    /// The pod with what it may use: all that it wants, if `refusal` has nothing against it.
+    pub fn allot(&mut self, pod: &Arc<Pod>, refusal: impl FnOnce() -> Option<Refused>) -> Arc<Pod> {
+        let wanted = Allotted::wanted(pod);
+        self.waits_for = if wanted == self.allotted { None } else { refusal() };
+        if self.waits_for.is_some() {
+            return Arc::new(self.allotted.applied(pod));
+        }
+        self.allotted = wanted;
+        pod.clone()
+    }
+
+    /// The node does not take the pod (`rejectPod`).
+    pub fn refuse(&mut self, why: Refused) {
+        self.ended = Some((why.reason, format!("Pod was rejected: {}", why.message)));
+        self.refused = true;
     }
 }
 
@@ -130,11 +163,16 @@ impl<'a> Round<'a> {
         Ok(observed)
     }
 
+    /// Tells how the pod is, and returns it as it is: others hear of a pod's end only when nothing of it runs any more.
     fn tell(&mut self, observed: &Observed, finished: bool) -> PodStatus {
         let status = self.status(observed, finished);
-        self.kubelet.statuses.set(self.pod, &status);
-        self.kubelet.noted(self.pod, &status);
-        self.memory.told = Some(status.clone());
+        let mut told = status.clone();
+        if observed.running().next().is_some() {
+            status::hold_back(&mut told, self.memory.told.as_ref());
+        }
+        self.kubelet.statuses.set(self.pod, &told);
+        self.kubelet.noted(self.pod, &told);
+        self.memory.told = Some(told);
         status
     }
 
@@ -151,6 +189,9 @@ impl<'a> Round<'a> {
     fn status(&self, observed: &Observed, finished: bool) -> PodStatus {
         let probes = &self.kubelet.probes;
         let ended = self.memory.ended.as_ref().map(|(r, m)| (r.as_str(), m.as_str()));
+        if let Some(why) = ended.filter(|_| self.memory.refused) {
+            return status::refused(self.pod, why, self.memory.start_time.clone());
+        }
         let mut status = status::of(&Facts {
             pod: self.pod,
             observed,
@@ -163,6 +204,7 @@ impl<'a> Round<'a> {
             old: self.memory.told.as_ref(),
             finished: finished || ended.is_some(),
             ended,
+            resize: (self.memory.waits_for.as_ref(), self.memory.resize_error.as_deref()),
             start_time: self.memory.start_time.clone(),
         });
         if status.pod_ip.is_none()
@@ -306,6 +348,8 @@ impl<'a> Round<'a> {
                 Why::Changed
             } else if let Some(probe) = self.kubelet.probes.failed(&newest.id) {
                 Why::Probe(probe)
+            } else if self.resize(newest, container).await {
+                Why::Resized
             } else {
                 self.memory.reasons.remove(&container.name);
                 return None;
@@ -320,7 +364,7 @@ impl<'a> Round<'a> {
             self.acted = true;
             stop::container(self.kubelet, self.pod, container, &newest.id, why, grace).await;
             // Changed: at once; by a probe: as if it had crashed.
-            if why == Why::Changed {
+            if matches!(why, Why::Changed | Why::Resized) {
                 return self.start(observed, container, place).await;
             }
             return Some(Duration::ZERO);
@@ -333,6 +377,25 @@ impl<'a> Round<'a> {
             return self.start(observed, container, place).await;
         }
         None
+    }
+
+    /// Gives a running container what was allotted to it; true if it is to be started anew for that.
+    async fn resize(&mut self, found: &Found, container: &Container) -> bool {
+        let (has, wants) = (found.host_config, config::limits(self.pod, container));
+        let cpu = (has.cpu_shares, has.cpu_quota) != (wants.cpu_shares, wants.cpu_quota);
+        let memory = has.memory != wants.memory;
+        if !cpu && !memory {
+            return false;
+        }
+        if resize::restarts(container, cpu, memory) {
+            return true;
+        }
+        let done = self.kubelet.docker.update(&found.id, wants).await;
+        if let Err(error) = &done {
+            tracing::error!(pod = pod::described(self.pod), container = container.name, %error, "Failed to resize container");
+        }
+        self.memory.resize_error = done.err().map(|e| e.to_string());
+        false
     }
 
     /// Init containers one after the other. (All are done, when to look again.)

@@ -5,9 +5,9 @@
 //! ```
 
 use super::{
-    eviction,
+    admission, eviction,
     observed::Observed,
-    pod,
+    pod, resize,
     stop::{self, Why},
     sync::{Failure, Memory, Round},
 };
@@ -48,11 +48,22 @@ impl Desired {
     }
 }
 
-/// Runs a pod from its first round to its end.
-pub async fn run(kubelet: Arc<Kubelet>, mut desired: watch::Receiver<Desired>, wake: Arc<Notify>) {
+/// Runs a pod from its first round to its end. `others`: what was on the node before it, if it is not sure yet whether there is a place
+/// for it too.
+pub async fn run(
+    kubelet: Arc<Kubelet>,
+    mut desired: watch::Receiver<Desired>,
+    wake: Arc<Notify>,
+    others: Option<Vec<Arc<Pod>>>,
+) {
     let first = desired.borrow_and_update().clone();
     let uid = pod::uid(&first.pod).to_owned();
     let mut memory = Memory::new(&first.pod);
+    if let Some(others) = others
+        && let Some(refused) = admission::refusal(&kubelet, &first.pod, &others).await
+    {
+        memory.refuse(refused);
+    }
     let mut pace = Pace { retry: FIRST_RETRY };
     loop {
         let now = desired.borrow_and_update().clone();
@@ -62,11 +73,14 @@ pub async fn run(kubelet: Arc<Kubelet>, mut desired: watch::Receiver<Desired>, w
         if let Some(message) = &now.evicted {
             memory.ended.get_or_insert_with(|| (eviction::REASON.into(), message.clone()));
         }
+        let pod = memory.allot(&now.pod, || resize::refusal(&kubelet, &now.pod));
         let round = async {
-            let mut round = Round::new(&kubelet, &now.pod, &mut memory);
-            round.sync().await
+            let mut round = Round::new(&kubelet, &pod, &mut memory);
+            let next = round.sync().await?;
+            let again = memory.waits_for.as_ref().map(|_| resize::RETRY);
+            Ok(next.into_iter().chain(again).min())
         };
-        let done = tokio::select! {
+        let done: Result<_, Failure> = tokio::select! {
             done = round => done,
             // What a round waits for (a pull, a hook) does not hold up the end of the pod.
             () = until_it_ends(desired.clone(), now.evicted.is_some()) => continue,
@@ -155,6 +169,7 @@ async fn terminate(kubelet: &Arc<Kubelet>, desired: &mut watch::Receiver<Desired
         }
     }
     let last = desired.borrow().clone();
+    kubelet.pods.over(pod::uid(&last.pod));
     clean_up(kubelet, &last).await;
 }
 

@@ -7,6 +7,10 @@ use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 use crate::terms::{tolerates, untolerated};
 
+pub(crate) const OTHER_NAME: &str = "node(s) didn't match the requested node name";
+pub(crate) const OTHER_LABELS: &str = "node(s) didn't match Pod's node affinity/selector";
+pub(crate) const PORTS_TAKEN: &str = "node(s) didn't have free ports for the requested pod ports";
+
 pub(super) fn unschedulable(cycle: &Cycle<'_>, node: &NodeInfo) -> Verdict {
     if may_use_unschedulable(cycle.pod, node) {
         return Ok(());
@@ -29,7 +33,7 @@ pub(super) fn name(cycle: &Cycle<'_>, node: &NodeInfo) -> Verdict {
     if cycle.pod.node().is_none_or(|name| name == node.name) {
         return Ok(());
     }
-    Err(Rejection::new(Plugin::NodeName, true, "node(s) didn't match the requested node name"))
+    Err(Rejection::new(Plugin::NodeName, true, OTHER_NAME))
 }
 
 pub(super) fn taints(cycle: &Cycle<'_>, node: &NodeInfo) -> Verdict {
@@ -49,19 +53,20 @@ pub(super) fn affinity(cycle: &Cycle<'_>, node: &NodeInfo) -> Verdict {
     if cycle.pod.required_nodes.matches(&node.name, node.labels()) {
         return Ok(());
     }
-    Err(Rejection::new(Plugin::NodeAffinity, true, "node(s) didn't match Pod's node affinity/selector"))
+    Err(Rejection::new(Plugin::NodeAffinity, true, OTHER_LABELS))
+}
+
+/// Whether all of the node's ports that the pod takes are free.
+pub(crate) fn has_free_ports(pod: &PodInfo, node: &NodeInfo) -> bool {
+    let mut taken = node.pods.iter().flat_map(|pod| &pod.host_ports);
+    !taken.any(|taken| pod.host_ports.iter().any(|wanted| wanted.conflicts(taken)))
 }
 
 pub(super) fn ports(cycle: &Cycle<'_>, node: &NodeInfo) -> Verdict {
-    let mut taken = node.pods.iter().flat_map(|pod| &pod.host_ports);
-    if !taken.any(|taken| cycle.pod.host_ports.iter().any(|wanted| wanted.conflicts(taken))) {
+    if has_free_ports(cycle.pod, node) {
         return Ok(());
     }
-    Err(Rejection::new(
-        Plugin::NodePorts,
-        false,
-        "node(s) didn't have free ports for the requested pod ports",
-    ))
+    Err(Rejection::new(Plugin::NodePorts, false, PORTS_TAKEN))
 }
 
 /// Nodes with fewer soft taints that the pod does not tolerate are better.

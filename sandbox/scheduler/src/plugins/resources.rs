@@ -12,31 +12,46 @@ pub(super) fn fit(cycle: &Cycle<'_>, node: &NodeInfo) -> Verdict {
     if fits(pod, node) {
         return Ok(());
     }
-    let mut reasons: Vec<Cow<'static, str>> = Vec::new();
+    let shortages = shortages(pod, node);
+    let reason = |shortage: &Shortage<'_>| match shortage.resource {
+        "pods" => "Too many pods".into(),
+        name => Cow::from(format!("Insufficient {name}")),
+    };
     // A node that is too small even when empty cannot be helped by preemption.
-    let mut is_final = false;
+    let is_final = shortages.iter().any(|s| s.resource != "pods" && s.requested > s.capacity);
+    let reasons = shortages.iter().map(reason).collect();
+    Err(Rejection { plugin: Plugin::NodeResourcesFit, is_final, reasons })
+}
+
+/// Something that a node has too little of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shortage<'a> {
+    pub(crate) resource: &'a str,
+    pub(crate) requested: i64,
+    pub(crate) used: i64,
+    pub(crate) capacity: i64,
+}
+
+/// What the node has too little of for the pod.
+pub(crate) fn shortages<'a>(pod: &'a PodInfo, node: &NodeInfo) -> Vec<Shortage<'a>> {
+    let mut shortages = Vec::new();
     if has_too_many_pods(node) {
-        reasons.push("Too many pods".into());
+        let used = i64::try_from(node.pods.len()).unwrap_or(i64::MAX);
+        shortages.push(Shortage { resource: "pods", requested: 1, used, capacity: node.allocatable.pods });
     }
-    let mut check = |asked: i64, has: i64, taken: i64, reason: Cow<'static, str>| {
-        if asked > 0 && asked > has - taken {
-            reasons.push(reason);
-            is_final |= asked > has;
+    let mut check = |resource, requested: i64, capacity: i64, used: i64| {
+        if requested > 0 && requested > capacity - used {
+            shortages.push(Shortage { resource, requested, used, capacity });
         }
     };
     let (asked, has, taken) = (&pod.requests, &node.allocatable, &node.requested);
-    check(asked.milli_cpu, has.milli_cpu, taken.milli_cpu, "Insufficient cpu".into());
-    check(asked.memory, has.memory, taken.memory, "Insufficient memory".into());
-    check(
-        asked.ephemeral_storage,
-        has.ephemeral_storage,
-        taken.ephemeral_storage,
-        "Insufficient ephemeral-storage".into(),
-    );
+    check("cpu", asked.milli_cpu, has.milli_cpu, taken.milli_cpu);
+    check("memory", asked.memory, has.memory, taken.memory);
+    check("ephemeral-storage", asked.ephemeral_storage, has.ephemeral_storage, taken.ephemeral_storage);
     for (name, amount) in &asked.scalars {
-        check(*amount, has.scalar(name), taken.scalar(name), format!("Insufficient {name}").into());
+        check(name, *amount, has.scalar(name), taken.scalar(name));
     }
-    Err(Rejection { plugin: Plugin::NodeResourcesFit, is_final, reasons })
+    shortages
 }
 
 fn has_too_many_pods(node: &NodeInfo) -> bool {

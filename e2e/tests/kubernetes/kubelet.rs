@@ -1,0 +1,115 @@
+//! What a kubelet refuses, changes and puts right, in upstream's words.
+
+use super::{apply, until};
+use drydock_e2e::Lab;
+
+#[tokio::test]
+async fn k18_a_pod_that_names_its_node_may_not_fit_there() {
+    let lab = Lab::kubernetes(1).await;
+    let pod = |name: &str, spec: &str, container: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  nodeName: node1\n{spec}\n  containers:\n  - name: c\n    \
+             image: busybox\n    command: [sleep, '3600']\n{container}\n"
+        )
+    };
+    let port = "    ports: [{containerPort: 80, hostPort: 8099}]";
+    apply(&lab, &pod("first", "", port)).await;
+    lab.sh("kubectl wait --for=condition=Ready pod/first --timeout=60s").await;
+    apply(&lab, &pod("large", "", "    resources: {requests: {cpu: '1000'}}")).await;
+    apply(&lab, &pod("second", "", port)).await;
+    apply(&lab, &pod("elsewhere", "  nodeSelector: {disk: none}", "")).await;
+    apply(&lab, &pod("kernel", "  securityContext: {sysctls: [{name: kernel.msgmax, value: '1'}]}", ""))
+        .await;
+    for (name, reason, message) in [
+        (
+            "large",
+            "OutOfcpu",
+            "Pod was rejected: Node didn't have enough resource: cpu, requested: 1000000, used: ",
+        ),
+        (
+            "second",
+            "NodePorts",
+            "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
+        ),
+        (
+            "elsewhere",
+            "NodeAffinity",
+            "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
+        ),
+        (
+            "kernel",
+            "SysctlForbidden",
+            "Pod was rejected: forbidden sysctl: \"kernel.msgmax\" not allowlisted",
+        ),
+    ] {
+        lab.sh(&format!("kubectl wait --for=jsonpath='{{.status.phase}}'=Failed pod/{name} --timeout=60s"))
+            .await;
+        let said = lab.sh(&format!("kubectl get pod {name} -o jsonpath='{{.status.message}}'")).await;
+        assert!(said.starts_with(message), "{said}");
+        let shown = lab.sh(&format!("kubectl get pod {name} --no-headers")).await;
+        assert!(shown.contains(reason), "{shown}");
+        until(&lab, &format!("kubectl get events | grep -q {reason}")).await;
+    }
+    // What the first one had is free as soon as it is gone.
+    lab.sh("kubectl delete pod first second --now").await;
+    apply(&lab, &pod("third", "", port)).await;
+    lab.sh("kubectl wait --for=condition=Ready pod/third --timeout=60s").await;
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn k18_a_running_pod_gets_other_limits() {
+    let lab = Lab::kubernetes(1).await;
+    apply(
+        &lab,
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n  - name: c\n    image: busybox\n    command: [sleep, '3600']\n    \
+         resizePolicy: [{resourceName: memory, restartPolicy: RestartContainer}]\n    \
+         resources: {requests: {cpu: 100m, memory: 32Mi}, limits: {cpu: 200m, memory: 64Mi}}\n",
+    )
+    .await;
+    lab.sh("kubectl wait --for=condition=Ready pod/p --timeout=60s").await;
+    let resize = |resources: &str| {
+        let patch = format!("{{\"spec\":{{\"containers\":[{{\"name\":\"c\",\"resources\":{resources}}}]}}}}");
+        format!("kubectl patch pod p --subresource resize -p '{patch}'")
+    };
+    let quota = "docker inspect -f '{{.HostConfig.CpuQuota}} {{.HostConfig.Memory}}' $(docker ps -q --filter name=k8s_c_p_)";
+    lab.sh(&resize(r#"{"limits":{"cpu":"300m"}}"#)).await;
+    until(&lab, &format!("{quota} | grep -qx '30000 67108864'")).await;
+    let shown =
+        "{.status.containerStatuses[0].resources.limits.cpu} {.status.containerStatuses[0].restartCount}";
+    until(&lab, &format!("kubectl get pod p -o jsonpath='{shown}' | grep -qx '300m 0'")).await;
+    // More than the node has: everything stays as it is, and the pod says why.
+    lab.sh(&resize(r#"{"requests":{"cpu":"900"},"limits":{"cpu":"900"}}"#)).await;
+    lab.sh("kubectl wait --for=condition=PodResizePending pod/p --timeout=60s").await;
+    let condition = "{.status.conditions[?(@.type==\"PodResizePending\")].reason}";
+    assert_eq!(lab.sh(&format!("kubectl get pod p -o jsonpath='{condition}'")).await, "Infeasible");
+    assert!(lab.sh(quota).await.starts_with("30000 "));
+    lab.sh(&resize(r#"{"requests":{"cpu":"100m"},"limits":{"cpu":"300m"}}"#)).await;
+    until(&lab, &format!("test -z \"$(kubectl get pod p -o jsonpath='{condition}')\"")).await;
+    // What its policy names begins anew with it.
+    lab.sh(&resize(r#"{"limits":{"memory":"96Mi"}}"#)).await;
+    until(&lab, &format!("kubectl get pod p -o jsonpath='{shown}' | grep -qx '300m 1'")).await;
+    until(&lab, &format!("{quota} | grep -qx '30000 100663296'")).await;
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn k2_a_pod_has_ended_when_nothing_of_it_runs() {
+    let lab = Lab::kubernetes(1).await;
+    apply(
+        &lab,
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  activeDeadlineSeconds: 2\n  terminationGracePeriodSeconds: 6\n  containers:\n  \
+         - name: c\n    image: busybox\n    command: [sh, -c, 'trap : TERM; while :; do sleep 0.1; done']\n",
+    )
+    .await;
+    until(&lab, "kubectl get events | grep -q DeadlineExceeded").await;
+    assert_eq!(lab.sh("kubectl get pod p -o jsonpath='{.status.phase}'").await, "Running");
+    lab.sh("kubectl wait --for=jsonpath='{.status.reason}'=DeadlineExceeded pod/p --timeout=60s").await;
+    assert_eq!(lab.sh("docker ps -q --filter name=k8s_c_p_").await, "");
+    // Whatever somebody else writes there, the kubelet knows better.
+    lab.sh("kubectl run q --image=busybox -- sleep 3600 && kubectl wait --for=condition=Ready pod/q --timeout=60s").await;
+    let patch = r#"{"status":{"conditions":[{"type":"Ready","status":"False"}]}}"#;
+    lab.sh(&format!("kubectl patch pod q --subresource status -p '{patch}'")).await;
+    lab.sh("kubectl wait --for=condition=Ready pod/q --timeout=60s").await;
+    lab.end().await;
+}
