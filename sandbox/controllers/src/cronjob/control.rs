@@ -249,6 +249,12 @@ impl Controller {
         };
         let now = Timestamp::now();
         let due = due(cron_job, &schedule, &zone, now);
+        if due.at.is_none() && due.next.is_none() {
+            let never = "time difference between two schedules is less than 1 second";
+            let message = format!("invalid schedule: {} : {never}", spec.schedule);
+            self.event(cron_job, EventType::Warning, "InvalidSchedule", message);
+            return Ok(None);
+        }
         let again = due.next.map(|next| wait(next.duration_since(now) + DELTA));
         if due.too_many {
             let message = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";

@@ -110,6 +110,14 @@ mod tests {
     }
 
     #[test]
+    fn a_time_that_never_comes() {
+        let schedule = Schedule::parse("59 23 31 2 *").unwrap();
+        let created = "2016-05-19T10:00:00Z";
+        let due = due(&job(created, None, None), &schedule, &TimeZone::UTC, at(created));
+        assert_eq!(due, Due { at: None, too_many: false, next: None });
+    }
+
+    #[test]
     fn a_time_in_the_zone_that_is_asked_for() {
         let schedule = Schedule::parse("30 9 * * *").unwrap();
         let zone = TimeZone::get("Asia/Kolkata").unwrap();
