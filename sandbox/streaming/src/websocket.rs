@@ -22,6 +22,9 @@ use crate::pipe::{Inlet, Outgoing};
 const MAX_MESSAGE: usize = 1024 * 1024;
 /// Version 5: the channel on which a client closes another.
 const CLOSE_CHANNEL: u8 = 255;
+/// How long the first message waits: client-go reads before it has made its streams (until 1.33) and drops what comes too early, and with
+/// it how the command ended. Where containers are started by another process nothing comes so soon.
+const OPENING: Duration = Duration::from_millis(10);
 /// How long a client that was told of the end may take to confirm it.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -55,7 +58,13 @@ pub(crate) async fn serve<S: Connection>(stream: S, served: Served) {
     let (sink, source) = accept(stream).await.split();
     let Served { encoding, version, inlets, outgoing, alive } = served;
     let reader = read(source, encoding, version, inlets);
-    let writer = write(sink, encoding, outgoing);
+    let writer = async {
+        // The version that only client-go speaks.
+        if version >= 5 {
+            tokio::time::sleep(OPENING).await;
+        }
+        write(sink, encoding, outgoing).await;
+    };
     tokio::pin!(reader, writer);
     tokio::select! {
         () = &mut reader => {}

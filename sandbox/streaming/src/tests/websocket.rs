@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio_tungstenite::WebSocketStream;
@@ -44,6 +46,19 @@ async fn version_5_runs_a_command_and_tells_its_exit_code() {
     assert_eq!((messages[3].0, &status["reason"]), (3, &"NonZeroExitCode".into()));
     assert_eq!(messages.len(), 4);
     command.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn client_go_has_time_to_make_its_streams() {
+    for (version, least) in [(5, Duration::from_millis(5)), (4, Duration::ZERO)] {
+        let (ours, theirs) = connection();
+        let began = tokio::time::Instant::now();
+        let command = remote_command(ours, channels(Encoding::Binary, version), ALL).await.unwrap();
+        let mut client = client(theirs).await;
+        client.next().await.unwrap().unwrap();
+        assert!(began.elapsed() >= least && began.elapsed() <= least * 10, "{:?}", began.elapsed());
+        drop(command);
+    }
 }
 
 #[tokio::test]
