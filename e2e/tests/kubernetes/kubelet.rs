@@ -98,12 +98,13 @@ async fn k2_a_pod_has_ended_when_nothing_of_it_runs() {
     let lab = Lab::kubernetes(1).await;
     apply(
         &lab,
-        "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  activeDeadlineSeconds: 2\n  terminationGracePeriodSeconds: 6\n  containers:\n  \
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  activeDeadlineSeconds: 2\n  terminationGracePeriodSeconds: 600\n  containers:\n  \
          - name: c\n    image: busybox\n    command: [sh, -c, 'trap : TERM; while :; do sleep 0.1; done']\n",
     )
     .await;
     until(&lab, "kubectl get events | grep -q DeadlineExceeded").await;
     assert_eq!(lab.sh("kubectl get pod p -o jsonpath='{.status.phase}'").await, "Running");
+    lab.sh("docker kill $(docker ps -q --filter name=k8s_c_p_)").await;
     lab.sh("kubectl wait --for=jsonpath='{.status.reason}'=DeadlineExceeded pod/p --timeout=60s").await;
     assert_eq!(lab.sh("docker ps -q --filter name=k8s_c_p_").await, "");
     // Whatever somebody else writes there, the kubelet knows better.
