@@ -215,12 +215,21 @@ async fn wait_for(State(engine): Engined, Path(id): Path<String>, query: Query) 
 
 /// Height and width of a terminal from a query.
 pub fn size(query: &Query) -> Result<(u16, u16)> {
-    let number = |key: &str| {
+    let number = |key: &str, what: &str| {
         let text = query.get(key);
-        text.parse::<u16>()
-            .map_err(|_| Error::invalid(format!("invalid resize {key} \"{text}\": invalid syntax")))
+        cells(text).map_err(|why| Error::invalid(format!("invalid resize {what} \"{text}\": {why}")))
     };
-    Ok((number("h")?, number("w")?))
+    Ok((number("h", "height")?, number("w", "width")?))
+}
+
+/// A number of 32 bits, or why it is none in Go's words. Terminals count to 65535.
+fn cells(text: &str) -> Result<u16, &'static str> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("invalid syntax");
+    }
+    let number = text.parse::<u32>().map_err(|_| "value out of range")?;
+    Ok(u16::try_from(number).unwrap_or(u16::MAX))
 }
 
 async fn resize(State(engine): Engined, Path(id): Path<String>, query: Query) -> Answer {
@@ -436,4 +445,24 @@ async fn commit_one(State(engine): Engined, query: Query, headers: HeaderMap, bo
     }
     engine.container_event(&container.record(), "commit", &attributes);
     Ok(answer(StatusCode::CREATED, &json!({"Id": id})))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cells;
+
+    #[test]
+    fn sizes_of_terminals_are_numbers() {
+        for (text, found) in [
+            ("24", Ok(24)),
+            ("4294967295", Ok(u16::MAX)),
+            ("4294967296", Err("value out of range")),
+            ("-100", Err("value out of range")),
+            ("", Err("invalid syntax")),
+            ("-", Err("invalid syntax")),
+            ("x", Err("invalid syntax")),
+        ] {
+            assert_eq!(cells(text), found, "{text}");
+        }
+    }
 }

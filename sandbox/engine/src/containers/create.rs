@@ -187,14 +187,13 @@ fn check_wasm(engine: &Engine, runtime: &str, image: &Image, reference: &str) ->
 
 /// What is hidden and read-only, as inspection shows it.
 pub fn paths(host: &mut HostConfig) {
-    let open = host.privileged || host.security_opt.iter().flatten().any(|o| o == "systempaths=unconfined");
-    if open {
-        host.masked_paths = Some(host.masked_paths.take().unwrap_or_default());
-        host.readonly_paths = Some(host.readonly_paths.take().unwrap_or_default());
-        return;
+    if host.security_opt.iter().flatten().any(|o| o == "systempaths=unconfined") {
+        host.masked_paths.get_or_insert_default();
+        host.readonly_paths.get_or_insert_default();
+    } else if !host.privileged {
+        host.masked_paths.get_or_insert_with(|| MASKED.map(Into::into).to_vec());
+        host.readonly_paths.get_or_insert_with(|| READ_ONLY.map(Into::into).to_vec());
     }
-    host.masked_paths.get_or_insert_with(|| MASKED.map(Into::into).to_vec());
-    host.readonly_paths.get_or_insert_with(|| READ_ONLY.map(Into::into).to_vec());
     if host.cgroupns_mode.is_empty() {
         host.cgroupns_mode = "private".into();
     }
@@ -242,4 +241,23 @@ fn populate(engine: &Engine, record: &Record, layers: &LayerStack) -> Result<()>
     });
     engine.roots.unmount(&record.id);
     copied.and(made)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_hidden_from_a_privileged_container() {
+        let mut host = HostConfig { privileged: true, ..HostConfig::default() };
+        paths(&mut host);
+        assert_eq!(
+            (&host.masked_paths, &host.readonly_paths, host.cgroupns_mode.as_str()),
+            (&None, &None, "private")
+        );
+        let mut host =
+            HostConfig { security_opt: Some(vec!["systempaths=unconfined".into()]), ..HostConfig::default() };
+        paths(&mut host);
+        assert_eq!((host.masked_paths, host.readonly_paths), (Some(vec![]), Some(vec![])));
+    }
 }
