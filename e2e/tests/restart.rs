@@ -229,7 +229,7 @@ async fn a_terminal_that_was_closed_is_gone_after_a_restart_too() {
     page.until("the shell's end", |p, _| p.screen(FIRST).exited == Some(3)).await;
     page.say(&FromPage::Open { node: "node1".parse().unwrap(), request: 1 }).await;
     page.until("a new one", |p, _| p.state.terminals.len() == 2).await;
-    page.say(&FromPage::Close { terminal: FIRST }).await;
+    page.say(&FromPage::Close { terminal: FIRST, anyway: true }).await;
     page.until("the old one gone", |p, _| p.state.terminals.len() == 1).await;
     server.kill();
     server.start_again();

@@ -34,7 +34,7 @@ async fn a_viewer_sees_all_and_types_nothing() {
     let node = "node1".parse().unwrap();
     viewer.say(&FromPage::Open { node, request: 1 }).await;
     viewer.until("a refusal", |_, e| notice(e)).await;
-    viewer.say(&FromPage::Close { terminal: FIRST }).await;
+    viewer.say(&FromPage::Close { terminal: FIRST, anyway: true }).await;
     viewer.until("a refusal", |_, e| notice(e)).await;
     viewer.say(&FromPage::Power { node, on: false }).await;
     viewer.until("a refusal", |_, e| notice(e)).await;
@@ -256,7 +256,7 @@ async fn terminals_open_get_titles_end_and_close() {
     let find = |p: &PageSocket| p.state.terminals.iter().find(|t| t.id == terminal).cloned();
     page.until("its picture", |p, _| find(p).is_some_and(|t| t.title == "my title" && t.exited == Some(137)))
         .await;
-    page.say(&FromPage::Close { terminal }).await;
+    page.say(&FromPage::Close { terminal, anyway: true }).await;
     page.until("it is gone", |p, _| find(p).is_none()).await;
     page.say(&FromPage::Open { node: "node7".parse().unwrap(), request: 10 }).await;
     page.until("a refusal", |_, e| matches!(e, Event::Message(ToPage::Notice { request: Some(10), .. })))

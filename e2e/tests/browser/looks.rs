@@ -58,6 +58,10 @@ async fn the_focus_is_never_lost() {
     browser.until("the new terminal has it", async || focus().await == "terminals").await;
     browser.chord(&[key::CONTROL, key::SHIFT], key::ESCAPE).await;
     browser.until("its tab has it", async || focus().await == "tab-2").await;
+    browser.run(2, "sh -c 'echo it-$((1+1)); exec sleep 1000'").await;
+    browser.until_terminal(2, "\nit-2").await;
+    browser.chord(&[key::CONTROL, key::SHIFT], key::ESCAPE).await;
+    browser.until("its tab has it again", async || focus().await == "tab-2").await;
     browser.keys(&DELETE.to_string()).await;
     // What runs in it ends, so it asks; the first press of a double one is no answer.
     browser.find("closing-2").await;

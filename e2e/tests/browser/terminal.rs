@@ -248,15 +248,22 @@ async fn closing_a_terminal_in_which_something_runs_asks() {
     browser.until_prompt(1).await;
     let large = "const { width, height } = document.querySelector('.tab-close').getBoundingClientRect(); return width >= 24 && height >= 24";
     assert!(browser.script::<bool>(large, vec![]).await, "the cross is smaller than 24 px");
+    browser.run(1, "sh -c 'echo it-$((1+1)); exec sleep 1000'").await;
+    browser.until_terminal(1, "\nit-2").await;
     browser.click("close-tab").await;
     browser.find("closing-1").await;
+    assert!(browser.text("closing-1").await.contains(" still runs in it"));
     browser.screenshot("closing").await;
     browser.assert_accessible("the question before a terminal is closed").await;
     // Whoever types on wants to keep it.
-    browser.run(1, "echo kept-$((1+1))").await;
-    browser.until_terminal(1, "\nkept-2").await;
+    browser.focus_terminal(1).await;
+    browser.chord(&[key::CONTROL], 'c').await;
     browser.gone("closing-1").await;
+    // A job in the background runs too.
+    browser.run(1, "sleep 1000 & echo kept-$((1+1))").await;
+    browser.until_terminal(1, "\nkept-2").await;
     browser.click("close-tab").await;
+    browser.find("closing-1").await;
     browser
         .until("it is closed", async || {
             press(&browser, "close-1").await;
@@ -264,13 +271,21 @@ async fn closing_a_terminal_in_which_something_runs_asks() {
         })
         .await;
     browser.find("empty-hint").await;
-    // A shell that has ended has nothing to lose.
-    browser.click("open-terminal-node1").await;
-    browser.until_prompt(2).await;
-    browser.run(2, "exit").await;
-    browser.find("exit-2").await;
-    browser.click("close-tab").await;
-    browser.gone("tab-2").await;
+    // A shell that has ended has nothing to lose, nor one at its prompt.
+    for (terminal, exit) in [(2, true), (3, false)] {
+        browser.click("open-terminal-node1").await;
+        browser.until_prompt(terminal).await;
+        if exit {
+            browser.run(terminal, "exit").await;
+            browser.find(&format!("exit-{terminal}")).await;
+        }
+        browser
+            .until("it is closed without a question", async || {
+                press(&browser, "close-tab").await;
+                !browser.shows(&format!("tab-{terminal}")).await
+            })
+            .await;
+    }
     browser.assert_quiet(&[]).await;
 }
 

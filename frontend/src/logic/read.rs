@@ -182,6 +182,7 @@ impl Read for ToPage {
             "opened" => Self::Opened { request: field(v, "request")?, terminal: field(v, "terminal")? },
             "answers" => Self::Answers { terminal: field(v, "terminal")?, yes: field(v, "yes")? },
             "notice" => Self::Notice { text: field(v, "text")?, request: field(v, "request")? },
+            "busy" => Self::Busy { terminal: field(v, "terminal")?, program: field(v, "program")? },
             "pong" => Self::Pong { t: field(v, "t")? },
             "life" => Self::Life {
                 seconds_left: field(v, "seconds_left")?,
@@ -198,6 +199,21 @@ mod tests {
     use super::*;
     use serde::{Serialize, de::DeserializeOwned};
     use std::fmt::Debug;
+
+    /// A message that is new does not compile here: it wants a line above, and one below.
+    const fn _is_read(message: &ToPage) {
+        match message {
+            ToPage::Hello { .. }
+            | ToPage::State { .. }
+            | ToPage::Opened { .. }
+            | ToPage::Answers { .. }
+            | ToPage::Notice { .. }
+            | ToPage::Busy { .. }
+            | ToPage::Pong { .. }
+            | ToPage::Life { .. }
+            | ToPage::Unknown => {}
+        }
+    }
 
     /// What is read here is what `serde` reads, and what was written.
     fn same<T: Read + Serialize + DeserializeOwned + PartialEq + Debug>(value: T) {
@@ -265,6 +281,7 @@ mod tests {
         same(ToPage::Answers { terminal: TerminalId(2), yes: true });
         same(ToPage::Notice { text: "no".into(), request: None });
         same(ToPage::Notice { text: "no".into(), request: Some(1) });
+        same(ToPage::Busy { terminal: TerminalId(2), program: "vim".into() });
         same(ToPage::Pong { t: 1.5 });
         same(ToPage::Life { seconds_left: 1, can_extend: 2, asleep: false });
         same(ToPage::Unknown);

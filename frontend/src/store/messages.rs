@@ -36,6 +36,7 @@ impl SessionStore {
                     self.not_opened(request);
                 }
             }
+            ToPage::Busy { terminal, program } => self.on_busy(terminal, program),
             ToPage::Pong { t } => {
                 let median = self.inner().latency.borrow_mut().add(browser::now() - t);
                 self.latency.set(Some(median));

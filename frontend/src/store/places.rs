@@ -179,7 +179,7 @@ impl SessionStore {
             let active = layout.active();
             if std::mem::replace(&mut before, active) != active {
                 self.say_focus();
-                if self.closing.get_untracked().is_some_and(|(asked, _)| Some(asked) != active) {
+                if self.closing.get_untracked().is_some_and(|asked| Some(asked.terminal) != active) {
                     self.keep_terminal();
                 }
                 if let Some(active) = active {

@@ -8,6 +8,7 @@ use super::{
     notices::Notices,
     own_sessions::{self, OwnSession},
     settings::Looks,
+    terminals::Closing,
     uploads::Upload,
 };
 use crate::reactive::*;
@@ -119,9 +120,8 @@ pub struct SessionStore {
     pub usage: Known<Few<NodeName, Vec<Usage>>>,
     /// Terminals that rang the bell and were not looked at since.
     pub bells: Known<Vec<TerminalId>>,
-    /// The terminal that is to be closed if the learner says so again, and since when that is asked, on the clock of
-    /// [`browser::now`].
-    pub closing: Known<Option<(TerminalId, f64)>>,
+    /// The terminal that is to be closed if the learner says so again.
+    pub closing: Known<Option<Closing>>,
     /// The terminal whose search box is open.
     pub searching: Known<Option<TerminalId>>,
     /// Files on their way.
@@ -154,6 +154,8 @@ pub(super) struct Inner {
     pub ahead: RefCell<Vec<TerminalId>>,
     /// The room last told for each terminal on this connection.
     pub rooms: RefCell<Few<TerminalId, Option<Size>>>,
+    /// When the learner last closed a terminal, on the clock of [`browser::now`].
+    pub closed_at: Cell<Option<f64>>,
     pub fit_later: RefCell<Option<Timeout>>,
     /// The terminal that gets the focus once it is on the screen.
     pub wants_focus: Cell<Option<TerminalId>>,

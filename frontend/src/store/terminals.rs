@@ -27,8 +27,22 @@ use wasm_bindgen_futures::{JsFuture, spawn_local};
 /// Most bytes that are kept for a terminal that is not there yet.
 const HELD: usize = 64 * 1024;
 
+/// The question whether a terminal shall be closed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Closing {
+    /// Which one.
+    pub terminal: TerminalId,
+    /// What runs in it.
+    pub program: String,
+    /// Since when it is asked, on the clock of [`browser::now`].
+    pub since: f64,
+}
+
 /// How soon after a press a second one is but the same double click, in milliseconds.
 pub const SAME: f64 = 500.0;
+
+/// The same where a second press soon after the first may well be meant: who closes several terminals, one after the other.
+const HASTE: f64 = 250.0;
 
 /// After how long a viewer who types is told again that it goes nowhere, in milliseconds.
 const SAID_AGAIN: f64 = 60_000.0;
@@ -132,22 +146,24 @@ impl SessionStore {
         }
     }
 
-    /// Closes a terminal. What runs in it ends with it, so the first time it only asks (`ui::terminal_pane`); asked again it closes.
+    /// Closes a terminal. If something runs in it beside its shell, it only asks the first time ([`Self::on_busy`]); asked again it closes.
     pub fn close_terminal(self, id: TerminalId) {
         let runs =
             self.state.with_untracked(|s| s.terminals.iter().any(|t| t.id == id && t.exited.is_none()));
         match self.closing.get_untracked() {
-            Some((asked, since)) if runs && asked == id => {
-                if browser::now() - since > SAME {
-                    self.end_terminal(id);
+            Some(asked) if runs && asked.terminal == id => {
+                if browser::now() - asked.since > SAME {
+                    self.end_terminal(id, true);
                 }
             }
-            _ if runs => {
-                self.show_terminal(id);
-                self.closing.set(Some((id, browser::now())));
-            }
-            _ => self.end_terminal(id),
+            _ => self.end_terminal(id, !runs),
         }
+    }
+
+    /// The terminal that was to be closed runs a program: asks (`ui::terminal_pane`).
+    pub fn on_busy(self, id: TerminalId, program: String) {
+        self.show_terminal(id);
+        self.closing.set(Some(Closing { terminal: id, program, since: browser::now() }));
     }
 
     /// Nothing is asked any more.
@@ -158,9 +174,15 @@ impl SessionStore {
     }
 
     /// Ends a terminal.
-    fn end_terminal(self, id: TerminalId) {
+    fn end_terminal(self, id: TerminalId, anyway: bool) {
+        let (inner, now) = (self.inner(), browser::now());
+        // The second press of a double one meets another terminal's cross.
+        if !anyway && inner.closed_at.get().is_some_and(|at| now - at < HASTE) {
+            return;
+        }
+        inner.closed_at.set(Some(now));
         self.keep_terminal();
-        self.say(&FromPage::Close { terminal: id });
+        self.say(&FromPage::Close { terminal: id, anyway });
     }
 
     /// What was typed goes to the terminal that is to have the focus, if that is still on its way to it.
@@ -268,7 +290,7 @@ impl SessionStore {
             Place::Group(group) => self.layout.update(|l| l.place(id, group)),
             Place::Instead(ended) => {
                 self.layout.update(|l| l.replace(ended, id));
-                self.end_terminal(ended);
+                self.end_terminal(ended, true);
             }
         }
         self.focus_terminal(id);

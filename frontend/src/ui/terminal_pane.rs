@@ -68,7 +68,7 @@ pub fn terminal_pane(id: TerminalId) -> El {
             },
         )
         .child(ended(id))
-        .when(move || session.closing.get().is_some_and(|(asked, _)| asked == id), move || closing(id))
+        .when(move || session.closing.get().is_some_and(|asked| asked.terminal == id), move || closing(id))
 }
 
 /// Hands the element to xterm.js when it first shows, and tells the store when its size changes.
@@ -130,11 +130,12 @@ fn copy_when_selected(app: App, id: TerminalId) {
 /// Asks whether a terminal shall be closed in which something runs.
 fn closing(id: TerminalId) -> El {
     let session = use_app().session;
+    let program = session.closing.get_untracked().map_or_else(String::new, |asked| asked.program);
     el("div")
         .class("ended closing")
         .attr("role", "alert")
         .testid(format!("closing-{id}"))
-        .child(el("span").text("Close this terminal? What runs in it ends."))
+        .child(el("span").text(format!("Close this terminal? {program} still runs in it and ends.")))
         .child(
             el("button")
                 .class("danger-fill")

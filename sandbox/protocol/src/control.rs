@@ -51,6 +51,9 @@ pub enum FromPage {
     Close {
         /// Which terminal.
         terminal: TerminalId,
+        /// Even if something runs in it; else [`ToPage::Busy`] is the answer then.
+        #[serde(default = "yes")]
+        anyway: bool,
     },
     /// I look at this terminal.
     Focus {
@@ -72,6 +75,11 @@ pub enum FromPage {
     /// A message newer than this side.
     #[serde(other)]
     Unknown,
+}
+
+/// What pages that do not say mean: they have asked their user.
+const fn yes() -> bool {
+    true
 }
 
 /// What a page is told.
@@ -114,6 +122,13 @@ pub enum ToPage {
         /// The request that it answers, if one.
         request: Option<u32>,
     },
+    /// A terminal is not closed, because something runs in it beside its shell ([`FromPage::Close`]).
+    Busy {
+        /// Which terminal.
+        terminal: TerminalId,
+        /// The name of a program that would end, at most 15 bytes.
+        program: String,
+    },
     /// Answer to [`FromPage::Ping`].
     Pong {
         /// The number from the ping.
@@ -147,5 +162,7 @@ mod tests {
     fn a_message_says_its_type() {
         let text = serde_json::to_string(&FromPage::Attach { terminal: TerminalId(1), from: None }).unwrap();
         assert_eq!(text, r#"{"type":"attach","terminal":1,"from":null}"#);
+        let close = FromPage::Close { terminal: TerminalId(1), anyway: true };
+        assert_eq!(serde_json::from_str::<FromPage>(r#"{"type":"close","terminal":1}"#).unwrap(), close);
     }
 }

@@ -4,7 +4,7 @@ use drydock_protocol::frame::Size;
 use rustix::{
     fs::{Mode, OFlags, openat},
     pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt},
-    termios::{Winsize, tcgetwinsize, tcsetwinsize},
+    termios::{Winsize, tcgetpgrp, tcgetsid, tcgetwinsize, tcsetwinsize},
 };
 use std::{
     io,
@@ -31,6 +31,16 @@ pub fn resize(master: BorrowedFd<'_>, size: Size) -> io::Result<()> {
 pub fn size(master: BorrowedFd<'_>) -> io::Result<Size> {
     let w = tcgetwinsize(master)?;
     Ok(Size { cols: w.ws_col, rows: w.ws_row })
+}
+
+/// The process id of the shell whose session has this terminal, as this process sees it.
+pub fn session(master: BorrowedFd<'_>) -> io::Result<i32> {
+    Ok(tcgetsid(master)?.as_raw_nonzero().get())
+}
+
+/// The process group in the terminal's foreground.
+pub fn foreground(master: BorrowedFd<'_>) -> io::Result<i32> {
+    Ok(tcgetpgrp(master)?.as_raw_nonzero().get())
 }
 
 fn winsize(size: Size) -> Winsize {

@@ -13,6 +13,7 @@ mod error;
 mod exec;
 mod fd;
 mod figures;
+mod jobs;
 mod link;
 mod nodes;
 mod pty;

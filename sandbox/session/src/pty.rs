@@ -3,7 +3,7 @@
 
 use crate::{
     error::Error,
-    fd,
+    fd, jobs,
     nodes::{Command, Process, ProcessIo},
     session::{First, MAX_TERMINALS, Session},
     terminal::{Terminal, ViewerId},
@@ -230,6 +230,11 @@ impl Pty {
         self.end_master();
         let _may_have_ended = pidfd::signal_group(self.pidfd.as_fd(), Signal::SIGHUP as i32);
         self.wake.notify_one();
+    }
+
+    /// What runs in it beside its shell, in the foreground or as a job: its name.
+    pub fn program(&self) -> Option<String> {
+        jobs::program(self.master.borrow().as_ref()?.get_ref().as_fd())
     }
 
     fn is_over(&self) -> bool {

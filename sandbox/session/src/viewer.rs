@@ -257,12 +257,10 @@ impl Viewer {
                     self.in_background(open(self.clone(), session.clone(), node, request));
                 }
             }
-            FromPage::Close { terminal } => {
+            FromPage::Close { terminal, anyway } => {
                 if self.may(Role::Type, None) {
                     session.touch();
-                    if let Err(e) = session.close_terminal(terminal) {
-                        self.refuse(None, &e);
-                    }
+                    self.close(session, terminal, anyway);
                 }
             }
             FromPage::Focus { terminal } => {
@@ -276,6 +274,15 @@ impl Viewer {
             }
             FromPage::Ping { t } => self.answer(ToPage::Pong { t }),
             FromPage::Unknown => {}
+        }
+    }
+
+    fn close(&self, session: &Session, terminal: TerminalId, anyway: bool) {
+        let busy = (!anyway).then(|| session.terminal(terminal).ok()?.program()).flatten();
+        if let Some(program) = busy {
+            self.answer(ToPage::Busy { terminal, program });
+        } else if let Err(e) = session.close_terminal(terminal) {
+            self.refuse(None, &e);
         }
     }
 

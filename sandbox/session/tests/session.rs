@@ -101,7 +101,7 @@ fn a_viewing_page_looks_and_nothing_else() {
     viewer.connection.binary(&key(FIRST, 1, "echo forbidden\n"));
     viewer.send(&FromPage::Open { node: node(1), request: 9 });
     viewer.until_message(|m| matches!(m, ToPage::Notice { request: Some(9), .. }));
-    viewer.send(&FromPage::Close { terminal: FIRST });
+    viewer.send(&FromPage::Close { terminal: FIRST, anyway: true });
     viewer.until_message(|m| matches!(m, ToPage::Notice { request: None, .. }));
     let mut writer = attached(&world, Role::Type, "laptop");
     writer.send(&FromPage::Power { node: node(1), on: false });
@@ -109,6 +109,31 @@ fn a_viewing_page_looks_and_nothing_else() {
     writer.connection.binary(&key(FIRST, 1, "echo allowe''d\n"));
     viewer.until_seen("allowed\r\n");
     assert!(!String::from_utf8_lossy(&viewer.seen).contains("forbidden"));
+}
+
+#[test]
+fn a_terminal_in_which_something_runs_is_not_closed_at_once() {
+    let world = World::new();
+    let mut page = attached(&world, Role::Type, "laptop");
+    let program = |page: &mut Page| {
+        page.send(&FromPage::Close { terminal: FIRST, anyway: false });
+        let ToPage::Busy { program, .. } = page.until_message(|m| matches!(m, ToPage::Busy { .. })) else {
+            panic!()
+        };
+        program
+    };
+    page.connection.binary(&key(FIRST, 1, "sh -c 'echo beg\"\"un; exec sleep 1000'\n"));
+    page.until_seen("begun\r\n");
+    while program(&mut page) != "sleep" {}
+    page.connection.binary(&key(FIRST, 2, "\u{3}"));
+    page.connection.binary(&key(FIRST, 3, "sleep 1000 & echo in the back''ground\n"));
+    page.until_seen("background\r\n");
+    // A child on its way to its program.
+    while program(&mut page) != "sleep" {}
+    page.connection.binary(&key(FIRST, 4, "kill %1; wait; echo al''one\n"));
+    page.until_seen("alone\r\n");
+    page.send(&FromPage::Close { terminal: FIRST, anyway: false });
+    page.until_message(|m| matches!(m, ToPage::State { state } if state.terminals.is_empty()));
 }
 
 #[test]
@@ -145,7 +170,7 @@ fn terminals_open_get_sizes_and_titles_exit_and_close() {
         }
         page.next();
     };
-    page.send(&FromPage::Close { terminal });
+    page.send(&FromPage::Close { terminal, anyway: true });
     let since = Instant::now();
     while std::path::Path::new(&format!("/proc/{pid}")).exists() {
         assert!(since.elapsed() < Duration::from_secs(10), "{pid} lives on");
