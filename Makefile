@@ -117,9 +117,6 @@ $(PAGE): $(PAGE_FROM) $(TRUNK) $(BINDGEN) | packages toolchain
 	@$(NICE) trunk build --release
 	@touch $@
 
-# What the programs are made of and takes long to compile, in one call, so that all cores have work to its end.
-LIBRARIES := apiserver controllers etcd features kubelet scheduler session wasm warden
-
 # static PROFILE PROGRAM CRATE FLAGS: builds a program that needs no libraries where it runs. Only its own crate is told so: what it is
 # made of is what the other programs are made of, compiled once (sandbox/features).
 release := --release
@@ -127,14 +124,6 @@ release := --release
 debug   := --features drydock-features/tests
 define static
 	$(NICE) cargo rustc $($(1)) --locked -p $(3) --bin $(2) -- -C target-feature=+crt-static -C strip=symbols $(4)
-endef
-
-# libraries PROFILE: beside them the tools of the page, which share nothing with them and have what they leave of the cores.
-define libraries
-	CARGO_BUILD_JOBS=1 $(MAKE) --no-print-directory $(TRUNK) $(BINDGEN) & tools=$$!; \
-	trap "kill $$tools 2> /dev/null || true" EXIT; \
-	$(NICE) cargo build $($(1)) --locked --lib $(LIBRARIES:%=-p drydock-%); \
-	wait $$tools; trap - EXIT
 endef
 
 # programs PROFILE LEVEL: how the programs of containers are made in a profile, and packed, and with them the program.
@@ -145,11 +134,6 @@ PROGRAMS_$(1) := $(patsubst %,sandbox/catalogue/gen/$(1)/%,hello whoami pause)
 KUBE_$(1)     := sandbox/catalogue/gen/$(1)/drydock-kube.gz
 # What runs WebAssembly containers.
 WASM_$(1)     := sandbox/wasm/gen/$(1)/drydock-wasm.gz
-
-target/$(1)/.libraries: $$(BIN_FROM) $$(KUBE_FROM) $$(WASM_FROM) | packages toolchain
-	@$$(say) "Building what the programs are made of, and the tools of the page"
-	@$$(call libraries,$(1))
-	@touch $$@
 
 $$(PROGRAMS_$(1)) &: $$(PROGRAMS_FROM) | packages toolchain
 	@$$(say) "Building the programs of the catalogue's own images"
@@ -162,19 +146,19 @@ sandbox/catalogue/gen/$(1)/%.wasm: sandbox/catalogue/programs/wasm/%.rs rust-too
 	@mkdir -p $$(@D)
 	@rustc --edition 2024 --target wasm32-unknown-unknown -O -C panic=abort -C strip=symbols -o $$@ $$<
 
-$$(WASM_$(1)): $$(WASM_FROM) | target/$(1)/.libraries
+$$(WASM_$(1)): $$(WASM_FROM) | packages toolchain
 	@$$(say) "Building what runs WebAssembly containers"
 	@$$(call static,$(1),drydock-wasm,drydock-wasm)
 	@mkdir -p $$(@D); gzip -$(2)nc target/$(1)/drydock-wasm > $$@
 
 # At a fixed address: moved elsewhere, each of a cluster's four processes would have 2 MB of pointers of its own.
-$$(KUBE_$(1)): $$(KUBE_FROM) | target/$(1)/.libraries
+$$(KUBE_$(1)): $$(KUBE_FROM) | packages toolchain
 	@$$(say) "Building the control plane"
 	@$$(call static,$(1),drydock-kube,drydock-kube,-C relocation-model=static)
 	@mkdir -p $$(@D); gzip -$(2)nc target/$(1)/drydock-kube > $$@
 
 # The page and the programs are part of the program, so they come first.
-target/$(1)/drydock: target/$(1)/.libraries $$(BIN_FROM) $$(PAGE) sandbox/catalogue/gen/$(1)/hello.wasm $$(PROGRAMS_$(1)) $$(WASM_$(1)) $$(KUBE_$(1)) | packages toolchain
+target/$(1)/drydock: $$(BIN_FROM) $$(PAGE) sandbox/catalogue/gen/$(1)/hello.wasm $$(PROGRAMS_$(1)) $$(WASM_$(1)) $$(KUBE_$(1)) | packages toolchain
 	@$$(say) "Building $$@"
 	@$$(NICE) cargo build $$($(1)) --locked -p drydock
 	@touch $$@
