@@ -10,6 +10,11 @@ pub(super) const BUDGET: f64 = 5_000_000.0;
 /// Most bytes of a text that replacing and joining may make.
 const MOST_TEXT: f64 = 50_000_000.0;
 
+/// Most values that the objects at hand and what expressions made of them may have together.
+const MOST_VALUES: usize = 1_000_000;
+/// Most bytes of a text that other expressions may use.
+const LONGEST_MADE: usize = 1 << 20;
+
 /// How large values are.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Extent {
@@ -26,6 +31,28 @@ impl Extent {
         let mut extent = Self::default();
         values.iter().flatten().for_each(|value| extent.measure(value));
         extent
+    }
+
+    /// Takes in a value that an expression made, for those that use it. False if it is larger than any object: then nobody may use it, since
+    /// expressions that double what the last one made would take all memory.
+    pub fn take_in(&mut self, value: &cel::Value) -> bool {
+        self.all += 1;
+        match value {
+            cel::Value::List(all) => {
+                self.longest = self.longest.max(all.len());
+                self.all <= MOST_VALUES && all.iter().all(|one| self.take_in(one))
+            }
+            cel::Value::Map(map) => {
+                self.longest = self.longest.max(map.map.len());
+                self.all <= MOST_VALUES && map.map.values().all(|one| self.take_in(one))
+            }
+            cel::Value::String(text) => {
+                self.text = self.text.max(text.len());
+                text.len() <= LONGEST_MADE && self.all <= MOST_VALUES
+            }
+            cel::Value::Bytes(bytes) => bytes.len() <= LONGEST_MADE && self.all <= MOST_VALUES,
+            _ => self.all <= MOST_VALUES,
+        }
     }
 
     fn measure(&mut self, value: &Value) {

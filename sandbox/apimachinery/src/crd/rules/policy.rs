@@ -82,9 +82,11 @@ impl Scope {
         }
     }
 
-    /// Gives later expressions the value of this one as `variables.NAME`. If it has none, they find none.
+    /// Gives later expressions the value of this one as `variables.NAME`. If it has none, or too large a one, they find none.
     pub fn define(&mut self, name: &str, expression: &str) {
-        if let Ok(value) = self.run(expression) {
+        if let Ok(value) = self.run(expression)
+            && self.extent.take_in(&value)
+        {
             self.variables.insert(Key::String(Arc::new(name.into())), value);
         }
     }
@@ -138,6 +140,25 @@ mod tests {
             assert_eq!(scope.evaluate(expression), Ok(answer), "{expression}");
         }
         assert_eq!(scope.evaluate("object.spec.paused"), Err("no such key: paused".into()));
+    }
+
+    #[test]
+    fn variables_that_double_each_other_come_to_an_end() {
+        for (first, size) in [("'0123456789abcdef'", "size() > 1000"), ("[1, 2, 3, 4]", "size() > 1000")] {
+            let mut scope = Scope::new(&[("object", &Value::Null)]);
+            scope.define("v0", first);
+            for n in 1..40 {
+                scope.define(&format!("v{n}"), &format!("variables.v{0} + variables.v{0}", n - 1));
+            }
+            assert_eq!(scope.evaluate(&format!("variables.v8.{size}")), Ok(Answer::Bool(true)));
+            assert!(scope.evaluate(&format!("variables.v39.{size}")).is_err());
+        }
+        let mut scope = Scope::new(&[("object", &Value::Null)]);
+        scope.define("v0", "[1, 2]");
+        for n in 1..40 {
+            scope.define(&format!("v{n}"), &format!("[variables.v{0}, variables.v{0}]", n - 1));
+        }
+        assert!(scope.evaluate("variables.v39.size() > 0").is_err());
     }
 
     #[test]
