@@ -79,6 +79,12 @@ fn patched(context: &Context<'_>, object: &Value, patch: &[u8]) -> Result<Value,
     let resource = context.resource;
     let mut changed =
         patch::apply(PatchKind::Json, object.clone(), patch, None).map_err(|status| status.message)?.object;
+    // It is asked about this object, not for another one.
+    for field in ["name", "namespace", "uid"] {
+        if text(&changed, &["metadata", field]) != text(object, &["metadata", field]) {
+            return Err(format!("a webhook may not change metadata.{field}"));
+        }
+    }
     let schema = schema::find(&resource.group, &resource.version, &resource.kind);
     if let Some(schema) = schema.filter(|_| resource.custom().is_none()) {
         changed = decode::conform(&changed, schema).map_err(|error| error.to_string())?.object;
