@@ -7,6 +7,7 @@ mod pods;
 mod proxy;
 mod security;
 mod services;
+mod tls;
 mod verbs;
 mod watches;
 mod webhooks;

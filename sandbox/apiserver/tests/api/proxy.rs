@@ -1,6 +1,7 @@
 //! What is passed on to a kubelet: the test plays one.
 
 use crate::client::Client;
+use crate::tls::TlsServer;
 use bytes::Bytes;
 use drydock_apiserver::options::KeyPair;
 use drydock_apiserver::testing::TestServer;
@@ -8,58 +9,24 @@ use drydock_etcd::Store;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use std::convert::Infallible;
 use std::path::Path;
-use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio::net::TcpStream;
 
 /// A kubelet that tells what it was asked, and echoes what an upgraded connection sends.
-async fn kubelet() -> u16 {
-    let made = rcgen::generate_simple_self_signed(["node1".to_string()]).expect("a certificate");
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .expect("a certificate and its key");
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let port = listener.local_addr().expect("its address").port();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let Ok(stream) = acceptor.accept(stream).await else { return };
-                let served = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service_fn(answer))
-                    .with_upgrades();
-                let _ended = served.await;
-            });
-        }
-    });
-    port
-}
-
-async fn answer(mut request: http::Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn kubelet(mut request: http::Request<Incoming>) -> Response<Full<Bytes>> {
     let path = request.uri().to_string();
     if path.contains("waiting") {
         let mut refusal = Response::new(Full::from(
             "container \"waiting\" in pod \"p\" is waiting to start: ContainerCreating",
         ));
         *refusal.status_mut() = StatusCode::BAD_REQUEST;
-        return Ok(refusal);
+        return refusal;
     }
     if !request.headers().contains_key("upgrade") {
-        return Ok(Response::new(Full::from(path)));
+        return Response::new(Full::from(path));
     }
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
@@ -76,11 +43,11 @@ async fn answer(mut request: http::Request<Incoming>) -> Result<Response<Full<By
         let value = request.headers()[name].clone();
         switching.headers_mut().insert(http::HeaderName::from_static(name), value);
     }
-    Ok(switching)
+    switching
 }
 
 async fn start(directory: &Path) -> Client {
-    let port = kubelet().await;
+    let TlsServer { port, .. } = TlsServer::start("node1", kubelet).await;
     let pair = rcgen::generate_simple_self_signed(["apiserver".to_string()]).expect("a certificate");
     let (certificate, key) = (directory.join("client.crt"), directory.join("client.key"));
     std::fs::write(&certificate, pair.cert.pem()).expect("a file");

@@ -1,22 +1,14 @@
 //! Admission webhooks: the test plays one.
 
 use crate::client::Client;
+use crate::tls::TlsServer;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::Response;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use std::convert::Infallible;
-use std::sync::Arc;
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
@@ -29,28 +21,8 @@ struct Hook {
 
 impl Hook {
     async fn start() -> Self {
-        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_string()]).expect("a certificate");
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .expect("a certificate and its key");
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let port = listener.local_addr().expect("its address").port();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let acceptor = acceptor.clone();
-                tokio::spawn(async move {
-                    let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let http = hyper::server::conn::http1::Builder::new();
-                    let _ended = http.serve_connection(TokioIo::new(stream), service_fn(answer)).await;
-                });
-            }
-        });
-        Self { port, certificate: BASE64_STANDARD.encode(made.cert.pem()) }
+        let TlsServer { port, certificate } = TlsServer::start("127.0.0.1", answer).await;
+        Self { port, certificate: BASE64_STANDARD.encode(certificate) }
     }
 
     fn configuration(&self, kind: &str, path: &str, more: Value) -> Value {
@@ -68,7 +40,7 @@ impl Hook {
     }
 }
 
-async fn answer(request: http::Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: http::Request<Incoming>) -> Response<Full<Bytes>> {
     let path = request.uri().path().to_string();
     let body = request.into_body().collect().await.expect("a body").to_bytes();
     let review: Value = serde_json::from_slice(&body).expect("a review");
@@ -77,8 +49,12 @@ async fn answer(request: http::Request<Incoming>) -> Result<Response<Full<Bytes>
     match path.as_str() {
         "/change" => {
             let patch = json!([{"op": "add", "path": "/data/by", "value": asked["userInfo"]["username"]}]);
-            response["patchType"] = "JSONPatch".into();
-            response["patch"] = BASE64_STANDARD.encode(patch.to_string()).into();
+            change(&mut response, &patch);
+        }
+        path if path.starts_with("/steal/") => {
+            let field = path.trim_start_matches("/steal/");
+            let patch = json!([{"op": "add", "path": format!("/metadata/{field}"), "value": "another"}]);
+            change(&mut response, &patch);
         }
         _ if asked["object"]["data"]["bad"] == "yes" => {
             response["allowed"] = false.into();
@@ -88,7 +64,12 @@ async fn answer(request: http::Request<Incoming>) -> Result<Response<Full<Bytes>
     }
     let review =
         json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response});
-    Ok(Response::new(Full::from(review.to_string())))
+    Response::new(Full::from(review.to_string()))
+}
+
+fn change(response: &mut Value, patch: &Value) {
+    response["patchType"] = "JSONPatch".into();
+    response["patch"] = BASE64_STANDARD.encode(patch.to_string()).into();
 }
 
 fn map(name: &str, data: Value) -> Value {
@@ -111,6 +92,23 @@ async fn webhooks_change_and_refuse() {
     client.merge(&format!("{MAPS}/a"), &json!({"data": {"bad": "yes"}})).await.ok();
     let answer = client.raw("POST", MAPS, "application/json", map("c", json!({"x": "1"})).to_string()).await;
     assert_eq!(answer.headers()["warning"], "299 - \"nobody knows\"");
+}
+
+#[tokio::test]
+async fn a_webhook_changes_the_object_it_was_asked_about() {
+    let (client, hook) = (Client::start().await, Hook::start().await);
+    let configurations = format!("{GROUP}/mutatingwebhookconfigurations");
+    let stolen = |field: &str| format!("https://127.0.0.1:{}/steal/{field}", hook.port);
+    let mut thief = hook.configuration("MutatingWebhookConfiguration", "steal", json!({}));
+    client.post(&configurations, &thief).await.ok();
+    for field in ["name", "namespace", "uid"] {
+        thief["webhooks"][0]["clientConfig"]["url"] = stolen(field).into();
+        client.merge(&format!("{configurations}/steal"), &json!({"webhooks": thief["webhooks"]})).await.ok();
+        let words = client.post(MAPS, &map("mine", json!({}))).await.refused(500);
+        let told = format!("Internal error occurred: a webhook may not change metadata.{field}");
+        assert_eq!(words, told);
+    }
+    assert_eq!(client.get(MAPS).await.ok()["items"], json!([]));
 }
 
 #[tokio::test]
