@@ -41,8 +41,8 @@ pub struct Server {
     pub admission: Admission,
     /// How kubelets are reached.
     pub kubelets: KubeletClient,
-    /// Held while a service gets addresses.
-    pub services: Arc<tokio::sync::Mutex<()>>,
+    /// Addresses and ports of services that are being written.
+    pub services: crate::services::Held,
     /// Counts.
     pub metrics: Metrics,
     /// Answers about what is served, made when first asked for.
@@ -68,7 +68,7 @@ impl Server {
             authorizer,
             admission: Admission::new(&options),
             kubelets: KubeletClient::new(&options)?,
-            services: Arc::default(),
+            services: crate::services::Held::default(),
             metrics: Metrics::default(),
             discovery: crate::discovery::Cache::default(),
             openapi: crate::openapi::Cache::default(),

@@ -1,19 +1,19 @@
 //! Addresses and ports of Services: given when one is made, free again when it is gone. There is no list of what is taken beside the
-//! services themselves, so nothing can disagree with them (upstream keeps bitmaps and repairs them every three minutes).
+//! services themselves, so nothing can disagree with them (upstream keeps bitmaps and repairs them every three minutes). What is given
+//! to a service that is not yet written (a webhook may take its time) is held for it meanwhile.
 
 use crate::resource::Resource;
-use crate::rest::write::Beside;
 use crate::server::Server;
 use crate::storage;
 use drydock_apimachinery::Status;
 use drydock_apimachinery::field::{ErrorList, Path};
 use drydock_apimachinery::object::{self, list, map_mut, text};
-use drydock_etcd::{KeyRange, Op, Record};
+use drydock_etcd::KeyRange;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
-use tokio::sync::OwnedMutexGuard;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// `--service-node-port-range`, if nothing else is said.
 pub const NODE_PORTS: RangeInclusive<u16> = 30_000..=32_767;
@@ -61,65 +61,96 @@ impl std::fmt::Display for Range {
     }
 }
 
-/// Held while a service is looked at, given addresses and written, so that no address is given twice.
-pub async fn lock(server: &Server, resource: &Resource) -> Option<OwnedMutexGuard<()>> {
-    if !resource.is("", "services") {
-        return None;
+/// What services have that are about to be written.
+#[derive(Debug, Default)]
+pub struct Held(Mutex<Taken>);
+
+impl Held {
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        // It is never left half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    Some(server.services.clone().lock_owned().await)
 }
 
-/// Gives a service what it lacks, or says why it can't have what it wants.
-pub fn allocate(
-    server: &Server,
+/// Nobody else is given these until it is dropped.
+#[derive(Debug)]
+pub struct Hold<'a> {
+    held: &'a Held,
+    own: Taken,
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        let mut held = self.held.lock();
+        held.addresses.retain(|address| !self.own.addresses.contains(address));
+        held.ports.retain(|port| !self.own.ports.contains(port));
+    }
+}
+
+/// Gives a service what it lacks, or says why it can't have what it wants. What it got is to be held until it is written.
+pub fn allocate<'a>(
+    server: &'a Server,
     resource: &Resource,
     new: &mut Value,
     old: Option<&Value>,
-) -> Result<Beside, Status> {
+) -> Result<Option<Hold<'a>>, Status> {
     if !resource.is("", "services") || text(new, &["spec", "type"]) == "ExternalName" {
-        return Ok(Beside::default());
+        return Ok(None);
     }
-    let taken = Taken::read(server, resource, new)?;
+    // One looks and takes after the other, or both would find the same free.
+    let mut held = server.services.lock();
+    let mut taken = Taken::read(server, resource, new)?;
+    taken.addresses.extend(&held.addresses);
+    taken.ports.extend(held.ports.iter().cloned());
     let mut errors = ErrorList::default();
     allocate_address(server, new, old, &taken, &mut errors)?;
     allocate_ports(&server.options.node_ports, new, old, &taken, &mut errors)?;
-    if errors.is_empty() {
-        return Ok(Beside::default());
+    if !errors.is_empty() {
+        return Err(Status::invalid(resource.group_kind(), object::name(new), &errors));
     }
-    Err(Status::invalid(resource.group_kind(), object::name(new), &errors))
+    let (mut own, mut had) = (Taken::default(), Taken::default());
+    own.add(new);
+    had.add(old.unwrap_or(&Value::Null));
+    own.addresses.retain(|address| !had.addresses.contains(address));
+    own.ports.retain(|port| !had.ports.contains(port));
+    held.addresses.extend(&own.addresses);
+    held.ports.extend(own.ports.iter().cloned());
+    Ok(Some(Hold { held: &server.services, own }))
 }
 
-/// What is written when a service goes: nothing, since nothing but itself holds its addresses.
-pub fn release(_resource: &Resource, _record: &Record) -> Option<Op> {
-    None
-}
-
-/// What the other services have.
+/// What services have.
+#[derive(Debug, Default)]
 struct Taken {
     addresses: HashSet<Ipv4Addr>,
     ports: HashSet<(u16, String)>,
 }
 
 impl Taken {
+    /// What the other services have.
     fn read(server: &Server, resource: &Resource, but: &Value) -> Result<Self, Status> {
         let keys = KeyRange::prefix(resource.prefix.clone());
         let found = server.store.range(&keys, &drydock_etcd::Query::default()).map_err(Status::internal)?;
         let own = storage::keys::of(resource, object::namespace(but), object::name(but));
-        let mut taken = Self { addresses: HashSet::new(), ports: HashSet::new() };
+        let mut taken = Self::default();
         for record in found.records.iter().filter(|record| record.key != own.as_bytes()) {
             let Ok(tree) = storage::decode(record) else { continue };
-            let addresses = list(&tree, &["spec", "clusterIPs"]).iter().filter_map(Value::as_str);
-            taken.addresses.extend(addresses.filter_map(|text| text.parse::<Ipv4Addr>().ok()));
-            for port in list(&tree, &["spec", "ports"]) {
-                if let Some(number) = port_of(port) {
-                    taken.ports.insert((number, text(port, &["protocol"]).into()));
-                }
-            }
-            if let Some(number) = object::int(&tree, &["spec", "healthCheckNodePort"]) {
-                taken.ports.extend(u16::try_from(number).ok().map(|number| (number, "TCP".into())));
-            }
+            taken.add(&tree);
         }
         Ok(taken)
+    }
+
+    /// What a service has.
+    fn add(&mut self, service: &Value) {
+        let addresses = list(service, &["spec", "clusterIPs"]).iter().filter_map(Value::as_str);
+        self.addresses.extend(addresses.filter_map(|text| text.parse::<Ipv4Addr>().ok()));
+        for port in list(service, &["spec", "ports"]) {
+            if let Some(number) = port_of(port) {
+                self.ports.insert((number, text(port, &["protocol"]).into()));
+            }
+        }
+        if let Some(number) = object::int(service, &["spec", "healthCheckNodePort"]) {
+            self.ports.extend(u16::try_from(number).ok().map(|number| (number, "TCP".into())));
+        }
     }
 
     fn has_port(&self, port: u16) -> bool {

@@ -13,7 +13,6 @@ use crate::custom;
 use crate::http::respond::{self, Answer};
 use crate::resource::Resource;
 use crate::server::Server;
-use crate::services;
 use crate::storage;
 use drydock_apimachinery::Status;
 use drydock_apimachinery::object::{self, int, list as list_at, text};
@@ -187,7 +186,7 @@ async fn attempt(
     if options.dry_run {
         return Ok(Some(Outcome::Gone(old)));
     }
-    let removed = remove(server, resource, record).await?;
+    let removed = remove(server, record).await?;
     Ok(removed.map(|revision| {
         meta::of(&mut new).insert("resourceVersion".into(), revision.to_string().into());
         Outcome::Gone(new)
@@ -408,9 +407,8 @@ async fn replace(
 }
 
 /// Removes the record; the revision of its deletion, or none: somebody changed it.
-pub async fn remove(server: &Server, resource: &Resource, record: &Record) -> Result<Option<i64>, Status> {
-    let mut then = vec![Op::Delete(KeyRange::Key(record.key.clone()))];
-    then.extend(services::release(resource, record));
+pub async fn remove(server: &Server, record: &Record) -> Result<Option<i64>, Status> {
+    let then = vec![Op::Delete(KeyRange::Key(record.key.clone()))];
     let compares = vec![Compare::unchanged(record.key.clone(), record.mod_revision)];
     let done = server.store.txn(Txn::when(compares, then)).await.map_err(write::refusal)?;
     Ok(done.succeeded.then_some(done.revision))

@@ -11,6 +11,7 @@ use crate::codec;
 use crate::http::respond::Answer;
 use crate::managed;
 use crate::resource::Resource;
+use crate::server::Server;
 use crate::services;
 use crate::storage;
 use drydock_apimachinery::Status;
@@ -141,8 +142,8 @@ async fn attempt(
         }
     }
     check_version(call, &mut new, &old)?;
-    let _allocation_ends_with_the_write = services::lock(&call.server, &resource).await;
-    let beside = settle(call, change, &mut new, &old)?;
+    let server = call.server.clone();
+    let _until_it_is_written = settle(call, &server, change, &mut new, &old)?;
     if !change.is_internal {
         let context = call.admission(Operation::Update, &call.info.name, options.dry_run);
         let mut warnings = Vec::new();
@@ -158,24 +159,17 @@ async fn attempt(
     if options.dry_run {
         return Ok(Some(Written::Imagined(new)));
     }
-    put(call, new, record, beside).await
+    put(call, new, record).await
 }
 
 /// Writes it; none: somebody else was quicker.
-async fn put(
-    call: &Call,
-    new: Value,
-    record: &Record,
-    beside: write::Beside,
-) -> Result<Option<Written>, Status> {
+async fn put(call: &Call, new: Value, record: &Record) -> Result<Option<Written>, Status> {
     let resource = &call.resource;
     let stored = call.store(new);
     let value = storage::encode(&stored);
     let lease = write::lease_of(&call.server, resource).await?;
-    let mut compares = vec![Compare::unchanged(record.key.clone(), record.mod_revision)];
-    compares.extend(beside.compares);
-    let mut then = vec![Op::Put { key: record.key.clone(), value: Some(value), lease: Some(lease) }];
-    then.extend(beside.ops);
+    let compares = vec![Compare::unchanged(record.key.clone(), record.mod_revision)];
+    let then = vec![Op::Put { key: record.key.clone(), value: Some(value), lease: Some(lease) }];
     let mut done = call.server.store.txn(Txn::when(compares, then)).await.map_err(write::refusal)?;
     if !done.succeeded || done.results.is_empty() {
         return Ok(None);
@@ -190,15 +184,16 @@ async fn put(
 }
 
 /// What the server decides of the new object, and whether the rest is allowed (`BeforeUpdate`).
-fn settle(
+fn settle<'a>(
     call: &mut Call,
+    server: &'a Server,
     change: &Change,
     new: &mut Value,
     stored: &Value,
-) -> Result<write::Beside, Status> {
+) -> Result<Option<services::Hold<'a>>, Status> {
     let resource = call.resource.clone();
     meta::of(new).insert("resourceVersion".into(), stored["metadata"]["resourceVersion"].clone());
-    let mut beside = write::Beside::default();
+    let mut hold = None;
     if !change.is_internal {
         // Rules compare what was written with what was written, not with what is always filled in.
         let old = &codec::sparse(&resource, stored)?;
@@ -209,7 +204,7 @@ fn settle(
         }
         meta::keep(new, old);
         if sub.is_empty() {
-            beside = services::allocate(&call.server, &resource, new, Some(old))?;
+            hold = services::allocate(server, &resource, new, Some(old))?;
         }
         // Twice, as upstream: once for all kinds and once in each kind's own rules. Clients see it in the causes.
         let of_metadata = meta::validate_update(new, old, &resource);
@@ -228,7 +223,7 @@ fn settle(
         count_generation(&resource, new, stored);
     }
     managed::keep_times(new, stored);
-    Ok(beside)
+    Ok(hold)
 }
 
 /// One more, if anything but metadata and status changed.
@@ -319,6 +314,6 @@ async fn finish_deletion(
     if options.dry_run {
         return Ok(Some(Written::Imagined(new)));
     }
-    let deleted = super::delete::remove(&call.server, &call.resource, record).await?;
+    let deleted = super::delete::remove(&call.server, record).await?;
     Ok(deleted.map(|_| Written::Imagined(new)))
 }

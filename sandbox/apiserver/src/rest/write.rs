@@ -42,15 +42,6 @@ impl Written {
     }
 }
 
-/// What else happens in the transaction of a write: addresses that a service takes or gives back.
-#[derive(Debug, Default)]
-pub struct Beside {
-    /// What must hold.
-    pub compares: Vec<Compare>,
-    /// What is written.
-    pub ops: Vec<Op>,
-}
-
 /// Stores a new object (in the version of the request, defaults filled in), trying other names if the first generated one is taken.
 pub async fn store_new(call: &mut Call, mut tree: Value, options: &WriteOptions) -> Result<Written, Status> {
     let name = object::name(&tree).to_string();
@@ -99,20 +90,20 @@ async fn try_new(call: &mut Call, mut tree: Value, options: &WriteOptions) -> Re
     if resource.counts_generations() {
         meta::of(&mut tree).insert("generation".into(), 1.into());
     }
-    let _allocation_ends_with_the_write = services::lock(&call.server, &resource).await;
-    let beside = services::allocate(&call.server, &resource, &mut tree, None)?;
+    let server = call.server.clone();
+    let _until_it_is_written = services::allocate(&server, &resource, &mut tree, None)?;
     check_new(call, &resource, &tree)?;
     let name = object::name(&tree).to_string();
     let context = call.admission(Operation::Create, &name, options.dry_run);
     let mut warnings = Vec::new();
-    call.server.admission.validate(&call.server, &context, &tree, None, &mut warnings).await?;
+    server.admission.validate(&server, &context, &tree, None, &mut warnings).await?;
     call.warnings.append(&mut warnings);
     if !object::text(&tree, &["metadata", "resourceVersion"]).is_empty() {
         // The words and the code are upstream's.
         return Err(Status::failure(500, "", "resourceVersion should not be set on objects to be created"));
     }
     codec::complete(&resource, &mut tree);
-    put_new(call, &resource, tree, options.dry_run, beside).await
+    put_new(call, &resource, tree, options.dry_run).await
 }
 
 /// Metadata and the rest of a new object.
@@ -125,13 +116,7 @@ fn check_new(call: &mut Call, resource: &Resource, tree: &Value) -> Result<(), S
     Ok(())
 }
 
-async fn put_new(
-    call: &Call,
-    resource: &Resource,
-    tree: Value,
-    dry_run: bool,
-    beside: Beside,
-) -> Result<Written, Status> {
+async fn put_new(call: &Call, resource: &Resource, tree: Value, dry_run: bool) -> Result<Written, Status> {
     let name = object::name(&tree).to_string();
     let key = keys::of(resource, object::namespace(&tree), &name);
     let server = &call.server;
@@ -144,10 +129,8 @@ async fn put_new(
     let stored = call.store(tree);
     let value = storage::encode(&stored);
     let lease = lease_of(server, resource).await?;
-    let mut compares = beside.compares;
-    compares.push(Compare::absent(key.clone()));
-    let mut then = vec![Op::Put { key: key.clone().into(), value: Some(value), lease: Some(lease) }];
-    then.extend(beside.ops);
+    let compares = vec![Compare::absent(key.clone())];
+    let then = vec![Op::Put { key: key.clone().into(), value: Some(value), lease: Some(lease) }];
     let txn = Txn { compares, then, otherwise: vec![Op::get(key)] };
     let mut done = server.store.txn(txn).await.map_err(refusal)?;
     match done.results.swap_remove(0) {
@@ -157,12 +140,7 @@ async fn put_new(
         }
         OpResult::Range(found) => match found.records.first() {
             Some(record) => Err(exists(resource, &name, record)),
-            // What was allocated beside it was taken meanwhile.
-            None => Err(Status::failure(
-                500,
-                "InternalError",
-                "Internal error occurred: provided address is already allocated",
-            )),
+            None => Err(Status::internal("the store refused what it had no reason to refuse")),
         },
         OpResult::Delete(_) => Err(Status::internal("the store answered another question")),
     }

@@ -9,6 +9,8 @@ use http::Response;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::sync::Notify;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
@@ -21,8 +23,11 @@ struct Hook {
 
 impl Hook {
     async fn start() -> Self {
-        let TlsServer { port, certificate } = TlsServer::start("127.0.0.1", answer).await;
-        Self { port, certificate: BASE64_STANDARD.encode(certificate) }
+        Self::of(TlsServer::start("127.0.0.1", answer).await)
+    }
+
+    fn of(server: TlsServer) -> Self {
+        Self { port: server.port, certificate: BASE64_STANDARD.encode(server.certificate) }
     }
 
     fn configuration(&self, kind: &str, path: &str, more: Value) -> Value {
@@ -139,4 +144,42 @@ async fn a_webhook_that_cannot_be_asked_refuses_or_not() {
     client.merge(&format!("{configurations}/judge"), &json!({"webhooks": open["webhooks"]})).await.ok();
     let words = client.post(MAPS, &map("b", json!({}))).await.refused(500);
     assert!(words.ends_with("failed to call webhook: service \"nobody\" not found"), "{words}");
+}
+
+#[tokio::test]
+async fn a_slow_webhook_keeps_nobody_from_making_services() {
+    let (client, asked, goes_on) = (Client::start().await, Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (tells, waits) = (asked.clone(), goes_on.clone());
+    let slow = TlsServer::start("127.0.0.1", move |request| {
+        let (tells, waits) = (tells.clone(), waits.clone());
+        async move {
+            tells.notify_one();
+            waits.notified().await;
+            answer(request).await
+        }
+    });
+    let slow = Hook::of(slow.await);
+    let rules = json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["services"]}]);
+    let only = json!({"rules": rules, "objectSelector": {"matchLabels": {"is": "slow"}}});
+    let configuration = slow.configuration("ValidatingWebhookConfiguration", "judge", only);
+    client.post(&format!("{GROUP}/validatingwebhookconfigurations"), &configuration).await.ok();
+    let services = "/api/v1/namespaces/default/services";
+    let service = |name: &str, port: i64| {
+        let ports = json!([{"port": 80, "nodePort": port}]);
+        json!({"metadata": {"name": name, "labels": {"is": name}}, "spec": {"type": "NodePort", "ports": ports}})
+    };
+    let first = service("slow", 30_080);
+    let meanwhile = async {
+        asked.notified().await;
+        client.post(services, &service("quick", 30_081)).await.ok();
+        // What the slow one is about to have is nobody else's.
+        let refused = client.post(services, &service("late", 30_080)).await.refused(422);
+        assert!(refused.ends_with("provided port is already allocated"), "{refused}");
+        goes_on.notify_one();
+    };
+    let (made, ()) = tokio::join!(client.post(services, &first), meanwhile);
+    assert_eq!(made.ok()["spec"]["ports"][0]["nodePort"], 30_080);
+    // And it is free again when that is gone.
+    client.delete(&format!("{services}/slow"), &json!({})).await.ok();
+    client.post(services, &service("late", 30_080)).await.ok();
 }
