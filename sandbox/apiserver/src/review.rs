@@ -1,6 +1,7 @@
 //! Kinds that are questions: they are answered and not stored (`authentication.k8s.io`, `authorization.k8s.io`), tokens of service
 //! accounts, and what others need to check these tokens.
 
+use crate::admission::Operation;
 use crate::authn::User;
 use crate::authn::service_account::{Bound, NewToken};
 use crate::authz::{Attributes, Decision, Rule};
@@ -9,8 +10,8 @@ use crate::http::negotiate;
 use crate::http::respond::{self, Answer};
 use crate::rest::Call;
 use crate::rest::meta;
-use crate::rest::options::{WriteOptions, Writing};
-use crate::rest::write::refusal;
+use crate::rest::options::{Options, WriteOptions, Writing};
+use crate::rest::write::{self, refusal};
 use crate::server::Server;
 use crate::storage::decode;
 use drydock_apimachinery::Status;
@@ -198,9 +199,7 @@ pub async fn token(call: &mut Call, incoming: Incoming) -> Result<Answer, Status
     let wanted = int(&request, &["spec", "expirationSeconds"]).unwrap_or(3600);
     check_seconds(wanted)?;
     let bound = bound(call, &request, &account)?;
-    let context = call.admission(crate::admission::Operation::Create, &call.info.name, options.dry_run);
-    let mut warnings = Vec::new();
-    server.admission.validate(&server, &context, &request, None, &mut warnings).await?;
+    write::admit_other(call, Operation::Create, expected, Options::Write(&options), &mut request).await?;
     let is_extended = wanted == RENEWED && bound.pod.is_some() && audiences == [issuer.clone()];
     let token = if options.dry_run {
         String::new()

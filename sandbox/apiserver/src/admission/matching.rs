@@ -37,7 +37,8 @@ pub(super) fn namespace_of(
 pub(super) fn request(write: &Write<'_>) -> Value {
     let context = write.context;
     let of = context.resource;
-    let kind = json!({"group": of.group, "version": of.version, "kind": of.kind});
+    let kind = context.kind();
+    let kind = json!({"group": kind.group, "version": kind.version, "kind": kind.kind});
     let resource = json!({"group": of.group, "version": of.version, "resource": of.plural});
     let mut request = json!({
         "kind": kind,
@@ -50,6 +51,9 @@ pub(super) fn request(write: &Write<'_>) -> Value {
         "userInfo": serde_json::to_value(context.user).unwrap_or_default(),
         "dryRun": context.dry_run,
     });
+    if let Some(options) = context.options.to_value(context.operation) {
+        request["options"] = options;
+    }
     if !context.subresource.is_empty() {
         request["subResource"] = context.subresource.into();
         request["requestSubResource"] = context.subresource.into();

@@ -18,11 +18,13 @@ mod webhook;
 
 use crate::authn::User;
 use crate::authz::escalation;
-use crate::options::Options;
+use crate::codec::Expected;
 use crate::resource::Resource;
+use crate::rest::options::Options;
 use crate::server::Server;
 use drydock_apimachinery::Status;
 use drydock_apimachinery::object;
+use drydock_etcd::Store;
 use serde_json::Value;
 use std::collections::HashSet;
 
@@ -56,12 +58,21 @@ pub struct Context<'a> {
     pub user: &'a User,
     /// Nothing may have an effect.
     pub dry_run: bool,
+    /// What is given to admission, if it is none of the resource's objects: a `Binding`, an `Eviction`, `PodExecOptions`.
+    pub kind: Option<Expected<'a>>,
+    /// How it was asked for.
+    pub options: Options<'a>,
 }
 
 impl Context<'_> {
     /// Whether it is about an object of this resource (or about what is below one).
     fn is(&self, group: &str, plural: &str) -> bool {
         self.resource.is(group, plural)
+    }
+
+    /// The kind of the object.
+    fn kind(&self) -> Expected<'_> {
+        self.kind.unwrap_or_else(|| Expected::of(self.resource))
     }
 }
 
@@ -120,7 +131,7 @@ pub struct Admission {
 
 impl Admission {
     /// Those that the options leave on.
-    pub fn new(options: &Options) -> Self {
+    pub fn new(options: &crate::Options) -> Self {
         let mut on: HashSet<String> = ON.iter().map(|name| (*name).into()).collect();
         on.extend(options.enable_admission.iter().cloned());
         for name in &options.disable_admission {
@@ -133,7 +144,7 @@ impl Admission {
         self.on.contains(name)
     }
 
-    /// Changes the new object, or refuses it.
+    /// Changes the new object (null if it goes), or refuses it.
     pub async fn mutate(
         &self,
         server: &Server,
@@ -142,7 +153,22 @@ impl Admission {
         old: Option<&Value>,
         warnings: &mut Vec<String>,
     ) -> Result<(), Status> {
-        let store = &server.store;
+        let mut rounds = webhook::Rounds::default();
+        loop {
+            if matches!(context.operation, Operation::Create | Operation::Update) {
+                self.fill_in(&server.store, context, object).await?;
+            }
+            if self.is_on("MutatingAdmissionWebhook") {
+                webhook::mutate(server, context, object, old, warnings, &mut rounds).await?;
+            }
+            if !rounds.again() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What the cluster itself adds to an object.
+    async fn fill_in(&self, store: &Store, context: &Context<'_>, object: &mut Value) -> Result<(), Status> {
         certificates::requester(context, object);
         if self.is_on("NamespaceLifecycle") {
             namespace::check(store, context, object)?;
@@ -174,9 +200,6 @@ impl Admission {
         if self.is_on("DefaultIngressClass") {
             storage::default_ingress(store, context, object)?;
         }
-        if self.is_on("MutatingAdmissionWebhook") {
-            webhook::mutate(server, context, object, old, warnings).await?;
-        }
         Ok(())
     }
 
@@ -193,10 +216,10 @@ impl Admission {
         if self.is_on("NodeRestriction") {
             node_restriction::check(store, context, object, old)?;
         }
-        if context.operation == Operation::Delete {
-            if self.is_on("NamespaceLifecycle") {
-                namespace::check_deletion(context)?;
-            }
+        if context.operation == Operation::Delete && self.is_on("NamespaceLifecycle") {
+            namespace::check_deletion(context)?;
+        }
+        if matches!(context.operation, Operation::Delete | Operation::Connect) {
             return self.ask_owner(server, context, object, old, warnings).await;
         }
         escalation::check(&server.authorizer, context, object, old)?;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::storage::{decode, encode};
-use drydock_etcd::{Op, Store, Txn};
+use drydock_etcd::{Op, Txn};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ struct Cluster {
 
 impl Cluster {
     async fn new() -> Self {
-        let server = Server::new(Store::memory(), Options::default()).expect("a server");
+        let server = Server::new(Store::memory(), crate::Options::default()).expect("a server");
         crate::bootstrap::run(&server).await.expect("a store in memory takes all");
         let cluster = Self { server, admin: User { name: "admin".into(), ..User::default() } };
         for name in ["default", "robot"] {
@@ -56,6 +56,8 @@ impl Cluster {
             name: &name,
             user: &self.admin,
             dry_run: false,
+            kind: None,
+            options: Options::None,
         };
         let mut warnings = Vec::new();
         let admission = &self.server.admission;
@@ -262,9 +264,9 @@ async fn storage_gets_its_class_and_is_protected() {
 async fn a_kubelet_writes_only_what_is_its_own() {
     let mut cluster = Cluster::new().await;
     if let Some(server) = Arc::get_mut(&mut cluster.server) {
-        server.admission = Admission::new(&Options {
+        server.admission = Admission::new(&crate::Options {
             enable_admission: vec!["NodeRestriction".into()],
-            ..Options::default()
+            ..crate::Options::default()
         });
     }
     cluster.admin =

@@ -160,6 +160,8 @@ async fn nobody_gives_away_more_than_he_has() {
             name: "r",
             user: &ada,
             dry_run: false,
+            kind: None,
+            options: crate::rest::options::Options::None,
         };
         escalation::check(&server.authorizer, &context, tree, None)
     };

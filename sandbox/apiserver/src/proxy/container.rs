@@ -1,8 +1,8 @@
 //! `log`, `exec`, `attach` and `portforward` of pods (`pkg/registry/core/pod/strategy.go` and `rest/{log,subresources}.go`).
 
+use super::admit_connection;
 use super::forward::{self, Forward};
 use super::target::node_target;
-use crate::admission::Operation;
 use crate::authz::Attributes;
 use crate::http::respond::{self, Answer};
 use crate::rest::{Call, get};
@@ -14,7 +14,7 @@ use drydock_apimachinery::status::GroupResource;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use hyper::body::Incoming;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Answers what the pod's kubelet answers.
 pub async fn to_container(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
@@ -30,15 +30,13 @@ pub async fn to_container(call: &mut Call, body: Incoming) -> Result<Answer, Sta
         let wanted = Attributes { verb: "create", ..Attributes::of(&call.user, &call.info) };
         call.server.authorizer.authorize(&wanted)?;
     }
-    let context = call.admission(Operation::Connect, &call.info.name, false);
-    let mut warnings = Vec::new();
+    let options = admit(call, sub).await?;
     let server = call.server.clone();
-    server.admission.validate(&server, &context, &Value::Null, Some(&pod), &mut warnings).await?;
     let host = text(&pod, &["spec", "nodeName"]);
     if host.is_empty() {
         return Err(Status::bad_request(format!("pod {} does not have a host assigned", object::name(&pod))));
     }
-    let path = stream_path(call, &pod, sub)?;
+    let path = stream_path(&pod, sub, &options)?;
     let target = node_target(&server, host)?;
     if !forward::wants_upgrade(&call.headers) {
         return Err(Status::bad_request("Upgrade request required"));
@@ -48,17 +46,44 @@ pub async fn to_container(call: &mut Call, body: Incoming) -> Result<Answer, Sta
     forward.upgrade(&server.kubelets, body, ours).await
 }
 
+/// What is asked of the pod (`PodExecOptions` and its like), as admission lets it pass.
+async fn admit(call: &mut Call, sub: &str) -> Result<Value, Status> {
+    let query = &call.query;
+    let mut options = json!({});
+    for flag in ["stdin", "stdout", "stderr", "tty"].into_iter().filter(|flag| query.flag(flag)) {
+        options[flag] = true.into();
+    }
+    if let Some(container) = query.get("container").filter(|name| !name.is_empty()) {
+        options["container"] = container.into();
+    }
+    let command: Vec<&str> = query.all("command").collect();
+    if !command.is_empty() {
+        options["command"] = command.into();
+    }
+    let ports = query.all("ports").flat_map(|ports| ports.split(','));
+    let ports: Vec<i32> = ports.filter_map(|port| port.parse().ok()).collect();
+    if !ports.is_empty() {
+        options["ports"] = ports.into();
+    }
+    let kind = match sub {
+        "exec" => "PodExecOptions",
+        "attach" => "PodAttachOptions",
+        _ => "PodPortForwardOptions",
+    };
+    admit_connection(call, kind, options).await
+}
+
 /// Path and query of a stream at the kubelet.
-fn stream_path(call: &Call, pod: &Value, sub: &str) -> Result<String, Status> {
+fn stream_path(pod: &Value, sub: &str, options: &Value) -> Result<String, Status> {
     let (namespace, name) = (object::namespace(pod), object::name(pod));
     let mut query = form_urlencoded::Serializer::new(String::new());
     if sub == "portforward" {
-        for port in call.query.all("ports").flat_map(|ports| ports.split(',')) {
-            query.append_pair("port", port);
+        for port in list(options, &["ports"]) {
+            query.append_pair("port", &port.to_string());
         }
         return Ok(with_query(format!("/portForward/{namespace}/{name}"), &query.finish()));
     }
-    let container = container(pod, call.query.text("container"))?;
+    let container = container(pod, text(options, &["container"]))?;
     if matches!(text(pod, &["status", "phase"]), "Succeeded" | "Failed") {
         let phase = text(pod, &["status", "phase"]);
         let what = if sub == "exec" { "exec into" } else { "attach to" };
@@ -67,11 +92,11 @@ fn stream_path(call: &Call, pod: &Value, sub: &str) -> Result<String, Status> {
         )));
     }
     for (ours, theirs) in [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")] {
-        if call.query.flag(ours) {
+        if options[ours] == true {
             query.append_pair(theirs, "1");
         }
     }
-    for word in call.query.all("command") {
+    for word in list(options, &["command"]).iter().filter_map(Value::as_str) {
         query.append_pair("command", word);
     }
     let verb = if sub == "exec" { "exec" } else { "attach" };
@@ -179,7 +204,6 @@ fn check_log_options(call: &Call) -> Result<(), Status> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn an_only_container_need_not_be_named() {

@@ -1,8 +1,8 @@
 //! `proxy` of nodes, pods and services: any request, passed on to what listens there (`pkg/registry/core/{node,pod,service}`).
 
+use super::admit_connection;
 use super::forward::{self, Forward};
 use super::target::{Scheme, Target, node_target};
-use crate::admission::Operation;
 use crate::http::respond::{self, Answer};
 use crate::rest::Call;
 use crate::rest::write::refusal;
@@ -13,7 +13,7 @@ use drydock_apimachinery::status::GroupResource;
 use http::header::LOCATION;
 use http::{HeaderValue, StatusCode};
 use hyper::body::Incoming;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::net::IpAddr;
 
 /// A name with scheme and port: `https:web:443`, `web:http`, `web`.
@@ -45,9 +45,13 @@ impl<'a> Name<'a> {
 /// Answers what is answered there.
 pub async fn to_object(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     let server = call.server.clone();
-    let context = call.admission(Operation::Connect, &call.info.name, false);
-    let mut warnings = Vec::new();
-    server.admission.validate(&server, &context, &Value::Null, None, &mut warnings).await?;
+    let kind = match &*call.resource.plural {
+        "nodes" => "NodeProxyOptions",
+        "pods" => "PodProxyOptions",
+        _ => "ServiceProxyOptions",
+    };
+    let path = call.info.rest.clone();
+    admit_connection(call, kind, if path.is_empty() { json!({}) } else { json!({"path": path}) }).await?;
     let id = call.info.name.clone();
     let wrong = || Status::bad_request(format!("invalid {} request {id:?}", call.resource.singular));
     let name = Name::parse(&id).ok_or_else(wrong)?;

@@ -2,8 +2,9 @@
 
 use super::call::Call;
 use super::meta;
-use super::options::{WriteOptions, Writing};
+use super::options::{Options, WriteOptions, Writing};
 use super::update::{self, Change};
+use super::write;
 use crate::admission::Operation;
 use crate::codec::{self, Expected};
 use crate::http::respond::{self, Answer};
@@ -20,12 +21,10 @@ pub async fn bind(call: &mut Call, incoming: Incoming) -> Result<Answer, Status>
     let options = WriteOptions::new(&call.query, Writing::Create)?;
     let (input, bytes) = call.body(incoming).await?;
     let expected = Expected { group: "", version: "v1", kind: "Binding" };
-    let binding =
+    let mut binding =
         codec::decode_typed(&expected, input, &bytes, options.field_validation, &mut call.warnings)?;
     check(call, &binding)?;
-    let context = call.admission(Operation::Create, &call.info.name, options.dry_run);
-    let mut warnings = Vec::new();
-    call.server.admission.validate(&call.server, &context, &binding, None, &mut warnings).await?;
+    write::admit_other(call, Operation::Create, expected, Options::Write(&options), &mut binding).await?;
     let uid = Some(object::uid(&binding).to_string()).filter(|uid| !uid.is_empty());
     let change = Change { uid, is_internal: true, ..Change::default() };
     let name = call.info.name.clone();

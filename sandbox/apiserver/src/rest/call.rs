@@ -1,5 +1,6 @@
 //! A request on its way through the engine.
 
+use super::options::Options;
 use crate::admission::{Context, Operation};
 use crate::authn::User;
 use crate::codec;
@@ -68,7 +69,7 @@ impl Call {
     }
 
     /// What admission must know.
-    pub fn admission<'a>(&'a self, operation: Operation, name: &'a str, dry_run: bool) -> Context<'a> {
+    pub fn admission<'a>(&'a self, operation: Operation, name: &'a str, options: Options<'a>) -> Context<'a> {
         Context {
             operation,
             resource: &self.resource,
@@ -76,7 +77,9 @@ impl Call {
             namespace: self.namespace(),
             name,
             user: &self.user,
-            dry_run,
+            dry_run: options.dry_run(),
+            kind: None,
+            options,
         }
     }
 

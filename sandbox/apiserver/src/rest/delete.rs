@@ -5,7 +5,7 @@
 use super::call::Call;
 use super::list::{self};
 use super::meta;
-use super::options::{DeleteOptions, Propagation};
+use super::options::{DeleteOptions, Options, Propagation};
 use super::write;
 use crate::admission::Operation;
 use crate::codec;
@@ -52,14 +52,14 @@ pub async fn delete(call: &mut Call, incoming: Incoming) -> Result<Answer, Statu
     let mut options = options(call, incoming).await?;
     let name = call.info.name.clone();
     warn_of_orphans(call, &options);
-    let outcome = delete_named(call, &name, &mut options).await?;
+    let outcome = delete_named(call, &name, &mut options, Some(&name)).await?;
     answer(call, outcome, &options)
 }
 
-/// Deletes the object that the path names for somebody who needs no answer.
+/// Deletes the object that the path names for somebody who needs no answer and has asked admission.
 pub async fn delete_one(call: &mut Call, options: &mut DeleteOptions) -> Result<(), Status> {
     let name = call.info.name.clone();
-    delete_named(call, &name, options).await.map(|_| ())
+    delete_named(call, &name, options, None).await.map(|_| ())
 }
 
 /// `batch/v1` jobs leave their pods by default, to people's surprise (`pkg/registry/batch/job/strategy.go`).
@@ -123,25 +123,43 @@ fn returns_object(resource: &Resource) -> bool {
     }
 }
 
-/// Deletes an object, beginning anew when somebody changes it meanwhile.
-async fn delete_named(call: &mut Call, name: &str, options: &mut DeleteOptions) -> Result<Outcome, Status> {
+/// Deletes an object, beginning anew when somebody changes it meanwhile. Admission is told that it is about `told`; none: it isn't asked.
+async fn delete_named(
+    call: &mut Call,
+    name: &str,
+    options: &mut DeleteOptions,
+    told: Option<&str>,
+) -> Result<Outcome, Status> {
     let resource = call.resource.clone();
     let key = storage::keys::of(&resource, call.namespace(), name);
     for _ in 0..ATTEMPTS {
         let found = call.server.store.get(key.as_bytes(), None).map_err(write::refusal)?;
         let record = found.ok_or_else(|| Status::not_found(resource.group_resource(), name))?;
         let old = storage::decode(&record)?;
-        let context = call.admission(Operation::Delete, name, options.dry_run);
-        let mut warnings = Vec::new();
+        if let Some(told) = told {
+            admit(call, told, options, &old).await?;
+        }
         let server = call.server.clone();
-        server.admission.validate(&server, &context, &Value::Null, Some(&old), &mut warnings).await?;
-        call.warnings.append(&mut warnings);
         if let Some(outcome) = attempt(&server, &resource, options, &record, old).await? {
             return Ok(outcome);
         }
     }
     let why = "the object has been modified; please apply your changes to the latest version and try again";
     Err(Status::conflict(resource.group_resource(), name, why))
+}
+
+/// Asks admission (`AdmissionToValidateObjectDeleteFunc`).
+async fn admit(call: &mut Call, name: &str, options: &DeleteOptions, old: &Value) -> Result<(), Status> {
+    let server = call.server.clone();
+    let old = Some(old);
+    let mut warnings = Vec::new();
+    let context = call.admission(Operation::Delete, name, Options::Delete(options));
+    let mut done = server.admission.mutate(&server, &context, &mut Value::Null, old, &mut warnings).await;
+    if done.is_ok() {
+        done = server.admission.validate(&server, &context, &Value::Null, old, &mut warnings).await;
+    }
+    call.warnings.append(&mut warnings);
+    done
 }
 
 /// One go; none: somebody changed it.
@@ -423,7 +441,8 @@ pub async fn delete_collection(call: &mut Call, incoming: Incoming) -> Result<An
         if call.resource.namespaced {
             call.info.namespace = namespace;
         }
-        match delete_named(call, &name, &mut own).await {
+        // As upstream, whose admission is asked about the collection.
+        match delete_named(call, &name, &mut own, Some("")).await {
             Ok(_) => {}
             // Somebody else was quicker.
             Err(status) if status.code == 404 => {}

@@ -3,9 +3,10 @@
 use super::call::Call;
 use super::delete;
 use super::meta;
-use super::options::{DeleteOptions, WriteOptions, Writing};
+use super::options::{DeleteOptions, Options, WriteOptions, Writing};
 use super::update::{self, Change};
-use super::write;
+use super::write::{self, admit_other};
+use crate::admission::Operation;
 use crate::codec::{self, Expected};
 use crate::http::respond::{self, Answer};
 use crate::resource::Resource;
@@ -30,13 +31,15 @@ pub async fn evict(call: &mut Call, incoming: Incoming) -> Result<Answer, Status
     let write = WriteOptions::new(&call.query, Writing::Create)?;
     let (input, bytes) = call.body(incoming).await?;
     let expected = Expected { group: "policy", version: "v1", kind: "Eviction" };
-    let eviction = codec::decode_typed(&expected, input, &bytes, write.field_validation, &mut call.warnings)?;
+    let mut eviction =
+        codec::decode_typed(&expected, input, &bytes, write.field_validation, &mut call.warnings)?;
     let name = object::name(&eviction);
     if !name.is_empty() && name != call.info.name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
     let mut options = DeleteOptions::of_object(&eviction["deleteOptions"])?;
     options.dry_run |= write.dry_run;
+    admit_other(call, Operation::Create, expected, Options::Write(&write), &mut eviction).await?;
     let record = super::get::read(call)?;
     let pod = storage::decode(&record)?;
     if counts(&pod) {

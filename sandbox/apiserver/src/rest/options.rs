@@ -1,6 +1,7 @@
 //! Options of requests as their query tells them, checked with upstream's words (k8s.io/apimachinery
 //! `pkg/apis/meta/v1/validation/validation.go` and `pkg/apis/meta/internalversion/validation/validation.go`).
 
+use crate::admission::Operation;
 use crate::http::Query;
 use drydock_apimachinery::Status;
 use drydock_apimachinery::field::{ErrorKind, ErrorList, Path};
@@ -30,14 +31,17 @@ pub struct WriteOptions {
     pub field_validation: FieldValidation,
     /// Server-side apply takes fields that others own.
     pub force: bool,
+    /// What was asked for.
+    pub writing: Writing,
 }
 
 /// Which options are read: it decides their name in refusals, and a detail or two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Writing {
     /// `CreateOptions`.
     Create,
     /// `UpdateOptions`.
+    #[default]
     Update,
     /// `PatchOptions` of a server-side apply.
     Apply,
@@ -72,13 +76,73 @@ impl WriteOptions {
                 FieldValidation::Warn
             }
         };
-        let kind = match writing {
-            Writing::Create => "CreateOptions",
-            Writing::Update => "UpdateOptions",
-            Writing::Apply | Writing::Patch => "PatchOptions",
-        };
-        invalid(kind, &errors)?;
-        Ok(Self { dry_run, field_manager: manager.into(), field_validation, force: query.flag("force") })
+        invalid(writing.kind(), &errors)?;
+        let force = query.flag("force");
+        Ok(Self { dry_run, field_manager: manager.into(), field_validation, force, writing })
+    }
+
+    /// As an object, as admission is told of them.
+    fn to_value(&self, operation: Operation) -> Value {
+        // Whatever was asked for, if it makes an object it is a creation.
+        let writing = if operation == Operation::Create { Writing::Create } else { self.writing };
+        let mut tree = json!({"kind": writing.kind(), "apiVersion": "meta.k8s.io/v1"});
+        if self.dry_run {
+            tree["dryRun"] = json!(["All"]);
+        }
+        if self.force && writing == Writing::Apply {
+            tree["force"] = true.into();
+        }
+        if !self.field_manager.is_empty() {
+            tree["fieldManager"] = self.field_manager.clone().into();
+        }
+        match self.field_validation {
+            FieldValidation::Ignore => tree["fieldValidation"] = "Ignore".into(),
+            FieldValidation::Strict => tree["fieldValidation"] = "Strict".into(),
+            // What was not said is not told.
+            FieldValidation::Warn => {}
+        }
+        tree
+    }
+}
+
+impl Writing {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Create => "CreateOptions",
+            Self::Update => "UpdateOptions",
+            Self::Apply | Self::Patch => "PatchOptions",
+        }
+    }
+}
+
+/// The options of a request that changes something.
+#[derive(Debug, Clone, Copy)]
+pub enum Options<'a> {
+    /// There are none.
+    None,
+    /// Of a write.
+    Write(&'a WriteOptions),
+    /// Of a deletion.
+    Delete(&'a DeleteOptions),
+}
+
+impl Options<'_> {
+    /// Nothing may have an effect.
+    pub fn dry_run(self) -> bool {
+        match self {
+            Self::None => false,
+            Self::Write(options) => options.dry_run,
+            Self::Delete(options) => options.dry_run,
+        }
+    }
+
+    /// As an object, as admission is told of them.
+    pub fn to_value(self, operation: Operation) -> Option<Value> {
+        match self {
+            Self::None => None,
+            Self::Write(options) => Some(options.to_value(operation)),
+            Self::Delete(options) => Some(options.to_value()),
+        }
     }
 }
 
@@ -162,6 +226,28 @@ impl DeleteOptions {
         let policy = Some(body["propagationPolicy"].clone()).filter(|policy| !policy.is_null());
         let dry_run = body["dryRun"].as_array().into_iter().flatten().filter_map(Value::as_str);
         options.checked(policy, dry_run)
+    }
+
+    fn to_value(&self) -> Value {
+        let mut tree = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"});
+        if let Some(seconds) = self.grace {
+            tree["gracePeriodSeconds"] = seconds.into();
+        }
+        for (name, wanted) in [("uid", &self.uid), ("resourceVersion", &self.resource_version)] {
+            if let Some(wanted) = wanted {
+                tree["preconditions"][name] = wanted.clone().into();
+            }
+        }
+        if let Some(orphan) = self.orphan {
+            tree["orphanDependents"] = orphan.into();
+        }
+        if let Some(policy) = self.propagation {
+            tree["propagationPolicy"] = format!("{policy:?}").into();
+        }
+        if self.dry_run {
+            tree["dryRun"] = json!(["All"]);
+        }
+        tree
     }
 
     fn checked<'a>(

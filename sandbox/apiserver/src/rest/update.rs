@@ -3,7 +3,7 @@
 
 use super::call::Call;
 use super::meta;
-use super::options::{WriteOptions, Writing};
+use super::options::{Options, WriteOptions, Writing};
 use super::subresource;
 use super::write::{self, Written};
 use crate::admission::Operation;
@@ -145,7 +145,7 @@ async fn attempt(
     let server = call.server.clone();
     let _until_it_is_written = settle(call, &server, change, &mut new, &old)?;
     if !change.is_internal {
-        let context = call.admission(Operation::Update, &call.info.name, options.dry_run);
+        let context = call.admission(Operation::Update, &call.info.name, Options::Write(options));
         let mut warnings = Vec::new();
         call.server.admission.validate(&call.server, &context, &new, Some(&old), &mut warnings).await?;
         call.warnings.append(&mut warnings);

@@ -3,9 +3,9 @@
 
 use super::call::Call;
 use super::meta;
-use super::options::WriteOptions;
-use crate::admission::Operation;
-use crate::codec;
+use super::options::{Options, WriteOptions};
+use crate::admission::{Context, Operation};
+use crate::codec::{self, Expected};
 use crate::http::respond::Answer;
 use crate::resource::Resource;
 use crate::server::Server;
@@ -94,7 +94,7 @@ async fn try_new(call: &mut Call, mut tree: Value, options: &WriteOptions) -> Re
     let _until_it_is_written = services::allocate(&server, &resource, &mut tree, None)?;
     check_new(call, &resource, &tree)?;
     let name = object::name(&tree).to_string();
-    let context = call.admission(Operation::Create, &name, options.dry_run);
+    let context = call.admission(Operation::Create, &name, Options::Write(options));
     let mut warnings = Vec::new();
     server.admission.validate(&server, &context, &tree, None, &mut warnings).await?;
     call.warnings.append(&mut warnings);
@@ -172,9 +172,28 @@ pub async fn admit(
     tree: &mut Value,
     old: Option<&Value>,
 ) -> Result<(), Status> {
-    let context = call.admission(operation, name, options.dry_run);
+    let context = call.admission(operation, name, Options::Write(options));
     let mut warnings = Vec::new();
     let done = call.server.admission.mutate(&call.server, &context, tree, old, &mut warnings).await;
+    call.warnings.append(&mut warnings);
+    done
+}
+
+/// Gives to all plug-ins what is itself stored nowhere: a binding, an eviction, the options of a connection.
+pub async fn admit_other(
+    call: &mut Call,
+    operation: Operation,
+    kind: Expected<'_>,
+    options: Options<'_>,
+    tree: &mut Value,
+) -> Result<(), Status> {
+    let (server, name) = (call.server.clone(), call.info.name.clone());
+    let mut warnings = Vec::new();
+    let context = Context { kind: Some(kind), ..call.admission(operation, &name, options) };
+    let mut done = server.admission.mutate(&server, &context, tree, None, &mut warnings).await;
+    if done.is_ok() {
+        done = server.admission.validate(&server, &context, tree, None, &mut warnings).await;
+    }
     call.warnings.append(&mut warnings);
     done
 }

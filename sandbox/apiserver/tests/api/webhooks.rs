@@ -9,8 +9,8 @@ use http::Response;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
-use std::sync::Arc;
-use tokio::sync::Notify;
+use std::sync::{Arc, Mutex};
+use tokio::sync::{Barrier, Notify};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
@@ -70,6 +70,29 @@ async fn answer(request: http::Request<Incoming>) -> Response<Full<Bytes>> {
     let review =
         json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response});
     Response::new(Full::from(review.to_string()))
+}
+
+/// A webhook that answers each question with this patch, and what it was asked.
+async fn recorder(patch: impl Fn(&Value) -> Value + Send + Sync + 'static) -> (Hook, Arc<Mutex<Vec<Value>>>) {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let (tells, patch) = (heard.clone(), Arc::new(patch));
+    let server = TlsServer::start("127.0.0.1", move |request: http::Request<Incoming>| {
+        let (tells, patch) = (tells.clone(), patch.clone());
+        async move {
+            let body = request.into_body().collect().await.expect("a body").to_bytes();
+            let mut review: Value = serde_json::from_slice(&body).expect("a review");
+            let asked = review["request"].take();
+            let mut response = json!({"uid": asked["uid"], "allowed": true});
+            let patch = patch(&asked);
+            if !patch.is_null() {
+                change(&mut response, &patch);
+            }
+            tells.lock().expect("no panic").push(asked);
+            review["response"] = response;
+            Response::new(Full::from(review.to_string()))
+        }
+    });
+    (Hook::of(server.await), heard)
 }
 
 fn change(response: &mut Value, patch: &Value) {
@@ -182,4 +205,122 @@ async fn a_slow_webhook_keeps_nobody_from_making_services() {
     // And it is free again when that is gone.
     client.delete(&format!("{services}/slow"), &json!({})).await.ok();
     client.post(services, &service("late", 30_080)).await.ok();
+}
+
+#[tokio::test]
+async fn webhooks_are_asked_about_deletions_and_connections() {
+    let client = Client::start().await;
+    let (hook, heard) = recorder(|_| Value::Null).await;
+    let everything = json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["DELETE", "CONNECT"], "resources": ["*/*"]}]);
+    let evictions = json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods/eviction"]});
+    let mut rules = everything;
+    rules.as_array_mut().expect("a list").push(evictions);
+    for (kind, path) in [
+        ("MutatingWebhookConfiguration", "mutatingwebhookconfigurations"),
+        ("ValidatingWebhookConfiguration", "validatingwebhookconfigurations"),
+    ] {
+        let configuration = hook.configuration(kind, "hear", json!({"rules": rules}));
+        client.post(&format!("{GROUP}/{path}"), &configuration).await.ok();
+    }
+    // Both sorts hear the same.
+    let take = || {
+        let mut all = std::mem::take(&mut *heard.lock().expect("no panic"));
+        for one in &mut all {
+            one["uid"].take();
+        }
+        let (first, second) = all.split_at(all.len() / 2);
+        assert_eq!(first, second);
+        first.to_vec()
+    };
+    client.post(MAPS, &map("a", json!({"x": "1"}))).await.ok();
+    client.delete(&format!("{MAPS}/a"), &json!({"propagationPolicy": "Background"})).await.ok();
+    let asked = take().remove(0);
+    assert_eq!((&asked["operation"], &asked["name"]), (&json!("DELETE"), &json!("a")));
+    assert_eq!((&asked["object"], &asked["oldObject"]["data"]["x"]), (&Value::Null, &json!("1")));
+    let options =
+        json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1", "propagationPolicy": "Background"});
+    assert_eq!(asked["options"], options);
+
+    client.post(MAPS, &map("b", json!({}))).await.ok();
+    client.delete(MAPS, &json!({})).await.ok();
+    let asked = take().remove(0);
+    assert_eq!((&asked["name"], &asked["oldObject"]["metadata"]["name"]), (&json!(""), &json!("b")));
+
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    client.post(pods, &pod).await.ok();
+    client.get(&format!("{pods}/p/exec?command=ls&stdout=true&container=c")).await.refused(400);
+    let asked = take().remove(0);
+    assert_eq!((&asked["operation"], &asked["subResource"]), (&json!("CONNECT"), &json!("exec")));
+    assert_eq!(asked["kind"], json!({"group": "", "version": "v1", "kind": "PodExecOptions"}));
+    let options = json!({"kind": "PodExecOptions", "apiVersion": "v1", "stdout": true, "container": "c", "command": ["ls"]});
+    assert_eq!((&asked["object"], &asked["oldObject"]), (&options, &Value::Null));
+
+    // An eviction is asked about, the deletion that it is not.
+    let eviction = json!({"metadata": {"name": "p", "namespace": "default"}});
+    client.post(&format!("{pods}/p/eviction"), &eviction).await.ok();
+    let asked = take();
+    let kinds: Vec<_> = asked.iter().map(|one| (&one["operation"], &one["kind"]["kind"])).collect();
+    assert_eq!(kinds, [(&json!("CREATE"), &json!("Eviction"))]);
+}
+
+#[tokio::test]
+async fn what_goes_cannot_be_changed() {
+    let client = Client::start().await;
+    let (hook, _) = recorder(|_| json!([{"op": "add", "path": "/data", "value": {}}])).await;
+    let rules = json!([{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["DELETE"], "resources": ["configmaps"]}]);
+    let configuration = hook.configuration("MutatingWebhookConfiguration", "hear", json!({"rules": rules}));
+    client.post(&format!("{GROUP}/mutatingwebhookconfigurations"), &configuration).await.ok();
+    client.post(MAPS, &map("a", json!({}))).await.ok();
+    let words = client.delete(&format!("{MAPS}/a"), &json!({})).await.refused(500);
+    let told = "Internal error occurred: admission webhook \"maps.example.com\" attempted to modify the object, which is not supported for this operation";
+    assert_eq!(words, told);
+}
+
+#[tokio::test]
+async fn a_webhook_is_asked_again_when_a_later_one_changed_something() {
+    let client = Client::start().await;
+    let configurations = format!("{GROUP}/mutatingwebhookconfigurations");
+    let counts = |asked: &Value| {
+        let seen = asked["object"]["data"].as_object().map_or(0, serde_json::Map::len);
+        json!([{"op": "add", "path": "/data/seen", "value": seen.to_string()}])
+    };
+    let (first, heard_first) = recorder(counts).await;
+    let again = json!({"reinvocationPolicy": "IfNeeded"});
+    client.post(&configurations, &first.configuration("MutatingWebhookConfiguration", "a", again)).await.ok();
+    let (second, heard_second) = recorder(|_| json!([{"op": "add", "path": "/data/y", "value": "2"}])).await;
+    client
+        .post(&configurations, &second.configuration("MutatingWebhookConfiguration", "b", json!({})))
+        .await
+        .ok();
+    let made = client.post(MAPS, &map("m", json!({"x": "1"}))).await.ok();
+    assert_eq!(made["data"], json!({"x": "1", "y": "2", "seen": "3"}));
+    assert_eq!(heard_first.lock().expect("no panic").len(), 2);
+    assert_eq!(heard_second.lock().expect("no panic").len(), 1);
+    // What was the last to change is not asked about its own change.
+    client.delete(&format!("{configurations}/b"), &json!({})).await.ok();
+    heard_first.lock().expect("no panic").clear();
+    client.post(MAPS, &map("n", json!({"x": "1"}))).await.ok();
+    assert_eq!(heard_first.lock().expect("no panic").len(), 1);
+}
+
+#[tokio::test]
+async fn those_that_refuse_are_asked_at_once() {
+    let client = Client::start().await;
+    let both = Arc::new(Barrier::new(2));
+    for name in ["a", "b"] {
+        let both = both.clone();
+        let server = TlsServer::start("127.0.0.1", move |request| {
+            let both = both.clone();
+            async move {
+                both.wait().await;
+                answer(request).await
+            }
+        });
+        let hook = Hook::of(server.await);
+        let configuration = hook.configuration("ValidatingWebhookConfiguration", name, json!({}));
+        client.post(&format!("{GROUP}/validatingwebhookconfigurations"), &configuration).await.ok();
+    }
+    // Neither answers before the other one was asked.
+    client.post(MAPS, &map("m", json!({}))).await.ok();
 }
