@@ -30,6 +30,7 @@ const MODE: u32 = 0o711;
 /// Makes the directory and its log, and tells its absolute path. Changes nothing in a directory that is not a server's.
 pub fn make(path: &Path) -> anyhow::Result<PathBuf> {
     let cannot = || format!("cannot make {}", path.display());
+    check_way(path)?;
     match fs::metadata(path) {
         Ok(meta) => check(path, &meta)?,
         Err(e) if e.kind() == ErrorKind::NotFound => {
@@ -50,6 +51,23 @@ pub fn make(path: &Path) -> anyhow::Result<PathBuf> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&log);
     made.with_context(|| format!("cannot make {}", log.display()))?;
     Ok(path)
+}
+
+/// The server's own user must get to it: every directory above that is there lets everybody pass.
+fn check_way(path: &Path) -> anyhow::Result<()> {
+    let name = path.display();
+    let path = std::path::absolute(path).with_context(|| format!("--state-dir {name}"))?;
+    let Some(above) = path.ancestors().skip(1).find_map(|dir| dir.canonicalize().ok()) else { return Ok(()) };
+    for dir in above.ancestors() {
+        let mode = fs::metadata(dir).with_context(|| format!("--state-dir {name}"))?.mode() & 0o7777;
+        ensure!(
+            mode & 0o001 == 0o001,
+            "--state-dir {name} lies below {}, where only its owner gets in (mode {mode:o}), not the server's own user: choose another \
+             place, as /var/lib/drydock is",
+            dir.display()
+        );
+    }
+    Ok(())
 }
 
 /// A directory that is there must be a server's, or be empty and become one.
@@ -159,8 +177,20 @@ mod tests {
             fs::write(dir.path().join("anything"), "").unwrap();
             make(dir.path()).unwrap();
         }
-        let dir = tempfile::tempdir().unwrap();
+        let dir = directory(0o755, &[]);
         let made = make(&dir.path().join("a/b")).unwrap();
         assert_eq!((mode(&made), mode(&dir.path().join("a"))), (0o711, 0o755));
+    }
+
+    #[test]
+    fn the_servers_own_user_must_get_to_it() {
+        let dir = directory(0o700, &["there/"]);
+        for below in ["there", "new/state"] {
+            let error = make(&dir.path().join(below)).unwrap_err().to_string();
+            assert!(error.contains("only its owner gets in (mode 700)"), "{error}");
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o711)).unwrap();
+        make(&dir.path().join("there")).unwrap();
     }
 }
