@@ -36,7 +36,7 @@ pub struct Server {
     /// Who asks.
     pub authenticator: Authenticator,
     /// Who may.
-    pub authorizer: Authorizer,
+    pub authorizer: Arc<Authorizer>,
     /// What is changed or refused before it is stored.
     pub admission: Admission,
     /// How kubelets are reached.
@@ -58,7 +58,7 @@ impl Server {
     /// A server over a store. It serves nobody yet.
     pub fn new(store: Store, options: Options) -> std::io::Result<Arc<Self>> {
         let authenticator = Authenticator::new(&store, &options)?;
-        let authorizer = Authorizer::new(&store, &options.authorization_modes);
+        let authorizer = Arc::new(Authorizer::new(&store, &options.authorization_modes));
         let mut registry = Registry::new();
         crate::usage::register(&mut registry);
         Ok(Arc::new(Self {

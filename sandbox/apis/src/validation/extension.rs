@@ -103,6 +103,13 @@ pub fn validate_admission_policy(object: &Value, _old: Option<&Value>) -> ErrorL
     for part in ["validations", "variables", "matchConditions"] {
         for (path, one) in indexed(given, part, &path) {
             expression(&mut errors, text(one, "expression"), &path.child("expression"));
+            let message = text(one, "messageExpression");
+            if !message.is_empty()
+                && let Err(error) = policy::check_message(message)
+            {
+                let detail = format!("compilation failed: {error}");
+                errors.invalid(&path.child("messageExpression"), message, detail);
+            }
         }
     }
     errors

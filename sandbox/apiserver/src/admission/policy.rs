@@ -2,14 +2,17 @@
 
 use super::matching::{Write, matches, namespace_of, request};
 use super::{Context, forbidden, reader};
+use crate::authn::{User, service_account};
+use crate::authz::{Attributes, Authorizer};
 use crate::server::Server;
 use crate::storage::{self, keys};
 use drydock_apimachinery::Status;
-use drydock_apimachinery::crd::policy::{Answer, Scope};
+use drydock_apimachinery::crd::policy::{self, Answer, Question, Resource, Scope, Target};
 use drydock_apimachinery::object::{self, list, text};
 use drydock_apimachinery::selectors::LabelSelector;
 use drydock_etcd::{KeyRange, Query};
 use serde_json::Value;
+use std::sync::Arc;
 
 /// What policies may not be about: themselves, and what is no object (`pkg/kubeapiserver/admission/exclusion`).
 const EXCLUDED: [&str; 2] = ["admissionregistration.k8s.io", "authorization.k8s.io"];
@@ -66,7 +69,7 @@ fn act(
 ) -> Result<(), Status> {
     let fails = text(policy, &["spec", "failurePolicy"]) != "Ignore";
     let denials = match params(write, server, policy, binding) {
-        Ok(all) => all.iter().flat_map(|params| judge(write, policy, params, fails)).collect(),
+        Ok(all) => all.iter().flat_map(|params| judge(write, server, policy, params, fails)).collect(),
         Err(why) if fails => {
             vec![Denial { message: format!("failed to configure binding: {why}"), reason: String::new() }]
         }
@@ -107,9 +110,9 @@ fn refusal(write: &Write<'_>, policy: &str, binding: &str, denial: &Denial) -> S
 }
 
 /// What a policy says against a write with these parameters.
-fn judge(write: &Write<'_>, policy: &Value, params: &Value, fails: bool) -> Vec<Denial> {
+fn judge(write: &Write<'_>, server: &Server, policy: &Value, params: &Value, fails: bool) -> Vec<Denial> {
     let spec = &policy["spec"];
-    let mut scope = scope(write, params);
+    let mut scope = scope(write, server, params);
     match hold(&mut scope, list(spec, &["matchConditions"])) {
         Ok(true) => {}
         Err(message) if fails => return vec![Denial { message, reason: String::new() }],
@@ -123,15 +126,60 @@ fn judge(write: &Write<'_>, policy: &Value, params: &Value, fails: bool) -> Vec<
 }
 
 /// What expressions are run over.
-fn scope(write: &Write<'_>, params: &Value) -> Scope {
-    let namespace = if write.context.namespace.is_empty() { &Value::Null } else { &write.namespace };
-    Scope::new(&[
+fn scope(write: &Write<'_>, server: &Server, params: &Value) -> Scope {
+    let context = write.context;
+    let namespace = if context.namespace.is_empty() { &Value::Null } else { &write.namespace };
+    let about = Resource {
+        group: context.resource.group.to_string(),
+        resource: context.resource.plural.to_string(),
+        subresource: context.subresource.into(),
+        namespace: context.namespace.into(),
+        name: context.name.into(),
+    };
+    let asker = Asker { authorizer: server.authorizer.clone(), user: context.user.clone() };
+    let named = [
         ("object", write.object),
         ("oldObject", write.old),
         ("request", &request(write)),
         ("params", params),
         ("namespaceObject", namespace),
-    ])
+    ];
+    Scope::new(&named, Arc::new(asker), about)
+}
+
+/// Answers what expressions ask of `authorizer`.
+struct Asker {
+    authorizer: Arc<Authorizer>,
+    user: User,
+}
+
+impl policy::Authorizer for Asker {
+    fn decide(&self, asked: &Question) -> (bool, String) {
+        let account = asked
+            .account
+            .as_ref()
+            .map(|(namespace, name)| service_account::account_user(namespace, name, ""));
+        let user = account.as_ref().unwrap_or(&self.user);
+        let nothing = Resource::default();
+        let (path, resource) = match &asked.on {
+            Target::Path(path) => (path.as_str(), None),
+            Target::Resource(resource) => ("", Some(resource)),
+        };
+        let of = resource.unwrap_or(&nothing);
+        let decision = self.authorizer.decide(&Attributes {
+            user,
+            verb: &asked.verb,
+            is_resource: resource.is_some(),
+            path,
+            group: &of.group,
+            version: "*",
+            resource: &of.resource,
+            subresource: &of.subresource,
+            namespace: &of.namespace,
+            name: &of.name,
+        });
+        (decision.is_allowed(), decision.reason().into())
+    }
 }
 
 fn hold(scope: &mut Scope, conditions: &[Value]) -> Result<bool, String> {
@@ -146,8 +194,8 @@ fn hold(scope: &mut Scope, conditions: &[Value]) -> Result<bool, String> {
 }
 
 /// Whether a webhook's match conditions hold.
-pub(super) fn conditions(write: &Write<'_>, conditions: &[Value]) -> Result<bool, String> {
-    if conditions.is_empty() { Ok(true) } else { hold(&mut scope(write, &Value::Null), conditions) }
+pub(super) fn conditions(write: &Write<'_>, server: &Server, conditions: &[Value]) -> Result<bool, String> {
+    if conditions.is_empty() { Ok(true) } else { hold(&mut scope(write, server, &Value::Null), conditions) }
 }
 
 /// What one validation says against it.

@@ -198,7 +198,7 @@ async fn ask(
     }
     let name = text(hook, &["name"]);
     let fails = text(hook, &["failurePolicy"]) != "Ignore";
-    match policy::conditions(&write, list(hook, &["matchConditions"])) {
+    match policy::conditions(&write, server, list(hook, &["matchConditions"])) {
         Ok(true) => {}
         Ok(false) => return Ok(Verdict::None),
         Err(why) if fails => return Err(failed(name, &why)),

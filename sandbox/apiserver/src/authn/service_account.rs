@@ -264,7 +264,7 @@ impl ServiceAccounts {
 }
 
 /// The user that a service account is.
-fn account_user(namespace: &str, name: &str, uid: &str) -> User {
+pub fn account_user(namespace: &str, name: &str, uid: &str) -> User {
     User {
         name: format!("system:serviceaccount:{namespace}:{name}"),
         uid: uid.into(),

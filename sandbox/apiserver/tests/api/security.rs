@@ -172,3 +172,45 @@ async fn what_every_cluster_has_comes_back() {
         client.get(path).await.ok();
     }
 }
+
+#[tokio::test]
+async fn a_policy_asks_what_the_writer_may_do() {
+    let client = Client::start().await;
+    bind(&client, "edit", "ada").await;
+    let group = "/apis/admissionregistration.k8s.io/v1";
+    let maps = json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]});
+    let rule = "object.metadata.name != 'breakglass' || authorizer.group('').resource('nodes').check('delete').allowed()";
+    let policy = json!({
+        "metadata": {"name": "guard"},
+        "spec": {
+            "matchConstraints": {"resourceRules": [maps]},
+            "matchConditions": [{"name": "mortals", "expression": "!authorizer.requestResource.check('bypass').allowed()"}],
+            "validations": [{"expression": rule, "message": "only for those who may delete nodes"}],
+        },
+    });
+    let policies = format!("{group}/validatingadmissionpolicies");
+    client.post(&policies, &policy).await.ok();
+    let binding = json!({"metadata": {"name": "guard"}, "spec": {"policyName": "guard", "validationActions": ["Deny"]}});
+    client.post(&format!("{group}/validatingadmissionpolicybindings"), &binding).await.ok();
+    let path = "/api/v1/namespaces/default/configmaps";
+    let map = |name: &str| json!({"metadata": {"name": name}});
+    client.as_user("ada", "POST", path, &map("mine")).await.ok();
+    let words = client.as_user("ada", "POST", path, &map("breakglass")).await.refused(422);
+    assert!(words.ends_with("denied request: only for those who may delete nodes"), "{words}");
+    let role = json!({"metadata": {"name": "nodes"}, "rules": [{"verbs": ["delete"], "apiGroups": [""], "resources": ["nodes"]}]});
+    client.post(&format!("{RBAC}/clusterroles"), &role).await.ok();
+    let binding = json!({
+        "metadata": {"name": "nodes"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "nodes"},
+        "subjects": [{"kind": "User", "name": "ada", "apiGroup": "rbac.authorization.k8s.io"}],
+    });
+    client.post(&format!("{RBAC}/clusterrolebindings"), &binding).await.ok();
+    client.as_user("ada", "POST", path, &map("breakglass")).await.ok();
+
+    let mut wrong = policy;
+    wrong["metadata"]["name"] = "wrong".into();
+    wrong["spec"]["validations"][0]["messageExpression"] =
+        "authorizer.path('/').check('get').reason()".into();
+    let words = client.post(&policies, &wrong).await.refused(422);
+    assert!(words.contains("undeclared reference to 'authorizer'"), "{words}");
+}

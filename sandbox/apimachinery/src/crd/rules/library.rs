@@ -131,6 +131,8 @@ macro_rules! opaque {
     };
 }
 
+pub(super) mod authz;
+
 opaque!(QuantityValue, Quantity, "kubernetes.Quantity");
 opaque!(UrlValue, Url, "kubernetes.URL");
 opaque!(IpValue, IpAddr, "net.IP");

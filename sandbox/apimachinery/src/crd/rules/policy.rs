@@ -1,6 +1,9 @@
 //! Expressions of admission policies (k8s.io/apiserver `pkg/admission/plugin/policy`, `pkg/cel/environment`): the same CEL as the rules of
 //! custom resources, over named values that no schema describes.
 
+pub use super::library::authz::{Authorizer, Question, Resource, Target};
+
+use super::library::authz;
 use super::{RuleError, bounded, cost, environment, library, on_large_stack, references, values};
 use cel::objects::{Key, Map};
 use cel::{Context, Program};
@@ -9,7 +12,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What expressions of policies may name.
-const NAMES: [&str; 6] = ["object", "oldObject", "request", "params", "namespaceObject", "variables"];
+const NAMES: [&str; 7] =
+    ["object", "oldObject", "request", "params", "namespaceObject", "variables", AUTHORIZER];
+/// What all but messages may ask.
+const AUTHORIZER: &str = "authorizer";
 /// Most programs that are kept.
 const MOST_KEPT: usize = 512;
 
@@ -27,6 +33,19 @@ pub enum Answer {
 /// Whether this is an expression that a policy may have.
 pub fn check(expression: &str) -> Result<(), RuleError> {
     compile(expression).map(|_| ())
+}
+
+/// Whether this is an expression that may make a policy's message.
+pub fn check_message(expression: &str) -> Result<(), RuleError> {
+    let compiled = compile(expression)?;
+    if references::free(compiled.program.expression()).contains(AUTHORIZER) {
+        return Err(undeclared(AUTHORIZER));
+    }
+    Ok(())
+}
+
+fn undeclared(name: &str) -> RuleError {
+    RuleError(format!("ERROR: undeclared reference to '{name}' (in container '')"))
 }
 
 #[derive(Clone)]
@@ -56,14 +75,16 @@ fn parse(expression: &str, deep: bool) -> Result<Compiled, RuleError> {
     let known =
         |name: &String| NAMES.contains(&name.as_str()) || name.starts_with('@') || values::is_type_name(name);
     if let Some(name) = references::free(program.expression()).iter().find(|name| !known(name)) {
-        return Err(RuleError(format!("ERROR: undeclared reference to '{name}' (in container '')")));
+        return Err(undeclared(name));
     }
     Ok(Compiled { program: Arc::new(program), deep })
 }
 
 /// The values that the expressions of one policy are run over, and what running them may still cost.
-#[derive(Debug)]
 pub struct Scope {
+    authorizer: Arc<dyn Authorizer>,
+    /// What the request is about, as `authorizer.requestResource`.
+    request: Resource,
     values: Vec<(&'static str, cel::Value)>,
     variables: HashMap<Key, cel::Value>,
     extent: cost::Extent,
@@ -72,9 +93,11 @@ pub struct Scope {
 
 impl Scope {
     /// Over these values: `object`, `oldObject`, `request`, `params`, `namespaceObject`.
-    pub fn new(named: &[(&'static str, &Value)]) -> Self {
+    pub fn new(named: &[(&'static str, &Value)], authorizer: Arc<dyn Authorizer>, request: Resource) -> Self {
         let all: Vec<_> = named.iter().map(|(_, value)| Some(*value)).collect();
         Self {
+            authorizer,
+            request,
             values: named.iter().map(|(name, value)| (*name, values::free(value))).collect(),
             variables: HashMap::new(),
             extent: cost::Extent::of(&all),
@@ -108,7 +131,9 @@ impl Scope {
 
     fn run_here(&self, program: &Program) -> Result<cel::Value, String> {
         let mut context = Context::with_env(environment());
-        library::add_functions(&mut context).map_err(|error| error.to_string())?;
+        library::add_functions(&mut context)
+            .and_then(|()| authz::add(&mut context, self.authorizer.clone(), &self.request))
+            .map_err(|error| error.to_string())?;
         for (name, value) in &self.values {
             context.add_variable_from_value(*name, value.clone());
         }
@@ -123,12 +148,61 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    /// One who may read, and whose accounts may do all.
+    struct Reader;
+
+    impl Authorizer for Reader {
+        fn decide(&self, asked: &Question) -> (bool, String) {
+            let may = asked.verb == "get" || asked.account.is_some();
+            (may, format!("{:?}", asked.on))
+        }
+    }
+
+    fn scope(named: &[(&'static str, &Value)]) -> Scope {
+        let resource = Resource { resource: "pods".into(), name: "p".into(), ..Resource::default() };
+        Scope::new(named, Arc::new(Reader), resource)
+    }
+
+    #[test]
+    fn expressions_ask_what_the_writer_may_do() {
+        let mut scope = scope(&[("object", &Value::Null)]);
+        for (expression, answer) in [
+            ("authorizer.group('').resource('pods').namespace('default').check('get').allowed()", true),
+            (
+                "authorizer.group('apps').resource('deployments').subresource('scale').name('web').check('update').allowed()",
+                false,
+            ),
+            ("authorizer.path('/healthz').check('get').allowed()", true),
+            ("authorizer.serviceAccount('default', 'robot').path('/healthz').check('post').allowed()", true),
+            ("authorizer.requestResource.check('delete').allowed()", false),
+            ("authorizer.requestResource.check('get').reason().contains('name: \"p\"')", true),
+            (
+                "authorizer.requestResource.check('get').errored() || authorizer.requestResource.check('get').error() != ''",
+                false,
+            ),
+        ] {
+            assert_eq!(scope.evaluate(expression), Ok(Answer::Bool(answer)), "{expression}");
+        }
+        for (expression, why) in [
+            ("authorizer.path(' ').check('get').allowed()", "path must not be empty"),
+            ("authorizer.group('').resource('').check('get').allowed()", "resource must not be empty"),
+            (
+                "authorizer.serviceAccount('A', 'robot').path('/').check('get').allowed()",
+                "Invalid service account namespace",
+            ),
+        ] {
+            let told = scope.evaluate(expression).unwrap_err();
+            assert!(told.contains(why), "{told}");
+        }
+        assert!(check("authorizer.requestResource.check('get').allowed()").is_ok());
+        assert!(check_message("authorizer.requestResource.check('get').reason()").is_err());
+    }
+
     #[test]
     fn expressions_see_the_object_and_the_request() {
         let object = json!({"spec": {"replicas": 9, "template": {"spec": {"containers": [{"image": "a:latest"}, {"image": "b:1"}]}}}});
         let request = json!({"operation": "CREATE", "userInfo": {"username": "joe"}});
-        let mut scope =
-            Scope::new(&[("object", &object), ("oldObject", &Value::Null), ("request", &request)]);
+        let mut scope = scope(&[("object", &object), ("oldObject", &Value::Null), ("request", &request)]);
         scope.define("latest", "object.spec.template.spec.containers.filter(c, c.image.endsWith(':latest'))");
         for (expression, answer) in [
             ("object.spec.replicas <= 5", Answer::Bool(false)),
@@ -145,7 +219,7 @@ mod tests {
     #[test]
     fn variables_that_double_each_other_come_to_an_end() {
         for (first, size) in [("'0123456789abcdef'", "size() > 1000"), ("[1, 2, 3, 4]", "size() > 1000")] {
-            let mut scope = Scope::new(&[("object", &Value::Null)]);
+            let mut scope = scope(&[("object", &Value::Null)]);
             scope.define("v0", first);
             for n in 1..40 {
                 scope.define(&format!("v{n}"), &format!("variables.v{0} + variables.v{0}", n - 1));
@@ -153,7 +227,7 @@ mod tests {
             assert_eq!(scope.evaluate(&format!("variables.v8.{size}")), Ok(Answer::Bool(true)));
             assert!(scope.evaluate(&format!("variables.v39.{size}")).is_err());
         }
-        let mut scope = Scope::new(&[("object", &Value::Null)]);
+        let mut scope = scope(&[("object", &Value::Null)]);
         scope.define("v0", "[1, 2]");
         for n in 1..40 {
             scope.define(&format!("v{n}"), &format!("[variables.v{0}, variables.v{0}]", n - 1));
