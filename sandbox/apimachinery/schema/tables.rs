@@ -146,10 +146,19 @@ pub fn write(types: &BTreeMap<String, Value>) -> String {
     };
     w.merge(&Value::Null);
     let (mut structs, mut fields, mut protos, mut gvks) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut order: Vec<String> = Vec::new();
     for (number, row) in types.values().enumerate() {
         let mut flat = Vec::new();
         w.flatten(row, &mut flat);
+        let mut in_order = flat.clone();
+        if matches!(&flat[..], [first, second, ..] if first["n"] == "apiVersion" && second["n"] == "kind" && row["gvk"].is_array())
+        {
+            // The table has them by name, Go's `TypeMeta` has the kind first.
+            in_order.swap(0, 1);
+        }
         flat.sort_by(|a, b| text(a, "n").cmp(text(b, "n")));
+        let place = |field: &Value| flat.iter().position(|one| one["n"] == field["n"]).unwrap_or_default();
+        order.extend(in_order.iter().map(|field| place(field).to_string()));
         let (first, first_proto) = (fields.len(), protos.len());
         let mut tags = Vec::new();
         for field in row["fields"].as_array().into_iter().flatten() {
@@ -196,6 +205,7 @@ pub fn write(types: &BTreeMap<String, Value>) -> String {
     for (name, row, rows) in [
         ("STRUCTS", "T", &structs),
         ("FIELDS", "F", &fields),
+        ("ORDER", "u8", &order),
         ("PROTOS", "P", &protos),
         ("KINDS", "K", &w.kinds),
         ("MERGES", "G", &w.merges),

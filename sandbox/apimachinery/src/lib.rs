@@ -16,6 +16,7 @@
 //! | refuse | [`Status`], [`field::ErrorList`] | the same |
 //! | select | [`selectors`] | the same, and [`crd::Served::field`] |
 //! | a table's row | the kind's own | [`crd::Served::row`] |
+//! | write it | [`ordered::write`] | the same |
 //! | OpenAPI | [`openapi::v3`], [`openapi::v3_index`], [`openapi::v2`] | with [`crd::Served::openapi`] |
 
 pub mod crd;
@@ -26,6 +27,7 @@ pub mod managed_fields;
 pub mod names;
 pub mod object;
 pub mod openapi;
+pub mod ordered;
 pub mod patch;
 pub mod quantity;
 pub mod schema;

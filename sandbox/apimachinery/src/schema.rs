@@ -28,7 +28,7 @@ mod tables {
     include!(concat!(env!("OUT_DIR"), "/tables.rs"));
 }
 
-use tables::{FIELDS, GVKS, KINDS, MERGES, PROTOS, STRUCTS, TEXT};
+use tables::{FIELDS, GVKS, KINDS, MERGES, ORDER, PROTOS, STRUCTS, TEXT};
 
 fn text(at: &'static S) -> &'static str {
     TEXT.get(at.0 as usize..at.0 as usize + usize::from(at.1)).unwrap_or_default()
@@ -79,6 +79,13 @@ impl Struct {
     pub fn fields(self) -> impl ExactSizeIterator<Item = Field> {
         let row = self.row();
         (row.1..row.1 + row.2).map(Field)
+    }
+
+    /// The same in the order in which Go's struct has them.
+    pub fn fields_in_order(self) -> impl Iterator<Item = Field> {
+        let row = self.row();
+        let order = ORDER.get(usize::from(row.1)..usize::from(row.1 + row.2)).unwrap_or_default();
+        order.iter().map(move |place| Field(row.1 + u16::from(*place)))
     }
 
     /// A field by its name in JSON.

@@ -4,7 +4,7 @@
 use super::body::{self, Body};
 use super::negotiate::{Encoding, Output};
 use bytes::Bytes;
-use drydock_apimachinery::Status;
+use drydock_apimachinery::{Status, ordered};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{
@@ -88,13 +88,14 @@ pub fn streamed(media: &'static str, body: Body) -> Answer {
 
 /// JSON that is written already.
 pub fn json(code: StatusCode, content: Vec<u8>, style: Style) -> Answer {
-    if style.is_compact_json() {
-        return compressed(code, "application/json", content, style);
-    }
-    match serde_json::from_slice(&content) {
-        Ok(tree) => value(code, &tree, style),
-        // It came from our own store or hands; a client that can read it must not lose it for its indentation.
-        Err(_) => compressed(code, "application/json", content, style),
+    match style.output.encoding {
+        Encoding::Json if style.pretty => compressed(code, "application/json", indented(&content), style),
+        Encoding::Json => compressed(code, "application/json", content, style),
+        Encoding::Yaml => match serde_json::from_slice(&content) {
+            Ok(tree) => value(code, &tree, style),
+            // It came from our own store or hands; a client that can read it must not lose it.
+            Err(_) => compressed(code, "application/json", content, style),
+        },
     }
 }
 
@@ -166,11 +167,62 @@ fn yaml(tree: &Value) -> Vec<u8> {
 }
 
 fn encode(tree: &Value, pretty: bool) -> Vec<u8> {
-    // Maps have strings for keys: it can't fail.
-    let encoded = if pretty { serde_json::to_vec_pretty(tree) } else { serde_json::to_vec(tree) };
-    let mut bytes = encoded.unwrap_or_default();
+    let mut bytes = Vec::with_capacity(4096);
+    ordered::write(&mut bytes, tree);
+    if pretty {
+        return indented(&bytes);
+    }
     bytes.push(b'\n');
     bytes
+}
+
+/// Compact JSON as people read it (`json.Indent` of Go).
+fn indented(compact: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(compact.len() * 2);
+    let mut depth = 0usize;
+    let (mut in_string, mut is_escaped) = (false, false);
+    let line = |out: &mut Vec<u8>, depth: usize| {
+        out.push(b'\n');
+        out.resize(out.len() + 2 * depth, b' ');
+    };
+    let mut bytes = compact.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        if in_string {
+            out.push(byte);
+            in_string = byte != b'"' || is_escaped;
+            is_escaped = byte == b'\\' && !is_escaped;
+            continue;
+        }
+        match byte {
+            b'{' | b'[' => {
+                out.push(byte);
+                // What is empty stays on its line.
+                if !matches!(bytes.peek(), Some(b'}' | b']')) {
+                    depth += 1;
+                    line(&mut out, depth);
+                } else {
+                    out.extend(bytes.next());
+                }
+            }
+            b'}' | b']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut out, depth);
+                out.push(byte);
+            }
+            b',' => {
+                out.push(byte);
+                line(&mut out, depth);
+            }
+            b':' => out.extend_from_slice(b": "),
+            b'\n' => {}
+            _ => {
+                in_string = byte == b'"';
+                out.push(byte);
+            }
+        }
+    }
+    out.push(b'\n');
+    out
 }
 
 fn compressed(code: StatusCode, media: &'static str, content: Vec<u8>, style: Style) -> Answer {
@@ -210,6 +262,14 @@ mod tests {
         let mut answer = page_not_found();
         warn(&mut answer, &["unknown field \"spec.x\"\n".into()]);
         assert_eq!(answer.headers()[WARNING], "299 - \"unknown field \\\"spec.x\\\"\"");
+    }
+
+    #[test]
+    fn indentation_changes_nothing_else() {
+        let tree = serde_json::json!({"a": [], "b": {}, "c": [1, {"d": "x{[,:]}\\\" y", "e": [[true]]}], "f": null, "": "\\"});
+        let compact = serde_json::to_vec(&tree).expect("text");
+        let pretty = serde_json::to_vec_pretty(&tree).expect("text");
+        assert_eq!(indented(&compact).trim_ascii_end(), pretty);
     }
 
     #[test]

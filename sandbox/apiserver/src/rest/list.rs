@@ -13,7 +13,7 @@ use crate::storage::{self, Naming, keys};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use drydock_apimachinery::Status;
+use drydock_apimachinery::{Status, ordered};
 use drydock_etcd::{Error, KeyRange, Record};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -64,10 +64,7 @@ fn answer(call: &Call, head: Head, records: Vec<Arc<Record>>) -> Result<Answer, 
     let writer = Writer::new(call, head, records)?;
     if call.style.output.encoding != Encoding::Json || call.style.pretty {
         let whole: Vec<u8> = writer.flat_map(|piece| piece.to_vec()).collect();
-        return Ok(match serde_json::from_slice::<Value>(&whole) {
-            Ok(tree) => respond::value(StatusCode::OK, &tree, call.style),
-            Err(error) => return Err(Status::internal(error)),
-        });
+        return Ok(respond::json(StatusCode::OK, whole, call.style));
     }
     Ok(send(writer, call.style))
 }
@@ -339,7 +336,8 @@ impl Writer {
             (_, Some(options)) => table::row(&self.resource, tree, options, self.now),
             _ => tree,
         };
-        serde_json::to_writer(out, &shaped).map_err(Status::internal)
+        ordered::write(out, &shaped);
+        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@ use crate::http::respond::{self, Answer};
 use crate::resource::Resource;
 use crate::storage::{self, Naming, keys};
 use bytes::Bytes;
-use drydock_apimachinery::{Status, object};
+use drydock_apimachinery::{Status, object, ordered};
 use drydock_etcd::{Error, Event, EventKind, KeyRange, Record, Watcher};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -131,7 +131,10 @@ fn error_line(status: &Status) -> Vec<u8> {
 
 /// A line, the type first as upstream writes it.
 fn line(what: &str, object: &Value) -> Vec<u8> {
-    format!("{{\"type\":\"{what}\",\"object\":{object}}}\n").into_bytes()
+    let mut line = format!("{{\"type\":\"{what}\",\"object\":").into_bytes();
+    ordered::write(&mut line, object);
+    line.extend_from_slice(b"}\n");
+    line
 }
 
 struct Stream {
@@ -263,7 +266,8 @@ impl Encoder {
         let mut tree = storage::object::decode_at(record, revision)?;
         tree = self.resource.load(tree);
         let shaped = self.shaped(tree);
-        serde_json::to_writer(out, &shaped).map_err(Status::internal)
+        ordered::write(out, &shaped);
+        Ok(())
     }
 
     fn shaped(&mut self, tree: Value) -> Value {

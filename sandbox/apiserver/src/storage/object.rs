@@ -1,13 +1,13 @@
-//! How an object lies in the store: compact JSON that begins with `{"kind":…,"apiVersion":…,"metadata":{`, without its resource
-//! version (that is the record's revision). So an answer is made by copying the stored bytes with the revision put in where
-//! `metadata` begins, and what lists and watches must know of an object to choose it ([`Facts`]) is read from it once per revision.
+//! How an object lies in the store: compact JSON as answers have it, which begins with kind and version and then `"metadata":{`, without
+//! its resource version (that is the record's revision). So an answer is made by copying the stored bytes with the revision put in where
+//! it belongs, and what lists and watches must know of an object to choose it ([`Facts`]) is read from it once per revision.
 
 use crate::resource::Resource;
 use bytes::Bytes;
-use drydock_apimachinery::{Status, object};
+use drydock_apimachinery::{Status, object, ordered};
 use drydock_etcd::Record;
 use memchr::memmem;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::cell::RefCell;
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
@@ -17,7 +17,7 @@ use std::sync::{Arc, OnceLock};
 pub struct Facts {
     /// False if the bytes are no object that we wrote; then the rest means nothing.
     pub sound: bool,
-    /// Where the entries of `metadata` begin.
+    /// Where the resource version belongs.
     splice: usize,
     /// Where the object goes on after `kind` and `apiVersion`.
     body: usize,
@@ -53,52 +53,11 @@ pub fn encode(tree: &Value) -> Bytes {
     WRITTEN.with_borrow_mut(|out| {
         out.clear();
         out.reserve(SCRATCH);
-        write_object(out, tree);
+        ordered::write_stored(out, tree, &["resourceVersion", "selfLink"]);
         let object = Bytes::copy_from_slice(out);
         out.shrink_to(SCRATCH);
         object
     })
-}
-
-fn write_object(out: &mut Vec<u8>, tree: &Value) {
-    out.extend_from_slice(b"{\"kind\":");
-    write_value(out, &tree["kind"]);
-    out.extend_from_slice(b",\"apiVersion\":");
-    write_value(out, &tree["apiVersion"]);
-    out.push(b',');
-    out.extend_from_slice(METADATA);
-    let empty = Map::new();
-    let metadata = tree["metadata"].as_object().unwrap_or(&empty);
-    let kept = metadata.iter().filter(|(key, _)| !matches!(key.as_str(), "resourceVersion" | "selfLink"));
-    write_entries(out, kept);
-    out.push(b'}');
-    let rest = tree.as_object().unwrap_or(&empty).iter();
-    let rest = rest.filter(|(key, _)| !matches!(key.as_str(), "kind" | "apiVersion" | "metadata"));
-    for (key, value) in rest {
-        out.push(b',');
-        write_entry(out, key, value);
-    }
-    out.push(b'}');
-}
-
-fn write_entries<'a>(out: &mut Vec<u8>, entries: impl Iterator<Item = (&'a String, &'a Value)>) {
-    for (index, (key, value)) in entries.enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        write_entry(out, key, value);
-    }
-}
-
-fn write_entry(out: &mut Vec<u8>, key: &str, value: &Value) {
-    // Writing to memory can't fail, and keys are strings.
-    let _infallible = serde_json::to_writer(&mut *out, key);
-    out.push(b':');
-    write_value(out, value);
-}
-
-fn write_value(out: &mut Vec<u8>, value: &Value) {
-    let _infallible = serde_json::to_writer(out, value);
 }
 
 /// The object of a record, with its resource version.
@@ -154,9 +113,13 @@ pub fn remember(record: &Record, resource: &Resource, tree: &Value) {
 impl Facts {
     fn new(tree: &Value, stored: &[u8], resource: &Resource) -> Self {
         let Some(found) = memmem::find(stored, METADATA) else { return Self::default() };
-        if !stored.starts_with(b"{\"kind\":") {
+        if !stored.starts_with(b"{\"kind\":") && !stored.starts_with(b"{\"apiVersion\":") {
             return Self::default();
         }
+        let metadata = found + METADATA.len();
+        let Some(splice) = place_of_version(&stored[metadata..], resource.custom().is_some()) else {
+            return Self::default();
+        };
         let labels = object::map(tree, &["metadata", "labels"]);
         let labels = labels
             .into_iter()
@@ -168,7 +131,7 @@ impl Facts {
         let fields = resource.builtin_kind().map_or(&[][..], |kind| kind.stored().fields);
         Self {
             sound: true,
-            splice: found + METADATA.len(),
+            splice: metadata + splice,
             body: found,
             labels: labels.into(),
             fields: fields.iter().map(|(_, value)| value(tree).into()).collect(),
@@ -184,6 +147,59 @@ impl Facts {
     /// The value of a field of the kind's table.
     pub fn field(&self, index: usize) -> Option<&str> {
         self.fields.get(index).map(|value| &**value)
+    }
+}
+
+/// Where in metadata, whose entries begin here, the resource version belongs: after the uid, or where the alphabet has it. None: it is no
+/// JSON.
+fn place_of_version(entries: &[u8], is_sorted: bool) -> Option<usize> {
+    const BEFORE: [&[u8]; 5] = [b"name", b"generateName", b"namespace", b"selfLink", b"uid"];
+    let mut at = 0;
+    while entries.get(at)? == &b'"' {
+        let colon = after_value(entries, at)?;
+        let key = &entries[at + 1..colon - 1];
+        if if is_sorted { key > &b"resourceVersion"[..] } else { !BEFORE.contains(&key) } {
+            return Some(at);
+        }
+        let end = after_value(entries, colon + 1)?;
+        match entries.get(end)? {
+            b',' => at = end + 1,
+            _ => return Some(end),
+        }
+    }
+    Some(at)
+}
+
+/// Where the JSON value ends that begins here.
+fn after_value(json: &[u8], mut at: usize) -> Option<usize> {
+    let mut depth = 0u32;
+    loop {
+        match json.get(at)? {
+            b'"' => {
+                at += 1;
+                loop {
+                    match json.get(at)? {
+                        b'\\' => at += 2,
+                        b'"' => break,
+                        _ => at += 1,
+                    }
+                }
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth == 0 => return Some(at),
+            b'}' | b']' => depth -= 1,
+            b',' if depth == 0 => return Some(at),
+            _ if depth > 0 => {}
+            // A number or a word.
+            _ => {
+                let rest = json.get(at..)?;
+                return Some(at + rest.iter().position(|byte| matches!(byte, b',' | b'}' | b']'))?);
+            }
+        }
+        at += 1;
+        if depth == 0 {
+            return Some(at);
+        }
     }
 }
 
@@ -216,14 +232,14 @@ pub fn write(
             map.remove("kind");
             map.remove("apiVersion");
         }
-        write_value(out, &tree);
+        ordered::write(out, &tree);
         return Ok(());
     }
     let facts = facts(record, resource);
     if !facts.sound {
         // Written past us, but perhaps sound JSON all the same.
         let tree = decode_at(record, revision)?;
-        write_value(out, &tree);
+        ordered::write(out, &tree);
         return Ok(());
     }
     let from = match naming {
@@ -240,8 +256,35 @@ pub fn write(
     };
     let (head, tail) = record.value.split_at(facts.splice);
     out.extend_from_slice(&head[from..]);
-    let comma = if tail.first() == Some(&b'}') { "" } else { "," };
-    let _infallible = write!(out, "\"resourceVersion\":\"{revision}\"{comma}");
+    let (before, after) = match (head.last(), tail.first()) {
+        (Some(b'{'), Some(b'}')) => ("", ""),
+        (_, Some(b'}')) => (",", ""),
+        _ => ("", ","),
+    };
+    let _infallible = write!(out, "{before}\"resourceVersion\":\"{revision}\"{after}");
     out.extend_from_slice(tail);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_has_its_place() {
+        fn place(json: &str, is_sorted: bool) -> Option<&str> {
+            json.get(place_of_version(json.as_bytes(), is_sorted)?..)
+        }
+        let typed = r#""name":"a\"}","namespace":"b","uid":"u","labels":{"uid":"v"}},"spec":1}"#;
+        assert_eq!(place(typed, false), Some(r#""labels":{"uid":"v"}},"spec":1}"#));
+        assert_eq!(place(r#""name":"a"},"spec":1}"#, false), Some(r#"},"spec":1}"#));
+        let sorted = r#""annotations":{"x":"\\"},"generation":1,"name":"a","uid":"u"}}"#;
+        assert_eq!(place(sorted, true), Some(r#""uid":"u"}}"#));
+        // As an older program left it.
+        assert_eq!(place(r#""generation":1,"name":"a"}}"#, false), Some(r#""generation":1,"name":"a"}}"#));
+        assert_eq!(place("}}", false), Some("}}"));
+        for cut in ["", "\"", "\"name", "\"name\":", "\"name\":\"a\"", "\"name\":[{\"a\"]"] {
+            assert_eq!(place(cut, false), None, "{cut}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Verbs.
 
 use crate::client::Client;
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -280,6 +281,55 @@ async fn a_scale_has_columns_of_its_own() {
     assert_eq!(
         table["rows"][0]["cells"].as_array().map(|cells| &cells[..3]),
         Some(&[json!("d"), json!(2), json!(0)][..])
+    );
+}
+
+#[tokio::test]
+async fn objects_are_written_in_the_order_of_their_structs() {
+    let client = Client::start().await;
+    let body = json!({
+        "metadata": {"name": "m", "labels": {"a": "b"}, "annotations": {"x": "y"}},
+        "data": {"k": "v"},
+        "immutable": true,
+    });
+    let path = "/api/v1/namespaces/default/configmaps";
+    let text = async |method: &str, path: &str, body: String| {
+        let answer = client.raw(method, path, "application/json", body).await;
+        let bytes = answer.into_body().collect().await.expect("a body").to_bytes();
+        String::from_utf8(bytes.to_vec()).expect("text")
+    };
+    /// Whether all of these stand in it in this order.
+    fn in_order(text: &str, parts: &[&str]) {
+        let mut rest = text;
+        for part in parts {
+            let Some((_, after)) = rest.split_once(part) else { panic!("no {part} in {rest} of {text}") };
+            rest = after;
+        }
+    }
+    let metadata = [
+        r#""metadata":{"name":"m","namespace":"default","uid":""#,
+        r#"","resourceVersion":""#,
+        r#"","creationTimestamp":""#,
+        r#"","labels":{"a":"b"},"annotations":{"x":"y"},"managedFields":[{"manager":"test","operation":"Update","apiVersion":"v1","time":""#,
+        r#"}]},"immutable":true,"data":{"k":"v"}}"#,
+    ];
+    let whole = [&[r#"{"kind":"ConfigMap","apiVersion":"v1","#], &metadata[..]].concat();
+    in_order(&text("POST", path, body.to_string()).await, &whole);
+    in_order(&text("GET", &format!("{path}/m"), String::new()).await, &whole);
+    in_order(&text("GET", path, String::new()).await, &[&["\"items\":[{"], &metadata[..]].concat());
+    let watch = format!("{path}?watch=1&timeoutSeconds=1");
+    in_order(
+        &text("GET", &watch, String::new()).await,
+        &[&[r#"{"type":"ADDED","object":{"kind":"ConfigMap","#], &metadata[..]].concat(),
+    );
+    let pretty = text("GET", &format!("{path}/m?pretty=true"), String::new()).await;
+    assert!(pretty.starts_with("{\n  \"kind\": \"ConfigMap\",\n  \"apiVersion\": \"v1\",\n  \"metadata\": {\n    \"name\": \"m\",\n"), "{pretty}");
+    let dry = text("DELETE", &format!("{path}/m?dryRun=All"), String::new()).await;
+    in_order(
+        &dry,
+        &[
+            r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Success","details":{"name":"m","kind":"configmaps","uid":""#,
+        ],
     );
 }
 
