@@ -200,3 +200,44 @@ async fn refusals_of_volumes_and_health_checks_are_dockers() {
     );
     lab.end().await;
 }
+
+#[tokio::test]
+async fn a_container_brings_its_own_seccomp_profile() {
+    let lab = Lab::docker(1).await;
+    lab.sh("docker pull -q busybox").await;
+    let profile = |name: &str, text: &str| format!("cat > {name}.json <<'END'\n{text}\nEND");
+    lab.sh(&profile(
+        "few",
+        r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": ["chmod", "fchmod", "fchmodat", "fchmodat2"], "action": "SCMP_ACT_ERRNO"},
+            {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28},
+            {"names": ["rmdir", "unlinkat"], "action": "SCMP_ACT_KILL_PROCESS", "includes": {"caps": ["CAP_SYS_ADMIN"]}}]}"#,
+    ))
+    .await;
+    let run = |more: &str, script: &str| {
+        format!("docker run --rm {more} --security-opt seccomp=few.json busybox sh -c '{script}'")
+    };
+    lab.refused(&run("", "chmod 700 /tmp"), 1, "chmod: /tmp: Operation not permitted").await;
+    lab.refused(&run("--privileged -u 1", "chmod 700 /tmp"), 1, "Operation not permitted").await;
+    lab.refused(&run("", "mkdir /x"), 1, "No space left on device").await;
+    lab.sh(&run("", "rmdir /home")).await;
+    lab.refused(&run("--cap-add SYS_ADMIN", "rmdir /home"), 159, "").await;
+    lab.sh("docker run --name c1 -d --security-opt seccomp=few.json busybox sleep 600").await;
+    lab.refused("docker exec c1 chmod 700 /tmp", 1, "Operation not permitted").await;
+    let refusals = [
+        (
+            r#"{"syscalls": "x"}"#,
+            "Decoding seccomp profile failed: json: cannot unmarshal string into Go struct field Seccomp.syscalls",
+        ),
+        (r#"{"defaultAction": "DENY"}"#, "string DENY is not a valid action for seccomp"),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ERRNO"}"#,
+            "OCI runtime start failed: cannot start a container that has stopped",
+        ),
+    ];
+    for (text, why) in refusals {
+        lab.sh(&profile("bad", text)).await;
+        lab.refused("docker run --rm --security-opt seccomp=bad.json busybox true", 125, why).await;
+    }
+    lab.end().await;
+}

@@ -190,6 +190,11 @@ fn clone_guard() -> [sock_filter; 9] {
     ]
 }
 
+/// A program that has come as numbers.
+pub fn program(instructions: &[crate::container::spec::Instruction]) -> BpfProgram {
+    instructions.iter().map(|&(code, jt, jf, k)| sock_filter { code, jt, jf, k }).collect()
+}
+
 /// Puts this process, and all that it will start, under the filter. Needs `CAP_SYS_ADMIN` in its user namespace
 /// (so `no_new_privs` can stay off, and `sudo` and `ping` work in a node as usual).
 pub fn install(program: &BpfProgram) -> Result<()> {

@@ -110,7 +110,7 @@ const KEYS: [(&str, Kind, Use); 83] = [
     ("resolv-conf", Text, NOWHERE),
     ("rootless", Bool, NOWHERE),
     ("runtimes", Any, Only(&["{}"])),
-    ("seccomp-profile", Text, Only(&["\"\"", "\"builtin\""])),
+    ("seccomp-profile", Text, Done),
     ("selinux-enabled", Bool, NOWHERE),
     ("shutdown-timeout", Int, Idle),
     ("storage-driver", Text, Only(&["\"\"", "\"overlay2\""])),

@@ -64,6 +64,11 @@ pub struct DaemonConfig {
     init: bool,
     /// Holds for all containers.
     pub no_new_privileges: bool,
+    /// The filter of containers that name none: a file, `builtin` (also if empty) or `unconfined`.
+    pub seccomp_profile: String,
+    /// What that file says.
+    #[serde(skip)]
+    pub seccomp_text: String,
     /// Asked before Docker Hub.
     pub registry_mirrors: Vec<String>,
     /// Spoken to without TLS, or without a known certificate.
@@ -127,9 +132,19 @@ pub fn read(path: &Path) -> Result<Settings, String> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Settings::default()),
         text => text.map_err(|error| failed(format!("open {name}: {}", crate::error::go_words(&error))))?,
     };
-    let (config, fields) = parse(&text).map_err(failed)?;
+    let (mut config, fields) = parse(&text).map_err(failed)?;
     keys::check_possible(&fields)?;
     let idle = keys::without_effect(&fields);
+    let profile = config.seccomp_profile.as_str();
+    if !matches!(profile, "" | "builtin" | "unconfined") {
+        let text = read_file(Path::new(profile)).map_err(|error| {
+            format!(
+                "failed to start daemon: opening seccomp profile ({profile}) failed: open {profile}: {}",
+                crate::error::go_words(&error)
+            )
+        })?;
+        config.seccomp_text = String::from_utf8_lossy(&text).into_owned();
+    }
     Ok(Settings { config, idle, fields })
 }
 

@@ -24,6 +24,7 @@ pub mod net;
 pub mod prune;
 pub mod record;
 pub mod remove;
+pub mod seccomp;
 pub mod signals;
 pub mod spare;
 pub mod spec;

@@ -4,7 +4,8 @@ use super::{
     files,
     model::{HostConfig, Ulimit},
     record::{Mounted, Record},
-    validate::{CAPABILITIES, DEFAULT_CAPABILITIES, capability},
+    seccomp,
+    validate::{CAPABILITIES, DEFAULT_CAPABILITIES, capability, parse_bool},
 };
 use crate::{
     cgroup::Groups,
@@ -41,7 +42,7 @@ pub fn container(engine: &Engine, record: &Record, root: &Path) -> Result<Contai
             String::new()
         },
         domainname,
-        process: first_process(engine, record),
+        process: first_process(engine, record)?,
         root: root.to_string_lossy().into_owned(),
         read_only: host.readonly_rootfs,
         mounts: mounts(engine, record),
@@ -114,12 +115,13 @@ pub fn join_pid(spec: &ContainerSpec) -> Option<i32> {
     if let Namespace::Of(pid) = spec.namespaces.pid { Some(pid) } else { None }
 }
 
-fn first_process(engine: &Engine, record: &Record) -> ProcessSpec {
+fn first_process(engine: &Engine, record: &Record) -> Result<ProcessSpec> {
     let (config, host) = (&record.config, &record.host);
     let [rows, columns] = host.console_size.map(|n| u16::try_from(n).unwrap_or(0));
     let size =
         if rows == 0 || columns == 0 { Size { cols: 80, rows: 24 } } else { Size { cols: columns, rows } };
-    ProcessSpec {
+    let daemon = engine.config.get();
+    Ok(ProcessSpec {
         argv: std::iter::once(record.path.clone()).chain(record.args.iter().cloned()).collect(),
         env: environment(engine, record, config.tty),
         cwd: if config.working_dir.is_empty() { "/".into() } else { config.working_dir.clone() },
@@ -127,11 +129,11 @@ fn first_process(engine: &Engine, record: &Record) -> ProcessSpec {
         groups: host.group_add.clone().unwrap_or_default(),
         tty: config.tty.then_some(size),
         capabilities: capabilities(host, host.privileged),
-        no_new_privileges: no_new_privileges(host) || engine.config.get().no_new_privileges,
-        seccomp: seccomp(host, host.privileged),
+        no_new_privileges: no_new_privileges(host) || daemon.no_new_privileges,
+        seccomp: seccomp::filter(host, &daemon)?,
         rlimits: rlimits(host),
         oom_score_adj: (host.oom_score_adj != 0).then_some(host.oom_score_adj),
-    }
+    })
 }
 
 /// Limits of every program in the container.
@@ -220,14 +222,10 @@ pub fn capabilities(host: &HostConfig, privileged: bool) -> Vec<String> {
 
 /// `--security-opt no-new-privileges`
 pub fn no_new_privileges(host: &HostConfig) -> bool {
-    let on = ["no-new-privileges", "no-new-privileges=true", "no-new-privileges:true"];
-    host.security_opt.iter().flatten().any(|o| on.contains(&o.as_str()))
-}
-
-/// Whether Docker's system call filter holds.
-pub fn seccomp(host: &HostConfig, privileged: bool) -> bool {
-    let off = ["seccomp=unconfined", "seccomp:unconfined"];
-    !privileged && !host.security_opt.iter().flatten().any(|o| off.contains(&o.as_str()))
+    host.security_opt.iter().flatten().rev().find_map(|option| {
+        let value = option.strip_prefix("no-new-privileges")?;
+        value.strip_prefix(['=', ':']).map_or(Some(true), parse_bool)
+    }) == Some(true)
 }
 
 fn rlimit(limit: &Ulimit) -> (String, u64, u64) {

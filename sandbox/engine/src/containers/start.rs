@@ -20,8 +20,9 @@ use drydock_images::local::LayerStack;
 use drydock_runtime::{
     channel::Channel,
     container::{
+        child::TITLE,
         messages::{EngineToInit, Failure, FailureKind, FromChild, ToChild},
-        spec::{ContainerSpec, Namespace},
+        spec::{ContainerSpec, Filter, Namespace},
     },
 };
 use nix::fcntl::OFlag;
@@ -214,9 +215,31 @@ async fn prepare(
         (None, _) => return Err(early()),
     }
     match child.hear().await?.0 {
+        None if kept_from_its_program(child, description).await => Err(Error::internal(
+            "OCI runtime start failed: cannot start a container that has stopped: unknown",
+        )),
         None => Ok(ends),
         Some(FromChild::Failed(failure)) => Err(start_failed(&failure, record)),
         Some(FromChild::Prepared | FromChild::Network) => Err(lost()),
+    }
+}
+
+/// Whether the filter that a container has brought ended its child before there was a program, and kept it from telling so.
+async fn kept_from_its_program(child: &mut Child, description: &ContainerSpec) -> bool {
+    const KILLED: [i32; 2] = [128 + nix::libc::SIGSYS, 128 + nix::libc::SIGSEGV];
+    if !matches!(description.process.seccomp, Filter::Program(_)) || description.init {
+        return false;
+    }
+    let process = &mut child.process;
+    match std::fs::read_to_string(format!("/proc/{}/comm", process.pid)) {
+        Ok(name) => name.trim_end() == TITLE,
+        // It has ended, so quickly that it was hardly a program that did.
+        Err(_) => {
+            let (tell, exit) = tokio::sync::oneshot::channel();
+            let Ok(status) = std::mem::replace(&mut process.exit, exit).await else { return false };
+            let _kept_for_who_waits = tell.send(status);
+            KILLED.contains(&status)
+        }
     }
 }
 
@@ -477,6 +500,14 @@ fn create_failed(error: Error) -> Error {
 
 /// What dockerd and containerd put before runc's own words.
 const BEFORE_RUNC: &str = "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: ";
+
+/// What runc puts before the words of its child.
+pub const RUNC_INIT: &str = "unable to start container process: error during container init: ";
+
+/// What runc does not take.
+pub fn refused_by_runc(why: &str) -> Error {
+    Error::internal(wrapped(why))
+}
 
 fn wrapped(why: &str) -> String {
     format!("{BEFORE_RUNC}{why}: unknown")

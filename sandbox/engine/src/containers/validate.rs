@@ -343,11 +343,12 @@ pub fn check_log_driver(host: &HostConfig) -> Result<()> {
         None if driver == "local" => 5,
         None => 1,
     };
-    let compress = match options.get("compress").map(String::as_str) {
-        Some("1" | "t" | "T" | "TRUE" | "true" | "True") => true,
-        Some("0" | "f" | "F" | "FALSE" | "false" | "False") => false,
+    let compress = match options.get("compress").map(|text| (text, parse_bool(text))) {
+        Some((_, Some(compress))) => compress,
         None => driver == "local",
-        Some(text) => return failed(format!("strconv.ParseBool: parsing \"{text}\": invalid syntax")),
+        Some((text, None)) => {
+            return failed(format!("strconv.ParseBool: parsing \"{text}\": invalid syntax"));
+        }
     };
     match driver {
         "json-file" if compress && (files == 1 || size.is_none()) => {
@@ -372,21 +373,20 @@ fn check_security(host: &HostConfig) -> Result<()> {
         }
     }
     for option in host.security_opt.iter().flatten() {
-        let (key, value) = option.split_once('=').or_else(|| option.split_once(':')).unwrap_or((option, ""));
-        let ok = match key {
-            "no-new-privileges" => matches!(value, "" | "true" | "false"),
-            "seccomp" | "apparmor" | "label" | "systempaths" | "writable-cgroups" => {
-                !value.is_empty() || key == "label"
-            }
+        if matches!(option.as_str(), "no-new-privileges" | "writable-cgroups" | "disable") {
+            continue;
+        }
+        let Some((key, value)) = option.split_once('=').or_else(|| option.split_once(':')) else {
+            return Err(Error::invalid(format!("invalid --security-opt 1: {option:?}")));
+        };
+        let known = match key {
+            "no-new-privileges" | "writable-cgroups" => parse_bool(value).is_some(),
+            // What is wrong with a profile is told at the start.
+            "seccomp" | "apparmor" | "label" | "systempaths" => true,
             _ => false,
         };
-        if !ok {
-            return Err(Error::invalid(format!("invalid --security-opt 2: \"{option}\"")));
-        }
-        if key == "seccomp" && !matches!(value, "unconfined" | "builtin") {
-            return Err(Error::not_implemented(
-                "custom seccomp profiles are not available here: use the default profile or seccomp=unconfined",
-            ));
+        if !known {
+            return Err(Error::invalid(format!("invalid --security-opt 2: {option:?}")));
         }
     }
     Ok(())
@@ -449,6 +449,15 @@ fn sysctls(host: &HostConfig) -> Result<()> {
         return refused(format!("sysctl \"{name}\" is not in a separate kernel namespace"));
     }
     Ok(())
+}
+
+/// Go's `strconv.ParseBool`.
+pub fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
 }
 
 /// A size such as `10m`, `1.5gb`, `512` in bytes, with units of 1024 as go-units' `RAMInBytes`.

@@ -5,7 +5,7 @@ use crate::{
     containers::{
         Container,
         record::Phase,
-        spec,
+        seccomp, spec,
         start::{Child, Ends, Plumbing, raise_oom_score, report_pair, unknown_user},
         streams::{Input, Io, Stream, Streams, pump},
     },
@@ -18,7 +18,7 @@ use bytes::Bytes;
 use drydock_protocol::frame::Size;
 use drydock_runtime::container::{
     messages::{EngineToInit, Failure, FailureKind, FromChild},
-    spec::ProcessSpec,
+    spec::{Filter, ProcessSpec},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -290,7 +290,7 @@ async fn begin(
     input: bool,
     size: Option<[u32; 2]>,
 ) -> Result<(Process, Ends)> {
-    let description = describe(engine, exec, size);
+    let description = describe(engine, exec, size)?;
     let pid = engine.way_in(&exec.container, live);
     let other = rustix::process::Pid::from_raw(pid).filter(|_| pid != live.pid);
     let other =
@@ -328,7 +328,7 @@ async fn begin(
     }
 }
 
-fn describe(engine: &Engine, exec: &Exec, size: Option<[u32; 2]>) -> ProcessSpec {
+fn describe(engine: &Engine, exec: &Exec, size: Option<[u32; 2]>) -> Result<ProcessSpec> {
     let record = exec.container.record();
     let (config, host) = (&exec.config, &record.host);
     let mut env = spec::environment(engine, &record, config.tty);
@@ -337,7 +337,12 @@ fn describe(engine: &Engine, exec: &Exec, size: Option<[u32; 2]>) -> ProcessSpec
     let size = size.or(config.console_size).unwrap_or_default().map(|n| u16::try_from(n).unwrap_or(0));
     let size =
         if size.contains(&0) { Size { rows: 24, cols: 80 } } else { Size { rows: size[0], cols: size[1] } };
-    ProcessSpec {
+    let daemon = engine.config.get();
+    let seccomp = match seccomp::filter(host, &daemon)? {
+        Filter::Default if config.privileged => Filter::Off,
+        filter => filter,
+    };
+    Ok(ProcessSpec {
         argv: config.cmd.clone().unwrap_or_default(),
         env,
         cwd: or(&or(&config.working_dir, &record.config.working_dir), "/"),
@@ -345,11 +350,11 @@ fn describe(engine: &Engine, exec: &Exec, size: Option<[u32; 2]>) -> ProcessSpec
         groups: host.group_add.clone().unwrap_or_default(),
         tty: config.tty.then_some(size),
         capabilities: spec::capabilities(host, config.privileged || host.privileged),
-        no_new_privileges: spec::no_new_privileges(host) || engine.config.get().no_new_privileges,
-        seccomp: spec::seccomp(host, config.privileged || host.privileged),
+        no_new_privileges: spec::no_new_privileges(host) || daemon.no_new_privileges,
+        seccomp,
         rlimits: spec::rlimits(host),
         oom_score_adj: (host.oom_score_adj != 0).then_some(host.oom_score_adj),
-    }
+    })
 }
 
 /// Lets output flow and notes the end.

@@ -22,6 +22,8 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
+/// Its name until it is its program.
+pub const TITLE: &str = "drydock-init";
 /// Largest specification, in bytes.
 const MAX_SPEC: u64 = 4 << 20;
 
@@ -50,7 +52,7 @@ pub struct ChildBoot<'a> {
 /// Becomes a container's first process; returns the exit status of a child that could not. What `boot` owns is closed on the way: the caller
 /// must never drop it.
 pub fn run(boot: &ChildBoot<'_>) -> i32 {
-    process::set_title("drydock-init");
+    process::set_title(TITLE);
     match build(boot) {
         // Nobody reads this status: the report tells why.
         Err(failure) => report(&boot.report, failure),

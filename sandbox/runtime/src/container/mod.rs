@@ -7,6 +7,7 @@ pub mod child;
 pub mod messages;
 pub mod net;
 pub(crate) mod process;
+pub mod profile;
 mod reaper;
 mod root;
 pub mod seccomp;

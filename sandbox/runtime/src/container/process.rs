@@ -5,7 +5,7 @@
 use super::{
     messages::{Failure, FailureKind},
     seccomp::Filters,
-    spec::ProcessSpec,
+    spec::{Filter, ProcessSpec},
     users::{self, User},
 };
 use crate::{Result, error::Context, process, seccomp};
@@ -111,7 +111,15 @@ pub fn enter<'a>(
         for capability in known().difference(keep).iter() {
             remove_capability_from_bounding_set(capability).step(|| format!("drop {capability:?}"))?;
         }
-        let filter = spec.seccomp.then(|| filters.choose(keep));
+        let given = match &spec.seccomp {
+            Filter::Program(instructions) => seccomp::program(instructions),
+            Filter::Off | Filter::Default => vec![],
+        };
+        let filter = match spec.seccomp {
+            Filter::Off => None,
+            Filter::Default => Some(filters.choose(keep)),
+            Filter::Program(_) => Some(&given),
+        };
         if !spec.no_new_privileges
             && let Some(filter) = filter
         {

@@ -59,13 +59,27 @@ pub struct ProcessSpec {
     pub capabilities: Vec<String>,
     /// prctl(2), `PR_SET_NO_NEW_PRIVS`.
     pub no_new_privileges: bool,
-    /// Docker's default system call filter, beside the node's own.
-    pub seccomp: bool,
+    /// Which system calls it may make, beside what the node's own filter refuses.
+    pub seccomp: Filter,
     /// Resource limits: (`nofile`, soft, hard), names as in `docker run --ulimit`.
     pub rlimits: Vec<(String, u64, u64)>,
     /// `oom_score_adj`, raised only.
     pub oom_score_adj: Option<i32>,
 }
+
+/// A filter of system calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Filter {
+    /// None.
+    Off,
+    /// Docker's own ([`super::seccomp`]).
+    Default,
+    /// One of a profile ([`super::profile`]).
+    Program(Vec<Instruction>),
+}
+
+/// An instruction of a filter: code, jumps if true and if false, value (`struct sock_filter`).
+pub type Instruction = (u16, u8, u8, u32);
 
 /// What a container has of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use crate::{
 };
 use drydock_protocol::frame::Size;
 use drydock_runtime::container::spec::{
-    Below, ContainerSpec, Mount, MountSource, Namespace, Namespaces, ProcessSpec,
+    Below, ContainerSpec, Filter, Mount, MountSource, Namespace, Namespaces, ProcessSpec,
 };
 use libtest_mimic::Trial;
 
@@ -101,7 +101,7 @@ fn process(argv: &[&str]) -> ProcessSpec {
         .map(Into::into)
         .to_vec(),
         no_new_privileges: false,
-        seccomp: true,
+        seccomp: Filter::Default,
         rlimits: vec![("nofile".into(), 512, 1024)],
         oom_score_adj: None,
     }

@@ -32,6 +32,9 @@ pub(super) async fn info(State(engine): State<Arc<Engine>>, version: ApiVersion)
     if !forwarding {
         warnings.push("WARNING: IPv4 forwarding is disabled".to_owned());
     }
+    if !matches!(engine.config.get().seccomp_profile.as_str(), "" | "builtin") {
+        warnings.push("WARNING: daemon is not using the default seccomp profile".to_owned());
+    }
     info["IPv4Forwarding"] = json!(forwarding);
     info["Warnings"] = if warnings.is_empty() { Value::Null } else { json!(warnings) };
     if !version.at_least(49) {
@@ -239,9 +242,13 @@ fn configured(config: &DaemonConfig) -> Value {
             index[registry] = json!({ "Mirrors": [], "Name": registry, "Official": false, "Secure": false });
         }
     }
-    let mut security = vec!["name=seccomp,profile=builtin", "name=cgroupns"];
+    let profile = match config.seccomp_profile.as_str() {
+        "" => "builtin",
+        profile => profile,
+    };
+    let mut security = vec![format!("name=seccomp,profile={profile}"), "name=cgroupns".into()];
     if config.no_new_privileges {
-        security.insert(1, "name=no-new-privileges");
+        security.insert(1, "name=no-new-privileges".into());
     }
     let mirrors = if mirrors.is_empty() { Value::Null } else { json!(mirrors) };
     let mut info = json!({
