@@ -241,3 +241,32 @@ async fn a_container_brings_its_own_seccomp_profile() {
     }
     lab.end().await;
 }
+
+#[tokio::test]
+async fn busybox_has_users_and_groups_and_makes_more() {
+    let lab = Lab::docker(1).await;
+    lab.sh("docker pull -q busybox").await;
+    let run = |script: &str| format!("docker run --rm busybox sh -c '{script}'");
+    assert_eq!(lab.sh("docker inspect busybox -f '{{json .Config.Labels}}'").await, "null");
+    assert_eq!(lab.sh(&run("grep -cE \"^(staff|audio|wheel|www-data):\" /etc/group")).await, "4");
+    let made = "adduser -D ann && addgroup -g 2000 team && adduser ann team && su ann -c id && stat -c %U:%a /home/ann";
+    assert_eq!(lab.sh(&run(made)).await, "uid=1000(ann) gid=1000(ann) groups=1000(ann),2000(team)\nann:2755");
+    let system = "addgroup -S app && adduser --system --disabled-password --no-create-home --ingroup app app && id app";
+    assert_eq!(lab.sh(&run(system)).await, "uid=100(app) gid=101(app) groups=101(app)");
+    lab.refused(&run("adduser -D root"), 1, "adduser: user 'root' in use").await;
+    assert_eq!(
+        lab.sh(&run(
+            "adduser -D ann && deluser --remove-home ann && ls /home; grep -c ann /etc/passwd; true"
+        ))
+        .await,
+        "0"
+    );
+    assert_eq!(
+        lab.sh(&run(
+            "nice nice; sleep 99 & until pgrep -l sleep | cut -d \" \" -f 2; do :; done; pkill sleep"
+        ))
+        .await,
+        "10\nsleep"
+    );
+    lab.end().await;
+}

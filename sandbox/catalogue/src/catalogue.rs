@@ -2,9 +2,9 @@
 
 use crate::{
     Error, Result,
-    host::{self, Host},
+    host::Host,
     recipes::{self, Input, Recipe},
-    version::{Description, VERSION_LABEL},
+    version::{Description, VERSION},
     work::{Work, own_mounts},
 };
 use drydock_dockerfile::build::{self, Backend, Context, ErrorKind, Event, Mode};
@@ -15,7 +15,7 @@ use drydock_images::{
 };
 use serde::Serialize;
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fs::{self, Permissions},
     io::{Read, Write},
     os::unix::fs::PermissionsExt,
@@ -235,8 +235,8 @@ impl Catalogue {
 
     /// Gives an image that is there the names that its recipe has come to give since, and tells them.
     fn name(&self, recipe: &Recipe, progress: &mut (dyn FnMut(Progress<'_>) + Send)) -> Result<Vec<String>> {
-        let labels = self.store.labels(&recipe.reference())?;
-        let version = labels.get(VERSION_LABEL).map_or("", String::as_str);
+        let facts = self.store.facts(&recipe.reference())?;
+        let version = facts.get(VERSION).map_or("", String::as_str);
         let mut names = recipe.names(&recipe.tags(version));
         let there: Vec<String> = self.store.list()?.into_iter().map(|listing| listing.name).collect();
         names.retain(|name| !there.contains(name));
@@ -267,13 +267,10 @@ impl Catalogue {
             let files = host.files(&image.id).map_err(failed)?;
             Description::of(recipe, files.path())?
         };
-        let mut config = image.config.clone();
-        let labels = config.labels.get_or_insert_default();
-        labels.retain(|name, _| !name.starts_with("org.opencontainers.image."));
-        labels.extend(description.labels);
-        let id = host::label(&host, &image, &config).map_err(failed)?;
+        let id: Digest = image.id.parse().map_err(|_| failed(build::BackendError(image.id.clone())))?;
         let names = recipe.names(&description.tags);
-        let digest = store(&self.store, host.local(), &id, &names, &recipe_digest, progress)?;
+        let image = local_image(host.local(), &id, &names, &recipe_digest, description.facts)?;
+        let digest = self.store.add(image, progress)?;
         Ok((digest, names))
     }
 }
@@ -372,15 +369,14 @@ fn build(
     })
 }
 
-/// Copies an image from the store of the build into the catalogue; layers that are there are not read.
-fn store(
-    to: &Store,
-    from: &LocalStore,
+/// An image of the build's store for the catalogue; layers that are there are not read.
+fn local_image<'a>(
+    from: &'a LocalStore,
     id: &Digest,
-    names: &[String],
-    recipe: &str,
-    progress: &mut (dyn FnMut(Progress<'_>) + Send),
-) -> Result<Digest> {
+    names: &'a [String],
+    recipe: &'a str,
+    facts: BTreeMap<String, String>,
+) -> Result<NewImage<'a>> {
     let config = (*from.get(id)?.config).clone();
     let there: Vec<_> = from.layers().into_iter().filter(|l| l.in_catalogue).map(|l| l.chain).collect();
     let mut layers = Vec::new();
@@ -394,7 +390,7 @@ fn store(
         });
         below = Some(chain);
     }
-    Ok(to.add(NewImage { names, config, layers, recipe: Some(recipe) }, progress)?)
+    Ok(NewImage { names, config, layers, recipe: Some(recipe), facts })
 }
 
 /// Turns the builder's events into progress.

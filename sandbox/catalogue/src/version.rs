@@ -1,4 +1,4 @@
-//! Which version an image has, read from its files, and the tags and labels that follow from it.
+//! Which version an image has, read from its files, and the tags and facts that follow from it.
 
 use crate::{
     Error, Result,
@@ -7,8 +7,8 @@ use crate::{
 use drydock_images::mmdebstrap::SUITE;
 use std::{collections::BTreeMap, fs, path::Path};
 
-/// The label that tells the version.
-pub(crate) const VERSION_LABEL: &str = "org.opencontainers.image.version";
+/// The fact that is the version.
+pub(crate) const VERSION: &str = "org.opencontainers.image.version";
 
 /// What is said of an image.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub(crate) struct Description {
     /// Its tags, `latest` first.
     pub(crate) tags: Vec<String>,
     /// `org.opencontainers.image.…`.
-    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) facts: BTreeMap<String, String>,
 }
 
 impl Description {
@@ -52,16 +52,16 @@ impl Description {
             }
         };
         let tags = recipe.tags(&version);
-        let mut labels = BTreeMap::new();
-        let mut label =
-            |name: &str, value: String| labels.insert(format!("org.opencontainers.image.{name}"), value);
-        label("title", recipe.name.into());
-        label("version", version);
-        label("description", format!("Built by Drydock from {from}"));
-        // An image inherits the labels of the one below it, so an empty one must hide that.
-        label("source", source.unwrap_or_default());
-        labels.retain(|_, value| !value.is_empty());
-        Ok(Self { tags, labels })
+        let mut facts = BTreeMap::new();
+        let mut fact =
+            |name: &str, value: String| facts.insert(format!("org.opencontainers.image.{name}"), value);
+        fact("title", recipe.name.into());
+        fact("version", version);
+        fact("description", format!("Built by Drydock from {from}"));
+        if let Some(source) = source {
+            fact("source", source);
+        }
+        Ok(Self { tags, facts })
     }
 }
 
@@ -119,9 +119,9 @@ mod tests {
         fs::write(root.path().join("var/lib/dpkg/status"), status).unwrap();
         let described = Description::of(find("nginx").unwrap(), root.path()).unwrap();
         assert_eq!(described.tags, ["latest", "1", "1.26", "1.26.3", "stable"]);
-        let label = |name: &str| described.labels[&format!("org.opencontainers.image.{name}")].as_str();
-        assert_eq!(label("description"), "Built by Drydock from Debian trixie's package nginx 1.26.3-3");
-        assert_eq!(label("version"), "1.26.3");
+        let fact = |name: &str| described.facts[&format!("org.opencontainers.image.{name}")].as_str();
+        assert_eq!(fact("description"), "Built by Drydock from Debian trixie's package nginx 1.26.3-3");
+        assert_eq!(fact("version"), "1.26.3");
         assert!(Description::of(find("redis").unwrap(), root.path()).is_err());
     }
 }

@@ -69,7 +69,12 @@ fn an_image_of_another_recipe_is_stale() {
         let empty: &[u8] = &[0; 1024];
         let layers = vec![drydock_images::NewLayer::Tar(Box::new(empty))];
         let config = drydock_images::config::ImageConfig::default();
-        store.add(drydock_images::NewImage { names: &names, config, layers, recipe }, &mut |_| {}).unwrap();
+        store
+            .add(
+                drydock_images::NewImage { names: &names, config, layers, recipe, facts: Default::default() },
+                &mut |_| {},
+            )
+            .unwrap();
     };
     put(None);
     assert_eq!(catalogue.state(recipe).unwrap(), State::Stale);
@@ -90,11 +95,11 @@ fn an_image_that_is_there_gets_the_names_that_its_recipe_gives_now() {
     let names = ["docker.io/library/debian:latest".to_owned()];
     let empty: &[u8] = &[0; 1024];
     let version = ("org.opencontainers.image.version".to_owned(), "13.8".to_owned());
-    let mut config = drydock_images::config::ImageConfig::default();
-    config.config.labels = Some([version].into());
+    let config = drydock_images::config::ImageConfig::default();
     let layers = vec![drydock_images::NewLayer::Tar(Box::new(empty))];
     let made_from = recipe.digest().unwrap().to_string();
-    let image = drydock_images::NewImage { names: &names, config, layers, recipe: Some(&made_from) };
+    let (recipe_text, facts) = (Some(made_from.as_str()), [version].into());
+    let image = drydock_images::NewImage { names: &names, config, layers, recipe: recipe_text, facts };
     let digest = store.add(image, &mut |_| {}).unwrap();
 
     let options = AddOptions { if_missing: true, ..AddOptions::default() };

@@ -29,6 +29,8 @@ pub struct NewImage<'a> {
     pub layers: Vec<NewLayer<'a>>,
     /// Names what it was made from ([`Store::recipe`]).
     pub recipe: Option<&'a str>,
+    /// What is said of it (`org.opencontainers.image.…`): of the entry in the store, not of the image, whose containers would have it.
+    pub facts: BTreeMap<String, String>,
 }
 
 impl Store {
@@ -40,12 +42,15 @@ impl Store {
         layers: Vec<NewLayer<'_>>,
         progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<Digest> {
-        self.add(NewImage { names: &[name.to_owned()], config, layers, recipe: None }, progress)
+        self.add(
+            NewImage { names: &[name.to_owned()], config, layers, recipe: None, facts: BTreeMap::new() },
+            progress,
+        )
     }
 
     /// Stores an image and tells the digest of its manifest.
     pub fn add(&self, image: NewImage<'_>, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Digest> {
-        let NewImage { names, mut config, layers, recipe } = image;
+        let NewImage { names, mut config, layers, recipe, facts } = image;
         let Some(shown) = names.first() else { return refused("it has no name") };
         if let Some(bad) = names.iter().find(|name| !oci::is_name(name)) {
             return Err(Error::Name(bad.escape_debug().to_string()));
@@ -68,6 +73,7 @@ impl Store {
         let manifest = Manifest { schema_version: 2, media_type, config, layers: descriptors };
         let mut entry = writer.add_json(oci::MANIFEST, &manifest)?;
         let digest = entry.digest.clone();
+        entry.annotations.extend(facts);
         entry.annotations.insert(oci::CREATED.into(), created);
         entry.annotations.extend(recipe.map(|recipe| (oci::RECIPE.to_owned(), recipe.to_owned())));
         let named = names.iter().map(|name| {
@@ -107,9 +113,9 @@ impl Store {
         writer.commit(named.collect())
     }
 
-    /// The labels of an image.
-    pub fn labels(&self, name: &str) -> Result<BTreeMap<String, String>> {
-        Ok(self.read_image(name)?.2.config.labels.unwrap_or_default())
+    /// What is said of an image ([`NewImage::facts`]).
+    pub fn facts(&self, name: &str) -> Result<BTreeMap<String, String>> {
+        Ok(self.read_image(name)?.0.annotations)
     }
 
     /// Whether the store has an image of this name whose parts are all there.

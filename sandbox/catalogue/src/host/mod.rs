@@ -6,8 +6,8 @@ mod run;
 use crate::{Error, Result, work::Work};
 use drydock_dockerfile::{
     build::{
-        Answer, Backend, BackendError, CacheKey, Commit, Config, Download, Files, Image, Platform,
-        RunRequest, Stream, Workspace,
+        Answer, Backend, BackendError, CacheKey, Commit, Download, Files, Image, Platform, RunRequest,
+        Stream, Workspace,
     },
     language::Sharing,
 };
@@ -281,28 +281,6 @@ fn said(error: local::StoreError) -> BackendError {
 
 fn never<T>(what: &str) -> Answer<T> {
     Err(BackendError(format!("the catalogue's Dockerfiles must not use {what}")))
-}
-
-/// A commit of one more step that changes the configuration only.
-pub(crate) fn label(host: &Host, image: &Image, config: &Config) -> Answer<Digest> {
-    let key = CacheKey { config: config.clone(), extra: Vec::new() };
-    let labels = config.labels.iter().flatten().filter(|(name, value)| {
-        image.config.labels.as_ref().and_then(|before| before.get(*name)) != Some(value)
-    });
-    let words: Vec<_> = labels.map(|(name, value)| format!("{name}={value}")).collect();
-    let step = Commit {
-        parent: &image.id,
-        config,
-        key: &key,
-        container: "",
-        author: &image.author,
-        created_by: &format!("LABEL {}", words.join(" ")),
-        title: "",
-        comment: "buildkit.dockerfile.v0",
-        keep_empty: false,
-        platform: None,
-    };
-    parse(&host.commit(&step)?)
 }
 
 impl run::Commands {

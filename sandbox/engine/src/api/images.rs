@@ -322,8 +322,7 @@ fn in_catalogue(store: &LocalStore, term: &str) -> Vec<Value> {
         if !name.contains(term) {
             continue;
         }
-        let labels = image.config.config.labels.as_ref();
-        let description = labels.and_then(|labels| labels.get("org.opencontainers.image.description"));
+        let description = image.facts.get("org.opencontainers.image.description");
         let description = description.map_or("In the catalogue of this host", String::as_str);
         let line = json!({
             "star_count": 0, "is_official": !name.contains('/'), "name": name, "is_automated": false,

@@ -14,7 +14,7 @@ use crate::{
     config::ImageConfig,
     oci::{self, Descriptor, Index, Manifest},
 };
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 /// An image that can be pulled from the catalogue.
 #[derive(Debug, Clone)]
@@ -25,8 +25,10 @@ pub struct CatalogueImage {
     pub digest: Digest,
     /// Its id when it is pulled.
     pub id: Digest,
-    /// Its configuration; labels say where its content comes from.
+    /// Its configuration.
     pub config: ImageConfig,
+    /// What is said of it ([`crate::NewImage::facts`]): where its content comes from.
+    pub facts: BTreeMap<String, String>,
     /// Bytes of its compressed layers.
     pub size: u64,
 }
@@ -164,7 +166,8 @@ impl LocalStore {
             return None;
         }
         let size = manifest.layers.iter().map(|l| l.size).sum();
-        Some(CatalogueImage { name, digest: entry.digest.clone(), id: manifest.config.digest, config, size })
+        let (digest, facts) = (entry.digest.clone(), entry.annotations.clone());
+        Some(CatalogueImage { name, digest, id: manifest.config.digest, config, facts, size })
     }
 
     fn catalogue_blob(&self, digest: &Digest) -> Option<Vec<u8>> {
