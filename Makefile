@@ -43,7 +43,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.NOTPARALLEL:
+# The page and its tools beside the programs: what one leaves idle of two cores the other uses. Cargo shares the cores out by itself.
+MAKEFLAGS += --jobs=2
+unexport MAKEFLAGS
 .PHONY: help run build image programs packages toolchain test test-v2 test-host test-browser lint bench clean root
 
 say = printf '\n==> %s\n'
@@ -73,6 +75,9 @@ root:
 
 # === Tools
 
+# Nothing begins without it where it is needed.
+packages toolchain: | $(if $(filter run image test test-host test-browser test-v2 bench,$(MAKECMDGOALS)),root)
+
 packages:
 	@.ci/packages run
 
@@ -91,13 +96,14 @@ toolchain:
 	    fi; \
 	fi
 
-# Debug builds without debug information compile soonest and are fast enough for what they do here. Both share one target
-# directory, since they share most crates. install_tool CRATE PROGRAM VERSION OPTIONS
+# Debug builds without debug information, checks and unwinding compile soonest and are fast enough for what they do here. Both share
+# one target directory, since they share most crates. install_tool CRATE PROGRAM VERSION OPTIONS
+quick := $(patsubst %,CARGO_PROFILE_DEV_%,DEBUG=false DEBUG_ASSERTIONS=false OVERFLOW_CHECKS=false PANIC=abort)
 define install_tool
 	if ! $(TOOLS)/bin/$(2) --version 2> /dev/null | grep -qF ' $(3)'; then \
 	    $(say) "Installing $(1) $(3) into $(TOOLS)"; \
-	    CARGO_TARGET_DIR=$(DRYDOCK_CACHE)/tools-target CARGO_PROFILE_DEV_DEBUG=false $(NICE) \
-	        cargo install --locked --debug --force --root $(TOOLS) --version $(3) $(4) $(1); \
+	    CARGO_TARGET_DIR=$(DRYDOCK_CACHE)/tools-target $(quick) $(NICE) cargo install \
+	        --bin $(2) --locked --debug --force --root $(TOOLS) --version $(3) $(4) $(1); \
 	fi
 	touch $@
 endef
@@ -146,13 +152,14 @@ sandbox/catalogue/gen/$(1)/%.wasm: sandbox/catalogue/programs/wasm/%.rs rust-too
 	@mkdir -p $$(@D)
 	@rustc --edition 2024 --target wasm32-unknown-unknown -O -C panic=abort -C strip=symbols -o $$@ $$<
 
-$$(WASM_$(1)): $$(WASM_FROM) | packages toolchain
+# One after the other: they are compiled in one directory.
+$$(WASM_$(1)): $$(WASM_FROM) | packages toolchain $$(PROGRAMS_$(1))
 	@$$(say) "Building what runs WebAssembly containers"
 	@$$(call static,$(1),drydock-wasm,drydock-wasm)
 	@mkdir -p $$(@D); gzip -$(2)nc target/$(1)/drydock-wasm > $$@
 
 # At a fixed address: moved elsewhere, each of a cluster's four processes would have 2 MB of pointers of its own.
-$$(KUBE_$(1)): $$(KUBE_FROM) | packages toolchain
+$$(KUBE_$(1)): $$(KUBE_FROM) | packages toolchain $$(WASM_$(1))
 	@$$(say) "Building the control plane"
 	@$$(call static,$(1),drydock-kube,drydock-kube,-C relocation-model=static)
 	@mkdir -p $$(@D); gzip -$(2)nc target/$(1)/drydock-kube > $$@
@@ -204,6 +211,12 @@ prepared = DRYDOCK_IMAGES=$(TEST_IMAGES) DRYDOCK_CATALOGUE=$(TEST_CATALOGUE) DRY
 
 test: lint test-host test-browser ## Install what is missing and run every check and test
 	@$(say) "All tests passed"
+
+# Each by itself, but what they need is built beside the first.
+ifneq ($(filter test,$(MAKECMDGOALS)),)
+test-host: | lint
+test-browser: | test-host
+endif
 
 lint: | packages toolchain
 	@$(say) "Format"
