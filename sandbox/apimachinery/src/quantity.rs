@@ -79,6 +79,16 @@ impl Quantity {
         clamp(divide_up(self.nanos, NANO / 1000))
     }
 
+    /// As thousandths, rounded up, however many they are.
+    pub fn wide_millis(self) -> i128 {
+        divide_up(self.nanos, NANO / 1000)
+    }
+
+    /// How it is written.
+    pub fn format(self) -> Format {
+        self.format
+    }
+
     /// As a floating-point number.
     #[allow(clippy::cast_precision_loss)] // that is what the caller asks for
     pub fn as_f64(self) -> f64 {
@@ -369,6 +379,7 @@ mod tests {
         assert_eq!(of("1100m").value(), 2);
         assert_eq!(of("-1100m").value(), -2);
         assert_eq!(of("100u").millis(), 1);
+        assert_eq!((of("1E").millis(), of("1E").wide_millis()), (i64::MAX, 1_000_000_000_000_000_000_000));
         assert_eq!(of("1234567n").round_up_to_millis().to_string(), "2m");
         assert_eq!(Quantity::of(&serde_json::json!(0.5)).unwrap().millis(), 500);
     }
