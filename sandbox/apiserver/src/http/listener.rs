@@ -12,10 +12,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use std::convert::Infallible;
 use std::future::Future;
+use std::io::Cursor;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
@@ -109,39 +110,40 @@ where
         return requests(stream, peer, handler).await;
     };
     let mut stream = stream;
-    if tokio::time::timeout(SLOWEST_HEAD, speaks_plainly(&stream)).await == Ok(true) {
-        // Who mistook the scheme is told so; if not even that arrives, nobody waits for it.
-        let _told_or_gone = stream.write_all(NOT_TLS).await;
-        return;
-    }
-    match tokio::time::timeout(SLOWEST_HEAD, tls.accept(stream)).await {
-        Ok(Ok(stream)) => {
+    let begun = tokio::time::timeout(SLOWEST_HEAD, async {
+        let head = beginning(&mut stream).await;
+        if STARTS.contains(&&*head) {
+            // Who mistook the scheme is told so; if not even that arrives, nobody waits for it.
+            let _told_or_gone = stream.write_all(NOT_TLS).await;
+            return None;
+        }
+        let (reader, writer) = stream.into_split();
+        Some(tls.accept(tokio::io::join(Cursor::new(head).chain(reader), writer)).await)
+    });
+    match begun.await {
+        Ok(None) => {}
+        Ok(Some(Ok(stream))) => {
             let certificates: Vec<_> = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
             let peer = Peer::new(address, certificates);
             requests(stream, peer, handler).await;
         }
         // In the words of Go's server, which people look for.
-        Ok(Err(error)) => tracing::info!("http: TLS handshake error from {address}: {error}"),
+        Ok(Some(Err(error))) => tracing::info!("http: TLS handshake error from {address}: {error}"),
         Err(_) => tracing::info!("http: TLS handshake error from {address}: timeout"),
     }
 }
 
-/// Whether a connection begins with HTTP where TLS should be (`tlsRecordHeaderLooksLikeHTTP` of Go's `net/http`).
-async fn speaks_plainly(stream: &TcpStream) -> bool {
-    let mut head = [0u8; 5];
-    loop {
-        let Ok(length) = stream.peek(&mut head).await else { return false };
-        let told = &head[..length];
-        let fits = |start: &&[u8; 5]| start.starts_with(told);
-        if length == 0 || ![b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO"].iter().any(fits) {
-            return false;
-        }
-        if length == head.len() {
-            return true;
-        }
-        // There is something, so waiting for readiness would not wait.
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+/// How HTTP begins where TLS should be (`tlsRecordHeaderLooksLikeHTTP` of Go's `net/http`).
+const STARTS: [&[u8]; 5] = [b"GET /", b"HEAD ", b"POST ", b"PUT /", b"OPTIO"];
+
+/// The first bytes of a connection: enough to tell HTTP, or less if it is none.
+async fn beginning(stream: &mut TcpStream) -> Vec<u8> {
+    let mut head = Vec::with_capacity(STARTS[0].len());
+    let mut rest = stream.take(STARTS[0].len() as u64);
+    while STARTS.iter().any(|start| start.starts_with(&head))
+        && matches!(rest.read_buf(&mut head).await, Ok(1..))
+    {}
+    head
 }
 
 async fn requests<S, H, F>(stream: S, peer: Peer, handler: H)
@@ -233,19 +235,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn plain_http_is_told_from_tls() {
+    async fn http_is_told_from_tls_by_its_first_bytes() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        for (said, is_plain) in [
-            (&b"GET / HTTP/1.1\r\n"[..], true),
-            (b"PUT /api HTTP/1.1\r\n", true),
-            (b"\x16\x03\x01\x02\x00\x01", false),
-            (b"GETAWAY", false),
+        let address = listener.local_addr().expect("its address");
+        for (pieces, wanted) in [
+            (&["GE", "T /"][..], &b"GET /"[..]),
+            (&["\x16\x03\x01"], b"\x16\x03\x01"),
+            (&["GEx"], b"GEx"),
+            (&["G"], b"G"),
         ] {
             let mut client = TcpStream::connect(address).await.expect("it listens");
-            let (stream, _) = listener.accept().await.expect("a connection");
-            client.write_all(said).await.expect("it takes it");
-            assert_eq!(speaks_plainly(&stream).await, is_plain, "{said:?}");
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let sent = async {
+                for piece in pieces {
+                    client.write_all(piece.as_bytes()).await.expect("it reads");
+                    tokio::task::yield_now().await;
+                }
+                client.shutdown().await.expect("a connection");
+            };
+            let (head, ()) = tokio::join!(beginning(&mut stream), sent);
+            assert_eq!(head, wanted);
         }
     }
 }
