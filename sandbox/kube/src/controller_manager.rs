@@ -104,25 +104,32 @@ struct Unused {
     use_service_account_credentials: Option<bool>,
 }
 
-/// `1h30m`, `50s`, `100ms`.
+/// `1h30m`, `1.5s`, `100ms` (`time.ParseDuration`; none of ours may be negative).
 fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("time: invalid duration {text:?}");
-    let mut rest = text;
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    if rest == "0" {
+        return Ok(Duration::ZERO);
+    }
     let mut sum = Duration::ZERO;
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-        let number: u64 = rest[..digits].parse().map_err(|_| wrong())?;
-        rest = &rest[digits..];
-        let unit = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let part = match &rest[..unit] {
-            "h" => number.checked_mul(3600).map(Duration::from_secs),
-            "m" => number.checked_mul(60).map(Duration::from_secs),
-            "s" => Some(Duration::from_secs(number)),
-            "ms" => Some(Duration::from_millis(number)),
-            _ => None,
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let number: f64 = rest[..end].parse().map_err(|_| wrong())?;
+        rest = &rest[end..];
+        let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        let seconds = match &rest[..end] {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "\u{b5}s" | "\u{3bc}s" => 1e-6,
+            "ns" => 1e-9,
+            "" => return Err(format!("time: missing unit in duration {text:?}")),
+            unit => return Err(format!("time: unknown unit {unit:?} in duration {text:?}")),
         };
-        sum = part.and_then(|part| sum.checked_add(part)).ok_or_else(wrong)?;
-        rest = &rest[unit..];
+        let part = Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
+        sum = sum.checked_add(part).ok_or_else(wrong)?;
+        rest = &rest[end..];
     }
     if text.is_empty() { Err(wrong()) } else { Ok(sum) }
 }
@@ -218,11 +225,44 @@ mod tests {
             ("50s", Some(50_000)),
             ("1h30m", Some(5_400_000)),
             ("100ms", Some(100)),
+            ("1.5s", Some(1500)),
+            ("0", Some(0)),
+            ("0s", Some(0)),
+            ("-5s", None),
             ("5", None),
             ("", None),
             ("s", None),
         ] {
             assert_eq!(duration(text).ok(), expected.map(Duration::from_millis), "{text}");
+        }
+    }
+    #[test]
+    fn what_is_no_value_is_refused_in_pflags_words() {
+        for (arg, words) in [
+            (
+                "--node-monitor-period=soon",
+                r#"invalid argument "soon" for "--node-monitor-period" flag: time: invalid duration "soon""#,
+            ),
+            (
+                "--node-monitor-period=5",
+                r#"invalid argument "5" for "--node-monitor-period" flag: time: missing unit in duration "5""#,
+            ),
+            (
+                "--secure-port=x",
+                r#"invalid argument "x" for "--secure-port" flag: strconv.ParseInt: parsing "x": invalid syntax"#,
+            ),
+            (
+                "--leader-elect=maybe",
+                r#"invalid argument "maybe" for "--leader-elect" flag: strconv.ParseBool: parsing "maybe": invalid syntax"#,
+            ),
+            (
+                "--horizontal-pod-autoscaler-tolerance=x",
+                r#"invalid argument "x" for "--horizontal-pod-autoscaler-tolerance" flag: strconv.ParseFloat: parsing "x": invalid syntax"#,
+            ),
+        ] {
+            let error =
+                Command::try_parse_from(["kube-controller-manager", "--kubeconfig=/c", arg]).unwrap_err();
+            assert_eq!(crate::flags::words_of(&error), words);
         }
     }
 }

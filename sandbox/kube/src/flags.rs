@@ -29,11 +29,43 @@ pub fn parse<C: Parser>(component: &str, args: Vec<OsString>) -> C {
         Ok(command) => command,
         // Help and version.
         Err(answer) if !answer.use_stderr() => answer.exit(),
-        // What follows is how to use it.
-        Err(error) => {
-            let words = error.to_string();
-            fail(words.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ").trim_end())
+        Err(error) => fail(&words_of(&error)),
+    }
+}
+
+/// What is wrong, in pflag's words where it has some.
+pub(crate) fn words_of(error: &clap::Error) -> String {
+    use clap::error::{ContextKind, ContextValue};
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    if let (Some(flag), Some(value)) = (text(ContextKind::InvalidArg), text(ContextKind::InvalidValue)) {
+        // `--secure-port <SECURE_PORT>`
+        let flag = flag.split([' ', '=', '[']).next().unwrap_or_default();
+        let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        let why = if why.starts_with("time: ") { why } else { reason(&why, value) };
+        return format!("invalid argument {value:?} for {flag:?} flag: {why}");
+    }
+    let words = error.to_string();
+    // What follows is how to use it.
+    words.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ").trim_end().into()
+}
+
+/// Why a value is none, as Go's `strconv` has it.
+fn reason(why: &str, value: &str) -> String {
+    let is_number = value.parse::<i128>().is_ok();
+    match why {
+        _ if is_number && why.contains("not in") => {
+            format!("strconv.ParseInt: parsing {value:?}: value out of range")
         }
+        "invalid float literal" => format!("strconv.ParseFloat: parsing {value:?}: invalid syntax"),
+        _ if why.contains("digit") || why.contains("integer") => {
+            format!("strconv.ParseInt: parsing {value:?}: invalid syntax")
+        }
+        // Of a choice nothing but the choices is told.
+        "" => format!("strconv.ParseBool: parsing {value:?}: invalid syntax"),
+        why => why.into(),
     }
 }
 

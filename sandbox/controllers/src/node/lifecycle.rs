@@ -22,6 +22,9 @@ use crate::error::Error;
 use crate::shared::meta::Meta;
 use crate::shared::pods::is_ready;
 
+/// Upstream looks all the time if the period is 0; so does this, almost.
+const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
+
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
 
 struct Lifecycle {
@@ -65,7 +68,7 @@ pub fn start(context: &Context) -> Running {
     let monitor = lifecycle.clone();
     Box::pin(async move {
         let monitor = async {
-            let mut ticks = tokio::time::interval(monitor.period);
+            let mut ticks = tokio::time::interval(monitor.period.max(SHORTEST_PERIOD));
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
