@@ -54,6 +54,7 @@ pub fn stateful_set(object: &mut Value) {
                 && let Some(update) = child(strategy, "rollingUpdate")
             {
                 default(update, "partition", 0);
+                default(update, "maxUnavailable", 1);
             }
         }
         if let Some(policy) = made(spec, "persistentVolumeClaimRetentionPolicy") {
@@ -115,7 +116,7 @@ mod tests {
         stateful_set(&mut object);
         assert_eq!(
             object["spec"]["updateStrategy"],
-            json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}})
+            json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0, "maxUnavailable": 1}})
         );
         assert_eq!(
             object["spec"]["volumeClaimTemplates"][0],

@@ -10,6 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::identity::{ordinal, ordinals, revision};
 use crate::shared::meta::Meta;
+use crate::shared::numbers::{Round, scaled};
 use crate::shared::pods::{is_available, is_ready, is_terminal, phase};
 
 /// Names of the revision that pods have and of that which they shall have.
@@ -120,8 +121,8 @@ pub fn plan(set: &StatefulSet, revisions: &Revisions, pods: &[Arc<Pod>], now: Ti
     if !fill(set, revisions, &members, ordered, now, &mut steps) || !shrink(&members, ordered, &mut steps) {
         return steps;
     }
-    if strategy(set) != "OnDelete" && steps.is_empty() {
-        steps.extend(update(set, revisions, &members));
+    if strategy(set) != "OnDelete" && steps.iter().all(|step| matches!(step, Step::Claims(_))) {
+        steps.extend(update(set, revisions, &members, now));
     }
     steps
 }
@@ -192,18 +193,36 @@ fn shrink(members: &Members, ordered: bool, steps: &mut Vec<Step>) -> bool {
     true
 }
 
-/// The pod whose turn it is to be updated: the highest that is not, if all above it are well.
-fn update(set: &StatefulSet, revisions: &Revisions, members: &Members) -> Option<Step> {
+/// How many pods an update may take away at a time (`getStatefulSetMaxUnavailable`).
+fn max_unavailable(set: &StatefulSet) -> usize {
+    let update = set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref()?.rolling_update.as_ref());
+    let wanted = update.and_then(|update| update.max_unavailable.as_ref());
+    let all = i32::try_from(ordinals(set).len()).unwrap_or(i32::MAX);
+    let wanted = wanted.and_then(|wanted| scaled(wanted, all, Round::Down)).unwrap_or(1);
+    usize::try_from(wanted).unwrap_or(0).max(1)
+}
+
+/// The pods whose turn it is to be updated: the highest that are not, as many as may be away together.
+fn update(set: &StatefulSet, revisions: &Revisions, members: &Members, now: Timestamp) -> Vec<Step> {
     let from = ordinals(set).start.saturating_add(partition(set).unwrap_or(0));
-    for (_, pod) in members.there.iter().rev().filter(|(ordinal, _)| **ordinal >= from) {
-        if revision(pod) != revisions.update && !pod.deleting() {
-            return Some(Step::Delete(pod.clone()));
+    let is_old = |pod: &Pod| revision(pod) != revisions.update && !pod.deleting();
+    let is_away = |pod: &Pod| !is_healthy(pod) || !is_available(pod, min_ready(set), now);
+    let updated = members.there.range(from..).rev().map(|(_, pod)| pod);
+    let most = max_unavailable(set);
+    if most > 1 {
+        let away = members.there.values().filter(|pod| is_away(pod)).count();
+        let old = updated.filter(|pod| is_old(pod)).take(most.saturating_sub(away));
+        return old.map(|pod| Step::Delete(pod.clone())).collect();
+    }
+    for pod in updated {
+        if is_old(pod) {
+            return vec![Step::Delete(pod.clone())];
         }
-        if !is_healthy(pod) {
-            return None;
+        if is_away(pod) {
+            break;
         }
     }
-    None
+    Vec::new()
 }
 
 /// What the status says.

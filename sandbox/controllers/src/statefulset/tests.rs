@@ -9,6 +9,7 @@ use k8s_openapi::api::apps::v1::{
 };
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::claims::owners;
 use super::identity::{claims, new_pod, ordinal};
@@ -137,6 +138,36 @@ fn updates_go_from_the_highest_down_to_the_partition() {
     );
     set.spec.as_mut().unwrap().update_strategy = Some(strategy("OnDelete", None));
     assert_eq!(steps(&set, &roll, of(["a", "a", "a"])), Vec::<String>::new());
+}
+
+#[test]
+fn as_many_are_updated_together_as_may_be_away() {
+    let mut set = set(5);
+    let roll = revisions("a", "b");
+    let mut limit = |limit: IntOrString, partition| {
+        set.spec.as_mut().unwrap().update_strategy = Some(StatefulSetUpdateStrategy {
+            type_: Some("RollingUpdate".into()),
+            rolling_update: Some(RollingUpdateStatefulSetStrategy {
+                partition,
+                max_unavailable: Some(limit),
+            }),
+        });
+        set.clone()
+    };
+    let old = || (0..5).map(|ordinal| member(ordinal, "Running", true, "a")).collect::<Vec<_>>();
+    assert_eq!(steps(&limit(IntOrString::Int(2), None), &roll, old()), ["-4", "-3"]);
+    assert_eq!(steps(&limit(IntOrString::String("70%".into()), None), &roll, old()), ["-4", "-3", "-2"]);
+    assert_eq!(steps(&limit(IntOrString::String("10%".into()), None), &roll, old()), ["-4"]);
+    assert_eq!(steps(&limit(IntOrString::Int(3), Some(3)), &roll, old()), ["-4", "-3"]);
+    // One is back, the other is not yet: there is room for one more.
+    let mut parallel = limit(IntOrString::Int(2), None);
+    parallel.spec.as_mut().unwrap().pod_management_policy = Some("Parallel".into());
+    let mut half = old();
+    half[4] = member(4, "Running", true, "b");
+    half[3] = member(3, "Pending", false, "b");
+    assert_eq!(steps(&parallel, &roll, half.clone()), ["-2"]);
+    half[2] = going(half[2].clone());
+    assert_eq!(steps(&parallel, &roll, half), [] as [&str; 0]);
 }
 
 #[test]
