@@ -79,7 +79,27 @@ pub async fn run(server: &Arc<Server>) -> Result<(), Status> {
     crate::authz::policy::reconcile(server).await?;
     crate::authz::policy::aggregate(server).await?;
     authentication(server).await?;
+    service_range(server).await?;
     kubernetes_service(server).await
+}
+
+/// The range from which services get addresses (`pkg/controlplane/controller/defaultservicecidr`).
+async fn service_range(server: &Arc<Server>) -> Result<(), Status> {
+    let ready = json!({
+        "type": "Ready",
+        "status": "True",
+        "lastTransitionTime": meta::now(),
+        "reason": "",
+        "message": "Kubernetes default Service CIDR is ready",
+    });
+    let tree = json!({
+        "kind": "ServiceCIDR",
+        "apiVersion": "networking.k8s.io/v1",
+        "metadata": {"name": "kubernetes", "finalizers": ["networking.k8s.io/service-cidr-finalizer"]},
+        "spec": {"cidrs": [server.options.service_range.to_string()]},
+        "status": {"conditions": [ready]},
+    });
+    ensure(server, "networking.k8s.io", "v1", "servicecidrs", tree).await
 }
 
 /// How often [`keep`] looks after the service (`EndpointReconciler` interval of `pkg/controlplane/apiserver`).

@@ -2,6 +2,7 @@
 //! services themselves, so nothing can disagree with them (upstream keeps bitmaps and repairs them every three minutes). What is given
 //! to a service that is not yet written (a webhook may take its time) is held for it meanwhile.
 
+use crate::admission::reader;
 use crate::resource::Resource;
 use crate::server::Server;
 use crate::storage;
@@ -169,7 +170,7 @@ fn allocate_address(
     taken: &Taken,
     errors: &mut ErrorList,
 ) -> Result<(), Status> {
-    let range = server.options.service_range;
+    let ranges = ranges(server)?;
     let wanted = text(new, &["spec", "clusterIP"]).to_string();
     if wanted == "None"
         || old.is_some_and(|old| text(old, &["spec", "clusterIP"]) == wanted && !wanted.is_empty())
@@ -180,11 +181,12 @@ fn allocate_address(
         let path = Path::new("spec").child("clusterIPs");
         let refuse = |why: String| format!("failed to allocate IP {wanted}: {why}");
         match wanted.parse::<Ipv4Addr>() {
-            Ok(address) if !range.contains(address) => errors.invalid(
+            Ok(address) if !ranges.iter().any(|range| range.contains(address)) => errors.invalid(
                 &path,
                 json!([wanted]),
                 refuse(format!(
-                    "the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {range}"
+                    "the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {}",
+                    server.options.service_range
                 )),
             ),
             Ok(address) if taken.addresses.contains(&address) => {
@@ -195,7 +197,14 @@ fn allocate_address(
         }
         return Ok(());
     }
-    let Some(address) = free_address(range, taken)? else {
+    let mut free = None;
+    for range in ranges {
+        free = free_address(range, taken)?;
+        if free.is_some() {
+            break;
+        }
+    }
+    let Some(address) = free else {
         errors.push(
             drydock_apimachinery::field::ErrorKind::Internal,
             &Path::new("spec").child("clusterIPs"),
@@ -208,6 +217,21 @@ fn allocate_address(
     spec.insert("clusterIP".into(), address.to_string().into());
     spec.insert("clusterIPs".into(), json!([address.to_string()]));
     Ok(())
+}
+
+/// Where addresses may be from: what the server was told, then what was added (`servicecidrs`).
+fn ranges(server: &Server) -> Result<Vec<Range>, Status> {
+    let mut ranges = vec![server.options.service_range];
+    for added in reader::list(&server.store, "servicecidrs")? {
+        let texts = list(&added, &["spec", "cidrs"]).iter().filter_map(Value::as_str);
+        let more = texts.filter_map(Range::parse).filter(|_| !object::is_deleting(&added));
+        for range in more {
+            if !ranges.contains(&range) {
+                ranges.push(range);
+            }
+        }
+    }
+    Ok(ranges)
 }
 
 /// A random free address; the first ones are left to those who ask for them (KEP-3070).

@@ -54,6 +54,7 @@ pub static KINDS: &[&Kind] = &[
     &batch::JOB,
     &auth::CERTIFICATE_SIGNING_REQUEST,
     &networking::INGRESS_CLASS,
+    &networking::SERVICE_CIDR,
     &networking::INGRESS,
     &networking::NETWORK_POLICY,
     &policy::POD_DISRUPTION_BUDGET,

@@ -20,6 +20,18 @@ pub static INGRESS_CLASS: Kind = Kind {
     ..BASE
 };
 
+pub static SERVICE_CIDR: Kind = Kind {
+    kind: "ServiceCIDR",
+    plural: "servicecidrs",
+    singular: "servicecidr",
+    scope: Scope::Cluster,
+    subresources: &[Subresource::status("ServiceCIDR")],
+    columns: printers::network::SERVICE_CIDR,
+    row: printers::network::service_cidr,
+    validate: validation::networking::validate_service_cidr,
+    ..BASE
+};
+
 pub static INGRESS: Kind = Kind {
     kind: "Ingress",
     plural: "ingresses",

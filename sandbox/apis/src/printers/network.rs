@@ -199,6 +199,22 @@ pub fn ingress_class(object: &Value, now: Timestamp) -> Vec<Cell> {
     vec![name(object), json!(text(spec, "controller")), json!(shown), age(object, now)]
 }
 
+/// Columns of ranges of services.
+pub const SERVICE_CIDR: &[Column] = &[
+    Column::NAME,
+    Column::text(
+        "CIDRs",
+        "CIDRs defines the IP blocks in CIDR notation (e.g. \"192.168.0.0/24\" or \"2001:db8::/64\") from which to assign service cluster IPs. Max of two CIDRs is allowed, one of each IP family. This field is immutable.",
+    ),
+    Column::AGE,
+];
+
+/// A range of services.
+pub fn service_cidr(object: &Value, now: Timestamp) -> Vec<Cell> {
+    let ranges: Vec<_> = list(get(object, "spec"), "cidrs").iter().filter_map(Value::as_str).collect();
+    vec![name(object), json!(ranges.join(",")), age(object, now)]
+}
+
 /// Columns of network policies.
 pub const NETWORK_POLICY: &[Column] = &[
     Column::NAME,

@@ -10,6 +10,8 @@ use drydock_apimachinery::names;
 use serde_json::Value;
 use std::collections::HashSet;
 
+const NOT_ONE: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+
 /// An ingress, new or changed.
 pub fn validate_ingress(object: &Value, old: Option<&Value>) -> ErrorList {
     let mut errors = ErrorList::default();
@@ -189,6 +191,37 @@ pub fn validate_ingress_class(object: &Value, old: Option<&Value>) -> ErrorList 
     errors
 }
 
+/// A range of addresses of services, new or changed.
+pub fn validate_service_cidr(object: &Value, old: Option<&Value>) -> ErrorList {
+    let mut errors = ErrorList::default();
+    let (given, path) = (get(object, "spec"), spec().child("cidrs"));
+    let ranges = list(given, "cidrs");
+    if let Some(old) = old {
+        immutable(&mut errors, get(given, "cidrs"), at(old, &["spec", "cidrs"]), &path);
+        return errors;
+    }
+    if ranges.is_empty() {
+        errors.required(&path, "at least one CIDR required");
+    }
+    if ranges.len() > 2 {
+        errors.invalid(&path, get(given, "cidrs").clone(), "may only hold up to 2 values");
+    }
+    let mut families = Vec::new();
+    for (index, range) in ranges.iter().enumerate() {
+        let text = range.as_str().unwrap_or_default();
+        match super::cidr(text) {
+            Some((address, _)) => families.push(address.is_ipv4()),
+            None => errors.invalid(&path.index(index), text, NOT_ONE),
+        }
+    }
+    if matches!(families[..], [first, second] if first == second) {
+        let detail =
+            "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
+        errors.invalid(&path, get(given, "cidrs").clone(), detail);
+    }
+    errors
+}
+
 /// `IsDomainPrefixedPath`.
 fn domain_prefixed_path(errors: &mut ErrorList, value: &str, path: &Path) {
     if value.is_empty() {
@@ -289,7 +322,6 @@ fn policy_peer(errors: &mut ErrorList, peer: &Value, path: &Path) {
 }
 
 fn ip_block(errors: &mut ErrorList, block: &Value, path: &Path) {
-    const NOT_ONE: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
     let whole = text(block, "cidr");
     if whole.is_empty() {
         errors.required(&path.child("cidr"), "");

@@ -11,7 +11,7 @@ mod pod_security;
 mod pods;
 mod policy;
 mod quota;
-mod reader;
+pub mod reader;
 mod service_account;
 mod storage;
 mod webhook;

@@ -61,3 +61,23 @@ async fn the_servers_own_service_is_there() {
     let endpoints = client.get("/api/v1/namespaces/default/endpoints/kubernetes").await.ok();
     assert_eq!(endpoints["subsets"][0]["ports"][0]["port"], client.server.address.port());
 }
+
+#[tokio::test]
+async fn a_range_that_is_added_has_addresses_too() {
+    let client = Client::start().await;
+    let ranges = "/apis/networking.k8s.io/v1/servicecidrs";
+    let own = client.get(&format!("{ranges}/kubernetes")).await.ok();
+    assert_eq!(own["spec"]["cidrs"], json!(["10.96.0.0/12"]));
+    assert_eq!(own["status"]["conditions"][0]["message"], "Kubernetes default Service CIDR is ready");
+    let wish = service("s", json!({"clusterIP": "192.168.0.7"}));
+    client.post(SERVICES, &wish).await.refused(422);
+    let more = json!({"metadata": {"name": "more"}, "spec": {"cidrs": ["192.168.0.0/24"]}});
+    client.post(ranges, &more).await.ok();
+    let made = client.post(SERVICES, &wish).await.ok();
+    assert_eq!(made["spec"]["clusterIPs"], json!(["192.168.0.7"]));
+    let change = json!({"spec": {"cidrs": ["192.168.1.0/24"]}});
+    let words = client.merge(&format!("{ranges}/more"), &change).await.refused(422);
+    assert!(words.ends_with("field is immutable"), "{words}");
+    let wrong = json!({"metadata": {"name": "wrong"}, "spec": {"cidrs": ["10.0.0.0/8", "11.0.0.0/8"]}});
+    client.post(ranges, &wrong).await.refused(422);
+}
