@@ -270,3 +270,36 @@ async fn busybox_has_users_and_groups_and_makes_more() {
     );
     lab.end().await;
 }
+
+#[tokio::test]
+async fn networks_have_ipv6_where_it_is_wanted() {
+    let lab = Lab::docker(1).await;
+    lab.sh("docker pull -q busybox && docker network create --ipv6 --subnet 2001:db8:1::/64 n6 && docker network create --ipv6 local").await;
+    let shown = "docker network inspect n6 -f '{{.EnableIPv6}} {{(index .IPAM.Config 0).Subnet}}'";
+    assert_eq!(lab.sh(shown).await, "true 2001:db8:1::/64");
+    assert!(
+        lab.sh("docker network inspect local -f '{{(index .IPAM.Config 1).Subnet}}'").await.starts_with("fd")
+    );
+    lab.sh("docker run -d --name c1 --network n6 busybox sleep 600").await;
+    let serve = "mkdir -p /w; echo hello > /w/index.html; exec httpd -f -p 80 -h /w";
+    lab.sh(&format!(
+        "docker run -d --name web --network n6 --ip6 2001:db8:1::50 -p 8080:80 busybox sh -c '{serve}'"
+    ))
+    .await;
+    let inside = "{{range .NetworkSettings.Networks}}{{.GlobalIPv6Address}}/{{.GlobalIPv6PrefixLen}} {{.IPv6Gateway}}{{end}}";
+    assert_eq!(lab.sh(&format!("docker inspect c1 -f '{inside}'")).await, "2001:db8:1::2/64 2001:db8:1::1");
+    let asked =
+        ["docker exec c1 wget -T 3 -qO- http://[2001:db8:1::50]/", "curl -sg -m 3 http://[::1]:8080/"];
+    for _ in 0..2 {
+        for asked in asked {
+            assert_eq!(lab.sh(&format!("until {asked}; do sleep 0.1; done")).await, "hello");
+        }
+        // The address has another link-layer address now, of which its neighbours hear.
+        lab.sh("docker restart -t 0 web").await;
+    }
+    assert!(lab.sh("docker exec c1 nslookup -type=aaaa web").await.contains("Address: 2001:db8:1::50"));
+    assert!(lab.sh("docker exec c1 cat /etc/hosts").await.contains("2001:db8:1::2\t"));
+    let why = "no configured subnet or ip-range contain the IP address 2001:db8:2::1";
+    lab.refused("docker run --rm --network n6 --ip6 2001:db8:2::1 busybox true", 125, why).await;
+    lab.end().await;
+}

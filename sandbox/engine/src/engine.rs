@@ -125,14 +125,15 @@ async fn live(boot: EngineBoot) -> i32 {
         tracing::error!(%error, "no place for containers");
         return 1;
     }
-    let networks = match Networks::open(config.1) {
+    let (config, mut networks) = config;
+    networks.engine_id = crate::api::system::info::engine_id(&root);
+    let networks = match Networks::open(networks) {
         Ok(networks) => networks,
         Err(error) => {
             tracing::error!(%error, "no networks for the engine");
             return 1;
         }
     };
-    let config = config.0;
     let engine = Arc::new(Engine {
         node,
         init,

@@ -79,6 +79,13 @@ impl Networks {
             if_nametoindex(name).map_err(|e| crate::Error::io(&format!("find bridge {name}"), &e.into()))?;
         let addressed = Batch::new().address(index, bridge.gateway, bridge.subnet.prefix_len()).send();
         accept(addressed, Errno::EEXIST)?;
+        // Nobody there is a router of the node's.
+        set_ipv6(name, "accept_ra", "0");
+        if let Some(ipv6) = &bridge.ipv6 {
+            set_ipv6(name, "disable_ipv6", "0");
+            let addressed = Batch::new().address(index, ipv6.gateway, ipv6.subnet.prefix_len()).send();
+            accept(addressed, Errno::EEXIST)?;
+        }
         if let Some(mtu) = bridge.mtu {
             Batch::new().mtu(index, mtu).send()?;
         }
@@ -92,6 +99,11 @@ impl Networks {
             tracing::warn!(bridge = name, %error, "remove a bridge");
         }
     }
+}
+
+fn set_ipv6(interface: &str, name: &str, value: &str) {
+    // Where the kernel has no IPv6 the address is what fails.
+    let _no_ipv6 = fs::write(format!("/proc/sys/net/ipv6/conf/{interface}/{name}"), value);
 }
 
 /// One refusal is as good as success.

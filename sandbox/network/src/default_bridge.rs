@@ -144,6 +144,7 @@ impl DefaultBridge {
             prefix: None,
             host_address: None,
             unprotected: false,
+            ipv6: None,
         };
         Ok((bridge, self.ipam(subnet, gateway)))
     }

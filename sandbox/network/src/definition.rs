@@ -1,12 +1,14 @@
 //! What a network is: as it is asked for, checked, and kept on disk. The checks and their words are those of
 //! moby's `api/types/network/ipam.go`, `daemon/network.go` and `libnetwork/drivers/bridge`.
 
-use crate::{Error, Result, error::Kind};
-use ipnet::{IpNet, Ipv4Net};
+use crate::{Error, Result, error::Kind, ipam::Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
+    fmt::Display,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
 };
 
 /// Longest name of an interface (`IFNAMSIZ` less its zero byte).
@@ -57,6 +59,12 @@ pub struct IpamConfig {
     /// Addresses that are used by others.
     #[serde(rename = "AuxiliaryAddresses", skip_serializing_if = "BTreeMap::is_empty")]
     pub auxiliary: BTreeMap<String, String>,
+}
+
+impl IpamConfig {
+    pub(crate) fn is_ipv6(&self) -> bool {
+        matches!(self.subnet.parse(), Ok(IpNet::V6(_)))
+    }
 }
 
 /// Which kind of network.
@@ -125,12 +133,25 @@ pub(crate) struct Bridge {
     /// Whoever has a route to them reaches all ports of the containers (gateway mode `nat-unprotected`).
     #[serde(default)]
     pub unprotected: bool,
+    /// Its IPv6 addresses, if it has any.
+    #[serde(default)]
+    pub ipv6: Option<Ipv6>,
+}
+
+/// The IPv6 side of a bridge network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ipv6 {
+    pub subnet: Ipv6Net,
+    pub range: Option<Ipv6Net>,
+    pub gateway: Ipv6Addr,
+    /// Used by others.
+    pub reserved: Vec<Ipv6Addr>,
 }
 
 impl Definition {
-    /// Whether the subnet was the user's choice (only then may a container ask for an address).
-    pub fn static_subnet(&self) -> bool {
-        !self.ipam.is_empty()
+    /// Whether the subnet of this family was the user's choice (only then may a container ask for an address).
+    pub fn static_subnet(&self, ipv6: bool) -> bool {
+        self.ipam.iter().any(|config| config.is_ipv6() == ipv6)
     }
 
     pub fn predefined(&self) -> bool {
@@ -211,6 +232,15 @@ impl BridgeOptions {
                     }
                     _ => return Err(refuse(&format!("unknown gateway mode {value}"))),
                 },
+                "com.docker.network.bridge.gateway_mode_ipv6" => match value.as_str() {
+                    "nat" | "nat-unprotected" => {}
+                    "routed" | "isolated" => {
+                        return Err(Kind::NotImplemented.error(format!(
+                            "gateway mode {value} is not available on this engine: use nat"
+                        )));
+                    }
+                    _ => return Err(refuse(&format!("unknown gateway mode {value}"))),
+                },
                 _ => {}
             }
         }
@@ -268,42 +298,68 @@ impl NewNetwork {
         if self.ipv4 == Some(false) && !self.ipv6 {
             return Err(Kind::Invalid.error("IPv4 or IPv6 must be enabled"));
         }
-        if self.ipv6 || self.ipv4 == Some(false) {
-            return Err(Kind::NotImplemented
-                .error("IPv6 networks are not available on this engine: create the network without --ipv6"));
+        if self.ipv4 == Some(false) {
+            return Err(Kind::NotImplemented.error(
+                "networks without IPv4 are not available on this engine: create the network without --ipv4=false",
+            ));
         }
-        check_ipam(&self.ipam)
+        check_ipam(&self.ipam, self.ipv6)
+    }
+
+    /// The subnets that count: those of IPv6 only if it is wanted.
+    pub(crate) fn configs(&self) -> Vec<IpamConfig> {
+        self.ipam.iter().filter(|config| self.ipv6 || !config.is_ipv6()).cloned().collect()
     }
 
     /// The user's subnet, range and gateway, which [`check`](Self::check) has found good.
-    pub(crate) fn subnet(&self) -> Result<Option<Subnet>> {
-        let mut subnets =
-            self.ipam.iter().filter(|config| !matches!(config.subnet.parse(), Ok(IpNet::V6(_))));
-        let Some(config) = subnets.next() else { return Ok(None) };
-        if subnets.next().is_some() {
+    pub(crate) fn subnet(&self) -> Result<Option<Subnet<Ipv4Net>>> {
+        Subnet::of(self.ipam.iter().filter(|config| !config.is_ipv6()), "ipv4")
+    }
+
+    /// The same of IPv6.
+    pub(crate) fn ipv6_subnet(&self) -> Result<Option<Subnet<Ipv6Net>>> {
+        let subnet = Subnet::of(self.ipam.iter().filter(|config| config.is_ipv6()), "ipv6")?;
+        let link_local = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 64);
+        match &subnet {
+            Some(Subnet { net, .. }) if *net != link_local && crate::ipam::overlap(net, &link_local) => {
+                Err(Kind::Invalid.error(format!("'{net}' clashes with the Link-Local prefix '{link_local}'")))
+            }
+            _ => Ok(subnet),
+        }
+    }
+}
+
+/// A checked wish.
+#[derive(Debug)]
+pub(crate) struct Subnet<N: Net> {
+    pub net: N,
+    pub range: Option<N>,
+    pub gateway: Option<N::Address>,
+    pub reserved: Vec<N::Address>,
+}
+
+impl<N: Net + FromStr<Err: Display>> Subnet<N>
+where
+    N::Address: FromStr,
+{
+    /// The only one of these, if there is one.
+    fn of<'a>(mut configs: impl Iterator<Item = &'a IpamConfig>, family: &str) -> Result<Option<Self>> {
+        let Some(config) = configs.next() else { return Ok(None) };
+        if configs.next().is_some() {
             return Err(Kind::Forbidden.error("bridge driver doesn't support multiple subnets"));
         }
-        let invalid = |e: String| Kind::Invalid.error(format!("Invalid subnet {} : {e}", config.subnet));
-        let net: Ipv4Net = config.subnet.parse().map_err(|e| invalid(format!("{e}")))?;
-        if net.prefix_len() == 0 {
-            return Err(Kind::Invalid.error("ipv4 pool is empty"));
+        let invalid = |e| Kind::Invalid.error(format!("Invalid subnet {} : {e}", config.subnet));
+        let net: N = config.subnet.parse().map_err(invalid)?;
+        if net.bounds().2 == 0 {
+            return Err(Kind::Invalid.error(format!("{family} pool is empty")));
         }
-        Ok(Some(Subnet {
+        Ok(Some(Self {
             net,
             range: config.ip_range.parse().ok(),
             gateway: config.gateway.parse().ok(),
             reserved: config.auxiliary.values().filter_map(|address| address.parse().ok()).collect(),
         }))
     }
-}
-
-/// A checked wish.
-#[derive(Debug)]
-pub(crate) struct Subnet {
-    pub net: Ipv4Net,
-    pub range: Option<Ipv4Net>,
-    pub gateway: Option<Ipv4Addr>,
-    pub reserved: Vec<Ipv4Addr>,
 }
 
 fn check_driver(driver: &str) -> Result<()> {
@@ -321,14 +377,14 @@ fn check_driver(driver: &str) -> Result<()> {
 }
 
 /// All that is wrong, in one message, as Docker joins it.
-fn check_ipam(configs: &[IpamConfig]) -> Result<()> {
+fn check_ipam(configs: &[IpamConfig], ipv6: bool) -> Result<()> {
     let mut errors = Vec::new();
     for config in configs {
         match config.subnet.parse::<IpNet>() {
             Err(_) => errors.push(format!("invalid subnet {}: invalid CIDR block notation", config.subnet)),
             // Docker looks at an IPv6 subnet only where IPv6 is enabled.
-            Ok(IpNet::V6(_)) => {}
-            Ok(IpNet::V4(subnet)) => check_config(config, subnet, &mut errors),
+            Ok(IpNet::V6(_)) if !ipv6 => {}
+            Ok(subnet) => check_config(config, subnet, &mut errors),
         }
     }
     match &errors[..] {
@@ -345,7 +401,7 @@ pub(crate) fn join(errors: &[String]) -> String {
     }
 }
 
-fn check_config(config: &IpamConfig, subnet: Ipv4Net, errors: &mut Vec<String>) {
+fn check_config(config: &IpamConfig, subnet: IpNet, errors: &mut Vec<String>) {
     if subnet != subnet.trunc() {
         errors.push(format!("invalid subnet {subnet}: it should be {}", subnet.trunc()));
     }
@@ -360,17 +416,23 @@ fn check_config(config: &IpamConfig, subnet: Ipv4Net, errors: &mut Vec<String>) 
     }
 }
 
-fn check_range(text: &str, subnet: Ipv4Net, errors: &mut Vec<String>) {
+/// `4` or `6`.
+fn family(is_ipv4: bool) -> u8 {
+    if is_ipv4 { 4 } else { 6 }
+}
+
+fn check_range(text: &str, subnet: IpNet, errors: &mut Vec<String>) {
     if text.is_empty() {
         return;
     }
     let range = match text.parse::<IpNet>() {
         Err(_) => return errors.push(format!("invalid ip-range {text}: invalid CIDR block notation")),
-        Ok(IpNet::V6(_)) => {
-            return errors.push(format!("invalid ip-range {text}: parent subnet is an IPv4 block"));
-        }
-        Ok(IpNet::V4(range)) => range,
+        Ok(range) => range,
     };
+    let own = family(subnet.addr().is_ipv4());
+    if family(range.addr().is_ipv4()) != own {
+        return errors.push(format!("invalid ip-range {text}: parent subnet is an IPv{own} block"));
+    }
     if range.prefix_len() < subnet.prefix_len() {
         errors
             .push(format!("invalid ip-range {range}: CIDR block is bigger than its parent subnet {subnet}"));
@@ -378,22 +440,23 @@ fn check_range(text: &str, subnet: Ipv4Net, errors: &mut Vec<String>) {
     if range != range.trunc() {
         errors.push(format!("invalid ip-range {range}: it should be {}", range.trunc()));
     }
-    if !crate::ipam::overlap(&subnet, &range) {
+    if !subnet.contains(&range.network()) && !range.contains(&subnet.network()) {
         errors.push(format!("invalid ip-range {range}: parent subnet {subnet} doesn't contain ip-range"));
     }
 }
 
-fn check_address(text: &str, subnet: Ipv4Net) -> std::result::Result<(), String> {
+fn check_address(text: &str, subnet: IpNet) -> std::result::Result<(), String> {
     if text.is_empty() {
         return Ok(());
     }
+    let own = family(subnet.addr().is_ipv4());
     match text.parse::<IpAddr>() {
         Err(_) => Err("invalid address".into()),
-        Ok(IpAddr::V6(_)) => Err("parent subnet is an IPv4 block".into()),
-        Ok(IpAddr::V4(address)) if !subnet.contains(&address) => {
+        Ok(address) if family(address.is_ipv4()) != own => Err(format!("parent subnet is an IPv{own} block")),
+        Ok(address) if !subnet.contains(&address) => {
             Err(format!("parent subnet {subnet} doesn't contain this address"))
         }
-        Ok(IpAddr::V4(_)) => Ok(()),
+        Ok(_) => Ok(()),
     }
 }
 

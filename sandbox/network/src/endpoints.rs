@@ -4,14 +4,17 @@
 use crate::{
     Error, Mac, Networks, Result,
     bridge::accept,
-    definition::{Bridge, Driver, is_interface, is_predefined, join},
+    definition::{Bridge, Driver, is_predefined},
     error::Kind,
     inside::{Inside, Namespace},
     networks::{State, short},
+    proxy::Target,
     publish::Published,
     random,
     resolver::Server,
-    wiring::{delete, set_sysctls, set_up, set_way_out, unplug},
+    ways::{WaysOut, set_target},
+    wiring::{delete, set_sysctls, set_up, set_ways_out, unplug},
+    wishes::{Checked, check, free_number, host_interface, interface_name, network_prefix, take},
 };
 use drydock_runtime::{
     container::spec::Interface,
@@ -20,9 +23,9 @@ use drydock_runtime::{
 use nix::{errno::Errno, net::if_::if_nametoindex};
 use serde::{Deserialize, Serialize};
 use std::{
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     os::fd::AsFd,
-    sync::{Arc, atomic::AtomicU32},
+    sync::Arc,
     time::Duration,
 };
 
@@ -49,6 +52,8 @@ pub struct EndpointRequest {
     pub has_aliases: bool,
     /// `--ip`
     pub address: Option<String>,
+    /// `--ip6`
+    pub ipv6_address: Option<String>,
     /// `--mac-address`
     pub mac: Option<String>,
     /// Name of the interface in the container (`com.docker.network.endpoint.ifname`).
@@ -98,13 +103,32 @@ pub struct Endpoint {
     pub prefix: u8,
     /// The bridge's address; none on internal networks.
     pub gateway: Option<Ipv4Addr>,
+    /// The same of IPv6, where the network has it.
+    #[serde(default)]
+    pub ipv6: Option<EndpointIpv6>,
     /// Its link-layer address.
     pub mac: Option<Mac>,
     /// The interfaces have been made.
     pub plugged: bool,
 }
 
+/// The IPv6 side of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointIpv6 {
+    /// Its address.
+    pub address: Ipv6Addr,
+    /// Length of the subnet's prefix.
+    pub prefix: u8,
+    /// The bridge's address; none on internal networks.
+    pub gateway: Option<Ipv6Addr>,
+}
+
 impl Endpoint {
+    /// Its IPv6 address with the length of the prefix, as text.
+    pub(crate) fn ipv6_text(&self) -> String {
+        self.ipv6.as_ref().map(|ipv6| format!("{}/{}", ipv6.address, ipv6.prefix)).unwrap_or_default()
+    }
+
     /// Name of the interface inside the container.
     pub fn interface(&self) -> String {
         if self.name.is_empty() { format!("eth{}", self.number) } else { self.name.clone() }
@@ -126,8 +150,8 @@ impl Endpoint {
 pub(crate) struct Container {
     /// Its network namespace.
     pub inside: Option<Inside>,
-    /// Address of the endpoint with the default route: where published ports lead. 0: none.
-    pub target: Arc<AtomicU32>,
+    /// Addresses of the endpoints with the default routes: where published ports lead.
+    pub target: Arc<Target>,
     pub published: Vec<Published>,
     pub resolver: Option<Server>,
 }
@@ -156,22 +180,25 @@ impl Networks {
                 request.container_name, network.definition.name
             )));
         }
-        let (address, mac) = check(request, &network.definition)?;
+        let Checked { address, ipv6_address, mac } = check(request, &network.definition)?;
         let number = free_number(&state, &request.container);
         let prefix = network_prefix(network);
         let name = interface_name(&state, request, &prefix)?;
         let network = state.network_mut(&id).ok_or_else(|| crate::definition::not_found(&id))?;
         let definition = &network.definition;
-        let address = match (&mut network.pool, address) {
-            (None, _) => None,
-            (Some(pool), Some(address)) => pool.take(address).map(|()| Some(address))?,
-            (Some(pool), None) => Some(pool.take_first().ok_or_else(|| {
-                Kind::Unavailable.error(format!(
-                    "no available IPv4 addresses on this network's address pools: {} ({id})",
-                    definition.name
-                ))
-            })?),
+        let none_left = |family: u8| {
+            Kind::Unavailable.error(format!(
+                "no available IPv{family} addresses on this network's address pools: {} ({id})",
+                definition.name
+            ))
         };
+        let address = take(&mut network.pool, address, || none_left(4))?;
+        let ipv6_address = take(&mut network.pool6, ipv6_address, || none_left(6)).inspect_err(|_| {
+            if let (Some(pool), Some(address)) = (&mut network.pool, address) {
+                pool.release(address);
+            }
+        })?;
+        let gateway = definition.bridge.as_ref().filter(|_| !definition.internal);
         let endpoint = Endpoint {
             id: random::hex::<32>(),
             network_name: definition.name.clone(),
@@ -188,7 +215,12 @@ impl Networks {
             sysctls: request.sysctls.clone(),
             address,
             prefix: network.pool.as_ref().map_or(0, crate::ipam::Pool::prefix),
-            gateway: definition.bridge.as_ref().filter(|_| !definition.internal).map(|bridge| bridge.gateway),
+            ipv6: ipv6_address.map(|address| EndpointIpv6 {
+                address,
+                prefix: network.pool6.as_ref().map_or(0, crate::ipam::Pool::prefix),
+                gateway: gateway.and_then(|bridge| Some(bridge.ipv6.as_ref()?.gateway)),
+            }),
+            gateway: gateway.map(|bridge| bridge.gateway),
             mac: address.map(|_| mac.unwrap_or_else(Mac::random)),
             plugged: false,
             network_id: id,
@@ -208,14 +240,19 @@ impl Networks {
         }
         let mut state = self.state();
         state.containers.entry(container.to_owned()).or_default().inside = Some(inside);
-        let way_out = set_target(&state, container);
+        let ways = set_target(&state, container);
+        let is =
+            |way: &Option<Endpoint>, endpoint: &Endpoint| way.as_ref().is_some_and(|e| e.id == endpoint.id);
         let interfaces = state.endpoints_of(container).filter_map(|endpoint| {
+            let ipv6 = endpoint.ipv6.as_ref();
             Some(Interface {
                 index: endpoint.index(),
                 name: endpoint.interface(),
                 address: endpoint.address?,
                 prefix: endpoint.prefix,
-                gateway: endpoint.gateway.filter(|_| way_out.as_deref() == Some(endpoint.id.as_str())),
+                gateway: endpoint.gateway.filter(|_| is(&ways.ipv4, endpoint)),
+                ipv6: ipv6.map(|ipv6| (ipv6.address, ipv6.prefix)),
+                ipv6_gateway: ipv6.and_then(|ipv6| ipv6.gateway).filter(|_| is(&ways.ipv6, endpoint)),
             })
         });
         Ok(interfaces.collect())
@@ -225,23 +262,22 @@ impl Networks {
     /// outside.
     pub fn plug_running(&self, container: &str, inside: impl Into<Inside>) -> Result<()> {
         let inside = inside.into();
-        let before = self.way_out(container);
+        let before = WaysOut::of(&self.state(), container);
         // Number 0: the kernel chooses one, since the container may have made interfaces of its own.
         let made = self.make_pairs(container, &inside, |_| 0)?;
         let after = {
             let mut state = self.state();
             state.containers.entry(container.to_owned()).or_default().inside = Some(inside.clone());
-            set_target(&state, container);
-            way_out(&state, container)
+            set_target(&state, container)
         };
         Namespace::of(&inside)?.run(|| {
             for endpoint in &made {
                 set_up(endpoint)?;
                 set_sysctls(endpoint)?;
             }
-            set_way_out(before.as_ref(), after.as_ref())
+            set_ways_out(&before, &after)
         })?;
-        self.follow(before.as_ref(), after.as_ref())
+        self.follow(before.ipv4.as_ref(), after.ipv4.as_ref())
     }
 
     /// Lets the firewall rules of published ports lead where the container's default route has gone.
@@ -253,7 +289,7 @@ impl Networks {
 
     /// The endpoint through which a container reaches the outside, and through which published ports lead.
     pub fn way_out(&self, container: &str) -> Option<Endpoint> {
-        way_out(&self.state(), container)
+        WaysOut::of(&self.state(), container).ipv4
     }
 
     /// A container's endpoints, in the order of their interfaces.
@@ -312,7 +348,7 @@ impl Networks {
 
     /// Takes a container out of one network. If it runs, it loses the interface.
     pub fn release(&self, network: &str, container: &str) -> Result<()> {
-        let before = self.way_out(container);
+        let before = WaysOut::of(&self.state(), container);
         let (endpoint, inside, after) = {
             let mut state = self.state();
             let (id, name) = {
@@ -323,9 +359,8 @@ impl Networks {
                 state.network_mut(&id).and_then(|network| network.remove(container)).ok_or_else(|| {
                     Kind::Internal.error(format!("container {container} is not connected to network {name}"))
                 })?;
-            set_target(&state, container);
+            let after = set_target(&state, container);
             let inside = state.containers.get(container).and_then(|container| container.inside.clone());
-            let after = way_out(&state, container);
             if state.endpoints_of(container).next().is_none() {
                 state.containers.get_mut(container).map(|container| container.resolver.take());
             }
@@ -335,9 +370,9 @@ impl Networks {
         if let Some(inside) = inside
             && let Ok(namespace) = Namespace::of(&inside)
         {
-            namespace.run(|| set_way_out(before.as_ref(), after.as_ref()))?;
+            namespace.run(|| set_ways_out(&before, &after))?;
         }
-        self.follow(before.as_ref(), after.as_ref())
+        self.follow(before.ipv4.as_ref(), after.ipv4.as_ref())
     }
 
     /// Takes a container that has ended out of all networks: addresses, interfaces, names, published ports.
@@ -388,6 +423,9 @@ impl Networks {
                 .ok_or_else(|| crate::definition::not_found(&endpoint.network_id))?;
             if let (Some(pool), Some(address)) = (&mut network.pool, endpoint.address) {
                 pool.take(address)?;
+            }
+            if let (Some(pool), Some(ipv6)) = (&mut network.pool6, &endpoint.ipv6) {
+                pool.take(ipv6.address)?;
             }
             network.endpoints.insert(endpoint.container.clone(), endpoint.clone());
             state.containers.entry(endpoint.container.clone()).or_default().inside = Some(inside.clone());
@@ -445,114 +483,11 @@ impl crate::networks::Network {
         if let (Some(pool), Some(address)) = (&mut self.pool, endpoint.address) {
             pool.release(address);
         }
+        if let (Some(pool), Some(ipv6)) = (&mut self.pool6, &endpoint.ipv6) {
+            pool.release(ipv6.address);
+        }
         Some(endpoint)
     }
-}
-
-/// The wish for an address and a link-layer address, checked as `validateEndpointSettings` of moby's
-/// `daemon/container_operations.go` does it.
-fn check(
-    request: &EndpointRequest,
-    definition: &crate::definition::Definition,
-) -> Result<(Option<Ipv4Addr>, Option<Mac>)> {
-    let mut errors = Vec::new();
-    let wish = request.address.as_deref().filter(|address| !address.is_empty());
-    if definition.predefined() && wish.is_some() {
-        errors.push("user specified IP address is supported on user defined networks only".to_owned());
-    }
-    if definition.predefined() && request.has_aliases {
-        errors.push(
-            "network-scoped alias is supported only for containers in user defined networks".to_owned(),
-        );
-    }
-    let address = wish.and_then(|text| {
-        let address = text.parse().ok().filter(|address: &Ipv4Addr| !address.is_unspecified());
-        if address.is_none() {
-            errors.push(format!("invalid IPv4 address: {text}"));
-        }
-        address
-    });
-    if let Some(address) = address {
-        let bridge = definition.bridge.as_ref();
-        // The range bounds what is handed out, not what is asked for (libnetwork's `IpamConf.Contains`).
-        let inside = bridge.is_some_and(|bridge| bridge.subnet.contains(&address));
-        if !definition.static_subnet() {
-            errors.push(
-                "user specified IP address is supported only when connecting to networks with user configured subnets"
-                    .to_owned(),
-            );
-        } else if !inside {
-            errors.push(format!("no configured subnet or ip-range contain the IP address {address}"));
-        }
-    }
-    if !errors.is_empty() {
-        return Err(Kind::Invalid.error(format!("invalid endpoint settings:\n{}", join(&errors))));
-    }
-    let mac = request.mac.as_deref().filter(|mac| !mac.is_empty());
-    let mac = mac.map(str::parse).transpose().map_err(|e: String| Kind::Invalid.error(e))?;
-    Ok((address, mac))
-}
-
-/// The first number of interface that the container does not use.
-fn free_number(state: &State, container: &str) -> u32 {
-    let used: Vec<u32> =
-        state.endpoints_of(container).filter(|e| e.driver == Driver::Bridge).map(|e| e.number).collect();
-    (0..).find(|number| !used.contains(number)).unwrap_or_default()
-}
-
-/// What names of interfaces in a network's containers begin with.
-fn network_prefix(network: &crate::networks::Network) -> String {
-    let prefix = network.definition.bridge.as_ref().and_then(|bridge| bridge.prefix.as_deref());
-    prefix.unwrap_or("eth").to_owned()
-}
-
-/// The name that is asked for, or the first that the container does not use.
-fn interface_name(state: &State, request: &EndpointRequest, prefix: &str) -> Result<String> {
-    let used: Vec<String> = state
-        .endpoints_of(&request.container)
-        .filter(|endpoint| endpoint.driver == Driver::Bridge)
-        .map(Endpoint::interface)
-        .collect();
-    match &request.interface {
-        None => {
-            let names = (0..).map(|number: u32| format!("{prefix}{number}"));
-            Ok(names.into_iter().find(|name| !used.contains(name)).unwrap_or_default())
-        }
-        Some(name) if !is_interface(name) => {
-            Err(Kind::Invalid.error(format!("invalid interface name {name:?}")))
-        }
-        Some(name) if used.contains(name) => Err(Kind::Forbidden.error(format!(
-            "failed to add interface {name} to sandbox: error renaming interface to {name}: file exists"
-        ))),
-        Some(name) => Ok(name.clone()),
-    }
-}
-
-fn host_interface() -> String {
-    let mut name = format!("veth{}", random::hex::<4>());
-    // Seven digits, as Docker's.
-    name.pop();
-    name
-}
-
-/// The endpoint with the default route: not internal, then by priority, then by the network's name.
-fn way_out(state: &State, container: &str) -> Option<Endpoint> {
-    let candidates = state.endpoints_of(container).filter(|e| e.plugged && e.gateway.is_some());
-    candidates
-        .min_by(|a, b| {
-            b.gateway_priority.cmp(&a.gateway_priority).then_with(|| a.network_name.cmp(&b.network_name))
-        })
-        .cloned()
-}
-
-/// Leads published ports to the endpoint with the default route. Answers its id.
-fn set_target(state: &State, container: &str) -> Option<String> {
-    let endpoint = way_out(state, container);
-    let address = endpoint.as_ref().and_then(|endpoint| endpoint.address).map_or(0, Ipv4Addr::to_bits);
-    if let Some(known) = state.containers.get(container) {
-        known.target.store(address, std::sync::atomic::Ordering::Relaxed);
-    }
-    endpoint.map(|endpoint| endpoint.id)
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub struct Network {
     /// Always.
     #[serde(rename = "EnableIPv4")]
     pub enable_ipv4: bool,
-    /// Never.
+    /// As it was asked for.
     #[serde(rename = "EnableIPv6")]
     pub enable_ipv6: bool,
     /// Subnets.
@@ -84,7 +84,7 @@ pub struct NetworkContainer {
     /// `172.17.0.2/16`, or empty.
     #[serde(rename = "IPv4Address")]
     pub ipv4_address: String,
-    /// Empty.
+    /// `2001:db8::2/64`, or empty.
     #[serde(rename = "IPv6Address")]
     pub ipv6_address: String,
 }
@@ -94,14 +94,17 @@ impl Network {
         let definition = &network.definition;
         let config = definition.bridge.as_ref().map(|bridge| {
             // As it was asked for: Docker does not show the gateway that it chose for a subnet of the user's.
-            if definition.static_subnet() {
-                return definition.ipam.clone();
+            let mut config = definition.ipam.clone();
+            config.sort_by_key(IpamConfig::is_ipv6);
+            let ours =
+                |subnet: String, gateway: String| IpamConfig { subnet, gateway, ..IpamConfig::default() };
+            if !definition.static_subnet(false) {
+                config.push(ours(bridge.subnet.to_string(), bridge.gateway.to_string()));
             }
-            vec![IpamConfig {
-                subnet: bridge.subnet.to_string(),
-                gateway: bridge.gateway.to_string(),
-                ..IpamConfig::default()
-            }]
+            if let Some(ipv6) = bridge.ipv6.as_ref().filter(|_| !definition.static_subnet(true)) {
+                config.push(ours(ipv6.subnet.to_string(), ipv6.gateway.to_string()));
+            }
+            config
         });
         let containers =
             network.endpoints.iter().map(|(id, e)| (id.clone(), NetworkContainer::of(e))).collect();
@@ -112,7 +115,7 @@ impl Network {
             scope: "local",
             driver: definition.driver.name(),
             enable_ipv4: true,
-            enable_ipv6: false,
+            enable_ipv6: definition.bridge.as_ref().is_some_and(|bridge| bridge.ipv6.is_some()),
             ipam: Ipam { driver: "default", options: definition.ipam_options.clone(), config },
             internal: definition.internal,
             attachable: definition.attachable,
@@ -136,7 +139,7 @@ impl NetworkContainer {
                 .address
                 .map(|address| format!("{address}/{}", endpoint.prefix))
                 .unwrap_or_default(),
-            ipv6_address: String::new(),
+            ipv6_address: endpoint.ipv6_text(),
         }
     }
 }

@@ -2,8 +2,13 @@
 //! libnetwork's default IPAM driver does it (`libnetwork/ipams/defaultipam`).
 
 use crate::{Result, default_bridge::AddressPool, error::Kind};
-use ipnet::Ipv4Net;
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use ipnet::{Ipv4Net, Ipv6Net};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::BTreeSet,
+    fmt::Display,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 /// Docker's default pools: each is cut into subnets of the given prefix length.
 const DEFAULT_POOLS: [(Ipv4Net, u8); 7] = [
@@ -39,41 +44,114 @@ pub fn choose_subnet<'a>(
         .ok_or_else(|| Kind::Invalid.error("all predefined address pools have been fully subnetted"))
 }
 
+/// The first IPv6 subnet that nobody has, of the unique local addresses of this node (RFC 4193): as dockerd, which derives their prefix
+/// from its own id.
+pub fn choose_ipv6_subnet<'a>(
+    taken: impl IntoIterator<Item = &'a Ipv6Net>,
+    engine_id: &str,
+) -> Result<Ipv6Net> {
+    let taken: Vec<Ipv6Net> = taken.into_iter().copied().collect();
+    let digest = Sha256::digest(engine_id.as_bytes());
+    let global_id = digest[..8].iter().fold(0_u64, |id, byte| id << 8 | u64::from(*byte)) & ((1 << 40) - 1);
+    let base = Ipv6Addr::from_bits((0xfd << 120) | (u128::from(global_id) << 80));
+    Ipv6Net::new(base, 48)
+        .and_then(|base| base.subnets(64))
+        .ok()
+        .and_then(|mut subnets| subnets.find(|subnet| !taken.iter().any(|other| overlap(subnet, other))))
+        .ok_or_else(|| Kind::Invalid.error("all predefined address pools have been fully subnetted"))
+}
+
+/// A subnet of IPv4 or IPv6.
+pub trait Net: Copy + Display {
+    /// Its addresses.
+    type Address: Copy + Display;
+    /// The first and the last of them, and the length of the prefix.
+    fn bounds(self) -> (u128, u128, u8);
+    /// An address as a number.
+    fn to_bits(address: Self::Address) -> u128;
+    /// A number as an address.
+    fn from_bits(bits: u128) -> Self::Address;
+    /// Addresses that nobody gets.
+    fn reserved(self) -> Vec<u128>;
+}
+
+impl Net for Ipv4Net {
+    type Address = Ipv4Addr;
+
+    fn bounds(self) -> (u128, u128, u8) {
+        (self.network().to_bits().into(), self.broadcast().to_bits().into(), self.prefix_len())
+    }
+
+    fn to_bits(address: Ipv4Addr) -> u128 {
+        address.to_bits().into()
+    }
+
+    fn from_bits(bits: u128) -> Ipv4Addr {
+        Ipv4Addr::from_bits(bits as u32)
+    }
+
+    /// Network and broadcast address, save where a network has no more than two addresses (RFC 3021).
+    fn reserved(self) -> Vec<u128> {
+        let (first, last, prefix) = self.bounds();
+        if prefix < 31 { vec![first, last] } else { vec![] }
+    }
+}
+
+impl Net for Ipv6Net {
+    type Address = Ipv6Addr;
+
+    fn bounds(self) -> (u128, u128, u8) {
+        (self.network().to_bits(), self.broadcast().to_bits(), self.prefix_len())
+    }
+
+    fn to_bits(address: Ipv6Addr) -> u128 {
+        address.to_bits()
+    }
+
+    fn from_bits(bits: u128) -> Ipv6Addr {
+        Ipv6Addr::from_bits(bits)
+    }
+
+    /// The address of all routers (RFC 4291, 2.6.1), save where a network has no more than two addresses (RFC 6164).
+    fn reserved(self) -> Vec<u128> {
+        let (first, _, prefix) = self.bounds();
+        if prefix < 127 { vec![first] } else { vec![] }
+    }
+}
+
 /// Whether two networks have an address in common.
-pub fn overlap(a: &Ipv4Net, b: &Ipv4Net) -> bool {
-    a.contains(&b.network()) || b.contains(&a.network())
+pub fn overlap<N: Net>(a: &N, b: &N) -> bool {
+    let ((first, last, _), (other_first, other_last, _)) = (a.bounds(), b.bounds());
+    first <= other_last && other_first <= last
 }
 
 /// The addresses of one network.
 #[derive(Debug, Clone)]
-pub struct Pool {
-    subnet: Ipv4Net,
-    range: Ipv4Net,
-    used: BTreeSet<u32>,
+pub struct Pool<N> {
+    subnet: N,
+    range: N,
+    used: BTreeSet<u128>,
 }
 
-impl Pool {
-    /// A pool of `subnet` that hands out addresses of `range` only. Network and broadcast address are taken, save where
-    /// a network has no more than two addresses (RFC 3021).
-    pub fn new(subnet: Ipv4Net, range: Option<Ipv4Net>) -> Self {
-        let mut used = BTreeSet::new();
-        if subnet.prefix_len() < 31 {
-            used.extend([subnet.network().to_bits(), subnet.broadcast().to_bits()]);
-        }
-        Self { subnet, range: range.unwrap_or(subnet), used }
+impl<N: Net> Pool<N> {
+    /// A pool of `subnet` that hands out addresses of `range` only.
+    pub fn new(subnet: N, range: Option<N>) -> Self {
+        Self { subnet, range: range.unwrap_or(subnet), used: subnet.reserved().into_iter().collect() }
     }
 
     /// Length of the subnet's prefix.
     pub fn prefix(&self) -> u8 {
-        self.subnet.prefix_len()
+        self.subnet.bounds().2
     }
 
     /// Takes exactly this address.
-    pub fn take(&mut self, address: Ipv4Addr) -> Result<()> {
-        if !self.subnet.contains(&address) {
+    pub fn take(&mut self, address: N::Address) -> Result<()> {
+        let (first, last, _) = self.subnet.bounds();
+        let bits = N::to_bits(address);
+        if !(first..=last).contains(&bits) {
             return Err(Kind::Invalid.error("requested address is out of range"));
         }
-        if !self.used.insert(address.to_bits()) {
+        if !self.used.insert(bits) {
             return Err(Kind::Forbidden.error("Address already in use"));
         }
         Ok(())
@@ -81,19 +159,19 @@ impl Pool {
 
     /// Takes the first free address: what was released is used again at once, as on Docker's own bridges (only swarm
     /// networks hand out all others before).
-    pub fn take_first(&mut self) -> Option<Ipv4Addr> {
+    pub fn take_first(&mut self) -> Option<N::Address> {
         let address = self.first_free()?;
         self.used.insert(address);
-        Some(Ipv4Addr::from_bits(address))
+        Some(N::from_bits(address))
     }
 
     /// Gives an address back.
-    pub fn release(&mut self, address: Ipv4Addr) {
-        self.used.remove(&address.to_bits());
+    pub fn release(&mut self, address: N::Address) {
+        self.used.remove(&N::to_bits(address));
     }
 
-    fn first_free(&self) -> Option<u32> {
-        let (start, end) = (self.range.network().to_bits(), self.range.broadcast().to_bits());
+    fn first_free(&self) -> Option<u128> {
+        let (start, end, _) = self.range.bounds();
         let mut candidate = start;
         for used in self.used.range(start..=end) {
             if *used != candidate {
@@ -182,6 +260,21 @@ mod tests {
         assert_eq!((again.kind(), again.to_string().as_str()), (Kind::Forbidden, "Address already in use"));
         let outside = pool.take("10.0.1.9".parse().unwrap()).unwrap_err();
         assert_eq!(outside.to_string(), "requested address is out of range");
+    }
+
+    #[test]
+    fn ipv6_subnets_are_local_to_a_node_and_their_first_address_is_the_second() {
+        let first = choose_ipv6_subnet(&[], "an engine").unwrap();
+        assert_eq!((first.prefix_len(), first.addr().octets()[0]), (64, 0xfd));
+        assert_ne!(first, choose_ipv6_subnet(&[], "another engine").unwrap());
+        let next = choose_ipv6_subnet(&[first], "an engine").unwrap();
+        assert_eq!((next.addr().segments()[3], next.supernet().map(|n| n.trunc())), (1, first.supernet()));
+        let mut pool = Pool::new("2001:db8:1::/64".parse::<Ipv6Net>().unwrap(), None);
+        let all: Vec<_> = (0..2).filter_map(|_| pool.take_first()).map(|a| a.to_string()).collect();
+        assert_eq!(all, ["2001:db8:1::1", "2001:db8:1::2"]);
+        assert!(pool.take("2001:db8:2::1".parse().unwrap()).is_err());
+        let mut pair = Pool::new("2001:db8::/127".parse::<Ipv6Net>().unwrap(), None);
+        assert_eq!(pair.take_first().map(|a| a.to_string()).as_deref(), Some("2001:db8::"));
     }
 
     #[test]

@@ -34,7 +34,9 @@ mod resolver;
 mod spare;
 mod store;
 mod time;
+mod ways;
 mod wiring;
+mod wishes;
 
 pub use default_bridge::{AddressPool, DefaultBridge};
 pub use definition::{Driver, IpamConfig, NewNetwork, is_predefined};

@@ -2,21 +2,20 @@
 
 use crate::{
     AddressPool, DefaultBridge, Error, Result, bridge,
-    definition::{Bridge, BridgeOptions, Definition, Driver, NewNetwork, not_found},
+    definition::{Bridge, BridgeOptions, Definition, Driver, Ipv6, NewNetwork, Subnet, not_found},
     endpoints::{Container, Endpoint},
     error::Kind,
     firewall::Firewall,
     inspect,
-    ipam::{self, Pool},
+    ipam::{self, Net, Pool},
     ports::Allocator,
     random,
     store::Store,
     time,
 };
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use std::{
     collections::{BTreeMap, HashMap},
-    net::Ipv4Addr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -36,6 +35,8 @@ pub struct Config {
     pub pools: Vec<AddressPool>,
     /// The network `bridge`.
     pub default_bridge: DefaultBridge,
+    /// The engine's own id, from which the prefix of its IPv6 networks comes.
+    pub engine_id: String,
 }
 
 impl Default for Config {
@@ -47,6 +48,7 @@ impl Default for Config {
             iptables_save: "/usr/sbin/iptables-save".into(),
             pools: Vec::new(),
             default_bridge: DefaultBridge::default(),
+            engine_id: String::new(),
         }
     }
 }
@@ -82,7 +84,9 @@ pub(crate) struct State {
 pub(crate) struct Network {
     pub definition: Definition,
     /// Of a bridge only.
-    pub pool: Option<Pool>,
+    pub pool: Option<Pool<Ipv4Net>>,
+    /// Of a bridge with IPv6 only.
+    pub pool6: Option<Pool<Ipv6Net>>,
     /// By the id of the container.
     pub endpoints: BTreeMap<String, Endpoint>,
 }
@@ -97,7 +101,14 @@ impl Network {
             }
             pool
         });
-        Self { definition, pool, endpoints: BTreeMap::new() }
+        let pool6 = definition.bridge.as_ref().and_then(|bridge| bridge.ipv6.as_ref()).map(|ipv6| {
+            let mut pool = Pool::new(ipv6.subnet, ipv6.range);
+            for address in ipv6.reserved.iter().chain([&ipv6.gateway]) {
+                let _taken = pool.take(*address);
+            }
+            pool
+        });
+        Self { definition, pool, pool6, endpoints: BTreeMap::new() }
     }
 }
 
@@ -207,7 +218,7 @@ impl Networks {
             if state.networks.iter().any(|network| network.definition.name == new.name) {
                 return Err(Kind::Conflict.error(format!("network with name {} already exists", new.name)));
             }
-            let definition = define(new, wish, options, &state, (&routes, &self.shared.config.pools))?;
+            let definition = define(new, wish, options, &state, (&routes, &self.shared.config))?;
             state.networks.push(Network::new(definition.clone()));
             definition
         };
@@ -300,10 +311,10 @@ pub(crate) fn short(id: &str) -> &str {
 /// A network's definition, with a subnet that nobody else has.
 fn define(
     new: &NewNetwork,
-    wish: Option<crate::definition::Subnet>,
+    wish: Option<Subnet<Ipv4Net>>,
     options: BridgeOptions,
     state: &State,
-    (routes, pools): (&[Ipv4Net], &[AddressPool]),
+    (routes, config): (&[Ipv4Net], &Config),
 ) -> Result<Definition> {
     let id = random::hex::<32>();
     let interface = options.interface.unwrap_or_else(|| format!("br-{}", short(&id)));
@@ -315,9 +326,8 @@ fn define(
         )));
     }
     let taken: Vec<Ipv4Net> = state.bridges().map(|(_, bridge)| bridge.subnet).collect();
-    let ipam = if wish.is_some() { new.ipam.clone() } else { Vec::new() };
     let (subnet, range, gateway, reserved) = match wish {
-        None => (ipam::choose_subnet(taken.iter().chain(routes), pools)?, None, None, Vec::new()),
+        None => (ipam::choose_subnet(taken.iter().chain(routes), &config.pools)?, None, None, Vec::new()),
         Some(wish) => {
             if taken.iter().any(|other| ipam::overlap(other, &wish.net)) {
                 return Err(Kind::Forbidden
@@ -340,6 +350,7 @@ fn define(
         prefix: options.prefix,
         host_address: options.host_address,
         unprotected: options.unprotected,
+        ipv6: new.ipv6.then(|| define_ipv6(new, state, &config.engine_id)).transpose()?,
     };
     Ok(Definition {
         id,
@@ -349,20 +360,35 @@ fn define(
         internal: new.internal,
         attachable: new.attachable,
         ipam_options: new.ipam_options.clone(),
-        ipam,
+        ipam: new.configs(),
         options: new.options.clone(),
         labels: new.labels.clone(),
         bridge: Some(bridge),
     })
 }
 
+/// The IPv6 side of a network.
+fn define_ipv6(new: &NewNetwork, state: &State, engine_id: &str) -> Result<Ipv6> {
+    let taken: Vec<Ipv6Net> = state.bridges().filter_map(|(_, b)| Some(b.ipv6.as_ref()?.subnet)).collect();
+    let (subnet, range, gateway, reserved) = match new.ipv6_subnet()? {
+        None => (ipam::choose_ipv6_subnet(&taken, engine_id)?, None, None, Vec::new()),
+        Some(wish) if taken.iter().any(|other| ipam::overlap(other, &wish.net)) => {
+            return Err(Kind::Forbidden
+                .error("invalid pool request: Pool overlaps with other one on this address space"));
+        }
+        Some(wish) => (wish.net, wish.range, wish.gateway, wish.reserved),
+    };
+    let gateway = choose_gateway(subnet, range, gateway, &reserved)?;
+    Ok(Ipv6 { subnet, range, gateway, reserved })
+}
+
 /// The gateway that was asked for, or the first free address.
-pub(crate) fn choose_gateway(
-    subnet: Ipv4Net,
-    range: Option<Ipv4Net>,
-    wish: Option<Ipv4Addr>,
-    reserved: &[Ipv4Addr],
-) -> Result<Ipv4Addr> {
+pub(crate) fn choose_gateway<N: Net>(
+    subnet: N,
+    range: Option<N>,
+    wish: Option<N::Address>,
+    reserved: &[N::Address],
+) -> Result<N::Address> {
     let mut pool = Pool::new(subnet, range);
     let gateway = match wish {
         None => pool.take_first().ok_or_else(|| {

@@ -5,11 +5,11 @@ use crate::{
     Binding, Networks, PortRequest, Result,
     error::Kind,
     networks::State,
-    proxy::{self, Proxy, Socket},
+    proxy::{self, Proxy, Socket, Target},
 };
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::{Arc, atomic::AtomicU32},
+    sync::Arc,
 };
 use tokio::runtime::Handle;
 
@@ -20,7 +20,7 @@ const ATTEMPTS: u32 = 10;
 #[derive(Debug)]
 pub(crate) struct Published {
     binding: Binding,
-    target: Arc<AtomicU32>,
+    target: Arc<Target>,
     proxy: Proxy,
 }
 
@@ -31,7 +31,7 @@ impl Published {
 
     /// Where it leads now.
     pub fn target(&self) -> Option<Ipv4Addr> {
-        proxy::address(&self.target)
+        self.target.ipv4()
     }
 }
 

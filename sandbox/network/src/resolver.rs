@@ -15,7 +15,7 @@ use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},
     rr::{
         DNSClass, Name, RData, Record, RecordType,
-        rdata::{A, PTR},
+        rdata::{A, AAAA, PTR},
     },
 };
 use nix::fcntl::OFlag;
@@ -264,14 +264,13 @@ impl Asked {
         let text = name.to_ascii();
         let state = self.networks.state();
         let records = match query.query_type() {
-            RecordType::A => names::resolve(&state, &self.container, &text).map(|mut addresses| {
-                shuffle(&mut addresses);
-                addresses.into_iter().map(|address| RData::A(A(address))).collect()
-            }),
-            // The name is there, with no address or mail exchanger of that kind: those who ask go on to the address.
-            RecordType::AAAA | RecordType::MX => {
-                names::resolve(&state, &self.container, &text).map(|_| Vec::new())
-            }
+            RecordType::A => names::resolve(&state, &self.container, &text)
+                .map(|found| shuffled(found.iter().filter_map(|a| Some(RData::A(A(a.ipv4?)))))),
+            // Perhaps none: who asks goes on to the addresses of the other kind.
+            RecordType::AAAA => names::resolve(&state, &self.container, &text)
+                .map(|found| shuffled(found.iter().filter_map(|a| Some(RData::AAAA(AAAA(a.ipv6?)))))),
+            // The name is there, with no mail exchanger: those who ask go on to the address.
+            RecordType::MX => names::resolve(&state, &self.container, &text).map(|_| Vec::new()),
             RecordType::PTR => {
                 reverse(&state, &self.container, name).map(|target| vec![RData::PTR(PTR(target))])
             }
@@ -313,19 +312,22 @@ impl Asked {
 
 fn reverse(state: &crate::networks::State, asker: &str, name: &Name) -> Option<Name> {
     let net = name.parse_arpa_name().ok()?;
-    let IpAddr::V4(address) = net.addr() else { return None };
-    let found = (net.prefix_len() == 32).then(|| names::reverse(state, asker, address))??;
+    let whole = net.prefix_len() == if net.addr().is_ipv4() { 32 } else { 128 };
+    let found = whole.then(|| names::reverse(state, asker, net.addr()))??;
     let mut target = Name::from_ascii(found).ok()?;
     target.set_fqdn(true);
     Some(target)
 }
 
 /// Spreads load over several containers of one name.
-fn shuffle(addresses: &mut [Ipv4Addr]) {
+fn shuffled(addresses: impl Iterator<Item = RData>) -> Vec<RData> {
+    let mut addresses: Vec<RData> = addresses.collect();
     if addresses.len() > 1 {
         let random = usize::from(u16::from_ne_bytes(crate::random::bytes()));
-        addresses.rotate_left(random % addresses.len());
+        let by = random % addresses.len();
+        addresses.rotate_left(by);
     }
+    addresses
 }
 
 fn response(question: &Message, code: ResponseCode) -> Message {

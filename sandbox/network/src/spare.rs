@@ -98,9 +98,10 @@ fn make() -> Result<OwnedFd> {
 /// Interfaces of this namespace tell their neighbours when they come up: a container that has another's address has another
 /// link-layer address, which those who remember the first one must hear of. Docker sends such messages itself.
 fn announce() {
-    let path = "/proc/sys/net/ipv4/conf/all/arp_notify";
-    if let Err(error) = std::fs::write(path, "1") {
-        tracing::debug!(%error, path, "neighbours learn later");
+    for path in ["/proc/sys/net/ipv4/conf/all/arp_notify", "/proc/sys/net/ipv6/conf/all/ndisc_notify"] {
+        if let Err(error) = std::fs::write(path, "1") {
+            tracing::debug!(%error, path, "neighbours learn later");
+        }
     }
 }
 

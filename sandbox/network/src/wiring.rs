@@ -1,14 +1,12 @@
 //! What an endpoint is in the kernel: addresses, settings and routes inside the container's network namespace, and its end on the node.
 
-use crate::{Error, Result, bridge::accept, endpoints::Endpoint, error::Kind};
-use drydock_runtime::netlink::{Batch, LOOPBACK};
+use crate::{Error, Result, bridge::accept, endpoints::Endpoint, error::Kind, ways::WaysOut};
+use drydock_runtime::{
+    container::net::switch_ipv6,
+    netlink::{Batch, LOOPBACK},
+};
 use nix::{errno::Errno, net::if_::if_nametoindex};
-
-/// Inside the container: an interface of a network without IPv6 has no IPv6 address either, and hears no router.
-fn disable_ipv6(interface: &str) {
-    // Where the kernel has no IPv6 there is nothing to disable.
-    let _no_ipv6 = std::fs::write(format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"), "1");
-}
+use std::net::IpAddr;
 
 /// Inside the container: settings of one interface (libnetwork's `setSysctls`).
 pub(crate) fn set_sysctls(endpoint: &Endpoint) -> Result<()> {
@@ -38,24 +36,38 @@ pub(crate) fn set_sysctls(endpoint: &Endpoint) -> Result<()> {
 /// Inside the container: address of one interface.
 pub(crate) fn set_up(endpoint: &Endpoint) -> Result<()> {
     let name = endpoint.interface();
-    disable_ipv6(&name);
+    switch_ipv6(&name, endpoint.ipv6.is_some());
     let index = if_nametoindex(name.as_str()).map_err(|e| Error::io(&format!("find {name}"), &e.into()))?;
     let mut batch = Batch::new();
     batch.up(LOOPBACK);
     if let Some(address) = endpoint.address {
         batch.address(index, address, endpoint.prefix);
     }
+    if let Some(ipv6) = &endpoint.ipv6 {
+        batch.address(index, ipv6.address, ipv6.prefix);
+    }
     Ok(batch.up(index).send()?)
 }
 
-/// Inside the container: the default route.
-pub(crate) fn set_way_out(before: Option<&Endpoint>, after: Option<&Endpoint>) -> Result<()> {
-    let (old, new) = (before.and_then(|e| e.gateway), after.and_then(|e| e.gateway));
+/// Inside the container: the default routes.
+pub(crate) fn set_ways_out(before: &WaysOut, after: &WaysOut) -> Result<()> {
+    let gateway = |endpoint: &Endpoint| endpoint.gateway.map(IpAddr::V4);
+    set_way_out(before.ipv4.as_ref(), after.ipv4.as_ref(), gateway)?;
+    let gateway = |endpoint: &Endpoint| endpoint.ipv6.as_ref()?.gateway.map(IpAddr::V6);
+    set_way_out(before.ipv6.as_ref(), after.ipv6.as_ref(), gateway)
+}
+
+fn set_way_out(
+    before: Option<&Endpoint>,
+    after: Option<&Endpoint>,
+    gateway: impl Fn(&Endpoint) -> Option<IpAddr>,
+) -> Result<()> {
+    let (old, new) = (before.and_then(&gateway), after.and_then(&gateway));
     match (old, new) {
         _ if before.map(|e| &e.id) == after.map(|e| &e.id) => Ok(()),
         (_, Some(gateway)) => Ok(Batch::new().replace_default_route(gateway).send()?),
         // It went with the interface, or the container's own root has removed it.
-        (Some(_), None) => accept(Batch::new().delete_default_route().send(), Errno::ESRCH),
+        (Some(gateway), None) => accept(Batch::new().delete_default_route(gateway).send(), Errno::ESRCH),
         (None, None) => Ok(()),
     }
 }

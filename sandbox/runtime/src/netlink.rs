@@ -8,7 +8,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    address::{AddressAttribute, AddressMessage},
+    address::{AddressAttribute, AddressHeaderFlags, AddressMessage},
     link::{
         InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags,
         LinkInfo, LinkMessage,
@@ -134,18 +134,20 @@ impl Batch {
         self.request(format!("delete interface {name}"), RouteNetlinkMessage::DelLink(link), 0)
     }
 
-    /// Makes `gateway` the default route in place of the one that is there.
-    pub fn replace_default_route(&mut self, gateway: Ipv4Addr) -> &mut Self {
+    /// Makes `gateway` the default route of its family in place of the one that is there.
+    pub fn replace_default_route(&mut self, gateway: impl Into<IpAddr>) -> &mut Self {
+        let gateway = gateway.into();
         self.request(
             format!("route to {gateway}"),
-            RouteNetlinkMessage::NewRoute(default_route(Some(gateway))),
+            RouteNetlinkMessage::NewRoute(default_route(family_of(gateway), Some(gateway))),
             NLM_F_CREATE | NLM_F_REPLACE,
         )
     }
 
-    /// Removes the default route.
-    pub fn delete_default_route(&mut self) -> &mut Self {
-        self.request("remove the default route".into(), RouteNetlinkMessage::DelRoute(default_route(None)), 0)
+    /// Removes the default route of the family that this gateway is of.
+    pub fn delete_default_route(&mut self, gateway: impl Into<IpAddr>) -> &mut Self {
+        let message = default_route(family_of(gateway.into()), None);
+        self.request("remove the default route".into(), RouteNetlinkMessage::DelRoute(message), 0)
     }
 
     /// Switches an interface on.
@@ -161,28 +163,32 @@ impl Batch {
     }
 
     /// Gives an interface an address.
-    pub fn address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> &mut Self {
+    pub fn address(&mut self, index: u32, address: impl Into<IpAddr>, prefix: u8) -> &mut Self {
+        let address = address.into();
         let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet;
+        message.header.family = family_of(address);
         message.header.prefix_len = prefix;
         message.header.index = index;
-        message.attributes = vec![
-            AddressAttribute::Local(IpAddr::V4(address)),
-            AddressAttribute::Address(IpAddr::V4(address)),
-        ];
-        // A network of two addresses has none to spare for broadcasts (RFC 3021).
-        if prefix < 31 {
-            let broadcast = Ipv4Addr::from_bits(address.to_bits() | (u32::MAX >> prefix));
-            message.attributes.push(AddressAttribute::Broadcast(broadcast));
+        message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
+        match address {
+            // A network of two addresses has none to spare for broadcasts (RFC 3021).
+            IpAddr::V4(address) if prefix < 31 => {
+                let broadcast = Ipv4Addr::from_bits(address.to_bits() | (u32::MAX >> prefix));
+                message.attributes.push(AddressAttribute::Broadcast(broadcast));
+            }
+            IpAddr::V4(_) => {}
+            // Who gives addresses out knows that nobody else has this one: it can be used at once.
+            IpAddr::V6(_) => message.header.flags = AddressHeaderFlags::Nodad,
         }
         self.create(format!("add address {address}"), RouteNetlinkMessage::NewAddress(message))
     }
 
     /// Adds a default route.
-    pub fn default_route(&mut self, gateway: Ipv4Addr) -> &mut Self {
+    pub fn default_route(&mut self, gateway: impl Into<IpAddr>) -> &mut Self {
+        let gateway = gateway.into();
         self.create(
             format!("route to {gateway}"),
-            RouteNetlinkMessage::NewRoute(default_route(Some(gateway))),
+            RouteNetlinkMessage::NewRoute(default_route(family_of(gateway), Some(gateway))),
         )
     }
 
@@ -337,20 +343,24 @@ fn number_of(name: &str) -> u32 {
     (1 << 24) | (hash & 0x3fff_ffff)
 }
 
-fn default_route(gateway: Option<Ipv4Addr>) -> RouteMessage {
+fn family_of(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+fn default_route(family: AddressFamily, gateway: Option<IpAddr>) -> RouteMessage {
     let mut message = RouteMessage::default();
-    message.header.address_family = AddressFamily::Inet;
+    message.header.address_family = family;
     message.header.table = RouteHeader::RT_TABLE_MAIN;
     message.header.protocol = RouteProtocol::Boot;
     message.header.scope = RouteScope::Universe;
     message.header.kind = RouteType::Unicast;
     message.attributes =
-        gateway.map(|gateway| RouteAttribute::Gateway(RouteAddress::Inet(gateway))).into_iter().collect();
+        gateway.map(|gateway| RouteAttribute::Gateway(RouteAddress::from(gateway))).into_iter().collect();
     message
 }
 
 fn route_to(network: Ipv4Addr, prefix: u8, gateway: Option<Ipv4Addr>) -> RouteMessage {
-    let mut message = default_route(gateway);
+    let mut message = default_route(AddressFamily::Inet, gateway.map(IpAddr::V4));
     message.header.destination_prefix_length = prefix;
     message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(network)));
     message

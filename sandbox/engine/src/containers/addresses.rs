@@ -79,34 +79,37 @@ fn check_addresses(wanted: &IpamConfig, errors: &mut Vec<String>) {
     }
 }
 
-/// Networks here have IPv4 only. Whether a subnet was the user's own choice, the network itself checks.
+/// Whether a subnet was the user's own choice, the network itself checks.
 fn check_ranges(network: &Network, wanted: &IpamConfig, errors: &mut Vec<String>) {
     let subnets = network.ipam.config.iter().flatten().map(|config| config.subnet.as_str());
     let subnets: Vec<&str> = subnets.filter(|subnet| !subnet.is_empty()).collect();
-    let none = "user specified IP address is supported only when connecting to networks with user configured subnets";
-    if !wanted.ipv4_address.is_empty() {
-        let address = wanted.ipv4_address.parse().ok();
-        if subnets.is_empty() {
-            errors.push(none.to_owned());
-        } else if !address.is_some_and(|address| subnets.iter().any(|subnet| contains(subnet, address))) {
-            let text =
-                format!("no configured subnet or ip-range contain the IP address {}", wanted.ipv4_address);
-            errors.push(text);
+    for (text, is_ipv6) in [(&wanted.ipv4_address, false), (&wanted.ipv6_address, true)] {
+        if text.is_empty() {
+            continue;
         }
-    }
-    if !wanted.ipv6_address.is_empty() {
-        errors.push(none.to_owned());
+        let mut of_family = subnets.iter().filter(|subnet| subnet.contains(':') == is_ipv6).peekable();
+        if of_family.peek().is_none() {
+            errors.push(
+                "user specified IP address is supported only when connecting to networks with user configured subnets"
+                    .to_owned(),
+            );
+        } else if !text.parse().is_ok_and(|address| of_family.any(|subnet| contains(subnet, address))) {
+            errors.push(format!("no configured subnet or ip-range contain the IP address {text}"));
+        }
     }
 }
 
 /// Whether `10.0.0.0/24` has an address.
-fn contains(subnet: &str, address: Ipv4Addr) -> bool {
+fn contains(subnet: &str, address: IpAddr) -> bool {
     let Some((base, length)) = subnet.split_once('/') else { return false };
-    let (Ok(base), Ok(length @ 0..=32)) = (base.parse::<Ipv4Addr>(), length.parse::<u32>()) else {
-        return false;
+    let (Ok(base), Ok(length)) = (base.parse::<IpAddr>(), length.parse::<u32>()) else { return false };
+    let (base, address, bits) = match (base, address) {
+        (IpAddr::V4(base), IpAddr::V4(address)) => (base.to_bits().into(), address.to_bits().into(), 32),
+        (IpAddr::V6(base), IpAddr::V6(address)) => (base.to_bits(), address.to_bits(), 128),
+        _ => return false,
     };
-    let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
-    u32::from(base) & mask == u32::from(address) & mask
+    let differ: u128 = base ^ address;
+    length <= bits && differ.checked_shr(bits - length).unwrap_or(0) == 0
 }
 
 /// Go's `net.ParseMAC`: 6, 8 or 20 bytes as `00:11`, `00-11` or `0011.2233`.
@@ -165,5 +168,7 @@ mod tests {
         let inside = |subnet: &str, address: &str| contains(subnet, address.parse().unwrap());
         assert!(inside("10.9.0.0/16", "10.9.255.1") && !inside("10.9.0.0/16", "10.10.0.9"));
         assert!(inside("0.0.0.0/0", "1.2.3.4") && !inside("10.9.0.0/33", "10.9.0.1"));
+        assert!(inside("2001:db8:1::/64", "2001:db8:1::ff") && !inside("2001:db8:1::/64", "2001:db8:2::1"));
+        assert!(inside("::/0", "2001:db8:2::1") && !inside("::/0", "1.2.3.4"));
     }
 }

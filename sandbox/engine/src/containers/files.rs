@@ -6,7 +6,10 @@ use crate::{
     engine::Engine,
     error::{Context, Result},
 };
-use drydock_network::files::{self, DnsOptions, Resolution};
+use drydock_network::{
+    Endpoint,
+    files::{self, DnsOptions, Resolution},
+};
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr},
@@ -41,7 +44,11 @@ pub fn hosts(engine: &Engine, record: &Record) -> Result<()> {
             extra(engine, record).iter().map(|(name, address)| format!("{address}\t{name}\n")).collect();
         return write(&path, &(String::from_utf8_lossy(&node).into_owned() + &extra));
     }
-    let addresses: Vec<IpAddr> = record.endpoints.iter().filter_map(|e| e.address).map(IpAddr::V4).collect();
+    let of = |endpoint: &Endpoint| {
+        let ipv6 = endpoint.ipv6.as_ref().map(|ipv6| IpAddr::V6(ipv6.address));
+        endpoint.address.map(IpAddr::V4).into_iter().chain(ipv6)
+    };
+    let addresses: Vec<IpAddr> = record.endpoints.iter().flat_map(of).collect();
     let text =
         files::hosts(&record.config.hostname, &record.config.domainname, &extra(engine, record), &addresses);
     write(&path, &text)

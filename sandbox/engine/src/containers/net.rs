@@ -107,6 +107,7 @@ fn request(record: &Record, network: &str, settings: &EndpointSettings) -> Endpo
         links,
         has_aliases: !aliases.is_empty(),
         address: settings.ipam_config.as_ref().and_then(|c| some(&c.ipv4_address)),
+        ipv6_address: settings.ipam_config.as_ref().and_then(|c| some(&c.ipv6_address)),
         mac,
         interface: option(settings, addresses::IFNAME),
         sysctls: option(settings, addresses::SYSCTLS)
@@ -138,6 +139,11 @@ fn note(settings: &mut EndpointSettings, endpoint: &Endpoint) {
     settings.gateway = endpoint.gateway.map(|g| g.to_string()).unwrap_or_default();
     settings.ip_address = endpoint.address.map(|a| a.to_string()).unwrap_or_default();
     settings.ip_prefix_len = if endpoint.address.is_some() { endpoint.prefix } else { 0 };
+    let ipv6 = endpoint.ipv6.as_ref();
+    settings.ipv6_gateway =
+        ipv6.and_then(|ipv6| ipv6.gateway).map(|gateway| gateway.to_string()).unwrap_or_default();
+    settings.global_ipv6_address = ipv6.map(|ipv6| ipv6.address.to_string()).unwrap_or_default();
+    settings.global_ipv6_prefix_len = ipv6.map_or(0, |ipv6| ipv6.prefix);
     settings.mac_address = endpoint.mac.map(|m| m.to_string()).unwrap_or_default();
     settings.dns_names = endpoint.user_defined().then(|| endpoint.dns_names.clone());
 }

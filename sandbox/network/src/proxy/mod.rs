@@ -13,12 +13,9 @@ use nix::{
 };
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, UdpSocket},
     os::fd::{AsRawFd, OwnedFd},
-    sync::{
-        Arc, LazyLock,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, LazyLock, PoisonError, RwLock},
     time::Duration,
 };
 use tokio::{sync::Semaphore, task::JoinHandle};
@@ -30,11 +27,23 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 static PLACES: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(MAX_CLIENTS)));
 
-/// The address that published ports of a container lead to. It changes when the container changes networks.
-pub(crate) fn address(target: &AtomicU32) -> Option<Ipv4Addr> {
-    match target.load(Ordering::Relaxed) {
-        0 => None,
-        bits => Some(Ipv4Addr::from_bits(bits)),
+/// The addresses that published ports of a container lead to. They change when the container changes networks.
+#[derive(Debug, Default)]
+pub(crate) struct Target(RwLock<(Option<Ipv4Addr>, Option<Ipv6Addr>)>);
+
+impl Target {
+    pub fn set(&self, ipv4: Option<Ipv4Addr>, ipv6: Option<Ipv6Addr>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = (ipv4, ipv6);
+    }
+
+    pub fn ipv4(&self) -> Option<Ipv4Addr> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// What comes to an IPv6 address of the node goes to the container's, if it has one.
+    fn for_host(&self, host: IpAddr) -> Option<IpAddr> {
+        let (ipv4, ipv6) = *self.0.read().unwrap_or_else(PoisonError::into_inner);
+        ipv6.filter(|_| host.is_ipv6()).map(IpAddr::V6).or(ipv4.map(IpAddr::V4))
     }
 }
 
@@ -49,6 +58,7 @@ pub(crate) fn ipv6_available() -> bool {
 pub(crate) struct Socket {
     fd: OwnedFd,
     protocol: Protocol,
+    address: IpAddr,
 }
 
 /// A running proxy. It ends, with its connections, when this is dropped.
@@ -99,12 +109,13 @@ impl Socket {
             // With SO_REUSEADDR only listening finds out that somebody else listens.
             listen(&fd, Backlog::MAXCONN)?;
         }
-        Ok(Self { fd, protocol })
+        Ok(Self { fd, protocol, address })
     }
 
     /// Carries what comes to `port` of the container. Needs a runtime.
-    pub fn start(self, target: Arc<AtomicU32>, port: u16) -> io::Result<Proxy> {
-        let to = move || address(&target).map(|address| SocketAddr::from((address, port)));
+    pub fn start(self, target: Arc<Target>, port: u16) -> io::Result<Proxy> {
+        let host = self.address;
+        let to = move || target.for_host(host).map(|address| SocketAddr::from((address, port)));
         Ok(Proxy(match self.protocol {
             Protocol::Tcp => {
                 let listener = tokio::net::TcpListener::from_std(TcpListener::from(self.fd))?;

@@ -79,7 +79,11 @@ pub(super) async fn serve(socket: UdpSocket, to: impl Fn() -> Option<SocketAddr>
 }
 
 async fn connect(target: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
+    let any = match target {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect(target).await?;
     Ok(socket)
 }

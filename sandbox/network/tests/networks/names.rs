@@ -57,7 +57,7 @@ fn by_tcp(name: &str, kind: RecordType) -> Answer {
 }
 
 /// Asks inside, while the node's runtime goes on.
-async fn ask(process: &Process, name: &'static str, kind: RecordType) -> Answer {
+pub async fn ask(process: &Process, name: &'static str, kind: RecordType) -> Answer {
     let udp = process.begin(move || by_udp(name, kind));
     let tcp = process.begin(move || by_tcp(name, kind));
     let (udp, tcp) =

@@ -1,7 +1,7 @@
 //! A node, its containers, a host outside, and what the tests do in them.
 
 use drydock_network::{Config, Endpoint, EndpointRequest, Networks, NewNetwork, dns_names};
-use drydock_runtime::container::spec::Interface;
+use drydock_runtime::container::net::set_up;
 use nix::{
     sched::{CloneFlags, setns, unshare},
     sys::{
@@ -15,7 +15,7 @@ use nix::{
 use std::{
     fs::{self, File},
     io::{Read, Write},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream},
     os::fd::AsRawFd,
     process::{Child, Command, Stdio},
     thread,
@@ -167,25 +167,9 @@ impl World {
         let endpoints = requests.iter().map(|request| self.networks.reserve(request).unwrap()).collect();
         let process = Process::start();
         let interfaces = self.networks.plug(&id_of(name), process.pid()).unwrap();
-        process.run(move || set_up(&interfaces));
+        process.run(move || set_up(&interfaces, false).unwrap());
         Container { id: id_of(name), process, endpoints }
     }
-}
-
-/// What the child of a container does.
-fn set_up(interfaces: &[Interface]) {
-    use drydock_runtime::netlink::{Batch, LOOPBACK};
-    let mut batch = Batch::new();
-    batch.up(LOOPBACK);
-    for interface in interfaces {
-        let name = &interface.name;
-        std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1").unwrap();
-        batch.address(interface.index, interface.address, interface.prefix).up(interface.index);
-        if let Some(gateway) = interface.gateway {
-            batch.default_route(gateway);
-        }
-    }
-    batch.send().unwrap();
 }
 
 /// A machine beside the node: 203.0.113.1, where the node is 203.0.113.2 and its default route leads.
@@ -235,7 +219,15 @@ pub fn connects(to: (Ipv4Addr, u16)) -> bool {
 
 /// Serves one TCP port: tells each client who it is, then gives back what it sends, in capitals, when it has ended.
 pub fn echo_server(port: u16) {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+    serve_echo(TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap());
+}
+
+/// The same for both families.
+pub fn echo_server6(port: u16) {
+    serve_echo(TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap());
+}
+
+fn serve_echo(listener: TcpListener) {
     thread::spawn(move || {
         for client in listener.incoming() {
             let mut client = client.unwrap();

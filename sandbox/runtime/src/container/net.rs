@@ -15,17 +15,24 @@ pub fn prepare() -> Result<()> {
 }
 
 /// Sets the container's interfaces up. `prepared`: [`prepare`] has been here.
-pub(super) fn set_up(interfaces: &[Interface], prepared: bool) -> Result<()> {
+pub fn set_up(interfaces: &[Interface], prepared: bool) -> Result<()> {
     let mut links = netlink::Batch::new();
     if !prepared {
         set_sysctls()?;
         links.up(netlink::LOOPBACK);
     }
     for interface in interfaces {
-        disable_ipv6(&interface.name);
-        links.address(interface.index, interface.address, interface.prefix).up(interface.index);
+        switch_ipv6(&interface.name, interface.ipv6.is_some());
+        links.address(interface.index, interface.address, interface.prefix);
+        if let Some((address, prefix)) = interface.ipv6 {
+            links.address(interface.index, address, prefix);
+        }
+        links.up(interface.index);
     }
     for gateway in interfaces.iter().filter_map(|i| i.gateway) {
+        links.default_route(gateway);
+    }
+    for gateway in interfaces.iter().filter_map(|i| i.ipv6_gateway) {
         links.default_route(gateway);
     }
     if prepared && interfaces.is_empty() { Ok(()) } else { links.send() }
@@ -39,8 +46,9 @@ fn set_sysctls() -> Result<()> {
     Ok(())
 }
 
-/// An interface of a network without IPv6 has no IPv6 address either, and hears no router.
-fn disable_ipv6(interface: &str) {
+/// Inside the container: an interface of a network without IPv6 has no IPv6 address either, and hears no router.
+pub fn switch_ipv6(interface: &str, on: bool) {
+    let disabled = if on { "0" } else { "1" };
     // Where the kernel has no IPv6 there is nothing to disable.
-    let _no_ipv6 = fs::write(format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"), "1");
+    let _no_ipv6 = fs::write(format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"), disabled);
 }

@@ -156,6 +156,10 @@ pub struct Interface {
     pub prefix: u8,
     /// Default route through here, if this is the interface for it.
     pub gateway: Option<std::net::Ipv4Addr>,
+    /// IPv6 address and prefix length. Without it the interface has no IPv6.
+    pub ipv6: Option<(std::net::Ipv6Addr, u8)>,
+    /// The same of the default route of IPv6.
+    pub ipv6_gateway: Option<std::net::Ipv6Addr>,
 }
 
 impl Namespaces {

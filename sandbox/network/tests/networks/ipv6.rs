@@ -1,0 +1,156 @@
+//! Networks with IPv6.
+
+use crate::world::{World, echo_server6, node, request, sh};
+use drydock_network::{
+    EndpointRequest, IpamConfig, NewNetwork, PortRequest, Protocol, Resolver, inspect::NetworkContainer,
+};
+use std::{
+    io::{Read, Write},
+    net::{Ipv6Addr, SocketAddr, TcpStream},
+};
+
+async fn network(world: &World, name: &str, subnet: &str) -> String {
+    let ipam = match subnet {
+        "" => vec![],
+        subnet => vec![IpamConfig { subnet: subnet.into(), ..IpamConfig::default() }],
+    };
+    let new = NewNetwork { name: name.into(), ipv6: true, ipam, ..NewNetwork::default() };
+    world.networks.create(new).await.unwrap()
+}
+
+fn address(text: &str) -> Ipv6Addr {
+    text.parse().unwrap()
+}
+
+fn reached(to: SocketAddr) -> Option<String> {
+    let mut stream = TcpStream::connect_timeout(&to, crate::world::SHORT).ok()?;
+    stream.set_read_timeout(Some(crate::world::PATIENCE)).ok()?;
+    stream.write_all(b"hi").ok()?;
+    stream.shutdown(std::net::Shutdown::Write).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+#[test]
+fn containers_have_addresses_of_both_families_and_reach_each_other() {
+    node(async |world| {
+        let id = network(&world, "six", "2001:db8:1::/64").await;
+        let shown = world.networks.find("six").unwrap();
+        let subnets: Vec<String> = shown.ipam.config.unwrap().into_iter().map(|c| c.subnet).collect();
+        assert_eq!(
+            (subnets, shown.enable_ipv6),
+            (vec!["2001:db8:1::/64".into(), "172.18.0.0/16".into()], true)
+        );
+        let (a, b) = (world.start("a", &["six"]), world.start("b", &["six", "bridge"]));
+        let inside = a.process.sh("ip addr show eth0; ip -6 route");
+        assert!(
+            inside.contains("inet 172.18.0.2/16") && inside.contains("inet6 2001:db8:1::2/64"),
+            "{inside}"
+        );
+        assert!(inside.contains("default via 2001:db8:1::1 dev eth0"), "{inside}");
+        b.process.run(|| echo_server6(80));
+        let to = SocketAddr::from((address("2001:db8:1::3"), 80));
+        assert_eq!(a.process.run(move || reached(to)).as_deref(), Some("2001:db8:1::2 HI"));
+        assert_eq!(reached(to).as_deref(), Some("2001:db8:1::1 HI"), "from the node");
+        assert!(!b.process.sh("ip addr show eth1").contains("inet6"), "a network without IPv6");
+        let shown = &world.networks.find("six").unwrap().containers[&a.id];
+        let NetworkContainer { ipv6_address, .. } = shown;
+        assert_eq!(ipv6_address, "2001:db8:1::2/64");
+
+        world.networks.release_container(&a.id).await.unwrap();
+        let wish = EndpointRequest { ipv6_address: Some("2001:db8:1::99".into()), ..request("c", "six") };
+        let c = world.start_as("c", vec![wish]);
+        assert_eq!(c.endpoints[0].ipv6.as_ref().unwrap().address, address("2001:db8:1::99"));
+        let wish = EndpointRequest { ipv6_address: Some("2001:db8:2::99".into()), ..request("d", "six") };
+        assert_eq!(
+            world.networks.reserve(&wish).unwrap_err().to_string(),
+            "invalid endpoint settings:\nno configured subnet or ip-range contain the IP address 2001:db8:2::99"
+        );
+        let again = drydock_network::Networks::open(world.config.clone()).unwrap();
+        assert_eq!(again.find(&id).unwrap().ipam, world.networks.find(&id).unwrap().ipam);
+    });
+}
+
+#[test]
+fn subnets_that_nobody_names_are_local_and_apart() {
+    node(async |world| {
+        network(&world, "one", "").await;
+        network(&world, "two", "").await;
+        let config = |name: &str| world.networks.find(name).unwrap().ipam.config.unwrap();
+        let (one, two) = (config("one"), config("two"));
+        assert!(one[0].subnet == "172.18.0.0/16" && one[1].subnet.starts_with("fd"), "{one:?}");
+        assert!(one[1].subnet.ends_with("::/64") && one[1].gateway.ends_with("::1"), "{one:?}");
+        assert_ne!(one[1].subnet, two[1].subnet);
+        let (a, b) = (world.start("a", &["one"]), world.start("b", &["two"]));
+        b.process.run(|| echo_server6(80));
+        let to = SocketAddr::from((b.endpoints[0].ipv6.as_ref().unwrap().address, 80));
+        assert_eq!(a.process.run(move || reached(to)), None, "another network");
+        let overlapping = NewNetwork {
+            name: "three".into(),
+            ipv6: true,
+            ipam: vec![IpamConfig { subnet: one[1].subnet.clone(), ..IpamConfig::default() }],
+            ..NewNetwork::default()
+        };
+        assert_eq!(
+            world.networks.create(overlapping).await.unwrap_err().to_string(),
+            "invalid pool request: Pool overlaps with other one on this address space"
+        );
+    });
+}
+
+#[test]
+fn a_running_container_comes_into_and_goes_out_of_a_network_with_ipv6() {
+    node(async |world| {
+        network(&world, "six", "2001:db8:1::/64").await;
+        let a = world.start("a", &["bridge"]);
+        world.networks.reserve(&request("a", "six")).unwrap();
+        world.networks.plug_running(&a.id, a.process.pid()).unwrap();
+        let inside = a.process.sh("ip addr; ip -6 route");
+        assert!(inside.contains("inet6 2001:db8:1::2/64"), "{inside}");
+        assert!(inside.contains("default via 2001:db8:1::1"), "{inside}");
+        world.networks.release("six", &a.id).unwrap();
+        assert!(!a.process.sh("ip -6 route").contains("default"));
+    });
+}
+
+#[test]
+fn ports_lead_to_the_address_of_the_same_family() {
+    node(async |world| {
+        network(&world, "six", "2001:db8:1::/64").await;
+        let a = world.start("a", &["six"]);
+        a.process.run(|| echo_server6(80));
+        let port = |host_port| PortRequest {
+            protocol: Protocol::Tcp,
+            host_ip: None,
+            host_port,
+            host_port_end: 0,
+            container_port: 80,
+        };
+        world.networks.publish(&a.id, &[port(8080)]).await.unwrap();
+        let asked = |text: &str| {
+            let to: SocketAddr = text.parse().unwrap();
+            tokio::task::spawn_blocking(move || reached(to))
+        };
+        assert_eq!(asked("[::1]:8080").await.unwrap().as_deref(), Some("2001:db8:1::1 HI"));
+        assert_eq!(asked("127.0.0.1:8080").await.unwrap().as_deref(), Some("::ffff:172.18.0.1 HI"));
+    });
+}
+
+#[test]
+fn names_have_addresses_of_both_families() {
+    node(async |world| {
+        network(&world, "six", "2001:db8:1::/64").await;
+        world.network("four").await;
+        let (a, _b) = (world.start("a", &["six"]), world.start("b", &["six"]));
+        world.networks.serve_names(&a.id, a.process.pid(), Resolver::default()).await.unwrap();
+        use hickory_proto::rr::RecordType::{A, AAAA, PTR};
+        let ask = async |name, kind| crate::names::ask(&a.process, name, kind).await.1;
+        assert_eq!(ask("b.", A).await, ["172.18.0.3"]);
+        assert_eq!(ask("b.", AAAA).await, ["2001:db8:1::3"]);
+        assert_eq!(ask("b.six.", AAAA).await, ["2001:db8:1::3"]);
+        let reverse = "3.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa.";
+        assert_eq!(ask(reverse, PTR).await, ["b.six."]);
+        sh("ip -6 addr show dev lo");
+    });
+}
