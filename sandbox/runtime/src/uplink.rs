@@ -20,6 +20,7 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     net::Ipv4Addr,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -60,6 +61,9 @@ impl Uplink {
         let (host_end, session_end) = self.addresses();
         // The rules come first: there is no moment at which the way is open without them.
         nft(&self.host_rules(egress, &connected()?))?;
+        if speaks_ipv6() {
+            nft(&self.no_ipv6())?;
+        }
         let server = u8::try_from(self.server).unwrap_or(0);
         let [high, low] = u16::try_from(self.slot).unwrap_or(0).to_be_bytes();
         let peer = netlink::Peer { name: "up0", index: SESSION_END, mac: [2, 0, 1, server, high, low] };
@@ -98,6 +102,9 @@ impl Uplink {
     pub fn delete(self) -> Result<()> {
         // "Add" first: deleting a table that is not there would be an error.
         nft(&format!("add table ip {0}\ndelete table ip {0}\n", self.table()))?;
+        if speaks_ipv6() {
+            nft(&format!("add table ip6 {0}\ndelete table ip6 {0}\n", self.table()))?;
+        }
         match if_nametoindex(self.interface().as_str()) {
             Ok(index) => {
                 let _just_gone = netlink::Batch::new().delete(index).send();
@@ -105,6 +112,22 @@ impl Uplink {
             }
             Err(_) => Ok(()),
         }
+    }
+
+    /// No rule is about IPv6, so none of it passes; the kernel gives every interface an address of that kind.
+    fn no_ipv6(self) -> String {
+        let (table, interface) = (self.table(), self.interface());
+        format!(
+            "table ip6 {table} {{
+  chain input {{ type filter hook input priority filter - 10; iifname \"{interface}\" drop; }}
+  chain forward {{
+    type filter hook forward priority filter - 10;
+    iifname \"{interface}\" drop
+    oifname \"{interface}\" drop
+  }}
+}}
+"
+        )
     }
 
     /// A table of its own for each session, which is made and deleted as a whole.
@@ -151,6 +174,11 @@ impl Uplink {
             resolvers = resolvers.join("\n    "),
         )
     }
+}
+
+/// Whether this kernel has IPv6 (if_inet6 in proc(5)).
+fn speaks_ipv6() -> bool {
+    Path::new("/proc/net/if_inet6").exists()
 }
 
 /// The networks that the host is connected to itself (proc_net_route: lines without a gateway).

@@ -53,7 +53,7 @@ impl Networks {
             // A thread may be in another network than its process.
             setns(File::open(path).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
             let listeners: Vec<TcpListener> =
-                ports.iter().map(|port| TcpListener::bind(("0.0.0.0", *port)).unwrap()).collect();
+                ports.iter().map(|port| TcpListener::bind(("::", *port)).unwrap()).collect();
             for listener in listeners {
                 std::thread::spawn(move || {
                     for connection in listener.incoming() {
@@ -73,6 +73,25 @@ impl Drop for Networks {
             let _gone = Command::new("ip").args(["netns", "del", &format!("{}{side}", self.0)]).status();
         }
     }
+}
+
+/// What a service on the host's end of an uplink answers to the session's end.
+fn by_ipv6(networks: &Networks, host: &Host) -> String {
+    let output = |command: &mut Command| String::from_utf8(command.output().unwrap().stdout).unwrap();
+    let net = format!("--net={}", networks.path("h"));
+    let links = output(Command::new("nsenter").args([&net, "ip", "-br", "-6", "addr"]));
+    let line = links.lines().find(|line| line.starts_with("dd")).expect("an uplink with an address");
+    let (link, address) = (
+        line.split('@').next().unwrap(),
+        line.split_whitespace().find_map(|word| word.split_once('/')).expect("its address").0,
+    );
+    // Sessions' numbers are part of the name: the first session has the first.
+    assert!(link.ends_with("-1"), "{link}");
+    let children = format!("/proc/{0}/task/{0}/children", host.warden_pid());
+    let children = std::fs::read_to_string(children).unwrap();
+    let net = format!("--net=/proc/{}/ns/net", children.split(' ').next().expect("the first session"));
+    let ask = format!("head -1 < /dev/tcp/{address}%up0/80");
+    output(Command::new("nsenter").args([&net, "timeout", "3", "bash", "-c", &ask]))
 }
 
 fn the_way_out_is_as_wide_as_its_rules() -> Result<(), libtest_mimic::Failed> {
@@ -125,6 +144,8 @@ fn the_way_out_is_as_wide_as_its_rules() -> Result<(), libtest_mimic::Failed> {
         assert!(!get(&open, address, 80).contains("hello"), "{address}");
     }
     assert!(get(&shut, "203.0.113.5", 80).contains("Network is unreachable"));
+    // Nor by IPv6, which every interface has, from the session's own end.
+    assert_eq!(by_ipv6(&networks, &host), "");
     // Nothing of it is left on the host.
     for session in [&open, &other, &shut] {
         session.destroy();
