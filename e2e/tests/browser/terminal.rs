@@ -94,7 +94,8 @@ async fn a_paste_stays_a_paste_and_copying_lets_the_next_key_interrupt() {
     browser.chord(&[key::CONTROL], 'c').await;
     browser.run(1, "echo af''ter; sleep 1000").await;
     browser.until_terminal(1, "\nafter").await;
-    assert!(!browser.terminal(1).await.contains("\ninjected"));
+    let shown = browser.terminal(1).await;
+    assert!(!shown.contains("\ninjected"), "{shown}");
     // The first Ctrl+C copies what is selected, the second is the program's.
     browser.script::<bool>("window.__drydock.term(1).selectAll(); return true", vec![]).await;
     browser.chord(&[key::CONTROL], 'c').await;

@@ -4,7 +4,7 @@ use crate::{
     Error, Result,
     host::Host,
     recipes::{self, Input, Recipe},
-    version::{Description, VERSION},
+    version::{DESCRIPTION, Description, VERSION},
     work::{Work, own_mounts},
 };
 use drydock_dockerfile::build::{self, Backend, Context, ErrorKind, Event, Mode};
@@ -377,7 +377,9 @@ fn local_image<'a>(
     recipe: &'a str,
     facts: BTreeMap<String, String>,
 ) -> Result<NewImage<'a>> {
-    let config = (*from.get(id)?.config).clone();
+    let mut config = (*from.get(id)?.config).clone();
+    // What `docker image inspect` shows of an image and neither its containers nor what is built from it have.
+    config.comment = facts.get(DESCRIPTION).cloned();
     let there: Vec<_> = from.layers().into_iter().filter(|l| l.in_catalogue).map(|l| l.chain).collect();
     let mut layers = Vec::new();
     let mut below: Option<ChainId> = None;

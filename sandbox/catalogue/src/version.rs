@@ -9,6 +9,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 /// The fact that is the version.
 pub(crate) const VERSION: &str = "org.opencontainers.image.version";
+/// The fact that says where its content comes from.
+pub(crate) const DESCRIPTION: &str = "org.opencontainers.image.description";
 
 /// What is said of an image.
 #[derive(Debug, PartialEq, Eq)]
