@@ -79,7 +79,13 @@ async fn ps(State(engine): Engined, query: Query) -> Answer {
     Ok(answer(StatusCode::OK, &list::list(&engine, &wanted)?))
 }
 
-async fn create_one(State(engine): Engined, query: Query, headers: HeaderMap, body: Body) -> Answer {
+async fn create_one(
+    State(engine): Engined,
+    version: ApiVersion,
+    query: Query,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
     let value: Option<Value> = read_json(&headers, body).await?;
     let value = value.ok_or_else(|| Error::invalid("invalid JSON: got EOF while reading request body"))?;
     let configured = value
@@ -90,6 +96,10 @@ async fn create_one(State(engine): Engined, query: Query, headers: HeaderMap, bo
     }
     let request: CreateRequest =
         model::from_json(value).map_err(|e| Error::invalid(format!("invalid JSON: {e}")))?;
+    let mut mounts = request.host_config.mounts.iter().flatten();
+    if !version.at_least(48) && mounts.any(|mount| mount.kind == "image") {
+        return Err(Error::invalid("Mount type \"Image\" needs API v1.48 or newer"));
+    }
     let created = create::create(&engine, query.text("name"), query.text("platform"), request)?;
     Ok(answer(StatusCode::CREATED, &created))
 }

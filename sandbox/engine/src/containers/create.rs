@@ -6,7 +6,7 @@ use super::{
     model::{CreateRequest, Created, EndpointSettings, HostConfig},
     mounts, names, net,
     record::{Mounted, Record},
-    validate,
+    sources, validate,
 };
 use crate::{
     clock::Timestamp,
@@ -18,7 +18,7 @@ use crate::{
 use drydock_images::local::{Image, LayerStack};
 use drydock_registry::Platform;
 use drydock_runtime::clear;
-use std::{collections::BTreeMap, fs, os::unix::fs::DirBuilderExt, sync::Arc};
+use std::{collections::BTreeMap, fs, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc};
 
 /// Hidden or read-only in every container that is not privileged.
 const MASKED: [&str; 12] = [
@@ -129,6 +129,7 @@ fn furnish(engine: &Arc<Engine>, mut record: Record, image: &Image) -> Result<St
         engine.roots.create(&id)?;
         fs::DirBuilder::new().mode(0o710).create(&dir).doing(|| format!("mkdir {}", dir.display()))?;
         record.mount_points = mounts::resolve(engine, &record.config, &record.host)?;
+        sources::hold_images(engine, record)?;
         populate(engine, record, &layers)?;
         record.save(&dir).doing(|| format!("write {}", dir.display()))
     };
@@ -137,6 +138,7 @@ fn furnish(engine: &Arc<Engine>, mut record: Record, image: &Image) -> Result<St
         for volume in record.mount_points.iter().filter(|m| m.anonymous) {
             engine.volumes.remove_unused(&volume.point.name);
         }
+        sources::forget_images(engine, &record);
         let _not_made = clear::tree(&dir);
         if let Ok(doomed) = engine.roots.discard(&id) {
             let _not_made = clear::tree(&doomed);
@@ -213,16 +215,14 @@ fn check_containers(engine: &Engine, host: &HostConfig) -> Result<()> {
 /// Copies what the image has at the place of a volume into the volume, if that is empty (`docker run -v new:/usr/share`), and makes the
 /// directory that the program shall work in.
 fn populate(engine: &Engine, record: &Record, layers: &LayerStack) -> Result<()> {
-    let empty = |m: &&Mounted| {
-        m.copy
-            && m.point.kind == "volume"
-            && fs::read_dir(&m.point.source).is_ok_and(|mut d| d.next().is_none())
-    };
-    let volumes: Vec<&Mounted> = record.mount_points.iter().filter(empty).collect();
+    let empty = |path: &PathBuf| fs::read_dir(path).is_ok_and(|mut d| d.next().is_none());
+    let wanted = record.mount_points.iter().filter(|m| m.copy && m.point.kind == "volume");
+    let volumes: Vec<(&Mounted, PathBuf)> =
+        wanted.filter_map(|m| Some((m, content(m).filter(empty)?))).collect();
     // Only if one of the layers has something there is it worth mounting them all.
     let in_layers =
         |inside: &str| layers.dirs.iter().any(|dir| fs::symlink_metadata(dir.join(inside)).is_ok());
-    let has = |m: &&Mounted| {
+    let has = |(m, _): &(&Mounted, PathBuf)| {
         let inside = m.point.destination.trim_start_matches('/');
         in_layers(inside) || inside.contains('/')
     };
@@ -232,8 +232,8 @@ fn populate(engine: &Engine, record: &Record, layers: &LayerStack) -> Result<()>
         return Ok(());
     }
     let root = engine.roots.mount(&record.id, layers)?;
-    let copied = volumes.iter().try_for_each(|m| {
-        copy::fill_volume(&root, &m.point.destination, m.point.source.as_ref())
+    let copied = volumes.iter().try_for_each(|(m, content)| {
+        copy::fill_volume(&root, &m.point.destination, content)
             .doing(|| format!("failed to populate volume {}", m.point.name))
     });
     let made = work.map_or(Ok(()), |work| {
@@ -241,6 +241,13 @@ fn populate(engine: &Engine, record: &Record, layers: &LayerStack) -> Result<()>
     });
     engine.roots.unmount(&record.id);
     copied.and(made)
+}
+
+/// The directory of a volume that is mounted. A subpath that is not there, or leads out, is told at the start.
+fn content(mounted: &Mounted) -> Option<PathBuf> {
+    let volume = fs::canonicalize(&mounted.point.source).ok()?;
+    let path = fs::canonicalize(volume.join(sources::subpath(mounted).unwrap_or_default())).ok()?;
+    path.starts_with(&volume).then_some(path)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use super::{
     Container, Live, files, health, net,
     record::{Phase, Record},
-    remove, start,
+    remove, sources, start,
     start::Ends,
     streams::{Input, Io, Stream, pump},
 };
@@ -178,6 +178,7 @@ fn restart_after(engine: &Arc<Engine>, container: &Arc<Container>, pause: Durati
 /// Undoes the mounts of a run.
 pub fn unmount(engine: &Engine, container: &Container) {
     engine.roots.unmount(&container.id);
+    sources::unmount_images(engine, &container.record().clone());
     let volumes: Vec<String> = {
         let record = container.record();
         record
@@ -287,6 +288,7 @@ pub async fn adopt(engine: &Arc<Engine>, survivors: Vec<Survivor>) {
 fn take_over(engine: &Arc<Engine>, container: &Arc<Container>, survivor: Survivor) {
     let Survivor { process: Process { pid, pidfd, exit }, kept, .. } = survivor;
     engine.roots.adopt(&container.id);
+    sources::adopt_images(engine, &container.record().clone());
     container.set_live(Some(Arc::new(Live {
         pid,
         pidfd,
@@ -349,6 +351,7 @@ fn sort_out(kept: Vec<OwnedFd>, tty: bool) -> Ends {
 fn settle(engine: &Arc<Engine>, container: &Arc<Container>) -> bool {
     let mut record = container.record();
     engine.roots.detach(&record.id);
+    sources::detach_images(engine, &record);
     record.endpoints.clear();
     record.published.clear();
     let was = record.state.phase;

@@ -26,6 +26,7 @@ pub mod record;
 pub mod remove;
 pub mod seccomp;
 pub mod signals;
+pub mod sources;
 pub mod spare;
 pub mod spec;
 pub mod start;

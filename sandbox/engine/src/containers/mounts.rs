@@ -123,12 +123,15 @@ fn of_other(engine: &Engine, text: &str) -> Result<Vec<Wish>> {
     // Not as what is not found: clients would take that for the image, and pull it.
     let other = engine.containers.get(name).map_err(|error| Error::invalid(error.message))?;
     let record = other.record();
-    let of_theirs = record.mount_points.iter().filter(|m| m.point.kind != "tmpfs").map(|theirs| {
-        let mut mounted = theirs.clone();
-        mounted.copy = false;
-        mounted.point.rw = theirs.point.rw && mode != "ro";
-        Wish { mounted, ..Wish::default() }
-    });
+    let of_theirs =
+        record.mount_points.iter().filter(|m| !matches!(m.point.kind.as_str(), "tmpfs" | "image")).map(
+            |theirs| {
+                let mut mounted = theirs.clone();
+                mounted.copy = false;
+                mounted.point.rw = theirs.point.rw && mode != "ro";
+                Wish { mounted, ..Wish::default() }
+            },
+        );
     Ok(of_theirs.collect())
 }
 
@@ -332,15 +335,12 @@ fn mount_spec(request: &MountRequest) -> Result<Wish> {
             if request.source.is_empty() && !options.subpath.is_empty() {
                 return Err(bad("must not set Subpath when using anonymous volumes"));
             }
-            if Path::new(&options.subpath)
-                .components()
-                .any(|c| !matches!(c, Component::Normal(_) | Component::CurDir))
-            {
+            if !is_local(&options.subpath) {
                 return Err(bad("subpath must be a relative path within the volume"));
             }
             let driver = options.driver_config.unwrap_or_default();
             wish.mounted = volume(&request.source, &target, true, "z");
-            wish.mounted.copy = !options.no_copy && options.subpath.is_empty();
+            wish.mounted.copy = !options.no_copy;
             wish.mounted.point.driver = driver.name;
             wish.options = driver.options.unwrap_or_default();
             wish.labels = options.labels.unwrap_or_default();
@@ -353,15 +353,28 @@ fn mount_spec(request: &MountRequest) -> Result<Wish> {
             extra(request.volume_options.is_some(), "VolumeOptions")?;
         }
         "image" => {
-            return Err(Error::not_implemented("mounts of type image are not available on this engine"));
+            if request.source.is_empty() {
+                return Err(bad("field Source must not be empty"));
+            }
+            extra(request.bind_options.is_some(), "BindOptions")?;
+            extra(request.volume_options.is_some(), "VolumeOptions")?;
+            extra(request.tmpfs_options.is_some(), "TmpfsOptions")?;
+            if request.image_options.as_ref().is_some_and(|options| !is_local(&options.subpath)) {
+                return Err(bad("subpath must be a relative path within the volume"));
+            }
+            wish.mounted.point.name.clone_from(&request.source);
         }
         _ => return Err(bad("mount type unknown")),
     }
     wish.mounted.point.kind = kind.into();
     wish.mounted.point.destination = target;
-    wish.mounted.point.rw = !request.read_only;
+    wish.mounted.point.rw = !request.read_only && kind != "image";
     wish.mounted.spec = Some(request.clone());
     Ok(wish)
+}
+
+fn is_local(path: &str) -> bool {
+    Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
 /// A path without `.`, `..` and double slashes, as Go's `path.Clean`.
@@ -380,6 +393,7 @@ pub fn clean(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::containers::model::ImageOptions;
 
     #[test]
     fn binds_are_read_as_docker_reads_them() {
@@ -444,5 +458,13 @@ mod tests {
             "invalid mount config for type \"x\": mount type unknown"
         );
         assert!(mount_spec(&request("volume", "")).unwrap().mounted.copy);
+        let image = mount_spec(&request("image", "busybox")).unwrap().mounted.point;
+        assert_eq!((image.name.as_str(), image.rw), ("busybox", false));
+        let mut outside = request("image", "busybox");
+        outside.image_options = Some(ImageOptions { subpath: "../x".into() });
+        assert_eq!(
+            mount_spec(&outside).unwrap_err().message,
+            "invalid mount config for type \"image\": subpath must be a relative path within the volume"
+        );
     }
 }

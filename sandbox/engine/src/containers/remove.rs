@@ -1,7 +1,7 @@
 //! `docker rm`: out of the index and out of the way at once; deleting the files follows in the background, where nobody waits
 //! for it. On a full disk the files go where they are, while somebody waits: there is no room for a rename.
 
-use super::{Container, record::Phase, stop};
+use super::{Container, record::Phase, sources, stop};
 use crate::{
     engine::Engine,
     error::{Error, Result, go_words, is_full},
@@ -78,6 +78,7 @@ pub async fn remove(engine: &Arc<Engine>, container: &Arc<Container>, options: O
 
 /// Takes the files out of the way. After this no engine knows the container any more.
 async fn discard(engine: &Arc<Engine>, container: &Container) -> Result<()> {
+    let mut left = sources::release_images(engine, &container.record().clone());
     let root = engine.roots.dir(&container.id);
     engine.roots.detach(&container.id);
     // The larger one first: what it held makes room for what follows.
@@ -87,8 +88,9 @@ async fn discard(engine: &Arc<Engine>, container: &Container) -> Result<()> {
     if let Err(error) = engine.images.release(&container.id) {
         tracing::warn!(container = container.id, %error, "its layers are still held");
     }
+    left.extend([dir, root]);
     tokio::task::spawn_blocking(move || {
-        for path in [dir, root] {
+        for path in left {
             if let Err(error) = clear::tree(&path) {
                 tracing::warn!(path = %path.display(), %error, "files of a removed container stay");
             }

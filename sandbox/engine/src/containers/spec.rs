@@ -4,7 +4,7 @@ use super::{
     files,
     model::{HostConfig, Ulimit},
     record::{Mounted, Record},
-    seccomp,
+    seccomp, sources,
     validate::{CAPABILITIES, DEFAULT_CAPABILITIES, capability, parse_bool},
 };
 use crate::{
@@ -322,7 +322,7 @@ fn mount(mounted: &Mounted) -> Mount {
         }
         MountSource::Tmpfs(options)
     } else {
-        let subpath = spec.and_then(|s| s.volume_options.as_ref()).map_or("", |o| o.subpath.as_str());
+        let subpath = sources::subpath(mounted).unwrap_or_default();
         MountSource::Bind(match subpath.trim_start_matches('/') {
             // Joining nothing would append a slash, which a file must not have.
             "" => point.source.clone(),

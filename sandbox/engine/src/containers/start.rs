@@ -4,7 +4,7 @@
 use super::{
     Container, Live, exit, files, health, links, mounts, net,
     record::{Phase, Record},
-    spec,
+    sources, spec,
     streams::{Input, Io, watched},
     validate,
 };
@@ -129,8 +129,8 @@ async fn begin(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<(Proc
         let attributes = attributes.map(|(name, value)| (name.to_string(), value));
         engine.events.emit("volume", "mount", &point.name, attributes.into());
     }
-    check_binds(&snapshot)?;
-    check_subpaths(&snapshot)?;
+    sources::mount_images(engine, &snapshot)?;
+    sources::check(&snapshot)?;
     validate::check_log_driver(&snapshot.host)?;
     snapshot.host.tmpfs.iter().flatten().try_for_each(|(_, options)| mounts::check_tmpfs(options))?;
     let description = spec::container(engine, &snapshot, &root)?;
@@ -434,55 +434,6 @@ async fn give_up(engine: &Arc<Engine>, container: &Arc<Container>, error: &Error
     container.streams.finish();
     container.streams.set_input(Input::NotYet);
     engine.save_soon(container);
-}
-
-/// Sources of binds may have gone since creation. Docker makes those of `-v` again, and refuses those of `--mount`.
-fn check_binds(record: &Record) -> Result<()> {
-    for mounted in record.mount_points.iter().filter(|m| m.point.kind == "bind") {
-        let source = &mounted.point.source;
-        if std::fs::metadata(source).is_ok() {
-            continue;
-        }
-        if mounted.spec.is_some() {
-            return Err(Error::invalid(format!(
-                "invalid mount config for type \"bind\": bind source path does not exist: {source}"
-            )));
-        }
-        std::fs::create_dir_all(source)
-            .doing(|| format!("error while creating mount source path '{source}': mkdir {source}"))?;
-    }
-    Ok(())
-}
-
-/// What is mounted of a volume must be there, and in the volume (moby's `internal/safepath`).
-fn check_subpaths(record: &Record) -> Result<()> {
-    for mounted in record.mount_points.iter().filter(|m| m.point.kind == "volume") {
-        let options = mounted.spec.as_ref().and_then(|spec| spec.volume_options.as_ref());
-        let Some(options) = options.filter(|options| !options.subpath.is_empty()) else { continue };
-        let base = std::path::Path::new(&mounted.point.source);
-        let path = super::mounts::clean(&base.join(&options.subpath).to_string_lossy());
-        let real = std::fs::canonicalize(&path).map_err(|error| {
-            let words = crate::error::go_words(&error);
-            Error::not_found(format!("cannot access path {path}: lstat {path}: {words}"))
-        })?;
-        let base = std::fs::canonicalize(base).doing(|| format!("lstat {}", base.display()))?;
-        if !real.starts_with(&base) {
-            return Err(Error::invalid(format!(
-                "path concatenation escapes the base directory, base: {}, subpath: {}",
-                base.display(),
-                relative(&base, &real)
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// Go's `filepath.Rel` of two absolute paths.
-fn relative(from: &std::path::Path, to: &std::path::Path) -> String {
-    let common = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
-    let up = from.components().skip(common).map(|_| "..".as_ref());
-    let down = to.components().skip(common).map(std::path::Component::as_os_str);
-    up.chain(down).collect::<std::path::PathBuf>().display().to_string()
 }
 
 fn network_failed(error: impl Into<Error>) -> Error {
