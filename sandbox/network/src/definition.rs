@@ -41,6 +41,10 @@ pub struct NewNetwork {
     pub options: BTreeMap<String, String>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
+    /// `--config-only`: it only holds what others take from it.
+    pub config_only: bool,
+    /// `--config-from`: the network that holds its configuration, or empty.
+    pub config_from: String,
 }
 
 /// A subnet as it is asked for and shown.
@@ -106,6 +110,18 @@ pub(crate) struct Definition {
     pub labels: BTreeMap<String, String>,
     /// Only a bridge has one.
     pub bridge: Option<Bridge>,
+    /// It only holds a configuration.
+    #[serde(default)]
+    pub config_only: Option<ConfigOnly>,
+    /// The network that holds its configuration, or empty.
+    #[serde(default)]
+    pub config_from: String,
+}
+
+/// What such a network holds beside subnets, options and labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ConfigOnly {
+    pub ipv6: bool,
 }
 
 /// What a bridge network is in the kernel.
@@ -286,7 +302,10 @@ impl NewNetwork {
         if self.name.contains('/') || self.name.chars().any(char::is_control) {
             return Err(Kind::Invalid.error(format!("invalid network name: {:?}", self.name)));
         }
-        check_driver(&self.driver)?;
+        self.check_configuration()?;
+        if !self.config_only {
+            check_driver(&self.driver)?;
+        }
         if !matches!(self.scope.as_str(), "" | "local") {
             return Err(
                 Kind::Forbidden.error("cannot create a swarm scoped network when swarm is not active")
@@ -304,6 +323,52 @@ impl NewNetwork {
             ));
         }
         check_ipam(&self.ipam, self.ipv6)
+    }
+
+    /// What is for a network that holds a configuration, or takes one (libnetwork's `validateConfiguration`).
+    fn check_configuration(&self) -> Result<()> {
+        let refused = |why: &str| Err(Kind::Forbidden.error(why));
+        if self.config_only && (self.internal || self.attachable || !self.scope.is_empty()) {
+            return refused(
+                "configuration network can only contain network specific fields. Network operator fields like \
+                 [ ingress | internal | attachable | scope ] are not supported.",
+            );
+        }
+        if self.config_from.is_empty() {
+            return Ok(());
+        }
+        if self.config_only {
+            return refused("a configuration network cannot depend on another configuration network");
+        }
+        let own = !matches!(self.ipam_driver.as_str(), "" | "default")
+            || self.ipv4 == Some(false)
+            || self.ipv6
+            || !self.labels.is_empty()
+            || self.ipam_options.as_ref().is_some_and(|options| !options.is_empty())
+            || !self.ipam.is_empty();
+        if own {
+            return refused(
+                "user-specified configurations are not supported if the network depends on a configuration network",
+            );
+        }
+        if !self.options.is_empty() {
+            return refused(
+                "network driver options are not supported if the network depends on a configuration network",
+            );
+        }
+        Ok(())
+    }
+
+    /// The same with what another network holds for it.
+    pub(crate) fn configured(&self, from: &Definition, held: ConfigOnly) -> Self {
+        Self {
+            ipv6: held.ipv6,
+            labels: from.labels.clone(),
+            ipam_options: from.ipam_options.clone().or_else(|| self.ipam_options.clone()),
+            ipam: from.ipam.clone(),
+            options: from.options.clone(),
+            ..self.clone()
+        }
     }
 
     /// The subnets that count: those of IPv6 only if it is wanted.

@@ -174,6 +174,9 @@ impl Networks {
         let mut state = self.state();
         let network = state.find(&request.network)?;
         let id = network.definition.id.clone();
+        if network.definition.config_only.is_some() {
+            return Err(Kind::Forbidden.error("cannot create endpoint on configuration-only network"));
+        }
         if network.endpoints.contains_key(&request.container) {
             return Err(Kind::Forbidden.error(format!(
                 "endpoint with name {} already exists in network {}",

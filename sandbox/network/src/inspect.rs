@@ -38,9 +38,9 @@ pub struct Network {
     pub attachable: bool,
     /// Never.
     pub ingress: bool,
-    /// Nothing.
+    /// As it was asked for.
     pub config_from: ConfigFrom,
-    /// Never.
+    /// As it was asked for.
     pub config_only: bool,
     /// By the id of the container. `GET /networks` (the list) shows it empty.
     pub containers: BTreeMap<String, NetworkContainer>,
@@ -62,11 +62,11 @@ pub struct Ipam {
     pub config: Option<Vec<IpamConfig>>,
 }
 
-/// Where a network's configuration is from: nowhere.
+/// Where a network's configuration is from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ConfigFrom {
-    /// Empty.
+    /// The network that holds it, or empty.
     pub network: String,
 }
 
@@ -106,6 +106,7 @@ impl Network {
             }
             config
         });
+        let config = config.or_else(|| definition.config_only.map(|_| definition.ipam.clone()));
         let containers =
             network.endpoints.iter().map(|(id, e)| (id.clone(), NetworkContainer::of(e))).collect();
         Self {
@@ -115,13 +116,14 @@ impl Network {
             scope: "local",
             driver: definition.driver.name(),
             enable_ipv4: true,
-            enable_ipv6: definition.bridge.as_ref().is_some_and(|bridge| bridge.ipv6.is_some()),
+            enable_ipv6: definition.bridge.as_ref().is_some_and(|bridge| bridge.ipv6.is_some())
+                || definition.config_only.is_some_and(|held| held.ipv6),
             ipam: Ipam { driver: "default", options: definition.ipam_options.clone(), config },
             internal: definition.internal,
             attachable: definition.attachable,
             ingress: false,
-            config_from: ConfigFrom::default(),
-            config_only: false,
+            config_from: ConfigFrom { network: definition.config_from.clone() },
+            config_only: definition.config_only.is_some(),
             containers,
             options: definition.options.clone(),
             labels: definition.labels.clone(),

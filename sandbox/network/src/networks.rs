@@ -2,7 +2,9 @@
 
 use crate::{
     AddressPool, DefaultBridge, Error, Result, bridge,
-    definition::{Bridge, BridgeOptions, Definition, Driver, Ipv6, NewNetwork, Subnet, not_found},
+    definition::{
+        Bridge, BridgeOptions, ConfigOnly, Definition, Driver, Ipv6, NewNetwork, Subnet, not_found,
+    },
     endpoints::{Container, Endpoint},
     error::Kind,
     firewall::Firewall,
@@ -210,6 +212,8 @@ impl Networks {
 
     fn create_now(&self, new: &NewNetwork) -> Result<String> {
         new.check()?;
+        let configured = self.configured(new)?;
+        let new = configured.as_ref().unwrap_or(new);
         let wish = new.subnet()?;
         let options = BridgeOptions::read(&new.options)?;
         let routes = bridge::routes();
@@ -218,7 +222,11 @@ impl Networks {
             if state.networks.iter().any(|network| network.definition.name == new.name) {
                 return Err(Kind::Conflict.error(format!("network with name {} already exists", new.name)));
             }
-            let definition = define(new, wish, options, &state, (&routes, &self.shared.config))?;
+            let definition = if new.config_only {
+                hold(new)
+            } else {
+                define(new, wish, options, &state, (&routes, &self.shared.config))?
+            };
             state.networks.push(Network::new(definition.clone()));
             definition
         };
@@ -232,6 +240,19 @@ impl Networks {
             return Err(error);
         }
         Ok(definition.id)
+    }
+
+    /// The wish with the configuration that another network holds for it.
+    fn configured(&self, new: &NewNetwork) -> Result<Option<NewNetwork>> {
+        if new.config_from.is_empty() {
+            return Ok(None);
+        }
+        let state = self.state();
+        let mut held = state.networks.iter().filter_map(|n| Some((&n.definition, n.definition.config_only?)));
+        let found = held.find(|(definition, _)| definition.name == new.config_from);
+        let missing =
+            || Kind::NotFound.error(format!("configuration network {:?} does not exist", new.config_from));
+        found.map(|(definition, held)| Some(new.configured(definition, held))).ok_or_else(missing)
     }
 
     /// Removes a network that no container is connected to; answers what it was.
@@ -248,6 +269,13 @@ impl Networks {
             if definition.predefined() {
                 return Err(Kind::Forbidden
                     .error(format!("{} is a pre-defined network and cannot be removed", definition.name)));
+            }
+            if definition.config_only.is_some()
+                && state.networks.iter().any(|other| other.definition.config_from == definition.name)
+            {
+                return Err(
+                    Kind::Forbidden.error(format!("configuration network {:?} is in use", definition.name))
+                );
             }
             if !network.endpoints.is_empty() {
                 let named = |e: &Endpoint| format!("name:{:?} id:{:?}", e.container_name, short(&e.id));
@@ -308,6 +336,25 @@ pub(crate) fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
 }
 
+/// A network that only holds a configuration.
+fn hold(new: &NewNetwork) -> Definition {
+    Definition {
+        id: random::hex::<32>(),
+        name: new.name.clone(),
+        created: time::now(),
+        driver: Driver::Null,
+        internal: false,
+        attachable: false,
+        ipam_options: new.ipam_options.clone(),
+        ipam: new.configs(),
+        options: new.options.clone(),
+        labels: new.labels.clone(),
+        bridge: None,
+        config_only: Some(ConfigOnly { ipv6: new.ipv6 }),
+        config_from: String::new(),
+    }
+}
+
 /// A network's definition, with a subnet that nobody else has.
 fn define(
     new: &NewNetwork,
@@ -364,6 +411,8 @@ fn define(
         options: new.options.clone(),
         labels: new.labels.clone(),
         bridge: Some(bridge),
+        config_only: None,
+        config_from: new.config_from.clone(),
     })
 }
 
@@ -430,6 +479,8 @@ fn add_predefined(state: &mut State, config: &Config) -> Result<bool> {
             options: BTreeMap::new(),
             labels: BTreeMap::new(),
             bridge: None,
+            config_only: None,
+            config_from: String::new(),
         };
         if driver == Driver::Bridge {
             config.default_bridge.renew(&mut definition, state, &config.pools)?;

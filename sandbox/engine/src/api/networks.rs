@@ -128,14 +128,10 @@ async fn create(
         return Err(Error::forbidden(super::swarm::no_manager().message));
     }
     let from = request.config_from.as_ref().and_then(|from| from["Network"].as_str()).unwrap_or("");
-    if request.config_only || !from.is_empty() {
-        return Err(Error::not_implemented(
-            "networks that only hold a configuration are not available on this node",
-        ));
-    }
     let ipam = request.ipam.unwrap_or_default();
     let driver = request.driver.unwrap_or_default();
-    let mut options = engine.config.get().network_options(&driver);
+    let mut options =
+        if from.is_empty() { engine.config.get().network_options(&driver) } else { BTreeMap::new() };
     options.extend(request.options.unwrap_or_default());
     let new = NewNetwork {
         name: request.name,
@@ -150,6 +146,8 @@ async fn create(
         ipam: ipam.config.unwrap_or_default(),
         options,
         labels: request.labels.unwrap_or_default(),
+        config_only: request.config_only,
+        config_from: from.to_owned(),
     };
     let id = engine.networks.create(new).await?;
     let made = engine.networks.find(&id)?;
@@ -172,6 +170,7 @@ async fn prune(State(engine): State<Arc<Engine>>, query: Query) -> Answer {
         let old =
             until.is_none_or(|until| network.created.parse().is_ok_and(|created: Timestamp| created < until));
         let wanted = !is_predefined(&network.name)
+            && !network.config_only
             && network.containers.is_empty()
             && old
             && filters.prune_labels(&network.labels);

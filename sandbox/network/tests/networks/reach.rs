@@ -347,3 +347,36 @@ fn interfaces_are_called_and_set_as_it_is_asked_for() {
         assert!(again.address == first.address && again.mac != first.mac);
     });
 }
+
+#[test]
+fn a_network_takes_its_configuration_from_another() {
+    node(async |world| {
+        let ipam = vec![IpamConfig { subnet: "10.77.0.0/24".into(), ..IpamConfig::default() }];
+        let held = NewNetwork { name: "held".into(), ipam, config_only: true, ..NewNetwork::default() };
+        world.networks.create(held.clone()).await.unwrap();
+        let taken = NewNetwork { name: "taken".into(), config_from: "held".into(), ..NewNetwork::default() };
+        world.networks.create(taken.clone()).await.unwrap();
+        let shown = world.networks.find("taken").unwrap();
+        assert_eq!((shown.driver, shown.config_from.network.as_str()), ("bridge", "held"));
+        assert_eq!(shown.ipam.config.unwrap()[0].subnet, "10.77.0.0/24");
+        assert_eq!(world.start("a", &["taken"]).address(), Ipv4Addr::new(10, 77, 0, 2));
+        let shown = world.networks.find("held").unwrap();
+        assert_eq!((shown.driver, shown.config_only), ("null", true));
+        let refused = |error: drydock_network::Error| (error.kind(), error.to_string());
+        assert_eq!(
+            refused(world.networks.remove("held").await.unwrap_err()),
+            (Kind::Forbidden, "configuration network \"held\" is in use".into())
+        );
+        assert_eq!(
+            refused(world.networks.reserve(&request("b", "held")).unwrap_err()),
+            (Kind::Forbidden, "cannot create endpoint on configuration-only network".into())
+        );
+        let missing = NewNetwork { name: "x".into(), config_from: "nope".into(), ..NewNetwork::default() };
+        assert_eq!(
+            refused(world.networks.create(missing).await.unwrap_err()),
+            (Kind::NotFound, "configuration network \"nope\" does not exist".into())
+        );
+        let both = NewNetwork { name: "x".into(), ipam: held.ipam, ..taken };
+        assert!(world.networks.create(both).await.unwrap_err().to_string().starts_with("user-specified"));
+    });
+}
