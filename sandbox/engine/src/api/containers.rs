@@ -8,19 +8,21 @@ use crate::{
         prune,
         record::Phase,
         remove, start, stats, stop,
-        streams::Input,
+        streams::{Input, Stream},
         top, update, wait,
     },
     engine::{Engine, blocking},
     error::{Context, Error, Result},
     filters::Filters,
-    http::{Answer, ApiVersion, Form, Query, answer, body_of, hijack, produce, read_json},
+    http::{
+        Answer, ApiVersion, Connection, Form, Query, answer, body_of, hijack, produce, read_json, websocket,
+    },
     images,
 };
 use axum::{
     Router,
     body::Body,
-    extract::{Path, Request, State},
+    extract::{Path, Request, State, ws::WebSocketUpgrade},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{delete, get, post},
@@ -52,6 +54,7 @@ pub fn routes() -> Router<Arc<Engine>> {
         .route("/containers/{id}/wait", post(wait_for))
         .route("/containers/{id}/resize", post(resize))
         .route("/containers/{id}/attach", post(attach_to))
+        .route("/containers/{id}/attach/ws", get(attach_by_websocket))
         .route("/containers/{id}/logs", get(logs_of))
         .route("/containers/{id}/top", get(top_of))
         .route("/containers/{id}/stats", get(stats_of))
@@ -263,49 +266,55 @@ fn form(tty: bool, version: ApiVersion) -> Form {
     if tty || !version.at_least(42) { Form::Raw } else { Form::Multiplexed }
 }
 
-async fn attach_to(
-    State(engine): Engined,
-    Path(id): Path<String>,
-    version: ApiVersion,
-    query: Query,
-    request: Request,
-) -> Answer {
-    let container = engine.containers.get(&id)?;
-    let keys = attach::keys(query.get("detachKeys"))?;
-    match container.phase() {
-        Phase::Paused => {
-            return Err(Error::conflict(format!(
-                "container {id} is paused, unpause the container before attach"
-            )));
+/// What `attach` asks for, whatever the client speaks.
+struct Attachment {
+    container: Arc<Container>,
+    session: attach::Session,
+    past: mpsc::Receiver<Bytes>,
+    output: Option<mpsc::Receiver<(Stream, Bytes)>>,
+}
+
+impl Attachment {
+    /// `streams`: standard input, output and error are wanted. `raw`: never in frames.
+    fn new(engine: &Engine, id: &str, query: &Query, streams: [bool; 3], raw: bool) -> Result<Self> {
+        let container = engine.containers.get(id)?;
+        let keys = attach::keys(query.get("detachKeys"))?;
+        match container.phase() {
+            Phase::Paused => {
+                return Err(Error::conflict(format!(
+                    "container {id} is paused, unpause the container before attach"
+                )));
+            }
+            Phase::Restarting => {
+                return Err(Error::conflict(format!(
+                    "container {id} is restarting, wait until the container is running"
+                )));
+            }
+            _ => {}
         }
-        Phase::Restarting => {
-            return Err(Error::conflict(format!(
-                "container {id} is restarting, wait until the container is running"
-            )));
-        }
-        _ => {}
+        let (tty, open_stdin, stdin_once) = {
+            let config = &container.record().config;
+            (config.tty, config.open_stdin, config.stdin_once)
+        };
+        let [input, out, err] = streams;
+        let stream = query.flag("stream");
+        let raw = raw || tty;
+        let session = attach::Session {
+            tty,
+            raw,
+            input: (stream && input && open_stdin).then(|| container.streams.input()),
+            close_input: stdin_once,
+            keys,
+        };
+        let output = stream.then(|| container.streams.attach(out, err));
+        let past = logs::Wanted { out, err, framed: !raw, ..logs::Wanted::default() };
+        let past = past_of(&container, query.flag("logs").then_some(past));
+        Ok(Self { container, session, past, output })
     }
-    let (tty, open_stdin, stdin_once) = {
-        let config = &container.record().config;
-        (config.tty, config.open_stdin, config.stdin_once)
-    };
-    let (out, err) = (query.flag("stdout"), query.flag("stderr"));
-    let streams = query.flag("stream");
-    let session = attach::Session {
-        tty,
-        raw: tty,
-        input: (streams && query.flag("stdin") && open_stdin).then(|| container.streams.input()),
-        close_input: stdin_once,
-        keys,
-    };
-    let output = streams.then(|| container.streams.attach(out, err));
-    let past = logs::Wanted { out, err, framed: !tty, ..logs::Wanted::default() };
-    let past = past_of(&container, query.flag("logs").then_some(past));
-    let (mut parts, body) = request.into_parts();
-    let (response, pending) = hijack(&mut parts, body, form(tty, version));
-    engine.container_event(&container.record(), "attach", &[]);
-    tokio::spawn(async move {
-        let Ok(connection) = pending.open().await else { return };
+
+    /// Serves the client to its end.
+    async fn serve(self, engine: &Arc<Engine>, connection: Connection) {
+        let Self { container, session, past, output } = self;
         let closed = {
             let (engine, container) = (engine.clone(), container.clone());
             move || container.close_input(&engine.init)
@@ -314,8 +323,44 @@ async fn attach_to(
         if ended == attach::Ended::Detached {
             engine.container_event(&container.record(), "detach", &[]);
         }
+    }
+}
+
+async fn attach_to(
+    State(engine): Engined,
+    Path(id): Path<String>,
+    version: ApiVersion,
+    query: Query,
+    request: Request,
+) -> Answer {
+    let streams = ["stdin", "stdout", "stderr"].map(|name| query.flag(name));
+    let attachment = Attachment::new(&engine, &id, &query, streams, false)?;
+    let (mut parts, body) = request.into_parts();
+    let (response, pending) = hijack(&mut parts, body, form(attachment.session.tty, version));
+    engine.container_event(&attachment.container.record(), "attach", &[]);
+    tokio::spawn(async move {
+        let Ok(connection) = pending.open().await else { return };
+        attachment.serve(&engine, connection).await;
     });
     Ok(response)
+}
+
+/// The same over a WebSocket.
+async fn attach_by_websocket(
+    State(engine): Engined,
+    Path(id): Path<String>,
+    version: ApiVersion,
+    query: Query,
+    upgrade: WebSocketUpgrade,
+) -> Answer {
+    // Older clients get everything.
+    let streams = ["stdin", "stdout", "stderr"].map(|name| !version.at_least(42) || query.flag(name));
+    let attachment = Attachment::new(&engine, &id, &query, streams, true)?;
+    engine.container_event(&attachment.container.record(), "attach", &[]);
+    Ok(upgrade.on_upgrade(move |socket| async move {
+        let (connection, carrying) = websocket::connection(socket, version.at_least(28));
+        tokio::join!(attachment.serve(&engine, connection), carrying);
+    }))
 }
 
 /// What has been logged so far, if it is wanted.

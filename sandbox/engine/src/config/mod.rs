@@ -234,8 +234,11 @@ impl DaemonConfig {
         self.default_bridge()?;
         let mut log = LogConfig::default();
         self.complete_log(&mut log);
-        crate::containers::validate::check_log(&mut HostConfig { log_config: log, ..HostConfig::default() })
-            .map_err(|error| format!("failed to set log opts: {}", error.message))
+        crate::containers::log_options::check_log(&mut HostConfig {
+            log_config: log,
+            ..HostConfig::default()
+        })
+        .map_err(|error| format!("failed to set log opts: {}", error.message))
     }
 
     /// Whether clients are told to build with BuildKit.
@@ -295,7 +298,7 @@ impl DaemonConfig {
     fn shm_size(&self) -> Result<Option<i64>, String> {
         match &self.default_shm_size {
             Some(Value::Number(number)) => Ok(number.as_i64().filter(|size| *size > 0)),
-            Some(Value::String(text)) => match crate::containers::validate::parse_size(text) {
+            Some(Value::String(text)) => match crate::containers::words::parse_size(text) {
                 Some(size) => Ok(Some(size).filter(|size| *size > 0)),
                 None => Err(format!("invalid size: '{text}'")),
             },

@@ -5,7 +5,7 @@ mod read;
 
 pub use read::Wanted;
 
-use super::{record::Record, streams::Stream, validate::human_size};
+use super::{record::Record, streams::Stream, words::human_size};
 use crate::clock::Timestamp;
 use std::{
     collections::BTreeMap,

@@ -16,6 +16,7 @@ pub mod inspect;
 mod limits;
 pub mod links;
 pub mod list;
+pub mod log_options;
 pub mod logs;
 pub mod model;
 pub mod mounts;
@@ -37,6 +38,7 @@ pub mod top;
 pub mod update;
 pub mod validate;
 pub mod wait;
+pub mod words;
 
 use crate::{
     engine::Engine,

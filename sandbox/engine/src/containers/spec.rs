@@ -5,7 +5,7 @@ use super::{
     model::{HostConfig, Ulimit},
     record::{Mounted, Record},
     seccomp, sources,
-    validate::{CAPABILITIES, DEFAULT_CAPABILITIES, capability, parse_bool},
+    words::{CAPABILITIES, DEFAULT_CAPABILITIES, capability, parse_bool},
 };
 use crate::{
     cgroup::Groups,
@@ -51,7 +51,7 @@ pub fn container(engine: &Engine, record: &Record, root: &Path) -> Result<Contai
         masked: host.masked_paths.clone().unwrap_or_default(),
         read_only_paths: host.readonly_paths.clone().unwrap_or_default(),
         sysctls,
-        shm_size: u64::try_from(host.shm_size).unwrap_or(64 << 20),
+        shm_size: if host.ipc_mode == "none" { 0 } else { u64::try_from(host.shm_size).unwrap_or(64 << 20) },
         init: host.init == Some(true),
         wasm: wasm::is_runtime(&host.runtime),
         privileged: host.privileged,

@@ -2,11 +2,10 @@
 //! init clones the child, and its network while it prepares its root; all must be done before its program starts.
 
 use super::{
-    Container, Live, exit, files, health, links, mounts, net,
+    Container, Live, exit, files, health, links, log_options, mounts, net,
     record::{Phase, Record},
     sources, spec,
     streams::{Input, Io, watched},
-    validate,
 };
 use crate::{
     clock::Timestamp,
@@ -131,7 +130,7 @@ async fn begin(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<(Proc
     }
     sources::mount_images(engine, &snapshot)?;
     sources::check(&snapshot)?;
-    validate::check_log_driver(&snapshot.host)?;
+    log_options::check_log_driver(&snapshot.host)?;
     snapshot.host.tmpfs.iter().flatten().try_for_each(|(_, options)| mounts::check_tmpfs(options))?;
     let description = spec::container(engine, &snapshot, &root)?;
     let code = if description.wasm { wasm_code(engine, &snapshot, &root, &description).await? } else { None };

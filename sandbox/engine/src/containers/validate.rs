@@ -3,83 +3,15 @@
 
 use super::{
     limits,
+    log_options::check_log,
     model::{Config, HostConfig},
+    words::{capability, parse_bool},
 };
 use crate::{
     cgroup::Groups,
     error::{Error, Result},
     wasm,
 };
-
-/// Capabilities that exist, in the order of their numbers.
-pub const CAPABILITIES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
-
-/// Those of a container that asks for nothing.
-pub const DEFAULT_CAPABILITIES: [&str; 14] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FSETID",
-    "FOWNER",
-    "MKNOD",
-    "NET_RAW",
-    "SETGID",
-    "SETUID",
-    "SETFCAP",
-    "SETPCAP",
-    "NET_BIND_SERVICE",
-    "SYS_CHROOT",
-    "KILL",
-    "AUDIT_WRITE",
-];
-
-/// `CAP_NET_ADMIN`, `net_admin` → `NET_ADMIN`, if there is such a capability.
-pub fn capability(text: &str) -> Option<&'static str> {
-    let upper = text.to_ascii_uppercase();
-    let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
-    CAPABILITIES.into_iter().find(|name| *name == bare)
-}
 
 /// Checks a request, and puts in what Docker puts in. Returns warnings.
 pub fn check(config: &mut Config, host: &mut HostConfig, groups: &Groups) -> Result<Vec<String>> {
@@ -277,90 +209,6 @@ pub fn check_restart(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-/// `logger.ValidateLogOpts`.
-pub fn check_log(host: &mut HostConfig) -> Result<()> {
-    if host.log_config.driver.is_empty() {
-        host.log_config.driver = "json-file".into();
-    }
-    let (driver, options) = (host.log_config.driver.as_str(), &host.log_config.config);
-    if driver == "none" {
-        return Ok(());
-    }
-    let invalid = |text: String| Err(Error::invalid(text));
-    let mode = options.get("mode").map_or("", String::as_str);
-    if !matches!(mode, "" | "blocking" | "non-blocking") {
-        return invalid(format!("logger: logging mode not supported: {mode}"));
-    }
-    if let Some(size) = options.get("max-buffer-size") {
-        if mode != "non-blocking" {
-            return invalid(
-                "logger: max-buffer-size option is only supported with 'mode=non-blocking'".into(),
-            );
-        }
-        if parse_size(size).is_none() {
-            return invalid(format!("error parsing option max-buffer-size: invalid size: '{size}'"));
-        }
-    }
-    let (known, name): (&[&str], _) = match driver {
-        "json-file" => (
-            &["max-file", "max-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag"],
-            "for json-file log driver",
-        ),
-        "local" => (&["max-file", "max-size", "compress"], "for log driver local"),
-        other => return invalid(format!("logger: no log driver named '{other}' is registered")),
-    };
-    let common = ["mode", "max-buffer-size"];
-    if let Some(key) = options.keys().map(String::as_str).find(|k| !known.contains(k) && !common.contains(k))
-    {
-        return invalid(format!("unknown log opt '{key}' {name}"));
-    }
-    Ok(())
-}
-
-/// What a log driver itself refuses, which it does when the container starts.
-pub fn check_log_driver(host: &HostConfig) -> Result<()> {
-    let (driver, options) = (host.log_config.driver.as_str(), &host.log_config.config);
-    if driver == "none" {
-        return Ok(());
-    }
-    let failed = |text: String| {
-        let before = "failed to create task for container: failed to initialize logging driver";
-        Err(Error::internal(format!("{before}: {text}")))
-    };
-    let size = match options.get("max-size").map(|text| (text, human_size(text))) {
-        Some((text, None)) => return failed(format!("invalid size: '{text}'")),
-        Some((_, Some(..=0))) if driver == "json-file" => {
-            return failed("max-size must be a positive number".into());
-        }
-        size => size,
-    };
-    let files = match options.get("max-file").map(|text| (text, text.parse::<i64>())) {
-        Some((text, Err(_))) => {
-            return failed(format!("strconv.Atoi: parsing \"{text}\": invalid syntax"));
-        }
-        Some((_, Ok(..=0))) => return failed("max-file cannot be less than 1".into()),
-        Some((_, Ok(files))) => files,
-        None if driver == "local" => 5,
-        None => 1,
-    };
-    let compress = match options.get("compress").map(|text| (text, parse_bool(text))) {
-        Some((_, Some(compress))) => compress,
-        None => driver == "local",
-        Some((text, None)) => {
-            return failed(format!("strconv.ParseBool: parsing \"{text}\": invalid syntax"));
-        }
-    };
-    match driver {
-        "json-file" if compress && (files == 1 || size.is_none()) => {
-            failed("compress cannot be true when max-file is less than 2 or max-size is not set".into())
-        }
-        "local" if compress && files == 1 => {
-            failed("compression cannot be enabled when max file count is 1".into())
-        }
-        _ => Ok(()),
-    }
-}
-
 fn check_security(host: &HostConfig) -> Result<()> {
     for (field, list) in [("CapAdd", &host.cap_add), ("CapDrop", &host.cap_drop)] {
         for text in list.iter().flatten() {
@@ -451,44 +299,6 @@ fn sysctls(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-/// Go's `strconv.ParseBool`.
-pub fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
-        _ => None,
-    }
-}
-
-/// A size such as `10m`, `1.5gb`, `512` in bytes, with units of 1024 as go-units' `RAMInBytes`.
-pub fn parse_size(text: &str) -> Option<i64> {
-    size(text, 1024.0)
-}
-
-/// The same with units of 1000, as go-units' `FromHumanSize`, which limits of logs are given in.
-pub fn human_size(text: &str) -> Option<i64> {
-    size(text, 1000.0)
-}
-
-fn size(text: &str, unit_of: f64) -> Option<i64> {
-    let text = text.trim();
-    let digits = text.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
-    let (number, unit) = text.split_at(digits);
-    let unit = unit.trim().to_ascii_lowercase();
-    let power = match unit.trim_end_matches('b').trim_end_matches('i') {
-        "" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        "p" => 5,
-        _ => return None,
-    };
-    let value: f64 = number.parse().ok()?;
-    let bytes = value * unit_of.powi(power);
-    (0.0..9e18).contains(&bytes).then_some(bytes as i64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -554,41 +364,6 @@ mod tests {
     }
 
     #[test]
-    fn log_options_are_refused_in_the_loggers_words() {
-        let log = |driver: &str, options: &[(&str, &str)]| {
-            let mut host = HostConfig::default();
-            host.log_config.driver = driver.into();
-            host.log_config.config =
-                options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-            check_log(&mut host).and_then(|()| check_log_driver(&host)).map_err(|error| error.message)
-        };
-        let refused = |driver: &str, options: &[(&str, &str)]| log(driver, options).unwrap_err();
-        assert_eq!(refused("", &[("mode", "x")]), "logger: logging mode not supported: x");
-        assert_eq!(
-            refused("json-file", &[("max-buffer-size", "1m")]),
-            "logger: max-buffer-size option is only supported with 'mode=non-blocking'"
-        );
-        assert_eq!(refused("local", &[("tag", "x")]), "unknown log opt 'tag' for log driver local");
-        assert_eq!(refused("syslog", &[]), "logger: no log driver named 'syslog' is registered");
-        assert_eq!(
-            refused("json-file", &[("compress", "true")]),
-            "failed to create task for container: failed to initialize logging driver: compress cannot be true when max-file is less than 2 or max-size is not set"
-        );
-        assert_eq!(
-            refused("json-file", &[("max-file", "0")]),
-            "failed to create task for container: failed to initialize logging driver: max-file cannot be less than 1"
-        );
-        for good in [
-            [("mode", "non-blocking"), ("max-buffer-size", "4m"), ("max-size", "1k")],
-            [("compress", "true"), ("max-file", "3"), ("max-size", "10m")],
-        ] {
-            assert_eq!(log("json-file", &good), Ok(()));
-        }
-        assert_eq!(log("local", &[]), Ok(()));
-        assert_eq!(log("none", &[("anything", "x")]), Ok(()));
-    }
-
-    #[test]
     fn defaults_are_those_of_docker() {
         let (mut config, mut host) = (Config::default(), HostConfig::default());
         host.resources.memory = 64 << 20;
@@ -598,13 +373,5 @@ mod tests {
             (host.network_mode.as_str(), host.ipc_mode.as_str(), host.runtime.as_str()),
             ("bridge", "private", "runc")
         );
-    }
-
-    #[test]
-    fn sizes_have_binary_units() {
-        assert_eq!(parse_size("10m"), Some(10 << 20));
-        assert_eq!(parse_size("1.5KiB"), Some(1536));
-        assert_eq!((human_size("1k"), human_size("10m")), (Some(1000), Some(10_000_000)));
-        assert_eq!((parse_size("x"), parse_size("5q")), (None, None));
     }
 }

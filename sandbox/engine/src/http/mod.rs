@@ -13,6 +13,7 @@ mod progress;
 mod query;
 mod server;
 mod version;
+pub mod websocket;
 
 pub use bytes::{drain, produce, reader};
 pub use hijack::{Connection, Form, hijack, upgrade};

@@ -47,7 +47,7 @@ fn main() {
 }
 
 /// Scripts for the node's shell, in this order in one session, and what they must print.
-const CHECKS: [(&str, &str); 47] = [
+const CHECKS: [(&str, &str); 48] = [
     ("docker run --rm busybox echo hello 2>/dev/null", "hello"),
     ("docker run --rm -i busybox cat <<< words", "words"),
     ("docker run --rm busybox nosuch; echo $?", "127"),
@@ -196,6 +196,10 @@ const CHECKS: [(&str, &str); 47] = [
     (
         "docker volume create kept; docker run --name parent -v kept:/k -v /gone busybox true; docker run --name child --volumes-from parent busybox true; gone=$(docker inspect -f '{{range .Mounts}}{{.Name}} {{end}}' child | tr ' ' '\\n' | grep -v kept); docker rm parent; docker rm -v child; docker volume ls -q | grep -c -e kept -e $gone; docker run --rm --tmpfs /t:shared busybox grep -c ' /t .* shared:' /proc/self/mountinfo",
         "child\n1\n1",
+    ),
+    (
+        "docker run --rm --ipc none busybox ls -d /dev/shm 2>&1; docker run -d --name wired busybox sh -c 'echo begin; sleep 60' >/dev/null; timeout 1 curl -sN --unix-socket /run/docker.sock 'ws://d/v1.51/containers/wired/attach/ws?stream=1&stdout=1&logs=1'; docker rm -f wired",
+        "ls: /dev/shm: No such file or directory\nbegin\nwired",
     ),
     (
         "docker run -d --name reader --mount type=image,src=busybox,dst=/x,image-subpath=etc busybox sleep 60 >/dev/null; docker exec reader sh -c 'ls /x/passwd; touch /x/y 2>&1'; docker inspect -f '{{range .Mounts}}{{.Type}} {{.Name}} {{.RW}}{{end}}' reader; docker rm -f reader; docker run --rm --mount type=image,src=busybox,dst=/x,image-subpath=../x busybox true 2>&1 | grep -c 'subpath must be a relative path'",

@@ -161,7 +161,7 @@ fn kernel_mounts(spec: &ContainerSpec, controllers: &[Option<Vec<String>>]) -> R
         Namespace::Host | Namespace::Of(_) => mounts::copy(CWD, "/dev/mqueue", false)?,
     };
     let shm = match spec.namespaces.ipc {
-        _ if spec.mounts.iter().any(|m| m.target == "/dev/shm") => None,
+        _ if spec.shm_size == 0 || spec.mounts.iter().any(|m| m.target == "/dev/shm") => None,
         Namespace::Host => Some(mounts::copy(CWD, "/dev/shm", false)?),
         Namespace::New | Namespace::Of(_) => {
             let size = spec.shm_size.to_string();

@@ -29,7 +29,7 @@ pub struct ContainerSpec {
     pub read_only_paths: Vec<String>,
     /// (`net.ipv4.ip_forward`, `1`): only of the container's own namespaces.
     pub sysctls: Vec<(String, String)>,
-    /// Size of `/dev/shm` in bytes.
+    /// Size of `/dev/shm` in bytes; 0: there is none.
     pub shm_size: u64,
     /// A small init is process 1 and reaps; the container's program is its child (`docker run --init`).
     pub init: bool,
