@@ -1,7 +1,10 @@
 //! TLS: the server's certificate and whom it believes, and how it comes to others. A client without a certificate is let in (it may have a token); one
 //! with a certificate of another authority is treated as one without.
 
+mod authorities;
+
 use crate::options::{KeyPair, TlsFiles};
+use authorities::Authorities;
 use std::io::{Error, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
@@ -62,33 +65,44 @@ pub fn connector(own: Option<&KeyPair>, authority: Option<&Path>) -> std::io::Re
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// TLS for connections to whom these authorities (PEM) know.
-pub fn trusting(authorities: &[u8]) -> std::io::Result<TlsConnector> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(authorities) {
-        roots.add(certificate.map_err(Error::other)?).map_err(Error::other)?;
-    }
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+/// TLS for connections to whom these certificates (PEM) are or know.
+pub fn trusting(known: &[u8]) -> std::io::Result<TlsConnector> {
+    let provider = Arc::new(ring::default_provider());
+    let known = CertificateDer::pem_slice_iter(known).collect::<Result<_, _>>().map_err(Error::other)?;
+    let authorities = Authorities::new(known, provider.clone()).map_err(Error::other)?;
+    let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(Error::other)?
-        .with_root_certificates(roots)
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(authorities))
         .with_no_client_auth();
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// Why a handshake failed, in the words of Go's `crypto/x509` where it is the certificate.
+/// Why a handshake failed.
 pub fn handshake_error(error: &Error) -> String {
-    let told = |why: &str| format!("tls: failed to verify certificate: x509: {why}");
     match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
-        Some(TlsError::InvalidCertificate(CertificateError::UnknownIssuer)) => {
-            told("certificate signed by unknown authority")
+        Some(why @ (TlsError::InvalidCertificate(_) | TlsError::Other(_))) => {
+            format!("tls: failed to verify certificate: {}", words(why))
         }
-        Some(TlsError::InvalidCertificate(
-            CertificateError::Expired | CertificateError::ExpiredContext { .. },
-        )) => told("certificate has expired or is not yet valid"),
-        Some(TlsError::InvalidCertificate(why)) => told(&why.to_string()),
         _ => format!("tls: {error}"),
     }
+}
+
+/// What is wrong with a certificate, in the words of Go's `crypto/x509`.
+fn words(error: &TlsError) -> String {
+    let why = match error {
+        TlsError::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "certificate signed by unknown authority".into()
+        }
+        TlsError::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            "certificate has expired or is not yet valid".into()
+        }
+        TlsError::InvalidCertificate(why) => why.to_string(),
+        TlsError::Other(why) => why.0.to_string(),
+        other => other.to_string(),
+    };
+    format!("x509: {why}")
 }
 
 /// Believes everybody, but checks that they have the key of the certificate that they show.
