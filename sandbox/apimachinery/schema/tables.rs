@@ -133,6 +133,13 @@ impl Writer<'_> {
     }
 }
 
+/// The first bytes of a name as a number that is ordered as names are; `src/schema.rs` has the same.
+fn prefix(name: &str) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
+    u64::from_be_bytes(bytes)
+}
+
 /// The tables of all types.
 pub fn write(types: &BTreeMap<String, Value>) -> String {
     let numbers = types.keys().enumerate().map(|(number, name)| (name.as_str(), number)).collect();
@@ -146,7 +153,7 @@ pub fn write(types: &BTreeMap<String, Value>) -> String {
     };
     w.merge(&Value::Null);
     let (mut structs, mut fields, mut protos, mut gvks) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut order: Vec<String> = Vec::new();
+    let (mut order, mut prefixes): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
     for (number, row) in types.values().enumerate() {
         let mut flat = Vec::new();
         w.flatten(row, &mut flat);
@@ -159,6 +166,7 @@ pub fn write(types: &BTreeMap<String, Value>) -> String {
         flat.sort_by(|a, b| text(a, "n").cmp(text(b, "n")));
         let place = |field: &Value| flat.iter().position(|one| one["n"] == field["n"]).unwrap_or_default();
         order.extend(in_order.iter().map(|field| place(field).to_string()));
+        prefixes.extend(flat.iter().map(|field| prefix(text(field, "n")).to_string()));
         let (first, first_proto) = (fields.len(), protos.len());
         let mut tags = Vec::new();
         for field in row["fields"].as_array().into_iter().flatten() {
@@ -206,6 +214,7 @@ pub fn write(types: &BTreeMap<String, Value>) -> String {
         ("STRUCTS", "T", &structs),
         ("FIELDS", "F", &fields),
         ("ORDER", "u8", &order),
+        ("PREFIXES", "u64", &prefixes),
         ("PROTOS", "P", &protos),
         ("KINDS", "K", &w.kinds),
         ("MERGES", "G", &w.merges),

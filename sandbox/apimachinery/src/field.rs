@@ -6,8 +6,15 @@ use std::fmt::{self, Write};
 
 /// Path of a field: `spec.containers[0].name`, `metadata.labels[app]`. Validation makes one for every field that it looks at and shows
 /// few of them, so most lie on the stack.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, PartialEq, Eq, Default)]
 pub struct Path(SmallVec<[u8; 64]>);
+
+impl Clone for Path {
+    fn clone(&self) -> Self {
+        // At once: `SmallVec`'s own goes byte by byte.
+        Self(SmallVec::from_slice(&self.0))
+    }
+}
 
 impl Path {
     /// A path of one field.

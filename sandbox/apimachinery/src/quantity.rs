@@ -3,6 +3,7 @@
 //! rounded up, and what is larger than 2^63-1 is that.
 
 use serde_json::Value;
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
@@ -223,7 +224,8 @@ impl FromStr for Quantity {
             return Err(QuantityError::Format);
         }
         let (scale, format) = suffix_scale(suffix).ok_or(QuantityError::Suffix)?;
-        let digits = [whole, fraction].concat();
+        let digits =
+            if fraction.is_empty() { Cow::Borrowed(whole) } else { [whole, fraction].concat().into() };
         let places = i32::try_from(fraction.len()).map_err(|_| QuantityError::Numeric)?;
         let nanos = scaled(digits.trim_start_matches('0'), places, &scale);
         Ok(Self { nanos: if negative { -nanos } else { nanos }, format })
@@ -247,16 +249,18 @@ fn scaled(digits: &str, places: i32, scale: &Scale) -> i128 {
         exponent += i32::try_from(rest.len() - 28).unwrap_or(i32::MAX / 2);
         rest = &rest[..28];
     }
-    let mut number: i128 = rest.parse().unwrap_or(MOST);
-    while exponent > 0 && number < MOST {
-        number = number.saturating_mul(10);
-        exponent -= 1;
+    // Most fit what a processor counts with.
+    let mut number = rest.parse::<u64>().map(i128::from).or_else(|_| rest.parse()).unwrap_or(MOST);
+    // None: more than an i128 holds.
+    let power = 10_i128.checked_pow(exponent.unsigned_abs());
+    if exponent > 0 {
+        number = power.map_or(MOST, |power| number.saturating_mul(power));
     }
     number = number.min(MOST * 10).saturating_mul(factor);
-    while exponent < 0 && number > 0 {
-        inexact |= number % 10 != 0;
-        number /= 10;
-        exponent += 1;
+    if exponent < 0 {
+        let (whole, rest) = power.map_or((0, number), |power| (number / power, number % power));
+        inexact |= rest != 0;
+        number = whole;
     }
     (number + i128::from(inexact)).min(MOST)
 }

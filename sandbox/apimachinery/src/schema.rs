@@ -28,7 +28,15 @@ mod tables {
     include!(concat!(env!("OUT_DIR"), "/tables.rs"));
 }
 
-use tables::{FIELDS, GVKS, KINDS, MERGES, ORDER, PROTOS, STRUCTS, TEXT};
+use tables::{FIELDS, GVKS, KINDS, MERGES, ORDER, PREFIXES, PROTOS, STRUCTS, TEXT};
+
+/// The first bytes of a name as a number that is ordered as names are.
+fn prefix(name: &str) -> u64 {
+    let mut bytes = [0; 8];
+    let length = name.len().min(bytes.len());
+    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
+    u64::from_be_bytes(bytes)
+}
 
 fn text(at: &'static S) -> &'static str {
     TEXT.get(at.0 as usize..at.0 as usize + usize::from(at.1)).unwrap_or_default()
@@ -90,10 +98,12 @@ impl Struct {
 
     /// A field by its name in JSON.
     pub fn field(self, name: &str) -> Option<Field> {
-        let row = self.row();
-        let fields = FIELDS.get(usize::from(row.1)..usize::from(row.1 + row.2))?;
-        let at = fields.binary_search_by(|field| text(&field.0).cmp(name)).ok()?;
-        Some(Field(row.1 + at as u16))
+        // Most names differ in what is compared as one number.
+        let (row, wanted) = (self.row(), prefix(name));
+        let prefixes = PREFIXES.get(usize::from(row.1)..usize::from(row.1 + row.2))?;
+        let first = prefixes.partition_point(|one| *one < wanted);
+        let alike = prefixes[first..].iter().take_while(|one| **one == wanted).count();
+        (first..first + alike).map(|at| Field(row.1 + at as u16)).find(|field| field.name() == name)
     }
 
     /// The place of one of its fields among them.
@@ -369,6 +379,7 @@ mod tests {
             let found = find(group, version, kind).unwrap();
             let names: Vec<_> = found.fields().map(Field::name).collect();
             assert!(names.is_sorted());
+            assert!(names.iter().all(|name| found.field(name).is_some_and(|field| field.name() == *name)));
             assert!(found.field("kind").is_some(), "{group}/{version} {kind}");
             structs += 1;
         }

@@ -26,7 +26,6 @@ use drydock_apimachinery::Status;
 use drydock_apimachinery::object;
 use drydock_etcd::Store;
 use serde_json::Value;
-use std::collections::HashSet;
 
 /// What is about to happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,49 +98,74 @@ fn aggregated(errors: &[String]) -> String {
     if let [one] = &once[..] { (*one).into() } else { format!("[{}]", once.join(", ")) }
 }
 
-/// Plug-ins that are on by themselves.
-const ON: &[&str] = &[
-    "CertificateApproval",
-    "CertificateSigning",
-    "CertificateSubjectRestriction",
-    "DefaultIngressClass",
-    "DefaultStorageClass",
-    "DefaultTolerationSeconds",
-    "LimitRanger",
-    "MutatingAdmissionWebhook",
-    "NamespaceLifecycle",
-    "PersistentVolumeClaimResize",
-    "PodSecurity",
-    "Priority",
-    "ResourceQuota",
-    "RuntimeClass",
-    "ServiceAccount",
-    "StorageObjectInUseProtection",
-    "TaintNodesByCondition",
-    "ValidatingAdmissionPolicy",
-    "ValidatingAdmissionWebhook",
+/// A plug-in, by its name. Those that are not named here have no switch, or nothing to do.
+#[derive(Debug, Clone, Copy)]
+enum Plugin {
+    CertificateApproval,
+    DefaultIngressClass,
+    DefaultStorageClass,
+    DefaultTolerationSeconds,
+    LimitRanger,
+    MutatingAdmissionWebhook,
+    NamespaceLifecycle,
+    NodeRestriction,
+    OwnerReferencesPermissionEnforcement,
+    PersistentVolumeClaimResize,
+    PodSecurity,
+    Priority,
+    ResourceQuota,
+    RuntimeClass,
+    ServiceAccount,
+    StorageObjectInUseProtection,
+    TaintNodesByCondition,
+    ValidatingAdmissionPolicy,
+    ValidatingAdmissionWebhook,
+}
+
+/// All of them, and whether they are on by themselves.
+const PLUGINS: &[(&str, Plugin, bool)] = &[
+    ("CertificateApproval", Plugin::CertificateApproval, true),
+    ("DefaultIngressClass", Plugin::DefaultIngressClass, true),
+    ("DefaultStorageClass", Plugin::DefaultStorageClass, true),
+    ("DefaultTolerationSeconds", Plugin::DefaultTolerationSeconds, true),
+    ("LimitRanger", Plugin::LimitRanger, true),
+    ("MutatingAdmissionWebhook", Plugin::MutatingAdmissionWebhook, true),
+    ("NamespaceLifecycle", Plugin::NamespaceLifecycle, true),
+    ("NodeRestriction", Plugin::NodeRestriction, false),
+    ("OwnerReferencesPermissionEnforcement", Plugin::OwnerReferencesPermissionEnforcement, false),
+    ("PersistentVolumeClaimResize", Plugin::PersistentVolumeClaimResize, true),
+    ("PodSecurity", Plugin::PodSecurity, true),
+    ("Priority", Plugin::Priority, true),
+    ("ResourceQuota", Plugin::ResourceQuota, true),
+    ("RuntimeClass", Plugin::RuntimeClass, true),
+    ("ServiceAccount", Plugin::ServiceAccount, true),
+    ("StorageObjectInUseProtection", Plugin::StorageObjectInUseProtection, true),
+    ("TaintNodesByCondition", Plugin::TaintNodesByCondition, true),
+    ("ValidatingAdmissionPolicy", Plugin::ValidatingAdmissionPolicy, true),
+    ("ValidatingAdmissionWebhook", Plugin::ValidatingAdmissionWebhook, true),
 ];
 
 /// All plug-ins.
 #[derive(Debug)]
 pub struct Admission {
-    on: HashSet<String>,
+    /// A bit for each that is on.
+    on: u32,
     quota: quota::Quotas,
 }
 
 impl Admission {
     /// Those that the options leave on.
     pub fn new(options: &crate::Options) -> Self {
-        let mut on: HashSet<String> = ON.iter().map(|name| (*name).into()).collect();
-        on.extend(options.enable_admission.iter().cloned());
-        for name in &options.disable_admission {
-            on.remove(name);
-        }
+        let names = |list: &[String], name: &str| list.iter().any(|one| one == name);
+        let on = PLUGINS.iter().filter(|(name, _, by_itself)| {
+            (*by_itself || names(&options.enable_admission, name)) && !names(&options.disable_admission, name)
+        });
+        let on = on.fold(0, |bits, (_, plugin, _)| bits | 1 << *plugin as u32);
         Self { on, quota: quota::Quotas::default() }
     }
 
-    fn is_on(&self, name: &str) -> bool {
-        self.on.contains(name)
+    fn is_on(&self, plugin: Plugin) -> bool {
+        self.on & 1 << plugin as u32 != 0
     }
 
     /// Changes the new object (null if it goes), or refuses it.
@@ -158,7 +182,7 @@ impl Admission {
             if matches!(context.operation, Operation::Create | Operation::Update) {
                 self.fill_in(&server.store, context, object).await?;
             }
-            if self.is_on("MutatingAdmissionWebhook") {
+            if self.is_on(Plugin::MutatingAdmissionWebhook) {
                 webhook::mutate(server, context, object, old, warnings, &mut rounds).await?;
             }
             if !rounds.again() {
@@ -170,34 +194,34 @@ impl Admission {
     /// What the cluster itself adds to an object.
     async fn fill_in(&self, store: &Store, context: &Context<'_>, object: &mut Value) -> Result<(), Status> {
         certificates::requester(context, object);
-        if self.is_on("NamespaceLifecycle") {
+        if self.is_on(Plugin::NamespaceLifecycle) {
             namespace::check(store, context, object)?;
         }
-        if self.is_on("LimitRanger") {
+        if self.is_on(Plugin::LimitRanger) {
             limit_ranger::mutate(store, context, object)?;
         }
-        if self.is_on("ServiceAccount") {
+        if self.is_on(Plugin::ServiceAccount) {
             service_account::mutate(store, context, object).await?;
         }
-        if self.is_on("TaintNodesByCondition") {
+        if self.is_on(Plugin::TaintNodesByCondition) {
             pods::taint_node(context, object);
         }
-        if self.is_on("Priority") {
+        if self.is_on(Plugin::Priority) {
             pods::priority(store, context, object)?;
         }
-        if self.is_on("DefaultTolerationSeconds") {
+        if self.is_on(Plugin::DefaultTolerationSeconds) {
             pods::tolerations(context, object);
         }
-        if self.is_on("DefaultStorageClass") {
+        if self.is_on(Plugin::DefaultStorageClass) {
             storage::default_class(store, context, object)?;
         }
-        if self.is_on("StorageObjectInUseProtection") {
+        if self.is_on(Plugin::StorageObjectInUseProtection) {
             storage::protect(context, object);
         }
-        if self.is_on("RuntimeClass") {
+        if self.is_on(Plugin::RuntimeClass) {
             pods::runtime_class(store, context, object)?;
         }
-        if self.is_on("DefaultIngressClass") {
+        if self.is_on(Plugin::DefaultIngressClass) {
             storage::default_ingress(store, context, object)?;
         }
         Ok(())
@@ -213,40 +237,40 @@ impl Admission {
         warnings: &mut Vec<String>,
     ) -> Result<(), Status> {
         let store = &server.store;
-        if self.is_on("NodeRestriction") {
+        if self.is_on(Plugin::NodeRestriction) {
             node_restriction::check(store, context, object, old)?;
         }
-        if context.operation == Operation::Delete && self.is_on("NamespaceLifecycle") {
+        if context.operation == Operation::Delete && self.is_on(Plugin::NamespaceLifecycle) {
             namespace::check_deletion(context)?;
         }
         if matches!(context.operation, Operation::Delete | Operation::Connect) {
             return self.ask_owner(server, context, object, old, warnings).await;
         }
         escalation::check(&server.authorizer, context, object, old)?;
-        if self.is_on("LimitRanger") {
+        if self.is_on(Plugin::LimitRanger) {
             limit_ranger::validate(store, context, object)?;
         }
-        if self.is_on("ServiceAccount") {
+        if self.is_on(Plugin::ServiceAccount) {
             service_account::validate(store, context, object)?;
         }
-        if self.is_on("PodSecurity") {
+        if self.is_on(Plugin::PodSecurity) {
             pod_security::check(store, context, object, old, warnings)?;
         }
-        if self.is_on("Priority") {
+        if self.is_on(Plugin::Priority) {
             pods::priority_class(store, context, object, old)?;
         }
-        if self.is_on("OwnerReferencesPermissionEnforcement") {
+        if self.is_on(Plugin::OwnerReferencesPermissionEnforcement) {
             owners::check(server, context, object, old)?;
         }
-        if self.is_on("PersistentVolumeClaimResize") {
+        if self.is_on(Plugin::PersistentVolumeClaimResize) {
             storage::resize(store, context, object, old)?;
         }
-        if self.is_on("CertificateApproval") {
+        if self.is_on(Plugin::CertificateApproval) {
             certificates::check(&server.authorizer, context, object, old)?;
         }
         self.ask_owner(server, context, object, old, warnings).await?;
         // What was charged is not given back, so this is the last.
-        if self.is_on("ResourceQuota") {
+        if self.is_on(Plugin::ResourceQuota) {
             self.quota.charge(store, context, object, old).await?;
         }
         Ok(())
@@ -261,10 +285,10 @@ impl Admission {
         old: Option<&Value>,
         warnings: &mut Vec<String>,
     ) -> Result<(), Status> {
-        if self.is_on("ValidatingAdmissionPolicy") {
+        if self.is_on(Plugin::ValidatingAdmissionPolicy) {
             policy::check(server, context, object, old, warnings)?;
         }
-        if self.is_on("ValidatingAdmissionWebhook") {
+        if self.is_on(Plugin::ValidatingAdmissionWebhook) {
             webhook::validate(server, context, object, old, warnings).await?;
         }
         Ok(())
