@@ -10,7 +10,8 @@ const MOST_FIELDS: usize = 64;
 
 /// Writes an object.
 pub fn write(out: &mut Vec<u8>, object: &Value) {
-    let Some(map) = object.as_object().filter(|map| map.contains_key("kind")) else {
+    let says = |map: &&Map<String, Value>| map.contains_key("kind") && map.contains_key("apiVersion");
+    let Some(map) = object.as_object().filter(says) else {
         return plain(out, object);
     };
     write_object(out, map, object, &[], false);
@@ -220,6 +221,7 @@ mod tests {
             r#"{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"name":"w","uid":"u"},"spec":{"a":{},"b":1}}"#
         );
         assert_eq!(written(&json!({"b": 1, "a": 2})), r#"{"a":2,"b":1}"#);
+        assert_eq!(written(&json!({"kind": "Pod", "group": ""})), r#"{"group":"","kind":"Pod"}"#);
     }
 
     #[test]

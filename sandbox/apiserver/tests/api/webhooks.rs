@@ -80,6 +80,8 @@ async fn recorder(patch: impl Fn(&Value) -> Value + Send + Sync + 'static) -> (H
         let (tells, patch) = (tells.clone(), patch.clone());
         async move {
             let body = request.into_body().collect().await.expect("a body").to_bytes();
+            // Programs in shell look for the first uid.
+            assert!(body.starts_with(b"{\"kind\":\"AdmissionReview\",\"apiVersion\":\"admission.k8s.io/v1\",\"request\":{\"uid\":\""));
             let mut review: Value = serde_json::from_slice(&body).expect("a review");
             let asked = review["request"].take();
             let mut response = json!({"uid": asked["uid"], "allowed": true});

@@ -10,14 +10,14 @@ use crate::tls;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use drydock_apimachinery::Status;
 use drydock_apimachinery::object::{int, list, text};
+use drydock_apimachinery::{Status, ordered};
 use http::header::{CONTENT_TYPE, HOST};
 use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -37,7 +37,7 @@ pub async fn ask(server: &Server, hook: &Value, write: &Write<'_>, changes: bool
     let review = review(write, &uid, version);
     let seconds =
         int(hook, &["timeoutSeconds"]).and_then(|n| u64::try_from(n).ok()).unwrap_or(10).clamp(1, 30);
-    let called = tokio::time::timeout(Duration::from_secs(seconds), call(server, hook, &review, seconds));
+    let called = tokio::time::timeout(Duration::from_secs(seconds), call(server, hook, review, seconds));
     let answered = match called.await {
         Ok(answered) => answered?,
         Err(_) => {
@@ -49,8 +49,27 @@ pub async fn ask(server: &Server, hook: &Value, write: &Write<'_>, changes: bool
         .map_err(|why| format!("received invalid webhook response: {why}"))
 }
 
+/// The fields of `AdmissionRequest` in its order.
+const FIELDS: [&str; 15] = [
+    "uid",
+    "kind",
+    "resource",
+    "subResource",
+    "requestKind",
+    "requestResource",
+    "requestSubResource",
+    "name",
+    "namespace",
+    "operation",
+    "userInfo",
+    "object",
+    "oldObject",
+    "dryRun",
+    "options",
+];
+
 /// `AdmissionReview`.
-fn review(write: &Write<'_>, uid: &str, version: &str) -> Value {
+fn review(write: &Write<'_>, uid: &str, version: &str) -> Vec<u8> {
     let whole = |tree: &Value| {
         let mut tree = tree.clone();
         if !tree.is_null() && write.context.kind.is_none() {
@@ -62,7 +81,19 @@ fn review(write: &Write<'_>, uid: &str, version: &str) -> Value {
     request["uid"] = uid.into();
     request["object"] = whole(write.object);
     request["oldObject"] = whole(write.old);
-    json!({"kind": "AdmissionReview", "apiVersion": format!("admission.k8s.io/{version}"), "request": request})
+    let mut out =
+        format!("{{\"kind\":\"AdmissionReview\",\"apiVersion\":\"admission.k8s.io/{version}\",\"request\":")
+            .into_bytes();
+    let mut opening = b'{';
+    for field in FIELDS {
+        if let Some(value) = request.get(field) {
+            out.push(std::mem::replace(&mut opening, b','));
+            out.extend_from_slice(format!("{field:?}:").as_bytes());
+            ordered::write(&mut out, value);
+        }
+    }
+    out.extend_from_slice(b"}}");
+    out
 }
 
 /// What is in an answer, if it is one to this question (`VerifyAdmissionResponse`).
@@ -116,7 +147,7 @@ fn address(hook: &Value, seconds: u64) -> String {
 }
 
 /// Asks.
-async fn call(server: &Server, hook: &Value, review: &Value, seconds: u64) -> Result<Value, String> {
+async fn call(server: &Server, hook: &Value, review: Vec<u8>, seconds: u64) -> Result<Value, String> {
     let url = address(hook, seconds);
     let failed = |why: String| format!("failed to call webhook: Post {url:?}: {why}");
     let uri: Uri = url.parse().map_err(|error: http::uri::InvalidUri| failed(error.to_string()))?;
@@ -141,7 +172,7 @@ async fn call(server: &Server, hook: &Value, review: &Value, seconds: u64) -> Re
     let request = Request::post(path)
         .header(HOST, uri.authority().map_or("", |authority| authority.as_str()))
         .header(CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(review.to_string())))
+        .body(Full::new(Bytes::from(review)))
         .map_err(|error| failed(error.to_string()))?;
     let answer = sender.send_request(request).await.map_err(|error| failed(error.to_string()))?;
     let code = answer.status();
@@ -189,6 +220,7 @@ fn endpoint(server: &Server, service: &Value) -> Result<(String, u16), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn an_answer_that_is_none_is_told_in_upstreams_words() {
