@@ -2,13 +2,13 @@
 //! `daemon/daemon_unix.go`, `initBridgeDriver`).
 
 use crate::{
-    Result, bridge,
-    definition::{Bridge, Definition, IpamConfig},
+    Config, Result, bridge,
+    definition::{Bridge, Definition, IpamConfig, Ipv6},
     ipam,
     networks::{Network, Networks, State, choose_gateway},
 };
 use drydock_runtime::netlink;
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
@@ -17,17 +17,17 @@ use std::{
 /// A network that is cut into subnets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AddressPool {
-    pub(crate) base: Ipv4Net,
+    pub(crate) base: IpNet,
     pub(crate) size: u8,
 }
 
 impl AddressPool {
     /// Of `default-address-pools`: a network, and the length of the prefixes of its parts.
     pub fn new(base: &str, size: u8) -> std::result::Result<Self, String> {
-        let net: Ipv4Net = base
+        let net: IpNet = base
             .parse()
             .map_err(|_| format!("failed to parse default-address-pools: invalid CIDR address: {base}"))?;
-        if size < net.prefix_len() || size > 30 {
+        if size < net.prefix_len() || size > net.max_prefix_len() - 2 {
             return Err(format!(
                 "invalid subnet size {size} in default-address-pools: {net} can't be cut so"
             ));
@@ -51,12 +51,17 @@ pub struct DefaultBridge {
     pub icc: bool,
     /// Containers have the node's address outside.
     pub masquerade: bool,
+    /// It has IPv6 too.
+    pub ipv6: bool,
+    /// Its addresses then (`fixed-cidr-v6`); none: the node's own local ones.
+    ipv6_range: Option<Ipv6Net>,
 }
 
 impl Default for DefaultBridge {
     fn default() -> Self {
         let (address, range, gateway, mtu, host_binding) = (None, None, None, None, None);
-        Self { address, range, gateway, mtu, host_binding, icc: true, masquerade: true }
+        let (icc, masquerade, ipv6, ipv6_range) = (true, true, false, None);
+        Self { address, range, gateway, mtu, host_binding, icc, masquerade, ipv6, ipv6_range }
     }
 }
 
@@ -82,21 +87,49 @@ impl DefaultBridge {
         Ok(Self { address, range, ..Self::default() })
     }
 
+    /// With IPv6: `fixed-cidr-v6`, which may be empty.
+    pub fn with_ipv6(self, fixed_cidr: &str) -> std::result::Result<Self, String> {
+        let range = (!fixed_cidr.is_empty()).then(|| fixed_cidr.parse::<Ipv6Net>()).transpose();
+        let ipv6_range =
+            range.map_err(|_| format!("parse fixed-cidr-v6 failed: invalid CIDR address: {fixed_cidr}"))?;
+        Ok(Self { ipv6: true, ipv6_range: ipv6_range.map(|range| range.trunc()), ..self })
+    }
+
     /// Whether the addresses are the operator's choice.
     fn is_chosen(&self) -> bool {
         self.address.is_some() || self.range.is_some() || self.gateway.is_some()
     }
 
     fn ipam(&self, subnet: Ipv4Net, gateway: Ipv4Addr) -> Vec<IpamConfig> {
-        if !self.is_chosen() {
-            return Vec::new();
-        }
-        vec![IpamConfig {
+        let ipv4 = self.is_chosen().then(|| IpamConfig {
             subnet: subnet.to_string(),
             ip_range: self.range.map(|range| range.to_string()).unwrap_or_default(),
             gateway: gateway.to_string(),
             ..IpamConfig::default()
-        }]
+        });
+        let ipv6 = self.ipv6_range.filter(|_| self.ipv6).map(|range| IpamConfig {
+            subnet: range.to_string(),
+            ip_range: range.to_string(),
+            ..IpamConfig::default()
+        });
+        ipv4.into_iter().chain(ipv6).collect()
+    }
+
+    /// `kept`: addresses that were chosen before.
+    fn make_ipv6(&self, kept: Option<&Ipv6>, state: &State, config: &Config) -> Result<Option<Ipv6>> {
+        if !self.ipv6 {
+            return Ok(None);
+        }
+        if let (Some(kept), None) = (kept, self.ipv6_range) {
+            return Ok(Some(kept.clone()));
+        }
+        let others = state.bridges().filter(|(of, _)| of.name != "bridge");
+        let taken: Vec<Ipv6Net> =
+            others.filter_map(|(_, bridge)| Some(bridge.ipv6.as_ref()?.subnet)).collect();
+        let chosen = || ipam::choose_ipv6_subnet(&taken, &config.pools, &config.engine_id);
+        let subnet = self.ipv6_range.map_or_else(chosen, Ok)?;
+        let gateway = choose_gateway(subnet, None, None, &[])?;
+        Ok(Some(Ipv6 { subnet, range: None, gateway, reserved: Vec::new() }))
     }
 
     fn options(&self) -> BTreeMap<String, String> {
@@ -112,21 +145,19 @@ impl DefaultBridge {
         options.into_iter().map(|(label, value)| (format!("com.docker.network.{label}"), value)).collect()
     }
 
-    /// The bridge, and what inspection shows of it. `kept`: addresses that were chosen before.
-    fn make(
-        &self,
-        kept: Option<&Bridge>,
-        state: &State,
-        pools: &[AddressPool],
-    ) -> Result<(Bridge, Vec<IpamConfig>)> {
-        let kept = kept.filter(|_| !self.is_chosen());
+    /// The bridge, and what inspection shows of it. What was chosen before is kept, but not what an operator chose: that is gone with
+    /// what the file says.
+    fn make(&self, before: &Definition, state: &State, config: &Config) -> Result<(Bridge, Vec<IpamConfig>)> {
+        let kept = |ipv6| before.bridge.as_ref().filter(|_| !before.static_subnet(ipv6));
+        let ipv6 = self.make_ipv6(kept(true).and_then(|kept| kept.ipv6.as_ref()), state, config)?;
+        let kept = kept(false).filter(|_| !self.is_chosen());
         let chosen = self.address.or(self.range).map(|net| net.trunc()).or(kept.map(|kept| kept.subnet));
         let subnet = match chosen {
             Some(subnet) => subnet,
             None => {
                 let others = state.bridges().filter(|(of, _)| of.name != "bridge");
                 let taken: Vec<Ipv4Net> = others.map(|(_, bridge)| bridge.subnet).collect();
-                ipam::choose_subnet(taken.iter().chain(&bridge::routes_but("docker0")), pools)?
+                ipam::choose_subnet(taken.iter().chain(&bridge::routes_but("docker0")), &config.pools)?
             }
         };
         let own = self.address.map(|address| address.addr()).or(self.gateway);
@@ -144,21 +175,14 @@ impl DefaultBridge {
             prefix: None,
             host_address: None,
             unprotected: false,
-            ipv6: None,
+            ipv6,
         };
         Ok((bridge, self.ipam(subnet, gateway)))
     }
 
     /// Makes the definition what is asked for now; says whether that changed it.
-    pub(crate) fn renew(
-        &self,
-        definition: &mut Definition,
-        state: &State,
-        pools: &[AddressPool],
-    ) -> Result<bool> {
-        // What an operator has chosen before is not kept when that is gone from the file.
-        let kept = definition.bridge.as_ref().filter(|_| definition.ipam.is_empty());
-        let (bridge, ipam) = self.make(kept, state, pools)?;
+    pub(crate) fn renew(&self, definition: &mut Definition, state: &State, config: &Config) -> Result<bool> {
+        let (bridge, ipam) = self.make(definition, state, config)?;
         let options = self.options();
         let same = (definition.bridge.as_ref(), &definition.ipam, &definition.options)
             == (Some(&bridge), &ipam, &options);
@@ -178,7 +202,7 @@ impl Networks {
                 return Ok(false);
             };
             let mut after = network.definition.clone();
-            if !config.default_bridge.renew(&mut after, &state, &config.pools)? {
+            if !config.default_bridge.renew(&mut after, &state, config)? {
                 return Ok(false);
             }
             (network.definition.clone(), after)
@@ -212,6 +236,9 @@ mod tests {
     #[test]
     fn pools_and_addresses_are_checked() {
         assert!(AddressPool::new("10.10.0.0/16", 24).is_ok());
+        assert!(AddressPool::new("2001:db8::/48", 64).is_ok());
+        assert!(DefaultBridge::default().with_ipv6("2001:db8::/64").is_ok_and(|bridge| bridge.ipv6));
+        assert!(DefaultBridge::default().with_ipv6("10.0.0.0/8").is_err());
         assert!(AddressPool::new("10.10.0.0/16", 8).unwrap_err().contains("can't be cut so"));
         assert!(AddressPool::new("10.10.0.0", 24).unwrap_err().ends_with("invalid CIDR address: 10.10.0.0"));
         assert!(DefaultBridge::new("10.9.0.1/24", "10.9.0.128/25").is_ok());

@@ -2,7 +2,7 @@
 //! libnetwork's default IPAM driver does it (`libnetwork/ipams/defaultipam`).
 
 use crate::{Result, default_bridge::AddressPool, error::Kind};
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeSet,
@@ -34,7 +34,10 @@ pub fn choose_subnet<'a>(
     pools: &[AddressPool],
 ) -> Result<Ipv4Net> {
     let taken: Vec<Ipv4Net> = taken.into_iter().copied().chain([SESSION]).collect();
-    let asked = pools.iter().map(|pool| (pool.base, pool.size));
+    let asked = pools.iter().filter_map(|pool| match pool.base {
+        IpNet::V4(base) => Some((base, pool.size)),
+        IpNet::V6(_) => None,
+    });
     let default = DEFAULT_POOLS.into_iter().filter(|_| pools.is_empty());
     asked
         .chain(default)
@@ -44,20 +47,32 @@ pub fn choose_subnet<'a>(
         .ok_or_else(|| Kind::Invalid.error("all predefined address pools have been fully subnetted"))
 }
 
-/// The first IPv6 subnet that nobody has, of the unique local addresses of this node (RFC 4193): as dockerd, which derives their prefix
-/// from its own id.
+/// The first IPv6 subnet of these pools that nobody has, or else of the unique local addresses of this node (RFC 4193): as dockerd, which
+/// derives their prefix from its own id.
 pub fn choose_ipv6_subnet<'a>(
     taken: impl IntoIterator<Item = &'a Ipv6Net>,
+    pools: &[AddressPool],
     engine_id: &str,
 ) -> Result<Ipv6Net> {
     let taken: Vec<Ipv6Net> = taken.into_iter().copied().collect();
     let digest = Sha256::digest(engine_id.as_bytes());
     let global_id = digest[..8].iter().fold(0_u64, |id, byte| id << 8 | u64::from(*byte)) & ((1 << 40) - 1);
     let base = Ipv6Addr::from_bits((0xfd << 120) | (u128::from(global_id) << 80));
-    Ipv6Net::new(base, 48)
-        .and_then(|base| base.subnets(64))
-        .ok()
-        .and_then(|mut subnets| subnets.find(|subnet| !taken.iter().any(|other| overlap(subnet, other))))
+    let mut asked: Vec<(Ipv6Net, u8)> = pools
+        .iter()
+        .filter_map(|pool| match pool.base {
+            IpNet::V6(base) => Some((base, pool.size)),
+            IpNet::V4(_) => None,
+        })
+        .collect();
+    if asked.is_empty() {
+        asked.push((Ipv6Net::new_assert(base, 48), 64));
+    }
+    asked
+        .into_iter()
+        .filter_map(|(base, size)| base.subnets(size).ok())
+        .flatten()
+        .find(|subnet| !taken.iter().any(|other| overlap(subnet, other)))
         .ok_or_else(|| Kind::Invalid.error("all predefined address pools have been fully subnetted"))
 }
 
@@ -264,10 +279,12 @@ mod tests {
 
     #[test]
     fn ipv6_subnets_are_local_to_a_node_and_their_first_address_is_the_second() {
-        let first = choose_ipv6_subnet(&[], "an engine").unwrap();
+        let first = choose_ipv6_subnet(&[], &[], "an engine").unwrap();
         assert_eq!((first.prefix_len(), first.addr().octets()[0]), (64, 0xfd));
-        assert_ne!(first, choose_ipv6_subnet(&[], "another engine").unwrap());
-        let next = choose_ipv6_subnet(&[first], "an engine").unwrap();
+        assert_ne!(first, choose_ipv6_subnet(&[], &[], "another engine").unwrap());
+        let next = choose_ipv6_subnet(&[first], &[], "an engine").unwrap();
+        let pools = [AddressPool::new("2001:db8:9::/56", 64).unwrap()];
+        assert_eq!(choose_ipv6_subnet(&[first], &pools, "").unwrap().to_string(), "2001:db8:9::/64");
         assert_eq!((next.addr().segments()[3], next.supernet().map(|n| n.trunc())), (1, first.supernet()));
         let mut pool = Pool::new("2001:db8:1::/64".parse::<Ipv6Net>().unwrap(), None);
         let all: Vec<_> = (0..2).filter_map(|_| pool.take_first()).map(|a| a.to_string()).collect();

@@ -13,6 +13,7 @@
 //! [`Networks::release`]. After a restart of the engine, containers that run come back with [`Networks::adopt`].
 
 mod bridge;
+mod bridge_options;
 mod default_bridge;
 mod definition;
 mod endpoints;

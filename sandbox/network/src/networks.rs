@@ -2,9 +2,8 @@
 
 use crate::{
     AddressPool, DefaultBridge, Error, Result, bridge,
-    definition::{
-        Bridge, BridgeOptions, ConfigOnly, Definition, Driver, Ipv6, NewNetwork, Subnet, not_found,
-    },
+    bridge_options::BridgeOptions,
+    definition::{Bridge, ConfigOnly, Definition, Driver, Ipv6, NewNetwork, Subnet, not_found},
     endpoints::{Container, Endpoint},
     error::Kind,
     firewall::Firewall,
@@ -397,7 +396,7 @@ fn define(
         prefix: options.prefix,
         host_address: options.host_address,
         unprotected: options.unprotected,
-        ipv6: new.ipv6.then(|| define_ipv6(new, state, &config.engine_id)).transpose()?,
+        ipv6: new.ipv6.then(|| define_ipv6(new, state, config)).transpose()?,
     };
     Ok(Definition {
         id,
@@ -417,10 +416,10 @@ fn define(
 }
 
 /// The IPv6 side of a network.
-fn define_ipv6(new: &NewNetwork, state: &State, engine_id: &str) -> Result<Ipv6> {
+fn define_ipv6(new: &NewNetwork, state: &State, config: &Config) -> Result<Ipv6> {
     let taken: Vec<Ipv6Net> = state.bridges().filter_map(|(_, b)| Some(b.ipv6.as_ref()?.subnet)).collect();
     let (subnet, range, gateway, reserved) = match new.ipv6_subnet()? {
-        None => (ipam::choose_ipv6_subnet(&taken, engine_id)?, None, None, Vec::new()),
+        None => (ipam::choose_ipv6_subnet(&taken, &config.pools, &config.engine_id)?, None, None, Vec::new()),
         Some(wish) if taken.iter().any(|other| ipam::overlap(other, &wish.net)) => {
             return Err(Kind::Forbidden
                 .error("invalid pool request: Pool overlaps with other one on this address space"));
@@ -483,7 +482,7 @@ fn add_predefined(state: &mut State, config: &Config) -> Result<bool> {
             config_from: String::new(),
         };
         if driver == Driver::Bridge {
-            config.default_bridge.renew(&mut definition, state, &config.pools)?;
+            config.default_bridge.renew(&mut definition, state, config)?;
         }
         state.networks.push(Network::new(definition));
     }

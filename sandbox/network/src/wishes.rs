@@ -2,7 +2,8 @@
 
 use crate::{
     Endpoint, EndpointRequest, Error, Mac, Result,
-    definition::{Definition, Driver, is_interface, join},
+    bridge_options::is_interface,
+    definition::{Definition, Driver, join},
     error::Kind,
     ipam::{Net, Pool},
     networks::{Network, State},

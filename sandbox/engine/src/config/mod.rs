@@ -36,6 +36,8 @@ pub struct DaemonConfig {
     default_address_pools: Vec<PoolText>,
     bip: String,
     fixed_cidr: String,
+    fixed_cidr_v6: String,
+    ipv6: bool,
     default_gateway: Option<Ipv4Addr>,
     mtu: i64,
     ip: Option<IpAddr>,
@@ -320,6 +322,9 @@ impl DaemonConfig {
     /// The network `bridge`.
     pub fn default_bridge(&self) -> Result<DefaultBridge, String> {
         let mut bridge = DefaultBridge::new(&self.bip, &self.fixed_cidr)?;
+        if self.ipv6 {
+            bridge = bridge.with_ipv6(&self.fixed_cidr_v6)?;
+        }
         bridge.gateway = self.default_gateway;
         bridge.mtu = u32::try_from(self.mtu).ok().filter(|mtu| *mtu > 0);
         bridge.host_binding = self.ip;
