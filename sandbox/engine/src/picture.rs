@@ -200,11 +200,14 @@ impl Doing {
             if let Some((number, total, command)) = step(text) {
                 self.step(number, total, command);
             }
-        } else if let (Some(id), Some(status)) = (line["id"].as_str(), line["status"].as_str())
-            && let Some(done) = layer(status, &line["progressDetail"])
-        {
+        } else if let (Some(id), Some(status)) = (line["id"].as_str(), line["status"].as_str()) {
             let mut layers = self.0.layers.lock().unwrap_or_else(PoisonError::into_inner);
-            layers.insert(id.to_owned(), done);
+            match layer(status, &line["progressDetail"]) {
+                Some(done) => layers.insert(id.to_owned(), done),
+                // What comes before the layers: how far an image is that the host makes first.
+                None if layers.is_empty() => return self.tell(status, None),
+                None => return,
+            };
             let whole = layers.values().filter(|done| **done == WHOLE).count();
             let total = WHOLE * layers.len() as u64;
             let words = format!("{whole} of {} layers", layers.len());
@@ -257,6 +260,9 @@ mod tests {
         let activities = Activities::default();
         let pull = activities.begin("pull nginx:latest");
         assert_eq!(shown(&activities), [activity("pull nginx:latest", "", None, None)]);
+        pull.hear(&json!({"status": "4 s  debian: extracting archives", "id": "nginx"}));
+        let made = activity("pull nginx:latest", "4 s  debian: extracting archives", None, None);
+        assert_eq!(shown(&activities), [made]);
         pull.hear(&json!({"status": "Pulling from library/nginx", "id": "latest"}));
         assert_eq!(shown(&activities)[0].total, None);
         for line in [
