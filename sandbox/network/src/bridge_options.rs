@@ -1,6 +1,6 @@
 //! Options of the bridge driver (`docker network create -o`), read and checked as moby's `libnetwork/drivers/bridge` does it.
 
-use crate::{Result, error::Kind};
+use crate::{Error, Result, error::Kind};
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
@@ -67,29 +67,25 @@ impl BridgeOptions {
                     }
                     read.prefix = Some(value.clone());
                 }
-                "com.docker.network.bridge.gateway_mode_ipv4" => match value.as_str() {
-                    "nat" => {}
-                    "nat-unprotected" => read.unprotected = true,
-                    "routed" | "isolated" => {
-                        return Err(Kind::NotImplemented.error(format!(
-                            "gateway mode {value} is not available on this engine: use nat"
-                        )));
-                    }
-                    _ => return Err(refuse(&format!("unknown gateway mode {value}"))),
-                },
-                "com.docker.network.bridge.gateway_mode_ipv6" => match value.as_str() {
-                    "nat" | "nat-unprotected" => {}
-                    "routed" | "isolated" => {
-                        return Err(Kind::NotImplemented.error(format!(
-                            "gateway mode {value} is not available on this engine: use nat"
-                        )));
-                    }
-                    _ => return Err(refuse(&format!("unknown gateway mode {value}"))),
-                },
+                "com.docker.network.bridge.gateway_mode_ipv4" => {
+                    read.unprotected = gateway_mode(value, refuse)?
+                }
+                "com.docker.network.bridge.gateway_mode_ipv6" => drop(gateway_mode(value, refuse)?),
                 _ => {}
             }
         }
         Ok(read)
+    }
+}
+
+/// Whether whoever has a route reaches all ports.
+fn gateway_mode(value: &str, refuse: impl Fn(&str) -> Error) -> Result<bool> {
+    match value {
+        "nat" => Ok(false),
+        "nat-unprotected" => Ok(true),
+        "routed" | "isolated" => Err(Kind::NotImplemented
+            .error(format!("gateway mode {value} is not available on this engine: use nat"))),
+        _ => Err(refuse(&format!("unknown gateway mode {value}"))),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::{
     Container, addresses, image, links,
-    model::{CreateRequest, Created, EndpointSettings, HostConfig},
+    model::{CreateRequest, Created, EndpointSettings, HostConfig, NetworkingConfig},
     mounts, names, net,
     record::{Mounted, Record},
     sources, validate,
@@ -77,30 +77,12 @@ pub fn create(
     links::resolve(engine, &mut host)?;
 
     let id = names::new_id();
-    let name = match name.map(|n| n.strip_prefix('/').unwrap_or(n)).filter(|n| !n.is_empty()) {
-        Some(name) => {
-            names::check(name)?;
-            engine.containers.reserve(name, &id)?;
-            name.to_string()
-        }
-        None => names::generate(&engine.containers, &id)?,
-    };
+    let name = take_name(engine, name, &id)?;
     let hostname_of_node = host.uts_mode == "host" || host.network_mode == "host";
     if config.hostname.is_empty() && !host.network_mode.starts_with("container:") {
         config.hostname = if hostname_of_node { engine.node.to_string() } else { id[..12].to_string() };
     }
-    let mut networks: BTreeMap<String, EndpointSettings> =
-        networking_config.endpoints_config.into_iter().map(|(k, v)| (k, v.unwrap_or_default())).collect();
-    if host.network_mode.starts_with("container:") {
-        networks.clear();
-    } else if !networks.contains_key(&host.network_mode) && (chosen || networks.is_empty()) {
-        // The client may name the network by its id in one place and by its name in the other.
-        let default = networks.remove("default").unwrap_or_default();
-        let same = engine.networks.find(&host.network_mode).ok();
-        if !same.is_some_and(|n| networks.contains_key(&n.name) || networks.contains_key(&n.id)) {
-            networks.insert(host.network_mode.clone(), default);
-        }
-    }
+    let networks = wanted_networks(engine, networking_config, &host, chosen);
     let record = Record {
         created: Timestamp::now(),
         path,
@@ -118,6 +100,40 @@ pub fn create(
     };
     let made = furnish(engine, record, &found);
     made.map(|id| Created { id, warnings })
+}
+
+/// The name that is asked for, or a new one.
+fn take_name(engine: &Engine, name: Option<&str>, id: &str) -> Result<String> {
+    match name.map(|n| n.strip_prefix('/').unwrap_or(n)).filter(|n| !n.is_empty()) {
+        Some(name) => {
+            names::check(name)?;
+            engine.containers.reserve(name, id)?;
+            Ok(name.to_string())
+        }
+        None => names::generate(&engine.containers, id),
+    }
+}
+
+/// The networks that a container shall join. `chosen`: the request says which network is its own.
+fn wanted_networks(
+    engine: &Engine,
+    config: NetworkingConfig,
+    host: &HostConfig,
+    chosen: bool,
+) -> BTreeMap<String, EndpointSettings> {
+    let mut networks: BTreeMap<String, EndpointSettings> =
+        config.endpoints_config.into_iter().map(|(k, v)| (k, v.unwrap_or_default())).collect();
+    if host.network_mode.starts_with("container:") {
+        networks.clear();
+    } else if !networks.contains_key(&host.network_mode) && (chosen || networks.is_empty()) {
+        // The client may name the network by its id in one place and by its name in the other.
+        let default = networks.remove("default").unwrap_or_default();
+        let same = engine.networks.find(&host.network_mode).ok();
+        if !same.is_some_and(|n| networks.contains_key(&n.name) || networks.contains_key(&n.id)) {
+            networks.insert(host.network_mode.clone(), default);
+        }
+    }
+    networks
 }
 
 /// Gives the container its layers, directories and volumes, and makes it known.

@@ -291,81 +291,29 @@ fn check_target(target: &str) -> Result<(), String> {
 fn mount_spec(request: &MountRequest) -> Result<Wish> {
     let kind = request.kind.as_str();
     let bad = |why: &str| Error::invalid(format!("invalid mount config for type \"{kind}\": {why}"));
+    let others = [
+        ("bind", "BindOptions", request.bind_options.is_some()),
+        ("volume", "VolumeOptions", request.volume_options.is_some()),
+        ("image", "ImageOptions", request.image_options.is_some()),
+        ("tmpfs", "TmpfsOptions", request.tmpfs_options.is_some()),
+    ];
+    if let Some((_, field, _)) = others.iter().find(|(of, _, present)| *present && *of != kind) {
+        return Err(bad(&format!("field {field} must not be specified")));
+    }
     if request.target.is_empty() {
         return Err(bad("field Target must not be empty"));
     }
     check_target(&request.target).map_err(|why| bad(&why))?;
     let target = clean(&request.target);
-    let extra = |present: bool, field: &str| {
-        if present { Err(bad(&format!("field {field} must not be specified"))) } else { Ok(()) }
-    };
-    let mut wish = Wish::default();
-    match kind {
-        "bind" => {
-            if request.source.is_empty() {
-                return Err(bad("field Source must not be empty"));
-            }
-            extra(request.volume_options.is_some(), "VolumeOptions")?;
-            extra(request.tmpfs_options.is_some(), "TmpfsOptions")?;
-            if !request.source.starts_with('/') {
-                return Err(bad(&format!(
-                    "invalid mount path: '{}' mount path must be absolute",
-                    request.source
-                )));
-            }
-            let options = request.bind_options.clone().unwrap_or_default();
-            if !options.propagation.is_empty() && !PROPAGATIONS.contains(&options.propagation.as_str()) {
-                return Err(bad(&format!("invalid propagation mode: {}", options.propagation)));
-            }
-            wish.make_source = options.create_mountpoint;
-            wish.mounted.point = MountPoint {
-                source: clean(&request.source),
-                propagation: if options.propagation.is_empty() {
-                    "rprivate".into()
-                } else {
-                    options.propagation
-                },
-                ..MountPoint::default()
-            };
-        }
-        "volume" => {
-            extra(request.bind_options.is_some(), "BindOptions")?;
-            extra(request.tmpfs_options.is_some(), "TmpfsOptions")?;
-            let options = request.volume_options.clone().unwrap_or_default();
-            if request.source.is_empty() && !options.subpath.is_empty() {
-                return Err(bad("must not set Subpath when using anonymous volumes"));
-            }
-            if !is_local(&options.subpath) {
-                return Err(bad("subpath must be a relative path within the volume"));
-            }
-            let driver = options.driver_config.unwrap_or_default();
-            wish.mounted = volume(&request.source, &target, true, "z");
-            wish.mounted.copy = !options.no_copy;
-            wish.mounted.point.driver = driver.name;
-            wish.options = driver.options.unwrap_or_default();
-            wish.labels = options.labels.unwrap_or_default();
-        }
-        "tmpfs" => {
-            if !request.source.is_empty() {
-                return Err(bad("field Source must not be specified"));
-            }
-            extra(request.bind_options.is_some(), "BindOptions")?;
-            extra(request.volume_options.is_some(), "VolumeOptions")?;
-        }
-        "image" => {
-            if request.source.is_empty() {
-                return Err(bad("field Source must not be empty"));
-            }
-            extra(request.bind_options.is_some(), "BindOptions")?;
-            extra(request.volume_options.is_some(), "VolumeOptions")?;
-            extra(request.tmpfs_options.is_some(), "TmpfsOptions")?;
-            if request.image_options.as_ref().is_some_and(|options| !is_local(&options.subpath)) {
-                return Err(bad("subpath must be a relative path within the volume"));
-            }
-            wish.mounted.point.name.clone_from(&request.source);
-        }
-        _ => return Err(bad("mount type unknown")),
+    let mut wish = match kind {
+        "bind" => bind_mount(request),
+        "volume" => volume_mount(request, &target),
+        "image" => image_mount(request),
+        "tmpfs" if request.source.is_empty() => Ok(Wish::default()),
+        "tmpfs" => Err("field Source must not be specified".into()),
+        _ => Err("mount type unknown".into()),
     }
+    .map_err(|why| bad(&why))?;
     wish.mounted.point.kind = kind.into();
     wish.mounted.point.destination = target;
     wish.mounted.point.rw = !request.read_only && kind != "image";
@@ -373,8 +321,54 @@ fn mount_spec(request: &MountRequest) -> Result<Wish> {
     Ok(wish)
 }
 
-fn is_local(path: &str) -> bool {
-    Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+fn bind_mount(request: &MountRequest) -> Result<Wish, String> {
+    if request.source.is_empty() {
+        return Err("field Source must not be empty".into());
+    }
+    if !request.source.starts_with('/') {
+        return Err(format!("invalid mount path: '{}' mount path must be absolute", request.source));
+    }
+    let options = request.bind_options.clone().unwrap_or_default();
+    if !options.propagation.is_empty() && !PROPAGATIONS.contains(&options.propagation.as_str()) {
+        return Err(format!("invalid propagation mode: {}", options.propagation));
+    }
+    let propagation = if options.propagation.is_empty() { "rprivate".into() } else { options.propagation };
+    let point = MountPoint { source: clean(&request.source), propagation, ..MountPoint::default() };
+    let mounted = Mounted { point, ..Mounted::default() };
+    Ok(Wish { mounted, make_source: options.create_mountpoint, ..Wish::default() })
+}
+
+fn volume_mount(request: &MountRequest, target: &str) -> Result<Wish, String> {
+    let options = request.volume_options.clone().unwrap_or_default();
+    if request.source.is_empty() && !options.subpath.is_empty() {
+        return Err("must not set Subpath when using anonymous volumes".into());
+    }
+    check_subpath(&options.subpath)?;
+    let driver = options.driver_config.unwrap_or_default();
+    let mut mounted = volume(&request.source, target, true, "z");
+    mounted.copy = !options.no_copy;
+    mounted.point.driver = driver.name;
+    Ok(Wish {
+        mounted,
+        options: driver.options.unwrap_or_default(),
+        labels: options.labels.unwrap_or_default(),
+        make_source: false,
+    })
+}
+
+fn image_mount(request: &MountRequest) -> Result<Wish, String> {
+    if request.source.is_empty() {
+        return Err("field Source must not be empty".into());
+    }
+    check_subpath(request.image_options.as_ref().map_or("", |options| options.subpath.as_str()))?;
+    let mut wish = Wish::default();
+    wish.mounted.point.name.clone_from(&request.source);
+    Ok(wish)
+}
+
+fn check_subpath(path: &str) -> Result<(), String> {
+    let local = Path::new(path).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    if local { Ok(()) } else { Err("subpath must be a relative path within the volume".into()) }
 }
 
 /// A path without `.`, `..` and double slashes, as Go's `path.Clean`.

@@ -79,21 +79,12 @@ fn unpack_one(
     let kind = entry.header().entry_type();
     let attributes = attributes(entry)?;
     let is_dir = kind == tar::EntryType::Directory;
-    if let Ok(there) = stat_of(parent.as_fd(), base) {
-        let there_dir = FileType::from_raw_mode(there.st_mode) == FileType::Directory;
-        if there_dir != is_dir && options.no_overwrite {
-            let (a, b) =
-                if there_dir { ("directory", "non-directory") } else { ("non-directory", "directory") };
-            return Err(io::Error::new(
-                io::ErrorKind::AlreadyExists,
-                format!("cannot overwrite {a} \"/{}\" with {b} \"{dir}\"", path.display()),
-            ));
-        }
-        if !(there_dir && is_dir) {
-            let flags = if there_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-            rustix::fs::unlinkat(&parent, base, flags)?;
-        }
-    }
+    make_room(&parent, base, is_dir, &|there| {
+        let what = |is_dir| if is_dir { "directory" } else { "non-directory" };
+        let (there, comes, path) = (what(there), what(is_dir), path.display());
+        let why = format!("cannot overwrite {there} \"/{path}\" with {comes} \"{dir}\"");
+        options.no_overwrite.then(|| io::Error::new(io::ErrorKind::AlreadyExists, why))
+    })?;
     let owner = |flags| {
         let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
         rustix::fs::chownat(&parent, base, Some(uid), Some(gid), flags)
@@ -104,12 +95,8 @@ fn unpack_one(
                 Ok(()) | Err(rustix::io::Errno::EXIST) => {}
                 Err(e) => return Err(e.into()),
             }
-            let made = rustix::fs::openat(
-                &parent,
-                base,
-                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-                Mode::empty(),
-            )?;
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let made = rustix::fs::openat(&parent, base, flags, Mode::empty())?;
             owner(AtFlags::SYMLINK_NOFOLLOW)?;
             rustix::fs::fchmod(&made, mode)?;
             set(made.as_fd(), &attributes)?;
@@ -122,13 +109,7 @@ fn unpack_one(
         }
         tar::EntryType::Link => {
             let target = entry.link_name()?.ok_or(io::ErrorKind::InvalidData)?.into_owned();
-            let target = Path::new(dir).join(target.strip_prefix("/").unwrap_or(&target));
-            let (Some(from), Some(name)) = (target.parent(), target.file_name()) else {
-                return Err(io::ErrorKind::InvalidData.into());
-            };
-            let from = if from.as_os_str().is_empty() { Path::new(".") } else { from };
-            let from = in_root(root, &from.to_string_lossy(), DIRECTORY)?;
-            rustix::fs::linkat(&from, name, &parent, base, AtFlags::empty())?;
+            link(root, &Path::new(dir).join(target.strip_prefix("/").unwrap_or(&target)), &parent, base)?;
         }
         tar::EntryType::Fifo | tar::EntryType::Char | tar::EntryType::Block => {
             let (kind, device) = match kind {
@@ -151,6 +132,38 @@ fn unpack_one(
         }
     }
     Ok(false)
+}
+
+/// Removes what is in the way of an entry; a directory stays for another. `refuse`: why something of the other kind is not replaced, told
+/// whether a directory is there.
+fn make_room(
+    parent: &OwnedFd,
+    base: &str,
+    is_dir: bool,
+    refuse: &dyn Fn(bool) -> Option<io::Error>,
+) -> io::Result<()> {
+    let Ok(there) = stat_of(parent.as_fd(), base) else { return Ok(()) };
+    let there_dir = FileType::from_raw_mode(there.st_mode) == FileType::Directory;
+    if there_dir != is_dir
+        && let Some(error) = refuse(there_dir)
+    {
+        return Err(error);
+    }
+    if !(there_dir && is_dir) {
+        let flags = if there_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        rustix::fs::unlinkat(parent, base, flags)?;
+    }
+    Ok(())
+}
+
+/// Another name of a file that is there.
+fn link(root: BorrowedFd<'_>, target: &Path, parent: &OwnedFd, base: &str) -> io::Result<()> {
+    let (Some(from), Some(name)) = (target.parent(), target.file_name()) else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    let from = if from.as_os_str().is_empty() { Path::new(".") } else { from };
+    let from = in_root(root, &from.to_string_lossy(), DIRECTORY)?;
+    Ok(rustix::fs::linkat(&from, name, parent, base, AtFlags::empty())?)
 }
 
 /// The extended attributes that an entry has and that are taken.
