@@ -20,6 +20,7 @@ pub mod node;
 pub mod quota;
 pub mod replicaset;
 pub mod service_account;
+pub mod service_cidr;
 pub mod service_lb;
 pub mod shared;
 pub mod statefulset;

@@ -13,7 +13,8 @@ use crate::context::{Context, Running};
 use crate::error::Error;
 use crate::{
     autoscaler, certificates, cluster_roles, cronjob, daemonset, deployment, disruption, endpoints, garbage,
-    job, namespace, node, quota, replicaset, service_account, service_lb, statefulset, tokens, volumes,
+    job, namespace, node, quota, replicaset, service_account, service_cidr, service_lb, statefulset, tokens,
+    volumes,
 };
 
 /// What the command line of kube-controller-manager says.
@@ -171,6 +172,7 @@ static CONTROLLERS: &[Entry] = &[
     entry("ephemeral-volume-controller", "ephemeral-volume", |context| {
         Some(volumes::ephemeral::start(context))
     }),
+    entry("service-cidr-controller", "", |context| Some(service_cidr::start(context))),
     entry("service-lb-controller", "service", |context| Some(service_lb::start(context))),
     entry("node-ipam-controller", "nodeipam", node::ipam::start),
     entry("node-lifecycle-controller", "nodelifecycle", |context| Some(node::lifecycle::start(context))),

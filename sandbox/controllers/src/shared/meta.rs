@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use drydock_kubeclient::ObjectKey;
 use k8s_openapi::api::{
-    apps, autoscaling, batch, certificates, coordination, core, discovery, policy, rbac, storage,
+    apps, autoscaling, batch, certificates, coordination, core, discovery, networking, policy, rbac, storage,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use k8s_openapi::jiff::Timestamp;
@@ -115,6 +115,7 @@ kinds!(
     core::v1::Service,
     core::v1::ServiceAccount,
     discovery::v1::EndpointSlice,
+    networking::v1::ServiceCIDR,
     policy::v1::PodDisruptionBudget,
     rbac::v1::ClusterRole,
     storage::v1::StorageClass,

@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 
@@ -61,4 +62,34 @@ async fn endpoints_by_hand_are_mirrored() {
     let of_db = ListParams::default().labels("kubernetes.io/service-name=db");
     let found = cluster.until("a slice", || async { slices.list(&of_db).await.unwrap().items.pop() }).await;
     assert_eq!(found.endpoints[0].addresses, ["192.0.2.7"]);
+}
+
+#[tokio::test]
+async fn a_range_of_addresses_stays_while_a_service_has_one() {
+    let cluster = Cluster::start().await;
+    let ranges = cluster.all::<ServiceCIDR>();
+    let more = json!({"metadata": {"name": "more"}, "spec": {"cidrs": ["172.30.0.0/24"]}});
+    let more: ServiceCIDR = serde_json::from_value(more).unwrap();
+    ranges.create(&Default::default(), &more).await.unwrap();
+    let ready = |range: ServiceCIDR| {
+        let conditions = range.status.and_then(|status| status.conditions).unwrap_or_default();
+        conditions.into_iter().find(|one| one.type_ == "Ready").map(|one| one.status)
+    };
+    let told = async |wanted: &'static str| {
+        let is = || async {
+            let range = ranges.get("more").await.unwrap();
+            (range.metadata.finalizers.is_some() && ready(range).as_deref() == Some(wanted)).then_some(())
+        };
+        cluster.until("a condition", is).await;
+    };
+    told("True").await;
+    let far =
+        json!({"metadata": {"name": "far"}, "spec": {"clusterIP": "172.30.0.9", "ports": [{"port": 80}]}});
+    cluster.create::<Service>(far).await;
+    ranges.delete("more", &Default::default()).await.unwrap();
+    told("False").await;
+    cluster.api::<Service>().delete("far", &Default::default()).await.unwrap();
+    cluster
+        .until("no range", || async { ranges.get_opt("more").await.unwrap().is_none().then_some(()) })
+        .await;
 }
