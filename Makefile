@@ -43,9 +43,10 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-# The page and its tools beside the programs: what one leaves idle of two cores the other uses. Cargo shares the cores out by itself.
+# The page and its tools beside the programs: what one leaves idle of two cores the other uses. Cargo shares the cores out by itself:
+# told of these jobs, by either variable, it would take the other one's.
 MAKEFLAGS += --jobs=2
-unexport MAKEFLAGS
+unexport MAKEFLAGS MFLAGS
 .PHONY: help run build image programs packages toolchain test test-v2 test-host test-browser lint bench clean root
 
 say = printf '\n==> %s\n'
