@@ -43,10 +43,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-# The page and its tools beside the programs: what one leaves idle of two cores the other uses. Cargo shares the cores out by itself:
-# told of these jobs, by either variable, it would take the other one's.
-MAKEFLAGS += --jobs=2
-unexport MAKEFLAGS MFLAGS
+.NOTPARALLEL:
 .PHONY: help run build image programs packages toolchain test test-v2 test-host test-browser lint bench clean root
 
 say = printf '\n==> %s\n'
@@ -75,9 +72,6 @@ root:
 	fi
 
 # === Tools
-
-# Nothing begins without it where it is needed.
-packages toolchain: | $(if $(filter run image test test-host test-browser test-v2 bench,$(MAKECMDGOALS)),root)
 
 packages:
 	@.ci/packages run
@@ -153,14 +147,13 @@ sandbox/catalogue/gen/$(1)/%.wasm: sandbox/catalogue/programs/wasm/%.rs rust-too
 	@mkdir -p $$(@D)
 	@rustc --edition 2024 --target wasm32-unknown-unknown -O -C panic=abort -C strip=symbols -o $$@ $$<
 
-# One after the other: they are compiled in one directory.
-$$(WASM_$(1)): $$(WASM_FROM) | packages toolchain $$(PROGRAMS_$(1))
+$$(WASM_$(1)): $$(WASM_FROM) | packages toolchain
 	@$$(say) "Building what runs WebAssembly containers"
 	@$$(call static,$(1),drydock-wasm,drydock-wasm)
 	@mkdir -p $$(@D); gzip -$(2)nc target/$(1)/drydock-wasm > $$@
 
 # At a fixed address: moved elsewhere, each of a cluster's four processes would have 2 MB of pointers of its own.
-$$(KUBE_$(1)): $$(KUBE_FROM) | packages toolchain $$(WASM_$(1))
+$$(KUBE_$(1)): $$(KUBE_FROM) | packages toolchain
 	@$$(say) "Building the control plane"
 	@$$(call static,$(1),drydock-kube,drydock-kube,-C relocation-model=static)
 	@mkdir -p $$(@D); gzip -$(2)nc target/$(1)/drydock-kube > $$@
@@ -212,12 +205,6 @@ prepared = DRYDOCK_IMAGES=$(TEST_IMAGES) DRYDOCK_CATALOGUE=$(TEST_CATALOGUE) DRY
 
 test: lint test-host test-browser ## Install what is missing and run every check and test
 	@$(say) "All tests passed"
-
-# Each by itself, but what they need is built beside the first.
-ifneq ($(filter test,$(MAKECMDGOALS)),)
-test-host: | lint
-test-browser: | test-host
-endif
 
 lint: | packages toolchain
 	@$(say) "Format"
