@@ -226,14 +226,7 @@ fn go_type(kind: Kind) -> String {
 }
 
 fn cannot(value: &Value, into: &str) -> String {
-    let kind = match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    };
+    let kind = go_json::kind(value);
     format!("json: cannot unmarshal {kind} into {into}")
 }
 

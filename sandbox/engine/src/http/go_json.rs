@@ -1,6 +1,18 @@
 //! What is no JSON, in the words of Go's `encoding/json`.
 
-use serde_json::error::Category;
+use serde_json::{Value, error::Category};
+
+/// What Go calls a value.
+pub(crate) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
 
 /// Why a text can't be read; `end`: what is said if it ends too soon, which depends on who reads it in Go.
 pub(crate) fn words(text: &[u8], error: &serde_json::Error, end: &str) -> String {

@@ -16,26 +16,28 @@ pub fn connection(socket: WebSocket, binary: bool) -> (Connection, impl Future<O
     let (mut to, mut from) = socket.split();
     let typing = async move {
         while let Some(Ok(message)) = from.next().await {
-            let written = match &message {
+            // Nobody may read the input (any more), but the client's end is waited for all the same.
+            let _nobody_reads = match &message {
                 Message::Text(text) => input.write_all(text.as_bytes()).await,
                 Message::Binary(bytes) => input.write_all(bytes).await,
                 Message::Close(_) => return,
                 Message::Ping(_) | Message::Pong(_) => Ok(()),
             };
-            if written.is_err() {
-                return;
-            }
         }
     };
     let printing = async move {
         let mut buffer = vec![0; BUFFER];
-        while let Ok(length @ 1..) = output.read(&mut buffer).await {
-            let piece = &buffer[..length];
+        let mut kept = 0;
+        while let Ok(length @ 1..) = output.read(&mut buffer[kept..]).await {
+            let piece = &buffer[..kept + length];
+            let whole = if binary { piece.len() } else { whole_characters(piece) };
             let message = if binary {
                 Message::Binary(piece.to_vec().into())
             } else {
-                Message::Text(String::from_utf8_lossy(piece).into_owned().into())
+                Message::Text(String::from_utf8_lossy(&piece[..whole]).into_owned().into())
             };
+            kept = piece.len() - whole;
+            buffer.copy_within(whole..whole + kept, 0);
             if to.send(message).await.is_err() {
                 return;
             }
@@ -43,17 +45,23 @@ pub fn connection(socket: WebSocket, binary: bool) -> (Connection, impl Future<O
         let _client_gone = to.close().await;
     };
     let carrying = async move {
-        // The end of the client's input is no end of the output; when that ends, so does all.
-        let typing = async {
-            typing.await;
-            std::future::pending::<()>().await;
-        };
+        // Whoever ends first ends it all: no client is left waiting for, and none waits.
         tokio::select! {
             () = typing => {}
             () = printing => {}
         }
     };
     (Connection::Bodies(Box::pin(theirs), out), carrying)
+}
+
+/// How many bytes are not the beginning of a character whose end is yet to come.
+fn whole_characters(bytes: &[u8]) -> usize {
+    match bytes.utf8_chunks().last() {
+        Some(last) if std::str::from_utf8(last.invalid()).is_err_and(|e| e.error_len().is_none()) => {
+            bytes.len() - last.invalid().len()
+        }
+        _ => bytes.len(),
+    }
 }
 
 #[cfg(test)]
@@ -69,6 +77,15 @@ mod tests {
         from.read_exact(&mut buffer).await.unwrap();
         to.write_all(&buffer).await.unwrap();
         to.shutdown().await.unwrap();
+    }
+
+    #[test]
+    fn a_character_is_not_cut() {
+        for (bytes, whole) in
+            [(&b"ab"[..], 2), (b"a\xe2\x82", 1), ("a\u{20ac}".as_bytes(), 4), (b"a\xff", 2), (b"\xf0\x9f", 0)]
+        {
+            assert_eq!(whole_characters(bytes), whole, "{bytes:?}");
+        }
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! The JSON of a profile, read as Go reads it: fields that nobody knows are passed over, `null` is nothing, and what has the wrong type
 //! is told with its place.
 
-use crate::http::go_json;
+use crate::http::go_json::{self, kind};
 use serde_json::{Map, Value};
 
 /// A profile as it is written.
@@ -227,18 +227,6 @@ impl Struct<'_> {
             each(&Struct { fields, name: of, path: self.place(name) })
         };
         self.list(name, &format!("{pointer}{go}"))?.iter().map(one).collect()
-    }
-}
-
-/// What Go calls a value.
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
     }
 }
 

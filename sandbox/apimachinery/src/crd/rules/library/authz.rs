@@ -35,12 +35,16 @@ pub enum Target {
 
 /// A resource; what is empty is not set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names say it")]
 pub struct Resource {
+    /// Its API group.
     pub group: String,
+    /// Its name in paths: `pods`.
     pub resource: String,
+    /// `status`, `exec` and so on.
     pub subresource: String,
+    /// The object's namespace.
     pub namespace: String,
+    /// The object's name.
     pub name: String,
 }
 
