@@ -11,26 +11,19 @@ RUN_IMAGES     := $(or $(DRYDOCK_IMAGES),$(STATE_DIR)/images)
 TEST_CATALOGUE := $(DRYDOCK_CACHE)/catalogue
 RUN_CATALOGUE  := $(or $(DRYDOCK_CATALOGUE),$(STATE_DIR)/catalogue)
 
-TRUNK_VERSION   := 0.21.14
-# wasm-bindgen's tool and its crate must be of one version.
-BINDGEN_VERSION := $(shell sed -n 's/^wasm-bindgen = "=\(.*\)"/\1/p' frontend/Cargo.toml)
-
-TOOLS   := $(DRYDOCK_CACHE)/tools
-TRUNK   := $(TOOLS)/.trunk-$(TRUNK_VERSION)
-BINDGEN := $(TOOLS)/.wasm-bindgen-$(BINDGEN_VERSION)
-BIN     := target/release/drydock
-PAGE    := dist/index.html
+BIN  := target/release/drydock
+PAGE := dist/index.html
 
 # Tests compile without optimising: the program that they run is made of what they are made of.
-TESTED  := target/debug/drydock
+TESTED := target/debug/drydock
 
 # `sudo make` often loses the way to Cargo.
-export PATH := $(TOOLS)/bin:$(HOME)/.cargo/bin:$(PATH)
+export PATH := $(HOME)/.cargo/bin:$(PATH)
 NICE := nice -n 10
 
 # What the page and the program are made from. Found anew each time, so that a new file counts at once.
 COMMON     := Cargo.toml Cargo.lock rust-toolchain.toml
-PAGE_FROM  := $(COMMON) Trunk.toml $(shell find frontend static sandbox/protocol -type f \
+PAGE_FROM  := $(COMMON) $(shell find frontend static sandbox/protocol -type f \
                 -not -path 'static/node_modules/*' -not -path 'static/gen/*' -not -name '.*')
 BIN_FROM   := $(COMMON) $(shell find backend sandbox -type f -not -name '.*' -not -path '*/tests/*' -not -path '*/benches/*' \
                 -not -path '*/gen/*' -not -path 'sandbox/catalogue/programs/*' -not -path 'sandbox/wasm/*')
@@ -71,7 +64,7 @@ root:
 	    exit 1; \
 	fi
 
-# === Tools
+# === What must be there
 
 packages:
 	@.ci/packages run
@@ -91,31 +84,15 @@ toolchain:
 	    fi; \
 	fi
 
-# Debug builds without debug information, checks and unwinding compile soonest and are fast enough for what they do here. Both share
-# one target directory, since they share most crates. install_tool CRATE PROGRAM VERSION OPTIONS
-quick := $(patsubst %,CARGO_PROFILE_DEV_%,DEBUG=false DEBUG_ASSERTIONS=false OVERFLOW_CHECKS=false PANIC=abort)
-define install_tool
-	if ! $(TOOLS)/bin/$(2) --version 2> /dev/null | grep -qF ' $(3)'; then \
-	    $(say) "Installing $(1) $(3) into $(TOOLS)"; \
-	    CARGO_TARGET_DIR=$(DRYDOCK_CACHE)/tools-target $(quick) $(NICE) cargo install \
-	        --bin $(2) --locked --debug --force --root $(TOOLS) --version $(3) $(4) $(1); \
-	fi
-	touch $@
-endef
-
-# It fetches nothing here, so it needs no TLS, nor to ask for newer versions of itself.
-$(TRUNK): | packages toolchain
-	@$(call install_tool,trunk,trunk,$(TRUNK_VERSION),--no-default-features)
-
-$(BINDGEN): | packages toolchain $(TRUNK)
-	@$(call install_tool,wasm-bindgen-cli,wasm-bindgen,$(BINDGEN_VERSION),)
-	@rm -rf $(DRYDOCK_CACHE)/tools-target
-
 # === Building
 
-$(PAGE): $(PAGE_FROM) $(TRUNK) $(BINDGEN) | packages toolchain
+# Its program, what makes that loadable, and what puts all together.
+$(PAGE): $(PAGE_FROM) | packages toolchain
 	@$(say) "Building the page"
-	@$(NICE) trunk build --release
+	@$(NICE) cargo build --locked --profile wasm-release --target wasm32-unknown-unknown -p frontend
+	@$(NICE) cargo run --quiet --locked --profile tool -p drydock-bindgen -- \
+	    target/wasm32-unknown-unknown/wasm-release/frontend.wasm static/gen/program
+	@$(NICE) node static/build.mjs
 	@touch $@
 
 # static PROFILE PROGRAM CRATE FLAGS: builds a program that needs no libraries where it runs. Only its own crate is told so: what it is
@@ -221,7 +198,7 @@ test-host: root $(TESTED) ## Unit and integration tests
 	@.ci/packages test
 	@$(call prepare_tests,$(TESTED))
 	@$(say) "Unit and integration tests"
-	@$(call prepared,$(TESTED)) $(NICE) cargo test --locked --workspace --exclude drydock-e2e --exclude frontend
+	@$(call prepared,$(TESTED)) $(NICE) cargo test --locked --workspace --exclude drydock-e2e --exclude frontend --exclude drydock-bindgen
 	@$(say) "Tests of the page's logic"
 	@$(NICE) cargo test --locked -p frontend
 
@@ -241,6 +218,6 @@ bench: root $(BIN) ## Measure start, echo, output, memory; prints medians and ra
 	@$(call prepare_tests,$(BIN))
 	@$(call prepared,$(BIN)) cargo bench --locked -p drydock-e2e
 
-clean: ## Delete what was built here (not images, tools or the state directory)
+clean: ## Delete what was built here (not images or the state directory)
 	cargo clean
 	rm -rf dist static/gen static/node_modules sandbox/catalogue/gen sandbox/wasm/gen

@@ -1,4 +1,4 @@
-//! Makes cargo embed the page anew when Trunk has built it anew, and the program of WebAssembly containers likewise. A fresh clone has
+//! Makes cargo embed the page anew when it was built anew, and the program of WebAssembly containers likewise. A fresh clone has
 //! neither: an empty folder then stands for each, as cargo would otherwise run this at every build.
 
 fn main() {

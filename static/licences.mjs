@@ -33,7 +33,7 @@ function crates(root) {
   const nodes = new Map(metadata.resolve.nodes.map((node) => [node.id, node]));
   const ours = new Set(metadata.workspace_members);
   const name = (id) => metadata.packages.find((one) => one.id === id)?.name;
-  const todo = [...ours].filter((id) => name(id) !== "drydock-e2e");
+  const todo = [...ours].filter((id) => !["drydock-bindgen", "drydock-e2e"].includes(name(id)));
   const linked = new Set();
   while (todo.length) {
     const id = todo.pop();

@@ -1,4 +1,4 @@
-//! The page: what Trunk built into `dist`, embedded in the binary (debug builds read it from the source tree). Serves
+//! The page: what `static/build.mjs` made in `dist`, embedded in the binary (debug builds read it from the source tree). Serves
 //! the Brotli form made at build time, entity tags, and the security headers. Called by the router for every
 //! path that nothing else takes; it must never serve a learner's bytes.
 
@@ -144,7 +144,6 @@ fn is_hashed(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     let stem = name.split('.').next().unwrap_or(name);
     stem.rsplit(['-']).next().is_some_and(|h| {
-        let h = h.strip_suffix("_bg").unwrap_or(h);
         h != stem
             && h.len() >= 8
             && h.bytes().all(|b| b.is_ascii_alphanumeric())
@@ -168,7 +167,7 @@ mod tests {
 
     #[test]
     fn only_hashed_names_are_kept_for_ever() {
-        assert!(is_hashed("frontend-3f2a91c4d5e6f708.js") && is_hashed("frontend-3f2a91c4d5e6f708_bg.wasm"));
+        assert!(is_hashed("frontend-3f2a91c4d5e6f708.js") && is_hashed("frontend_bg-3f2a91c4d5e6f708.wasm"));
         assert!(is_hashed("lazy/editor-AB12CD34.js"));
         assert!(!is_hashed("index.html") && !is_hashed("vendor.js") && !is_hashed("xterm-addon.js"));
     }

@@ -1,4 +1,4 @@
-//! The page: a WebAssembly program that Trunk builds from frontend/index.html and `drydock serve` hands out. It shows what
+//! The page: a WebAssembly program that frontend/index.html loads and `drydock serve` hands out. It shows what
 //! the server tells ([`store`]), draws it ([`ui`], [`term`]) and talks to nobody but this one server ([`net`]).
 
 mod browser;
