@@ -5,7 +5,7 @@
 use super::Check;
 use drydock_runtime::{
     btrfs, loopdev, mounts,
-    netlink::{Batch, Peer},
+    netlink::{Batch, In, Peer},
     overlay, userns,
 };
 use nix::{
@@ -151,7 +151,7 @@ pub(super) fn network() -> Check {
         let here = nix::unistd::gettid().as_raw();
         let peer = Peer { name: "peer", index: 4, mac: [2, 0, 0, 0, 0, 4] };
         let mut batch = Batch::new();
-        batch.bridge("bridge", 2, [2, 0, 0, 0, 0, 2]).veth("port", 3, Some(2), &peer, here);
+        batch.bridge("bridge", 2, [2, 0, 0, 0, 0, 2]).veth("port", 3, Some(2), &peer, In::Process(here));
         batch.send().map_err(text)
     });
     match tried.join() {

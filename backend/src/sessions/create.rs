@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{error::Error, playgrounds, store::SessionRow, token, warden::WardenError};
 use drydock_protocol::{
+    SessionId,
     api::{CreateSession, NodeAddress, Queued, Status},
     pipe::{Control, Reply},
     state::{Role, SessionState},
@@ -17,7 +18,7 @@ use drydock_warden::messages::{Answer, FailureKind, Request};
 use futures_util::FutureExt;
 use std::{
     panic::AssertUnwindSafe,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Instant,
 };
 use tokio::sync::oneshot;
@@ -180,10 +181,38 @@ impl Sessions {
         queue::queued(ticket, place, &mut remaining, self.config.default_ttl.seconds())
     }
 
+    /// Has the warden keep a session ready for whoever comes next, if there is a place for another.
+    pub async fn keep_ready(&self) {
+        if !self.config.keep_ready || self.running() >= self.capacity {
+            return;
+        }
+        let id = match self.take_next_id() {
+            Ok(id) => id,
+            Err(e) => return tracing::error!(error = %e, "no id for the next session"),
+        };
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(id.clone());
+        let (limits, egress) = (self.config.limits(), self.config.egress());
+        if let Err(e) = self.warden.done(Request::KeepReady { id, image: IMAGE.into(), limits, egress }).await
+        {
+            // The next session is made when somebody asks for it.
+            tracing::debug!(error = %e, "no session is kept ready");
+        }
+    }
+
+    fn take_next_id(&self) -> Result<SessionId, token::NoRandom> {
+        let next = self.next.lock().unwrap_or_else(PoisonError::into_inner).take();
+        next.map_or_else(token::new_session_id, Ok)
+    }
+
+    /// The session that was kept ready under this id is gone: what is left of it may still be in the way of another.
+    pub fn forget_next(&self, id: &SessionId) {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner).take_if(|next| next == id);
+    }
+
     fn new_row(&self, want: &Want) -> Result<SessionRow, Error> {
         let created_at = now();
         Ok(SessionRow {
-            id: token::new_session_id().map_err(Error::internal)?,
+            id: self.take_next_id().map_err(Error::internal)?,
             playground: want.playground.clone(),
             nodes: want.nodes,
             client: want.client.clone().unwrap_or_else(|| OPERATOR.into()),
@@ -222,6 +251,7 @@ impl Sessions {
                 // Nobody knows its token.
                 sessions.end(&live, EndKind::Deleted, "Its maker went away while it was made.").await;
             }
+            sessions.keep_ready().await;
         });
         told.await.map_err(|_| Error::internal("the task that makes a session panicked"))?
     }

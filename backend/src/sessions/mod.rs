@@ -72,6 +72,8 @@ pub struct Sessions {
     state_dir: PathBuf,
     groups: Option<Groups>,
     table: Mutex<Table>,
+    /// The id of the next session, for which the warden may have one ready.
+    next: Mutex<Option<SessionId>>,
     reconciling: tokio::sync::Mutex<()>,
 }
 
@@ -133,6 +135,7 @@ impl Sessions {
             state_dir: state_dir.to_owned(),
             groups: Groups::find(),
             table: Mutex::default(),
+            next: Mutex::default(),
             reconciling: tokio::sync::Mutex::new(()),
         });
         let (first, first_done) = tokio::sync::oneshot::channel();
@@ -357,13 +360,17 @@ async fn follow(
                 // Not awaited: it asks the warden, whose answers come behind its events.
                 tokio::spawn(async move {
                     sessions.reconcile().await;
+                    sessions.keep_ready().await;
                     if let Some(first) = first {
                         // Nobody waits any more if the warden was slow.
                         let _ = first.send(());
                     }
                 });
             }
-            Event::Died { id, reason } => sessions.died(&id, &reason),
+            Event::Died { id, reason } => {
+                sessions.forget_next(&id);
+                sessions.died(&id, &reason);
+            }
             Event::Preparing { name, line } => {
                 // Nobody may listen any more.
                 let _unheard = sessions.preparing.send((name, line));

@@ -149,6 +149,7 @@ fn answer(fake: &Fake, handle: &Handle, request: Request) -> Answer {
             state.log.push(format!("freeze {frozen}"));
             Answer::Done
         }
+        Request::KeepReady { .. } => Answer::Done,
         Request::AddNode { id, node } => {
             let session = state.sessions.get_mut(&id).unwrap();
             if session.disks.contains(&node) {

@@ -137,7 +137,10 @@ fn container(lower: &Path, dir: &Path, number: usize, network: bool) -> f64 {
     if network {
         let name = format!("veth{number}");
         let peer = Peer { name: "eth0", index: 2, mac: [2, 0, 0, 0, 0, 2] };
-        Batch::new().veth(&name, 0, Some(BRIDGE), &peer, pid).send().expect("pair of interfaces");
+        Batch::new()
+            .veth(&name, 0, Some(BRIDGE), &peer, In::Process(pid))
+            .send()
+            .expect("pair of interfaces");
         tell.write_all(b".").expect("the child listens");
     }
     drop(at_exec);

@@ -2,6 +2,7 @@
 //! inits talk. One message is one packet, postcard-encoded; descriptors travel beside it (`SCM_RIGHTS`) and are
 //! close-on-exec on arrival. Both ends may be blocking or not; nothing is ever sent in parts.
 
+use crate::limits::Limits;
 use nix::{
     cmsg_space,
     errno::Errno,
@@ -21,8 +22,8 @@ use std::{
 
 /// Largest message, in bytes, encoded.
 pub const MAX_MESSAGE: usize = 128 * 1024;
-/// Most descriptors beside one message.
-pub const MAX_FDS: usize = 8;
+/// Most descriptors beside one message: the disks of all nodes of a session.
+pub const MAX_FDS: usize = 2 * Limits::MAX_NODES as usize;
 
 thread_local! {
     /// Where packets arrive. One for each thread that receives, and only as much of it is memory as the largest packet was long: a

@@ -5,12 +5,11 @@ use crate::{
     Error, Result,
     cgroup::{NodesDir, SessionGroup},
     channel::Listener,
-    cluster::ClusterWish,
     error::Context,
     limits::Limits,
     mounts, process, spawner, userns,
 };
-use drydock_protocol::{NodeName, SessionId};
+use drydock_protocol::SessionId;
 use nix::{
     fcntl::{OFlag, open},
     sys::{
@@ -27,7 +26,7 @@ use std::{
     time::Instant,
 };
 
-/// All that a session is made of.
+/// All that a session is made of before it has nodes, which come by [`crate::messages::FromWarden`].
 pub struct Launch<'a> {
     /// Its id.
     pub id: &'a SessionId,
@@ -37,8 +36,6 @@ pub struct Launch<'a> {
     pub userns: BorrowedFd<'a>,
     /// Its control group, with limits set.
     pub group: &'a SessionGroup,
-    /// Its first nodes with their disks.
-    pub nodes: &'a [(NodeName, NodeDisk)],
     /// Container images that all sessions share.
     pub catalogue: Option<Catalogue<'a>>,
     /// The program of WebAssembly containers ([`crate::container::EngineBoot::wasm`]), a file of the host's root.
@@ -55,8 +52,6 @@ pub struct Launch<'a> {
     pub filter: &'a BpfProgram,
     /// What the session's processes do.
     pub mains: Mains,
-    /// The Kubernetes cluster that its nodes make up, if they shall.
-    pub cluster: Option<ClusterWish>,
     /// Zero of the time line of all traces.
     pub origin: Instant,
 }
@@ -161,9 +156,8 @@ impl<'a> Launch<'a> {
     where
         'a: 'b,
     {
-        let disks = self.nodes.iter().flat_map(|(_, disk)| [disk.root.as_fd(), disk.docker.as_fd()]);
         let sockets = [self.listener, self.control.as_fd()];
-        sockets.into_iter().chain(self.wasm).chain(nodes_dir.fds()).chain(disks)
+        sockets.into_iter().chain(self.wasm).chain(nodes_dir.fds())
     }
 }
 

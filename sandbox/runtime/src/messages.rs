@@ -15,7 +15,10 @@ use drydock_protocol::{
     pipe::{FileOp, Step},
 };
 use serde::{Deserialize, Serialize};
-use std::os::fd::OwnedFd;
+use std::{
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
 
 /// What a session process is born with.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub struct SessionBoot {
     pub cgroup: crate::cgroup::NodesDir,
     /// Steps of the start so far.
     pub trace: Vec<Step>,
+    /// Zero of their time line.
+    pub origin: Instant,
 }
 
 /// session process → spawner.
@@ -48,6 +53,8 @@ pub enum ToSpawner {
 /// spawner → session process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FromSpawner {
+    /// The session is given to somebody, who asked for it so long after zero of the time line.
+    Given(Duration),
     /// There is a node, one of the first or one that the warden has handed in; [`FromSpawner::Up`] follows.
     Added(NodeName),
     /// A node runs. One descriptor comes along: the channel to its init ([`ToInit`]).
@@ -136,6 +143,22 @@ pub enum FromInit {
 /// warden → spawner, over a connection to the spawner's own socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromWarden {
-    /// Here is the disk of a new node; start it. Descriptors: the mounts of [`crate::launch::NodeDisk`], root first.
-    AddNode(NodeName),
+    /// Here are the disks of new nodes. Descriptors: for each the mounts of [`crate::launch::NodeDisk`], root first.
+    Disks(Vec<NodeName>),
+    /// Start nodes whose disks are there.
+    Start {
+        /// Their names.
+        names: Vec<NodeName>,
+        /// They are the session's first.
+        given: Option<Given>,
+    },
+}
+
+/// What is known of a session when it is asked for, and not before ([`crate::launch::Launch`] may have been earlier).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Given {
+    /// When it was asked for, after [`crate::launch::Launch::origin`].
+    pub after: Duration,
+    /// The Kubernetes cluster that its nodes make up, if they shall.
+    pub cluster: Option<crate::cluster::ClusterWish>,
 }

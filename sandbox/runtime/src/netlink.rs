@@ -49,7 +49,7 @@ impl Batch {
     }
 
     /// Makes a pair of connected interfaces: one here with this number, a port of a bridge if one is named, and one that `peer`
-    /// describes in the network namespace of process `pid`. Without a number here the kernel would choose the peer's too
+    /// describes in another network namespace. Without a number here the kernel would choose the peer's too
     /// (drivers/net/veth.c, `veth_newlink`), which then depends on what else is in its namespace.
     pub fn veth(
         &mut self,
@@ -57,14 +57,17 @@ impl Batch {
         index: u32,
         bridge: Option<u32>,
         peer: &Peer<'_>,
-        pid: i32,
+        there: In<'_>,
     ) -> &mut Self {
         let mut other = LinkMessage::default();
         other.header.index = peer.index;
         other.attributes = vec![
             LinkAttribute::IfName(peer.name.into()),
             LinkAttribute::Address(peer.mac.to_vec()),
-            LinkAttribute::NetNsPid(pid.cast_unsigned()),
+            match there {
+                In::Process(pid) => LinkAttribute::NetNsPid(pid.cast_unsigned()),
+                In::Namespace(namespace) => LinkAttribute::NetNsFd(namespace.as_raw_fd()),
+            },
         ];
         let mut link = up(index);
         link.attributes = vec![
@@ -222,6 +225,9 @@ impl Batch {
     /// Sends the requests and waits for all answers. The first refusal is the error; later requests of the
     /// batch may have been carried out all the same.
     pub fn send(&mut self) -> Result<()> {
+        if self.requests.is_empty() {
+            return Ok(());
+        }
         let mut socket = Socket::new(NETLINK_ROUTE).step(|| "open a netlink socket")?;
         socket.bind_auto().step(|| "bind a netlink socket")?;
         let mut bytes = Vec::new();
@@ -322,6 +328,15 @@ pub struct Pair<'a> {
     pub mtu: Option<u32>,
     /// The other one. Number 0: the kernel chooses.
     pub peer: Peer<'a>,
+}
+
+/// A network namespace.
+#[derive(Debug, Clone, Copy)]
+pub enum In<'a> {
+    /// That of the process with this id.
+    Process(i32),
+    /// This one.
+    Namespace(BorrowedFd<'a>),
 }
 
 /// The other end of a pair of interfaces.

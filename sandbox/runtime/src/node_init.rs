@@ -24,7 +24,7 @@ use drydock_protocol::{NodeName, frame::Size};
 use nix::{
     fcntl::OFlag,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sched::{CloneFlags, unshare},
+    sched::{CloneFlags, setns, unshare},
     sys::{
         signal::{SigSet, SigmaskHow, Signal, sigprocmask},
         signalfd::{SfdFlags, SignalFd},
@@ -46,6 +46,8 @@ use std::{
 pub struct InitBoot<'a> {
     /// Which node.
     pub node: NodeName,
+    /// The node's network namespace, if it is not in it yet.
+    pub network: Option<OwnedFd>,
     /// To the session process.
     pub channel: Channel,
     /// Ends when the spawner has made the node's interface.
@@ -92,8 +94,8 @@ pub fn run(boot: InitBoot<'_>) -> i32 {
     process::set_title("init");
     let built = build(&boot);
     let hierarchies: Vec<_> = boot.cgroup.layout().map(|names| names.map(<[String]>::to_vec)).collect();
-    let InitBoot { node, channel, go, reporter, mains, cluster, wasm, .. } = boot;
-    drop(go);
+    let InitBoot { node, network, channel, go, reporter, mains, cluster, wasm, .. } = boot;
+    drop((network, go));
     let built = built.and_then(|(root, steps)| {
         let engine = EngineHost::new(node, root.root.as_fd(), hierarchies, wasm, mains.engine)?;
         let kubelet = match cluster {
@@ -125,7 +127,11 @@ fn build(boot: &InitBoot<'_>) -> Result<(NodeRoot, Vec<drydock_protocol::pipe::S
     let mut keep = vec![boot.channel.as_fd(), boot.go.as_fd(), boot.reporter.as_fd()];
     keep.extend(boot.cgroup.fds());
     keep.extend(boot.wasm);
+    keep.extend(boot.network.as_ref().map(AsFd::as_fd));
     process::close_all_but(&keep);
+    if let Some(network) = &boot.network {
+        setns(network, CloneFlags::CLONE_NEWNET).step(|| "enter the network namespace")?;
+    }
     boot.cgroup.join(boot.node)?;
     unshare(CloneFlags::CLONE_NEWCGROUP).step(|| "unshare the control group namespace")?;
     boot.cgroup.leave_room(boot.node)?;

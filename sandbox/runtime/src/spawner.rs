@@ -13,10 +13,11 @@ use crate::{
     Error, Result, caps,
     cgroup::NodesDir,
     channel::Channel,
+    cluster::ClusterWish,
     error::Context,
     launch::{Launch, NodeDisk},
     limits::Limits,
-    messages::{FromSpawner, FromWarden, SessionBoot, ToSpawner},
+    messages::{FromSpawner, FromWarden, Given, SessionBoot, ToSpawner},
     mounts, netlink, node_init, process, session_root,
     trace::Trace,
 };
@@ -24,7 +25,7 @@ use drydock_protocol::{NodeName, pipe::Step};
 use nix::{
     fcntl::OFlag,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sched::{CloneFlags, unshare},
+    sched::{CloneFlags, setns, unshare},
     sys::{
         signal::{SigSet, SigmaskHow, Signal, sigprocmask},
         signalfd::{SfdFlags, SignalFd},
@@ -42,6 +43,7 @@ use std::{
     io::{self, Read},
     net::Ipv4Addr,
     os::fd::{AsFd, OwnedFd},
+    time::Instant,
 };
 
 /// Number of the session's bridge in the session's network namespace.
@@ -94,7 +96,16 @@ struct Spawner<'a> {
     session_pid: i32,
     signals: SignalFd,
     nodes: BTreeMap<NodeName, Node>,
+    /// The cluster that they make up.
+    cluster: Option<ClusterWish>,
+    /// When the session was asked for.
+    origin: Instant,
+    /// Network namespaces of nodes to come, with their interface.
+    networks: BTreeMap<NodeName, OwnedFd>,
 }
+
+/// For so many nodes network namespaces are made before there are any: that takes the kernel the longest of all that a node needs.
+const NETWORKS: u8 = 3;
 
 /// Runs as pid 1 of the session until the session ends; returns the exit status.
 pub fn run(launch: &Launch<'_>, cgroup: NodesDir) -> i32 {
@@ -129,31 +140,31 @@ impl<'a> Spawner<'a> {
             tracing::debug!(%error, "no time namespace");
         }
         limit_namespaces(launch.limits)?;
-        let mut nodes = BTreeMap::new();
-        for (name, disk) in launch.nodes {
-            attach_disk(*name, disk)?;
-            nodes.insert(*name, Node { pid: None, starting: None, remove: false });
-        }
         let mut set = SigSet::empty();
         set.add(Signal::SIGCHLD);
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None).step(|| "block SIGCHLD")?;
         let signals =
             SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).step(|| "signalfd")?;
         let (ours, theirs) = Channel::pair().step(|| "make a channel")?;
-        let names: Vec<NodeName> = nodes.keys().copied().collect();
-        let mut spawner = Self { launch, cgroup, session: ours, session_pid: 0, signals, nodes };
-        // Nodes first: they build their roots while this process makes the network, and the session process its runtime.
-        let mut links = netlink::Batch::new();
-        links
+        let mut spawner = Self {
+            launch,
+            cgroup,
+            session: ours,
+            session_pid: 0,
+            signals,
+            nodes: BTreeMap::new(),
+            cluster: None,
+            origin: launch.origin,
+            networks: BTreeMap::new(),
+        };
+        // It makes its runtime while this process makes the network.
+        spawner.session_pid = spawner.fork_session_process(theirs, trace.into_steps())?;
+        netlink::Batch::new()
             .up(netlink::LOOPBACK)
             .bridge("br0", BRIDGE, [2, 0, 0, 0, 0, 1])
-            .address(BRIDGE, GATEWAY, PREFIX);
-        spawner.power_on(&names, links)?;
-        trace.step("clone nodes, network");
-        spawner.session_pid = spawner.fork_session_process(theirs, trace.into_steps())?;
-        for name in names {
-            spawner.tell(&FromSpawner::Added(name), None)?;
-        }
+            .address(BRIDGE, GATEWAY, PREFIX)
+            .send()?;
+        spawner.prepare_networks()?;
         Ok(spawner)
     }
 
@@ -176,6 +187,7 @@ impl<'a> Spawner<'a> {
                     listener,
                     cgroup,
                     trace,
+                    origin: self.origin,
                 })
             };
             match boot() {
@@ -226,28 +238,57 @@ impl<'a> Spawner<'a> {
         }
     }
 
-    /// Starts nodes that are off, all at once: the kernel's waits for one overlap with the work for another. Their
-    /// interfaces are made after what is in `links` already.
-    fn power_on(&mut self, names: &[NodeName], mut links: netlink::Batch) -> Result<()> {
+    /// Makes network namespaces for the first nodes, as long as nobody asks for nodes.
+    fn prepare_networks(&mut self) -> Result<()> {
+        let own = netns()?;
+        for name in (1..=NETWORKS).filter_map(NodeName::new) {
+            let mut asked = [PollFd::new(self.launch.control.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut asked, PollTimeout::ZERO).step(|| "poll")? > 0 {
+                break;
+            }
+            unshare(CloneFlags::CLONE_NEWNET).step(|| "make a network namespace")?;
+            let network = netns();
+            setns(&own, CloneFlags::CLONE_NEWNET).step(|| "go back to the session's network namespace")?;
+            let network = network?;
+            let mut links = netlink::Batch::new();
+            links.veth(
+                &veth_name(name),
+                veth_index(name),
+                Some(BRIDGE),
+                &eth0(name),
+                netlink::In::Namespace(network.as_fd()),
+            );
+            links.send()?;
+            self.networks.insert(name, network);
+        }
+        Ok(())
+    }
+
+    /// Starts nodes that are off, all at once: the kernel's waits for one overlap with the work for another.
+    fn power_on(&mut self, names: &[NodeName]) -> Result<()> {
+        let mut links = netlink::Batch::new();
         let mut waiting = Vec::new();
         for &name in names {
             let (ours, theirs) = Channel::pair().step(|| "make a channel")?;
             let (report, reporter) = pipe2(OFlag::O_CLOEXEC).step(|| "pipe")?;
             let (go, goer) = pipe2(OFlag::O_CLOEXEC).step(|| "pipe")?;
             self.cgroup.create(name, self.launch.limits.memory)?;
+            let network = self.networks.remove(&name);
+            let new_network = if network.is_none() { libc::CLONE_NEWNET } else { 0 };
             let namespaces = libc::CLONE_NEWPID
                 | libc::CLONE_NEWNS
-                | libc::CLONE_NEWNET
                 | libc::CLONE_NEWUTS
-                | libc::CLONE_NEWIPC;
+                | libc::CLONE_NEWIPC
+                | new_network;
             let cgroup = &self.cgroup;
             let filter = self.launch.filter;
-            let (origin, resolvers) = (self.launch.origin, self.launch.resolvers);
-            let (mains, cluster) = (self.launch.mains, self.launch.cluster);
+            let (origin, resolvers) = (self.origin, self.launch.resolvers);
+            let (mains, cluster) = (self.launch.mains, self.cluster);
             let wasm = self.launch.wasm;
             let pid = process::clone(namespaces, || {
                 node_init::run(node_init::InitBoot {
                     node: name,
+                    network,
                     channel: theirs,
                     go,
                     reporter,
@@ -260,10 +301,10 @@ impl<'a> Spawner<'a> {
                     origin,
                 })
             })?;
-            let mac = [2, 0, 0, 0, 1, name.number()];
-            let peer = netlink::Peer { name: "eth0", index: ETH0, mac };
-            let index = veth_index(name);
-            links.veth(&format!("veth-{name}"), index, Some(BRIDGE), &peer, pid);
+            if new_network != 0 {
+                let there = netlink::In::Process(pid);
+                links.veth(&veth_name(name), veth_index(name), Some(BRIDGE), &eth0(name), there);
+            }
             if let Some(node) = self.nodes.get_mut(&name) {
                 node.pid = Some(pid);
                 node.starting = Some((report, ours));
@@ -311,7 +352,7 @@ impl<'a> Spawner<'a> {
         match message {
             ToSpawner::PowerOn(name) => {
                 if self.nodes.get(&name).is_some_and(|n| n.pid.is_none())
-                    && let Err(e) = self.power_on(&[name], netlink::Batch::new())
+                    && let Err(e) = self.power_on(&[name])
                 {
                     self.tell(&FromSpawner::Failed { node: name, message: e.to_string() }, None)?;
                 }
@@ -351,31 +392,61 @@ impl<'a> Spawner<'a> {
         self.tell(&FromSpawner::Removed(name), None)
     }
 
-    /// The warden connects to hand in a new node's root. Whatever goes wrong here must not end the session.
+    /// The warden connects to say something of nodes. Whatever goes wrong here must not end the session.
     fn warden_said(&mut self) {
-        if let Err(e) = self.accept_node() {
-            tracing::error!("the warden's new node was not taken: {e}");
+        let said = self.launch.control.accept().step(|| "accept the warden").and_then(|(connection, _)| {
+            while let Some((message, fds)) = connection.recv().step(|| "read from the warden")? {
+                match message {
+                    FromWarden::Disks(names) => self.take_disks(&names, fds)?,
+                    FromWarden::Start { names, given } => self.start(&names, given)?,
+                }
+            }
+            Ok(())
+        });
+        if let Err(e) = said {
+            tracing::error!("what the warden said was not done: {e}");
         }
     }
 
-    fn accept_node(&mut self) -> Result<()> {
-        let (connection, _) = self.launch.control.accept().step(|| "accept the warden")?;
-        let Some((FromWarden::AddNode(name), fds)) = connection.recv().step(|| "read from the warden")?
-        else {
-            return Ok(());
-        };
+    fn take_disks(&mut self, names: &[NodeName], fds: Vec<OwnedFd>) -> Result<()> {
+        if fds.len() != 2 * names.len() {
+            return Err(Error::new("new nodes", io::Error::other("their disks did not come along")));
+        }
         let mut fds = fds.into_iter();
-        let (Some(root), Some(docker)) = (fds.next(), fds.next()) else {
-            return Err(Error::new("new node", io::Error::other("its disk did not come along")));
-        };
+        for &name in names {
+            let (Some(root), Some(docker)) = (fds.next(), fds.next()) else { break };
+            if let Err(e) = self.attach(name, &NodeDisk { root, docker }) {
+                self.tell(&FromSpawner::Failed { node: name, message: e.to_string() }, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, name: NodeName, disk: &NodeDisk) -> Result<()> {
         if self.nodes.contains_key(&name) {
             return Err(Error::new(name, io::Error::from(io::ErrorKind::AlreadyExists)));
         }
-        attach_disk(name, &NodeDisk { root, docker })?;
+        attach_disk(name, disk)?;
         self.nodes.insert(name, Node { pid: None, starting: None, remove: false });
-        self.tell(&FromSpawner::Added(name), None)?;
-        if let Err(e) = self.power_on(&[name], netlink::Batch::new()) {
-            self.tell(&FromSpawner::Failed { node: name, message: e.to_string() }, None)?;
+        Ok(())
+    }
+
+    fn start(&mut self, names: &[NodeName], given: Option<Given>) -> Result<()> {
+        if let Some(Given { after, cluster }) = given {
+            self.origin = self.launch.origin + after;
+            self.cluster = cluster;
+            self.tell(&FromSpawner::Given(after), None)?;
+        }
+        // What is missing has failed before.
+        let is_off = |name: &NodeName| self.nodes.get(name).is_some_and(|node| node.pid.is_none());
+        let names: Vec<NodeName> = names.iter().copied().filter(is_off).collect();
+        for &name in &names {
+            self.tell(&FromSpawner::Added(name), None)?;
+        }
+        if let Err(e) = self.power_on(&names) {
+            for node in names {
+                self.tell(&FromSpawner::Failed { node, message: e.to_string() }, None)?;
+            }
         }
         Ok(())
     }
@@ -414,6 +485,21 @@ impl<'a> Spawner<'a> {
         self.tell(&FromSpawner::Down { node: name, reboot: signal == Some(Signal::SIGHUP) }, None)?;
         if remove { self.forget(name) } else { Ok(()) }
     }
+}
+
+/// The network namespace that this process is in.
+fn netns() -> Result<OwnedFd> {
+    Ok(fs::File::open("/proc/self/ns/net").step(|| "open the network namespace")?.into())
+}
+
+/// Name of a node's port on the bridge.
+fn veth_name(node: NodeName) -> String {
+    format!("veth-{node}")
+}
+
+/// The node's own end.
+fn eth0(node: NodeName) -> netlink::Peer<'static> {
+    netlink::Peer { name: "eth0", index: ETH0, mac: [2, 0, 0, 0, 1, node.number()] }
 }
 
 /// Interface number of a node's port on the bridge.

@@ -68,7 +68,10 @@ impl Uplink {
         let [high, low] = u16::try_from(self.slot).unwrap_or(0).to_be_bytes();
         let peer = netlink::Peer { name: "up0", index: SESSION_END, mac: [2, 0, 1, server, high, low] };
         let index = HOST_END + self.server * 1024 + self.slot;
-        netlink::Batch::new().veth(&name, index, None, &peer, pid).address(index, host_end, 31).send()?;
+        netlink::Batch::new()
+            .veth(&name, index, None, &peer, netlink::In::Process(pid))
+            .address(index, host_end, 31)
+            .send()?;
         let namespace = format!("/proc/{pid}/ns/net");
         let namespace = File::open(&namespace).step(|| format!("open {namespace}"))?;
         let child = process::fork(|| {

@@ -78,7 +78,7 @@ pub fn serve(boot: SessionBoot, options: Options) -> io::Result<()> {
         listener.set_nonblocking(true)?;
         let listener = net::UnixListener::from_std(listener)?;
         let spawner = Link::new(boot.spawner)?;
-        let session = Session::new(boot.cgroup, spawner, boot.trace, began);
+        let session = Session::new(boot.cgroup, spawner, boot.trace, boot.origin);
         tokio::task::spawn_local(session.clone().push_pictures());
         tokio::task::spawn_local(figures::watch(session.clone()));
         tokio::task::spawn_local(connection::accept(session.clone(), listener));

@@ -134,6 +134,7 @@ impl Session {
         while let Some((message, mut fds)) = self.spawner.recv::<FromSpawner>().await? {
             tracing::info!(?message, "spawner");
             match message {
+                FromSpawner::Given(after) => self.given(after),
                 FromSpawner::Added(node) => {
                     self.nodes.borrow_mut().entry(node).or_insert_with(Node::new);
                 }

@@ -59,9 +59,8 @@ pub struct Session {
     dirty: Notify,
     last_activity: Cell<Instant>,
     trace: RefCell<Vec<Step>>,
-    began: Instant,
-    /// On the trace's time line: when this process began.
-    began_micros: u64,
+    /// Zero of the trace's time line: when the session was asked for.
+    origin: Cell<Instant>,
 }
 
 /// How far the first terminal is.
@@ -78,9 +77,8 @@ pub enum First {
 }
 
 impl Session {
-    /// A session without nodes, begun at `began`.
-    pub fn new(cgroup: NodesDir, spawner: Link<ToSpawner>, trace: Vec<Step>, began: Instant) -> Rc<Self> {
-        let began_micros = trace.iter().map(|s| s.start_micros.saturating_add(s.micros)).max().unwrap_or(0);
+    /// A session without nodes.
+    pub fn new(cgroup: NodesDir, spawner: Link<ToSpawner>, trace: Vec<Step>, origin: Instant) -> Rc<Self> {
         Rc::new(Self {
             cgroup,
             spawner,
@@ -96,10 +94,9 @@ impl Session {
             last_viewer: Cell::new(0),
             clients: RefCell::default(),
             dirty: Notify::new(),
-            last_activity: Cell::new(began),
+            last_activity: Cell::new(Instant::now()),
             trace: RefCell::new(trace),
-            began,
-            began_micros,
+            origin: Cell::new(origin),
         })
     }
 
@@ -121,8 +118,21 @@ impl Session {
 
     /// Notes a step that began at `since` and ends now.
     pub fn step(&self, name: impl Into<String>, since: Instant) {
-        let start = micros(since.saturating_duration_since(self.began)).saturating_add(self.began_micros);
+        let start = micros(since.saturating_duration_since(self.origin.get()));
         self.steps([Step { name: name.into(), start_micros: start, micros: micros(since.elapsed()) }]);
+    }
+
+    /// The session was asked for so long after zero of the time line, where it is from now on. What was done before that nobody has
+    /// waited for.
+    pub fn given(&self, after: Duration) {
+        self.origin.set(self.origin.get() + after);
+        self.touch();
+        let after = micros(after);
+        self.trace.borrow_mut().retain_mut(|step| {
+            let end = step.start_micros.saturating_add(step.micros);
+            step.start_micros = step.start_micros.saturating_sub(after);
+            end > after
+        });
     }
 
     /// Notes steps that another process measured.

@@ -11,7 +11,7 @@ mod engine;
 mod host;
 
 use drydock_images::{Image, Store};
-use drydock_runtime::{mounts, overlay, process, userns};
+use drydock_runtime::{limits::Limits, mounts, overlay, process, userns};
 use rustix::{
     fs::{Mode, OFlags, open},
     mount::{MountAttrFlags, MountPropagationFlags, mount_change},
@@ -38,23 +38,34 @@ fn main() {
     let store = Store::open(images).expect("image store");
     let image = store.resolve("node").expect("node image");
     let host = host::Host::new();
-    let mut times: [Vec<Duration>; 3] = Default::default();
+    let mut times: [Vec<Duration>; 5] = Default::default();
     for round in 0..=ROUNDS {
-        let took = [floor(&image, host.state()), session(&host, 1), session(&host, 3)];
+        let took = [
+            floor(&image, host.state()),
+            session(&host, 1),
+            session(&host, 3),
+            ready_session(&host, 1),
+            ready_session(&host, 3),
+        ];
         // The first round warms the caches.
         if round > 0 {
             times.iter_mut().zip(took).for_each(|(list, t)| list.push(t));
         }
     }
-    let [floor, one, three] = times.map(median);
+    let [floor, one, three, ready_one, ready_three] = times.map(median);
     println!("median of {ROUNDS} rounds, to the end of /bin/true in every node");
     println!("{:<44} {:>8} {:>12}", "", "ms", "of the floor");
-    for (name, time) in
-        [("floor: kernel alone", floor), ("session of one node", one), ("session of three nodes", three)]
-    {
+    for (name, time) in [
+        ("floor: kernel alone", floor),
+        ("session of one node", one),
+        ("session of three nodes", three),
+        ("session of one node, kept ready", ready_one),
+        ("session of three nodes, kept ready", ready_three),
+    ] {
         println!("{name:<44} {:>8.2} {:>11.2}x", ms(time), ms(time) / ms(floor));
     }
     println!("three nodes / one node: {:.2}x", ms(three) / ms(one));
+    println!("three nodes / one node, kept ready: {:.2}x", ms(ready_three) / ms(ready_one));
 }
 
 fn ms(time: Duration) -> f64 {
@@ -102,7 +113,19 @@ fn floor(image: &Image, scratch: &Path) -> Duration {
 
 fn session(host: &host::Host, nodes: u8) -> Duration {
     let began = Instant::now();
-    let session = host.create_with(nodes, drydock_runtime::limits::Limits::default());
+    used(host.create_with(nodes, Limits::default()), nodes, began)
+}
+
+/// As serve has it for whoever comes after a quiet moment ([`drydock_warden::messages::Request::KeepReady`]).
+fn ready_session(host: &host::Host, nodes: u8) -> Duration {
+    let id = host.ready(Limits::default());
+    // Its processes come to rest, as they do before somebody comes.
+    std::thread::sleep(Duration::from_millis(30));
+    let began = Instant::now();
+    used(host.create_as(id, nodes, Limits::default()), nodes, began)
+}
+
+fn used(session: host::Session<'_>, nodes: u8, began: Instant) -> Duration {
     for node in 1..=nodes {
         let argv = vec!["/bin/true".to_string()];
         assert_eq!(session.ask(&agent::Ask::Exec(host::node(node), argv)).0, 0);

@@ -40,6 +40,19 @@ pub enum Request {
         #[serde(default)]
         cluster: bool,
     },
+    /// Keep a session ready that the next [`Request::Create`] is likely to ask for: one with this id, image, limits and rules. It is made when nothing else was asked for a moment, is no session to anybody before it was asked for, and ends with this
+    /// connection. There is one at most: another takes the place of one that nobody has asked for. [`Answer::Done`] at once.
+    KeepReady {
+        /// Its id.
+        id: SessionId,
+        /// The image of its nodes.
+        image: String,
+        /// What it may use.
+        limits: Limits,
+        /// What it may reach outside.
+        #[serde(default)]
+        egress: Egress,
+    },
     /// Give a session another node; it starts by itself. [`Answer::Done`].
     AddNode {
         /// Which session.

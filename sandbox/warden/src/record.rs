@@ -30,6 +30,9 @@ pub struct Record {
     pub image: String,
     /// Its limits.
     pub limits: Limits,
+    /// Nobody has asked for it yet ([`crate::messages::Request::KeepReady`]).
+    #[serde(default)]
+    pub unasked: bool,
     /// It has a way out.
     #[serde(default)]
     pub uplink: bool,
@@ -148,6 +151,7 @@ mod tests {
             nodes: vec![],
             image: "node".into(),
             limits: Limits::default(),
+            unasked: false,
             uplink: false,
             spawner,
         };

@@ -58,7 +58,12 @@ struct Server {
     had_client: bool,
     /// When the host's memory was looked at last.
     looked: Instant,
+    /// When something was asked last.
+    asked: Instant,
 }
+
+/// After so long without a request a session is made ready: it must not slow down one that somebody waits for.
+const QUIET: Duration = Duration::from_millis(100);
 
 /// Runs until it is told to end, or until neither serve nor a session is left. `ready` is called when requests
 /// are taken. Needs root and a process with a single thread.
@@ -100,9 +105,12 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
         preparations,
         had_client: false,
         looked: Instant::now(),
+        asked: Instant::now(),
     };
     ready();
-    server.serve()?;
+    let served = server.serve();
+    server.sessions.keep_none_ready();
+    served?;
     let _already_gone = fs::remove_file(&socket);
     if server.sessions.ids().is_empty() {
         server.sessions.close();
@@ -132,6 +140,9 @@ struct Ready {
 impl Server {
     fn serve(&mut self) -> Result<(), Error> {
         loop {
+            if self.clients.is_empty() {
+                self.sessions.keep_none_ready();
+            }
             let lingering = self.sessions.sweep_lingering();
             let idle = self.clients.is_empty()
                 && self.sessions.ids().is_empty()
@@ -142,7 +153,8 @@ impl Server {
             }
             let dying = self.sessions.help_dying();
             let look = self.look_at_memory();
-            let ready = self.wait(lingering.into_iter().chain(dying).chain(look).min())?;
+            let quiet = self.sessions.owes_ready().then(|| QUIET.saturating_sub(self.asked.elapsed()));
+            let ready = self.wait([lingering, dying, look, quiet].into_iter().flatten().min())?;
             if ready.stop {
                 return Ok(());
             }
@@ -157,6 +169,9 @@ impl Server {
             }
             if ready.connection {
                 self.accept();
+            }
+            if quiet.is_some() && self.asked.elapsed() >= QUIET {
+                self.sessions.make_ready();
             }
         }
     }
@@ -187,7 +202,7 @@ impl Server {
         let mut fds = vec![input(self.signals.as_fd()), input(self.listener.as_fd())];
         let clients: Vec<u64> = self.clients.fds().map(|(client, _)| client).collect();
         fds.extend(self.clients.fds().map(|(_, fd)| input(fd)));
-        let ids: Vec<SessionId> = self.sessions.ids();
+        let ids: Vec<SessionId> = self.sessions.pidfds().map(|(id, _)| id.clone()).collect();
         fds.extend(self.sessions.pidfds().map(|(_, fd)| input(fd)));
         fds.extend(self.preparations.fd().map(input));
         // Rounded up: what is not yet due would be looked at in vain.
@@ -234,6 +249,7 @@ impl Server {
     /// Reads one request and answers it.
     fn read(&mut self, client: u64) {
         let Some(packet) = self.clients.read(client) else { return };
+        self.asked = Instant::now();
         let Call { number, request } = match serde_json::from_slice(&packet) {
             Ok(call) => call,
             Err(e) => {
@@ -254,6 +270,9 @@ impl Server {
             Request::Create { id, nodes, image, limits, egress, cluster } => {
                 let wish = Wish { nodes, image: &image, limits, egress: &egress, cluster };
                 self.sessions.create(&id, &wish).map(|trace| Answer::Created { trace })
+            }
+            Request::KeepReady { id, image, limits, egress } => {
+                done(self.sessions.keep_ready(id, image, limits, egress))
             }
             Request::AddNode { id, node } => done(self.sessions.add_node(&id, node)),
             Request::ForgetNode { id, node } => done(self.sessions.forget_node(&id, node)),
@@ -277,7 +296,10 @@ impl Server {
             Request::List => Ok(Answer::Sessions { sessions: self.sessions.ids() }),
             Request::Exit => match self.sessions.ids().len() {
                 // The loop ends when the connection does.
-                0 => Ok(Answer::Done),
+                0 => {
+                    self.sessions.keep_none_ready();
+                    Ok(Answer::Done)
+                }
                 n => Err(Error::Busy(n)),
             },
         };
@@ -311,6 +333,11 @@ impl Server {
     }
 
     fn session_ended(&mut self, id: &SessionId) {
+        if self.sessions.is_ready(id) {
+            self.sessions.keep_none_ready();
+            let reason = "it was kept ready".into();
+            return self.clients.tell(&Message::Died { id: id.clone(), reason }, &[]);
+        }
         let (reason, trace) = self.sessions.ended(id);
         let (asked, others): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.ending).into_iter().partition(|(ending, _)| ending == id);

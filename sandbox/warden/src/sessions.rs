@@ -2,9 +2,13 @@
 //! host is undone by `Sessions::sweep`, which works from the record alone; so a warden killed at any point leaves nothing that the next
 //! one does not clear away.
 
+mod ready;
 mod sweep;
 
-use self::sweep::{Dying, Lingering};
+use self::{
+    ready::Ready,
+    sweep::{Dying, Lingering},
+};
 use crate::{
     disk::Disk,
     error::{Error, at},
@@ -20,7 +24,7 @@ use drydock_runtime::{
     egress::Egress,
     launch::{Catalogue, Launch, Mains, NodeDisk},
     limits::Limits,
-    messages::FromWarden,
+    messages::{FromWarden, Given},
     mounts, overlay, pidfd, seccomp,
     trace::Trace,
     uplink::Uplink,
@@ -38,7 +42,7 @@ use std::{
         },
     },
     path::PathBuf,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// Most egress rules, and most name servers, of a session.
@@ -52,8 +56,10 @@ type Prepared = (SessionGroup, UnixListener, Listener, fs::File);
 pub struct Session {
     record: Record,
     pidfd: OwnedFd,
-    /// Its user namespace, for mounting the roots of further nodes.
+    /// Its user namespace, for mounting the roots of nodes.
     userns: OwnedFd,
+    /// Zero of the time line of its spawner.
+    origin: Instant,
 }
 
 /// What a session shall be.
@@ -90,6 +96,7 @@ pub struct Sessions {
     filter: seccompiler::BpfProgram,
     mains: Mains,
     running: BTreeMap<SessionId, Session>,
+    ready: Ready,
     /// Holds [`cgroup::favor_moves`].
     _fast_moves: Option<OwnedFd>,
     /// Swept up but for a control group that a dying process still holds.
@@ -103,7 +110,7 @@ impl Sessions {
         let hierarchies = Hierarchies::detect()?;
         let filter = seccomp::compile()?;
         let (alive, dead): (Vec<Record>, Vec<Record>) =
-            Record::all(place.state()).into_iter().partition(Record::runs);
+            Record::all(place.state()).into_iter().partition(|record| record.runs() && !record.unasked);
         let disk = Disk::mount(place.state(), disk_bytes, !alive.is_empty())?;
         let mut sessions = Self {
             place,
@@ -113,6 +120,7 @@ impl Sessions {
             filter,
             mains,
             running: BTreeMap::new(),
+            ready: Ready::default(),
             _fast_moves: cgroup::favor_moves()
                 .inspect_err(|e| tracing::info!("sessions start some 12 ms later than they could: {e}"))
                 .ok(),
@@ -124,7 +132,7 @@ impl Sessions {
             match open_process(&record, pid) {
                 Ok((pidfd, userns)) => {
                     tracing::info!(session = %record.id, "goes on");
-                    let session = Session { pidfd, userns, record };
+                    let session = Session { pidfd, userns, record, origin: Instant::now() };
                     sessions.running.insert(session.record.id.clone(), session);
                 }
                 Err(e) => {
@@ -154,60 +162,58 @@ impl Sessions {
         self.running.iter().map(|(id, s)| (id.clone(), self.place.users(s.record.slot))).collect()
     }
 
-    /// Descriptors that become readable when a session has ended.
+    /// Descriptors that become readable when a session has ended, also one that is kept ready.
     pub fn pidfds(&self) -> impl Iterator<Item = (&SessionId, BorrowedFd<'_>)> {
-        self.running.iter().map(|(id, s)| (id, s.pidfd.as_fd()))
+        let running = self.running.iter().map(|(id, s)| (id, s.pidfd.as_fd()));
+        running.chain(self.ready.session().map(|s| (&s.record.id, s.pidfd.as_fd())))
     }
 
     /// Makes a session and starts it.
     pub fn create(&mut self, id: &SessionId, wish: &Wish<'_>) -> Result<Vec<Step>, Error> {
-        let Wish { nodes, limits, egress, .. } = *wish;
         let mut trace = Trace::new();
-        check(&limits, nodes)?;
-        if egress.allow.len() > MAX_RULES || egress.resolvers.len() > MAX_RULES {
-            return Err(Error::Invalid(format!("more than {MAX_RULES} egress rules")));
-        }
+        check(&wish.limits, wish.nodes)?;
+        check_egress(wish.egress)?;
         if self.running.contains_key(id) || self.lingering.iter().any(|l| l.record.id == *id) {
             return Err(Error::SessionExists(id.clone()));
         }
+        let image = self.stores.images.resolve(wish.image)?;
+        let cluster = wish.cluster.then(|| new_cluster(wish.nodes)).transpose()?;
+        let mut session = match self.take_ready(id, wish)? {
+            Some(session) => session,
+            None => self.make(id, wish.limits, wish.egress, &mut trace)?,
+        };
+        let given = Given { after: trace.origin().saturating_duration_since(session.origin), cluster };
+        if let Err(e) = self.fill(&mut session, wish, &image, given, &mut trace) {
+            self.abandon(session.record);
+            return Err(e);
+        }
+        self.running.insert(id.clone(), session);
+        Ok(trace.into_steps())
+    }
+
+    /// Makes a session without nodes.
+    fn make(
+        &mut self,
+        id: &SessionId,
+        limits: Limits,
+        egress: &Egress,
+        trace: &mut Trace,
+    ) -> Result<Session, Error> {
         let used = |slot: u32| {
-            let records =
-                self.running.values().map(|s| &s.record).chain(self.lingering.iter().map(|l| &l.record));
-            records.into_iter().any(|r| r.slot == slot)
+            let running = self.running.values().chain(self.ready.session()).map(|s| &s.record);
+            running.chain(self.lingering.iter().map(|l| &l.record)).any(|record| record.slot == slot)
         };
         let slots = self.place.slots();
         let slot = (1..=slots).find(|slot| !used(*slot)).ok_or(Error::Full(slots))?;
-        let nodes = (1..=nodes).filter_map(NodeName::new).collect();
-        let mut record = Record {
-            id: id.clone(),
-            slot,
-            nodes,
-            image: wish.image.into(),
-            limits,
-            uplink: !egress.allow.is_empty(),
-            spawner: None,
-        };
-        match self.make(&mut record, wish, &mut trace) {
-            Ok(session) => {
-                self.running.insert(id.clone(), session);
-                Ok(trace.into_steps())
-            }
-            Err(e) => {
-                let spawner = record.spawner;
-                self.sweep(Lingering::new(record));
-                if let Some((pid, _)) = spawner {
-                    // Killed by the sweep; as our child it must be taken in.
-                    drydock_runtime::process::wait(pid)?;
-                }
-                Err(e)
-            }
-        }
+        let uplink = !egress.allow.is_empty();
+        let (nodes, image) = (vec![], String::new());
+        let mut record =
+            Record { id: id.clone(), slot, nodes, image, limits, unasked: true, uplink, spawner: None };
+        let made = self.launch(&mut record, egress, trace);
+        made.inspect_err(|_| self.abandon(record))
     }
 
-    fn make(&self, record: &mut Record, wish: &Wish<'_>, trace: &mut Trace) -> Result<Session, Error> {
-        let egress = wish.egress;
-        let cluster = wish.cluster.then(|| new_cluster(wish.nodes)).transpose()?;
-        let image = self.stores.images.resolve(&record.image)?;
+    fn launch(&self, record: &mut Record, egress: &Egress, trace: &mut Trace) -> Result<Session, Error> {
         record.save(self.place.state())?;
         trace.step("record");
         let base = self.place.base(record.slot);
@@ -217,19 +223,13 @@ impl Sessions {
         let userns = userns.finish()?;
         let (group, listener, control, log) = prepared?;
         trace.step("user namespace");
-        let mut disks = Vec::new();
-        for node in &record.nodes {
-            disks.push((*node, self.node_disk(record, *node, &image, userns.as_fd())?));
-        }
         let images = mounts::idmapped(self.stores.catalogue.dir(), userns.as_fd())?;
         let place = state_paths::catalogue(self.place.state());
-        trace.step("overlay mounts");
         let pid = Launch {
             id: &record.id,
             limits: &record.limits,
             userns: userns.as_fd(),
             group: &group,
-            nodes: &disks,
             catalogue: Some(Catalogue { mount: images, place: &place }),
             wasm: self.stores.wasm.as_ref().map(AsFd::as_fd),
             listener: listener.as_fd(),
@@ -238,20 +238,77 @@ impl Sessions {
             resolvers: record.uplink.then_some(&egress.resolvers[..]),
             filter: &self.filter,
             mains: self.mains,
-            cluster,
             origin: trace.origin(),
         }
         .start()?;
+        record.spawner = record::start_time(pid).map(|start| (pid, start));
         trace.step("clone namespaces");
         let pidfd = pidfd::open(pid).map_err(at("pidfd"))?;
-        record.spawner = record::start_time(pid).map(|start| (pid, start));
-        record.save(self.place.state())?;
-        trace.step("record");
         if record.uplink {
             self.uplink(record).create(pid, egress)?;
             trace.step("uplink");
         }
-        Ok(Session { record: record.clone(), pidfd, userns })
+        Ok(Session { record: record.clone(), pidfd, userns, origin: trace.origin() })
+    }
+
+    /// Gives a session without nodes its first ones.
+    fn fill(
+        &self,
+        session: &mut Session,
+        wish: &Wish<'_>,
+        image: &Image,
+        given: Given,
+        trace: &mut Trace,
+    ) -> Result<(), Error> {
+        let record = &mut session.record;
+        let has = std::mem::take(&mut record.nodes);
+        record.nodes = (1..=wish.nodes).filter_map(NodeName::new).collect();
+        record.image = wish.image.into();
+        let new: Vec<_> = record.nodes.iter().copied().filter(|node| !has.contains(node)).collect();
+        let to = self.hand_in(record, &new, image, session.userns.as_fd())?;
+        self.tell(&to, record, &FromWarden::Start { names: record.nodes.clone(), given: Some(given) })?;
+        trace.step("disks of the nodes");
+        // Not sooner: a session that goes on without this warden keeps the pool of disks mounted.
+        record.unasked = false;
+        record.save(self.place.state())?;
+        trace.step("record");
+        Ok(())
+    }
+
+    /// Makes the disks of nodes and hands them to the spawner, to which it returns the connection.
+    fn hand_in(
+        &self,
+        record: &Record,
+        nodes: &[NodeName],
+        image: &Image,
+        userns: BorrowedFd<'_>,
+    ) -> Result<Channel, Error> {
+        let disks = nodes.iter().map(|node| self.node_disk(record, *node, image, userns));
+        let disks = disks.collect::<Result<Vec<_>, _>>()?;
+        let fds: Vec<_> = disks.iter().flat_map(|disk| [disk.root.as_fd(), disk.docker.as_fd()]).collect();
+        let path = self.control_path(&record.id);
+        let spawner = Channel::connect(&path).map_err(at(&path))?;
+        if !nodes.is_empty() {
+            spawner.send(&FromWarden::Disks(nodes.to_vec()), &fds).map_err(at(path))?;
+        }
+        Ok(spawner)
+    }
+
+    fn tell(&self, spawner: &Channel, record: &Record, message: &FromWarden) -> Result<(), Error> {
+        spawner.send(message, &[]).map_err(at(self.control_path(&record.id)))
+    }
+
+    /// Leaves nothing of a session that nobody knows of.
+    fn abandon(&mut self, record: Record) {
+        let spawner = record.spawner;
+        let id = record.id.clone();
+        self.sweep(Lingering::new(record));
+        // Killed by the sweep; as our child it must be taken in.
+        if let Some((pid, _)) = spawner
+            && let Err(e) = drydock_runtime::process::wait(pid)
+        {
+            tracing::warn!(session = %id, "{e}");
+        }
     }
 
     /// Makes the disk of a node: its root over the image's layers, and its `/var/lib/docker`.
@@ -324,13 +381,9 @@ impl Sessions {
         record.nodes.push(node);
         record.save(self.place.state())?;
         session.record = record.clone();
-        let made = self.node_disk(&record, node, &image, userns.as_fd()).and_then(|disk| {
-            let path = self.place.state().join("run/warden").join(format!("{id}.sock"));
-            let channel = Channel::connect(&path).map_err(at(&path))?;
-            channel
-                .send(&FromWarden::AddNode(node), &[disk.root.as_fd(), disk.docker.as_fd()])
-                .map_err(at(path))
-        });
+        let start = FromWarden::Start { names: vec![node], given: None };
+        let handed_in = self.hand_in(&record, &[node], &image, userns.as_fd());
+        let made = handed_in.and_then(|spawner| self.tell(&spawner, &record, &start));
         if made.is_err()
             && let Err(e) = self.forget_node(id, node)
         {
@@ -467,6 +520,13 @@ fn check(limits: &Limits, nodes: u8) -> Result<(), Error> {
     Ok(())
 }
 
+fn check_egress(egress: &Egress) -> Result<(), Error> {
+    if egress.allow.len() > MAX_RULES || egress.resolvers.len() > MAX_RULES {
+        return Err(Error::Invalid(format!("more than {MAX_RULES} egress rules")));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -480,6 +540,7 @@ mod tests {
             nodes: vec![],
             image: "node".into(),
             limits: Limits::default(),
+            unasked: false,
             uplink: false,
             spawner: record::start_time(pid).map(|start| (pid, start)),
         };

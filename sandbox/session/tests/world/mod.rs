@@ -78,6 +78,7 @@ impl World {
             listener: listener.into(),
             cgroup: SessionGroup::new(hierarchies, "test", "session").open_nodes().unwrap(),
             trace: Vec::new(),
+            origin: std::time::Instant::now(),
         };
         let thread = thread::Builder::new().name("session".into());
         let session = thread.spawn(move || drydock_session::serve(boot, options)).unwrap();

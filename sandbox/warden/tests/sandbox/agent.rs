@@ -82,7 +82,7 @@ impl Agent {
                     self.inits.remove(&node);
                 }
                 FromSpawner::Failed { node, message } => return (1, format!("{node}: {message}")),
-                FromSpawner::Added(_) | FromSpawner::Removed(_) => {}
+                FromSpawner::Given(_) | FromSpawner::Added(_) | FromSpawner::Removed(_) => {}
             }
         }
         (0, String::new())

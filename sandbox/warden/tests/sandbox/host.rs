@@ -145,15 +145,26 @@ impl Host {
 
     pub fn try_create(&self, nodes: u8, limits: Limits) -> (SessionId, Answer) {
         let id = new_id();
-        let answer = self.ask(Request::Create {
-            id: id.clone(),
-            nodes,
-            image: "node".into(),
-            limits,
-            egress: Egress::default(),
-            cluster: false,
-        });
+        let answer = self.try_create_as(&id, nodes, limits);
         (id, answer)
+    }
+
+    pub fn try_create_as(&self, id: &SessionId, nodes: u8, limits: Limits) -> Answer {
+        let (id, image, egress) = (id.clone(), "node".into(), Egress::default());
+        self.ask(Request::Create { id, nodes, image, limits, egress, cluster: false })
+    }
+
+    /// Has the warden keep a session ready, and waits until it does. Its id.
+    pub fn ready(&self, limits: Limits) -> SessionId {
+        let id = new_id();
+        let (image, egress) = ("node".into(), Egress::default());
+        let asked = self.ask(Request::KeepReady { id: id.clone(), image, limits, egress });
+        assert_eq!(asked, Answer::Done);
+        let record = self.state().join("run/warden").join(format!("{id}.json"));
+        while !std::fs::read_to_string(&record).is_ok_and(|text| text.contains("\"spawner\":[")) {
+            std::thread::yield_now();
+        }
+        id
     }
 
     pub fn create(&self, nodes: u8) -> Session<'_> {
@@ -161,7 +172,11 @@ impl Host {
     }
 
     pub fn create_with(&self, nodes: u8, limits: Limits) -> Session<'_> {
-        let (id, answer) = self.try_create(nodes, limits);
+        self.create_as(new_id(), nodes, limits)
+    }
+
+    pub fn create_as(&self, id: SessionId, nodes: u8, limits: Limits) -> Session<'_> {
+        let answer = self.try_create_as(&id, nodes, limits);
         assert!(matches!(answer, Answer::Created { .. }), "{answer:?}");
         Session { host: self, id }
     }

@@ -9,6 +9,7 @@ mod engine;
 mod host;
 mod leaks;
 mod nodes;
+mod ready;
 mod walls;
 
 use libtest_mimic::{Arguments, Trial};
@@ -28,6 +29,7 @@ fn main() {
         walls::tests(),
         egress::tests(),
         leaks::tests(),
+        ready::tests(),
         clients::tests(),
     ]
     .into_iter()
