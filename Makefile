@@ -17,8 +17,11 @@ PAGE := dist/index.html
 # Tests compile without optimising: the program that they run is made of what they are made of.
 TESTED := target/debug/drydock
 
+# Where npm is if the machine has none.
+NPM := $(DRYDOCK_CACHE)/npm
+
 # `sudo make` often loses the way to Cargo.
-export PATH := $(HOME)/.cargo/bin:$(PATH)
+export PATH := $(HOME)/.cargo/bin:$(PATH):$(NPM)/bin
 NICE := nice -n 10
 
 # What the page and the program are made from. Found anew each time, so that a new file counts at once.
@@ -68,6 +71,7 @@ root:
 
 packages:
 	@.ci/packages run
+	@if ! command -v npm > /dev/null; then $(say) "Installing npm into $(NPM)"; node .ci/npm.mjs '$(NPM)'; fi
 
 # Only what is missing is fetched; with everything there this needs no Internet.
 toolchain:

@@ -6,7 +6,7 @@
 
 use drydock_runtime::{
     mounts,
-    netlink::{Batch, LOOPBACK, Peer},
+    netlink::{Batch, In, LOOPBACK, Peer},
     process, userns,
 };
 use rustix::{
