@@ -23,7 +23,8 @@ add_helm "$1"
 # Completions are loaded when first asked for, from here; making them takes longer than a shell may take to start.
 for tool in kubectl helm; do
     [ -e "$1/usr/bin/$tool" ] || [ -e "$1/usr/local/bin/$tool" ] || continue
-    chroot "$1" "$tool" completion bash > "$1/usr/share/bash-completion/completions/$tool"
+    # Whatever the build machine's PATH is.
+    PATH=/usr/local/bin:/usr/bin:/usr/sbin chroot "$1" "$tool" completion bash > "$1/usr/share/bash-completion/completions/$tool"
 done
 # A node's init writes these.
 rm -f "$1/etc/hostname" "$1/etc/hosts" "$1/etc/resolv.conf"
