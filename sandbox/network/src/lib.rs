@@ -12,6 +12,7 @@
 //! `docker network connect` and `disconnect` on a running container are `reserve` with [`Networks::plug_running`], and
 //! [`Networks::release`]. After a restart of the engine, containers that run come back with [`Networks::adopt`].
 
+mod announce;
 mod bridge;
 mod bridge_options;
 mod default_bridge;

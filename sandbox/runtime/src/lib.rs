@@ -20,6 +20,7 @@ pub mod limits;
 pub mod loopdev;
 pub mod messages;
 pub mod mounts;
+pub mod neighbours;
 pub mod netlink;
 pub mod node_init;
 pub mod node_root;

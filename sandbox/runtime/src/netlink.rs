@@ -10,8 +10,8 @@ use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressHeaderFlags, AddressMessage},
     link::{
-        InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute, LinkFlags,
-        LinkInfo, LinkMessage,
+        BridgePortState, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth,
+        LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
     },
     route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
 };
@@ -276,10 +276,32 @@ pub struct Link {
 
 /// All interfaces.
 pub fn links() -> Result<Vec<Link>> {
+    Ok(ask_for_links(LinkMessage::default(), NLM_F_DUMP)?.iter().filter_map(read_link).collect())
+}
+
+/// Whether a bridge lets packets pass at this port of it. The kernel tells the bridge some time after a port's other end has been
+/// switched on, at the latest when somebody asks (Linux 6.8).
+pub fn forwards(port: &str) -> Result<bool> {
+    let mut link = LinkMessage::default();
+    link.attributes = vec![LinkAttribute::IfName(port.into())];
+    let forwarding = InfoBridgePort::State(BridgePortState::Forwarding);
+    let is_open = |info: &LinkInfo| match info {
+        LinkInfo::PortData(InfoPortData::BridgePort(settings)) => settings.contains(&forwarding),
+        _ => false,
+    };
+    Ok(ask_for_links(link, NLM_F_ACK)?.iter().flat_map(|link| &link.attributes).any(|attribute| {
+        match attribute {
+            LinkAttribute::LinkInfo(infos) => infos.iter().any(is_open),
+            _ => false,
+        }
+    }))
+}
+
+fn ask_for_links(about: LinkMessage, flags: u16) -> Result<Vec<LinkMessage>> {
     let mut socket = Socket::new(NETLINK_ROUTE).step(|| "open a netlink socket")?;
     socket.bind_auto().step(|| "bind a netlink socket")?;
-    let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetLink(LinkMessage::default()));
-    request.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetLink(about));
+    request.header.flags = NLM_F_REQUEST | flags;
     request.finalize();
     let mut bytes = vec![0; request.buffer_len()];
     request.serialize(&mut bytes);
@@ -295,10 +317,9 @@ pub fn links() -> Result<Vec<Link>> {
             rest = &rest[length.next_multiple_of(4).min(rest.len())..];
             match message.payload {
                 NetlinkPayload::Done(_) => return Ok(links),
-                NetlinkPayload::Error(error) => return Err(Error::new("list interfaces", error.to_io())),
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
-                    links.extend(read_link(&link))
-                }
+                NetlinkPayload::Error(error) if error.code.is_none() => return Ok(links),
+                NetlinkPayload::Error(error) => return Err(Error::new("look at interfaces", error.to_io())),
+                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => links.push(link),
                 _ => {}
             }
         }

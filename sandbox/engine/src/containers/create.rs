@@ -61,9 +61,6 @@ pub fn create(
     image::merge(&mut config, &found.config.config);
     let (path, args) = image::command(&mut config)?;
     engine.config.get().complete(&mut host);
-    if !config.working_dir.is_empty() {
-        config.working_dir = mounts::clean(&config.working_dir);
-    }
     let chosen = !matches!(host.network_mode.as_str(), "" | "default");
     warnings.extend(validate::check(&mut config, &mut host, &engine.groups)?);
     // 0 and all below is how a client asks for none.

@@ -5,6 +5,7 @@ use super::{
     limits,
     log_options::check_log,
     model::{Config, HostConfig},
+    mounts,
     words::{capability, parse_bool},
 };
 use crate::{
@@ -43,17 +44,20 @@ pub fn check(config: &mut Config, host: &mut HostConfig, groups: &Groups) -> Res
     Ok(warnings)
 }
 
-fn check_config(config: &Config) -> Result<()> {
+fn check_config(config: &mut Config) -> Result<()> {
     for variable in config.env.iter().flatten() {
         if variable.is_empty() || variable.starts_with('=') {
             return Err(Error::invalid(format!("invalid environment variable: {variable}")));
         }
     }
-    if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
-        return Err(Error::invalid(format!(
-            "the working directory '{}' is invalid, it needs to be an absolute path",
-            config.working_dir
-        )));
+    if !config.working_dir.is_empty() {
+        if !config.working_dir.starts_with('/') {
+            return Err(Error::invalid(format!(
+                "the working directory '{}' is invalid, it needs to be an absolute path",
+                config.working_dir
+            )));
+        }
+        config.working_dir = mounts::clean(&config.working_dir);
     }
     if !config.stop_signal.is_empty() {
         super::signals::parse(&config.stop_signal)?;
@@ -322,6 +326,10 @@ mod tests {
         assert_eq!(
             refusal(|_, h| h.oom_score_adj = 1001),
             "Invalid value 1001, range for oom score adj is [-1000, 1000]"
+        );
+        assert_eq!(
+            refusal(|c, _| c.working_dir = "app".into()),
+            "the working directory 'app' is invalid, it needs to be an absolute path"
         );
         for runtime in ["kata", "io.containerd.wasmedge.v1", "io.containerd.spin.v2"] {
             assert_eq!(

@@ -1,11 +1,16 @@
 //! Who reaches whom.
 
-use crate::world::{Process, connects, echo_server, id_of, node, outside, ping, request, sh};
+use crate::world::{
+    Process, ask, connects, echo_server, echo_server6, id_of, node, outside, ping, request, sh,
+};
 use drydock_network::{
     EndpointRequest, IpamConfig, Kind, NewNetwork,
     inspect::{EndpointState, NetworkContainer},
 };
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
 
 #[test]
 fn containers_of_the_default_bridge() {
@@ -378,5 +383,41 @@ fn a_network_takes_its_configuration_from_another() {
         );
         let both = NewNetwork { name: "x".into(), ipam: held.ipam, ..taken };
         assert!(world.networks.create(both).await.unwrap_err().to_string().starts_with("user-specified"));
+    });
+}
+
+/// Addresses are given out again at once, with another link-layer address: who knew the first learns of the second at once.
+#[test]
+fn neighbours_learn_who_has_an_address_now() {
+    node(async |world| {
+        world
+            .networks
+            .create(NewNetwork { name: "app".into(), ipv6: true, ..NewNetwork::default() })
+            .await
+            .unwrap();
+        let client = world.start("client", &["app"]);
+        for round in 0..3 {
+            let server = world.start("server", &["app"]);
+            server.process.run(|| {
+                echo_server(80);
+                echo_server6(81);
+            });
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let six = server.endpoints[0].ipv6.as_ref().unwrap().address;
+            for to in [SocketAddr::from((server.address(), 80)), SocketAddr::from((six, 81))] {
+                let begun = Instant::now();
+                let answer = client.process.run(move || ask(to, "x"));
+                assert!(answer.unwrap().ends_with(" X"), "{to}");
+                assert!(
+                    begun.elapsed() < Duration::from_millis(700),
+                    "{to} in round {round}: {:?}",
+                    begun.elapsed()
+                );
+            }
+            world.networks.release_container(&server.id).await.unwrap();
+            drop(server);
+            // The kernel puts off what it tells of an interface if it told of another less than a second ago.
+            tokio::time::sleep(Duration::from_millis(1200)).await;
+        }
     });
 }

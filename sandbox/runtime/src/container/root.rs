@@ -5,6 +5,7 @@
 use super::spec::{Below, ContainerSpec, Mount, MountSource, Namespace};
 use crate::{Error, Result, error::Context, mounts, session_root};
 use drydock_protocol::frame::Size;
+use nix::errno::Errno;
 use rustix::{
     fs::{
         CWD, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, mkdirat, mknodat, open, openat, openat2,
@@ -242,9 +243,24 @@ fn prepare(mount: &Mount) -> Result<Prepared> {
             }
             (tree, FileType::from_raw_mode(kind).is_dir())
         }
-        MountSource::Tmpfs(options) => (tmpfs(options, mount.read_only)?, true),
+        MountSource::Tmpfs(options) => {
+            let made = tmpfs(options, mount.read_only);
+            (made.map_err(|error| tmpfs_refused(&mount.target, options, &error))?, true)
+        }
     };
     Ok(Prepared { target: mount.target.clone(), tree, directory, propagation: mount.propagation.clone() })
+}
+
+/// What runc says of options that the kernel refuses.
+fn tmpfs_refused(target: &str, options: &[String], error: &Error) -> Error {
+    let data: Vec<&str> = options.iter().map(String::as_str).filter(|option| option.contains('=')).collect();
+    let why =
+        error.errno().map_or("invalid argument".into(), |code| Errno::from_raw(code).desc().to_lowercase());
+    let step = format!(
+        "error mounting \"tmpfs\" to rootfs at {target:?}: mount src=tmpfs, dst={target}, data={}",
+        data.join(",")
+    );
+    Error::new(step, io::Error::new(error.kind(), why))
 }
 
 /// A tmpfs with options as mount(8) takes them; Docker's defaults are noexec, nosuid and nodev.
@@ -403,4 +419,19 @@ fn mask(path: &str, empty: &mut Option<OwnedFd>) -> Result<()> {
     mounts::attach(made.as_fd(), target.as_fd())?;
     *empty = Some(made);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_the_kernel_refuses_are_told_as_runc_does() {
+        let options = ["noexec".to_owned(), "size=abc".to_owned(), "mode=700".to_owned()];
+        let error = Error::new("tmpfs: set size=abc", io::Error::from_raw_os_error(libc::EINVAL));
+        assert_eq!(
+            tmpfs_refused("/x", &options, &error).to_string(),
+            "error mounting \"tmpfs\" to rootfs at \"/x\": mount src=tmpfs, dst=/x, data=size=abc,mode=700: invalid argument"
+        );
+    }
 }
