@@ -224,6 +224,11 @@ async fn a_container_brings_its_own_seccomp_profile() {
     lab.refused(&run("--cap-add SYS_ADMIN", "rmdir /home"), 159, "").await;
     lab.sh("docker run --name c1 -d --security-opt seccomp=few.json busybox sleep 600").await;
     lab.refused("docker exec c1 chmod 700 /tmp", 1, "Operation not permitted").await;
+    // All capabilities, but the container's filter: runc has no other for its processes.
+    lab.refused("docker exec --privileged c1 chmod 700 /tmp", 1, "Operation not permitted").await;
+    lab.sh("docker run --name c2 -d busybox sleep 600").await;
+    lab.refused("docker exec --privileged c2 hostname x", 1, "Operation not permitted").await;
+    lab.sh("docker run --name c3 -d --privileged busybox sleep 600 && docker exec c3 hostname x").await;
     let refusals = [
         (
             r#"{"syscalls": "x"}"#,

@@ -36,7 +36,10 @@ pub fn filter(host: &HostConfig, config: &DaemonConfig) -> Result<Filter> {
     match (asked.next_back().unwrap_or_default(), engines) {
         ("unconfined", _) => Ok(Filter::Off),
         ("", _) if host.privileged => Ok(Filter::Off),
-        ("builtin", _) | ("", "" | "builtin") => Ok(Filter::Default),
+        ("builtin", _) | ("", "" | "builtin") => {
+            let held = capabilities(host, host.privileged);
+            Ok(Filter::Default { admin: held.iter().any(|name| name == "SYS_ADMIN") })
+        }
         ("", "unconfined") => Ok(Filter::Off),
         ("", _) => load(&config.seccomp_text, host),
         (text, _) => load(text, host),
@@ -204,7 +207,7 @@ mod tests {
     #[test]
     fn a_profile_is_chosen_by_container_and_engine() {
         let config = DaemonConfig::default();
-        assert_eq!(filter(&HostConfig::default(), &config), Ok(Filter::Default));
+        assert_eq!(filter(&HostConfig::default(), &config), Ok(Filter::Default { admin: false }));
         assert_eq!(filter(&with("seccomp=unconfined"), &config), Ok(Filter::Off));
         assert_eq!(filter(&with("seccomp:unconfined"), &config), Ok(Filter::Off));
         assert_eq!(filter(&with("seccomp={}"), &config), Ok(Filter::Off));
@@ -214,11 +217,13 @@ mod tests {
         let mut engines = config.clone();
         engines.seccomp_profile = "unconfined".into();
         assert_eq!(filter(&HostConfig::default(), &engines), Ok(Filter::Off));
-        assert_eq!(filter(&with("seccomp=builtin"), &engines), Ok(Filter::Default));
+        assert_eq!(filter(&with("seccomp=builtin"), &engines), Ok(Filter::Default { admin: false }));
         (engines.seccomp_profile, engines.seccomp_text) = ("/p.json".into(), profile.into());
         assert!(matches!(filter(&HostConfig::default(), &engines), Ok(Filter::Program(_))));
         let privileged = HostConfig { privileged: true, ..HostConfig::default() };
         assert_eq!(filter(&privileged, &engines), Ok(Filter::Off));
+        let admin = HostConfig { cap_add: Some(vec!["SYS_ADMIN".into()]), ..HostConfig::default() };
+        assert_eq!(filter(&admin, &config), Ok(Filter::Default { admin: true }));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use drydock_protocol::frame::Size;
 use drydock_runtime::container::{
     messages::{EngineToInit, Failure, FailureKind, FromChild},
-    spec::{Filter, ProcessSpec},
+    spec::ProcessSpec,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -338,10 +338,6 @@ fn describe(engine: &Engine, exec: &Exec, size: Option<[u32; 2]>) -> Result<Proc
     let size =
         if size.contains(&0) { Size { rows: 24, cols: 80 } } else { Size { rows: size[0], cols: size[1] } };
     let daemon = engine.config.get();
-    let seccomp = match seccomp::filter(host, &daemon)? {
-        Filter::Default if config.privileged => Filter::Off,
-        filter => filter,
-    };
     Ok(ProcessSpec {
         argv: config.cmd.clone().unwrap_or_default(),
         env,
@@ -351,7 +347,8 @@ fn describe(engine: &Engine, exec: &Exec, size: Option<[u32; 2]>) -> Result<Proc
         tty: config.tty.then_some(size),
         capabilities: spec::capabilities(host, config.privileged || host.privileged),
         no_new_privileges: spec::no_new_privileges(host) || daemon.no_new_privileges,
-        seccomp,
+        // The container's, even for `--privileged`: runc knows no other (moby's issue 21984).
+        seccomp: seccomp::filter(host, &daemon)?,
         rlimits: spec::rlimits(host),
         oom_score_adj: (host.oom_score_adj != 0).then_some(host.oom_score_adj),
     })

@@ -113,11 +113,11 @@ pub fn enter<'a>(
         }
         let given = match &spec.seccomp {
             Filter::Program(instructions) => seccomp::program(instructions),
-            Filter::Off | Filter::Default => vec![],
+            Filter::Off | Filter::Default { .. } => vec![],
         };
         let filter = match spec.seccomp {
             Filter::Off => None,
-            Filter::Default => Some(filters.choose(keep)),
+            Filter::Default { admin } => Some(filters.choose(admin)),
             Filter::Program(_) => Some(&given),
         };
         if !spec.no_new_privileges

@@ -2,7 +2,6 @@
 //! filter ([`crate::seccomp`]), which stays in force below it.
 
 use crate::{Error, Result};
-use rustix::thread::CapabilitySet;
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp, SeccompCondition,
     SeccompFilter, SeccompRule, TargetArch, sock_filter,
@@ -59,9 +58,9 @@ impl Filters {
         Ok(Self { plain: compile(false).map_err(failed)?, admin: compile(true).map_err(failed)? })
     }
 
-    /// The filter for a process with these capabilities.
-    pub fn choose(&self, capabilities: CapabilitySet) -> &BpfProgram {
-        if capabilities.contains(CapabilitySet::SYS_ADMIN) { &self.admin } else { &self.plain }
+    /// The filter for the processes of a container, by whether it has `CAP_SYS_ADMIN`.
+    pub fn choose(&self, admin: bool) -> &BpfProgram {
+        if admin { &self.admin } else { &self.plain }
     }
 }
 

@@ -73,7 +73,10 @@ pub enum Filter {
     /// None.
     Off,
     /// Docker's own ([`super::seccomp`]).
-    Default,
+    Default {
+        /// As it is for a container with `CAP_SYS_ADMIN`.
+        admin: bool,
+    },
     /// One of a profile ([`super::profile`]).
     Program(Vec<Instruction>),
 }

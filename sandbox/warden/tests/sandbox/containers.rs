@@ -101,7 +101,7 @@ fn process(argv: &[&str]) -> ProcessSpec {
         .map(Into::into)
         .to_vec(),
         no_new_privileges: false,
-        seccomp: Filter::Default,
+        seccomp: Filter::Default { admin: false },
         rlimits: vec![("nofile".into(), 512, 1024)],
         oom_score_adj: None,
     }
