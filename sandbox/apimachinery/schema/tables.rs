@@ -10,6 +10,11 @@ const OMIT_ZERO: u16 = 2;
 const POINTER: u16 = 4;
 const REQUIRED: u16 = 8;
 const MAP_ATOMIC: u16 = 16;
+const ALWAYS: u16 = 32;
+
+/// Bits of a struct's flags.
+const ATOMIC: u8 = 1;
+const HAS_ALWAYS: u8 = 2;
 
 /// One string in which every name stands once.
 #[derive(Default)]
@@ -50,40 +55,46 @@ impl Writer<'_> {
             return known;
         }
         let row = if go == "[]byte" {
-            "K(B, 0)".to_string()
+            "Type::Bytes".to_string()
         } else if let Some(inner) = go.strip_prefix("![]") {
-            format!("K(N, {})", self.kind(inner))
+            format!("Type::NamedList(Elem({}))", self.kind(inner))
         } else if let Some(inner) = go.strip_prefix("[]") {
-            format!("K(L, {})", self.kind(inner))
+            format!("Type::List(Elem({}))", self.kind(inner))
         } else if let Some(inner) = go.strip_prefix("map[string]") {
-            format!("K(M, {})", self.kind(inner))
+            format!("Type::Map(Elem({}))", self.kind(inner))
         } else if let Some(number) = self.numbers.get(go) {
-            format!("K(O, {number})")
+            format!("Type::Struct(Struct({number}))")
         } else {
-            let leaves = [
-                "string",
-                "bool",
-                "int32",
-                "int64",
-                "float64",
-                "Quantity",
-                "IntOrString",
-                "Time",
-                "MicroTime",
-                "Duration",
-                "RawExtension",
-                "FieldsV1",
-                "JSON",
-                "JSONSchemaPropsOrBool",
-                "JSONSchemaPropsOrArray",
-                "JSONSchemaPropsOrStringArray",
-            ];
-            let number = leaves.iter().position(|leaf| *leaf == go);
-            format!("K(V, {})", number.unwrap_or_else(|| panic!("unknown type {go}")))
+            let leaf = match go {
+                "string" => "String",
+                "bool" => "Bool",
+                "int32" => "Int32",
+                "int64" => "Int64",
+                "float64" => "Float64",
+                "JSON" => "Json",
+                "JSONSchemaPropsOrBool" => "SchemaOrBool",
+                "JSONSchemaPropsOrArray" => "SchemaOrArray",
+                "JSONSchemaPropsOrStringArray" => "SchemaOrStringArray",
+                "Quantity" | "IntOrString" | "Time" | "MicroTime" | "Duration" | "RawExtension"
+                | "FieldsV1" => go,
+                _ => panic!("unknown type {go}"),
+            };
+            format!("Type::{leaf}")
         };
         self.kinds.push(row);
         self.kind_numbers.insert(go.into(), self.kinds.len() - 1);
         self.kinds.len() - 1
+    }
+
+    /// Whether Go's encoder writes a field that nobody has set.
+    fn is_always_written(&self, field: &Value) -> bool {
+        let (go, omits) = (text(field, "y"), text(field, "o"));
+        let never_empty = ["Time", "MicroTime", "RawExtension", "Quantity", "IntOrString", "Duration"];
+        if go.starts_with('*') || omits.contains('z') {
+            return false;
+        }
+        // `omitempty` leaves no struct out.
+        self.numbers.contains_key(go) || never_empty.contains(&go) || !omits.contains('e')
     }
 
     /// Number of what a field says about merging; 0 for nothing.
@@ -153,7 +164,7 @@ pub fn write(types: &BTreeMap<String, Value>) -> String {
     };
     w.merge(&Value::Null);
     let (mut structs, mut fields, mut protos, mut gvks) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut order, mut prefixes): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+    let (mut order, mut ranks, mut prefixes) = (Vec::new(), Vec::new(), Vec::new());
     for (number, row) in types.values().enumerate() {
         let mut flat = Vec::new();
         w.flatten(row, &mut flat);
@@ -166,6 +177,8 @@ pub fn write(types: &BTreeMap<String, Value>) -> String {
         flat.sort_by(|a, b| text(a, "n").cmp(text(b, "n")));
         let place = |field: &Value| flat.iter().position(|one| one["n"] == field["n"]).unwrap_or_default();
         order.extend(in_order.iter().map(|field| place(field).to_string()));
+        let rank = |field: &Value| in_order.iter().position(|one| one["n"] == field["n"]).unwrap_or_default();
+        ranks.extend(flat.iter().map(|field| rank(field).to_string()));
         prefixes.extend(flat.iter().map(|field| prefix(text(field, "n")).to_string()));
         let (first, first_proto) = (fields.len(), protos.len());
         let mut tags = Vec::new();
@@ -187,6 +200,7 @@ pub fn write(types: &BTreeMap<String, Value>) -> String {
                 (text(field, "y").starts_with('*'), POINTER),
                 (field["required"] == true, REQUIRED),
                 (text(field, "map") == "atomic", MAP_ATOMIC),
+                (w.is_always_written(field), ALWAYS),
             ] {
                 flags |= if on { flag } else { 0 };
             }
@@ -198,7 +212,8 @@ pub fn write(types: &BTreeMap<String, Value>) -> String {
             w.strings.add(text(row, "full")),
             flat.len(),
             tags.len(),
-            u8::from(text(row, "map") == "atomic")
+            if text(row, "map") == "atomic" { ATOMIC } else { 0 }
+                | if flat.iter().any(|field| w.is_always_written(field)) { HAS_ALWAYS } else { 0 }
         ));
         if let Some(gvk) = row["gvk"].as_array() {
             let gvk: Vec<_> = gvk.iter().filter_map(Value::as_str).collect();
@@ -214,9 +229,10 @@ pub fn write(types: &BTreeMap<String, Value>) -> String {
         ("STRUCTS", "T", &structs),
         ("FIELDS", "F", &fields),
         ("ORDER", "u8", &order),
+        ("RANKS", "u8", &ranks),
         ("PREFIXES", "u64", &prefixes),
         ("PROTOS", "P", &protos),
-        ("KINDS", "K", &w.kinds),
+        ("KINDS", "Type", &w.kinds),
         ("MERGES", "G", &w.merges),
         ("GVKS", "(S, u16)", &gvks),
     ] {

@@ -173,10 +173,10 @@ pub fn complete(object: &mut Value, schema: Struct) {
     if has_null {
         map.retain(|name, value| !value.is_null() || schema.field(name).is_none());
     }
-    for field in schema.fields() {
-        let type_ = field.type_();
-        let Some(mut zero) = always_written(field, type_) else { continue };
+    for field in schema.always_written() {
         if !map.contains_key(field.name()) {
+            let type_ = field.type_();
+            let Some(mut zero) = always_written(field, type_) else { continue };
             complete_type(&mut zero, type_);
             map.insert(field.name().into(), zero);
         }
@@ -212,23 +212,16 @@ fn holds_structs(type_: Type) -> bool {
 
 /// What Go writes for a field that nobody has set, if it writes anything.
 pub(crate) fn always_written(field: Field, type_: Type) -> Option<Value> {
-    if field.pointer() || field.omit_zero() {
+    if !field.is_always_written() {
         return None;
     }
-    // `omitempty` leaves no struct out.
-    match type_ {
-        Type::Struct(_) => return Some(Value::Object(Map::new())),
-        Type::Time | Type::MicroTime | Type::RawExtension => return Some(Value::Null),
-        Type::Quantity => return Some("0".into()),
-        Type::IntOrString => return Some(0.into()),
-        Type::Duration => return Some("0s".into()),
-        _ if field.omit_empty() => return None,
-        _ => {}
-    }
     Some(match type_ {
+        Type::Struct(_) => Value::Object(Map::new()),
         Type::String => "".into(),
         Type::Bool => false.into(),
-        Type::Int32 | Type::Int64 | Type::Float64 => 0.into(),
+        Type::Int32 | Type::Int64 | Type::Float64 | Type::IntOrString => 0.into(),
+        Type::Quantity => "0".into(),
+        Type::Duration => "0s".into(),
         _ => Value::Null,
     })
 }

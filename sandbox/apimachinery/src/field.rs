@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use smallvec::SmallVec;
+use std::borrow::Cow;
 use std::fmt::{self, Write};
 
 /// Path of a field: `spec.containers[0].name`, `metadata.labels[app]`. Validation makes one for every field that it looks at and shows
@@ -31,7 +32,8 @@ impl Path {
     /// An element of the list that this is.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
-        self.key(&index.to_string())
+        let mut digits = [0; 20];
+        self.with(&["[", decimal(index, &mut digits), "]"])
     }
 
     /// An entry of the map that this is.
@@ -40,10 +42,51 @@ impl Path {
         self.with(&["[", key, "]"])
     }
 
+    /// An element of a list below.
+    #[must_use]
+    pub fn element(&self, list: &str, index: usize) -> Self {
+        let mut digits = [0; 20];
+        let dot = if self.0.is_empty() { "" } else { "." };
+        self.with(&[dot, list, "[", decimal(index, &mut digits), "]"])
+    }
+
     fn with(&self, pieces: &[&str]) -> Self {
         let mut path = self.clone();
         pieces.iter().for_each(|piece| path.0.extend_from_slice(piece.as_bytes()));
         path
+    }
+}
+
+/// A number in the end of a buffer, which is as long as the longest.
+fn decimal(mut number: usize, digits: &mut [u8; 20]) -> &str {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    str::from_utf8(&digits[at..]).unwrap_or_default()
+}
+
+/// Where something may be wrong: a path, or one that is put together only if something is.
+pub trait At {
+    /// The path.
+    fn path(&self) -> Cow<'_, Path>;
+}
+
+impl At for &Path {
+    fn path(&self) -> Cow<'_, Path> {
+        Cow::Borrowed(self)
+    }
+}
+
+/// A field below a path.
+impl At for (&Path, &str) {
+    fn path(&self) -> Cow<'_, Path> {
+        Cow::Owned(self.0.child(self.1))
     }
 }
 
@@ -282,6 +325,17 @@ impl ErrorList {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_of_elements() {
+        let spec = Path::new("spec");
+        for index in [0, 7, 10, usize::MAX] {
+            assert_eq!(spec.element("ports", index), spec.child("ports").index(index));
+            assert_eq!(spec.element("ports", index).to_string(), format!("spec.ports[{index}]"));
+        }
+        assert_eq!(Path::default().element("a", 1), Path::new("a[1]"));
+        assert_eq!(*(&spec, "a").path(), spec.child("a"));
+    }
 
     #[test]
     fn errors_read_as_those_of_kubernetes() {

@@ -5,6 +5,7 @@
 //! object of a creation too. All versions of a kind share their fields.
 
 mod apply;
+mod created;
 mod place;
 mod set;
 mod walk;
@@ -18,19 +19,18 @@ use std::sync::OnceLock;
 /// Most entries of updates; older ones become one.
 const MOST_UPDATERS: usize = 10;
 const ANCIENT: &str = "ancient-changes";
-/// Fields that nobody owns.
-const UNOWNED: [&[&str]; 11] = [
-    &["apiVersion"],
-    &["kind"],
-    &["metadata"],
-    &["metadata", "name"],
-    &["metadata", "namespace"],
-    &["metadata", "creationTimestamp"],
-    &["metadata", "selfLink"],
-    &["metadata", "uid"],
-    &["metadata", "generation"],
-    &["metadata", "managedFields"],
-    &["metadata", "resourceVersion"],
+/// Fields that nobody owns, though somebody may own what is below them.
+const UNOWNED: [&str; 3] = ["apiVersion", "kind", "metadata"];
+/// The same of `metadata`.
+const UNOWNED_METADATA: [&str; 8] = [
+    "name",
+    "namespace",
+    "creationTimestamp",
+    "selfLink",
+    "uid",
+    "generation",
+    "managedFields",
+    "resourceVersion",
 ];
 
 /// What a request must say for its fields to be tracked.
@@ -218,7 +218,11 @@ fn write_entries(object: &mut Value, mut entries: Vec<Entry>) {
 
 fn unowned() -> &'static Set {
     static SET: OnceLock<Set> = OnceLock::new();
-    SET.get_or_init(|| paths(&UNOWNED))
+    SET.get_or_init(|| {
+        let top = UNOWNED.iter().map(|name| vec![format!("f:{name}")]);
+        let below = UNOWNED_METADATA.iter().map(|name| vec!["f:metadata".into(), format!("f:{name}")]);
+        top.chain(below).collect()
+    })
 }
 
 fn paths(all: &[&[&str]]) -> Set {
@@ -229,6 +233,11 @@ impl Tracker<'_> {
     /// Tells in `new` who wrote what differs from `live` (of a creation: the empty object). The writer may have changed
     /// `managedFields` itself; an empty list, or one of an empty entry, forgets them all.
     pub fn update(&self, live: &Value, new: &mut Value, manager: &str) {
+        if self.is_simple_creation(live, new) {
+            let fields = created::fields(new, self.schema, self.reset);
+            let mine = (!fields.is_empty()).then(|| self.entry(manager, Fields::Raw(Value::Object(fields))));
+            return write_entries(new, mine.into_iter().collect());
+        }
         let given = new
             .get_mut("metadata")
             .and_then(Value::as_object_mut)
@@ -256,26 +265,38 @@ impl Tracker<'_> {
             // Nobody's fields are tracked: an old object, or somebody wanted it so.
             return write_entries(new, Vec::new());
         }
-        let managers = self.track(live, new, managers, manager, self.now);
+        let managers = self.track(live, new, managers, manager);
         write_entries(new, managers);
     }
 
+    /// Whether nobody owns anything yet: most creations are so.
+    fn is_simple_creation(&self, live: &Value, new: &Value) -> bool {
+        live.as_object().is_some_and(Map::is_empty)
+            && listed(new).is_none()
+            && self.reset.iter().all(|path| path.len() == 1)
+    }
+
+    /// An entry of a manager that writes now.
+    fn entry(&self, manager: &str, fields: Fields) -> Entry {
+        Entry {
+            manager: if manager.is_empty() { "unknown".into() } else { manager.into() },
+            operation: Operation::Update,
+            api_version: self.api_version.into(),
+            subresource: self.subresource.into(),
+            time: Some(self.now.into()),
+            fields,
+        }
+    }
+
     /// Ownership after a write that is no apply.
-    fn track(&self, live: &Value, new: &Value, managers: Vec<Entry>, manager: &str, now: &str) -> Vec<Entry> {
+    fn track(&self, live: &Value, new: &Value, managers: Vec<Entry>, manager: &str) -> Vec<Entry> {
         let comparison =
             walk::compare(live, new, self.schema, walk::Absent::Zero).without(&paths(self.reset));
         let changed = comparison.modified.union(comparison.added);
         let mut managers = release(managers, &changed, &comparison.removed);
         let taken = changed.difference(unowned());
         if !taken.is_empty() {
-            let mut mine = Entry {
-                manager: if manager.is_empty() { "unknown".into() } else { manager.into() },
-                operation: Operation::Update,
-                api_version: self.api_version.into(),
-                subresource: self.subresource.into(),
-                time: Some(now.into()),
-                fields: Fields::Set(taken),
-            };
+            let mut mine = self.entry(manager, Fields::Set(taken));
             if let Some(at) = managers.iter().position(|one| one.same(&mine)) {
                 let known = managers.remove(at);
                 mine.fields.change(|taken| known.fields.set().union(taken));

@@ -77,11 +77,15 @@ fn fields(
 ) {
     let begins = opening == b'{';
     let mut has_unknown = false;
-    let mut known: [Option<&Value>; MOST_FIELDS] = [None; MOST_FIELDS];
+    // By their ranks, of which those that are there are bits.
+    let (mut known, mut there): ([Option<&Value>; MOST_FIELDS], u64) = ([None; MOST_FIELDS], 0);
     let mut emit = |out: &mut Vec<u8>| out.push(std::mem::replace(&mut opening, b','));
     for (name, value) in map.iter().filter(|(name, _)| !omitted.contains(&name.as_str())) {
-        match of.and_then(|of| Some(of.index_of(of.field(name)?))) {
-            Some(index) if index < MOST_FIELDS => known[index] = Some(value),
+        match of.and_then(|of| Some(of.rank_of(of.field(name)?))) {
+            Some(rank) if rank < MOST_FIELDS => {
+                known[rank] = Some(value);
+                there |= 1 << rank;
+            }
             _ if of.is_some() => has_unknown = true,
             _ => {
                 emit(out);
@@ -91,8 +95,10 @@ fn fields(
         }
     }
     if let Some(of) = of {
-        for field in of.fields_in_order() {
-            let Some(value) = known[of.index_of(field)] else { continue };
+        while there != 0 {
+            let rank = there.trailing_zeros() as usize;
+            there &= there - 1;
+            let (Some(field), Some(value)) = (of.ranked(rank), known[rank]) else { continue };
             emit(out);
             key(out, field.name());
             typed(out, value, field.type_());
@@ -150,13 +156,54 @@ fn key(out: &mut Vec<u8>, name: &str) {
 }
 
 fn plain_key(out: &mut Vec<u8>, name: &str) {
-    // Writing to memory can't fail, and keys are strings.
-    let _infallible = serde_json::to_writer(&mut *out, name);
+    string(out, name);
     out.push(b':');
 }
 
+fn string(out: &mut Vec<u8>, text: &str) {
+    let must_be_escaped = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+    // All of them, and not up to the first: so the processor looks at many at once.
+    if text.bytes().fold(false, |any, byte| any | must_be_escaped(byte)) {
+        // Writing to memory can't fail.
+        let _infallible = serde_json::to_writer(out, text);
+        return;
+    }
+    out.reserve(text.len() + 2);
+    out.push(b'"');
+    out.extend_from_slice(text.as_bytes());
+    out.push(b'"');
+}
+
 fn plain(out: &mut Vec<u8>, value: &Value) {
-    let _infallible = serde_json::to_writer(out, value);
+    match value {
+        Value::String(text) => string(out, text),
+        Value::Array(all) => {
+            out.push(b'[');
+            for (index, one) in all.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                plain(out, one);
+            }
+            out.push(b']');
+        }
+        Value::Object(map) => {
+            out.push(b'{');
+            for (index, (name, one)) in map.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                plain_key(out, name);
+                plain(out, one);
+            }
+            out.push(b'}');
+        }
+        Value::Bool(on) => out.extend_from_slice(if *on { b"true" } else { b"false" }),
+        Value::Null => out.extend_from_slice(b"null"),
+        Value::Number(_) => {
+            let _infallible = serde_json::to_writer(out, value);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -221,6 +268,8 @@ mod tests {
             r#"{"apiVersion":"example.com/v1","kind":"Widget","metadata":{"name":"w","uid":"u"},"spec":{"a":{},"b":1}}"#
         );
         assert_eq!(written(&json!({"b": 1, "a": 2})), r#"{"a":2,"b":1}"#);
+        let odd = json!({"\"\\": ["\n", "\u{1f}", "\u{7f}ü/", [], {}, null, true, false, -1, 1.5], "": ""});
+        assert_eq!(written(&odd), odd.to_string());
         assert_eq!(written(&json!({"kind": "Pod", "group": ""})), r#"{"group":"","kind":"Pod"}"#);
     }
 

@@ -5,37 +5,38 @@
 // How the generated tables are written.
 /// A piece of `TEXT`: where, how long.
 struct S(u32, u16);
-/// A struct: name, first field, fields, first tag, tags, whether it is atomic.
+/// A struct: name, first field, fields, first tag, tags, flags.
 struct T(S, u16, u16, u16, u16, u8);
 /// A field: name, type, flags, rule of merging.
 struct F(S, u16, u16, u16);
 /// A protobuf tag: number, and the field (or, with the highest bit, the struct) behind it.
 struct P(u16, u16);
-/// A type: what it is, and of what (number of a type, a struct or a leaf).
-struct K(u8, u16);
 /// Merging: list type, keys, patch strategy, merge key, default.
 struct G(u8, S, S, S, S);
-/// What a type is: a leaf, bytes, a list, a named list, a map, a struct.
-const V: u8 = 0;
-const B: u8 = 1;
-const L: u8 = 2;
-const N: u8 = 3;
-const M: u8 = 4;
-const O: u8 = 5;
-
 mod tables {
-    use super::{B, F, G, K, L, M, N, O, P, S, T, V};
+    use super::{Elem, F, G, P, S, Struct, T, Type};
     include!(concat!(env!("OUT_DIR"), "/tables.rs"));
 }
 
-use tables::{FIELDS, GVKS, KINDS, MERGES, ORDER, PREFIXES, PROTOS, STRUCTS, TEXT};
+use tables::{FIELDS, GVKS, KINDS, MERGES, ORDER, PREFIXES, PROTOS, RANKS, STRUCTS, TEXT};
+
+/// Bits of flags: of a field, and of a struct (`schema/tables.rs`).
+const ALWAYS: u16 = 32;
+const ATOMIC: u8 = 1;
+const HAS_ALWAYS: u8 = 2;
 
 /// The first bytes of a name as a number that is ordered as names are.
 fn prefix(name: &str) -> u64 {
-    let mut bytes = [0; 8];
-    let length = name.len().min(bytes.len());
-    bytes[..length].copy_from_slice(&name.as_bytes()[..length]);
-    u64::from_be_bytes(bytes)
+    let bytes = name.as_bytes();
+    let word = |four: &[u8; 4]| u64::from(u32::from_be_bytes(*four));
+    if let Some(eight) = bytes.first_chunk() {
+        return u64::from_be_bytes(*eight);
+    }
+    match (bytes.first_chunk(), bytes.last_chunk()) {
+        // They overlap, and agree where they do.
+        (Some(first), Some(last)) => word(first) << 32 | word(last) << (64 - 8 * bytes.len()),
+        _ => (0..).zip(bytes).fold(0, |all, (at, byte)| all | u64::from(*byte) << (56 - 8 * at)),
+    }
 }
 
 fn text(at: &'static S) -> &'static str {
@@ -89,11 +90,23 @@ impl Struct {
         (row.1..row.1 + row.2).map(Field)
     }
 
-    /// The same in the order in which Go's struct has them.
-    pub fn fields_in_order(self) -> impl Iterator<Item = Field> {
+    /// Those of its fields that Go's encoder writes though nobody has set them.
+    pub(crate) fn always_written(self) -> impl Iterator<Item = Field> {
         let row = self.row();
-        let order = ORDER.get(usize::from(row.1)..usize::from(row.1 + row.2)).unwrap_or_default();
-        order.iter().map(move |place| Field(row.1 + u16::from(*place)))
+        let count = if row.5 & HAS_ALWAYS == 0 { 0 } else { row.2 };
+        (row.1..row.1 + count).map(Field).filter(|field| field.is_always_written())
+    }
+
+    /// Where one of its fields is in the order in which Go's struct has them.
+    pub(crate) fn rank_of(self, field: Field) -> usize {
+        RANKS.get(usize::from(field.0)).copied().unwrap_or_default().into()
+    }
+
+    /// The field that is there in that order.
+    pub(crate) fn ranked(self, rank: usize) -> Option<Field> {
+        let row = self.row();
+        let place = ORDER.get(usize::from(row.1) + rank).filter(|_| rank < usize::from(row.2))?;
+        Some(Field(row.1 + u16::from(*place)))
     }
 
     /// A field by its name in JSON.
@@ -103,7 +116,7 @@ impl Struct {
         let prefixes = PREFIXES.get(usize::from(row.1)..usize::from(row.1 + row.2))?;
         let first = prefixes.partition_point(|one| *one < wanted);
         let alike = prefixes[first..].iter().take_while(|one| **one == wanted).count();
-        (first..first + alike).map(|at| Field(row.1 + at as u16)).find(|field| field.name() == name)
+        (first..first + alike).map(|at| Field(row.1 + at as u16)).find(|field| field.is_rest_of(name))
     }
 
     /// The place of one of its fields among them.
@@ -113,7 +126,7 @@ impl Struct {
 
     /// Whether server-side apply sees it as one value.
     pub fn is_atomic(self) -> bool {
-        self.row().5 == 1
+        self.row().5 & ATOMIC != 0
     }
 
     /// What a protobuf tag means.
@@ -156,6 +169,12 @@ impl Field {
         &MERGES[usize::from(self.row().3)]
     }
 
+    /// Whether it has this name, of which the first bytes are known to be the same.
+    fn is_rest_of(self, name: &str) -> bool {
+        let length = usize::from(self.row().0.1);
+        length == name.len() && (length <= 8 || self.name().as_bytes()[8..] == name.as_bytes()[8..])
+    }
+
     /// Its name in JSON.
     pub fn name(self) -> &'static str {
         text(&self.row().0)
@@ -184,6 +203,12 @@ impl Field {
     /// Whether OpenAPI calls it required.
     pub fn required(self) -> bool {
         self.has(8)
+    }
+
+    /// Whether Go's encoder writes it though nobody has set it: it is no pointer, and left out neither when it is empty (no struct is)
+    /// nor when it is zero.
+    pub(crate) fn is_always_written(self) -> bool {
+        self.has(ALWAYS)
     }
 
     /// How server-side apply merges it, if it is a list.
@@ -255,37 +280,9 @@ pub struct Elem(u16);
 impl Elem {
     /// The type.
     pub fn type_(self) -> Type {
-        let K(what, of) = &KINDS[usize::from(self.0)];
-        match (*what, *of) {
-            (B, _) => Type::Bytes,
-            (L, of) => Type::List(Elem(of)),
-            (N, of) => Type::NamedList(Elem(of)),
-            (M, of) => Type::Map(Elem(of)),
-            (O, of) => Type::Struct(Struct(of)),
-            (_, leaf) => LEAVES[usize::from(leaf)],
-        }
+        KINDS[usize::from(self.0)]
     }
 }
-
-/// Leaves in the order in which the build numbers them.
-static LEAVES: [Type; 16] = [
-    Type::String,
-    Type::Bool,
-    Type::Int32,
-    Type::Int64,
-    Type::Float64,
-    Type::Quantity,
-    Type::IntOrString,
-    Type::Time,
-    Type::MicroTime,
-    Type::Duration,
-    Type::RawExtension,
-    Type::FieldsV1,
-    Type::Json,
-    Type::SchemaOrBool,
-    Type::SchemaOrArray,
-    Type::SchemaOrStringArray,
-];
 
 /// What a value is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::de::Read;
 use serde_json::{Map, Number, Value};
 use std::fmt::{self, Write};
 use std::sync::OnceLock;
@@ -33,7 +34,7 @@ enum Step {
 #[derive(Debug, Default)]
 pub(super) struct Walk {
     path: Vec<Step>,
-    structs: Vec<&'static str>,
+    structs: Vec<Struct>,
     first_error: Option<String>,
     strict: Vec<String>,
     values: usize,
@@ -77,8 +78,8 @@ impl Walk {
             });
             let fields: Vec<_> = names.collect();
             match walk.structs.last() {
-                Some(name) if !fields.is_empty() => {
-                    let path = fields.join(".");
+                Some(schema) if !fields.is_empty() => {
+                    let (name, path) = (schema.name(), fields.join("."));
                     format!(
                         "json: cannot unmarshal {found} into Go struct field {name}.{path} of type {}",
                         go_type(type_)
@@ -128,8 +129,19 @@ fn go_type(type_: Type) -> String {
 
 /// Decodes JSON along a schema.
 pub(super) fn typed(body: &[u8], schema: Struct) -> Result<Decoded, DecodeError> {
+    // Looked at once as a whole it costs less than every string by itself.
+    match str::from_utf8(body) {
+        Ok(text) => typed_by(serde_json::Deserializer::from_str(text), body, schema),
+        Err(_) => typed_by(serde_json::Deserializer::from_slice(body), body, schema),
+    }
+}
+
+fn typed_by<'de, R: Read<'de>>(
+    mut reader: serde_json::Deserializer<R>,
+    body: &[u8],
+    schema: Struct,
+) -> Result<Decoded, DecodeError> {
     let mut walk = Walk::default();
-    let mut reader = serde_json::Deserializer::from_slice(body);
     let value = Typed { type_: Type::Struct(schema), walk: &mut walk }
         .deserialize(&mut reader)
         .and_then(|value| reader.end().map(|()| value))
@@ -393,7 +405,7 @@ impl Typed<'_> {
     fn fields<'de, A: MapAccess<'de>>(self, schema: Struct, mut map: A) -> Result<Value, A::Error> {
         let mut out = Map::new();
         let mut seen: u64 = 0;
-        self.walk.structs.push(schema.name());
+        self.walk.structs.push(schema);
         while let Some(key) = map.next_key_seed(FieldName(schema))? {
             let (field, index) = match key {
                 Ok(known) => known,

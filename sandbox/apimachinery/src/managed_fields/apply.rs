@@ -32,7 +32,7 @@ impl Tracker<'_> {
         }
         if managers.is_empty() {
             let nothing = Value::Object(serde_json::Map::new());
-            managers = self.track(&nothing, &bare, managers, "before-first-apply", self.now);
+            managers = self.track(&nothing, &bare, managers, "before-first-apply");
         }
         let applied = match self.merge(&bare, config, &managers, manager, force) {
             Err(conflicts) if manager == KUBECTL && !force => {

@@ -5,6 +5,7 @@ use crate::crd::Structural;
 use crate::decode;
 use crate::schema::{self, Field, ListType, Struct, Type};
 use serde_json::Value;
+use smallvec::SmallVec;
 
 /// A place in a schema.
 #[derive(Debug, Clone, Copy)]
@@ -147,10 +148,16 @@ impl<'a> Place<'a> {
         decode::always_written(field, field.type_())
     }
 
+    /// The same for what is here, which is a field.
+    pub(super) fn own_zero(self) -> Option<Value> {
+        let Self::BuiltIn(type_, Some(field)) = self else { return None };
+        decode::always_written(field, type_)
+    }
+
     /// All of them, with their names and places.
     pub(super) fn zeros(self) -> impl Iterator<Item = (&'static str, Value, Self)> {
         let inner = if let Self::BuiltIn(Type::Struct(inner), _) = self { Some(inner) } else { None };
-        inner.into_iter().flat_map(Struct::fields).filter_map(|field| {
+        inner.into_iter().flat_map(Struct::always_written).filter_map(|field| {
             let zero = decode::always_written(field, field.type_())?;
             Some((field.name(), zero, Self::BuiltIn(field.type_(), Some(field))))
         })
@@ -175,18 +182,26 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// The keys of a list's elements with their defaults.
-    pub(super) fn keys(self) -> Vec<(&'a str, Option<Value>)> {
+    /// The keys of a list's elements.
+    pub(super) fn keys(self) -> SmallVec<[&'a str; 3]> {
         match self {
-            Self::BuiltIn(Type::List(elem), Some(field)) => {
-                let Type::Struct(inner) = elem.type_() else { return Vec::new() };
-                field.keys().map(|key| (key, inner.field(key).and_then(Field::default))).collect()
+            Self::BuiltIn(Type::List(elem), Some(field)) if matches!(elem.type_(), Type::Struct(_)) => {
+                field.keys().map(|key| -> &'a str { key }).collect()
             }
-            Self::Structural(schema) => {
-                let default = |key: &str| schema.items.as_ref()?.properties.get(key)?.default.clone();
-                schema.list_map_keys.iter().map(|key| (key.as_str(), default(key))).collect()
-            }
-            _ => Vec::new(),
+            Self::Structural(schema) => schema.list_map_keys.iter().map(String::as_str).collect(),
+            _ => SmallVec::new(),
+        }
+    }
+
+    /// What one of them is where an element does not say.
+    pub(super) fn key_default(self, key: &str) -> Option<Value> {
+        match self {
+            Self::BuiltIn(Type::List(elem), _) => match elem.type_() {
+                Type::Struct(inner) => inner.field(key)?.default(),
+                _ => None,
+            },
+            Self::Structural(schema) => schema.items.as_ref()?.properties.get(key)?.default.clone(),
+            _ => None,
         }
     }
 

@@ -380,3 +380,46 @@ fn resetting_and_keeping_times() {
     keep_times(&live, &mut later);
     assert_eq!(later, live);
 }
+
+#[test]
+fn a_creation_is_a_change_of_nothing() {
+    let pod = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p", "labels": {"a": "b"}, "annotations": {},
+            "ownerReferences": [{"uid": "u", "kind": "ReplicaSet", "name": "r", "apiVersion": "apps/v1"}], "finalizers": ["x", "y", "x"]},
+        "spec": {"containers": [{"name": "c", "image": "i", "env": [{"name": "A", "value": "1"}, {"name": "A"}, {"name": "B"}],
+                "ports": [{"containerPort": 80}, {"containerPort": 53, "protocol": "UDP"}, {}],
+                "volumeMounts": [{"name": "v", "mountPath": "/v"}], "livenessProbe": {"httpGet": {"path": "/"}}}],
+            "volumes": [{"name": "v", "emptyDir": {}}, {"configMap": {"name": "m"}}], "securityContext": {}, "nodeSelector": {"x": "y"},
+            "tolerations": [{"key": "k"}], "affinity": {"nodeAffinity": {}}},
+        "status": {"phase": "Pending", "conditions": [{"type": "Ready"}]}});
+    let service = json!({"metadata": {"name": "s", "generation": 3, "uid": null}, "spec": {"selector": {"a": "b"}, "type": "ClusterIP",
+        "ports": [{"port": 80}, {"port": 80, "protocol": "TCP"}, {"port": 443, "name": "h", "targetPort": 0}], "sessionAffinityConfig": {}}});
+    let empty = json!({"metadata": {}, "spec": {}, "more": [1], "status": null});
+    let custom = json!({"apiVersion": "e.com/v1", "kind": "W", "metadata": {"name": "w", "labels": {"a": "b"}}, "spec": {"a": [{}], "b": {"c": 1}}});
+    let builtin = |group, version, kind| Place::of(find(group, version, kind).unwrap());
+    for (place, object) in [
+        (builtin("", "v1", "Pod"), &pod),
+        (builtin("", "v1", "Pod"), &empty),
+        (builtin("", "v1", "Service"), &service),
+        (builtin("", "v1", "Service"), &json!({})),
+        (
+            builtin("apps", "v1", "Deployment"),
+            &json!({"metadata": 1, "spec": {"template": pod, "replicas": 0}}),
+        ),
+        (Place::Custom(None), &custom),
+        (Place::Deduced, &custom),
+    ] {
+        for reset in [&[][..], &[&["status"][..]], &[&["spec"]]] {
+            let now = "2026-11-20T13:03:47Z";
+            let tracker =
+                Tracker { api_version: "v1", kind: "K", subresource: "", schema: place, reset, now };
+            let sets = tracker.track(&json!({}), object, Vec::new(), "m");
+            let sets: Vec<Value> = sets.into_iter().map(Entry::write).collect();
+            let mut new = object.clone();
+            tracker.update(&json!({}), &mut new, "m");
+            let at_once = new["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+            if object["metadata"].is_object() {
+                assert_eq!(at_once, sets, "{object}");
+            }
+        }
+    }
+}

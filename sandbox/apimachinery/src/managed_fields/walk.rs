@@ -4,7 +4,10 @@
 use super::place::{Place, Shape};
 use super::set::Set;
 use serde_json::{Map, Value};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use smallvec::SmallVec;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::error::Error;
 
 /// What it means that a field is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +48,12 @@ impl Comparison {
 }
 
 /// The element of `FieldsV1` for a list's element; an error if it has none.
-fn element(place: Place<'_>, shape: Shape, value: &Value, absent: Absent) -> Result<String, String> {
+pub(super) fn element(
+    place: Place<'_>,
+    shape: Shape,
+    value: &Value,
+    absent: Absent,
+) -> Result<String, String> {
     if shape == Shape::Set {
         return match value {
             Value::Object(_) => Err("associative list without keys has an element that's a map type".into()),
@@ -59,28 +67,41 @@ fn element(place: Place<'_>, shape: Shape, value: &Value, absent: Absent) -> Res
         Value::Null => return Err("associative list with keys may not have a null element".into()),
         _ => return Err("associative list with keys may not have non-map elements".into()),
     };
-    let mut declared = place.keys();
-    for (key, default) in &mut declared {
-        if default.is_none() && !map.contains_key(*key) {
-            *default = absent.value(place.element(), key);
-        }
-    }
-    let mut keys = BTreeMap::new();
-    for (key, default) in &declared {
-        if let Some(value) = map.get(*key).or(default.as_ref()) {
-            keys.insert(*key, value);
-        }
+    let declared = place.keys();
+    let mut keys: SmallVec<[(&str, Cow<'_, Value>); 3]> = SmallVec::new();
+    for &key in &declared {
+        let value = match map.get(key) {
+            Some(value) => Some(Cow::Borrowed(value)),
+            None => place.key_default(key).or_else(|| absent.value(place.element(), key)).map(Cow::Owned),
+        };
+        keys.extend(value.map(|value| (key, value)));
     }
     if keys.is_empty() && !declared.is_empty() {
-        let names: Vec<_> = declared.iter().map(|(key, _)| format!("{key:?}")).collect();
+        let names: Vec<_> = declared.iter().map(|key| format!("{key:?}")).collect();
         return Err(format!(
             "associative list with keys has an element that omits all key fields [{}] (and doesn't have default values for any key \
              fields)",
             names.join(" ")
         ));
     }
-    let keys = serde_json::to_string(&keys).map_err(|error| error.to_string())?;
-    Ok(["k:", &keys].concat())
+    keys.sort_unstable_by_key(|(key, _)| *key);
+    keyed(&keys).map_err(|error| error.to_string())
+}
+
+/// `k:{"port":80}`.
+fn keyed(keys: &[(&str, Cow<'_, Value>)]) -> Result<String, Box<dyn Error>> {
+    let mut out = Vec::with_capacity(64);
+    out.extend_from_slice(b"k:{");
+    for (index, (key, value)) in keys.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        serde_json::to_writer(&mut out, key)?;
+        out.push(b':');
+        serde_json::to_writer(&mut out, value)?;
+    }
+    out.push(b'}');
+    Ok(String::from_utf8(out)?)
 }
 
 fn field(name: &str) -> String {
@@ -95,7 +116,7 @@ fn list_of(value: Option<&Value>) -> &[Value] {
     value.and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-fn is_empty(value: &Value) -> bool {
+pub(super) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Object(map) => map.is_empty(),
         Value::Array(all) => all.is_empty(),
@@ -249,7 +270,7 @@ fn below(value: &Value, place: Place<'_>, absent: Absent) -> Set {
 }
 
 /// Whether two values are the same one.
-fn alike(before: &Value, after: &Value, place: Place<'_>, absent: Absent) -> bool {
+pub(super) fn alike(before: &Value, after: &Value, place: Place<'_>, absent: Absent) -> bool {
     before == after || (absent == Absent::Zero && place.completed(before) == place.completed(after))
 }
 
