@@ -16,6 +16,7 @@ mod kind;
 pub mod prepare;
 pub mod printers;
 mod quantity;
+mod seen;
 pub mod tree;
 pub mod validation;
 pub mod warnings;

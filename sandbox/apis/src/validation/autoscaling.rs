@@ -57,7 +57,7 @@ fn reference(errors: &mut ErrorList, reference: &Value, path: &Path) {
         if value.is_empty() {
             errors.required(&path.child(field), "");
         } else {
-            reasons(errors, &path.child(field), value, names::is_valid_path_segment_name(value));
+            reasons(errors, (path, field), value, names::is_valid_path_segment_name(value));
         }
     }
 }
@@ -119,7 +119,7 @@ fn source(errors: &mut ErrorList, kind: &str, source: &Value, path: &Path) {
             if kind == "containerResource" && container.is_empty() {
                 errors.required(&path.child("container"), "must specify a container");
             } else if kind == "containerResource" {
-                dns_label(errors, &path.child("container"), container);
+                dns_label(errors, (path, "container"), container);
             }
         }
     }
@@ -196,7 +196,7 @@ fn scaling_rules(errors: &mut ErrorList, rules: &Value, path: &Path) {
         _ => {}
     }
     let policies = &["Disabled", "Max", "Min"];
-    one_of(errors, text(rules, "selectPolicy"), &path.child("selectPolicy"), policies, false);
+    one_of(errors, text(rules, "selectPolicy"), (path, "selectPolicy"), policies, false);
     if list(rules, "policies").is_empty() {
         errors.required(&path.child("policies"), "must specify at least one Policy");
     }

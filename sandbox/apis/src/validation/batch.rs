@@ -99,7 +99,7 @@ fn job_spec(errors: &mut ErrorList, given: &Value, path: &Path) {
     let replacement = text(given, "podReplacementPolicy");
     let supported: &[&str] =
         if has(given, "podFailurePolicy") { &["Failed"] } else { &["Failed", "TerminatingOrFailed"] };
-    one_of(errors, replacement, &path.child("podReplacementPolicy"), supported, false);
+    one_of(errors, replacement, (path, "podReplacementPolicy"), supported, false);
     pod::template(errors, get(given, "template"), &path.child("template"));
     let restart = at(given, &["template", "spec", "restartPolicy"]).as_str().unwrap_or_default();
     let at = path.child("template").child("spec").child("restartPolicy");
@@ -117,7 +117,7 @@ fn job_spec(errors: &mut ErrorList, given: &Value, path: &Path) {
 fn completion_mode(errors: &mut ErrorList, given: &Value, path: &Path) {
     const MOST: i64 = 100_000;
     let mode = text(given, "completionMode");
-    one_of(errors, mode, &path.child("completionMode"), &["NonIndexed", "Indexed"], false);
+    one_of(errors, mode, (path, "completionMode"), &["NonIndexed", "Indexed"], false);
     if mode != "Indexed" {
         for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
             if let Some(number) = get(given, field).as_i64() {
@@ -162,14 +162,14 @@ fn failure_policy(errors: &mut ErrorList, given: &Value, path: &Path) {
             "FailIndex" if !has(given, "backoffLimitPerIndex") => {
                 errors.invalid(&path.child("action"), action, "requires the backoffLimitPerIndex to be set");
             }
-            _ => one_of(errors, action, &path.child("action"), ACTIONS, true),
+            _ => one_of(errors, action, (&path, "action"), ACTIONS, true),
         }
         let by_conditions = !list(rule, "onPodConditions").is_empty();
         if has(rule, "onExitCodes") {
             exit_codes(errors, get(rule, "onExitCodes"), &containers, &path.child("onExitCodes"));
         }
         for (path, pattern) in indexed(rule, "onPodConditions", &path) {
-            qualified_name(errors, &path.child("type"), text(pattern, "type"));
+            qualified_name(errors, (&path, "type"), text(pattern, "type"));
             one_of(
                 errors,
                 text(pattern, "status"),
@@ -194,7 +194,7 @@ fn failure_policy(errors: &mut ErrorList, given: &Value, path: &Path) {
 
 fn exit_codes(errors: &mut ErrorList, codes: &Value, containers: &HashSet<&str>, path: &Path) {
     let operator = text(codes, "operator");
-    one_of(errors, operator, &path.child("operator"), &["In", "NotIn"], true);
+    one_of(errors, operator, (path, "operator"), &["In", "NotIn"], true);
     if let Some(name) = get(codes, "containerName").as_str()
         && !containers.contains(name)
     {

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::defaults::pod::is_sidecar;
 use crate::quantity;
+use crate::seen::Seen;
 use crate::tree::{at, entries, flag, get, has, int, is_zero, list, text};
 use drydock_apimachinery::field::{ErrorKind, ErrorList, Path};
 use drydock_apimachinery::names;
@@ -38,7 +39,7 @@ pub fn containers(errors: &mut ErrorList, pod: &Pod<'_>, path: &Path) {
         errors.required(&path.child("containers"), "");
         return;
     }
-    let mut seen = HashSet::new();
+    let mut seen = Seen::default();
     for (path, container) in indexed(pod.spec, "containers", path) {
         common(errors, pod, container, &path);
         if !seen.insert(text(container, "name")) {
@@ -55,7 +56,7 @@ pub fn containers(errors: &mut ErrorList, pod: &Pod<'_>, path: &Path) {
 
 /// `validateInitContainers`.
 pub fn init_containers(errors: &mut ErrorList, pod: &Pod<'_>, path: &Path) {
-    let mut seen: HashSet<&str> = list(pod.spec, "containers").iter().map(|one| text(one, "name")).collect();
+    let mut seen: Seen<'_> = list(pod.spec, "containers").iter().map(|one| text(one, "name")).collect();
     for (path, container) in indexed(pod.spec, "initContainers", path) {
         common(errors, pod, container, &path);
         let name = text(container, "name");
@@ -90,7 +91,7 @@ pub fn ephemeral_containers(errors: &mut ErrorList, pod: &Pod<'_>, path: &Path) 
         "lifecycle",
         "resizePolicy",
     ];
-    let others: HashSet<&str> = ["containers", "initContainers"]
+    let others: Seen<'_> = ["containers", "initContainers"]
         .into_iter()
         .flat_map(|field| list(pod.spec, field))
         .map(|one| text(one, "name"))
@@ -134,32 +135,32 @@ fn common(errors: &mut ErrorList, pod: &Pod<'_>, container: &Value, path: &Path)
     if name.is_empty() {
         errors.required(&path.child("name"), "");
     } else {
-        dns_label(errors, &path.child("name"), name);
+        dns_label(errors, (path, "name"), name);
     }
     if text(container, "image").is_empty() {
         errors.required(&path.child("image"), "");
     }
     let policies = &["File", "FallbackToLogsOnError"];
-    let policy_path = path.child("terminationMessagePolicy");
-    one_of(errors, text(container, "terminationMessagePolicy"), &policy_path, policies, true);
+    let policy = text(container, "terminationMessagePolicy");
+    one_of(errors, policy, (path, "terminationMessagePolicy"), policies, true);
     ports(errors, container, path);
     environment(errors, container, path);
     mounts(errors, pod, container, path);
     devices(errors, pod, container, path);
     let pull = &["Always", "IfNotPresent", "Never"];
-    one_of(errors, text(container, "imagePullPolicy"), &path.child("imagePullPolicy"), pull, true);
+    one_of(errors, text(container, "imagePullPolicy"), (path, "imagePullPolicy"), pull, true);
     resources(errors, get(container, "resources"), &path.child("resources"));
     security(errors, get(container, "securityContext"), &path.child("securityContext"));
 }
 
 fn ports(errors: &mut ErrorList, container: &Value, path: &Path) {
-    let mut seen = HashSet::new();
+    let mut seen = Seen::default();
     for (path, port) in indexed(container, "ports", path) {
         let name = text(port, "name");
         if !name.is_empty() {
             let why = names::is_valid_port_name(name);
             if !why.is_empty() {
-                reasons(errors, &path.child("name"), name, why);
+                reasons(errors, (&path, "name"), name, why);
             } else if !seen.insert(name) {
                 errors.duplicate(&path.child("name"), name);
             }
@@ -198,7 +199,7 @@ fn environment(errors: &mut ErrorList, container: &Value, path: &Path) {
         if name.is_empty() {
             errors.required(&path.child("name"), "");
         } else {
-            reasons(errors, &path.child("name"), name, names::is_env_var_name(name));
+            reasons(errors, (&path, "name"), name, names::is_env_var_name(name));
         }
         if has(variable, "valueFrom") {
             value_from(errors, variable, &path.child("valueFrom"));
@@ -207,7 +208,7 @@ fn environment(errors: &mut ErrorList, container: &Value, path: &Path) {
     for (path, source) in indexed(container, "envFrom", path) {
         let prefix = text(source, "prefix");
         if !prefix.is_empty() {
-            reasons(errors, &path.child("prefix"), prefix, names::is_env_var_name(prefix));
+            reasons(errors, (&path, "prefix"), prefix, names::is_env_var_name(prefix));
         }
         let mut sources = 0;
         for field in ["configMapRef", "secretRef"] {
@@ -254,12 +255,12 @@ fn value_from(errors: &mut ErrorList, variable: &Value, path: &Path) {
         }
         sources += 1;
         let (selector, path) = (get(from, field), path.child(field));
-        dns_subdomain(errors, &path.child("name"), text(selector, "name"));
+        dns_subdomain(errors, (&path, "name"), text(selector, "name"));
         let key = text(selector, "key");
         if key.is_empty() {
             errors.required(&path.child("key"), "");
         } else {
-            reasons(errors, &path.child("key"), key, names::is_config_map_key(key));
+            reasons(errors, (&path, "key"), key, names::is_config_map_key(key));
         }
     }
     if has(from, "fileKeyRef") {
@@ -282,7 +283,7 @@ fn mounts(errors: &mut ErrorList, pod: &Pod<'_>, container: &Value, path: &Path)
         .map(|one| (text(one, "name"), text(one, "devicePath")))
         .collect();
     let mounts_path = path.child("volumeMounts");
-    let mut seen = HashSet::new();
+    let mut seen = Seen::default();
     for (path, mount) in indexed(container, "volumeMounts", path) {
         let (name, target) = (text(mount, "name"), text(mount, "mountPath"));
         if name.is_empty() {
@@ -306,12 +307,12 @@ fn mounts(errors: &mut ErrorList, pod: &Pod<'_>, container: &Value, path: &Path)
         }
         let (sub, expression) = (text(mount, "subPath"), text(mount, "subPathExpr"));
         // Upstream tells of these without the number of the mount.
-        descending_path(errors, sub, &mounts_path.child("subPath"));
+        descending_path(errors, sub, (&mounts_path, "subPath"));
         if !expression.is_empty() && !sub.is_empty() {
             let detail = "subPathExpr and subPath are mutually exclusive";
             errors.invalid(&path.child("subPathExpr"), expression, detail);
         }
-        descending_path(errors, expression, &mounts_path.child("subPathExpr"));
+        descending_path(errors, expression, (&mounts_path, "subPathExpr"));
         if has(mount, "mountPropagation") {
             let propagation = text(mount, "mountPropagation");
             let at = mounts_path.child("mountPropagation");
@@ -325,7 +326,7 @@ fn mounts(errors: &mut ErrorList, pod: &Pod<'_>, container: &Value, path: &Path)
 }
 
 fn devices(errors: &mut ErrorList, pod: &Pod<'_>, container: &Value, path: &Path) {
-    let (mut names, mut paths) = (HashSet::new(), HashSet::new());
+    let (mut names, mut paths) = (Seen::default(), Seen::default());
     for (path, device) in indexed(container, "volumeDevices", path) {
         let (name, target) = (text(device, "name"), text(device, "devicePath"));
         if name.is_empty() {
@@ -353,8 +354,8 @@ fn devices(errors: &mut ErrorList, pod: &Pod<'_>, container: &Value, path: &Path
 }
 
 fn lifecycle_and_probes(errors: &mut ErrorList, pod: &Pod<'_>, container: &Value, path: &Path) {
+    let lifecycle = get(container, "lifecycle");
     for hook in ["postStart", "preStop"] {
-        let lifecycle = get(container, "lifecycle");
         if has(lifecycle, hook) {
             handler(errors, get(lifecycle, hook), pod.grace(), &path.child("lifecycle").child(hook));
         }
@@ -371,7 +372,7 @@ fn lifecycle_and_probes(errors: &mut ErrorList, pod: &Pod<'_>, container: &Value
             nonnegative(errors, probe, number, &path);
         }
         let grace = get(probe, "terminationGracePeriodSeconds").as_i64();
-        let grace_path = path.child("terminationGracePeriodSeconds");
+        let grace_path = grace.map(|_| path.child("terminationGracePeriodSeconds")).unwrap_or_default();
         if let Some(grace) = grace.filter(|grace| *grace <= 0) {
             errors.invalid(&grace_path, grace, "must be greater than 0");
         }
@@ -410,7 +411,7 @@ fn handler(errors: &mut ErrorList, handler: &Value, grace: i64, path: &Path) {
             }
             for header in list(action, "httpHeaders") {
                 let name = text(header, "name");
-                reasons(errors, &at.child("httpHeaders"), name, names::is_http_header_name(name));
+                reasons(errors, (&at, "httpHeaders"), name, names::is_http_header_name(name));
             }
         }
         "tcpSocket" | "grpc" => port_number_or_name(errors, get(action, "port"), &at.child("port")),
@@ -532,7 +533,7 @@ fn claims(errors: &mut ErrorList, resources: &Value, path: &Path) {
 fn security(errors: &mut ErrorList, context: &Value, path: &Path) {
     user_and_group(errors, context, path);
     if has(context, "procMount") {
-        one_of(errors, text(context, "procMount"), &path.child("procMount"), &["Default", "Unmasked"], true);
+        one_of(errors, text(context, "procMount"), (path, "procMount"), &["Default", "Unmasked"], true);
     }
     seccomp(errors, context, path);
     if get(context, "allowPrivilegeEscalation") == &Value::Bool(false) {

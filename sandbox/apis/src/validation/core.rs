@@ -225,7 +225,7 @@ pub fn validate_limit_range(object: &Value, _old: Option<&Value>) -> ErrorList {
 fn limit<'a>(errors: &mut ErrorList, item: &'a Value, path: &Path, kinds: &mut HashSet<&'a str>) {
     let kind = text(item, "type");
     let before = errors.len();
-    qualified_name(errors, &path.child("type"), kind);
+    qualified_name(errors, (path, "type"), kind);
     let standard = matches!(kind, "Pod" | "Container" | "PersistentVolumeClaim");
     if errors.len() == before && !kind.contains('/') && !standard {
         errors.invalid(&path.child("type"), kind, "must be a standard limit type or fully qualified");

@@ -42,15 +42,15 @@ fn webhook(errors: &mut ErrorList, hook: &Value, path: &Path) {
                 errors.required(&path.child(field), "");
             }
         }
-        one_of(errors, text(rule, "scope"), &path.child("scope"), &["*", "Cluster", "Namespaced"], true);
+        one_of(errors, text(rule, "scope"), (&path, "scope"), &["*", "Cluster", "Namespaced"], true);
     }
-    one_of(errors, text(hook, "failurePolicy"), &path.child("failurePolicy"), &["Fail", "Ignore"], true);
-    one_of(errors, text(hook, "matchPolicy"), &path.child("matchPolicy"), &["Equivalent", "Exact"], true);
+    one_of(errors, text(hook, "failurePolicy"), (path, "failurePolicy"), &["Fail", "Ignore"], true);
+    one_of(errors, text(hook, "matchPolicy"), (path, "matchPolicy"), &["Equivalent", "Exact"], true);
     let effects = text(hook, "sideEffects");
     if effects.is_empty() {
         errors.required(&path.child("sideEffects"), "must specify one of None, NoneOnDryRun");
     } else {
-        one_of(errors, effects, &path.child("sideEffects"), &["None", "NoneOnDryRun"], true);
+        one_of(errors, effects, (path, "sideEffects"), &["None", "NoneOnDryRun"], true);
     }
     let seconds = int(hook, "timeoutSeconds");
     if !(1..=30).contains(&seconds) {
@@ -219,7 +219,7 @@ fn definition_versions(errors: &mut ErrorList, given: &Value, path: &Path) {
     let mut seen = HashSet::new();
     for (path, version) in indexed(given, "versions", path) {
         let name = text(version, "name");
-        reasons(errors, &path.child("name"), name, names::is_dns1035_label(name));
+        reasons(errors, (&path, "name"), name, names::is_dns1035_label(name));
         if !seen.insert(name) {
             let detail = "must contain unique version names";
             errors.invalid(&at, get(given, "versions").clone(), detail);
@@ -236,7 +236,7 @@ fn definition_names(errors: &mut ErrorList, given: &Value, path: &Path) {
         if name.is_empty() && field == "plural" {
             errors.required(&path.child(field), "");
         } else if !name.is_empty() {
-            reasons(errors, &path.child(field), name, names::is_dns1035_label(name));
+            reasons(errors, (path, field), name, names::is_dns1035_label(name));
         }
     }
     for field in ["kind", "listKind"] {

@@ -23,7 +23,7 @@ pub mod storage;
 mod volumes;
 
 use crate::tree::{entries, get, is_zero, list, text};
-use drydock_apimachinery::field::{ErrorList, Path};
+use drydock_apimachinery::field::{At, ErrorList, Path};
 use drydock_apimachinery::names;
 use drydock_apimachinery::quantity::Quantity;
 use serde_json::Value;
@@ -38,25 +38,25 @@ fn spec() -> Path {
 }
 
 /// Each reason against a text.
-fn reasons(errors: &mut ErrorList, path: &Path, value: &str, reasons: Vec<String>) {
+fn reasons(errors: &mut ErrorList, at: impl At, value: &str, reasons: Vec<String>) {
     for reason in reasons {
-        errors.invalid(path, value, reason);
+        errors.invalid(&at.path(), value, reason);
     }
 }
 
 /// `ValidateDNS1123Label`.
-fn dns_label(errors: &mut ErrorList, path: &Path, value: &str) {
-    reasons(errors, path, value, names::is_dns1123_label(value));
+fn dns_label(errors: &mut ErrorList, at: impl At, value: &str) {
+    reasons(errors, at, value, names::is_dns1123_label(value));
 }
 
 /// `ValidateDNS1123Subdomain`, and names of most objects.
-fn dns_subdomain(errors: &mut ErrorList, path: &Path, value: &str) {
-    reasons(errors, path, value, names::is_dns1123_subdomain(value));
+fn dns_subdomain(errors: &mut ErrorList, at: impl At, value: &str) {
+    reasons(errors, at, value, names::is_dns1123_subdomain(value));
 }
 
 /// `ValidateQualifiedName`, `ValidateLabelName`.
-fn qualified_name(errors: &mut ErrorList, path: &Path, value: &str) {
-    reasons(errors, path, value, names::is_qualified_name(value));
+fn qualified_name(errors: &mut ErrorList, at: impl At, value: &str) {
+    reasons(errors, at, value, names::is_qualified_name(value));
 }
 
 /// A number that is there must not be negative (`ValidateNonnegativeField`).
@@ -90,11 +90,12 @@ fn same(one: &Value, other: &Value) -> bool {
 }
 
 /// `ValidateLabels`.
-fn labels(errors: &mut ErrorList, labels: &Value, path: &Path) {
+fn labels(errors: &mut ErrorList, labels: &Value, at: impl At) {
     for (key, value) in labels.as_object().into_iter().flatten() {
-        qualified_name(errors, path, key);
+        let path = at.path();
+        qualified_name(errors, &*path, key);
         let value = value.as_str().unwrap_or_default();
-        reasons(errors, path, value, names::is_valid_label_value(value));
+        reasons(errors, &*path, value, names::is_valid_label_value(value));
     }
 }
 
@@ -114,7 +115,7 @@ fn annotations(errors: &mut ErrorList, annotations: &Value, path: &Path) {
 
 /// `ValidateLabelSelector`.
 fn label_selector(errors: &mut ErrorList, selector: &Value, path: &Path) {
-    labels(errors, get(selector, "matchLabels"), &path.child("matchLabels"));
+    labels(errors, get(selector, "matchLabels"), (path, "matchLabels"));
     for (index, expression) in list(selector, "matchExpressions").iter().enumerate() {
         let path = path.child("matchExpressions").index(index);
         let values = list(expression, "values");
@@ -129,10 +130,10 @@ fn label_selector(errors: &mut ErrorList, selector: &Value, path: &Path) {
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
             other => errors.invalid(&path.child("operator"), other, "not a valid selector operator"),
         }
-        qualified_name(errors, &path.child("key"), text(expression, "key"));
+        qualified_name(errors, (&path, "key"), text(expression, "key"));
         for (index, value) in values.iter().enumerate() {
             let value = value.as_str().unwrap_or_default();
-            reasons(errors, &path.child("values").index(index), value, names::is_valid_label_value(value));
+            reasons(errors, &path.element("values", index), value, names::is_valid_label_value(value));
         }
     }
 }
@@ -205,11 +206,11 @@ fn protocol(errors: &mut ErrorList, port: &Value, path: &Path) {
 }
 
 /// A text that must be one of a few; `required`: not even empty.
-fn one_of(errors: &mut ErrorList, value: &str, path: &Path, supported: &[&str], required: bool) {
+fn one_of(errors: &mut ErrorList, value: &str, at: impl At, supported: &[&str], required: bool) {
     if value.is_empty() && required {
-        errors.required(path, "");
+        errors.required(&at.path(), "");
     } else if !supported.contains(&value) && (required || !value.is_empty()) {
-        errors.not_supported(path, value, supported);
+        errors.not_supported(&at.path(), value, supported);
     }
 }
 
@@ -354,16 +355,16 @@ fn resource_quantity(errors: &mut ErrorList, name: &str, value: &Value, path: &P
 }
 
 /// A path below some directory: relative, without `..`.
-fn descending_path(errors: &mut ErrorList, value: &str, path: &Path) {
+fn descending_path(errors: &mut ErrorList, value: &str, at: impl At + Copy) {
     if value.starts_with('/') {
-        errors.invalid(path, value, "must be a relative path");
+        errors.invalid(&at.path(), value, "must be a relative path");
     }
-    no_backsteps(errors, value, path);
+    no_backsteps(errors, value, at);
 }
 
-fn no_backsteps(errors: &mut ErrorList, value: &str, path: &Path) {
+fn no_backsteps(errors: &mut ErrorList, value: &str, at: impl At) {
     if value.split('/').any(|part| part == "..") {
-        errors.invalid(path, value, "must not contain '..'");
+        errors.invalid(&at.path(), value, "must not contain '..'");
     }
 }
 
@@ -382,7 +383,7 @@ fn indexed<'a, 'p>(
     field: &'p str,
     path: &'p Path,
 ) -> impl Iterator<Item = (Path, &'a Value)> + use<'a, 'p> {
-    list(holder, field).iter().enumerate().map(move |(index, value)| (path.child(field).index(index), value))
+    list(holder, field).iter().enumerate().map(move |(index, value)| (path.element(field, index), value))
 }
 
 #[cfg(test)]

@@ -130,7 +130,7 @@ fn service_backend(errors: &mut ErrorList, service: &Value, path: &Path) {
     if name.is_empty() {
         errors.required(&at.child("name"), "");
     } else {
-        reasons(errors, &at.child("name"), name, names::is_dns1035_label(name));
+        reasons(errors, (&at, "name"), name, names::is_dns1035_label(name));
     }
     let port = get(service, "port");
     match (text(port, "name"), int(port, "number")) {
@@ -140,21 +140,21 @@ fn service_backend(errors: &mut ErrorList, service: &Value, path: &Path) {
                 errors.invalid(&at.child("port").child("number"), number, why);
             }
         }
-        (name, 0) => reasons(errors, &at.child("port").child("name"), name, names::is_valid_port_name(name)),
+        (name, 0) => reasons(errors, (&at.child("port"), "name"), name, names::is_valid_port_name(name)),
         _ => errors.invalid(path, "", "cannot set both port name & port number"),
     }
 }
 
 fn typed_reference(errors: &mut ErrorList, reference: &Value, path: &Path) {
     if let Some(group) = get(reference, "apiGroup").as_str() {
-        dns_subdomain(errors, &path.child("apiGroup"), group);
+        dns_subdomain(errors, (path, "apiGroup"), group);
     }
     for (field, detail) in [("kind", "kind is required"), ("name", "name is required")] {
         let value = text(reference, field);
         if value.is_empty() {
             errors.required(&path.child(field), detail);
         } else {
-            reasons(errors, &path.child(field), value, names::is_valid_path_segment_name(value));
+            reasons(errors, (path, field), value, names::is_valid_path_segment_name(value));
         }
     }
 }
@@ -270,7 +270,7 @@ pub fn validate_network_policy(object: &Value, _old: Option<&Value>) -> ErrorLis
 }
 
 fn policy_port(errors: &mut ErrorList, port: &Value, path: &Path) {
-    one_of(errors, text(port, "protocol"), &path.child("protocol"), &["TCP", "UDP", "SCTP"], false);
+    one_of(errors, text(port, "protocol"), (path, "protocol"), &["TCP", "UDP", "SCTP"], false);
     let end = get(port, "endPort").as_i64();
     let at_end = path.child("endPort");
     match get(port, "port") {
@@ -283,7 +283,7 @@ fn policy_port(errors: &mut ErrorList, port: &Value, path: &Path) {
             if let Some(end) = end {
                 errors.invalid(&at_end, end, "may not be specified when `port` is non-numeric");
             }
-            reasons(errors, &path.child("port"), name, names::is_valid_port_name(name));
+            reasons(errors, (path, "port"), name, names::is_valid_port_name(name));
         }
         number => {
             let number = number.as_i64().unwrap_or_default();
@@ -424,12 +424,12 @@ fn slice_endpoint(errors: &mut ErrorList, endpoint: &Value, kind: &str, path: &P
         }
     }
     if let Some(node) = get(endpoint, "nodeName").as_str() {
-        dns_subdomain(errors, &path.child("nodeName"), node);
+        dns_subdomain(errors, (path, "nodeName"), node);
     }
     if let Some(host) = get(endpoint, "hostname").as_str() {
-        dns_label(errors, &path.child("hostname"), host);
+        dns_label(errors, (path, "hostname"), host);
     }
-    super::labels(errors, get(endpoint, "deprecatedTopology"), &path.child("deprecatedTopology"));
+    super::labels(errors, get(endpoint, "deprecatedTopology"), (path, "deprecatedTopology"));
     if !is_zero(at(endpoint, &["deprecatedTopology", "kubernetes.io/hostname"])) {
         errors.forbidden(&path.child("deprecatedTopology").key("kubernetes.io/hostname"), "may not be set");
     }

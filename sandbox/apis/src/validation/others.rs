@@ -99,7 +99,7 @@ fn subject_of(errors: &mut ErrorList, subject: &Value, namespaced: bool, path: &
     match text(subject, "kind") {
         "ServiceAccount" => {
             if !name.is_empty() {
-                dns_subdomain(errors, &path.child("name"), name);
+                dns_subdomain(errors, (path, "name"), name);
             }
             if !group.is_empty() {
                 errors.not_supported(&path.child("apiGroup"), group, &[""]);

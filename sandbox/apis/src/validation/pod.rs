@@ -5,11 +5,11 @@ use super::{
     annotations, dns_label, dns_subdomain, indexed, is_valid_ip, labels, one_of, pod_update, qualified_name,
     scheduling, spec, volumes,
 };
+use crate::seen::Seen;
 use crate::tree::{flag, get, has, list, text, texts};
 use drydock_apimachinery::field::{ErrorList, Path};
 use drydock_apimachinery::object;
 use serde_json::Value;
-use std::collections::HashSet;
 
 /// A pod, new or changed.
 pub fn validate(pod: &Value, old: Option<&Value>) -> ErrorList {
@@ -43,7 +43,7 @@ pub fn validate_template(object: &Value, _old: Option<&Value>) -> ErrorList {
 /// `ValidatePodTemplateSpec`.
 pub fn template(errors: &mut ErrorList, template: &Value, path: &Path) {
     let metadata = get(template, "metadata");
-    labels(errors, get(metadata, "labels"), &path.child("labels"));
+    labels(errors, get(metadata, "labels"), (path, "labels"));
     annotations(errors, get(metadata, "annotations"), &path.child("annotations"));
     let path = path.child("spec");
     pod_spec(errors, get(template, "spec"), "", false, &path);
@@ -80,10 +80,10 @@ pub fn pod_spec(errors: &mut ErrorList, spec: &Value, name: &str, is_pod: bool, 
     container::ephemeral_containers(errors, &pod, path);
     container::host_network_ports(errors, &pod, path);
     let restart = &["Always", "OnFailure", "Never"];
-    one_of(errors, text(spec, "restartPolicy"), &path.child("restartPolicy"), restart, true);
+    one_of(errors, text(spec, "restartPolicy"), (path, "restartPolicy"), restart, true);
     let dns = &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
-    one_of(errors, text(spec, "dnsPolicy"), &path.child("dnsPolicy"), dns, true);
-    labels(errors, get(spec, "nodeSelector"), &path.child("nodeSelector"));
+    one_of(errors, text(spec, "dnsPolicy"), (path, "dnsPolicy"), dns, true);
+    labels(errors, get(spec, "nodeSelector"), (path, "nodeSelector"));
     security(errors, spec, path);
     scheduling::affinity(errors, get(spec, "affinity"), &path.child("affinity"));
     dns_config(errors, spec, path);
@@ -105,7 +105,7 @@ fn security(errors: &mut ErrorList, spec: &Value, path: &Path) {
         let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
         errors.invalid(&path.child("shareProcessNamespace"), true, detail);
     }
-    let mut seen = HashSet::new();
+    let mut seen = Seen::default();
     for (path, sysctl) in indexed(context, "sysctls", &path) {
         let name = text(sysctl, "name");
         if name.is_empty() {
@@ -186,9 +186,9 @@ fn dns_config(errors: &mut ErrorList, spec: &Value, path: &Path) {
 
 fn gates(errors: &mut ErrorList, spec: &Value, path: &Path) {
     for (path, gate) in indexed(spec, "readinessGates", path) {
-        qualified_name(errors, &path.child("conditionType"), text(gate, "conditionType"));
+        qualified_name(errors, (&path, "conditionType"), text(gate, "conditionType"));
     }
-    let mut seen = HashSet::new();
+    let mut seen = Seen::default();
     for (path, gate) in indexed(spec, "schedulingGates", path) {
         let name = text(gate, "name");
         qualified_name(errors, &path, name);
@@ -213,7 +213,7 @@ fn names_and_numbers(errors: &mut ErrorList, spec: &Value, path: &Path) {
     for field in ["serviceAccountName", "nodeName", "priorityClassName", "runtimeClassName"] {
         let name = text(spec, field);
         if !name.is_empty() {
-            dns_subdomain(errors, &path.child(field), name);
+            dns_subdomain(errors, (path, field), name);
         }
     }
     if let Some(seconds) = get(spec, "activeDeadlineSeconds").as_i64()
@@ -225,12 +225,12 @@ fn names_and_numbers(errors: &mut ErrorList, spec: &Value, path: &Path) {
     for field in ["hostname", "subdomain"] {
         let name = text(spec, field);
         if !name.is_empty() {
-            dns_label(errors, &path.child(field), name);
+            dns_label(errors, (path, field), name);
         }
     }
     if has(spec, "preemptionPolicy") {
         let policies = &["PreemptLowerPriority", "Never"];
-        one_of(errors, text(spec, "preemptionPolicy"), &path.child("preemptionPolicy"), policies, true);
+        one_of(errors, text(spec, "preemptionPolicy"), (path, "preemptionPolicy"), policies, true);
     }
 }
 
@@ -242,7 +242,7 @@ fn host_aliases(errors: &mut ErrorList, spec: &Value, path: &Path) {
             errors.invalid(&path.child("ip"), ip, "must be valid IP address");
         }
         for host in texts(alias, "hostnames") {
-            dns_subdomain(errors, &path.child("hostnames"), host);
+            dns_subdomain(errors, (&path, "hostnames"), host);
         }
     }
 }

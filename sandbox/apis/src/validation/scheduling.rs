@@ -70,7 +70,7 @@ fn node_selector_term(errors: &mut ErrorList, term: &Value, path: &Path) {
             "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
             other => errors.invalid(&path.child("operator"), other, "not a valid selector operator"),
         }
-        qualified_name(errors, &path.child("key"), text(requirement, "key"));
+        qualified_name(errors, (&path, "key"), text(requirement, "key"));
         for (index, value) in texts(requirement, "values").into_iter().enumerate() {
             reasons(errors, &values_path.index(index), value, names::is_valid_label_value(value));
         }
@@ -87,7 +87,7 @@ fn node_selector_term(errors: &mut ErrorList, term: &Value, path: &Path) {
         match text(requirement, "key") {
             "metadata.name" => {
                 for (index, value) in texts(requirement, "values").into_iter().enumerate() {
-                    dns_subdomain(errors, &path.child("values").index(index), value);
+                    dns_subdomain(errors, &path.element("values", index), value);
                 }
             }
             other => errors.invalid(&path.child("key"), other, "not a valid field selector key"),
@@ -99,7 +99,7 @@ fn pod_affinity_term(errors: &mut ErrorList, term: &Value, path: &Path) {
     label_selector(errors, get(term, "labelSelector"), &path.child("labelSelector"));
     label_selector(errors, get(term, "namespaceSelector"), &path.child("namespaceSelector"));
     for namespace in texts(term, "namespaces") {
-        dns_label(errors, &path.child("namespace"), namespace);
+        dns_label(errors, (path, "namespace"), namespace);
     }
     for field in ["matchLabelKeys", "mismatchLabelKeys"] {
         let path = path.child(field);
@@ -121,7 +121,7 @@ fn pod_affinity_term(errors: &mut ErrorList, term: &Value, path: &Path) {
     if text(term, "topologyKey").is_empty() {
         errors.required(&path.child("topologyKey"), "can not be empty");
     }
-    qualified_name(errors, &path.child("topologyKey"), text(term, "topologyKey"));
+    qualified_name(errors, (path, "topologyKey"), text(term, "topologyKey"));
 }
 
 /// `ValidateTolerations`.
@@ -138,7 +138,7 @@ pub fn tolerations(errors: &mut ErrorList, spec: &Value, path: &Path) {
                 );
             }
         } else {
-            qualified_name(errors, &path.child("key"), key);
+            qualified_name(errors, (&path, "key"), key);
         }
         if has(toleration, "tolerationSeconds") && effect != "NoExecute" {
             let detail = "effect must be 'NoExecute' when `tolerationSeconds` is set";
@@ -191,7 +191,7 @@ pub fn taints(errors: &mut ErrorList, spec: &Value, path: &Path) {
     let mut seen = HashSet::new();
     for (path, taint) in indexed(spec, "taints", path) {
         let (key, value, effect) = (text(taint, "key"), text(taint, "value"), text(taint, "effect"));
-        qualified_name(errors, &path.child("key"), key);
+        qualified_name(errors, (&path, "key"), key);
         let why = names::is_valid_label_value(value);
         if !why.is_empty() {
             errors.invalid(&path.child("value"), value, why.join(";"));

@@ -33,9 +33,9 @@ fn whole(errors: &mut ErrorList, service: &Value, path: &Path) {
     }
     by_type(errors, service, path);
     ports(errors, service, path);
-    labels(errors, get(service, "selector"), &path.child("selector"));
+    labels(errors, get(service, "selector"), (path, "selector"));
     let affinity = text(service, "sessionAffinity");
-    one_of(errors, affinity, &path.child("sessionAffinity"), &["ClientIP", "None"], true);
+    one_of(errors, affinity, (path, "sessionAffinity"), &["ClientIP", "None"], true);
     session_affinity(errors, service, affinity, path);
     cluster_ips(errors, service, path);
     for (path, ip) in indexed(service, "externalIPs", path) {
@@ -95,7 +95,7 @@ fn by_type(errors: &mut ErrorList, service: &Value, path: &Path) {
             if name.is_empty() {
                 errors.required(&path.child("externalName"), "");
             } else {
-                dns_subdomain(errors, &path.child("externalName"), name);
+                dns_subdomain(errors, (path, "externalName"), name);
             }
         }
         _ => {}
@@ -110,7 +110,7 @@ fn ports(errors: &mut ErrorList, service: &Value, path: &Path) {
         if several && name.is_empty() {
             errors.required(&path.child("name"), "");
         } else if !name.is_empty() {
-            dns_label(errors, &path.child("name"), name);
+            dns_label(errors, (&path, "name"), name);
             if !seen.insert(name) {
                 errors.duplicate(&path.child("name"), name);
             }
@@ -121,7 +121,7 @@ fn ports(errors: &mut ErrorList, service: &Value, path: &Path) {
         protocol(errors, port, &path);
         port_number_or_name(errors, get(port, "targetPort"), &path.child("targetPort"));
         if let Some(application) = get(port, "appProtocol").as_str() {
-            qualified_name(errors, &path.child("appProtocol"), application);
+            qualified_name(errors, (&path, "appProtocol"), application);
         }
     }
 }
@@ -193,7 +193,7 @@ fn cluster_ips(errors: &mut ErrorList, service: &Value, path: &Path) {
         }
     }
     let policies = &["PreferDualStack", "RequireDualStack", "SingleStack"];
-    one_of(errors, text(service, "ipFamilyPolicy"), &path.child("ipFamilyPolicy"), policies, false);
+    one_of(errors, text(service, "ipFamilyPolicy"), (path, "ipFamilyPolicy"), policies, false);
     let before = errors.len();
     for (index, ip) in all.iter().enumerate() {
         if index == 0 && *ip == "None" {
@@ -267,10 +267,10 @@ fn traffic(errors: &mut ErrorList, service: &Value, kind: &str, path: &Path) {
     }
     let internal = text(service, "internalTrafficPolicy");
     let required = matches!(kind, "NodePort" | "LoadBalancer" | "ClusterIP");
-    one_of(errors, internal, &path.child("internalTrafficPolicy"), &["Cluster", "Local"], required);
+    one_of(errors, internal, (path, "internalTrafficPolicy"), &["Cluster", "Local"], required);
     let distribution = text(service, "trafficDistribution");
     let supported = &["PreferClose", "PreferSameNode", "PreferSameZone"];
-    one_of(errors, distribution, &path.child("trafficDistribution"), supported, false);
+    one_of(errors, distribution, (path, "trafficDistribution"), supported, false);
 }
 
 /// `validateUpgradeDowngradeClusterIPs` and `…IPFamilies`.

@@ -44,10 +44,10 @@ pub fn claim_spec(errors: &mut ErrorList, claim: &Value, path: &Path) {
     for field in ["storageClassName", "volumeAttributesClassName"] {
         let class = text(claim, field);
         if !class.is_empty() {
-            dns_subdomain(errors, &path.child(field), class);
+            dns_subdomain(errors, (path, field), class);
         }
     }
-    one_of(errors, text(claim, "volumeMode"), &path.child("volumeMode"), VOLUME_MODES, false);
+    one_of(errors, text(claim, "volumeMode"), (path, "volumeMode"), VOLUME_MODES, false);
     for field in ["dataSource", "dataSourceRef"] {
         if !has(claim, field) {
             continue;

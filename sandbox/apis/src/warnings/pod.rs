@@ -1,11 +1,12 @@
 //! Pods and their templates (`pkg/api/pod/warnings.go`).
 
 use super::deprecated_label;
+use crate::seen::Seen;
 use crate::tree::{at, entries, get, has, int, list, text};
 use drydock_apimachinery::field::{Path, go_quote};
 use drydock_apimachinery::quantity::Quantity;
 use serde_json::Value;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 const SECCOMP_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
 
@@ -44,16 +45,21 @@ pub fn of(path: &str, metadata: &Value, spec: &Value) -> Vec<String> {
     placement(&mut all, spec, &path);
     annotations(&mut all, metadata, spec, &root);
     for (index, volume) in list(spec, "volumes").iter().enumerate() {
+        let is_old = |name: &String| VOLUMES.iter().any(|(field, _)| field == name);
+        if !volume.as_object().is_some_and(|volume| volume.keys().any(is_old)) {
+            continue;
+        }
         for (field, why) in VOLUMES {
             if has(volume, field) {
-                all.push(format!("{}: {why}", path.child("volumes").index(index).child(field)));
+                all.push(format!("{}: {why}", path.element("volumes", index).child(field)));
             }
         }
     }
     duplicates(&mut all, spec, &path);
-    for (path, container) in containers(spec, &path) {
-        fractions(&mut all, container, &path);
-        environment(&mut all, container, &path);
+    for (field, index, container) in containers(spec) {
+        let path = || path.element(field, index);
+        fractions(&mut all, container, path);
+        environment(&mut all, container, path);
     }
     ports(&mut all, spec, &path);
     if int(spec, "terminationGracePeriodSeconds") < 0 {
@@ -64,15 +70,12 @@ pub fn of(path: &str, metadata: &Value, spec: &Value) -> Vec<String> {
     all
 }
 
-/// Every container, the first ones first.
-fn containers<'a>(spec: &'a Value, path: &Path) -> Vec<(Path, &'a Value)> {
-    ["initContainers", "containers", "ephemeralContainers"]
-        .into_iter()
-        .flat_map(|field| {
-            let path = path.child(field);
-            list(spec, field).iter().enumerate().map(move |(index, one)| (path.index(index), one))
-        })
-        .collect()
+/// Every container, the first ones first: the list that it is in, its place there, and itself.
+fn containers(spec: &Value) -> impl Iterator<Item = (&'static str, usize, &Value)> {
+    let fields = ["initContainers", "containers", "ephemeralContainers"].into_iter();
+    fields.flat_map(|field| {
+        list(spec, field).iter().enumerate().map(move |(index, container)| (field, index, container))
+    })
 }
 
 fn placement(all: &mut Vec<String>, spec: &Value, path: &Path) {
@@ -84,12 +87,13 @@ fn placement(all: &mut Vec<String>, spec: &Value, path: &Path) {
     const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
     let node = at(spec, &["affinity", "nodeAffinity"]);
     let terms = list(get(node, REQUIRED), "nodeSelectorTerms");
-    let terms_path = path.child("affinity").child("nodeAffinity").child(REQUIRED).child("nodeSelectorTerms");
     for (index, term) in terms.iter().enumerate() {
+        let terms_path = path.child("affinity").child("nodeAffinity").child(REQUIRED);
         for (at, expression) in list(term, "matchExpressions").iter().enumerate() {
             let key = text(expression, "key");
             if let Some(why) = deprecated_label(key) {
-                let path = terms_path.index(index).child("matchExpressions").index(at).child("key");
+                let term_path = terms_path.element("nodeSelectorTerms", index);
+                let path = term_path.element("matchExpressions", at).child("key");
                 all.push(format!("{path}: {key} is {why}"));
             }
         }
@@ -109,6 +113,9 @@ fn placement(all: &mut Vec<String>, spec: &Value, path: &Path) {
 
 fn annotations(all: &mut Vec<String>, metadata: &Value, spec: &Value, root: &Path) {
     let given = get(metadata, "annotations");
+    if !given.is_object() {
+        return;
+    }
     let path = root.child("metadata").child("annotations");
     for (key, why) in ANNOTATIONS {
         if has(given, key) {
@@ -123,10 +130,10 @@ fn annotations(all: &mut Vec<String>, metadata: &Value, spec: &Value, root: &Pat
 
 fn duplicates(all: &mut Vec<String>, spec: &Value, path: &Path) {
     for (field, name) in [("hostAliases", "ip"), ("imagePullSecrets", "name")] {
-        let mut seen = HashSet::new();
+        let mut seen = Seen::default();
         for (index, item) in list(spec, field).iter().enumerate() {
             let value = text(item, name);
-            let at = path.child(field).index(index).child(name);
+            let at = path.element(field, index).child(name);
             if !seen.insert(value) {
                 all.push(format!("{at}: duplicate {name} {}", go_quote(value)));
             }
@@ -137,23 +144,24 @@ fn duplicates(all: &mut Vec<String>, spec: &Value, path: &Path) {
     }
 }
 
-fn fractions(all: &mut Vec<String>, container: &Value, path: &Path) {
+fn fractions(all: &mut Vec<String>, container: &Value, path: impl Fn() -> Path) {
+    let resources = get(container, "resources");
     for (part, name) in [
         ("limits", "memory"),
         ("requests", "memory"),
         ("limits", "ephemeral-storage"),
         ("requests", "ephemeral-storage"),
     ] {
-        let Some(amount) = Quantity::of(at(container, &["resources", part, name])) else { continue };
+        let Some(amount) = Quantity::of(at(resources, &[part, name])) else { continue };
         if !amount.round_up_to_millis().is_whole() {
-            let at = path.child("resources").child(part).key(name);
+            let at = path().child("resources").child(part).key(name);
             all.push(format!("{at}: fractional byte value \"{amount}\" is invalid, must be an integer"));
         }
     }
 }
 
-fn environment(all: &mut Vec<String>, container: &Value, path: &Path) {
-    let mut seen = HashSet::new();
+fn environment(all: &mut Vec<String>, container: &Value, path: impl Fn() -> Path) {
+    let mut seen = Seen::default();
     for (index, variable) in list(container, "env").iter().enumerate() {
         let name = text(variable, "name");
         if seen.insert(name) {
@@ -163,7 +171,7 @@ fn environment(all: &mut Vec<String>, container: &Value, path: &Path) {
         let reference = format!("$({name})");
         let value = text(variable, "value");
         if has(variable, "valueFrom") || value == reference || !value.contains(&reference) {
-            let at = path.child("env").index(index);
+            let at = path().element("env", index);
             let name = go_quote(name);
             all.push(format!(
                 "{at}: hides previous definition of {name}, which may be dropped when using apply"
@@ -173,11 +181,19 @@ fn environment(all: &mut Vec<String>, container: &Value, path: &Path) {
 }
 
 fn ports(all: &mut Vec<String>, spec: &Value, path: &Path) {
+    let number_of = |port| (int(port, "containerPort"), text(port, "protocol"));
+    let ports = containers(spec).flat_map(|(.., container)| list(container, "ports"));
+    let mut numbers: Vec<(i64, &str)> = ports.map(number_of).collect();
+    numbers.sort_unstable();
+    if !numbers.windows(2).any(|two| two[0] == two[1]) {
+        return;
+    }
     let mut seen: HashMap<(i64, &str), Vec<(Path, &Value)>> = HashMap::new();
-    for (path, container) in containers(spec, path) {
+    for (field, index, container) in containers(spec) {
+        let path = path.element(field, index);
         for (index, port) in list(container, "ports").iter().enumerate() {
-            let path = path.child("ports").index(index);
-            let others = seen.entry((int(port, "containerPort"), text(port, "protocol"))).or_default();
+            let path = path.element("ports", index);
+            let others = seen.entry(number_of(port)).or_default();
             for (other_path, other) in others.iter() {
                 if let Some(words) = conflict(port, other) {
                     all.push(format!("{path}: {words} port definition with {other_path}"));
@@ -206,6 +222,9 @@ fn affinity(all: &mut Vec<String>, spec: &Value, path: &Path) {
     const WHY: &str = "a null labelSelector results in matching no pod";
     for field in ["podAffinity", "podAntiAffinity"] {
         let terms = at(spec, &["affinity", field]);
+        if terms.is_null() {
+            continue;
+        }
         let path = path.child("affinity").child(field);
         let required = "requiredDuringSchedulingIgnoredDuringExecution";
         for (index, term) in list(terms, required).iter().enumerate() {
