@@ -137,6 +137,13 @@ impl State {
         self.walk(keys).filter_map(|versions| versions.last().filter(|record| !record.is_tombstone()))
     }
 
+    /// Present records whose keys begin so, in the order of keys.
+    pub fn below(&self, prefix: &[u8]) -> impl Iterator<Item = &Arc<Record>> {
+        let all = self.keys.range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded));
+        let found = all.take_while(move |(key, _)| key.starts_with(prefix));
+        found.filter_map(|(_, versions)| versions.last().filter(|record| !record.is_tombstone()))
+    }
+
     /// Reads a range.
     pub fn range(&self, keys: &KeyRange, query: &Query) -> Result<Found, Error> {
         Ok(match self.readable(query.at)? {

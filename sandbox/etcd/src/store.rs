@@ -152,6 +152,11 @@ impl Store {
         self.inner.read().range(keys, query)
     }
 
+    /// What lies below a prefix now, without the pains of [`Self::range`]: for what is asked again and again and is mostly nothing.
+    pub fn below(&self, prefix: &[u8]) -> Vec<Arc<Record>> {
+        self.inner.read().below(prefix).cloned().collect()
+    }
+
     /// Waits until a revision is there.
     pub async fn reached(&self, revision: i64) {
         self.until(|state| state.revision() >= revision).await;

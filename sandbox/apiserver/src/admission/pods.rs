@@ -45,9 +45,8 @@ pub fn priority(store: &Store, context: &Context<'_>, pod: &mut Value) -> Result
         }
         found
     };
-    let class = class.unwrap_or_else(|| json!({"value": 0}).into());
-    let value = int(&class, &["value"]).unwrap_or(0);
-    let policy = match text(&class, &["preemptionPolicy"]) {
+    let value = class.as_ref().and_then(|class| int(class, &["value"])).unwrap_or(0);
+    let policy = match class.as_ref().map_or("", |class| text(class, &["preemptionPolicy"])) {
         "" => "PreemptLowerPriority",
         policy => policy,
     };

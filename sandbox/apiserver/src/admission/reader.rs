@@ -3,7 +3,7 @@
 use crate::rest::write::refusal;
 use crate::storage::{decode, shared};
 use drydock_apimachinery::Status;
-use drydock_etcd::{KeyRange, Query, Record, Store};
+use drydock_etcd::{Record, Store};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -18,23 +18,22 @@ pub fn pod(store: &Store, namespace: &str, name: &str) -> Result<Option<Value>, 
 }
 
 fn record(store: &Store, path: &str) -> Result<Option<Arc<Record>>, Status> {
-    store.get(format!("/registry/{path}").as_bytes(), None).map_err(refusal)
+    store.get(["/registry/", path].concat().as_bytes(), None).map_err(refusal)
 }
 
 /// All objects below a place, of kinds of which there are few and that change seldom.
 pub fn list(store: &Store, path: &str) -> Result<Vec<Arc<Value>>, Status> {
     // What somebody wrote past us and is no object counts for nothing.
-    Ok(records(store, path)?.iter().filter_map(|record| shared(record).ok()).collect())
+    Ok(records(store, path).iter().filter_map(|record| shared(record).ok()).collect())
 }
 
 /// At most so many of them, read for this time only: of what is many, or changes with every write, nothing is kept in memory.
 pub fn once(store: &Store, path: &str, most: usize) -> Result<Vec<Value>, Status> {
-    Ok(records(store, path)?.iter().take(most).filter_map(|record| decode(record).ok()).collect())
+    Ok(records(store, path).iter().take(most).filter_map(|record| decode(record).ok()).collect())
 }
 
-fn records(store: &Store, path: &str) -> Result<Vec<Arc<Record>>, Status> {
-    let found = store.range(&KeyRange::prefix(format!("/registry/{path}/")), &Query::default());
-    Ok(found.map_err(refusal)?.records)
+fn records(store: &Store, path: &str) -> Vec<Arc<Record>> {
+    store.below(["/registry/", path, "/"].concat().as_bytes())
 }
 
 /// Of several that are marked as default by one of these annotations, the newest (`GetDefaultClass` of component-helpers).

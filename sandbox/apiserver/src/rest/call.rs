@@ -104,6 +104,13 @@ impl Call {
         if self.style.output.shape != Shape::Object {
             return self.answer_tree(code, self.load(storage::decode(record)?));
         }
+        if self.style.is_compact_json() && record.value.len() < respond::GZIP_FROM / 2 {
+            return Ok(respond::bytes(
+                code,
+                "application/json",
+                storage::object::line(record, &self.resource)?,
+            ));
+        }
         let mut out = Vec::with_capacity(record.value.len() + 64);
         storage::object::write(&mut out, record, &self.resource, record.mod_revision, Naming::Full)?;
         if self.style.is_compact_json() {

@@ -54,16 +54,16 @@ pub fn uid() -> Result<String, Status> {
     getrandom::fill(&mut bytes).map_err(Status::internal)?;
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let n = u128::from_be_bytes(bytes);
-    let part = |shift: u32, mask: u128| (n >> shift) & mask;
-    Ok(format!(
-        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        part(96, 0xffff_ffff),
-        part(80, 0xffff),
-        part(64, 0xffff),
-        part(48, 0xffff),
-        part(0, 0xffff_ffff_ffff)
-    ))
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut out = String::with_capacity(36);
+    for (index, byte) in bytes.into_iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            out.push('-');
+        }
+        out.push(DIGITS[usize::from(byte >> 4)].into());
+        out.push(DIGITS[usize::from(byte & 0xf)].into());
+    }
+    Ok(out)
 }
 
 /// A name that begins with `base` (`pkg/storage/names/generate.go`).

@@ -2,6 +2,7 @@
 //! its resource version (that is the record's revision). So an answer is made by copying the stored bytes with the revision put in where
 //! it belongs, and what lists and watches must know of an object to choose it ([`Facts`]) is read from it once per revision.
 
+use crate::http::body;
 use crate::resource::Resource;
 use bytes::Bytes;
 use drydock_apimachinery::{Status, object, ordered};
@@ -9,6 +10,7 @@ use drydock_etcd::Record;
 use memchr::memmem;
 use serde_json::Value;
 use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
 
@@ -21,10 +23,13 @@ pub struct Facts {
     splice: usize,
     /// Where the object goes on after `kind` and `apiVersion`.
     body: usize,
-    /// Labels, sorted by key.
-    labels: Box<[(Box<str>, Box<str>)]>,
-    /// Values of the fields that selectors may name, in the order of the kind's table.
-    fields: Box<[Box<str>]>,
+    /// Keys and values of its labels, sorted by key, and then the values of the fields that selectors may name, in the order of the
+    /// kind's table: in one piece, since they are kept for every object.
+    texts: Box<str>,
+    /// Where each of them ends.
+    ends: Box<[u32]>,
+    /// How many labels there are.
+    labels: usize,
 }
 
 /// What is kept with a record, each once somebody asked for it.
@@ -50,13 +55,29 @@ thread_local! {
 
 /// Writes an object as it is stored. It is kept for long, so it takes no more memory than it is long.
 pub fn encode(tree: &Value) -> Bytes {
+    written(|out| {
+        ordered::write_stored(out, tree, &["resourceVersion", "selfLink"]);
+        Bytes::copy_from_slice(out)
+    })
+}
+
+/// A record's object as a line of JSON, to be sent at once.
+pub fn line(record: &Record, resource: &Resource) -> Result<Bytes, Status> {
+    written(|out| {
+        write(out, record, resource, record.mod_revision, Naming::Full)?;
+        out.push(b'\n');
+        Ok(body::copied(out))
+    })
+}
+
+/// Lends memory that is kept for it.
+fn written<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     WRITTEN.with_borrow_mut(|out| {
         out.clear();
         out.reserve(SCRATCH);
-        ordered::write_stored(out, tree, &["resourceVersion", "selfLink"]);
-        let object = Bytes::copy_from_slice(out);
+        let done = work(out);
         out.shrink_to(SCRATCH);
-        object
+        done
     })
 }
 
@@ -120,33 +141,50 @@ impl Facts {
         let Some(splice) = place_of_version(&stored[metadata..], resource.custom().is_some()) else {
             return Self::default();
         };
-        let labels = object::map(tree, &["metadata", "labels"]);
-        let labels = labels
-            .into_iter()
-            .flatten()
-            .filter_map(|(key, value)| Some((key.as_str().into(), value.as_str()?.into())));
-        let mut labels: Vec<(Box<str>, Box<str>)> = labels.collect();
-        labels.sort();
+        let (mut texts, mut ends) = (String::with_capacity(256), Vec::with_capacity(32));
+        let mut add = |text: &str| {
+            texts.push_str(text);
+            ends.push(texts.len() as u32);
+        };
+        let mut labels = 0;
+        // A map of JSON is sorted.
+        for (key, value) in object::map(tree, &["metadata", "labels"]).into_iter().flatten() {
+            if let Some(value) = value.as_str() {
+                add(key);
+                add(value);
+                labels += 1;
+            }
+        }
         // Facts are kept with the record, whichever version asks first.
         let fields = resource.builtin_kind().map_or(&[][..], |kind| kind.stored().fields);
-        Self {
-            sound: true,
-            splice: metadata + splice,
-            body: found,
-            labels: labels.into(),
-            fields: fields.iter().map(|(_, value)| value(tree).into()).collect(),
-        }
+        fields.iter().for_each(|(_, value)| add(&value(tree)));
+        let (texts, ends) = (texts.into(), ends.into());
+        Self { sound: true, splice: metadata + splice, body: found, texts, ends, labels }
+    }
+
+    fn text(&self, index: usize) -> Option<&str> {
+        let end = *self.ends.get(index)? as usize;
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
+        self.texts.get(start..end)
     }
 
     /// A label.
     pub fn label(&self, key: &str) -> Option<&str> {
-        let found = self.labels.binary_search_by(|(label, _)| (**label).cmp(key)).ok()?;
-        Some(&self.labels[found].1)
+        let (mut from, mut to) = (0, self.labels);
+        while from < to {
+            let middle = usize::midpoint(from, to);
+            match self.text(2 * middle)?.cmp(key) {
+                Ordering::Equal => return self.text(2 * middle + 1),
+                Ordering::Less => from = middle + 1,
+                Ordering::Greater => to = middle,
+            }
+        }
+        None
     }
 
     /// The value of a field of the kind's table.
     pub fn field(&self, index: usize) -> Option<&str> {
-        self.fields.get(index).map(|value| &**value)
+        self.text(2 * self.labels + index)
     }
 }
 
@@ -269,6 +307,27 @@ pub fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn facts_are_found_again() {
+        let registry = crate::resource::Registry::new();
+        let pods = registry.snapshot().find("", "v1", "pods").cloned().expect("pods");
+        let labels: serde_json::Map<_, _> =
+            (0..9).map(|n| (format!("k{n}"), format!("v{n}").into())).collect();
+        let pod = serde_json::json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p", "labels": labels},
+            "spec": {"nodeName": "n"}, "status": {"phase": "Running"}});
+        let facts = Facts::new(&pod, &encode(&pod), &pods);
+        assert!(facts.sound);
+        for n in 0..9 {
+            assert_eq!(facts.label(&format!("k{n}")), Some(&*format!("v{n}")));
+        }
+        assert_eq!([facts.label("k"), facts.label("k41"), facts.label("z")], [None; 3]);
+        let kind = pods.builtin_kind().expect("a built-in kind").stored();
+        for (index, (name, value)) in kind.fields.iter().enumerate() {
+            assert_eq!(facts.field(index), Some(&*value(&pod)), "{name}");
+        }
+        assert_eq!(facts.field(kind.fields.len()), None);
+    }
 
     #[test]
     fn the_version_has_its_place() {

@@ -227,6 +227,10 @@ async fn limits_and_counts(store: &Store) {
     assert_eq!((old.records.len(), old.count, old.revision), (2, 2, 5));
     let backwards = KeyRange::Span(key("z"), Some(key("a")));
     assert_eq!(store.range(&backwards, &Query::default()).expect("readable").count, 0);
+    delete(store, KeyRange::key("p/b")).await;
+    let below = |prefix: &[u8]| -> Vec<_> { store.below(prefix).iter().map(|one| one.key.clone()).collect() };
+    assert_eq!((below(b"p/"), below(b"p/c")), (vec![key("p/a"), key("p/c")], vec![key("p/c")]));
+    assert_eq!((below(b"").len(), below(b"o").len(), below(b"r").len()), (3, 0, 0));
 }
 
 async fn watch_from_now_and_from_before(store: &Store) {
