@@ -220,7 +220,7 @@ test-v2: root $(BIN) ## The sandbox's and the engine's tests on Debian 13 with c
 bench: root $(BIN) ## Measure start, echo, output, memory; prints medians and ratios
 	@.ci/packages test browser
 	@$(call prepare_tests,$(BIN))
-	@$(call prepared,$(BIN)) cargo bench --locked -p drydock-e2e
+	@$(call prepared,$(BIN)) cargo bench --locked -p drydock-warden -p drydock-e2e
 
 clean: ## Delete what was built here (not images or the state directory)
 	cargo clean

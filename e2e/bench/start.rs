@@ -1,4 +1,5 @@
-//! How long it takes from the request for a session to its prompt at the server, and where the time goes.
+//! How long it takes from the request for a session to its prompt at the server, and where the time goes: for who comes when nobody
+//! came for a moment, whose session was kept ready, and for who comes right after another.
 
 use crate::{
     end,
@@ -10,11 +11,14 @@ use drydock_protocol::{
     pipe::Step,
 };
 use hyper::Method;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 30;
 const WARM_UP: usize = 3;
-const SIZES: [u8; 2] = [1, 3];
+/// Nodes, and whether it was quiet before.
+const KINDS: [(u8, bool); 4] = [(1, true), (3, true), (1, false), (3, false)];
+/// Quiet for long enough that a session is kept ready.
+const MOMENT: Duration = Duration::from_millis(250);
 
 /// What was measured of one session.
 struct Round {
@@ -26,10 +30,16 @@ struct Round {
 /// Prints both tables.
 pub async fn run() {
     let server = crate::serve();
-    let mut rounds: [Vec<Round>; 2] = Default::default();
+    let mut rounds: [Vec<Round>; 4] = Default::default();
     for i in 0..WARM_UP + ROUNDS {
-        for (size, list) in SIZES.into_iter().zip(&mut rounds) {
-            let round = measure(&server, size).await;
+        for ((nodes, quiet), list) in KINDS.into_iter().zip(&mut rounds) {
+            if quiet {
+                tokio::time::sleep(MOMENT).await;
+            } else {
+                // It takes the session that is kept ready.
+                measure(&server, 1).await;
+            }
+            let round = measure(&server, nodes).await;
             if i >= WARM_UP {
                 list.push(round);
             }
@@ -37,9 +47,9 @@ pub async fn run() {
     }
     drop(server);
     totals(&rounds);
-    for (size, list) in SIZES.into_iter().zip(&mut rounds) {
+    for (kind, list) in KINDS.into_iter().zip(&mut rounds) {
         list.sort_unstable_by(|a, b| a.ready.total_cmp(&b.ready));
-        steps(size, &list[list.len() / 2]);
+        steps(&name(kind), &list[list.len() / 2]);
     }
 }
 
@@ -59,21 +69,26 @@ async fn steps_of(server: &Server, session: &Created) -> Vec<Step> {
     server.operate(Method::GET, &path, None).await.has(200).json::<Session>().trace
 }
 
-fn totals(rounds: &[Vec<Round>; 2]) {
+fn name((nodes, quiet): (u8, bool)) -> String {
+    let nodes = if nodes == 1 { "one node" } else { "three nodes" };
+    if quiet { nodes.into() } else { format!("{nodes}, right after another") }
+}
+
+fn totals(rounds: &[Vec<Round>; 4]) {
     let mut table = Table::new(
         format!("start: request to prompt, ms, {ROUNDS} rounds"),
         &["", "median", "p90", "least", "at the client", "goal", "met"],
     );
     let ready = rounds.each_ref().map(|list| list.iter().map(|r| r.ready).collect::<Vec<_>>());
-    for (i, name) in ["one node", "three nodes"].into_iter().enumerate() {
+    for (i, kind) in KINDS.into_iter().enumerate() {
         let wall: Vec<_> = rounds[i].iter().map(|r| r.wall).collect();
         // Three nodes are judged by the ratio.
-        let (goal, met) = match i {
-            0 => ("<= 50".into(), at_most(median(&ready[i]), 50.0)),
+        let (goal, met) = match kind.0 {
+            1 => ("<= 50".into(), at_most(median(&ready[i]), 50.0)),
             _ => (String::new(), String::new()),
         };
         table.row([
-            name.into(),
+            name(kind),
             format!("{:.1}", median(&ready[i])),
             format!("{:.1}", quantile(&ready[i], 0.9)),
             format!("{:.1}", quantile(&ready[i], 0.0)),
@@ -82,23 +97,25 @@ fn totals(rounds: &[Vec<Round>; 2]) {
             met,
         ]);
     }
-    let ratio = median(&ready[1]) / median(&ready[0]);
     let none = String::new;
-    table.row([
-        "three nodes / one node".into(),
-        format!("{ratio:.2}x"),
-        none(),
-        none(),
-        none(),
-        "<= 2x".into(),
-        at_most(ratio, 2.0),
-    ]);
+    for (one, three) in [(0, 1), (2, 3)] {
+        let ratio = median(&ready[three]) / median(&ready[one]);
+        table.row([
+            format!("three / {}", name(KINDS[one])),
+            format!("{ratio:.2}x"),
+            none(),
+            none(),
+            none(),
+            "<= 2x".into(),
+            at_most(ratio, 2.0),
+        ]);
+    }
     table.print();
 }
 
-fn steps(size: u8, round: &Round) {
+fn steps(kind: &str, round: &Round) {
     let mut table = Table::new(
-        format!("start: where the time goes, nodes: {size}, the median run ({:.1} ms)", round.ready),
+        format!("start: where the time goes, {kind}, the median run ({:.1} ms)", round.ready),
         &["step", "begins at ms", "takes ms"],
     );
     let mut trace = round.trace.clone();

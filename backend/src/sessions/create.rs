@@ -204,9 +204,9 @@ impl Sessions {
         next.map_or_else(token::new_session_id, Ok)
     }
 
-    /// The session that was kept ready under this id is gone: what is left of it may still be in the way of another.
-    pub fn forget_next(&self, id: &SessionId) {
-        self.next.lock().unwrap_or_else(PoisonError::into_inner).take_if(|next| next == id);
+    /// The session that was kept ready is gone: what is left of it may still be in the way of another under its id.
+    pub fn forget_next(&self, is_gone: impl Fn(&SessionId) -> bool) {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner).take_if(|next| is_gone(next));
     }
 
     fn new_row(&self, want: &Want) -> Result<SessionRow, Error> {

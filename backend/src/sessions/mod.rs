@@ -360,6 +360,8 @@ async fn follow(
                 // Not awaited: it asks the warden, whose answers come behind its events.
                 tokio::spawn(async move {
                     sessions.reconcile().await;
+                    // Another warden knows nothing of what the one before kept ready, or it has something of it left.
+                    sessions.forget_next(|_| true);
                     sessions.keep_ready().await;
                     if let Some(first) = first {
                         // Nobody waits any more if the warden was slow.
@@ -368,7 +370,7 @@ async fn follow(
                 });
             }
             Event::Died { id, reason } => {
-                sessions.forget_next(&id);
+                sessions.forget_next(|next| *next == id);
                 sessions.died(&id, &reason);
             }
             Event::Preparing { name, line } => {

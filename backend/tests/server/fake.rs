@@ -34,6 +34,8 @@ pub struct State {
     pub fail_create: bool,
     pub never_ready: bool,
     pub idle_micros: u64,
+    /// The session that it is to keep ready.
+    pub ready: Option<SessionId>,
     clients: Vec<StdStream>,
 }
 
@@ -67,10 +69,14 @@ impl Fake {
 
     /// A session's process dies.
     pub fn kill(&self, id: &SessionId, reason: &str) {
-        let mut state = self.state.lock().unwrap();
-        state.remove(&self.dir, id);
+        self.state.lock().unwrap().remove(&self.dir, id);
+        self.tell_died(id, reason);
+    }
+
+    /// Says that a session has ended, as a warden does.
+    pub fn tell_died(&self, id: &SessionId, reason: &str) {
         let died = serde_json::to_vec(&Message::Died { id: id.clone(), reason: reason.into() }).unwrap();
-        state.clients.retain_mut(|c| c.write_all(&died).is_ok());
+        self.state.lock().unwrap().clients.retain_mut(|c| c.write_all(&died).is_ok());
     }
 
     /// Drops every connection, as a warden that restarts.
@@ -149,7 +155,10 @@ fn answer(fake: &Fake, handle: &Handle, request: Request) -> Answer {
             state.log.push(format!("freeze {frozen}"));
             Answer::Done
         }
-        Request::KeepReady { .. } => Answer::Done,
+        Request::KeepReady { id, .. } => {
+            state.ready = Some(id);
+            Answer::Done
+        }
         Request::AddNode { id, node } => {
             let session = state.sessions.get_mut(&id).unwrap();
             if session.disks.contains(&node) {

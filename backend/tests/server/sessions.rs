@@ -374,3 +374,39 @@ async fn the_operator_sees_and_deletes_what_sessions_share() {
     assert_eq!(delete("shared%2Fteam%2Ftool%3A1").await, 204);
     assert_eq!(list().await, json!([]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_next_gets_the_session_that_is_kept_ready() {
+    let t = TestServer::start(&[]).await;
+    let ready = || t.fake.state.lock().unwrap().ready.clone();
+    eventually("one is kept ready", || ready().is_some()).await;
+    let first = ready().unwrap();
+    assert_eq!(t.create().await.id, first);
+    eventually("another is kept ready", || ready() != Some(first.clone())).await;
+    // It dies: something of it may be left, so its id is not used.
+    let second = ready().unwrap();
+    t.fake.tell_died(&second, "a test");
+    t.fake.kill(&first, "a test");
+    let sessions = t.server.as_ref().unwrap().app.sessions.clone();
+    eventually("both ends were heard", || sessions.running() == 0).await;
+    assert_ne!(t.create().await.id, second);
+    eventually("another is kept ready", || ready() != Some(second.clone())).await;
+    let third = ready().unwrap();
+    // Nor is it when the warden is another.
+    t.fake.hang_up();
+    eventually("another is kept ready", || ready() != Some(third.clone())).await;
+    let fourth = ready().unwrap();
+    assert_eq!(t.create().await.id, fourth);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_kept_ready_where_there_is_no_place_or_no_wish() {
+    for options in [["--keep-ready", "false"], ["--max-sessions", "1"]] {
+        let t = TestServer::start(&options).await;
+        t.create().await;
+        let ready = t.fake.state.lock().unwrap().ready.clone();
+        // With a place for one, that one was kept ready.
+        let kept = ready.is_some_and(|id| !t.fake.state.lock().unwrap().sessions.contains_key(&id));
+        assert!(!kept, "{options:?}");
+    }
+}

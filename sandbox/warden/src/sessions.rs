@@ -173,7 +173,7 @@ impl Sessions {
         let mut trace = Trace::new();
         check(&wish.limits, wish.nodes)?;
         check_egress(wish.egress)?;
-        if self.running.contains_key(id) || self.lingering.iter().any(|l| l.record.id == *id) {
+        if self.is_in_use(id) {
             return Err(Error::SessionExists(id.clone()));
         }
         let image = self.stores.images.resolve(wish.image)?;
@@ -189,6 +189,11 @@ impl Sessions {
         }
         self.running.insert(id.clone(), session);
         Ok(trace.into_steps())
+    }
+
+    /// Whether there is a session of this id, or something is left of one.
+    fn is_in_use(&self, id: &SessionId) -> bool {
+        self.running.contains_key(id) || self.lingering.iter().any(|left| left.record.id == *id)
     }
 
     /// Makes a session without nodes.

@@ -40,7 +40,7 @@ impl Sessions {
     ) -> Result<(), Error> {
         limits.check().map_err(|e| Error::Invalid(e.to_string()))?;
         check_egress(&egress)?;
-        if self.running.contains_key(&id) {
+        if self.is_in_use(&id) {
             return Err(Error::SessionExists(id));
         }
         if self.is_ready(&id) {
