@@ -114,3 +114,36 @@ async fn k2_a_pod_has_ended_when_nothing_of_it_runs() {
     lab.sh("kubectl wait --for=condition=Ready pod/q --timeout=60s").await;
     lab.end().await;
 }
+
+#[tokio::test]
+async fn k2_a_pod_has_a_seccomp_profile_of_the_node() {
+    let lab = Lab::kubernetes(1).await;
+    let pod = |name: &str, profile: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  securityContext: {{seccompProfile: {profile}}}\n  containers:\n  \
+             - name: c\n    image: busybox\n    command: [sleep, '3600']\n"
+        )
+    };
+    let profile = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["chmod", "fchmodat", "fchmodat2"], "action": "SCMP_ACT_ERRNO"}]}"#;
+    apply(&lab, &pod("walled", "{type: Localhost, localhostProfile: profiles/few.json}")).await;
+    let said = "kubectl get pod walled -o jsonpath='{.status.containerStatuses[0].state.waiting}'";
+    until(&lab, &format!("{said} | grep -q CreateContainerError")).await;
+    let path = "/var/lib/kubelet/seccomp/profiles/few.json";
+    let missing = format!(
+        "failed to generate security options for container \\\"c\\\": failed to generate seccomp security options for container: \
+         cannot load seccomp profile \\\"{path}\\\": open {path}: no such file or directory"
+    );
+    let shown = lab.sh(said).await;
+    assert!(shown.contains(&missing), "{shown}");
+    // The kubelet tries again.
+    lab.sh(&format!("mkdir -p /var/lib/kubelet/seccomp/profiles && echo '{profile}' > {path}")).await;
+    lab.sh("kubectl wait --for=condition=Ready pod/walled --timeout=120s").await;
+    lab.refused("kubectl exec walled -- chmod 700 /tmp", 1, "Operation not permitted").await;
+    // Who asks for nothing is not filtered, who asks for the engine's profile is.
+    apply(&lab, &pod("plain", "{type: Unconfined}")).await;
+    apply(&lab, &pod("default", "{type: RuntimeDefault}")).await;
+    lab.sh("kubectl wait --for=condition=Ready pod/plain pod/default --timeout=60s").await;
+    lab.sh("kubectl exec plain -- unshare -U true").await;
+    lab.refused("kubectl exec default -- unshare -U true", 1, "Operation not permitted").await;
+    lab.end().await;
+}

@@ -74,6 +74,8 @@ pub struct Parts<'a> {
     pub here: &'a Here,
     /// The container whose processes an ephemeral one wants to see.
     pub target: Option<&'a str>,
+    /// The option with its filter of system calls.
+    pub seccomp: Option<&'a str>,
 }
 
 /// One of a pod's containers. The error is what its state says with `CreateContainerConfigError`.
@@ -226,16 +228,9 @@ fn host_config(
     host.insert("GroupAdd".into(), json!(groups));
     let mut options = Vec::new();
     if own.allow_privilege_escalation == Some(false) {
-        options.push("no-new-privileges");
+        options.push("no-new-privileges".to_owned());
     }
-    let profile = own.seccomp_profile.as_ref().or(of_pod.seccomp_profile.as_ref());
-    match profile.map(|p| p.type_.as_str()) {
-        Some("Unconfined") => options.push("seccomp=unconfined"),
-        Some("Localhost") => {
-            return Err("seccomp profiles of the node are not available here: use RuntimeDefault".into());
-        }
-        _ => {}
-    }
+    options.extend(parts.seccomp.map(str::to_owned));
     host.insert("SecurityOpt".into(), json!(options));
     if let Ok(Value::Object(limits)) = serde_json::to_value(limits(pod, container)) {
         host.extend(limits.into_iter().filter(|(_, amount)| amount.as_i64() != Some(0)));

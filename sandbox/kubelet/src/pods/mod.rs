@@ -18,6 +18,7 @@ pub mod phase;
 pub mod pod;
 pub mod qos;
 pub mod resize;
+pub mod seccomp;
 pub mod service_env;
 pub mod start;
 pub mod static_pods;

@@ -3,7 +3,7 @@
 use super::{
     config::{self, PAUSE, Parts},
     fields::Here,
-    labels, observed, pod, stop,
+    labels, observed, pod, seccomp, stop,
     sync::Failure,
 };
 use crate::{
@@ -123,6 +123,11 @@ pub async fn container(
         event(EventType::Warning, "Failed", &format!("Error: {}", waiting.message));
     })?;
     let attempt = before.first().map_or(0, |newest| observed::restart_count(newest) + 1);
+    let failed = |reason: &'static str, message: String| {
+        event(EventType::Warning, "Failed", &format!("Error: {message}"));
+        Waiting::new(reason, message)
+    };
+    let seccomp = seccomp::option(pod, container);
     let parts = Parts {
         sandbox: &place.sandbox.id,
         attempt,
@@ -130,13 +135,11 @@ pub async fn container(
         volumes: place.volumes,
         here: place.here,
         target: place.target,
-    };
-    let failed = |reason: &'static str, message: String| {
-        event(EventType::Warning, "Failed", &format!("Error: {message}"));
-        Waiting::new(reason, message)
+        seccomp: seccomp.as_ref().ok().and_then(Option::as_deref),
     };
     let body = config::container(kubelet, pod, container, &parts).await;
     let body = body.map_err(|message| failed("CreateContainerConfigError", message))?;
+    seccomp.map_err(|message| failed("CreateContainerError", message))?;
     let name = labels::container_name(pod, &container.name, attempt);
     let id = create(kubelet, &name, &body).await;
     let id = id.map_err(|e| failed("CreateContainerError", format!("Error response from daemon: {e}")))?;

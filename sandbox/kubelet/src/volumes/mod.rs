@@ -5,7 +5,7 @@ mod atomic;
 mod claims;
 mod host_path;
 pub mod image;
-mod inside;
+pub mod inside;
 mod nested;
 mod payload;
 pub mod sub_path;
