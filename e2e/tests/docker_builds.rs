@@ -78,3 +78,30 @@ async fn d8_images_have_the_tags_of_course_material() {
     assert!(refused.contains("manifest unknown") && refused.contains("busybox:stable"), "{refused}");
     lab.end().await;
 }
+
+#[tokio::test]
+async fn d8_the_classic_builder_goes_on_from_an_image_of_a_registry() {
+    let lab = Lab::docker(1).await;
+    lab.sh(
+        "mkdir app && cd app && echo 1 > a && echo 1 > b && docker pull -q busybox && docker login -u ann -p pw registry:5000 && \
+         printf 'FROM busybox\\nENV X=1\\nCOPY a /a\\nRUN date > /made\\nCOPY b /b\\nCMD [\"cat\", \"/made\"]\\n' > Dockerfile",
+    )
+    .await;
+    let build = |more: &str| format!("cd app && DOCKER_BUILDKIT=0 docker build {more} . 2>&1");
+    lab.sh(&build("-t registry:5000/ann/app")).await;
+    let made = lab.sh("docker run --rm registry:5000/ann/app").await;
+    lab.sh("docker push -q registry:5000/ann/app && docker rmi registry:5000/ann/app").await;
+    lab.sh("docker pull -q registry:5000/ann/app").await;
+    let cached = async |from: &str| lab.sh(&build(from)).await.matches("Using cache").count();
+    let from = "--cache-from registry:5000/ann/app";
+    assert_eq!(cached(&format!("{from} -t again")).await, 5);
+    assert_eq!(
+        lab.sh("docker inspect -f '{{.Id}}' again").await,
+        lab.sh("docker inspect -f '{{.Id}}' registry:5000/ann/app").await
+    );
+    lab.sh("echo 2 > app/b").await;
+    assert_eq!(cached(&format!("{from} -t other")).await, 3, "up to the file that has changed");
+    assert_eq!(lab.sh("docker run --rm other sh -c 'cat /made /b'").await, format!("{made}\n2"));
+    assert_eq!(cached("--cache-from nosuch").await, 0, "only those images count");
+    lab.end().await;
+}

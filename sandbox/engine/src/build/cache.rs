@@ -106,6 +106,11 @@ impl Cache {
         Arc::new(Self { store, index: Mutex::default(), held: Mutex::default(), tidied: Mutex::default() })
     }
 
+    /// The images.
+    pub(super) fn store(&self) -> &LocalStore {
+        &self.store
+    }
+
     /// A build begins.
     pub fn hold(self: &Arc<Self>) -> Held {
         Held { cache: self.clone(), names: Mutex::default() }
@@ -151,7 +156,8 @@ impl Cache {
         let elsewhere = || store.steps().into_iter().chain(store.images());
         let found = known
             .filter(|image| fits(image))
-            .or_else(|| elsewhere().find(|image| fits(image) && made_by(image)))?;
+            .or_else(|| elsewhere().find(|image| fits(image) && made_by(image)))
+            .or_else(|| (way == Way::Classic).then(|| self.restore(parent, key, &wanted)).flatten())?;
         self.index(|index| index.used(&found.id.to_string()));
         Some(found)
     }

@@ -12,6 +12,7 @@ mod gc;
 mod git_ref;
 mod records;
 mod request;
+mod restore;
 mod step;
 
 pub use buildkit::Builder;
