@@ -268,7 +268,7 @@ async fn busybox_has_users_and_groups_and_makes_more() {
     );
     assert_eq!(
         lab.sh(&run(
-            "nice -n 1 sleep 99 & until pgrep -l sleep | cut -d \" \" -f 2; do :; done; pkill sleep"
+            "nice -n 1 sleep 99 & until pgrep -x sleep >/dev/null; do :; done; pgrep -l sleep | cut -d \" \" -f 2; pkill sleep"
         ))
         .await,
         "sleep"
