@@ -210,7 +210,9 @@ test-browser: root $(TESTED) ## Tests of the whole program, by browser and by th
 	@.ci/packages test browser
 	@$(call prepare_tests,$(TESTED))
 	@$(say) "Tests of the whole program"
-	@$(call prepared,$(TESTED)) $(NICE) cargo test --locked -p drydock-e2e
+	@$(call prepared,$(TESTED)) $(NICE) cargo test --locked -p drydock-e2e --lib --test '[!k]*'
+	@# Those of clusters mostly wait.
+	@$(call prepared,$(TESTED)) RUST_TEST_THREADS=4 $(NICE) cargo test --locked -p drydock-e2e --test 'k*'
 
 test-v2: root $(BIN) ## The sandbox's and the engine's tests on Debian 13 with control groups v2, in a virtual machine (6 minutes)
 	@.ci/packages v2

@@ -109,7 +109,7 @@ const CHECKS: [(&str, &str); 48] = [
         "1 packets received",
     ),
     (
-        "(docker events --filter event=create --filter type=image & P=$!; sleep 0.5; printf 'FROM busybox\\nENV A=1\\nCOPY Dockerfile /\\nRUN true\\n' > Dockerfile; DOCKER_BUILDKIT=0 docker build -q . 2>/dev/null; docker build -q .; docker commit web; sleep 0.3; kill $P) | grep -c 'image create'",
+        "S=$(date +%s.%N); { printf 'FROM busybox\\nENV A=1\\nCOPY Dockerfile /\\nRUN true\\n' > Dockerfile; DOCKER_BUILDKIT=0 docker build -q . 2>/dev/null; docker build -q .; docker commit web; } > /dev/null; docker events --since $S --until $(date +%s.%N) --filter event=create --filter type=image | grep -c 'image create'",
         "4",
     ),
     (
