@@ -190,10 +190,9 @@ test: lint test-host test-browser ## Install what is missing and run every check
 lint: | packages toolchain
 	@$(say) "Format"
 	@cargo fmt --all --check
-	@$(say) "Lint: host crates"
-	@$(NICE) cargo clippy --locked --workspace --exclude frontend --all-targets -- -D warnings
-	@$(say) "Lint: page (wasm32)"
-	@$(NICE) cargo clippy --locked -p frontend --target wasm32-unknown-unknown --all-targets -- -D warnings
+	@$(say) "Lint"
+	@# The page too: nothing in it is for its own target only.
+	@$(NICE) cargo clippy --locked --workspace --all-targets -- -D warnings
 	@$(say) "Lint: fuzz targets"
 	@$(NICE) cargo check --locked --manifest-path fuzz/Cargo.toml --target-dir target
 
