@@ -221,7 +221,8 @@ async fn a_container_brings_its_own_seccomp_profile() {
     lab.refused(&run("--privileged -u 1", "chmod 700 /tmp"), 1, "Operation not permitted").await;
     lab.refused(&run("", "mkdir /x"), 1, "No space left on device").await;
     lab.sh(&run("", "rmdir /home")).await;
-    lab.refused(&run("--cap-add SYS_ADMIN", "rmdir /home"), 159, "").await;
+    // Not at once: a child that ends by this signal before the engine has looked counts as one that never became a program.
+    lab.refused(&run("--cap-add SYS_ADMIN", "sleep 1; rmdir /home"), 159, "").await;
     lab.sh("docker run --name c1 -d --security-opt seccomp=few.json busybox sleep 600").await;
     lab.refused("docker exec c1 chmod 700 /tmp", 1, "Operation not permitted").await;
     // All capabilities, but the container's filter: runc has no other for its processes.

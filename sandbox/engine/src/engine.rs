@@ -21,6 +21,7 @@ use drydock_network::Networks;
 use drydock_protocol::NodeName;
 use drydock_runtime::container::{CANNOT_START, EngineBoot};
 use std::{
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
@@ -104,59 +105,11 @@ async fn live(boot: EngineBoot) -> i32 {
     let EngineBoot { node, channel, listener, pictures, wasm } = boot;
     let (gone, node_ends) = oneshot::channel();
     let (init, survivors) = Init::connect(channel, gone);
-    let root = PathBuf::from("/var/lib/docker");
     journal::info("Starting up");
-    let config = match configure() {
-        Ok(config) => config,
-        Err(why) => {
-            journal::last_words(&why);
-            return CANNOT_START;
-        }
+    let engine = match open(node, init, wasm) {
+        Ok(engine) => engine,
+        Err(status) => return status,
     };
-    let images = match LocalStore::open(&root) {
-        Ok(images) => images,
-        Err(error) => {
-            tracing::error!(%error, "no image store for the engine");
-            return 1;
-        }
-    };
-    let roots = Roots::new(&root);
-    if let Err(error) = roots.prepare() {
-        tracing::error!(%error, "no place for containers");
-        return 1;
-    }
-    let (config, mut networks) = config;
-    networks.engine_id = crate::api::system::info::engine_id(&root);
-    let networks = match Networks::open(networks) {
-        Ok(networks) => networks,
-        Err(error) => {
-            tracing::error!(%error, "no networks for the engine");
-            return 1;
-        }
-    };
-    let engine = Arc::new(Engine {
-        node,
-        init,
-        containers: Containers::new(root.join("containers"), Spare::new("/run/docker/unsaved".into())),
-        execs: Execs::default(),
-        build_cache: Cache::new(images.clone()),
-        images,
-        roots,
-        registries: Registries::new(&root, &config),
-        config: Config::new(config),
-        networks,
-        spare: drydock_network::Spare::default(),
-        volumes: Volumes::open(&root),
-        events: Events::default(),
-        activities: Activities::default(),
-        groups: Groups::detect(),
-        buildkit: OnceLock::new(),
-        wasm: wasm.and_then(|program| {
-            let wasm = Wasm::new(program, &root);
-            wasm.inspect_err(|error| tracing::warn!(%error, "no WebAssembly containers")).ok()
-        }),
-        root,
-    });
     let Ok(survivors) = survivors.await else { return 0 };
     crate::containers::adopt(&engine, survivors).await;
     if let Some(pictures) = pictures {
@@ -184,6 +137,52 @@ async fn live(boot: EngineBoot) -> i32 {
         }
         _ = node_ends => 0,
     }
+}
+
+/// The engine with all that it has on the disk; the error is the status with which it ends.
+fn open(node: NodeName, init: Arc<Init>, wasm: Option<OwnedFd>) -> Result<Arc<Engine>, i32> {
+    let root = PathBuf::from("/var/lib/docker");
+    let (config, mut networks) = configure().map_err(|why| {
+        journal::last_words(&why);
+        CANNOT_START
+    })?;
+    let images = LocalStore::open(&root).map_err(|error| {
+        tracing::error!(%error, "no image store for the engine");
+        1
+    })?;
+    let roots = Roots::new(&root);
+    roots.prepare().map_err(|error| {
+        tracing::error!(%error, "no place for containers");
+        1
+    })?;
+    networks.engine_id = crate::api::system::info::engine_id(&root);
+    let networks = Networks::open(networks).map_err(|error| {
+        tracing::error!(%error, "no networks for the engine");
+        1
+    })?;
+    Ok(Arc::new(Engine {
+        node,
+        init,
+        containers: Containers::new(root.join("containers"), Spare::new("/run/docker/unsaved".into())),
+        execs: Execs::default(),
+        build_cache: Cache::new(images.clone()),
+        images,
+        roots,
+        registries: Registries::new(&root, &config),
+        config: Config::new(config),
+        networks,
+        spare: drydock_network::Spare::default(),
+        volumes: Volumes::open(&root),
+        events: Events::default(),
+        activities: Activities::default(),
+        groups: Groups::detect(),
+        buildkit: OnceLock::new(),
+        wasm: wasm.and_then(|program| {
+            let wasm = Wasm::new(program, &root);
+            wasm.inspect_err(|error| tracing::warn!(%error, "no WebAssembly containers")).ok()
+        }),
+        root,
+    }))
 }
 
 /// Does work in a thread that may block.

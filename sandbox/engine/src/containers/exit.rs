@@ -220,24 +220,8 @@ pub async fn adopt(engine: &Arc<Engine>, survivors: Vec<Survivor>) {
         survivors.into_iter().map(|s| (s.key.clone(), s)).collect();
     let _made = fs::create_dir_all(engine.containers.root());
     remove::sweep(engine);
-    let mut known = Vec::new();
-    for entry in fs::read_dir(engine.containers.root()).into_iter().flatten().flatten() {
-        if entry.path().extension().is_some_and(|e| e == "removing") {
-            continue;
-        }
-        match Record::load(&entry.path()) {
-            Ok(mut record) => {
-                let newer = engine.containers.spare.restore(&mut record);
-                known.push((record, newer));
-            }
-            Err(error) => {
-                tracing::warn!(path = %entry.path().display(), %error, "not a container");
-            }
-        }
-    }
-    known.sort_by_key(|(record, _)| record.created);
     let mut to_start = Vec::new();
-    for (record, unsaved) in known {
+    for (record, unsaved) in recorded(engine) {
         if engine.containers.reserve(&record.name, &record.id).is_err() {
             tracing::warn!(container = record.short(), "two containers have one name");
             continue;
@@ -257,8 +241,39 @@ pub async fn adopt(engine: &Arc<Engine>, survivors: Vec<Survivor>) {
             }
         }
     }
-    // Programs of `docker exec` whose client went with the old engine, and containers whose files are gone.
-    for (key, survivor) in survivors {
+    end(engine, survivors);
+    if let Err(error) = engine.networks.sweep() {
+        tracing::warn!(%error, "interfaces of containers that are gone stay");
+    }
+    for container in to_start {
+        start_again(engine, container);
+    }
+}
+
+/// The containers on the disk, oldest first, and whether what is known of one is newer than its record.
+fn recorded(engine: &Engine) -> Vec<(Record, bool)> {
+    let mut known = Vec::new();
+    for entry in fs::read_dir(engine.containers.root()).into_iter().flatten().flatten() {
+        if entry.path().extension().is_some_and(|e| e == "removing") {
+            continue;
+        }
+        match Record::load(&entry.path()) {
+            Ok(mut record) => {
+                let newer = engine.containers.spare.restore(&mut record);
+                known.push((record, newer));
+            }
+            Err(error) => {
+                tracing::warn!(path = %entry.path().display(), %error, "not a container");
+            }
+        }
+    }
+    known.sort_by_key(|(record, _)| record.created);
+    known
+}
+
+/// Ends programs of `docker exec` whose client went with the old engine, and containers whose files are gone.
+fn end(engine: &Arc<Engine>, orphans: HashMap<String, Survivor>) {
+    for (key, survivor) in orphans {
         let pidfd = &survivor.process.pidfd;
         let _gone = rustix::process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL);
         let engine = engine.clone();
@@ -267,21 +282,20 @@ pub async fn adopt(engine: &Arc<Engine>, survivors: Vec<Survivor>) {
             engine.init.tell(&EngineToInit::Forget { key }, &[]);
         });
     }
-    if let Err(error) = engine.networks.sweep() {
-        tracing::warn!(%error, "interfaces of containers that are gone stay");
-    }
-    for container in to_start {
-        let engine = engine.clone();
-        tokio::spawn(async move {
-            let _turn = container.turn.lock().await;
-            if container.phase().alive() {
-                return;
-            }
-            if let Err(error) = start::run(&engine, &container).await {
-                tracing::warn!(container = container.id, %error, "could not be started with the engine");
-            }
-        });
-    }
+}
+
+/// Starts a container with the engine, as its restart policy wants it.
+fn start_again(engine: &Arc<Engine>, container: Arc<Container>) {
+    let engine = engine.clone();
+    tokio::spawn(async move {
+        let _turn = container.turn.lock().await;
+        if container.phase().alive() {
+            return;
+        }
+        if let Err(error) = start::run(&engine, &container).await {
+            tracing::warn!(container = container.id, %error, "could not be started with the engine");
+        }
+    });
 }
 
 /// A container that has gone on without an engine.

@@ -9,7 +9,9 @@ use crate::{
     engine::Engine,
     error::{Context, Error, Result},
 };
-use drydock_network::{Endpoint, EndpointRequest, Inside, PortRequest, Protocol, Resolver, dns_names};
+use drydock_network::{
+    Endpoint, EndpointRequest, Inside, PortRequest, Protocol, Resolver, dns_names, inspect::Network,
+};
 use drydock_runtime::container::spec::Interface;
 use std::collections::BTreeMap;
 
@@ -273,61 +275,77 @@ pub async fn connect(
     let mut settings = settings.into().unwrap_or_default();
     let _turn = container.turn.lock().await;
     let found = engine.networks.find(network)?;
-    let (live, request) = {
+    let live = container.live();
+    let request = {
         let record = container.record();
-        if record.host.network_mode.starts_with("container:") {
-            return Err(Error::invalid(
-                "container sharing network namespace with another container or host cannot be connected to any other network",
-            ));
-        }
-        if record.host.network_mode == "host" || found.name == "host" {
-            return Err(Error::forbidden(
-                "container cannot be disconnected from host network or connected to host network",
-            ));
-        }
-        let others = record.networks.keys().any(|name| *name != found.name);
-        if others && (found.name == "none" || record.networks.contains_key("none")) {
-            return Err(Error::invalid(
-                "container cannot be connected to multiple networks with one of the networks in private (none) mode",
-            ));
-        }
-        if container.live().is_none() && record.networks.contains_key(&found.name) {
-            return Err(Error::forbidden(format!(
-                "endpoint with name {} already exists in network {}",
-                record.name, found.name
-            )));
-        }
+        may_connect(&record, &found, live.is_some())?;
         addresses::check_one(Some(&found), &found.name, &settings).map_err(Error::invalid)?;
-        (container.live(), request(&record, &found.name, &settings))
+        request(&record, &found.name, &settings)
     };
     let way_out = engine.networks.way_out(&container.id);
     if !settings.mac_address.is_empty() {
         container.record().wished_macs.insert(found.name.clone(), settings.mac_address.clone());
     }
-    let runs = live.is_some();
+    let mut publishing = Ok(());
     if let Some(live) = live {
-        let pid = engine.way_in(container, &live);
-        let endpoint = engine.networks.reserve(&request)?;
-        if let Err(error) = engine.networks.plug_running(&container.id, pid) {
-            let _not_there = engine.networks.release(&found.id, &container.id);
-            return Err(error.into());
-        }
-        let resolver = resolver(engine, &container.record());
-        if endpoint.user_defined() {
-            engine.networks.serve_names(&container.id, pid, resolver).await?;
-        }
+        let endpoint = plug_running(engine, container, engine.way_in(container, &live), &request).await?;
         note(&mut settings, &endpoint);
         tell(engine, "connect", &endpoint);
         container.record().endpoints = engine.networks.endpoints(&container.id);
+        publishing = publish_elsewhere(engine, container, way_out).await;
     } else {
         settings.network_id.clone_from(&found.id);
     }
-    let publishing = if runs { publish_elsewhere(engine, container, way_out).await } else { Ok(()) };
     let mut record = container.record();
     record.networks.insert(found.name.clone(), settings);
     refresh_files(engine, &record);
     save(engine, &record)?;
     publishing
+}
+
+fn may_connect(record: &Record, network: &Network, runs: bool) -> Result<()> {
+    if record.host.network_mode.starts_with("container:") {
+        return Err(Error::invalid(
+            "container sharing network namespace with another container or host cannot be connected to any other network",
+        ));
+    }
+    if record.host.network_mode == "host" || network.name == "host" {
+        return Err(Error::forbidden(
+            "container cannot be disconnected from host network or connected to host network",
+        ));
+    }
+    let others = record.networks.keys().any(|name| *name != network.name);
+    if others && (network.name == "none" || record.networks.contains_key("none")) {
+        return Err(Error::invalid(
+            "container cannot be connected to multiple networks with one of the networks in private (none) mode",
+        ));
+    }
+    if !runs && record.networks.contains_key(&network.name) {
+        return Err(Error::forbidden(format!(
+            "endpoint with name {} already exists in network {}",
+            record.name, network.name
+        )));
+    }
+    Ok(())
+}
+
+/// Gives a running container (`pid`: a process in its network namespace) its place in a network.
+async fn plug_running(
+    engine: &Engine,
+    container: &Container,
+    pid: i32,
+    request: &EndpointRequest,
+) -> Result<Endpoint> {
+    let endpoint = engine.networks.reserve(request)?;
+    if let Err(error) = engine.networks.plug_running(&container.id, pid) {
+        let _not_there = engine.networks.release(&endpoint.network_id, &container.id);
+        return Err(error.into());
+    }
+    let resolver = resolver(engine, &container.record());
+    if endpoint.user_defined() {
+        engine.networks.serve_names(&container.id, pid, resolver).await?;
+    }
+    Ok(endpoint)
 }
 
 /// Ports are published where the container's way out is: if that is another network now, they move there.
