@@ -7,7 +7,9 @@ use drydock_runtime::{neighbours, netlink};
 use nix::net::if_::if_nametoindex;
 use std::{net::IpAddr, thread, time::Duration};
 
-/// A port is looked at this often, and so many times, until the bridge lets it pass something (libnetwork's `waitForBridgePort`).
+/// A port is looked at this often, and so many times, until the bridge lets it pass something (libnetwork's `waitForBridgePort`). It is
+/// asked and not waited for: the kernel's own word of it comes up to a second late, and is brought forward by being asked
+/// (net/core/link_watch.c).
 const LOOKS: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(5);
 
