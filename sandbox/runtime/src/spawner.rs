@@ -157,7 +157,7 @@ impl<'a> Spawner<'a> {
             origin: launch.origin,
             networks: BTreeMap::new(),
         };
-        // It makes its runtime while this process makes the network.
+        // It makes its runtime, and listens at the gateway's address to be, while this process makes the network.
         spawner.session_pid = spawner.fork_session_process(theirs, trace.into_steps())?;
         netlink::Batch::new()
             .up(netlink::LOOPBACK)

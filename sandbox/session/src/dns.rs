@@ -1,7 +1,7 @@
 //! The session's name server on the bridge: the nodes' names and addresses and that of the site's registry, nothing else (RFC 1035, UDP and TCP). Asked
 //! by the learner's programs, so every length, count and time is bounded and an unreadable question is dropped.
 
-use crate::{services, session::Session};
+use crate::{listen, services, session::Session};
 use drydock_protocol::NodeName;
 use drydock_runtime::spawner::{self, GATEWAY};
 use hickory_proto::{
@@ -39,8 +39,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers for ever at `address`.
 pub async fn serve(session: Rc<Session>, address: SocketAddr) -> io::Result<()> {
-    let udp = UdpSocket::bind(address).await?;
-    let tcp = TcpListener::bind(address).await?;
+    let (udp, tcp) = (listen::udp(address)?, listen::tcp(address)?);
     tokio::join!(serve_udp(&session, udp), serve_tcp(&session, tcp));
     Ok(())
 }

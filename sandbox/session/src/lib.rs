@@ -15,6 +15,7 @@ mod fd;
 mod figures;
 mod jobs;
 mod link;
+mod listen;
 mod nodes;
 mod pty;
 mod services;

@@ -1,7 +1,7 @@
 //! The site's services, as nodes reach them at the session's gateway: connections are taken here and handed to serve, which opens the
 //! way from its side (a session has no way to the host). Today that is one service, the image registry at `registry:5000`.
 
-use crate::{connection::TCP_BUFFER, error::Error, session::Session, wire};
+use crate::{connection::TCP_BUFFER, error::Error, listen, session::Session, wire};
 use drydock_protocol::pipe::{NodeCall, Reply};
 use drydock_runtime::spawner::GATEWAY;
 use std::{
@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    net::{TcpListener, TcpStream, UnixStream},
+    net::{TcpStream, UnixStream},
     sync::mpsc,
 };
 
@@ -39,7 +39,7 @@ pub struct Calls {
 
 /// Takes connections of nodes for ever.
 pub async fn listen(session: Rc<Session>, address: SocketAddr) {
-    let listener = match TcpListener::bind(address).await {
+    let listener = match listen::tcp(address) {
         Ok(listener) => listener,
         Err(e) => {
             tracing::error!(%address, error = %e, "the site's registry can't be reached from nodes");
