@@ -178,6 +178,11 @@ fn restart_after(engine: &Arc<Engine>, container: &Arc<Container>, pause: Durati
 /// Undoes the mounts of a run.
 pub fn unmount(engine: &Engine, container: &Container) {
     engine.roots.unmount(&container.id);
+    unmount_beside(engine, container);
+}
+
+/// The same of all but its root.
+pub fn unmount_beside(engine: &Engine, container: &Container) {
     sources::unmount_images(engine, &container.record().clone());
     let volumes: Vec<String> = {
         let record = container.record();

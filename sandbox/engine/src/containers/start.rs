@@ -29,7 +29,7 @@ use std::{
     fs::File,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -85,20 +85,41 @@ pub async fn start(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<(
 
 /// Starts a container's program. The caller has the turn and has checked the phase.
 pub async fn run(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<()> {
-    match begin(engine, container).await {
+    let mut root = Root { path: engine.roots.parts(&container.id).merged, mounted: false };
+    match begin(engine, container, &mut root).await {
         Ok((process, ends)) => {
             running(engine, container, process, ends);
             Ok(())
         }
         Err(error) => {
+            if root.mounted {
+                engine.roots.unmount(&container.id);
+            }
             give_up(engine, container, &error).await;
             Err(error)
         }
     }
 }
 
+/// The root file system of a container that is started.
+struct Root {
+    path: PathBuf,
+    /// By this start, so that it must unmount it if it fails.
+    mounted: bool,
+}
+
+impl Root {
+    fn mount(&mut self, engine: &Engine, id: &str, layers: &LayerStack) -> Result<()> {
+        if !self.mounted {
+            engine.roots.mount(id, layers)?;
+            self.mounted = true;
+        }
+        Ok(())
+    }
+}
+
 /// All steps until the program runs.
-async fn begin(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<(Process, Ends)> {
+async fn begin(engine: &Arc<Engine>, container: &Arc<Container>, root: &mut Root) -> Result<(Process, Ends)> {
     let id = &container.id;
     let layers = match engine.images.held(id)? {
         Some(layers) => layers,
@@ -114,7 +135,6 @@ async fn begin(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<(Proc
         }
         record.clone()
     };
-    let root = engine.roots.mount(id, &layers)?;
     for mounted in snapshot.mount_points.iter().filter(|m| m.point.kind == "volume") {
         engine.volumes.mount(&mounted.point.name, id)?;
         let point = &mounted.point;
@@ -132,12 +152,18 @@ async fn begin(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<(Proc
     sources::check(&snapshot)?;
     log_options::check_log_driver(&snapshot.host)?;
     snapshot.host.tmpfs.iter().flatten().try_for_each(|(_, options)| mounts::check_tmpfs(options))?;
-    let description = spec::container(engine, &snapshot, &root)?;
-    let code = if description.wasm { wasm_code(engine, &snapshot, &root, &description).await? } else { None };
+    let description = spec::container(engine, &snapshot, &root.path)?;
+    let code = if description.wasm {
+        root.mount(engine, id, &layers)?;
+        wasm_code(engine, &snapshot, &root.path, &description).await?
+    } else {
+        None
+    };
     let net =
         if description.namespaces.net == Namespace::New { Some(namespace(engine).await?) } else { None };
     let given = Given { code, net: net.clone() };
-    let Spawned { mut child, ends, placed } = spawn(engine, &snapshot, &description, given).await?;
+    let place = |report: &Channel| place(engine, &snapshot, report, root, &layers);
+    let Spawned { mut child, ends, placed } = spawn(engine, &snapshot, &description, given, place).await?;
     let prepared = match placed {
         Ok(()) => prepare(engine, &snapshot, &mut child, ends, &description, net).await,
         Err(error) => Err(error),
@@ -339,6 +365,7 @@ async fn spawn(
     record: &Record,
     description: &ContainerSpec,
     given: Given,
+    place: impl FnOnce(&Channel) -> Result<()>,
 ) -> Result<Spawned> {
     let memory = memory_file(description)?;
     let (report, theirs) = report_pair()?;
@@ -354,20 +381,30 @@ async fn spawn(
     fds.extend(plumbing.theirs.iter().chain(&given.code).map(AsFd::as_fd));
     fds.extend(given.net.iter().map(|net| net.as_fd()));
     // The init clones meanwhile.
-    let place = async { place(engine, record, report.get_ref()) };
+    let place = async { place(report.get_ref()) };
     let (started, placed) = tokio::join!(biased; engine.init.start(&record.id, &message, &fds), place);
     let process = started.map_err(|refused| create_failed(Error::internal(refused.message)))?;
     Ok(Spawned { child: Child { process, report }, ends: plumbing.ends, placed })
 }
 
-/// Makes the child's control groups and files, and tells it.
-fn place(engine: &Engine, record: &Record, report: &Channel) -> Result<()> {
+/// Makes the child's control groups, root and files, and tells it.
+fn place(
+    engine: &Engine,
+    record: &Record,
+    report: &Channel,
+    root: &mut Root,
+    layers: &LayerStack,
+) -> Result<()> {
     engine.groups.create(&record.id, &record.host.resources).map_err(create_failed)?;
+    // If it has failed meanwhile, its report tells why.
+    let _told_below = report.send(&ToChild::Place, &[]);
+    root.mount(engine, &record.id, layers)?;
     if files::own(record) {
         files::prepare(engine, record)?;
     }
-    // If it has failed meanwhile, its report tells why.
-    let _told_below = report.send(&ToChild::Place, &[]);
+    let tree = drydock_runtime::mounts::copy(rustix::fs::CWD, &root.path.to_string_lossy(), false);
+    let tree = tree.map_err(|error| create_failed(Error::internal(error.to_string())))?;
+    let _told_below = report.send(&ToChild::Root, &[tree.as_fd()]);
     Ok(())
 }
 
@@ -417,7 +454,7 @@ pub fn raise_oom_score(pid: i32, score: i32) {
 /// Takes back what a failed start has made.
 async fn give_up(engine: &Arc<Engine>, container: &Arc<Container>, error: &Error) {
     net::release(engine, container).await;
-    exit::unmount(engine, container);
+    exit::unmount_beside(engine, container);
     engine.groups.remove(&container.id);
     let mut record = container.record();
     let code = code_of(&error.message);

@@ -125,7 +125,7 @@ fn other(e: impl std::fmt::Display) -> Failure {
 fn build(boot: &ChildBoot<'_>) -> std::result::Result<(ContainerSpec, Stdio), Failure> {
     let spec: ContainerSpec = read_spec(boot.spec.as_fd()).map_err(other)?;
     prepare(boot, &spec).map_err(other)?;
-    let devpts = root::enter(&spec, boot.hierarchies).map_err(other)?;
+    let devpts = root::enter(&spec, boot.hierarchies, || mounted_root(boot)).map_err(other)?;
     let size = spec.process.tty;
     let stdio = stdio(boot, size.map(|size| root::open_pty(devpts.as_fd(), size, true)))?;
     if size.is_none() {
@@ -140,6 +140,13 @@ fn build(boot: &ChildBoot<'_>) -> std::result::Result<(ContainerSpec, Stdio), Fa
     write_sysctls(&spec.sysctls)?;
     root::lock(&spec).map_err(other)?;
     Ok((spec, stdio))
+}
+
+/// Waits for the root that the engine mounts meanwhile.
+fn mounted_root(boot: &ChildBoot<'_>) -> Result<OwnedFd> {
+    let heard = boot.report.recv::<ToChild>().step(|| "hear from the engine")?;
+    let tree = heard.and_then(|(told, fds)| fds.into_iter().next().filter(|_| told == ToChild::Root));
+    tree.ok_or_else(|| Error::new("hear from the engine", io::ErrorKind::UnexpectedEof))
 }
 
 /// Control group and namespaces, in the node's tree.

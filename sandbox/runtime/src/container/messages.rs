@@ -112,8 +112,11 @@ pub enum FromChild {
 /// engine → the child.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToChild {
-    /// Its control groups and its files are there: the first that is told.
+    /// Its control groups are there: the first that is told.
     Place,
+    /// Its root file system is mounted, and its files are there. Descriptor: `[a detached copy of the root's mount]`, since what is
+    /// mounted after the child is cloned need not be in its mount namespace.
+    Root,
     /// Its interfaces are there: set them up and start the program when the root is built.
     Go(Vec<Interface>),
 }

@@ -4,6 +4,7 @@
 //! [`EngineToInit::Run`]: messages::EngineToInit::Run
 
 pub mod child;
+mod decision;
 pub mod messages;
 pub mod net;
 pub(crate) mod process;

@@ -2,12 +2,13 @@
 //! libseccomp make it. The engine compiles; the kernel checks the program when the container's child installs it. It comes on top of
 //! the node's own filter ([`crate::seccomp`]) and can allow nothing that this refuses, since the strictest answer counts.
 
-use super::spec::Instruction;
+pub use super::decision::{Action, Compare, Condition};
+use super::{
+    decision::{Decision, NO_SUCH_CALL, Rules},
+    spec::Instruction,
+};
 use std::collections::BTreeMap;
 use syscalls::Sysno;
-
-/// More instructions the kernel does not take (`BPF_MAXINSNS`).
-const MOST: usize = 4096;
 
 /// Which calls are answered how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,25 +17,6 @@ pub struct Profile {
     pub default: Action,
     /// The rules.
     pub rules: Vec<Rule>,
-}
-
-/// What becomes of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// It is made.
-    Allow,
-    /// It is made, and noted by the kernel.
-    Log,
-    /// A tracer decides; without one there is no such call.
-    Trace(u16),
-    /// It fails with this number.
-    Errno(u16),
-    /// The thread gets SIGSYS.
-    Trap,
-    /// The thread ends.
-    KillThread,
-    /// The process ends.
-    KillProcess,
 }
 
 /// How one call is answered.
@@ -48,77 +30,12 @@ pub struct Rule {
     pub conditions: Vec<Condition>,
 }
 
-/// Something about an argument.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Condition {
-    /// Which argument, from 0 to 5.
-    pub argument: u8,
-    /// What is to hold of it.
-    pub compare: Compare,
-}
-
-/// Comparisons of 64 bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compare {
-    /// It is not this.
-    Ne(u64),
-    /// It is less.
-    Lt(u64),
-    /// It is less, or this.
-    Le(u64),
-    /// It is this.
-    Eq(u64),
-    /// It is this, or more.
-    Ge(u64),
-    /// It is more.
-    Gt(u64),
-    /// Its bits below the mask are this.
-    Masked {
-        /// The bits that count.
-        mask: u64,
-        /// What they are.
-        value: u64,
-    },
-}
-
 /// The profile as a program for the kernel; nothing if it is larger than the kernel takes.
 pub fn compile(profile: &Profile) -> Option<Vec<Instruction>> {
-    let calls = by_call(profile);
-    let mut program =
-        vec![load(ARCH), jump(JEQ, AUDIT_ARCH, 1, 0), answer(Action::KillProcess), load(NUMBER)];
     let newest = profile.rules.iter().filter_map(|rule| number(&rule.call)).max();
-    if let Some(newest) = newest
-        && says_no(profile.default)
-    {
-        // A call that is younger than the profile is one that does not exist: programs then take an older one.
-        program.extend([jump(JGT, newest, 0, 1), answer(NO_SUCH_CALL)]);
-    }
-    let mut calls = calls.into_iter().peekable();
-    while let Some((call, rules)) = calls.next() {
-        let Rules::Always(action) = rules else {
-            program.extend(conditional(call, &rules, profile.default));
-            continue;
-        };
-        let mut last = call;
-        while let Some((next, Rules::Always(other))) = calls.peek()
-            && *next == last + 1
-            && *other == action
-        {
-            last = *next;
-            calls.next();
-        }
-        program.extend([jump(JGE, call, 0, 2), jump(JGT, last, 1, 0), answer(action)]);
-    }
-    program.push(answer(profile.default));
-    (program.len() <= MOST).then_some(program)
-}
-
-/// What is said of one call.
-enum Rules {
-    /// The same in any case.
-    Always(Action),
-    /// The first of these whose conditions all hold.
-    If(Vec<(Vec<Condition>, Action)>),
+    // A call that is younger than the profile is one that does not exist: programs then take an older one.
+    let newest = newest.filter(|_| says_no(profile.default));
+    Decision { default: profile.default, calls: by_call(profile), newest }.compile()
 }
 
 /// Rules by numbers of calls. A rule without conditions outweighs all others of its call, as in libseccomp.
@@ -150,107 +67,6 @@ fn number(call: &str) -> Option<u32> {
 /// Whether what is not named is refused in a way that programs do not take for "no such call".
 fn says_no(default: Action) -> bool {
     !matches!(default, Action::Allow | Action::Log | Action::Trace(_)) && default != NO_SUCH_CALL
-}
-
-const NO_SUCH_CALL: Action = Action::Errno(libc::ENOSYS as u16);
-
-/// The part of a call whose arguments are looked at; it ends with an answer.
-fn conditional(call: u32, rules: &Rules, default: Action) -> Vec<Instruction> {
-    let mut part = Vec::new();
-    if let Rules::If(some) = rules {
-        for (conditions, action) in some {
-            let mut rest = vec![answer(*action)];
-            for condition in conditions.iter().rev() {
-                let mut tests = test(*condition, rest.len());
-                tests.append(&mut rest);
-                rest = tests;
-            }
-            part.append(&mut rest);
-        }
-    }
-    part.push(answer(default));
-    let past = u32::try_from(part.len()).unwrap_or(u32::MAX);
-    part.splice(0..0, [jump(JEQ, call, 1, 0), (JA, 0, 0, past)]);
-    part
-}
-
-/// A test that goes on after itself if it holds, and else passes over `rest` more instructions.
-fn test(condition: Condition, rest: usize) -> Vec<Instruction> {
-    // At most six tests of six instructions and an answer.
-    let no = u8::try_from(rest).unwrap_or(u8::MAX);
-    // Of seccomp_data: the arguments, 64 bits each.
-    let low = 16 + 8 * u32::from(condition.argument);
-    let (low, high) = if cfg!(target_endian = "little") { (low, low + 4) } else { (low + 4, low) };
-    let split = |value: u64| ((value >> 32) as u32, value as u32);
-    match condition.compare {
-        Compare::Eq(value) => {
-            let (h, l) = split(value);
-            vec![load(high), jump(JEQ, h, 0, no + 2), load(low), jump(JEQ, l, 0, no)]
-        }
-        Compare::Ne(value) => {
-            let (h, l) = split(value);
-            vec![load(high), jump(JEQ, h, 0, 2), load(low), jump(JEQ, l, no, 0)]
-        }
-        Compare::Gt(value) | Compare::Ge(value) => {
-            let (h, l) = split(value);
-            let last = if matches!(condition.compare, Compare::Gt(_)) { JGT } else { JGE };
-            vec![load(high), jump(JGT, h, 3, 0), jump(JEQ, h, 0, no + 2), load(low), jump(last, l, 0, no)]
-        }
-        Compare::Lt(value) | Compare::Le(value) => {
-            let (h, l) = split(value);
-            let last = if matches!(condition.compare, Compare::Lt(_)) { JGE } else { JGT };
-            vec![load(high), jump(JGT, h, no + 3, 0), jump(JEQ, h, 0, 2), load(low), jump(last, l, no, 0)]
-        }
-        Compare::Masked { mask, value } => {
-            let ((mh, ml), (h, l)) = (split(mask), split(value & mask));
-            vec![
-                load(high),
-                (AND, 0, 0, mh),
-                jump(JEQ, h, 0, no + 3),
-                load(low),
-                (AND, 0, 0, ml),
-                jump(JEQ, l, 0, no),
-            ]
-        }
-    }
-}
-
-/// Of seccomp_data: the number of the call, and the kind of machine that it is made for.
-const NUMBER: u32 = 0;
-const ARCH: u32 = 4;
-
-#[cfg(target_arch = "x86_64")]
-const AUDIT_ARCH: u32 = 0xc000_003e;
-#[cfg(target_arch = "aarch64")]
-const AUDIT_ARCH: u32 = 0xc000_00b7;
-
-const JEQ: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-const JGT: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
-const JGE: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
-const JA: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
-const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
-const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-
-fn load(offset: u32) -> Instruction {
-    (LOAD, 0, 0, offset)
-}
-
-fn jump(code: u16, value: u32, yes: u8, no: u8) -> Instruction {
-    (code, yes, no, value)
-}
-
-fn answer(action: Action) -> Instruction {
-    let value = match action {
-        Action::Allow => libc::SECCOMP_RET_ALLOW,
-        Action::Log => libc::SECCOMP_RET_LOG,
-        Action::Trace(data) => libc::SECCOMP_RET_TRACE | u32::from(data),
-        Action::Errno(errno) => libc::SECCOMP_RET_ERRNO | u32::from(errno),
-        Action::Trap => libc::SECCOMP_RET_TRAP,
-        Action::KillThread => libc::SECCOMP_RET_KILL_THREAD,
-        Action::KillProcess => libc::SECCOMP_RET_KILL_PROCESS,
-    };
-    (RETURN, 0, 0, value)
 }
 
 #[cfg(test)]

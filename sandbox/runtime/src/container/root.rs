@@ -35,8 +35,13 @@ struct Prepared {
 }
 
 /// Builds the container's root and pivots into it. Returns the container's devpts. `controllers` are the control group hierarchies
-/// of the node as [`crate::cgroup::NodesDir::layout`] tells them.
-pub fn enter(spec: &ContainerSpec, controllers: &[Option<Vec<String>>]) -> Result<OwnedFd> {
+/// of the node as [`crate::cgroup::NodesDir::layout`] tells them; `mounted` waits for the root file system, which is a detached mount,
+/// and for the files that are mounted in it.
+pub fn enter(
+    spec: &ContainerSpec,
+    controllers: &[Option<Vec<String>>],
+    mounted: impl FnOnce() -> Result<OwnedFd>,
+) -> Result<OwnedFd> {
     // What shall hear of the node's later mounts, or tell the node of its own, is opened while it is still one with the node's.
     let shared = |mount: &Mount| {
         mount.propagation.as_deref().is_some_and(|p| p.ends_with("shared") || p.ends_with("slave"))
@@ -45,21 +50,19 @@ pub fn enter(spec: &ContainerSpec, controllers: &[Option<Vec<String>>]) -> Resul
         spec.mounts.iter().map(|m| shared(m).then(|| prepare(m)).transpose()).collect::<Result<_>>()?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .step(|| "make mounts private")?;
-    // A mount of its own, so that a second look at the same directory stays as it is.
-    let copy = mounts::copy(CWD, &spec.root, false)?;
-    mounts::attach_at(copy.as_fd(), Path::new(&spec.root))?;
-    let root = open(spec.root.as_str(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .step(|| format!("open {}", spec.root))?;
     let devpts = mounts::create(
         "devpts",
         &[("mode", "0620"), ("gid", "5"), ("ptmxmode", "0666"), ("max", "256")],
         MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC,
     )?;
     let own = kernel_mounts(spec, controllers)?;
+    let devices = session_root::DEVICES.map(|name| (name, mounts::copy(CWD, &format!("/dev/{name}"), false)));
+    mounts::attach_at(mounted()?.as_fd(), Path::new(&spec.root))?;
+    let root = open(spec.root.as_str(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .step(|| format!("open {}", spec.root))?;
     let wanted = spec.mounts.iter().zip(&mut early);
     let wanted = wanted.map(|(m, early)| early.take().map_or_else(|| prepare(m), Ok));
     let wanted = wanted.collect::<Result<Vec<_>>>()?;
-    let devices = session_root::DEVICES.map(|name| (name, mounts::copy(CWD, &format!("/dev/{name}"), false)));
     mounts::pivot(root.as_fd())?;
     let root =
         open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).step(|| "open /")?;

@@ -1,11 +1,9 @@
 //! Docker's default system call filter for containers (moby, profiles/seccomp), as a list of what it refuses beyond the node's own
 //! filter ([`crate::seccomp`]), which stays in force below it.
 
-use crate::{Error, Result};
-use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp, SeccompCondition,
-    SeccompFilter, SeccompRule, TargetArch, sock_filter,
-};
+use super::decision::{Action, Compare, Condition, Decision, NO_SUCH_CALL, Rules};
+use crate::{Error, Result, seccomp};
+use seccompiler::BpfProgram;
 use std::{collections::BTreeMap, io};
 
 /// What the profile allows only to a container with `CAP_SYS_ADMIN`.
@@ -31,15 +29,13 @@ const REFUSED: &[i64] =
     &[libc::SYS_reboot, libc::SYS_get_mempolicy, libc::SYS_set_mempolicy, libc::SYS_mbind];
 
 /// `CLONE_NEW…` of namespaces(7).
-const NEW_NAMESPACES: [i32; 7] = [
-    libc::CLONE_NEWNS,
-    libc::CLONE_NEWUTS,
-    libc::CLONE_NEWIPC,
-    libc::CLONE_NEWUSER,
-    libc::CLONE_NEWPID,
-    libc::CLONE_NEWNET,
-    libc::CLONE_NEWCGROUP,
-];
+const NEW_NAMESPACES: i32 = libc::CLONE_NEWNS
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWCGROUP;
 
 /// Values of personality(2) that programs have a use for.
 const PERSONALITIES: [u64; 5] = [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
@@ -54,8 +50,7 @@ pub struct Filters {
 impl Filters {
     /// Compiles them.
     pub fn compile() -> Result<Self> {
-        let failed = |e: BackendError| Error::new("compile the containers' filter", io::Error::other(e));
-        Ok(Self { plain: compile(false).map_err(failed)?, admin: compile(true).map_err(failed)? })
+        Ok(Self { plain: compile(false)?, admin: compile(true)? })
     }
 
     /// The filter for the processes of a container, by whether it has `CAP_SYS_ADMIN`.
@@ -64,53 +59,33 @@ impl Filters {
     }
 }
 
-fn compile(admin: bool) -> std::result::Result<BpfProgram, BackendError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    for call in REFUSED {
-        rules.insert(*call, vec![]);
-    }
-    let unknown: Vec<_> = PERSONALITIES
-        .into_iter()
-        .map(|value| SeccompCondition::new(0, Dword, SeccompCmpOp::Ne, value))
-        .collect::<std::result::Result<_, _>>()?;
-    rules.insert(libc::SYS_personality, vec![SeccompRule::new(unknown)?]);
+fn compile(admin: bool) -> Result<BpfProgram> {
+    let refused = Action::Errno(libc::EPERM as u16);
+    let is_of_first =
+        |mask: u64, value: u64| Condition { argument: 0, compare: Compare::Masked { mask, value } };
+    let mut rules: Vec<(i64, Rules)> = REFUSED.iter().map(|call| (*call, Rules::Always(refused))).collect();
+    // The kernel looks at 32 bits.
+    let known = PERSONALITIES.map(|value| (vec![is_of_first(0xffff_ffff, value)], Action::Allow));
+    let known = known.into_iter().chain([(vec![], refused)]).collect();
+    rules.push((libc::SYS_personality, Rules::If(known)));
     if !admin {
-        rules.extend(ADMIN.iter().map(|call| (*call, vec![])));
-        let flags = NEW_NAMESPACES.map(|flag| u64::from(flag.cast_unsigned()));
-        let clone = flags
-            .into_iter()
-            .map(|flag| {
-                let has = SeccompCondition::new(0, Dword, SeccompCmpOp::MaskedEq(flag), flag)?;
-                SeccompRule::new(vec![has])
-            })
-            .collect::<std::result::Result<_, _>>()?;
-        rules.insert(libc::SYS_clone, clone);
+        rules.extend(ADMIN.iter().map(|call| (*call, Rules::Always(refused))));
+        let none = is_of_first(u64::from(NEW_NAMESPACES.cast_unsigned()), 0);
+        rules.push((libc::SYS_clone, Rules::If(vec![(vec![none], Action::Allow), (vec![], refused)])));
+        // Its flags lie in memory that a filter can't read: C libraries then use clone.
+        rules.push((libc::SYS_clone3, Rules::Always(NO_SUCH_CALL)));
     }
-    let refused = SeccompAction::Errno(libc::EPERM.cast_unsigned());
-    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, arch)?;
-    let mut program: BpfProgram = filter.try_into()?;
-    if !admin {
-        program.splice(0..0, no_clone3());
-    }
-    Ok(program)
-}
-
-/// "No such call" for clone3, whose flags lie in memory that a filter can't read: C libraries then use clone.
-fn no_clone3() -> [sock_filter; 3] {
-    let op = |code: u32, jt, jf, k| sock_filter { code: code as u16, jt, jf, k };
-    let clone3 = u32::try_from(libc::SYS_clone3).unwrap_or(u32::MAX);
-    [
-        op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, clone3),
-        op(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned()),
-    ]
+    let by_number = |(call, rules)| u32::try_from(call).ok().map(|call| (call, rules));
+    let calls: BTreeMap<u32, Rules> = rules.into_iter().filter_map(by_number).collect();
+    let program = Decision { default: Action::Allow, calls, newest: None }.compile();
+    let too_large = || Error::new("compile the containers' filter", io::ErrorKind::InvalidData);
+    Ok(seccomp::program(&program.ok_or_else(too_large)?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{process, seccomp};
+    use crate::process;
 
     /// Runs `call` under the filter (needs root) and returns its errno, or 0.
     fn errno_of(program: &BpfProgram, call: impl Fn() -> i64) -> i32 {

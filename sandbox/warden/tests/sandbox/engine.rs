@@ -9,8 +9,10 @@ use drydock_runtime::{
         messages::{EngineToInit, FromChild, InitToEngine, ToChild},
         spec::{ContainerSpec, ProcessSpec},
     },
+    mounts,
 };
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use rustix::fs::CWD;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -107,7 +109,7 @@ impl Engine {
                 let pidfd = self.running[&container].try_clone().unwrap();
                 let request = EngineToInit::Exec { key: key.clone(), cgroup: format!("docker/{container}") };
                 let spec = postcard::to_stdvec(&process).unwrap();
-                match self.ask(request, &spec, process.tty, Some(pidfd)) {
+                match self.ask(request, &spec, process.tty, pidfd) {
                     Ok((_, outputs)) => self.finish(&key, outputs),
                     Err(e) => (-1, e),
                 }
@@ -123,23 +125,29 @@ impl Engine {
             _ => None,
         };
         let request = EngineToInit::Run { key: key.into(), flags, join_pid, code: false, net: false };
-        self.ask(request, &postcard::to_stdvec(spec).unwrap(), spec.process.tty, None)
+        let root = mounts::copy(CWD, &spec.root, false).unwrap();
+        self.ask(request, &postcard::to_stdvec(spec).unwrap(), spec.process.tty, root)
     }
 
-    /// Returns the process and its outputs.
+    /// Returns the process and its outputs. With a new container comes its root, with another process the container's first one.
     fn ask(
         &mut self,
         request: EngineToInit,
         spec: &[u8],
         tty: Option<Size>,
-        pidfd: Option<OwnedFd>,
+        with: OwnedFd,
     ) -> Result<(OwnedFd, Vec<OwnedFd>), String> {
         let exec = matches!(request, EngineToInit::Exec { .. });
         let mut memory = File::from(memfd_create(c"spec", MFdFlags::MFD_CLOEXEC).unwrap());
         memory.write_all(spec).unwrap();
         let (report, theirs) = Channel::pair().unwrap();
         let mut give = vec![OwnedFd::from(memory), theirs.into_fd()];
-        give.extend(pidfd);
+        let root = if exec {
+            give.push(with);
+            None
+        } else {
+            Some(with)
+        };
         let mut outputs = vec![];
         if tty.is_none() {
             let null = File::open("/dev/null").unwrap();
@@ -150,8 +158,9 @@ impl Engine {
         let fds: Vec<_> = give.iter().map(AsFd::as_fd).collect();
         self.channel.send(&request, &fds).unwrap();
         drop(give);
-        if !exec {
+        if let Some(root) = root {
             report.send(&ToChild::Place, &[]).unwrap();
+            report.send(&ToChild::Root, &[root.as_fd()]).unwrap();
         }
         let process = loop {
             match self.channel.recv::<InitToEngine>().unwrap().unwrap() {
