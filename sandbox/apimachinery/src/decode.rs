@@ -3,6 +3,7 @@
 //! stored. Between the two an object is *sparse*: what Go could not tell from its zero value is not there, so that defaulting and
 //! validation need ask only whether a field is there. Bodies are hostile: depth, number of values and size are bounded.
 
+mod conformed;
 pub(crate) mod go_json;
 mod json;
 mod protobuf;
@@ -152,6 +153,23 @@ pub fn conform_metadata(decoded: &mut Decoded) -> Result<(), DecodeError> {
 /// Makes a tree (the result of a patch) what it would be had it come as a body.
 pub fn conform(tree: &Value, schema: Struct) -> Result<Decoded, DecodeError> {
     json::conform(tree, schema)
+}
+
+/// The same for a tree that nobody needs any more, which it leaves in pieces.
+pub(crate) fn conform_taken(tree: &mut Value, schema: Struct) -> Result<Decoded, DecodeError> {
+    if conformed::thin(tree, schema) {
+        return Ok(Decoded { object: tree.take(), strict: Vec::new() });
+    }
+    conform(tree, schema)
+}
+
+/// A completed object as it was before.
+pub fn sparse(tree: &Value, schema: Struct) -> Result<Value, DecodeError> {
+    let mut sparse = tree.clone();
+    if conformed::thin(&mut sparse, schema) {
+        return Ok(sparse);
+    }
+    Ok(conform(tree, schema)?.object)
 }
 
 /// Fills in what Go's encoder always writes: structs that are no pointers as `{}`, and zero values of fields without `omitempty`.

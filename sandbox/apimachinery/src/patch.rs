@@ -46,8 +46,13 @@ pub struct Patched {
 
 impl Patched {
     /// What decoding makes of the result: unknown fields are dropped and told, wrong types refused (422).
-    pub fn conform(&self, schema: Struct) -> Result<Decoded, Status> {
-        match decode::conform(&self.object, schema) {
+    pub fn conform(&mut self, schema: Struct) -> Result<Decoded, Status> {
+        let conformed = if self.shown.is_some() {
+            decode::conform_taken(&mut self.object, schema)
+        } else {
+            decode::conform(&self.object, schema)
+        };
+        match conformed {
             Ok(mut decoded) => {
                 decoded.strict.splice(0..0, self.strict.iter().cloned());
                 Ok(decoded)
@@ -312,7 +317,7 @@ mod tests {
 
     #[test]
     fn results_that_fit_no_schema_are_refused_with_the_patch() {
-        let patched = apply(
+        let mut patched = apply(
             PatchKind::Strategic,
             json!({"kind": "Deployment"}),
             br#"{"spec":{"replicas":"x","paused":true}}"#,
@@ -323,7 +328,7 @@ mod tests {
             patched.conform(deployment()).unwrap_err().message,
             " \"\" is invalid: patch: Invalid value: \"map[spec:map[paused:true replicas:x]]\": unrecognized type: int32"
         );
-        let patched = apply(PatchKind::Merge, json!({}), br#"{"spec":{"bogus":1}}"#, None).unwrap();
+        let mut patched = apply(PatchKind::Merge, json!({}), br#"{"spec":{"bogus":1}}"#, None).unwrap();
         let decoded = patched.conform(deployment()).unwrap();
         assert_eq!(
             patched.strict_status(&decoded.strict).message,

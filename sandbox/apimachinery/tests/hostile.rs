@@ -202,7 +202,7 @@ fn patches() {
         (PatchKind::Json, bytes(&operations)),
     ] {
         attack(&seeds, |body| {
-            let Ok(patched) = patch::apply(kind, deployment(), body, Some(schema)) else { return };
+            let Ok(mut patched) = patch::apply(kind, deployment(), body, Some(schema)) else { return };
             if let Ok(decoded) = patched.conform(schema) {
                 stable(decoded.object, schema);
             }

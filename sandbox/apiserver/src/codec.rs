@@ -210,8 +210,8 @@ pub fn decode_applied(
 pub fn sparse(resource: &Resource, tree: &Value) -> Result<Value, Status> {
     match schema::find(&resource.group, &resource.version, &resource.kind) {
         Some(schema) if resource.custom().is_none() => {
-            let decoded = decode::conform(tree, schema);
-            Ok(decoded.map_err(|error| Status::internal(format!("a stored object is none: {error}")))?.object)
+            let sparse = decode::sparse(tree, schema);
+            sparse.map_err(|error| Status::internal(format!("a stored object is none: {error}")))
         }
         _ => Ok(tree.clone()),
     }

@@ -269,7 +269,7 @@ impl Typed<'_> {
 }
 
 /// Base64 as Go takes it (line breaks are skipped), written without them; or where it goes wrong.
-fn decode_base64(text: &str) -> Result<String, usize> {
+pub(super) fn decode_base64(text: &str) -> Result<String, usize> {
     let clean: String;
     let text = if text.contains(['\r', '\n']) {
         clean = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();

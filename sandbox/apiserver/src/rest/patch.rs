@@ -77,7 +77,7 @@ impl Patch {
         warnings: &mut Vec<String>,
     ) -> Result<Value, Status> {
         let schema = expected.schema()?;
-        let patched = patch::apply(self.kind()?, old.clone(), &self.body, Some(schema))?;
+        let mut patched = patch::apply(self.kind()?, old.clone(), &self.body, Some(schema))?;
         let mut decoded = patched.conform(schema)?;
         match self.options.field_validation {
             FieldValidation::Strict if !decoded.strict.is_empty() => {
