@@ -314,3 +314,27 @@ async fn networks_have_ipv6_where_it_is_wanted() {
     assert_eq!(lab.sh(inside).await, "inet6 2001:db8:7::2/64");
     lab.end().await;
 }
+
+/// The first after a start of the engine makes its own `/dev`; one lies ready for those that come after it.
+#[tokio::test]
+async fn all_containers_have_the_same_devices() {
+    let lab = Lab::docker(1).await;
+    lab.sh("docker pull -q busybox && systemctl restart docker").await;
+    let look = r#"ls -l /dev | awk "{print \$1, \$3, \$4, \$NF}"; grep " /dev" /proc/mounts; tty; true"#;
+    let options = ["", "-t", "--ipc host", "--shm-size 1m", "--privileged"];
+    let mut first = Vec::new();
+    for option in options {
+        lab.sh("systemctl restart docker").await;
+        first.push(lab.sh(&format!("docker run --rm {option} busybox sh -c '{look}'")).await);
+    }
+    assert!(
+        first[0].contains("devpts /dev/pts devpts") && first[0].contains("mqueue /dev/mqueue"),
+        "{}",
+        first[0]
+    );
+    assert!(first[1].contains("/dev/pts/0") && first[1].contains(" console"), "{}", first[1]);
+    for (option, first) in options.into_iter().zip(&first) {
+        assert_eq!(&lab.sh(&format!("docker run --rm {option} busybox sh -c '{look}'")).await, first);
+    }
+    lab.end().await;
+}

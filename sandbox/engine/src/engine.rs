@@ -12,6 +12,7 @@ use crate::{
     init::Init,
     journal,
     picture::Activities,
+    ready::Ready,
     rootfs::Roots,
     volumes::Volumes,
     wasm::Wasm,
@@ -50,8 +51,8 @@ pub struct Engine {
     pub registries: Registries,
     /// Networks of containers.
     pub networks: Networks,
-    /// A network namespace that lies ready for the next container.
-    pub spare: drydock_network::Spare,
+    /// What lies ready for the next container.
+    pub ready: Ready,
     /// Volumes.
     pub volumes: Volumes,
     /// What happened, for `docker events`.
@@ -171,7 +172,7 @@ fn open(node: NodeName, init: Arc<Init>, wasm: Option<OwnedFd>) -> Result<Arc<En
         registries: Registries::new(&root, &config),
         config: Config::new(config),
         networks,
-        spare: drydock_network::Spare::default(),
+        ready: Ready::default(),
         volumes: Volumes::open(&root),
         events: Events::default(),
         activities: Activities::default(),

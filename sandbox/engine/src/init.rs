@@ -229,6 +229,7 @@ mod tests {
             join_pid: None,
             code: false,
             net: false,
+            dev: false,
         };
         let process = init.start("a", &run("a"), &[]).await.unwrap();
         assert_eq!((process.pid, process.exit.await), (9, Ok(137)));

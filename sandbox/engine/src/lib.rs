@@ -20,6 +20,7 @@ mod images;
 mod init;
 mod journal;
 mod picture;
+mod ready;
 mod rootfs;
 mod volumes;
 mod wasm;

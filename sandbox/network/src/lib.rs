@@ -3,7 +3,7 @@
 //! [`Networks`] is the entry point and lives in the engine's process, in the node's network namespace. A container's way through it:
 //!
 //! 1. [`Networks::reserve`], once a network: address, link-layer address, names. Touches nothing but memory.
-//! 2. [`Networks::plug`], when there is a network namespace for it ([`Spare`]) and its first process waits: makes the interfaces and says how the
+//! 2. [`Networks::plug`], when there is a network namespace for it and its first process waits: makes the interfaces and says how the
 //!    child is to set them up ([`drydock_runtime::container::spec::Interface`]).
 //! 3. [`Networks::serve_names`] on user-defined networks: the name server at 127.0.0.11 inside the container.
 //! 4. [`Networks::publish`], if it publishes ports.
@@ -33,7 +33,6 @@ mod publish;
 mod random;
 mod redirect;
 mod resolver;
-mod spare;
 mod store;
 mod time;
 mod ways;
@@ -49,4 +48,3 @@ pub use mac::Mac;
 pub use networks::{Config, Networks};
 pub use ports::{Binding, PortRequest, Protocol};
 pub use resolver::Resolver;
-pub use spare::Spare;

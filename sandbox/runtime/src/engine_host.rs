@@ -273,12 +273,13 @@ impl EngineHost {
 
     fn answer(&mut self, request: EngineToInit, fds: Vec<OwnedFd>) {
         let (key, made) = match request {
-            EngineToInit::Run { key, flags, join_pid, code, net } => {
+            EngineToInit::Run { key, flags, join_pid, code, net, dev } => {
                 let made = self.check(&key).and_then(|()| {
                     let mut fds = fds;
+                    let dev = dev.then(|| fds.pop()).flatten();
                     let net = net.then(|| fds.pop()).flatten();
                     let code = code.then(|| fds.pop()).flatten();
-                    let boot = ChildBoot { code, net, ..self.child_boot(fds.into_iter())? };
+                    let boot = ChildBoot { code, net, dev, ..self.child_boot(fds.into_iter())? };
                     clone_container(&boot, flags, join_pid)
                 });
                 (key, made)
@@ -349,6 +350,7 @@ impl EngineHost {
             wasm: self.wasm.as_ref().map(AsFd::as_fd),
             code: None,
             net: None,
+            dev: None,
         })
     }
 

@@ -60,6 +60,13 @@ pub fn again(mount: BorrowedFd<'_>) -> Result<OwnedFd> {
     open_tree(mount, "", flags | OpenTreeFlags::AT_EMPTY_PATH).step(|| "copy a mount")
 }
 
+/// The same with all mounts below it.
+pub fn all_again(mount: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    open_tree(mount, "", flags | OpenTreeFlags::AT_EMPTY_PATH | OpenTreeFlags::AT_RECURSIVE)
+        .step(|| "copy mounts")
+}
+
 /// A detached, read-only copy of a directory's mount in which the host's ids 0 … 65,535 appear as the ids that `userns`
 /// maps 0 … 65,535 to: an idmapped mount (mount_setattr(2)). Needs root and Linux 5.19 (for overlayfs on top).
 pub fn idmapped(directory: &Path, userns: BorrowedFd<'_>) -> Result<OwnedFd> {

@@ -162,7 +162,7 @@ fn engine(root: &Path) -> (Arc<Engine>, Channel) {
         registries: Registries::new(root, &Default::default()),
         config: Default::default(),
         networks: Networks::open(networks).unwrap(),
-        spare: drydock_network::Spare::default(),
+        ready: crate::ready::Ready::default(),
         volumes: Volumes::open(root),
         events: Events::default(),
         activities: crate::picture::Activities::default(),

@@ -159,9 +159,11 @@ async fn begin(engine: &Arc<Engine>, container: &Arc<Container>, root: &mut Root
     } else {
         None
     };
-    let net =
-        if description.namespaces.net == Namespace::New { Some(namespace(engine).await?) } else { None };
-    let given = Given { code, net: net.clone() };
+    let net = match description.namespaces.net {
+        Namespace::New => Some(Arc::new(engine.ready.network().await.map_err(create_failed)?)),
+        Namespace::Host | Namespace::Of(_) => None,
+    };
+    let given = Given { code, net: net.clone(), dev: engine.ready.dev() };
     let place = |report: &Channel| place(engine, &snapshot, report, root, &layers);
     let Spawned { mut child, ends, placed } = spawn(engine, &snapshot, &description, given, place).await?;
     let prepared = match placed {
@@ -201,12 +203,6 @@ async fn wasm_code(
             start_failed(&Failure { kind: FailureKind::NotExecutable, message }, record)
         }
     })
-}
-
-/// A network namespace: the one that lies ready, or a new one.
-async fn namespace(engine: &Arc<Engine>) -> Result<Arc<OwnedFd>> {
-    let made = engine.spare.take().await;
-    made.map(Arc::new).map_err(|e| create_failed(Error::internal(e.to_string())))
 }
 
 /// Network and root are made beside each other: the child hears of its interfaces when its root is ready, and goes on by itself.
@@ -350,6 +346,8 @@ struct Given {
     code: Option<OwnedFd>,
     /// Its network namespace.
     net: Option<Arc<OwnedFd>>,
+    /// Its `/dev`.
+    dev: Option<OwnedFd>,
 }
 
 /// A child that the init has cloned.
@@ -376,10 +374,11 @@ async fn spawn(
         join_pid: spec::join_pid(description),
         code: given.code.is_some(),
         net: given.net.is_some(),
+        dev: given.dev.is_some(),
     };
     let mut fds: Vec<BorrowedFd<'_>> = vec![memory.as_fd(), theirs.as_fd()];
     fds.extend(plumbing.theirs.iter().chain(&given.code).map(AsFd::as_fd));
-    fds.extend(given.net.iter().map(|net| net.as_fd()));
+    fds.extend(given.net.iter().map(|net| net.as_fd()).chain(given.dev.iter().map(AsFd::as_fd)));
     // The init clones meanwhile.
     let place = async { place(report.get_ref()) };
     let (started, placed) = tokio::join!(biased; engine.init.start(&record.id, &message, &fds), place);
@@ -439,7 +438,7 @@ fn running(engine: &Arc<Engine>, container: &Arc<Container>, process: Process, e
     container.log.set_live(true);
     exit::watch(engine, container, exit, ends);
     health::watch(engine, container);
-    engine.spare.refill();
+    engine.ready.refill();
     engine.save_soon(container);
 }
 

@@ -47,6 +47,8 @@ pub struct ChildBoot<'a> {
     pub code: Option<OwnedFd>,
     /// The network namespace that it takes for its own, [`net::prepare`]d.
     pub net: Option<OwnedFd>,
+    /// The `/dev` that it takes for its own ([`super::dev::prepare`]).
+    pub dev: Option<OwnedFd>,
 }
 
 /// Becomes a container's first process; returns the exit status of a child that could not. What `boot` owns is closed on the way: the caller
@@ -125,7 +127,8 @@ fn other(e: impl std::fmt::Display) -> Failure {
 fn build(boot: &ChildBoot<'_>) -> std::result::Result<(ContainerSpec, Stdio), Failure> {
     let spec: ContainerSpec = read_spec(boot.spec.as_fd()).map_err(other)?;
     prepare(boot, &spec).map_err(other)?;
-    let devpts = root::enter(&spec, boot.hierarchies, || mounted_root(boot)).map_err(other)?;
+    let dev = boot.dev.as_ref().map(OwnedFd::try_clone).transpose().map_err(other)?;
+    let devpts = root::enter(&spec, boot.hierarchies, dev, || mounted_root(boot)).map_err(other)?;
     let size = spec.process.tty;
     let stdio = stdio(boot, size.map(|size| root::open_pty(devpts.as_fd(), size, true)))?;
     if size.is_none() {
@@ -153,7 +156,11 @@ fn mounted_root(boot: &ChildBoot<'_>) -> Result<OwnedFd> {
 fn prepare(boot: &ChildBoot<'_>, spec: &ContainerSpec) -> Result<()> {
     let mut keep = vec![boot.spec.as_fd(), boot.report.as_fd(), boot.node_root];
     keep.extend(boot.stdio.iter().flatten().map(AsFd::as_fd));
-    keep.extend(boot.wasm.into_iter().chain([&boot.code, &boot.net].into_iter().flatten().map(AsFd::as_fd)));
+    keep.extend(
+        boot.wasm
+            .into_iter()
+            .chain([&boot.code, &boot.net, &boot.dev].into_iter().flatten().map(AsFd::as_fd)),
+    );
     process::close_all_but(&keep);
     process::reset_signals();
     setsid().step(|| "setsid")?;

@@ -33,9 +33,11 @@ pub enum EngineToInit {
         join_pid: Option<i32>,
         /// One more descriptor comes after these: the compiled code of a WebAssembly container, for reading.
         code: bool,
-        /// One more descriptor comes last: the network namespace that it takes for its own, made beforehand
+        /// One more descriptor comes then: the network namespace that it takes for its own, made beforehand
         /// ([`super::net::prepare`]). Without it a new one is cloned.
         net: bool,
+        /// One more descriptor comes last: the `/dev` that it takes for its own ([`super::dev::prepare`]). Without it it makes one.
+        dev: bool,
     },
     /// Start a process in a container. Descriptors: `[spec, report, pidfd]`, then as for `Run`; `spec` holds a
     /// [`super::spec::ProcessSpec`], `pidfd` is the container's first process. Answered as `Run` is.

@@ -5,6 +5,7 @@
 
 pub mod child;
 mod decision;
+pub mod dev;
 pub mod messages;
 pub mod net;
 pub(crate) mod process;

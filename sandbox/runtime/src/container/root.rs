@@ -2,15 +2,15 @@
 //! its own mount namespace, which is a copy of the node's. All that is mounted is opened before the pivot, in the node's
 //! tree, and attached after it, in the container's; a target is looked up inside the root only (openat2), whatever links an image has.
 
-use super::spec::{Below, ContainerSpec, Mount, MountSource, Namespace};
+use super::{
+    dev::{Dev, attach_new},
+    spec::{Below, ContainerSpec, Mount, MountSource, Namespace},
+};
 use crate::{Error, Result, error::Context, mounts, session_root};
 use drydock_protocol::frame::Size;
 use nix::errno::Errno;
 use rustix::{
-    fs::{
-        CWD, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, mkdirat, mknodat, open, openat, openat2,
-        symlinkat,
-    },
+    fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, mkdirat, open, openat, openat2},
     mount::{MountAttrFlags, MountPropagationFlags, mount_change},
 };
 use std::{
@@ -36,10 +36,11 @@ struct Prepared {
 
 /// Builds the container's root and pivots into it. Returns the container's devpts. `controllers` are the control group hierarchies
 /// of the node as [`crate::cgroup::NodesDir::layout`] tells them; `mounted` waits for the root file system, which is a detached mount,
-/// and for the files that are mounted in it.
+/// and for the files that are mounted in it. `dev` is what [`super::dev::prepare`] has made, if it has.
 pub fn enter(
     spec: &ContainerSpec,
     controllers: &[Option<Vec<String>>],
+    dev: Option<OwnedFd>,
     mounted: impl FnOnce() -> Result<OwnedFd>,
 ) -> Result<OwnedFd> {
     // What shall hear of the node's later mounts, or tell the node of its own, is opened while it is still one with the node's.
@@ -50,13 +51,8 @@ pub fn enter(
         spec.mounts.iter().map(|m| shared(m).then(|| prepare(m)).transpose()).collect::<Result<_>>()?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .step(|| "make mounts private")?;
-    let devpts = mounts::create(
-        "devpts",
-        &[("mode", "0620"), ("gid", "5"), ("ptmxmode", "0666"), ("max", "256")],
-        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC,
-    )?;
+    let mut dev = dev.map_or_else(Dev::make, Dev::prepared)?;
     let own = kernel_mounts(spec, controllers)?;
-    let devices = session_root::DEVICES.map(|name| (name, mounts::copy(CWD, &format!("/dev/{name}"), false)));
     mounts::attach_at(mounted()?.as_fd(), Path::new(&spec.root))?;
     let root = open(spec.root.as_str(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .step(|| format!("open {}", spec.root))?;
@@ -67,14 +63,18 @@ pub fn enter(
     let root =
         open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).step(|| "open /")?;
     attach_fd(root.as_fd(), own.proc.as_fd(), "/proc")?;
-    attach_fd(root.as_fd(), own.dev.as_fd(), "/dev")?;
+    attach_fd(root.as_fd(), dev.tree.as_fd(), "/dev")?;
     attach_fd(root.as_fd(), own.sys.as_fd(), "/sys")?;
     attach_groups(root.as_fd(), &own.groups, spec.privileged)?;
-    fill_dev(&own, devpts.as_fd(), devices)?;
+    dev.fill()?;
+    attach_new(dev.tree.as_fd(), "mqueue", own.mqueue.as_fd())?;
+    if let Some(shm) = &own.shm {
+        attach_new(dev.tree.as_fd(), "shm", shm.as_fd())?;
+    }
     for mount in &wanted {
         attach(root.as_fd(), mount, false)?;
     }
-    Ok(devpts)
+    Ok(dev.devpts)
 }
 
 /// What is left to do when nothing more must be written to the kernel's file systems: hides and locks paths, and the root.
@@ -130,7 +130,6 @@ pub fn find_devpts() -> Result<OwnedFd> {
 /// What a container gets of the kernel's own file systems, not yet attached.
 struct Own {
     proc: OwnedFd,
-    dev: OwnedFd,
     sys: OwnedFd,
     groups: Groups,
     mqueue: OwnedFd,
@@ -150,7 +149,6 @@ struct Groups {
 fn kernel_mounts(spec: &ContainerSpec, controllers: &[Option<Vec<String>>]) -> Result<Own> {
     let safe = session_root::safe();
     let locked = if spec.privileged { safe } else { safe | MountAttrFlags::MOUNT_ATTR_RDONLY };
-    let no_suid = MountAttrFlags::MOUNT_ATTR_NOSUID;
     let sys = match spec.namespaces.net {
         Namespace::New => mounts::create("sysfs", &[], locked)?,
         // That of another network namespace: the node's view of it is all that may be had.
@@ -172,10 +170,8 @@ fn kernel_mounts(spec: &ContainerSpec, controllers: &[Option<Vec<String>>]) -> R
             Some(mounts::create("tmpfs", &[("source", "shm"), ("mode", "1777"), ("size", &size)], safe)?)
         }
     };
-    let dev = [("mode", "0755"), ("size", "65536k"), ("nr_inodes", "4096")];
     Ok(Own {
         proc: mounts::create("proc", &[], safe)?,
-        dev: mounts::create("tmpfs", &dev, no_suid)?,
         sys,
         groups: groups(spec, controllers, locked)?,
         mqueue,
@@ -366,40 +362,6 @@ fn make_target(root: BorrowedFd<'_>, path: &str, directory: bool) -> io::Result<
         };
     }
     Ok(at)
-}
-
-/// Makes a directory in a file system that is fresh, so that only our own names are in it, and mounts something on it.
-fn attach_new(fresh: BorrowedFd<'_>, name: &str, tree: BorrowedFd<'_>) -> Result<()> {
-    mkdirat(fresh, name, Mode::from_raw_mode(0o755)).step(|| format!("make directory {name}"))?;
-    mounts::attach_named(tree, fresh, name)
-}
-
-/// `/dev` is a fresh tmpfs.
-fn fill_dev(own: &Own, devpts: BorrowedFd<'_>, devices: [(&'static str, Result<OwnedFd>); 6]) -> Result<()> {
-    let dev = own.dev.as_fd();
-    attach_new(dev, "pts", devpts)?;
-    attach_new(dev, "mqueue", own.mqueue.as_fd())?;
-    if let Some(shm) = &own.shm {
-        attach_new(dev, "shm", shm.as_fd())?;
-    }
-    for (name, device) in devices {
-        // An empty file to mount on.
-        mknodat(dev, name, FileType::RegularFile, Mode::from_raw_mode(0o644), 0)
-            .step(|| format!("make /dev/{name}"))?;
-        mounts::attach_named(device?.as_fd(), dev, name)?;
-    }
-    let links = [
-        ("/proc/self/fd", "fd"),
-        ("/proc/self/fd/0", "stdin"),
-        ("/proc/self/fd/1", "stdout"),
-        ("/proc/self/fd/2", "stderr"),
-        ("pts/ptmx", "ptmx"),
-        ("/proc/kcore", "core"),
-    ];
-    for (target, name) in links {
-        symlinkat(target, dev, name).step(|| format!("make /dev/{name}"))?;
-    }
-    Ok(())
 }
 
 /// Hides a file under `/dev/null`, a directory under an empty one that can't be written: the same for all, once it is made.
