@@ -9,7 +9,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
@@ -22,8 +22,9 @@ use crate::pipe::{Inlet, Outgoing};
 const MAX_MESSAGE: usize = 1024 * 1024;
 /// Version 5: the channel on which a client closes another.
 const CLOSE_CHANNEL: u8 = 255;
-/// How long the first message waits: client-go reads before it has made its streams (until 1.33) and drops what comes too early, and with
-/// it how the command ended. Where containers are started by another process nothing comes so soon.
+/// How long the first message waits at most for one of the client's: client-go reads before it has made its streams (until 1.33) and drops
+/// what comes too early, and with it how the command ended. It writes only when it has made them; but a client without a terminal and
+/// without input writes nothing. Where containers are started by another process nothing comes so soon.
 const OPENING: Duration = Duration::from_millis(10);
 /// How long a client that was told of the end may take to confirm it.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -57,11 +58,12 @@ pub(crate) struct Served {
 pub(crate) async fn serve<S: Connection>(stream: S, served: Served) {
     let (sink, source) = accept(stream).await.split();
     let Served { encoding, version, inlets, outgoing, alive } = served;
-    let reader = read(source, encoding, version, inlets);
+    let written = Notify::new();
+    let reader = read(source, encoding, version, inlets, &written);
     let writer = async {
         // The version that only client-go speaks.
         if version >= 5 {
-            tokio::time::sleep(OPENING).await;
+            let _written_or_silent = tokio::time::timeout(OPENING, written.notified()).await;
         }
         write(sink, encoding, outgoing).await;
     };
@@ -80,6 +82,7 @@ async fn read<S: Connection>(
     encoding: Encoding,
     version: u8,
     mut inlets: Vec<Option<Inlet>>,
+    written: &Notify,
 ) {
     while let Some(Ok(message)) = source.next().await {
         let message = match message {
@@ -88,6 +91,7 @@ async fn read<S: Connection>(
             Message::Close(_) => return,
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
         };
+        written.notify_one();
         let Some((channel, bytes)) = decode(encoding, &message) else { continue };
         if version >= 5 && channel == CLOSE_CHANNEL {
             if let Some(inlet) = bytes.first().and_then(|channel| inlets.get_mut(usize::from(*channel))) {

@@ -61,6 +61,18 @@ async fn client_go_has_time_to_make_its_streams() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_has_written_has_its_streams() {
+    let (ours, theirs) = connection();
+    let began = tokio::time::Instant::now();
+    let command = remote_command(ours, channels(Encoding::Binary, 5), ALL).await.unwrap();
+    let mut client = client(theirs).await;
+    client.send(Message::binary(&b"\x00a"[..])).await.unwrap();
+    client.next().await.unwrap().unwrap();
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    drop(command);
+}
+
 #[tokio::test]
 async fn base64_messages_are_text() {
     let (ours, theirs) = connection();
