@@ -195,6 +195,31 @@ pub fn go_json(value: &Value) -> String {
         .replace('\u{2029}', "\\u2029")
 }
 
+/// A value as a message shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Shown {
+    /// A text in quotes as Go writes it, all else as JSON.
+    Value(Value),
+    /// A struct, whose fields have an order, as JSON.
+    Struct(String),
+}
+
+impl<T: Into<Value>> From<T> for Shown {
+    fn from(value: T) -> Self {
+        Self::Value(value.into())
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value(Value::String(text)) => f.write_str(&go_quote(text)),
+            Self::Value(other) => f.write_str(&go_json(other)),
+            Self::Struct(json) => f.write_str(json),
+        }
+    }
+}
+
 /// Something wrong with a field.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FieldError {
@@ -203,7 +228,7 @@ pub struct FieldError {
     /// Path of the field.
     pub field: String,
     /// The value, where the message shows it.
-    pub value: Option<Value>,
+    pub value: Option<Shown>,
     /// What more there is to say.
     pub detail: String,
 }
@@ -213,11 +238,7 @@ impl FieldError {
     pub fn body(&self) -> String {
         let mut out = self.kind.words().to_string();
         if let Some(value) = &self.value {
-            let shown = match value {
-                Value::String(text) => go_quote(text),
-                other => go_json(other),
-            };
-            let _infallible = write!(out, ": {shown}");
+            let _infallible = write!(out, ": {value}");
         }
         if !self.detail.is_empty() {
             let _infallible = write!(out, ": {}", self.detail);
@@ -248,7 +269,7 @@ impl ErrorList {
     }
 
     /// One more.
-    pub fn push(&mut self, kind: ErrorKind, field: &Path, value: Option<Value>, detail: impl Into<String>) {
+    pub fn push(&mut self, kind: ErrorKind, field: &Path, value: Option<Shown>, detail: impl Into<String>) {
         self.0.push(FieldError { kind, field: field.to_string(), value, detail: detail.into() });
     }
 
@@ -258,12 +279,12 @@ impl ErrorList {
     }
 
     /// The value is not allowed.
-    pub fn invalid(&mut self, field: &Path, value: impl Into<Value>, detail: impl Into<String>) {
+    pub fn invalid(&mut self, field: &Path, value: impl Into<Shown>, detail: impl Into<String>) {
         self.push(ErrorKind::Invalid, field, Some(value.into()), detail);
     }
 
     /// The value is none of `supported`, which are told in the order given.
-    pub fn not_supported(&mut self, field: &Path, value: impl Into<Value>, supported: &[&str]) {
+    pub fn not_supported(&mut self, field: &Path, value: impl Into<Shown>, supported: &[&str]) {
         let quoted: Vec<_> = supported.iter().map(|one| go_quote(one)).collect();
         let detail = format!("supported values: {}", quoted.join(", "));
         self.push(ErrorKind::NotSupported, field, Some(value.into()), detail);
@@ -275,12 +296,12 @@ impl ErrorList {
     }
 
     /// The value is there already.
-    pub fn duplicate(&mut self, field: &Path, value: impl Into<Value>) {
+    pub fn duplicate(&mut self, field: &Path, value: impl Into<Shown>) {
         self.push(ErrorKind::Duplicate, field, Some(value.into()), "");
     }
 
     /// What it names does not exist.
-    pub fn not_found(&mut self, field: &Path, value: impl Into<Value>) {
+    pub fn not_found(&mut self, field: &Path, value: impl Into<Shown>) {
         self.push(ErrorKind::NotFound, field, Some(value.into()), "");
     }
 

@@ -160,7 +160,7 @@ impl Served {
             if blocks_rules(&errors) {
                 let detail = "some validation rules were not checked because the object was invalid; correct the existing errors to \
                               complete validation";
-                errors.push(ErrorKind::Invalid, &Path::new("<nil>"), Some(Value::Null), detail);
+                errors.push(ErrorKind::Invalid, &Path::new("<nil>"), Some(Value::Null.into()), detail);
             } else {
                 rules::check(object, old, &self.schema).into_iter().for_each(|one| push(&mut errors, one));
             }

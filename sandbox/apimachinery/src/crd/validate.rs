@@ -21,7 +21,7 @@ pub(super) fn validate(object: &Value, old: Option<&Value>, schema: &Structural)
 fn push(errors: &mut Vec<FieldError>, kind: ErrorKind, path: &str, value: Option<Value>, detail: String) {
     if errors.len() < MOST_ERRORS {
         let field = if path.is_empty() { "<nil>" } else { path.trim_start_matches('.') };
-        errors.push(FieldError { kind, field: field.into(), value, detail });
+        errors.push(FieldError { kind, field: field.into(), value: value.map(Into::into), detail });
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::core::replica_counts;
 use super::{
-    at_most_all, dns_label, immutable, int_or_percent, int_or_percent_value, is_empty_selector,
-    label_selector, nonnegative, one_of, pod, same, spec, storage,
+    at_most_all, dns_label, immutable, immutable_struct, int_or_percent, int_or_percent_value, internal,
+    is_empty_selector, label_selector, nonnegative, one_of, pod, same, spec, storage,
 };
 use crate::tree::{at, get, has, int, is_zero, list, text};
 use drydock_apimachinery::field::{ErrorList, Path};
@@ -19,13 +19,17 @@ fn selector_and_template(errors: &mut ErrorList, given: &Value, required: bool, 
     if has(given, "selector") {
         label_selector(errors, selector, &path.child("selector"));
         if is_empty_selector(selector) {
-            errors.invalid(&path.child("selector"), selector.clone(), empty);
+            errors.invalid(&path.child("selector"), internal::shown("LabelSelector", selector), empty);
         }
     } else if required {
         errors.required(&path.child("selector"), "");
     }
     match LabelSelector::of_object(selector) {
-        Err(_) => errors.invalid(&path.child("selector"), selector.clone(), "invalid label selector"),
+        Err(_) => errors.invalid(
+            &path.child("selector"),
+            internal::shown("LabelSelector", selector),
+            "invalid label selector",
+        ),
         Ok(query) => selects(errors, &query, given),
     }
 }
@@ -71,8 +75,9 @@ pub fn validate_deployment(object: &Value, old: Option<&Value>) -> ErrorList {
         errors.invalid(&at, deadline, "must be greater than minReadySeconds");
     }
     if let Some(old) = old {
-        immutable(
+        immutable_struct(
             &mut errors,
+            "LabelSelector",
             get(given, "selector"),
             at(old, &["spec", "selector"]),
             &path.child("selector"),
@@ -104,13 +109,11 @@ fn deployment_strategy(errors: &mut ErrorList, strategy: &Value, path: &Path) {
             }
             at_most_all(errors, unavailable, &at.child("maxUnavailable"));
         }
-        kind => errors.not_supported(path, go_strategy(kind, update), &["Recreate", "RollingUpdate"]),
+        _ => {
+            let shown = internal::shown("DeploymentStrategy", strategy);
+            errors.not_supported(path, shown, &["Recreate", "RollingUpdate"]);
+        }
     }
-}
-
-/// As the internal types are written, whose fields have no names for JSON.
-fn go_strategy(kind: &str, update: &Value) -> Value {
-    json!({"Type": kind, "RollingUpdate": update})
 }
 
 /// A replica set, new or changed.
@@ -122,8 +125,9 @@ pub fn validate_replica_set(object: &Value, old: Option<&Value>) -> ErrorList {
     selector_and_template(&mut errors, given, true, "empty selector is invalid for deployment");
     template(&mut errors, get(given, "template"), "ReplicaSet");
     if let Some(old) = old {
-        immutable(
+        immutable_struct(
             &mut errors,
+            "LabelSelector",
             get(given, "selector"),
             at(old, &["spec", "selector"]),
             &path.child("selector"),
@@ -158,8 +162,9 @@ pub fn validate_daemon_set(object: &Value, old: Option<&Value>) -> ErrorList {
     let mut errors = ErrorList::default();
     let (given, path) = (get(object, "spec"), spec());
     if let Some(old) = old {
-        immutable(
+        immutable_struct(
             &mut errors,
+            "LabelSelector",
             get(given, "selector"),
             at(old, &["spec", "selector"]),
             &path.child("selector"),
@@ -200,7 +205,10 @@ fn daemon_strategy(errors: &mut ErrorList, strategy: &Value, path: &Path) {
                 _ => {}
             }
         }
-        kind => errors.not_supported(path, go_strategy(kind, update), &["RollingUpdate", "OnDelete"]),
+        _ => {
+            let shown = internal::shown("DeploymentStrategy", strategy);
+            errors.not_supported(path, shown, &["RollingUpdate", "OnDelete"]);
+        }
     }
 }
 
@@ -249,7 +257,7 @@ fn stateful_strategy(errors: &mut ErrorList, strategy: &Value, path: &Path) {
         "OnDelete" => {
             if has(strategy, "rollingUpdate") {
                 let detail = "only allowed for updateStrategy 'RollingUpdate'";
-                errors.invalid(&at, update.clone(), detail);
+                errors.invalid(&at, internal::shown("RollingUpdateStatefulSet", update), detail);
             }
         }
         "RollingUpdate" => {
@@ -264,9 +272,9 @@ fn stateful_strategy(errors: &mut ErrorList, strategy: &Value, path: &Path) {
                 at_most_all(errors, unavailable, &at);
             }
         }
-        kind => {
+        _ => {
             let detail = "must be 'RollingUpdate' or 'OnDelete'";
-            errors.invalid(path, go_strategy(kind, update), detail);
+            errors.invalid(path, internal::shown("StatefulSetUpdateStrategy", strategy), detail);
         }
     }
 }
@@ -398,7 +406,7 @@ mod tests {
             ),
             (
                 json!({"strategy": {"type": "Rolling"}}),
-                "spec.strategy: Unsupported value: {\"RollingUpdate\":null,\"Type\":\"Rolling\"}: supported values: \"Recreate\", \"RollingUpdate\"",
+                "spec.strategy: Unsupported value: {\"Type\":\"Rolling\",\"RollingUpdate\":null}: supported values: \"Recreate\", \"RollingUpdate\"",
             ),
             (
                 json!({"strategy": {"type": "Recreate", "rollingUpdate": {"maxSurge": 1}}}),

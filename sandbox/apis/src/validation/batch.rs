@@ -1,6 +1,9 @@
 //! Jobs and cron jobs (`pkg/apis/batch/validation`).
 
-use super::{cron, immutable, indexed, label_selector, nonnegative, one_of, pod, qualified_name, spec};
+use super::{
+    cron, immutable, immutable_struct, indexed, internal, label_selector, nonnegative, one_of, pod,
+    qualified_name, spec,
+};
 use crate::tree::{at, flag, get, has, int, list, text};
 use drydock_apimachinery::field::{ErrorList, Path};
 use drydock_apimachinery::names;
@@ -70,7 +73,11 @@ fn generated_selector(errors: &mut ErrorList, job: &Value) {
     if let Ok(query) = LabelSelector::of_object(selector)
         && !query.matches(|key| get(&expected, key).as_str())
     {
-        errors.invalid(&spec().child("selector"), selector.clone(), "`selector` not auto-generated");
+        errors.invalid(
+            &spec().child("selector"),
+            internal::shown("LabelSelector", selector),
+            "`selector` not auto-generated",
+        );
     }
 }
 
@@ -227,7 +234,7 @@ fn exit_codes(errors: &mut ErrorList, codes: &Value, containers: &HashSet<&str>,
 fn success_policy(errors: &mut ErrorList, given: &Value, path: &Path) {
     let policy = get(given, "successPolicy");
     if text(given, "completionMode") != "Indexed" {
-        errors.invalid(path, policy.clone(), "requires indexed completion mode");
+        errors.invalid(path, internal::shown("SuccessPolicy", policy), "requires indexed completion mode");
         return;
     }
     let rules = list(policy, "rules");
@@ -263,11 +270,27 @@ fn job_update(errors: &mut ErrorList, new: &Value, old: &Value) {
     if !elastic {
         immutable(errors, get(new, "completions"), get(old, "completions"), &path.child("completions"));
     }
-    immutable(errors, get(new, "selector"), get(old, "selector"), &path.child("selector"));
-    immutable(errors, get(new, "template"), &template_that_may_be(new, old), &path.child("template"));
-    for field in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
-    {
-        immutable(errors, get(new, field), get(old, field), &path.child(field));
+    immutable_struct(
+        errors,
+        "LabelSelector",
+        get(new, "selector"),
+        get(old, "selector"),
+        &path.child("selector"),
+    );
+    let template = template_that_may_be(new, old);
+    immutable_struct(errors, "PodTemplateSpec", get(new, "template"), &template, &path.child("template"));
+    for (field, kind) in [
+        ("completionMode", ""),
+        ("podFailurePolicy", "PodFailurePolicy"),
+        ("backoffLimitPerIndex", ""),
+        ("managedBy", ""),
+        ("successPolicy", "SuccessPolicy"),
+    ] {
+        let (new, old, path) = (get(new, field), get(old, field), path.child(field));
+        match kind {
+            "" => immutable(errors, new, old, &path),
+            kind => immutable_struct(errors, kind, new, old, &path),
+        }
     }
 }
 

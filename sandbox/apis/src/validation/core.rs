@@ -1,7 +1,7 @@
 //! The rest of the core group.
 
 use super::{
-    dns_label, dns_subdomain, immutable, indexed, is_native_resource, is_standard_quota_resource,
+    dns_label, dns_subdomain, immutable, indexed, internal, is_native_resource, is_standard_quota_resource,
     is_valid_ip, keyed, may_be_overcommitted, non_special_ip, nonnegative, protocol, qualified_name, reasons,
     resource_name, resource_quantity, same, scheduling, spec,
 };
@@ -197,7 +197,7 @@ pub fn validate_node_status(object: &Value, _old: &Value) -> ErrorList {
     let mut seen = HashSet::new();
     for (path, address) in indexed(get(object, "status"), "addresses", &Path::new("status")) {
         if !seen.insert((text(address, "type"), text(address, "address"))) {
-            errors.duplicate(&path, address.clone());
+            errors.duplicate(&path, internal::shown("NodeAddress", address));
         }
     }
     errors

@@ -1,9 +1,9 @@
 //! The server's internal types as Go's JSON encoder prints them: fields in the order of their declaration, under their Go names, also
-//! those that are empty (`pkg/apis/core/types.go`). Refusals of updates show them.
+//! those that are empty (`pkg/apis/core/types.go`). Refusals show them.
 
 use crate::quantity;
-use crate::tree::get;
-use drydock_apimachinery::field::go_json;
+use crate::tree::{get, is_zero};
+use drydock_apimachinery::field::{Shown, go_json};
 use serde_json::{Map, Value};
 
 /// The types: name, then fields. After a field's name: nothing, a string; `#`, a number; `!`, a boolean; `?`, whatever it is, nothing if
@@ -96,7 +96,7 @@ const TYPES: &[(&str, &str)] = &[
     ),
     (
         "PodAffinityTerm",
-        "LabelSelector? Namespaces? TopologyKey NamespaceSelector? MatchLabelKeys? MismatchLabelKeys?",
+        "LabelSelector*LabelSelector Namespaces? TopologyKey NamespaceSelector*LabelSelector MatchLabelKeys? MismatchLabelKeys?",
     ),
     ("WeightedPodAffinityTerm", "Weight# PodAffinityTerm:PodAffinityTerm"),
     ("Toleration", "Key Operator Value Effect TolerationSeconds?"),
@@ -106,7 +106,7 @@ const TYPES: &[(&str, &str)] = &[
     ("PodReadinessGate", "ConditionType"),
     (
         "TopologySpreadConstraint",
-        "MaxSkew# TopologyKey WhenUnsatisfiable LabelSelector? MinDomains? NodeAffinityPolicy? NodeTaintsPolicy? MatchLabelKeys?",
+        "MaxSkew# TopologyKey WhenUnsatisfiable LabelSelector*LabelSelector MinDomains? NodeAffinityPolicy? NodeTaintsPolicy? MatchLabelKeys?",
     ),
     ("PodOS", "Name"),
     ("PodSchedulingGate", "Name"),
@@ -137,7 +137,7 @@ const TYPES: &[(&str, &str)] = &[
     ("KeysProjection", "Name Items[KeyToPath Optional?"),
     ("DownwardProjection", "Items[DownwardFile"),
     ("TokenProjection", "Audience ExpirationSeconds# Path"),
-    ("TrustBundle", "Name? SignerName? LabelSelector? Optional? Path"),
+    ("TrustBundle", "Name? SignerName? LabelSelector*LabelSelector Optional? Path"),
     (
         "PodCertificate",
         "SignerName KeyType MaxExpirationSeconds? CredentialBundlePath KeyPath CertificateChainPath UserAnnotations?",
@@ -148,7 +148,7 @@ const TYPES: &[(&str, &str)] = &[
     ("Image", "Reference PullPolicy"),
     (
         "PersistentVolumeClaimSpec",
-        "AccessModes? Selector? Resources:VolumeResources VolumeName StorageClassName? VolumeMode? DataSource*TypedReference \
+        "AccessModes? Selector*LabelSelector Resources:VolumeResources VolumeName StorageClassName? VolumeMode? DataSource*TypedReference \
          DataSourceRef*NamespacedReference VolumeAttributesClassName?",
     ),
     ("VolumeResources", "Limits% Requests%"),
@@ -168,6 +168,35 @@ const TYPES: &[(&str, &str)] = &[
          NodeExpandSecretRef*SecretReference",
     ),
     ("SecretReference", "Name Namespace"),
+    ("PodTemplateSpec", "+ObjectMeta Spec:PodSpec"),
+    ("VolumeNodeAffinity", "Required*NodeSelector"),
+    ("Taint", "Key Value Effect TimeAdded?"),
+    ("ServicePort", "Name Protocol AppProtocol? Port# TargetPort# NodePort#"),
+    ("NodeAddress", "Type Address"),
+    ("DeploymentStrategy", "Type RollingUpdate*RollingUpdate"),
+    ("RollingUpdate", "MaxUnavailable# MaxSurge#"),
+    ("StatefulSetUpdateStrategy", "Type RollingUpdate*RollingUpdateStatefulSet"),
+    ("RollingUpdateStatefulSet", "Partition# MaxUnavailable?"),
+    ("PodFailurePolicy", "Rules[PodFailurePolicyRule"),
+    ("PodFailurePolicyRule", "Action OnExitCodes*OnExitCodes OnPodConditions[OnPodCondition"),
+    ("OnExitCodes", "ContainerName? Operator Values?"),
+    ("OnPodCondition", "Type Status"),
+    ("SuccessPolicy", "Rules[SuccessPolicyRule"),
+    ("SuccessPolicyRule", "SucceededIndexes? SucceededCount?"),
+    ("RoleRef", "APIGroup Kind Name"),
+    (
+        "PodDisruptionBudgetSpec",
+        "MinAvailable? Selector*LabelSelector MaxUnavailable? UnhealthyPodEvictionPolicy?",
+    ),
+];
+
+/// Types that internal ones share with the API: fields in the order of their declaration, left out if they are empty.
+const SHARED: &[(&str, &str)] = &[
+    ("LabelSelector", "matchLabels matchExpressions"),
+    (
+        "ObjectMeta",
+        "name generateName namespace selfLink uid resourceVersion generation creationTimestamp deletionTimestamp          deletionGracePeriodSeconds labels annotations ownerReferences finalizers managedFields",
+    ),
 ];
 
 /// What is printed.
@@ -178,9 +207,19 @@ enum Node {
     Map(Vec<(String, Node)>),
 }
 
+/// An object of one of the types as a message shows it.
+pub fn shown(kind: &str, object: &Value) -> Shown {
+    if object.is_null() {
+        return Shown::Value(Value::Null);
+    }
+    let mut out = String::new();
+    compact(&mut out, &of_type(kind, object));
+    Shown::Struct(out)
+}
+
 /// The lines of an object of one of the types.
 pub fn lines(kind: &str, object: &Value) -> Vec<String> {
-    let node = if kind == "PodSpec" { of_type(kind, &moved(object)) } else { of_type(kind, object) };
+    let node = of_type(kind, object);
     let mut out = vec![String::new()];
     print(&mut out, &node, 0);
     out
@@ -203,6 +242,22 @@ fn moved(spec: &Value) -> Value {
 }
 
 fn of_type(kind: &str, object: &Value) -> Node {
+    match kind {
+        "PodSpec" => of_fields(kind, &moved(object)),
+        // Where it is embedded.
+        "ObjectMeta" => of_shared(kind, get(object, "metadata")),
+        "LabelSelector" => of_shared(kind, object),
+        _ => of_fields(kind, object),
+    }
+}
+
+fn of_shared(kind: &str, object: &Value) -> Node {
+    let fields = SHARED.iter().find(|(name, _)| *name == kind).map_or("", |(_, fields)| fields);
+    let there = fields.split_whitespace().filter(|field| !is_zero(get(object, field)));
+    Node::Map(there.map(|field| (field.into(), raw(get(object, field), &str::to_string))).collect())
+}
+
+fn of_fields(kind: &str, object: &Value) -> Node {
     let fields = TYPES.iter().find(|(name, _)| *name == kind).map_or("", |(_, fields)| fields);
     let mut all = Vec::new();
     for field in fields.split_whitespace() {
@@ -274,6 +329,30 @@ fn json_name(name: &str) -> String {
 fn go_name(name: &str) -> String {
     let mut letters = name.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+fn compact(out: &mut String, node: &Node) {
+    match node {
+        Node::Leaf(text) => out.push_str(text),
+        Node::List(list) => {
+            out.push('[');
+            for (index, node) in list.iter().enumerate() {
+                out.push_str(if index > 0 { "," } else { "" });
+                compact(out, node);
+            }
+            out.push(']');
+        }
+        Node::Map(map) => {
+            out.push('{');
+            for (index, (name, node)) in map.iter().enumerate() {
+                out.push_str(if index > 0 { "," } else { "" });
+                out.push_str(&go_json(&name.as_str().into()));
+                out.push(':');
+                compact(out, node);
+            }
+            out.push('}');
+        }
+    }
 }
 
 /// Goes on at the end of the last line.
@@ -348,10 +427,52 @@ mod tests {
         for (_, fields) in TYPES {
             for field in fields.split_whitespace() {
                 if let Some((_, of)) = field.split_once(['*', '[', ':', '+']) {
-                    assert!(TYPES.iter().any(|(name, _)| *name == of), "{of}");
+                    assert!(TYPES.iter().chain(SHARED).any(|(name, _)| *name == of), "{of}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn structs_are_shown_in_one_line_in_the_order_of_their_fields() {
+        for (kind, object, expected) in [
+            (
+                "RoleRef",
+                json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "r"}),
+                r#"{"APIGroup":"rbac.authorization.k8s.io","Kind":"Role","Name":"r"}"#,
+            ),
+            (
+                "LabelSelector",
+                json!({"matchExpressions": [{"key": "a", "operator": "Exists"}], "matchLabels": {"app": "<w>"}}),
+                r#"{"matchLabels":{"app":"\u003cw\u003e"},"matchExpressions":[{"key":"a","operator":"Exists"}]}"#,
+            ),
+            (
+                "PodDisruptionBudgetSpec",
+                json!({"maxUnavailable": "50%", "minAvailable": 1, "selector": {"matchLabels": {"app": "w"}}}),
+                r#"{"MinAvailable":1,"Selector":{"matchLabels":{"app":"w"}},"MaxUnavailable":"50%","UnhealthyPodEvictionPolicy":null}"#,
+            ),
+            (
+                "ServicePort",
+                json!({"protocol": "TCP", "port": 80}),
+                r#"{"Name":"","Protocol":"TCP","AppProtocol":null,"Port":80,"TargetPort":0,"NodePort":0}"#,
+            ),
+            (
+                "DeploymentStrategy",
+                json!({"type": "Rolling", "rollingUpdate": {"maxSurge": 1}}),
+                r#"{"Type":"Rolling","RollingUpdate":{"MaxUnavailable":0,"MaxSurge":1}}"#,
+            ),
+        ] {
+            assert_eq!(shown(kind, &object).to_string(), expected);
+        }
+        let template =
+            json!({"metadata": {"labels": {"a": "b"}, "annotations": {}}, "spec": {"hostNetwork": true}});
+        let shown_template = shown("PodTemplateSpec", &template).to_string();
+        assert!(
+            shown_template.starts_with(r#"{"labels":{"a":"b"},"Spec":{"Volumes":null,"#),
+            "{shown_template}"
+        );
+        assert!(shown_template.contains(r#""SecurityContext":{"HostNetwork":true,"#), "{shown_template}");
+        assert_eq!(shown("LabelSelector", &Value::Null).to_string(), "null");
     }
 
     #[test]

@@ -73,6 +73,13 @@ fn immutable(errors: &mut ErrorList, new: &Value, old: &Value, path: &Path) {
     }
 }
 
+/// The same for a struct, of which `kind` is the name.
+fn immutable_struct(errors: &mut ErrorList, kind: &str, new: &Value, old: &Value, path: &Path) {
+    if !same(new, old) {
+        errors.invalid(path, internal::shown(kind, new), IMMUTABLE);
+    }
+}
+
 /// `apiequality.Semantic.DeepEqual`: what is absent equals what is empty; numbers do not.
 fn same(one: &Value, other: &Value) -> bool {
     match (one, other) {

@@ -1,8 +1,8 @@
 //! Small groups: rbac, policy, scheduling, coordination, node, certificates.
 
 use super::{
-    at_most_all, dns_label, dns_subdomain, immutable, indexed, int_or_percent, label_selector, nonnegative,
-    one_of, reasons, same, spec,
+    at_most_all, dns_label, dns_subdomain, immutable, indexed, int_or_percent, internal, label_selector,
+    nonnegative, one_of, reasons, same, spec,
 };
 use crate::tree::{at, get, has, int, is_zero, list, text};
 use base64::Engine;
@@ -86,7 +86,7 @@ fn binding(object: &Value, old: Option<&Value>, namespaced: bool) -> ErrorList {
     if let Some(old) = old
         && !same(role, get(old, "roleRef"))
     {
-        errors.invalid(&path, role.clone(), "cannot change roleRef");
+        errors.invalid(&path, internal::shown("RoleRef", role), "cannot change roleRef");
     }
     errors
 }
@@ -132,7 +132,8 @@ pub fn validate_budget(object: &Value, _old: Option<&Value>) -> ErrorList {
     let mut errors = ErrorList::default();
     let (given, path) = (get(object, "spec"), spec());
     if has(given, "minAvailable") && has(given, "maxUnavailable") {
-        errors.invalid(&path, given.clone(), "minAvailable and maxUnavailable cannot be both set");
+        let shown = internal::shown("PodDisruptionBudgetSpec", given);
+        errors.invalid(&path, shown, "minAvailable and maxUnavailable cannot be both set");
     }
     for field in ["minAvailable", "maxUnavailable"] {
         int_or_percent(&mut errors, get(given, field), &path.child(field));
@@ -386,7 +387,7 @@ mod tests {
         assert_eq!(
             texts_of(validate_role_binding(&other, Some(&good))),
             [
-                "roleRef: Invalid value: {\"apiGroup\":\"rbac.authorization.k8s.io\",\"kind\":\"ClusterRole\",\"name\":\"s\"}: cannot change roleRef"
+                "roleRef: Invalid value: {\"APIGroup\":\"rbac.authorization.k8s.io\",\"Kind\":\"ClusterRole\",\"Name\":\"s\"}: cannot change roleRef"
             ]
         );
         assert_eq!(

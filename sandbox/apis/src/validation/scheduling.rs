@@ -1,10 +1,12 @@
 //! Where pods may run: node selectors, affinity, tolerations, taints, topology spread.
 
-use super::{NOT_POSITIVE, dns_label, dns_subdomain, indexed, label_selector, qualified_name, reasons};
+use super::{
+    NOT_POSITIVE, dns_label, dns_subdomain, indexed, internal, label_selector, qualified_name, reasons,
+};
 use crate::tree::{entries, get, has, int, list, text, texts};
 use drydock_apimachinery::field::{ErrorKind, ErrorList, Path};
 use drydock_apimachinery::names;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::HashSet;
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
@@ -203,14 +205,9 @@ pub fn taints(errors: &mut ErrorList, spec: &Value, path: &Path) {
         }
         if !seen.insert((key, effect)) {
             let detail = "taints must be unique by key and effect pair";
-            errors.push(ErrorKind::Duplicate, &path, Some(go_taint(taint)), detail);
+            errors.push(ErrorKind::Duplicate, &path, Some(internal::shown("Taint", taint)), detail);
         }
     }
-}
-
-/// As the internal type is written, whose fields have no names for JSON.
-fn go_taint(taint: &Value) -> Value {
-    json!({"Key": text(taint, "key"), "Value": text(taint, "value"), "Effect": text(taint, "effect"), "TimeAdded": get(taint, "timeAdded")})
 }
 
 /// `validateTopologySpreadConstraints`.
@@ -281,6 +278,7 @@ fn match_label_keys(errors: &mut ErrorList, constraint: &Value, path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn tolerations_and_taints() {
@@ -310,7 +308,7 @@ mod tests {
         );
         assert_eq!(
             errors.aggregate(),
-            "metadata.taints[1]: Duplicate value: {\"Effect\":\"NoSchedule\",\"Key\":\"k\",\"TimeAdded\":null,\"Value\":\"\"}: taints must be unique by key and effect pair"
+            "metadata.taints[1]: Duplicate value: {\"Key\":\"k\",\"Value\":\"\",\"Effect\":\"NoSchedule\",\"TimeAdded\":null}: taints must be unique by key and effect pair"
         );
     }
 

@@ -1,8 +1,8 @@
 //! Services (`ValidateService`). Addresses and node ports themselves are given, and refused, by who keeps them.
 
 use super::{
-    dns_label, dns_subdomain, indexed, is_valid_ip, labels, non_special_ip, one_of, port_number_or_name,
-    protocol, qualified_name, reasons, spec,
+    dns_label, dns_subdomain, indexed, internal, is_valid_ip, labels, non_special_ip, one_of,
+    port_number_or_name, protocol, qualified_name, reasons, spec,
 };
 use crate::tree::{at, get, has, int, list, text, texts};
 use drydock_apimachinery::field::{ErrorList, Path};
@@ -137,8 +137,8 @@ fn duplicates(errors: &mut ErrorList, service: &Value, path: &Path) {
     for (path, port) in indexed(service, "ports", path) {
         let (protocol, number) = (text(port, "protocol"), int(port, "port"));
         if !own.insert((protocol, number)) {
-            let key = json!({"Name": "", "Protocol": protocol, "AppProtocol": null, "Port": number, "TargetPort": 0, "NodePort": 0});
-            errors.duplicate(&path, key);
+            let key = json!({"protocol": protocol, "port": number});
+            errors.duplicate(&path, internal::shown("ServicePort", &key));
         }
     }
 }
@@ -378,7 +378,7 @@ mod tests {
             ),
             (
                 json!({"ports": [{"name": "a", "port": 80}, {"name": "b", "port": 80}]}),
-                "spec.ports[1]: Duplicate value: {\"AppProtocol\":null,\"Name\":\"\",\"NodePort\":0,\"Port\":80,\"Protocol\":\"TCP\",\"TargetPort\":0}",
+                "spec.ports[1]: Duplicate value: {\"Name\":\"\",\"Protocol\":\"TCP\",\"AppProtocol\":null,\"Port\":80,\"TargetPort\":0,\"NodePort\":0}",
             ),
             (
                 json!({"clusterIP": "10.0.0", "ports": [{"port": 80}]}),

@@ -1,8 +1,8 @@
 //! Claims, volumes and classes of storage.
 
 use super::{
-    diff, dns_subdomain, immutable, indexed, label_selector, one_of, qualified_name, same, scheduling, spec,
-    volumes,
+    diff, dns_subdomain, immutable, immutable_struct, indexed, label_selector, one_of, qualified_name, same,
+    scheduling, spec, volumes,
 };
 use crate::quantity;
 use crate::tree::{at, entries, get, has, list, text, texts};
@@ -231,7 +231,8 @@ fn source_stays(errors: &mut ErrorList, new: &Value, old: &Value) {
     }
     immutable(errors, get(new, "volumeMode"), get(old, "volumeMode"), &Path::new("volumeMode"));
     if has(old, "nodeAffinity") {
-        immutable(errors, get(new, "nodeAffinity"), get(old, "nodeAffinity"), &Path::new("nodeAffinity"));
+        let (new, old) = (get(new, "nodeAffinity"), get(old, "nodeAffinity"));
+        immutable_struct(errors, "VolumeNodeAffinity", new, old, &Path::new("nodeAffinity"));
     }
 }
 

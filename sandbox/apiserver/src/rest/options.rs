@@ -161,7 +161,7 @@ fn dry_run<'a>(errors: &mut ErrorList, values: impl Iterator<Item = &'a str>) ->
     let values: Vec<_> = values.collect();
     if values.iter().any(|value| *value != "All") {
         let path = Path::new("dryRun");
-        errors.push(ErrorKind::NotSupported, &path, Some(json!(values)), "supported values: \"All\"");
+        errors.push(ErrorKind::NotSupported, &path, Some(json!(values).into()), "supported values: \"All\"");
     }
     !values.is_empty()
 }
@@ -268,7 +268,7 @@ impl DeleteOptions {
             Some(Some("Orphan")) => Some(Propagation::Orphan),
             Some(_) => {
                 let supported = "supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\"";
-                errors.push(ErrorKind::NotSupported, &path, policy, supported);
+                errors.push(ErrorKind::NotSupported, &path, policy.map(Into::into), supported);
                 None
             }
         };
