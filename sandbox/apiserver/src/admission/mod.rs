@@ -57,7 +57,8 @@ pub struct Context<'a> {
     pub user: &'a User,
     /// Nothing may have an effect.
     pub dry_run: bool,
-    /// What is given to admission, if it is none of the resource's objects: a `Binding`, an `Eviction`, `PodExecOptions`.
+    /// What is given to admission, if it is none of the resource's objects: a `Binding`, an `Eviction`, a `Scale`,
+    /// `PodExecOptions`.
     pub kind: Option<Expected<'a>>,
     /// How it was asked for.
     pub options: Options<'a>,

@@ -167,7 +167,7 @@ fn patched(context: &Context<'_>, object: &Value, patch: &[u8]) -> Result<Value,
     }
     let kind = context.kind();
     let schema = schema::find(kind.group, kind.version, kind.kind);
-    if let Some(schema) = schema.filter(|_| resource.custom().is_none()) {
+    if let Some(schema) = schema.filter(|_| context.kind.is_some() || resource.custom().is_none()) {
         changed = decode::conform(&changed, schema).map_err(|error| error.to_string())?.object;
     }
     if context.kind.is_none() {

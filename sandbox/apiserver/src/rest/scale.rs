@@ -3,12 +3,11 @@
 
 use super::call::Call;
 use super::options::{WriteOptions, Writing};
-use super::update::{self, Change};
+use super::update::{self, Change, View};
 use super::{get, meta, patch, table};
 use crate::codec::{self, Expected};
 use crate::http::negotiate::Shape;
 use crate::http::respond::{self, Answer};
-use crate::managed;
 use crate::resource::Resource;
 use crate::storage;
 use drydock_apimachinery::Status;
@@ -21,6 +20,9 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 const SCALE: Expected<'static> = Expected { group: "autoscaling", version: "v1", kind: "Scale" };
+
+/// Admission, too, is asked about the scale.
+const VIEW: View = View { kind: SCALE, of: of_object, set: scaled };
 
 /// Answers with the scale of the object that the path names.
 pub fn get(call: &Call) -> Result<Answer, Status> {
@@ -97,17 +99,9 @@ async fn write(
     options: &WriteOptions,
     mut make: impl FnMut(&Value, &mut Vec<String>) -> Result<Value, Status>,
 ) -> Result<Answer, Status> {
-    let resource = call.resource.clone();
-    let manager = call.manager(&options.field_manager);
-    let name = call.info.name.clone();
-    let change = Change::default();
+    let change = Change { view: Some(VIEW), ..Change::default() };
     let (written, _) = update::apply(call, options, &change, |old, warnings| {
-        let old = old.ok_or_else(|| Status::internal("a scale creates nothing"))?;
-        let scale = make(&of_object(&resource, old)?, warnings)?;
-        meta::check_name(&scale, &name)?;
-        let mut new = scaled(&resource, old, &scale)?;
-        managed::update(&resource, "scale", Some(old), &mut new, &manager);
-        Ok(new)
+        make(old.ok_or_else(|| Status::internal("a scale creates nothing"))?, warnings)
     })
     .await?;
     let tree = match written {

@@ -6,8 +6,8 @@ use super::meta;
 use super::options::{Options, WriteOptions, Writing};
 use super::subresource;
 use super::write::{self, Written};
-use crate::admission::Operation;
-use crate::codec;
+use crate::admission::{Context, Operation};
+use crate::codec::{self, Expected};
 use crate::http::respond::Answer;
 use crate::managed;
 use crate::resource::Resource;
@@ -22,6 +22,7 @@ use drydock_etcd::{Compare, Op, OpResult, Record, Txn};
 use http::StatusCode;
 use hyper::body::Incoming;
 use serde_json::Value;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// How often a change is begun anew because another one was quicker.
@@ -62,9 +63,36 @@ pub struct Change {
     pub may_create: bool,
     /// The server's own change (a binding, an eviction): the writer's rules don't apply.
     pub is_internal: bool,
+    /// What the writer sees, if it is not the object.
+    pub view: Option<View>,
 }
 
-/// Changes the object that the path names. `make` is given the old object (none: there is none) in the version of the request and
+/// What writers of a subresource, and admission, see of an object instead of itself: its scale.
+#[derive(Debug, Clone, Copy)]
+pub struct View {
+    /// Its kind.
+    pub kind: Expected<'static>,
+    /// What is seen of an object.
+    pub of: fn(&Resource, &Value) -> Result<Value, Status>,
+    /// An object as it becomes by what was written.
+    pub set: fn(&Resource, &Value, &Value) -> Result<Value, Status>,
+}
+
+impl Change {
+    fn kind(&self) -> Option<Expected<'static>> {
+        self.view.map(|view| view.kind)
+    }
+
+    /// What is seen of an object.
+    fn seen<'a>(&self, resource: &Resource, object: &'a Value) -> Result<Cow<'a, Value>, Status> {
+        match self.view {
+            Some(view) => Ok(Cow::Owned((view.of)(resource, object)?)),
+            None => Ok(Cow::Borrowed(object)),
+        }
+    }
+}
+
+/// Changes the object that the path names. `make` is given what it sees of the old object (none: there is none) in the version of the request and
 /// returns the new one; it may be called several times. The second value is true if it was created.
 pub async fn apply(
     call: &mut Call,
@@ -129,25 +157,16 @@ async fn attempt(
     let resource = call.resource.clone();
     let old = call.load(storage::decode(record)?);
     check_uid(call, change, &old, record)?;
-    let mut warnings = Vec::new();
-    let mut new = make(Some(&old), &mut warnings)?;
-    call.warnings.append(&mut warnings);
-    meta::set_namespace(&mut new, &resource, call.namespace())?;
-    meta::check_name(&new, &call.info.name)?;
-    if !change.is_internal {
-        let name = call.info.name.clone();
-        write::admit(call, Operation::Update, &name, options, &mut new, Some(&old)).await?;
-        if let Some(warning) = meta::dedup_owners(&mut new, true) {
-            call.warnings.push(warning);
-        }
-    }
+    let mut new = make_new(call, options, change, make, &old).await?;
     check_version(call, &mut new, &old)?;
     let server = call.server.clone();
     let _until_it_is_written = settle(call, &server, change, &mut new, &old)?;
     if !change.is_internal {
         let context = call.admission(Operation::Update, &call.info.name, Options::Write(options));
+        let context = Context { kind: change.kind(), ..context };
+        let (new, old) = (change.seen(&resource, &new)?, change.seen(&resource, &old)?);
         let mut warnings = Vec::new();
-        call.server.admission.validate(&call.server, &context, &new, Some(&old), &mut warnings).await?;
+        server.admission.validate(&server, &context, &new, Some(&old), &mut warnings).await?;
         call.warnings.append(&mut warnings);
     }
     if must_go(&resource, &new, &old) {
@@ -160,6 +179,36 @@ async fn attempt(
         return Ok(Some(Written::Imagined(new)));
     }
     put(call, new, record).await
+}
+
+/// The new object as the writer and admission make it.
+async fn make_new(
+    call: &mut Call,
+    options: &WriteOptions,
+    change: &Change,
+    make: &mut impl FnMut(Option<&Value>, &mut Vec<String>) -> Result<Value, Status>,
+    old: &Value,
+) -> Result<Value, Status> {
+    let resource = call.resource.clone();
+    let seen = change.seen(&resource, old)?;
+    let mut warnings = Vec::new();
+    let mut new = make(Some(&seen), &mut warnings)?;
+    call.warnings.append(&mut warnings);
+    meta::set_namespace(&mut new, &resource, call.namespace())?;
+    meta::check_name(&new, &call.info.name)?;
+    if change.is_internal {
+        return Ok(new);
+    }
+    let name = call.info.name.clone();
+    write::admit(call, Operation::Update, &name, change.kind(), options, &mut new, Some(&seen)).await?;
+    if let Some(warning) = meta::dedup_owners(&mut new, true) {
+        call.warnings.push(warning);
+    }
+    let Some(view) = change.view else { return Ok(new) };
+    let mut whole = (view.set)(&resource, old, &new)?;
+    let manager = call.manager(&options.field_manager);
+    managed::update(&resource, &call.info.subresource, Some(old), &mut whole, &manager);
+    Ok(whole)
 }
 
 /// Writes it; none: somebody else was quicker.

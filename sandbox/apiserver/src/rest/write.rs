@@ -45,7 +45,7 @@ impl Written {
 /// Stores a new object (in the version of the request, defaults filled in), trying other names if the first generated one is taken.
 pub async fn store_new(call: &mut Call, mut tree: Value, options: &WriteOptions) -> Result<Written, Status> {
     let name = object::name(&tree).to_string();
-    admit(call, Operation::Create, &name, options, &mut tree, None).await?;
+    admit(call, Operation::Create, &name, None, options, &mut tree, None).await?;
     if let Some(warning) = meta::dedup_owners(&mut tree, true) {
         call.warnings.push(warning);
     }
@@ -163,16 +163,17 @@ fn exists(resource: &Resource, name: &str, record: &Record) -> Status {
     status
 }
 
-/// Gives an object to the plug-ins that may change it.
+/// Gives an object (of another kind than the resource's, if that is told) to the plug-ins that may change it.
 pub async fn admit(
     call: &mut Call,
     operation: Operation,
     name: &str,
+    kind: Option<Expected<'_>>,
     options: &WriteOptions,
     tree: &mut Value,
     old: Option<&Value>,
 ) -> Result<(), Status> {
-    let context = call.admission(operation, name, Options::Write(options));
+    let context = Context { kind, ..call.admission(operation, name, Options::Write(options)) };
     let mut warnings = Vec::new();
     let done = call.server.admission.mutate(&call.server, &context, tree, old, &mut warnings).await;
     call.warnings.append(&mut warnings);

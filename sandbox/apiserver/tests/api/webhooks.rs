@@ -326,3 +326,43 @@ async fn those_that_refuse_are_asked_at_once() {
     // Neither answers before the other one was asked.
     client.post(MAPS, &map("m", json!({}))).await.ok();
 }
+
+#[tokio::test]
+async fn webhooks_are_asked_about_a_scale() {
+    let client = Client::start().await;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let labels = json!({"app": "w"});
+    let pod = json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let spec = json!({"replicas": 1, "selector": {"matchLabels": labels}, "template": pod});
+    client.post(deployments, &json!({"metadata": {"name": "w"}, "spec": spec})).await.ok();
+    let most = |asked: &Value| match asked["object"]["spec"]["replicas"].as_i64() {
+        Some(6..) => json!([{"op": "replace", "path": "/spec/replicas", "value": 5}]),
+        _ => Value::Null,
+    };
+    let (hook, heard) = recorder(most).await;
+    let rules = json!([{"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["deployments/scale"]}]);
+    let configuration =
+        hook.configuration("MutatingWebhookConfiguration", "most", json!({"rules": rules.clone()}));
+    client.post(&format!("{GROUP}/mutatingwebhookconfigurations"), &configuration).await.ok();
+    let configuration = hook.configuration("ValidatingWebhookConfiguration", "most", json!({"rules": rules}));
+    client.post(&format!("{GROUP}/validatingwebhookconfigurations"), &configuration).await.ok();
+    let scaled =
+        client.merge(&format!("{deployments}/w/scale"), &json!({"spec": {"replicas": 9}})).await.ok();
+    assert_eq!((&scaled["kind"], &scaled["spec"]["replicas"]), (&json!("Scale"), &json!(5)));
+    assert_eq!(client.get(&format!("{deployments}/w")).await.ok()["spec"]["replicas"], 5);
+    let heard = heard.lock().expect("no panic");
+    let of = json!({"group": "autoscaling", "version": "v1", "kind": "Scale"});
+    for (asked, replicas) in heard.iter().zip([9, 5]) {
+        assert_eq!((&asked["kind"], &asked["resource"]["resource"]), (&of, &json!("deployments")));
+        assert_eq!(asked["subResource"], "scale");
+        assert_eq!(
+            (&asked["object"]["kind"], &asked["oldObject"]["kind"]),
+            (&json!("Scale"), &json!("Scale"))
+        );
+        assert_eq!(
+            (&asked["object"]["spec"]["replicas"], &asked["oldObject"]["spec"]["replicas"]),
+            (&json!(replicas), &json!(1))
+        );
+    }
+    assert_eq!(heard.len(), 2);
+}
