@@ -2,18 +2,21 @@
 //! `pkg/admission/plugin/webhook/{predicates,request}`, `pkg/admission/plugin/policy/matching`).
 
 use super::{Context, Operation, reader};
+use crate::resource::Resource;
 use crate::server::Server;
 use drydock_apimachinery::Status;
 use drydock_apimachinery::object::{list, text};
 use drydock_apimachinery::selectors::LabelSelector;
 use serde_json::{Value, json};
+use std::borrow::Cow;
+use std::sync::Arc;
 
 /// What is about to be written.
 pub(super) struct Write<'a> {
     pub context: &'a Context<'a>,
     pub object: &'a Value,
     pub old: &'a Value,
-    pub namespace: Value,
+    pub namespace: &'a Value,
 }
 
 /// The namespace of a write as an object: its own, if it is one.
@@ -36,15 +39,20 @@ pub(super) fn namespace_of(
 /// `AdmissionRequest`, as far as it says something.
 pub(super) fn request(write: &Write<'_>) -> Value {
     let context = write.context;
-    let of = context.resource;
-    let kind = context.kind();
-    let kind = json!({"group": kind.group, "version": kind.version, "kind": kind.kind});
-    let resource = json!({"group": of.group, "version": of.version, "resource": of.plural});
+    let requested = Context { resource: context.requested.unwrap_or(context.resource), ..*context };
+    let kind = |context: &Context<'_>| {
+        let kind = context.kind();
+        json!({"group": kind.group, "version": kind.version, "kind": kind.kind})
+    };
+    let resource = |context: &Context<'_>| {
+        let of = context.resource;
+        json!({"group": of.group, "version": of.version, "resource": of.plural})
+    };
     let mut request = json!({
-        "kind": kind,
-        "resource": resource,
-        "requestKind": kind,
-        "requestResource": resource,
+        "kind": kind(context),
+        "resource": resource(context),
+        "requestKind": kind(&requested),
+        "requestResource": resource(&requested),
         "name": context.name,
         "namespace": context.namespace,
         "operation": operation(context.operation),
@@ -70,13 +78,79 @@ fn operation(operation: Operation) -> &'static str {
     }
 }
 
-/// Whether a write is among these (`matching.Matcher`).
-pub(super) fn matches(write: &Write<'_>, resources: &Value) -> bool {
-    selects(&resources["namespaceSelector"], &[&write.namespace])
-        && selects(&resources["objectSelector"], &[write.object, write.old])
-        && !list(resources, &["excludeResourceRules"]).iter().any(|rule| is_of(write, rule))
-        && (resources.get("resourceRules").is_none_or(Value::is_null)
-            || list(resources, &["resourceRules"]).iter().any(|rule| is_of(write, rule)))
+/// In what version of its resource somebody wants to be asked about a write.
+pub(super) enum Version {
+    /// That of the request.
+    Requested,
+    /// Another one.
+    Other(Arc<Resource>),
+}
+
+impl Version {
+    /// The context in this version.
+    pub fn context<'a>(&'a self, context: &Context<'a>) -> Context<'a> {
+        match self {
+            Self::Requested => *context,
+            Self::Other(resource) => Context { resource, requested: Some(context.resource), ..*context },
+        }
+    }
+
+    /// An object of the request in this version.
+    pub fn of<'a>(&self, context: &Context<'_>, object: &'a Value) -> Cow<'a, Value> {
+        match self {
+            Self::Other(resource) if !object.is_null() && context.kind.is_none() => {
+                Cow::Owned(resource.load(context.resource.store(object.clone())))
+            }
+            _ => Cow::Borrowed(object),
+        }
+    }
+
+    /// And back.
+    pub fn back(&self, context: &Context<'_>, object: Value) -> Value {
+        match self {
+            Self::Other(resource) if !object.is_null() && context.kind.is_none() => {
+                context.resource.load(resource.store(object))
+            }
+            _ => object,
+        }
+    }
+}
+
+/// Whether a write is among these, and in what version (`matching.Matcher`). If `matchPolicy` is not `Exact`, it is by any version of
+/// its resource.
+pub(super) fn matches(server: &Server, write: &Write<'_>, resources: &Value) -> Option<Version> {
+    if !selects(&resources["namespaceSelector"], &[write.namespace])
+        || !selects(&resources["objectSelector"], &[write.object, write.old])
+    {
+        return None;
+    }
+    let exact = text(resources, &["matchPolicy"]) == "Exact";
+    let version = |rules: &[Value]| {
+        let own = write.context.resource;
+        if rules.iter().any(|rule| is_of(write, own, rule)) {
+            return Some(Version::Requested);
+        }
+        if exact || rules.is_empty() {
+            return None;
+        }
+        let served = server.registry.snapshot();
+        let mut others = served.all.iter().filter(|one| is_version_of(one, own, write.context.subresource));
+        others.find(|one| rules.iter().any(|rule| is_of(write, one, rule))).cloned().map(Version::Other)
+    };
+    if version(list(resources, &["excludeResourceRules"])).is_some() {
+        return None;
+    }
+    if resources.get("resourceRules").is_none_or(Value::is_null) {
+        return Some(Version::Requested);
+    }
+    version(list(resources, &["resourceRules"]))
+}
+
+/// Whether the objects of two resources are the same.
+fn is_version_of(one: &Resource, own: &Resource, subresource: &str) -> bool {
+    one.prefix == own.prefix
+        && (one.group != own.group || one.version != own.version)
+        && (subresource.is_empty() || one.subresource(subresource).is_some())
 }
 
 /// Whether one of these has the labels; what is in no namespace is not left out for that.
@@ -94,21 +168,20 @@ fn is_nothing(value: &Value) -> bool {
 }
 
 /// `rules.Matcher`.
-fn is_of(write: &Write<'_>, rule: &Value) -> bool {
+fn is_of(write: &Write<'_>, of: &Resource, rule: &Value) -> bool {
     let context = write.context;
     let has = |field: &str, wanted: &str| list(rule, &[field]).iter().any(|one| one == "*" || one == wanted);
     let scope = text(rule, &["scope"]);
-    let namespaced = context.resource.namespaced && !context.is("", "namespaces");
+    let namespaced = of.namespaced && !context.is("", "namespaces");
     let names = list(rule, &["resourceNames"]);
     has("operations", operation(context.operation))
-        && has("apiGroups", &context.resource.group)
-        && has("apiVersions", &context.resource.version)
+        && has("apiGroups", &of.group)
+        && has("apiVersions", &of.version)
         && (matches!(scope, "" | "*") || (scope == "Namespaced") == namespaced)
         && (names.is_empty() || names.iter().any(|name| name == context.name))
         && list(rule, &["resources"]).iter().filter_map(Value::as_str).any(|resource| {
             let (plural, sub) = resource.split_once('/').unwrap_or((resource, ""));
             let fits = |wanted: &str, is: &str| wanted == is || wanted == "*";
-            fits(plural, &context.resource.plural)
-                && (sub == context.subresource || sub == "*" || resource == "*/*")
+            fits(plural, &of.plural) && (sub == context.subresource || sub == "*" || resource == "*/*")
         })
 }

@@ -47,6 +47,8 @@ pub struct Context<'a> {
     pub operation: Operation,
     /// To what.
     pub resource: &'a Resource,
+    /// The version that was asked for, where who is asked about it wants another one.
+    pub requested: Option<&'a Resource>,
     /// Such as `status`; empty: the object itself.
     pub subresource: &'a str,
     /// Empty: none.

@@ -42,18 +42,18 @@ pub fn check(
     }
     let bindings = reader::list(store, "validatingadmissionpolicybindings")?;
     let namespace = namespace_of(server, context, object, old)?;
-    let write = Write { context, object, old: old.unwrap_or(&Value::Null), namespace };
+    let write = Write { context, object, old: old.unwrap_or(&Value::Null), namespace: &namespace };
     for policy in &policies {
-        if !matches(&write, &policy["spec"]["matchConstraints"]) {
-            continue;
-        }
+        let Some(version) = matches(server, &write, &policy["spec"]["matchConstraints"]) else { continue };
+        let (object, old) = (version.of(context, write.object), version.of(context, write.old));
+        let seen = Write { context: &version.context(context), object: &object, old: &old, ..write };
         let name = object::name(policy);
         for binding in bindings.iter().filter(|binding| text(binding, &["spec", "policyName"]) == name) {
             let resources = &binding["spec"]["matchResources"];
-            if !resources.is_null() && !matches(&write, resources) {
+            if !resources.is_null() && matches(server, &write, resources).is_none() {
                 continue;
             }
-            act(&write, server, policy, binding, warnings)?;
+            act(&seen, server, policy, binding, warnings)?;
         }
     }
     Ok(())
@@ -128,7 +128,7 @@ fn judge(write: &Write<'_>, server: &Server, policy: &Value, params: &Value, fai
 /// What expressions are run over.
 fn scope(write: &Write<'_>, server: &Server, params: &Value) -> Scope {
     let context = write.context;
-    let namespace = if context.namespace.is_empty() { &Value::Null } else { &write.namespace };
+    let namespace = if context.namespace.is_empty() { &Value::Null } else { write.namespace };
     let about = Resource {
         group: context.resource.group.to_string(),
         resource: context.resource.plural.to_string(),

@@ -51,6 +51,7 @@ impl Cluster {
         let context = Context {
             operation,
             resource: &resource,
+            requested: None,
             subresource: "",
             namespace: if resource.namespaced { "default" } else { "" },
             name: &name,

@@ -4,7 +4,7 @@
 
 mod call;
 
-use super::matching::{Write, matches, namespace_of};
+use super::matching::{Version, Write, matches, namespace_of};
 use super::{Context, policy, reader};
 use crate::server::Server;
 use base64::Engine;
@@ -31,8 +31,8 @@ enum Verdict {
     None,
     /// It could not be asked, which does not matter.
     Ignored,
-    /// It allows it, with this response.
-    Allowed(Value),
+    /// It allows it, with this response about this version.
+    Allowed(Value, Version),
 }
 
 /// What webhooks have to be asked again, since the object changed after they were (`reinvocationPolicy: IfNeeded`;
@@ -80,8 +80,10 @@ pub async fn mutate(
         match ask(server, context, &hook.tree, object, old, true, warnings).await? {
             Verdict::None => continue,
             Verdict::Ignored => {}
-            Verdict::Allowed(response) => {
-                if change(context, &hook.tree, &response, object)? {
+            Verdict::Allowed(response, version) => {
+                let mut seen = version.of(context, object).into_owned();
+                if change(&version.context(context), &hook.tree, &response, &mut seen)? {
+                    *object = version.back(context, seen);
                     rounds.changed();
                     rounds.is_second_wanted = true;
                 }
@@ -187,15 +189,16 @@ async fn ask(
     warnings: &mut Vec<String>,
 ) -> Result<Verdict, Status> {
     let namespace = namespace_of(server, context, object, old)?;
-    let write = Write { context, object, old: old.unwrap_or(&Value::Null), namespace };
+    let write = Write { context, object, old: old.unwrap_or(&Value::Null), namespace: &namespace };
     let named = json!({
+        "matchPolicy": hook["matchPolicy"],
         "resourceRules": hook["rules"],
         "namespaceSelector": hook["namespaceSelector"],
         "objectSelector": hook["objectSelector"],
     });
-    if !matches(&write, &named) {
-        return Ok(Verdict::None);
-    }
+    let Some(version) = matches(server, &write, &named) else { return Ok(Verdict::None) };
+    let (object, old) = (version.of(context, write.object), version.of(context, write.old));
+    let write = Write { context: &version.context(context), object: &object, old: &old, ..write };
     let name = text(hook, &["name"]);
     let fails = text(hook, &["failurePolicy"]) != "Ignore";
     match policy::conditions(&write, server, list(hook, &["matchConditions"])) {
@@ -217,7 +220,7 @@ async fn ask(
     };
     warnings.extend(list(&response, &["warnings"]).iter().filter_map(Value::as_str).map(String::from));
     if response["allowed"] == true {
-        Ok(Verdict::Allowed(response))
+        Ok(Verdict::Allowed(response, version))
     } else {
         Err(denied(name, &response["status"]))
     }

@@ -155,6 +155,7 @@ async fn nobody_gives_away_more_than_he_has() {
         let context = crate::admission::Context {
             operation: crate::admission::Operation::Create,
             resource,
+            requested: None,
             subresource: "",
             namespace: "default",
             name: "r",

@@ -73,6 +73,7 @@ impl Call {
         Context {
             operation,
             resource: &self.resource,
+            requested: None,
             subresource: &self.info.subresource,
             namespace: self.namespace(),
             name,

@@ -366,3 +366,36 @@ async fn webhooks_are_asked_about_a_scale() {
     }
     assert_eq!(heard.len(), 2);
 }
+
+#[tokio::test]
+async fn webhooks_are_asked_in_the_version_that_they_know() {
+    let client = Client::start().await;
+    let (hook, heard) =
+        recorder(|_| json!([{"op": "replace", "path": "/spec/maxReplicas", "value": 7}])).await;
+    let rules = json!([{"apiGroups": ["autoscaling"], "apiVersions": ["v2"], "operations": ["CREATE"],
+        "resources": ["horizontalpodautoscalers"]}]);
+    let configuration = hook.configuration("MutatingWebhookConfiguration", "limit", json!({"rules": rules}));
+    client.post(&format!("{GROUP}/mutatingwebhookconfigurations"), &configuration).await.ok();
+    let path = "/apis/autoscaling/v1/namespaces/default/horizontalpodautoscalers";
+    let scaler = |name: &str| {
+        json!({"metadata": {"name": name}, "spec": {"maxReplicas": 9, "targetCPUUtilizationPercentage": 50,
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "w"}}})
+    };
+    let made = client.post(path, &scaler("a")).await.ok();
+    assert_eq!((&made["apiVersion"], &made["spec"]["maxReplicas"]), (&json!("autoscaling/v1"), &json!(7)));
+    assert_eq!(made["spec"]["targetCPUUtilizationPercentage"], 50);
+    {
+        let heard = heard.lock().expect("no panic");
+        let [asked] = &heard[..] else { panic!("asked once: {heard:?}") };
+        assert_eq!((&asked["kind"]["version"], &asked["resource"]["version"]), (&json!("v2"), &json!("v2")));
+        let requested = (&asked["requestKind"]["version"], &asked["requestResource"]["version"]);
+        assert_eq!(requested, (&json!("v1"), &json!("v1")));
+        assert_eq!(asked["object"]["apiVersion"], "autoscaling/v2");
+        assert_eq!(asked["object"]["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 50);
+    }
+    let exact = json!({"webhooks": [{"name": "maps.example.com", "matchPolicy": "Exact"}]});
+    let configuration = format!("{GROUP}/mutatingwebhookconfigurations/limit");
+    let media = "application/strategic-merge-patch+json";
+    client.send("PATCH", &configuration, media, exact.to_string()).await.ok();
+    assert_eq!(client.post(path, &scaler("b")).await.ok()["spec"]["maxReplicas"], 9);
+}
