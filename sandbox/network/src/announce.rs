@@ -1,11 +1,11 @@
-//! Neighbours of a container that has come learn which link-layer address its address has now. Addresses are given out again at once,
+//! A container that has come can be reached at once: its packets pass, and its neighbours learn which link-layer address its address has now. Addresses are given out again at once,
 //! link-layer addresses are random: without this, those who knew the address's last owner send to nobody until they ask
 //! again, which takes them seconds (libnetwork's `advertiseAddrs`).
 
-use crate::{Endpoint, Inside, Networks, Result, inside::Namespace};
+use crate::{Endpoint, Networks, Result, inside::Namespace};
 use drydock_runtime::{neighbours, netlink};
 use nix::net::if_::if_nametoindex;
-use std::{net::IpAddr, thread, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 /// A port is looked at this often, and so many times, until the bridge lets it pass something (libnetwork's `waitForBridgePort`). It is
 /// asked and not waited for: the kernel's own word of it comes up to a second late, and is brought forward by being asked
@@ -14,41 +14,41 @@ const LOOKS: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(5);
 
 impl Networks {
-    /// Tells it on a thread of its own, for nobody has to wait. That it fails is no reason to refuse a container.
-    pub(crate) fn announce(&self, endpoints: Vec<Endpoint>, inside: &Inside) {
-        if endpoints.is_empty() {
-            return;
+    /// Waits until the bridges let a container's packets pass, whose interfaces are up; what is sent before is lost, and sent again
+    /// after a second. Then its neighbours are told, for which nobody has to wait. That one of this fails is no reason to refuse a
+    /// container.
+    pub async fn settle(&self, container: &str) {
+        let (endpoints, inside) = {
+            let state = self.state();
+            let plugged = state.endpoints_of(container).filter(|endpoint| endpoint.plugged);
+            let inside = state.containers.get(container).and_then(|known| known.inside.clone());
+            (plugged.cloned().collect::<Vec<_>>(), inside)
+        };
+        for endpoint in &endpoints {
+            self.wait_for_port(endpoint).await;
         }
-        let namespace = match Namespace::of(inside) {
+        let Some(inside) = inside.filter(|_| !endpoints.is_empty()) else { return };
+        let namespace = match Namespace::of(&inside) {
             Ok(namespace) => namespace,
             Err(error) => return tracing::debug!(%error, "neighbours learn later"),
         };
         let networks = self.clone();
         tokio::spawn(async move {
-            // The child has the interface up by then.
-            tokio::time::sleep(PAUSE).await;
-            let told = networks.blocking(move |networks| {
-                endpoints
-                    .iter()
-                    .filter(|endpoint| networks.passes(endpoint))
-                    .try_for_each(|e| tell(e, &namespace))
-            });
+            let told = networks.blocking(move |_| endpoints.iter().try_for_each(|e| tell(e, &namespace)));
             if let Err(error) = told.await {
                 tracing::debug!(%error, "neighbours learn later");
             }
         });
     }
 
-    /// Waits until the bridge lets an endpoint's packets pass. Not so if its container has gone in the meantime.
-    fn passes(&self, endpoint: &Endpoint) -> bool {
+    async fn wait_for_port(&self, endpoint: &Endpoint) {
         for _ in 0..LOOKS {
-            let known = self.state().endpoints_of(&endpoint.container).any(|known| known.id == endpoint.id);
             match netlink::forwards(&endpoint.host_interface) {
-                Ok(passes) if known && !passes => thread::sleep(PAUSE),
-                looked => return known && looked.is_ok(),
+                Ok(false) => tokio::time::sleep(PAUSE).await,
+                Ok(true) => return,
+                Err(error) => return tracing::debug!(%error, "a port can't be looked at"),
             }
         }
-        false
     }
 }
 

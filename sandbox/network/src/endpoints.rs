@@ -241,7 +241,6 @@ impl Networks {
         if made.iter().any(|endpoint| !endpoint.sysctls.is_empty()) {
             Namespace::of(&inside)?.run(|| made.iter().try_for_each(set_sysctls))?;
         }
-        self.announce(made, &inside);
         let mut state = self.state();
         state.containers.entry(container.to_owned()).or_default().inside = Some(inside);
         let ways = set_target(&state, container);
@@ -281,7 +280,6 @@ impl Networks {
             }
             set_ways_out(&before, &after)
         })?;
-        self.announce(made, &inside);
         self.follow(before.ipv4.as_ref(), after.ipv4.as_ref())
     }
 

@@ -5,9 +5,10 @@
 //! 1. [`Networks::reserve`], once a network: address, link-layer address, names. Touches nothing but memory.
 //! 2. [`Networks::plug`], when there is a network namespace for it and its first process waits: makes the interfaces and says how the
 //!    child is to set them up ([`drydock_runtime::container::spec::Interface`]).
-//! 3. [`Networks::serve_names`] on user-defined networks: the name server at 127.0.0.11 inside the container.
-//! 4. [`Networks::publish`], if it publishes ports.
-//! 5. [`Networks::release_container`], when it has ended.
+//! 3. [`Networks::settle`], when the child has set them up: packets pass, and neighbours know.
+//! 4. [`Networks::serve_names`] on user-defined networks: the name server at 127.0.0.11 inside the container.
+//! 5. [`Networks::publish`], if it publishes ports.
+//! 6. [`Networks::release_container`], when it has ended.
 //!
 //! `docker network connect` and `disconnect` on a running container are `reserve` with [`Networks::plug_running`], and
 //! [`Networks::release`]. After a restart of the engine, containers that run come back with [`Networks::adopt`].

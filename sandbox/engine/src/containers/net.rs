@@ -341,6 +341,7 @@ async fn plug_running(
         let _not_there = engine.networks.release(&endpoint.network_id, &container.id);
         return Err(error.into());
     }
+    engine.networks.settle(&container.id).await;
     let resolver = resolver(engine, &container.record());
     if endpoint.user_defined() {
         engine.networks.serve_names(&container.id, pid, resolver).await?;

@@ -221,6 +221,7 @@ async fn prepare(
         interfaces = net::plug(engine, record, namespace.into()).await.map_err(network_failed)?;
         record.endpoints.iter().for_each(|endpoint| net::tell(engine, "connect", endpoint));
     }
+    let linked = !interfaces.is_empty();
     // If it has failed meanwhile, its report tells why.
     let _told_below = child.report.get_ref().send(&ToChild::Go(interfaces), &[]);
     match child.hear().await? {
@@ -232,8 +233,17 @@ async fn prepare(
             }
         }
         (Some(FromChild::Failed(failure)), _) => return Err(start_failed(&failure, record)),
-        (Some(FromChild::Network), _) => return Err(lost()),
+        (Some(FromChild::Network | FromChild::Linked), _) => return Err(lost()),
         (None, _) => return Err(early()),
+    }
+    if linked {
+        match child.hear().await?.0 {
+            Some(FromChild::Linked) => engine.networks.settle(&record.id).await,
+            Some(FromChild::Failed(failure)) => return Err(start_failed(&failure, record)),
+            Some(FromChild::Prepared | FromChild::Network) => return Err(lost()),
+            None => return Err(early()),
+        }
+        let _told_below = child.report.get_ref().send(&ToChild::Linked, &[]);
     }
     match child.hear().await?.0 {
         None if kept_from_its_program(child, description).await => Err(Error::internal(
@@ -241,7 +251,7 @@ async fn prepare(
         )),
         None => Ok(ends),
         Some(FromChild::Failed(failure)) => Err(start_failed(&failure, record)),
-        Some(FromChild::Prepared | FromChild::Network) => Err(lost()),
+        Some(FromChild::Prepared | FromChild::Network | FromChild::Linked) => Err(lost()),
     }
 }
 

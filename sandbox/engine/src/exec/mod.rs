@@ -316,8 +316,8 @@ async fn begin(
                         Some(Arc::new(Io::new(master).doing(|| "take the terminal".to_string())?));
                 }
             }
-            // Only a container's first process has one to tell of.
-            Some(FromChild::Network) => {}
+            // Only a container's first process has something to tell of these.
+            Some(FromChild::Network | FromChild::Linked) => {}
             Some(FromChild::Failed(failure)) => {
                 let _status = child.process.exit.await;
                 engine.init.tell(&EngineToInit::Forget { key: exec.id.clone() }, &[]);

@@ -395,6 +395,11 @@ fn neighbours_learn_who_has_an_address_now() {
         let client = world.start("client", &["app"]);
         for round in 0..3 {
             let server = world.start("server", &["app"]);
+            world.networks.settle(&id_of("server")).await;
+            let port = format!("/sys/class/net/{}/brport/state", server.endpoints[0].host_interface);
+            // BR_STATE_FORWARDING; who asks by netlink brings it about.
+            let state = sh(&format!("unshare -m sh -c 'mount -t sysfs sysfs /sys && cat {port}'"));
+            assert_eq!(state.trim(), "3", "what it sends passes");
             server.process.run(|| {
                 echo_server(80);
                 echo_server6(81);

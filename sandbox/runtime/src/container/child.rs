@@ -140,8 +140,16 @@ fn build(boot: &ChildBoot<'_>) -> std::result::Result<(ContainerSpec, Stdio), Fa
     if spec.namespaces.net == Namespace::New {
         net::set_up(&interfaces, boot.net.is_some()).map_err(other)?;
     }
+    if !interfaces.is_empty() {
+        boot.report.send(&FromChild::Linked, &[]).map_err(other)?;
+    }
     write_sysctls(&spec.sysctls)?;
     root::lock(&spec).map_err(other)?;
+    if !interfaces.is_empty()
+        && boot.report.recv().map_err(other)?.map(|(told, _)| told) != Some(ToChild::Linked)
+    {
+        return Err(other("the engine is gone"));
+    }
     Ok((spec, stdio))
 }
 

@@ -107,6 +107,8 @@ pub enum FromChild {
     Network,
     /// The root is built; it goes on when [`ToChild::Go`] is there. Descriptor, with a tty: `[pty master]`.
     Prepared,
+    /// Its interfaces are set up (only if it has been told of any). It goes on when [`ToChild::Linked`] is there.
+    Linked,
     /// It can't become the container.
     Failed(Failure),
 }
@@ -121,6 +123,8 @@ pub enum ToChild {
     Root,
     /// Its interfaces are there: set them up and start the program when the root is built.
     Go(Vec<Interface>),
+    /// What it sends passes: it may start its program. Said after [`FromChild::Linked`].
+    Linked,
 }
 
 /// Why a program was not started; Docker makes exit codes of it (127, 126, 128).

@@ -176,7 +176,7 @@ impl Engine {
             told = report.recv::<FromChild>().unwrap();
         }
         match told {
-            Some((FromChild::Network, _)) => return Err("twice".into()),
+            Some((FromChild::Network | FromChild::Linked, _)) => return Err("not now".into()),
             Some((FromChild::Prepared, fds)) => {
                 // The master comes non-blocking.
                 for fd in &fds {
