@@ -129,7 +129,7 @@ pub(super) fn disk_space(state_dir: &Path) -> Check {
 pub(super) fn limits() -> Vec<Check> {
     let open_files = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE)
         .map_or(0, |(_, hard)| hard);
-    let table: [(&str, &str, u64, u64, &str, &str); 7] = [
+    let table: [(&str, &str, u64, u64, &str, &str); 6] = [
         // About 12 processes and threads for a session at rest, hundreds for one at work.
         (
             "process ids",
@@ -170,14 +170,6 @@ pub(super) fn limits() -> Vec<Check> {
             BUSY * 8,
             "kernel.pty.max=16384",
             "a full host runs out of terminals",
-        ),
-        (
-            "neighbours",
-            "/proc/sys/net/ipv4/neigh/default/gc_thresh3",
-            0,
-            BUSY * 80,
-            "net.ipv4.neigh.default.gc_thresh3=65536 net.ipv4.neigh.default.gc_thresh2=32768",
-            "one session can fill the table that all share, and then nobody's nodes find each other",
         ),
         (
             "open files of a process",

@@ -3,8 +3,8 @@
 
 use crate::{Error, Result, error::Context};
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
-    NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
+    NetlinkBuffer, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -13,6 +13,7 @@ use netlink_packet_route::{
         BridgePortState, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth,
         LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
     },
+    neighbour::NeighbourMessage,
     route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -298,32 +299,70 @@ pub fn forwards(port: &str) -> Result<bool> {
 }
 
 fn ask_for_links(about: LinkMessage, flags: u16) -> Result<Vec<LinkMessage>> {
+    let mut links = Vec::new();
+    ask(RouteNetlinkMessage::GetLink(about), flags, "look at interfaces", |answer| {
+        if let NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) = read(answer)?.payload {
+            links.push(link);
+        }
+        Ok(true)
+    })?;
+    Ok(links)
+}
+
+/// How many neighbours (arp(7), IPv6's too) the network namespace of the calling thread has; no more than `most` are counted. Nothing of
+/// them is read.
+pub fn neighbours(most: usize) -> Result<usize> {
+    let (mut count, all) = (0, RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()));
+    ask(all, NLM_F_DUMP, "count neighbours", |_| {
+        count += 1;
+        Ok(count < most)
+    })?;
+    Ok(count)
+}
+
+/// Asks, and takes answers until there are no more or `take` has enough.
+fn ask(
+    question: RouteNetlinkMessage,
+    flags: u16,
+    what: &'static str,
+    mut take: impl FnMut(&[u8]) -> Result<bool>,
+) -> Result<()> {
     let mut socket = Socket::new(NETLINK_ROUTE).step(|| "open a netlink socket")?;
     socket.bind_auto().step(|| "bind a netlink socket")?;
-    let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetLink(about));
+    let mut request = NetlinkMessage::from(question);
     request.header.flags = NLM_F_REQUEST | flags;
     request.finalize();
     let mut bytes = vec![0; request.buffer_len()];
     request.serialize(&mut bytes);
     socket.send_to(&bytes, &SocketAddr::new(0, 0), 0).step(|| "send to netlink")?;
-    let mut links = Vec::new();
     loop {
         let (answer, _) = socket.recv_from_full().step(|| "read from netlink")?;
         let mut rest = &answer[..];
         while !rest.is_empty() {
-            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
-                .map_err(|e| Error::new("read a netlink answer", io::Error::other(e)))?;
-            let length = message.header.length as usize;
-            rest = &rest[length.next_multiple_of(4).min(rest.len())..];
-            match message.payload {
-                NetlinkPayload::Done(_) => return Ok(links),
-                NetlinkPayload::Error(error) if error.code.is_none() => return Ok(links),
-                NetlinkPayload::Error(error) => return Err(Error::new("look at interfaces", error.to_io())),
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => links.push(link),
-                _ => {}
+            let head = NetlinkBuffer::new_checked(rest).map_err(unreadable)?;
+            let (message, kind) = (&rest[..head.length() as usize], head.message_type());
+            rest = &rest[message.len().next_multiple_of(4).min(rest.len())..];
+            if kind == NLMSG_DONE || kind == NLMSG_ERROR {
+                return match read(message)?.payload {
+                    NetlinkPayload::Error(error) if error.code.is_some() => {
+                        Err(Error::new(what, error.to_io()))
+                    }
+                    _ => Ok(()),
+                };
+            }
+            if !take(message)? {
+                return Ok(());
             }
         }
     }
+}
+
+fn read(message: &[u8]) -> Result<NetlinkMessage<RouteNetlinkMessage>> {
+    NetlinkMessage::deserialize(message).map_err(unreadable)
+}
+
+fn unreadable(error: netlink_packet_core::DecodeError) -> Error {
+    Error::new("read a netlink answer", io::Error::other(error))
 }
 
 fn read_link(link: &LinkMessage) -> Option<Link> {

@@ -6,6 +6,7 @@ mod clients;
 mod disk;
 mod error;
 pub mod messages;
+mod neighbours;
 mod place;
 mod prepare;
 mod record;

@@ -5,6 +5,7 @@ use crate::{
     clients::{Caller, Clients},
     error::{Error, at},
     messages::{Answer, Call, FailureKind, Message, Request},
+    neighbours,
     place::{Place, state_paths},
     prepare::{Ended, Preparations},
     sessions::{Sessions, Stores, Wish},
@@ -107,6 +108,7 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
         looked: Instant::now(),
         asked: Instant::now(),
     };
+    neighbours::make_room();
     ready();
     let served = server.serve();
     server.sessions.keep_none_ready();
@@ -152,7 +154,7 @@ impl Server {
                 return Ok(());
             }
             let dying = self.sessions.help_dying();
-            let look = self.look_at_memory();
+            let look = self.look_at_host();
             let quiet = self.sessions.owes_ready().then(|| QUIET.saturating_sub(self.asked.elapsed()));
             let ready = self.wait([lingering, dying, look, quiet].into_iter().flatten().min())?;
             if ready.stop {
@@ -176,8 +178,8 @@ impl Server {
         }
     }
 
-    /// Ends a session if the host runs out of memory. Tells when to look again, if there are sessions.
-    fn look_at_memory(&mut self) -> Option<Duration> {
+    /// Ends a session if the host runs out of what all share. Tells when to look again, if there are sessions.
+    fn look_at_host(&mut self) -> Option<Duration> {
         if self.sessions.ids().is_empty() {
             return None;
         }
@@ -186,15 +188,25 @@ impl Server {
             return Some(left);
         }
         self.looked = Instant::now();
+        if let Some(crowd) = neighbours::crowd()
+            && let Some((id, count)) = neighbours::heaviest(&self.sessions.users(), crowd)
+        {
+            tracing::warn!(session = %id, count, "the host's table of neighbours is nearly full: the session that has most of them ends");
+            self.kill(&id);
+        }
         if shortage::is_short()
             && let Some((id, bytes)) = shortage::heaviest(&self.sessions.users())
         {
             tracing::warn!(session = %id, mebibytes = bytes >> 20, "the host is short of memory: the session that may hold most of what is charged to none ends");
-            if let Err(error) = self.sessions.kill(&id) {
-                tracing::error!(session = %id, "{error}");
-            }
+            self.kill(&id);
         }
         Some(shortage::INTERVAL)
+    }
+
+    fn kill(&mut self, id: &SessionId) {
+        if let Err(error) = self.sessions.kill(id) {
+            tracing::error!(session = %id, "{error}");
+        }
     }
 
     fn wait(&mut self, most: Option<Duration>) -> Result<Ready, Error> {

@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     ops::Range,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -40,10 +40,7 @@ fn too_little(meminfo: &str) -> bool {
 /// each session.
 pub fn heaviest(users: &BTreeMap<SessionId, Range<u32>>) -> Option<(SessionId, u64)> {
     let mut weights: BTreeMap<&SessionId, Weight> = BTreeMap::new();
-    for entry in fs::read_dir("/proc").ok()?.flatten() {
-        let process = entry.path();
-        let Some(user) = owner(&process) else { continue };
-        let Some((id, _)) = users.iter().find(|(_, range)| range.contains(&user)) else { continue };
+    for (id, process) in processes(users) {
         weights.entry(id).or_default().add(&process);
     }
     // A socket takes twice what its owner may ask for (socket(7), SO_RCVBUF).
@@ -52,6 +49,16 @@ pub fn heaviest(users: &BTreeMap<SessionId, Range<u32>>) -> Option<(SessionId, u
     let bytes = |weight: &Weight| weight.sockets.saturating_mul(most).saturating_add(weight.fragments);
     let heaviest = weights.into_iter().max_by_key(|(_, weight)| bytes(weight))?;
     Some((heaviest.0.clone(), bytes(&heaviest.1)))
+}
+
+/// The processes of sessions, as directories of `/proc`. `users`: the host's user ids of each session.
+pub fn processes(users: &BTreeMap<SessionId, Range<u32>>) -> impl Iterator<Item = (&SessionId, PathBuf)> {
+    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
+        let process = entry.path();
+        let user = owner(&process)?;
+        let (id, _) = users.iter().find(|(_, range)| range.contains(&user))?;
+        Some((id, process))
+    })
 }
 
 /// What a session's processes have.
