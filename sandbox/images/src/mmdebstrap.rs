@@ -5,9 +5,9 @@ use crate::{Error, Progress, Result};
 use std::{
     collections::VecDeque,
     ffi::OsString,
-    fs::File,
+    fs::{self, File},
     io::{self, BufRead, BufReader, Read, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, Stdio},
     sync::{
         Arc,
@@ -20,6 +20,15 @@ use tar::{EntryType, Header};
 
 /// The Debian release that nodes and the catalogue's images run.
 pub const SUITE: &str = "trixie";
+/// What Debian signs this release with, as its package debian-archive-keyring has it: other systems have that package without the keys of
+/// newer releases, and Ubuntu's apt does not look at it.
+const KEYS: [(&str, &[u8]); 3] = [
+    ("debian-13-automatic.gpg", include_bytes!("../keys/debian-13-automatic.gpg")),
+    ("debian-13-security-automatic.gpg", include_bytes!("../keys/debian-13-security-automatic.gpg")),
+    ("debian-13-stable.gpg", include_bytes!("../keys/debian-13-stable.gpg")),
+];
+/// What the host trusts, for a mirror that signs with a key of its own (apt-secure(8)).
+const TRUSTED: &str = "/etc/apt/trusted.gpg.d";
 /// Nobody reads manuals or other languages in a node or a container; they would be half of an image.
 pub const DOCUMENTATION: &[&str] = &[
     "/usr/share/man/*",
@@ -89,6 +98,7 @@ impl DebianRoot {
     }
 
     fn start(&self, work: &Path) -> Result<Child> {
+        let keys = write_keys(work)?;
         // mmdebstrap makes mounts and starts many programs. In process and mount namespaces of its own all of them end with
         // this process, however it ends.
         let mut command = Command::new("setpriv");
@@ -105,6 +115,7 @@ impl DebianRoot {
         command.args(["--mode=root", "--format=tar", "--verbose"]);
         command.arg(format!("--variant={}", self.variant));
         command.arg("--aptopt=Acquire::Languages \"none\"");
+        command.arg(concat("--keyring=", &keys));
         command.args(&self.arguments);
         if !self.packages.is_empty() {
             command.arg(format!("--include={}", self.packages));
@@ -124,6 +135,29 @@ impl DebianRoot {
     }
 }
 
+/// A directory with the keys whose signatures count, which may be there already.
+fn write_keys(work: &Path) -> Result<PathBuf> {
+    let dir = work.join("keys");
+    fs::create_dir_all(&dir).map_err(Error::path("make", &dir))?;
+    for (name, key) in KEYS {
+        let path = dir.join(name);
+        fs::write(&path, key).map_err(Error::path("write", &path))?;
+    }
+    for entry in fs::read_dir(TRUSTED).into_iter().flatten().flatten() {
+        let path = dir.join(entry.file_name());
+        if !path.exists() {
+            fs::copy(entry.path(), &path).map_err(Error::path("write", &path))?;
+        }
+    }
+    Ok(dir)
+}
+
+fn concat(option: &str, path: &Path) -> OsString {
+    let mut text = OsString::from(option);
+    text.push(path);
+    text
+}
+
 /// Seconds since 1970.
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
@@ -132,19 +166,11 @@ pub(crate) fn now() -> u64 {
 /// Says which package is missing before anything is begun.
 pub(crate) fn check_host() -> Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let programs = [
-        ("mmdebstrap", "mmdebstrap debian-archive-keyring"),
-        ("unshare", "util-linux"),
-        ("setpriv", "util-linux"),
-    ];
+    let programs = [("mmdebstrap", "mmdebstrap"), ("unshare", "util-linux"), ("setpriv", "util-linux")];
     for (program, package) in programs {
         if !std::env::split_paths(&path).any(|dir| dir.join(program).is_file()) {
             return Err(Error::Missing { program, package });
         }
-    }
-    let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
-    if !Path::new(keyring).exists() {
-        return Err(Error::Missing { program: keyring, package: "debian-archive-keyring" });
     }
     Ok(())
 }
