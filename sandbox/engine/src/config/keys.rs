@@ -1,6 +1,6 @@
 //! Which settings there are in `daemon.json`, of which type, and what a node makes of them: moby's `daemon/config/config.go`.
 
-use crate::http::go_json;
+use drydock_go_json::{END, words, wrong_type};
 use serde_json::{Map, Value};
 
 /// Go's types.
@@ -145,8 +145,8 @@ pub(super) fn parse(text: &[u8]) -> Result<Map<String, Value>, String> {
     match serde_json::from_slice(text) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(Value::Null) => Ok(Map::new()),
-        Ok(other) => Err(cannot(&other, "Go value of type map[string]interface {}")),
-        Err(error) => Err(go_json::words(text, &error, "unexpected end of JSON input")),
+        Ok(other) => Err(wrong_type(&other, "Go value of type map[string]interface {}")),
+        Err(error) => Err(words(text, &error, END)),
     }
 }
 
@@ -187,7 +187,10 @@ pub(super) fn check_types(fields: &Map<String, Value>) -> Result<(), String> {
             (Int, Value::Number(number)) => number.as_i64().is_some(),
             (List(element), Value::Array(values)) if element != "*ipamutils.NetworkToSplit" => {
                 if let Some(wrong) = values.iter().find(|value| !value.is_string()) {
-                    return Err(cannot(wrong, &format!("Go struct field Config.{name} of type {element}")));
+                    return Err(wrong_type(
+                        wrong,
+                        &format!("Go struct field Config.{name} of type {element}"),
+                    ));
                 }
                 true
             }
@@ -199,14 +202,14 @@ pub(super) fn check_types(fields: &Map<String, Value>) -> Result<(), String> {
                     })
                 };
                 if let Some(wrong) = values.values().find(|value| !fits(value)) {
-                    return Err(cannot(wrong, &field(kinds[0])));
+                    return Err(wrong_type(wrong, &field(kinds[0])));
                 }
                 true
             }
             _ => false,
         };
         if !fits {
-            return Err(cannot(value, &field(kind)));
+            return Err(wrong_type(value, &field(kind)));
         }
     }
     Ok(())
@@ -223,11 +226,6 @@ fn go_type(kind: Kind) -> String {
         }
         Any => "object".into(),
     }
-}
-
-fn cannot(value: &Value, into: &str) -> String {
-    let kind = go_json::kind(value);
-    format!("json: cannot unmarshal {kind} into {into}")
 }
 
 /// Refuses what an engine of a node can't be told.

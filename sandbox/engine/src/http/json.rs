@@ -2,7 +2,6 @@
 
 use crate::containers::model::from_json;
 use crate::error::{Error, Result};
-use crate::http::go_json;
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
@@ -51,7 +50,10 @@ pub async fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> 
     let mut documents = serde_json::Deserializer::from_slice(&body).into_iter();
     let value = match documents.next() {
         Some(value) => value.map_err(|error| {
-            Error::invalid(format!("invalid JSON: {}", go_json::words(&body, &error, "unexpected EOF")))
+            Error::invalid(format!(
+                "invalid JSON: {}",
+                drydock_go_json::words(&body, &error, "unexpected EOF")
+            ))
         })?,
         None => return Err(Error::invalid("invalid JSON: got EOF while reading request body")),
     };

@@ -4,7 +4,6 @@
 //! [`serve`] is the entry point; `api` holds what is served.
 
 mod bytes;
-pub(crate) mod go_json;
 mod hijack;
 mod json;
 pub mod lines;

@@ -1,7 +1,7 @@
 //! The JSON of a profile, read as Go reads it: fields that nobody knows are passed over, `null` is nothing, and what has the wrong type
 //! is told with its place.
 
-use crate::http::go_json::{self, kind};
+use drydock_go_json::{END, kind, words};
 use serde_json::{Map, Value};
 
 /// A profile as it is written.
@@ -50,8 +50,7 @@ type Result<T> = std::result::Result<T, String>;
 impl Seccomp {
     /// Reads a profile; the error is Go's.
     pub fn decode(text: &str) -> Result<Self> {
-        let value: Value = serde_json::from_str(text)
-            .map_err(|error| go_json::words(text.as_bytes(), &error, "unexpected end of JSON input"))?;
+        let value: Value = serde_json::from_str(text).map_err(|error| words(text.as_bytes(), &error, END))?;
         let profile = match &value {
             Value::Null => return Ok(Self::default()),
             Value::Object(fields) => Struct { fields, name: "Seccomp", path: String::new() },
