@@ -38,6 +38,11 @@ impl Lab {
         lab
     }
 
+    /// The same as it is made: nothing is waited for.
+    pub async fn kubernetes_at_once(nodes: u8) -> Self {
+        Self::make(Server::shared(), "kubernetes", nodes).await
+    }
+
     async fn make(server: Arc<Server>, playground: &str, nodes: u8) -> Self {
         let nodes = nodes.to_string();
         let made = server

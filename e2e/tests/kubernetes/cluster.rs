@@ -35,6 +35,22 @@ async fn k1_the_cluster() {
     lab.end().await;
 }
 
+/// The API server starts when there is a shell already: who is quicker waits for it.
+#[tokio::test]
+async fn k1_who_comes_early_is_not_refused() {
+    let lab = Lab::kubernetes_at_once(1).await;
+    lab.sh("kubectl get nodes && kubectl create configmap early --from-literal=a=b").await;
+    // Nobody holds the port for a server that was stopped.
+    lab.sh("mv /etc/kubernetes/manifests/kube-apiserver.yaml /root/").await;
+    lab.sh("while ss -Hltn 'sport = :6443' | grep -q .; do sleep 0.1; done").await;
+    lab.refused("kubectl get nodes", 1, "was refused").await;
+    lab.sh("systemctl restart kubelet").await;
+    lab.refused("kubectl get nodes", 1, "was refused").await;
+    lab.sh("mv /root/kube-apiserver.yaml /etc/kubernetes/manifests/").await;
+    lab.sh("for i in $(seq 300); do kubectl get configmap early && exit 0; sleep 0.1; done; exit 1").await;
+    lab.end().await;
+}
+
 #[tokio::test]
 async fn c1_the_control_plane_is_made_of_pods() {
     let lab = Lab::kubernetes(1).await;

@@ -37,8 +37,13 @@ pub use server::Server;
 
 use drydock_etcd::Store;
 use futures_util::future::BoxFuture;
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// Why the server cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -62,9 +67,18 @@ pub fn run(
 
 async fn listen(store: Store, options: Options, stop: BoxFuture<'static, ()>) -> Result<(), Error> {
     let tls = options.tls.as_ref().map(tls::acceptor).transpose()?;
-    let listener = TcpListener::bind((options.bind_address, options.secure_port)).await?;
+    let listener = bind(&options)?;
     let server = Server::new(store, options)?;
     serve(server, listener, tls, stop).await
+}
+
+fn bind(options: &Options) -> io::Result<TcpListener> {
+    let address = SocketAddr::new(options.bind_address, options.secure_port);
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(options.permit_port_sharing)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 async fn serve(

@@ -14,6 +14,8 @@ pub struct Options {
     pub bind_address: IpAddr,
     /// At which port (`--secure-port`); 0: any.
     pub secure_port: u16,
+    /// Others of the same user may listen at that port, too (`--permit-port-sharing`).
+    pub permit_port_sharing: bool,
     /// Certificates and keys; absent: plain HTTP (tests only).
     pub tls: Option<TlsFiles>,
     /// With what it comes to kubelets; absent: it can't.
@@ -87,6 +89,7 @@ impl Default for Options {
             advertise_address: Ipv4Addr::LOCALHOST.into(),
             bind_address: Ipv4Addr::UNSPECIFIED.into(),
             secure_port: 6443,
+            permit_port_sharing: false,
             tls: None,
             kubelet_client: None,
             kubelet_ca: None,

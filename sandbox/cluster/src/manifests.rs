@@ -117,6 +117,8 @@ fn api_server(cluster: &Cluster<'_>) -> Component {
             format!("--kubelet-client-certificate={PKI}/apiserver-kubelet-client.crt"),
             format!("--kubelet-client-key={PKI}/apiserver-kubelet-client.key"),
             "--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname".into(),
+            // The kubelet holds the port until the server listens, so that nobody is refused meanwhile.
+            "--permit-port-sharing=true".into(),
             format!("--proxy-client-cert-file={PKI}/front-proxy-client.crt"),
             format!("--proxy-client-key-file={PKI}/front-proxy-client.key"),
             "--requestheader-allowed-names=front-proxy-client".into(),

@@ -26,6 +26,9 @@ pub struct Command {
     /// The port on which to serve HTTPS.
     #[arg(long, default_value_t = 6443)]
     secure_port: u16,
+    /// Whether others of the same user may listen at that port, too (SO_REUSEPORT).
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, default_value = "false", default_missing_value = "true")]
+    permit_port_sharing: bool,
     /// The store: `unix://` and the path of its replication socket.
     #[arg(long, required = true, value_delimiter = ',')]
     etcd_servers: Vec<String>,
@@ -183,6 +186,7 @@ fn options(command: Command) -> anyhow::Result<Options> {
         advertise_address: command.advertise_address,
         bind_address: command.bind_address,
         secure_port: command.secure_port,
+        permit_port_sharing: command.permit_port_sharing,
         tls: Some(TlsFiles { own, client_ca: command.client_ca_file }),
         kubelet_client,
         kubelet_ca: command.kubelet_certificate_authority,

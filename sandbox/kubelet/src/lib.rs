@@ -7,6 +7,7 @@
 
 mod bootstrap;
 mod docker;
+mod early;
 mod host_ports;
 mod images;
 mod klog;

@@ -3,6 +3,7 @@
 use crate::{
     bootstrap,
     docker::Docker,
+    early,
     host_ports::HostPorts,
     images::Images,
     klog::Klog,
@@ -100,6 +101,11 @@ async fn start(boot: KubeletBoot) -> Result<(), StartError> {
         address: boot.address,
         control_plane: boot.control_plane,
     };
+    if cluster.is_control_plane()
+        && let Some(held) = early::hold(&paths)
+    {
+        tokio::spawn(early::hand_over(held));
+    }
     drydock_cluster::set_up(&cluster, &paths)?;
     let server = cluster.server();
     let network = Network::new(boot.node.number());
