@@ -14,10 +14,6 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle};
 
-/// That of the program that the server is part of (`sandbox/kube`).
-#[global_allocator]
-static HEAP: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
 /// The server, which runs on the program's first thread as the real one does: other threads get another kind of heap.

@@ -17,10 +17,6 @@ use std::path::Path;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// A write to the API server makes and drops some thousand small pieces of JSON: with the C library's heap that is a third of its CPU time.
-#[global_allocator]
-static HEAP: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// From which `-v` on more is told ("Debug level verbosity" of upstream's conventions).
 const DEBUG: u8 = 4;
 
