@@ -10,7 +10,7 @@ fuzz_target!(|input: &[u8]| {
     let Some((choice, body)) = input.split_first() else { return };
     let kind = [PatchKind::Strategic, PatchKind::Merge, PatchKind::Json][usize::from(choice % 3)];
     let schema = find("apps", "v1", "Deployment").expect("a kind of ours");
-    if let Ok(patched) = patch::apply(kind, deployment(), body, Some(schema)) {
+    if let Ok(mut patched) = patch::apply(kind, deployment(), body, Some(schema)) {
         let _either = patched.conform(schema);
     }
 });
