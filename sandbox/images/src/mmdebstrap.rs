@@ -98,7 +98,6 @@ impl DebianRoot {
     }
 
     fn start(&self, work: &Path) -> Result<Child> {
-        let keys = write_keys(work)?;
         // mmdebstrap makes mounts and starts many programs. In process and mount namespaces of its own all of them end with
         // this process, however it ends.
         let mut command = Command::new("setpriv");
@@ -115,7 +114,9 @@ impl DebianRoot {
         command.args(["--mode=root", "--format=tar", "--verbose"]);
         command.arg(format!("--variant={}", self.variant));
         command.arg("--aptopt=Acquire::Languages \"none\"");
-        command.arg(concat("--keyring=", &keys));
+        let mut keyring = OsString::from("--keyring=");
+        keyring.push(write_keys(work)?);
+        command.arg(keyring);
         command.args(&self.arguments);
         if !self.packages.is_empty() {
             command.arg(format!("--include={}", self.packages));
@@ -145,17 +146,11 @@ fn write_keys(work: &Path) -> Result<PathBuf> {
     }
     for entry in fs::read_dir(TRUSTED).into_iter().flatten().flatten() {
         let path = dir.join(entry.file_name());
-        if !path.exists() {
+        if entry.path().is_file() && !path.exists() {
             fs::copy(entry.path(), &path).map_err(Error::path("write", &path))?;
         }
     }
     Ok(dir)
-}
-
-fn concat(option: &str, path: &Path) -> OsString {
-    let mut text = OsString::from(option);
-    text.push(path);
-    text
 }
 
 /// Seconds since 1970.

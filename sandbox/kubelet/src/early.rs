@@ -39,7 +39,6 @@ pub fn hold(paths: &Paths) -> Option<TcpListener> {
 }
 
 fn listen() -> io::Result<TcpListener> {
-    fs::write(MIGRATE, "1")?;
     let socket = TcpSocket::new_v4()?;
     socket.set_reuseaddr(true)?;
     socket.set_reuseport(true)?;
@@ -56,6 +55,9 @@ pub async fn hand_over(held: TcpListener) {
     };
     if tokio::time::timeout(MOST, looks).await.is_err() {
         tracing::warn!("the API server does not listen yet: from now on its port refuses");
+    }
+    if let Err(error) = fs::write(MIGRATE, "1") {
+        tracing::debug!(%error, "who called the API server early is refused");
     }
     drop(held);
     let _stays_on = fs::write(MIGRATE, "0");

@@ -5,7 +5,7 @@
 use crate::{Error, Result, cgroup::NodesDir, error::Context, mounts, session_root};
 use drydock_protocol::NodeName;
 use rustix::{
-    fs::{CWD, Mode, OFlags, open, symlinkat},
+    fs::{CWD, Mode, OFlags, open},
     mount::MountAttrFlags,
 };
 use std::{
@@ -106,18 +106,7 @@ fn fill_dev(root: BorrowedFd<'_>, devices: &[(&str, OwnedFd)]) -> Result<()> {
         mounts::open_below(dev.as_fd(), name, flags).step(|| format!("make /dev/{name}"))?;
         mounts::attach_below(device.as_fd(), dev.as_fd(), name)?;
     }
-    let links = [
-        ("/proc/self/fd", "fd"),
-        ("/proc/self/fd/0", "stdin"),
-        ("/proc/self/fd/1", "stdout"),
-        ("/proc/self/fd/2", "stderr"),
-        ("pts/ptmx", "ptmx"),
-        ("/proc/kcore", "core"),
-    ];
-    for (target, name) in links {
-        symlinkat(target, &dev, name).step(|| format!("make /dev/{name}"))?;
-    }
-    Ok(())
+    session_root::link_devices(dev.as_fd())
 }
 
 /// Writes a file of `/etc`, unless it already says the same. A learner may have made a link or a directory of it: then it

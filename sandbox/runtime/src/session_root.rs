@@ -5,13 +5,13 @@ use crate::{Result, error::Context, mounts};
 use drydock_protocol::NodeName;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use rustix::{
-    fs::{CWD, OFlags, open},
+    fs::{CWD, OFlags, open, symlinkat},
     mount::{MountAttrFlags, MountPropagationFlags, mount_change},
 };
 use std::{
     fs,
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::PermissionsExt,
     },
     path::{Path, PathBuf},
@@ -19,6 +19,15 @@ use std::{
 
 /// Device files that a node gets from the host; the kernel makes no others in a user namespace.
 pub const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// What is a link in every `/dev`: target and name.
+const DEVICE_LINKS: [(&str, &str); 6] = [
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("pts/ptmx", "ptmx"),
+    ("/proc/kcore", "core"),
+];
 /// Their numbers (Linux' `Documentation/admin-guide/devices.txt`).
 const NUMBERS: [(u64, u64); 6] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0)];
 
@@ -105,4 +114,12 @@ pub(crate) fn safe() -> MountAttrFlags {
 
 fn safe_but_devices() -> MountAttrFlags {
     MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC
+}
+
+/// Makes the links of a fresh `/dev`.
+pub fn link_devices(dev: BorrowedFd<'_>) -> Result<()> {
+    for (target, name) in DEVICE_LINKS {
+        symlinkat(target, dev, name).step(|| format!("make /dev/{name}"))?;
+    }
+    Ok(())
 }

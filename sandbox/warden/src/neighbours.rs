@@ -64,23 +64,22 @@ fn entries(stat: &str) -> Option<u64> {
 
 /// The session that has more than half of so many neighbours, if one has, and how many. `users`: the host's user ids of each session.
 pub fn heaviest(users: &BTreeMap<SessionId, Range<u32>>, crowd: u64) -> Option<(SessionId, u64)> {
-    let mut networks: BTreeMap<&SessionId, (BTreeSet<PathBuf>, Vec<File>)> = BTreeMap::new();
+    let mut known: BTreeMap<&SessionId, (BTreeSet<PathBuf>, u64)> = BTreeMap::new();
+    let most = usize::try_from(crowd).unwrap_or(usize::MAX);
     for (id, process) in shortage::processes(users) {
         let namespace = process.join("ns/net");
-        let (known, open) = networks.entry(id).or_default();
+        let (networks, count) = known.entry(id).or_default();
+        // A process that is gone meanwhile has none.
         if let Ok(name) = fs::read_link(&namespace)
-            && known.len() < MAX_NETWORKS
-            && known.insert(name)
+            && networks.len() < MAX_NETWORKS
+            && networks.insert(name)
+            && let Ok(network) = File::open(&namespace)
         {
-            // A process that is gone meanwhile has none.
-            open.extend(File::open(&namespace));
+            *count += neighbours_in(&network, most);
         }
     }
-    let most = usize::try_from(crowd).unwrap_or(usize::MAX);
-    let count =
-        |networks: Vec<File>| networks.iter().map(|network| neighbours_in(network, most)).sum::<u64>();
-    let counted = networks.into_iter().map(|(id, (_, open))| (id.clone(), count(open)));
-    counted.max_by_key(|(_, count)| *count).filter(|(_, count)| *count > crowd / 2)
+    let (id, (_, count)) = known.into_iter().max_by_key(|(_, (_, count))| *count)?;
+    (count > crowd / 2).then(|| (id.clone(), count))
 }
 
 /// On a thread that stays in the namespace and ends.

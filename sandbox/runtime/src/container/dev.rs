@@ -4,22 +4,13 @@
 use crate::{Result, error::Context, mounts, session_root};
 use nix::sched::{CloneFlags, unshare};
 use rustix::{
-    fs::{CWD, FileType, Mode, OFlags, mkdirat, mknodat, openat, symlinkat},
+    fs::{CWD, FileType, Mode, OFlags, mkdirat, mknodat, openat},
     mount::{MountAttrFlags, MountPropagationFlags, mount_change},
 };
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
-
-const LINKS: [(&str, &str); 6] = [
-    ("/proc/self/fd", "fd"),
-    ("/proc/self/fd/0", "stdin"),
-    ("/proc/self/fd/1", "stdout"),
-    ("/proc/self/fd/2", "stderr"),
-    ("pts/ptmx", "ptmx"),
-    ("/proc/kcore", "core"),
-];
 
 /// What a `/dev` is made of: a tmpfs that is attached nowhere, and what will be mounted in it.
 pub(super) struct Dev {
@@ -68,10 +59,7 @@ impl Dev {
                 .step(|| format!("make /dev/{name}"))?;
             mounts::attach_named(device.as_fd(), dev, name)?;
         }
-        for (target, name) in LINKS {
-            symlinkat(target, dev, name).step(|| format!("make /dev/{name}"))?;
-        }
-        Ok(())
+        session_root::link_devices(dev)
     }
 }
 
