@@ -19,9 +19,11 @@ TESTED := target/debug/drydock
 
 # Where npm is if the machine has none.
 NPM := $(DRYDOCK_CACHE)/npm
+# And Chromium, if tests can't drive the machine's own.
+CHROMIUM := $(DRYDOCK_CACHE)/chromium
 
 # `sudo make` often loses the way to Cargo.
-export PATH := $(HOME)/.cargo/bin:$(PATH):$(NPM)/bin
+export PATH := $(HOME)/.cargo/bin:$(CHROMIUM)/bin:$(PATH):$(NPM)/bin
 NICE := nice -n 10
 
 # What the page and the program are made from. Found anew each time, so that a new file counts at once.
@@ -182,6 +184,8 @@ define prepare_tests
 	$(call prepare_image,$(1),$(TEST_IMAGES),$(RUN_IMAGES)); \
 	$(call prepare_catalogue,$(1),$(TEST_CATALOGUE),$(RUN_CATALOGUE),$(TEST_CONTAINERS))
 endef
+# What the tests of the whole program need beside it.
+browser = .ci/packages test browser; command -v chromedriver > /dev/null || .ci/chromium '$(CHROMIUM)'
 prepared = DRYDOCK_IMAGES=$(TEST_IMAGES) DRYDOCK_CATALOGUE=$(TEST_CATALOGUE) DRYDOCK_BIN=$(CURDIR)/$(1)
 
 test: lint test-host test-browser ## Install what is missing and run every check and test
@@ -206,7 +210,7 @@ test-host: root $(TESTED) ## Unit and integration tests
 	@$(NICE) cargo test --locked -p frontend
 
 test-browser: root $(TESTED) ## Tests of the whole program, by browser and by the official clients
-	@.ci/packages test browser
+	@$(browser)
 	@$(call prepare_tests,$(TESTED))
 	@$(say) "Tests of the whole program"
 	@$(call prepared,$(TESTED)) $(NICE) cargo test --locked -p drydock-e2e --lib --test '[!k]*'
@@ -219,7 +223,7 @@ test-v2: root $(BIN) ## The sandbox's and the engine's tests on Debian 13 with c
 	@$(call prepared,$(BIN)) e2e/outside/cgroup-v2.sh
 
 bench: root $(BIN) ## Measure start, echo, output, memory; prints medians and ratios
-	@.ci/packages test browser
+	@$(browser)
 	@$(call prepare_tests,$(BIN))
 	@$(call prepared,$(BIN)) cargo bench --locked -p drydock-warden -p drydock-e2e
 

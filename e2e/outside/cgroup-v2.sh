@@ -20,7 +20,7 @@ executable() {
 sandbox=$(executable drydock-warden sandbox)
 engine=$(executable drydock-engine node)
 
-mmdebstrap --quiet --variant=minbase \
+mmdebstrap --quiet --variant=minbase --keyring="$PWD/sandbox/images/keys" \
     --include=linux-image-cloud-amd64,initramfs-tools,btrfs-progs,nftables,iproute2,procps,kmod,util-linux,zstd \
     trixie "$work/root.tar"
 mkdir "$work/root"
