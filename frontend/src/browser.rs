@@ -144,6 +144,10 @@ extern "C" {
     /// Brings an element into sight once it is drawn.
     #[wasm_bindgen(js_namespace = vendor, js_name = bringToSight)]
     pub fn bring_to_sight(element: &Element);
+
+    /// Keeps the tab of a list that shows in sight, whatever room the list is given.
+    #[wasm_bindgen(js_namespace = vendor, js_name = keepTabInSight)]
+    pub fn keep_tab_in_sight(list: &Element);
 }
 
 /// Asks a question that waits for its answer: true if it is yes.

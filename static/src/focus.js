@@ -34,3 +34,7 @@ export function keepFocus(part) {
 
 /** Brings an element into sight once it is drawn. */
 export const bringToSight = (element) => setTimeout(() => element.scrollIntoView({ block: "nearest", inline: "nearest" }));
+
+/** Keeps the tab of a list that shows in sight, whatever room the list is given. */
+export const keepTabInSight = (list) =>
+  new ResizeObserver(() => list.querySelector('[aria-selected="true"]')?.scrollIntoView({ block: "nearest", inline: "nearest" })).observe(list);

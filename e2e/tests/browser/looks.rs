@@ -179,6 +179,17 @@ async fn a_dock_leaves_a_terminal_room_on_a_middling_screen() {
         browser.until("40 columns", async || browser.script::<u32>(cols, vec![]).await >= 40).await;
         browser.assert_fits(&format!("the files, {width} px")).await;
     }
+    // The tab that shows is in sight however little room the dock leaves to the others.
+    browser.click("toggle-files").await;
+    for terminal in 2..=6 {
+        browser.click("new-tab").await;
+        browser.until_prompt(terminal).await;
+    }
+    browser.click("toggle-files").await;
+    let seen = "const box = (selector) => document.querySelector(selector).getBoundingClientRect();\
+        const [tab, list] = [box('[data-testid=tab-6]'), box('.tabs')];\
+        return list.width < 500 && tab.left >= list.left - 1 && tab.right <= list.right + 1";
+    browser.until("the tab is in sight", async || browser.script::<bool>(seen, vec![]).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,13 +41,14 @@ pub fn tab_bar(id: Id) -> El {
         session.show_terminal(next);
         browser::focus(&format!("[data-testid='tab-{next}']"));
     };
+    let list = el("div");
+    browser::keep_tab_in_sight(&list.dom());
     el("div")
         .class("tab-bar")
         .class_if("focus", focus)
         .attr_of("style", place)
         .child(
-            el("div")
-                .class("tabs")
+            list.class("tabs")
                 .attr("role", "tablist")
                 .attr("aria-label", "Terminals of this pane")
                 .on("keydown", key)
