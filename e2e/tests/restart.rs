@@ -123,7 +123,7 @@ async fn a_session_that_dies_says_so_to_its_pages() {
     assert_eq!(page.until_closed().await, close::GONE);
     let shown = show(&server, &session).await;
     assert_eq!(shown.status, Status::Ended);
-    assert!(shown.ended_because.unwrap().starts_with("It ended by itself"));
+    assert!(shown.ended_because.unwrap().starts_with("It ended: "));
     server
         .cli(&["exec", session.id.as_str(), "node1", "--", "true"])
         .await

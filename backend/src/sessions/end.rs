@@ -43,11 +43,11 @@ impl Sessions {
         })
     }
 
-    /// A session ended by itself; the warden has deleted everything of it.
+    /// A session ended by itself, or for the sake of the host; the warden has deleted everything of it.
     pub(super) fn died(self: &Arc<Self>, id: &SessionId, reason: &str) {
         let Some(live) = self.live(id) else { return };
         let reason: String = reason.chars().take(200).collect();
-        let end = End { kind: EndKind::Died, because: format!("It ended by itself: {reason}.") };
+        let end = End { kind: EndKind::Died, because: format!("It ended: {reason}.") };
         let was_starting = live.now().phase == Phase::Starting;
         if live.set_phase(Phase::Ended(end.clone())) && !was_starting {
             // (One that is being made is cleaned up by its maker.)

@@ -83,7 +83,7 @@ async fn pages_hear_why_a_session_ended() {
     t.fake.kill(&s.id, "killed by signal 9");
     assert_eq!(close_code(&mut page).await, 4404);
     let message = t.get(&format!("/sessions/{}", s.id), &s.token).await.json::<serde_json::Value>();
-    assert_eq!(message["ended_because"], "It ended by itself: killed by signal 9.");
+    assert_eq!(message["ended_because"], "It ended: killed by signal 9.");
 }
 
 #[tokio::test(flavor = "multi_thread")]

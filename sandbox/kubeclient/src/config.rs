@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine as _;
+use drydock_insecure_tls::any_server;
 use http::Uri;
 use kube::config::{AuthInfo, Cluster, Kubeconfig};
 use secrecy::ExposeSecret as _;
@@ -13,8 +14,6 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{self, RootCertStore};
-
-use crate::insecure;
 
 /// Why a kubeconfig cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -184,7 +183,7 @@ fn tls(cluster: &Cluster, user: &AuthInfo) -> Result<rustls::ClientConfig, Confi
     let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()?;
     let builder = if cluster.insecure_skip_tls_verify == Some(true) {
-        builder.dangerous().with_custom_certificate_verifier(insecure::any_server(provider))
+        builder.dangerous().with_custom_certificate_verifier(any_server(provider))
     } else {
         builder.with_root_certificates(roots(cluster)?)
     };

@@ -11,7 +11,6 @@ pub mod errors;
 pub mod events;
 pub mod informer;
 pub mod informers;
-pub mod insecure;
 pub mod leader;
 pub mod meta;
 pub mod queue;

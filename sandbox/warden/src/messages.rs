@@ -109,11 +109,11 @@ pub enum Message {
         /// What is being done, for people.
         line: String,
     },
-    /// A session has ended by itself (its process died or was killed); everything of it is deleted.
+    /// A session has ended by itself (its process died or was killed) or for the sake of the host; everything of it is deleted.
     Died {
         /// Which session.
         id: SessionId,
-        /// Why, as far as the kernel tells ("killed by signal 9: out of memory").
+        /// Why, as far as the kernel tells ("killed by signal 9"), or what the host ran out of.
         reason: String,
     },
 }

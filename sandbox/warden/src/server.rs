@@ -23,6 +23,7 @@ use nix::{
     unistd::{Gid, Uid, chown},
 };
 use std::{
+    collections::BTreeMap,
     fs,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
@@ -55,6 +56,8 @@ struct Server {
     signals: SignalFd,
     /// Who waits for a session's end.
     ending: Vec<(SessionId, Caller)>,
+    /// The sessions that end for the sake of the host, and why, for their owners.
+    condemned: BTreeMap<SessionId, &'static str>,
     preparations: Preparations,
     had_client: bool,
     /// When the host's memory was looked at last.
@@ -103,6 +106,7 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
         clients: Clients::default(),
         signals,
         ending: vec![],
+        condemned: BTreeMap::new(),
         preparations,
         had_client: false,
         looked: Instant::now(),
@@ -192,20 +196,24 @@ impl Server {
             && let Some((id, count)) = neighbours::heaviest(&self.sessions.users(), crowd)
         {
             tracing::warn!(session = %id, count, "the host's table of neighbours is nearly full: the session that has most of them ends");
-            self.kill(&id);
+            self.condemn(&id, "the host could remember no more neighbours in networks, and most of them were this session's");
         }
         if shortage::is_short()
             && let Some((id, bytes)) = shortage::heaviest(&self.sessions.users())
         {
             tracing::warn!(session = %id, mebibytes = bytes >> 20, "the host is short of memory: the session that may hold most of what is charged to none ends");
-            self.kill(&id);
+            self.condemn(
+                &id,
+                "the host was running out of memory, and this session's sockets may have held most of it",
+            );
         }
         Some(shortage::INTERVAL)
     }
 
-    fn kill(&mut self, id: &SessionId) {
-        if let Err(error) = self.sessions.kill(id) {
-            tracing::error!(session = %id, "{error}");
+    fn condemn(&mut self, id: &SessionId, why: &'static str) {
+        match self.sessions.kill(id) {
+            Ok(_) => _ = self.condemned.insert(id.clone(), why),
+            Err(error) => tracing::error!(session = %id, "{error}"),
         }
     }
 
@@ -350,7 +358,8 @@ impl Server {
             let reason = "it was kept ready".into();
             return self.clients.tell(&Message::Died { id: id.clone(), reason }, &[]);
         }
-        let (reason, trace) = self.sessions.ended(id);
+        let (how, trace) = self.sessions.ended(id);
+        let reason = self.condemned.remove(id).map_or(how, str::to_owned);
         let (asked, others): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.ending).into_iter().partition(|(ending, _)| ending == id);
         self.ending = others;

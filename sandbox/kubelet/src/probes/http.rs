@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use bytes::Bytes;
-use drydock_kubeclient::insecure::any_server;
+use drydock_insecure_tls::any_server;
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;

@@ -1,5 +1,5 @@
 //! TLS with whoever answers (`InsecureSkipVerify` of Go's crypto/tls): the connection is encrypted, and the server has the key of the
-//! certificate that it shows; whose that is nobody asks. For kubeconfigs that say so, and for the kubelet's probes.
+//! certificate that it shows; whose that is nobody asks. For kubeconfigs and registries that say so, webhooks without an authority, and the kubelet's probes.
 
 use std::sync::Arc;
 
