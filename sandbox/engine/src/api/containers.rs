@@ -392,13 +392,10 @@ async fn logs_of(
             .map(Some)
             .ok_or_else(|| Error::invalid(format!("invalid value for \"{key}\": \"{text}\""))),
     };
-    let (tty, none) = {
-        let record = container.record();
-        (record.config.tty, record.host.log_config.driver == "none")
-    };
-    if none {
+    if !container.log.is_readable() {
         return Err(Error::not_implemented("configured logging driver does not support reading"));
     }
+    let tty = container.record().config.tty;
     let wanted = logs::Wanted {
         out,
         err,

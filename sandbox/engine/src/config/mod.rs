@@ -379,8 +379,8 @@ mod tests {
                 "IPC mode \"host\" is not supported as default value; use \"shareable\" or \"private\"",
             ),
             (
-                "{\"log-driver\": \"syslog\"}",
-                "failed to set log opts: logger: no log driver named 'syslog' is registered",
+                "{\"log-driver\": \"splunk\"}",
+                "failed to set log opts: error looking up logging plugin splunk: plugin \"splunk\" not found",
             ),
         ] {
             assert_eq!(refused(text), format!("{merged}{why}"), "{text}");

@@ -50,6 +50,17 @@ pub fn watch(engine: &Arc<Engine>, container: &Arc<Container>, exit: oneshot::Re
     });
 }
 
+/// For an engine that takes a container over: whoever else gets its log is connected to with the next line.
+fn reopen_log(container: &Arc<Container>) {
+    let container = container.clone();
+    tokio::spawn(async move {
+        let record = container.record().clone();
+        if let Err(error) = container.log.open(&record, true).await {
+            tracing::warn!(container = record.short(), %error, "its log driver does not begin again");
+        }
+    });
+}
+
 /// One stream to the log and to who is attached.
 async fn output(container: Arc<Container>, io: Arc<Io>, stream: Stream) {
     let cutter = Arc::new(Mutex::new(Cutter::new(stream)));
@@ -57,16 +68,14 @@ async fn output(container: Arc<Container>, io: Arc<Io>, stream: Stream) {
     pump(io, move |piece| {
         let (container, cutter) = to.clone();
         async move {
-            if let Ok(mut cutter) = cutter.lock() {
-                container.log.write(&mut cutter, &piece);
-            }
+            let lines = cutter.lock().map(|mut cutter| container.log.write(&mut cutter, &piece));
+            container.log.deliver(lines.unwrap_or_default()).await;
             container.streams.hand_out(stream, &piece).await;
         }
     })
     .await;
-    if let Ok(mut cutter) = cutter.lock() {
-        container.log.finish(&mut cutter);
-    }
+    let lines = cutter.lock().map(|mut cutter| container.log.finish(&mut cutter));
+    container.log.deliver(lines.unwrap_or_default()).await;
 }
 
 /// A run has ended.
@@ -338,6 +347,7 @@ fn take_over(engine: &Arc<Engine>, container: &Arc<Container>, survivor: Survivo
     let input = ends.terminal.clone().or(ends.stdin.clone()).map_or(Input::Closed, Input::Open);
     container.streams.set_input(input);
     container.log.set_live(true);
+    reopen_log(container);
     watch(engine, container, exit, ends);
     health::watch(engine, container);
     let (engine, container) = (engine.clone(), container.clone());

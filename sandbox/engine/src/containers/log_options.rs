@@ -1,6 +1,7 @@
 //! `--log-driver` and `--log-opt`: what a container may ask for, in the words of moby's loggers.
 
 use super::{
+    logs::remote,
     model::HostConfig,
     words::{human_size, parse_bool, parse_size},
 };
@@ -30,15 +31,23 @@ pub fn check_log(host: &mut HostConfig) -> Result<()> {
             return invalid(format!("error parsing option max-buffer-size: invalid size: '{size}'"));
         }
     }
+    if let Some(text) = options.get("cache-disabled").filter(|t| !t.is_empty() && parse_bool(t).is_none()) {
+        return invalid(format!("invalid value for option cache-disabled: {text}"));
+    }
     let (known, name): (&[&str], _) = match driver {
+        remote if remote::is_remote(remote) => return remote::check(driver, options).map_err(Error::invalid),
+        "journald" => (&["labels", "labels-regex", "env", "env-regex", "tag"], "for journald log driver"),
         "json-file" => (
             &["max-file", "max-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag"],
             "for json-file log driver",
         ),
         "local" => (&["max-file", "max-size", "compress"], "for log driver local"),
-        other => return invalid(format!("logger: no log driver named '{other}' is registered")),
+        other => {
+            return invalid(format!("error looking up logging plugin {other}: plugin \"{other}\" not found"));
+        }
     };
-    let common = ["mode", "max-buffer-size"];
+    let common =
+        ["mode", "max-buffer-size", "cache-disabled", "cache-max-file", "cache-max-size", "cache-compress"];
     if let Some(key) = options.keys().map(String::as_str).find(|k| !known.contains(k) && !common.contains(k))
     {
         return invalid(format!("unknown log opt '{key}' {name}"));
@@ -46,16 +55,22 @@ pub fn check_log(host: &mut HostConfig) -> Result<()> {
     Ok(())
 }
 
+/// The words for a log driver that can't begin.
+pub fn failed(why: String) -> Error {
+    Error::internal(format!(
+        "failed to create task for container: failed to initialize logging driver: {why}"
+    ))
+}
+
 /// What a log driver itself refuses, which it does when the container starts.
 pub fn check_log_driver(host: &HostConfig) -> Result<()> {
     let (driver, options) = (host.log_config.driver.as_str(), &host.log_config.config);
-    if driver == "none" {
-        return Ok(());
+    let failed = |text: String| Err(failed(text));
+    match driver {
+        "none" => return Ok(()),
+        "journald" => return failed("journald is not enabled on this host".into()),
+        _ => {}
     }
-    let failed = |text: String| {
-        let before = "failed to create task for container: failed to initialize logging driver";
-        Err(Error::internal(format!("{before}: {text}")))
-    };
     let size = match options.get("max-size").map(|text| (text, human_size(text))) {
         Some((text, None)) => return failed(format!("invalid size: '{text}'")),
         Some((_, Some(..=0))) if driver == "json-file" => {
@@ -110,7 +125,19 @@ mod tests {
             "logger: max-buffer-size option is only supported with 'mode=non-blocking'"
         );
         assert_eq!(refused("local", &[("tag", "x")]), "unknown log opt 'tag' for log driver local");
-        assert_eq!(refused("syslog", &[]), "logger: no log driver named 'syslog' is registered");
+        assert_eq!(
+            refused("awslogs", &[]),
+            "error looking up logging plugin awslogs: plugin \"awslogs\" not found"
+        );
+        assert_eq!(refused("gelf", &[]), "gelf-address is a required parameter");
+        assert_eq!(
+            refused("journald", &[]),
+            "failed to create task for container: failed to initialize logging driver: journald is not enabled on this host"
+        );
+        assert_eq!(
+            refused("json-file", &[("cache-disabled", "x")]),
+            "invalid value for option cache-disabled: x"
+        );
         assert_eq!(
             refused("json-file", &[("compress", "true")]),
             "failed to create task for container: failed to initialize logging driver: compress cannot be true when max-file is less than 2 or max-size is not set"

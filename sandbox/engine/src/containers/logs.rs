@@ -1,19 +1,29 @@
 //! A container's log in Docker's `json-file` form: a JSON object per line of output, rotated by size. Readers read the files, not
-//! the program's output ([`read`]), so that a slow one holds up nobody. The file is opened with the first output.
+//! the program's output ([`read`]), so that a slow one holds up nobody. The file is opened with the first output. Drivers that send
+//! lines away ([`remote`]) keep such a file too, for `docker logs`.
 
+mod info;
 mod read;
+pub mod remote;
+mod tag;
 
 pub use read::Wanted;
 
-use super::{record::Record, streams::Stream, words::human_size};
+use super::{
+    model::LogConfig,
+    record::Record,
+    streams::Stream,
+    words::{human_size, parse_bool},
+};
 use crate::clock::Timestamp;
+use info::Info;
+use remote::{Line, Remote};
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::watch;
 
@@ -26,10 +36,17 @@ pub struct Log {
     path: Option<PathBuf>,
     max_size: u64,
     max_files: u64,
-    /// `,"attrs":{…}` or nothing.
-    attributes: String,
+    run: Mutex<Run>,
     writer: Mutex<Writer>,
     progress: watch::Sender<Progress>,
+}
+
+/// What is so from one start to the next.
+#[derive(Debug, Clone, Default)]
+struct Run {
+    /// `,"attrs":{…}` or nothing.
+    attributes: Arc<str>,
+    remote: Option<Remote>,
 }
 
 #[derive(Debug, Default)]
@@ -67,19 +84,51 @@ impl Log {
         let config = &record.host.log_config;
         let option = |name: &str| config.config.get(name);
         let (path, size, files) = match config.driver.as_str() {
-            "none" => (None, 0, 1),
+            "json-file" | "" => (Some(json_path(dir, &record.id)), 0, 1),
             "local" => (Some(dir.join("local-logs").join("container.log")), 20 << 20, 5),
-            _ => (Some(json_path(dir, &record.id)), 0, 1),
+            _ if !is_kept(record) => (None, 0, 1),
+            _ => (Some(dir.join("container-cached.log")), 20 << 20, 5),
         };
         let size = option("max-size").and_then(|s| human_size(s)).unwrap_or(size);
         Self {
             path,
             max_size: u64::try_from(size).unwrap_or(0),
             max_files: option("max-file").and_then(|n| n.parse().ok()).unwrap_or(files).max(1),
-            attributes: attributes(record),
+            run: Mutex::default(),
             writer: Mutex::default(),
             progress: watch::Sender::default(),
         }
+    }
+
+    /// Before a run: finds out what lines are marked with, and connects to whoever else gets them, if not `later`.
+    pub async fn open(&self, record: &Record, later: bool) -> Result<(), String> {
+        let driver = record.host.log_config.driver.as_str();
+        let info = Info(record);
+        let run = match driver {
+            "json-file" => Run { attributes: attributes(&info)?.into(), remote: None },
+            _ if remote::is_remote(driver) => {
+                Run { attributes: Arc::default(), remote: Some(Remote::open(&info, !later).await?) }
+            }
+            _ => Run::default(),
+        };
+        *self.run.lock().unwrap_or_else(PoisonError::into_inner) = run;
+        Ok(())
+    }
+
+    fn run(&self) -> Run {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sends lines on that [`write`](Self::write) has found.
+    pub async fn deliver(&self, lines: Vec<Line>) {
+        if let Some(remote) = self.run().remote.filter(|_| !lines.is_empty()) {
+            remote.deliver(lines).await;
+        }
+    }
+
+    /// Whether there is, or may be, something to read back.
+    pub fn is_readable(&self) -> bool {
+        self.path.is_some()
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
@@ -88,60 +137,46 @@ impl Log {
 
     /// A run begins or has ended: then followers end when they have read all.
     pub fn set_live(&self, live: bool) {
+        if !live {
+            self.run.lock().unwrap_or_else(PoisonError::into_inner).remote = None;
+        }
         self.progress.send_modify(|p| p.live = live);
     }
 
-    /// Logs output.
-    pub fn write(&self, cutter: &mut Cutter, bytes: &[u8]) {
-        if self.path.is_none() {
-            return;
+    /// Logs output. Returns what is to be [delivered](Self::deliver) too.
+    #[must_use]
+    pub fn write(&self, cutter: &mut Cutter, bytes: &[u8]) -> Vec<Line> {
+        let mut found = Found::new(self.run());
+        if self.path.is_none() && !found.sent {
+            return vec![];
         }
-        let now = Timestamp::now().to_string();
-        let mut entries = Vec::new();
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|b| *b == b'\n') {
             let (line, after) = rest.split_at(end + 1);
             rest = after;
             cutter.rest.extend_from_slice(line);
-            self.cut(cutter, &now, &mut entries);
+            cut(cutter, &mut found);
             if !cutter.rest.is_empty() {
                 let line = std::mem::take(&mut cutter.rest);
-                self.encode(&mut entries, cutter.stream, &line, &now);
+                found.add(cutter.stream, &line, false);
             }
         }
         cutter.rest.extend_from_slice(rest);
-        self.cut(cutter, &now, &mut entries);
-        self.append(&entries);
+        cut(cutter, &mut found);
+        self.append(&found.entries);
+        found.lines
     }
 
-    /// Logs what is left of a stream without a line end.
-    pub fn finish(&self, cutter: &mut Cutter) {
+    /// Logs what is left of a stream without a line end, likewise.
+    #[must_use]
+    pub fn finish(&self, cutter: &mut Cutter) -> Vec<Line> {
         let rest = std::mem::take(&mut cutter.rest);
+        let mut found = Found::new(self.run());
         if !rest.is_empty() {
-            let mut entries = Vec::new();
-            self.encode(&mut entries, cutter.stream, &rest, &Timestamp::now().to_string());
-            self.append(&entries);
+            found.add(cutter.stream, &rest, false);
+            self.append(&found.entries);
         }
-    }
-
-    /// Logs the beginning of a line that is too long for one entry.
-    fn cut(&self, cutter: &mut Cutter, now: &str, entries: &mut Vec<u8>) {
-        let mut done = 0;
-        while cutter.rest.len() - done > LONGEST {
-            let piece = &cutter.rest[done..done + LONGEST];
-            self.encode(entries, cutter.stream, piece, now);
-            done += LONGEST;
-        }
-        cutter.rest.drain(..done);
-    }
-
-    fn encode(&self, entries: &mut Vec<u8>, stream: Stream, line: &[u8], now: &str) {
-        entries.extend_from_slice(b"{\"log\":");
-        let text = String::from_utf8_lossy(line);
-        // Writing to memory can't fail, and text always is JSON.
-        let _infallible = serde_json::to_writer(&mut *entries, &text);
-        let _infallible =
-            writeln!(entries, ",\"stream\":\"{}\"{},\"time\":\"{now}\"}}", stream.name(), self.attributes);
+        found.lines
     }
 
     fn append(&self, entries: &[u8]) {
@@ -243,31 +278,74 @@ fn numbered(path: &Path, n: u64) -> PathBuf {
     name.into()
 }
 
-/// The `attrs` of a container's log: labels and environment that the log options name.
-fn attributes(record: &Record) -> String {
-    let names = |option: &str| -> Vec<String> {
-        let text = record.host.log_config.config.get(option).map_or("", String::as_str);
-        text.split(',').map(str::trim).filter(|n| !n.is_empty()).map(Into::into).collect()
-    };
-    let mut found = BTreeMap::new();
-    for name in names("labels") {
-        if let Some(value) = record.config.labels.as_ref().and_then(|labels| labels.get(&name)) {
-            found.insert(name, value.clone());
-        }
-    }
-    for name in names("env") {
-        let env = record.config.env.iter().flatten().filter_map(|e| e.split_once('='));
-        if let Some((_, value)) = env.into_iter().find(|(n, _)| *n == name) {
-            found.insert(name, value.to_string());
-        }
-    }
-    if let Some(tag) = record.host.log_config.config.get("tag") {
-        found.insert("tag".into(), tag.replace("{{.Name}}", &record.name).replace("{{.ID}}", record.short()));
+/// Whether lines that are sent away are kept for `docker logs`.
+fn is_kept(record: &Record) -> bool {
+    let LogConfig { driver, config } = &record.host.log_config;
+    let disabled = config.get("cache-disabled").and_then(|text| parse_bool(text)).unwrap_or_default();
+    driver != "none" && !disabled
+}
+
+/// The `attrs` of a container's log: labels, environment and tag that the log options name.
+fn attributes(info: &Info<'_>) -> Result<String, String> {
+    let mut found = info.attributes(str::to_owned)?;
+    let tag = info.tag("")?;
+    if !tag.is_empty() {
+        found.insert("tag".into(), tag);
     }
     match serde_json::to_string(&found) {
-        Ok(text) if !found.is_empty() => format!(",\"attrs\":{text}"),
-        _ => String::new(),
+        Ok(text) if !found.is_empty() => Ok(format!(",\"attrs\":{text}")),
+        _ => Ok(String::new()),
     }
+}
+
+/// Lines of output that came at the same time.
+struct Found {
+    now: Timestamp,
+    at: String,
+    attributes: Arc<str>,
+    /// As the file has them.
+    entries: Vec<u8>,
+    /// Whether they are sent away, too.
+    sent: bool,
+    lines: Vec<Line>,
+}
+
+impl Found {
+    fn new(run: Run) -> Self {
+        let now = Timestamp::now();
+        Self {
+            now,
+            at: now.to_string(),
+            attributes: run.attributes,
+            entries: vec![],
+            sent: run.remote.is_some(),
+            lines: vec![],
+        }
+    }
+
+    fn add(&mut self, stream: Stream, line: &[u8], partial: bool) {
+        if self.sent {
+            let text = line.strip_suffix(b"\n").unwrap_or(line).to_vec();
+            self.lines.push(Line { stream, time: self.now, text, partial });
+        }
+        let Self { at, attributes, entries, .. } = self;
+        entries.extend_from_slice(b"{\"log\":");
+        let text = String::from_utf8_lossy(line);
+        // Writing to memory can't fail, and text always is JSON.
+        let _infallible = serde_json::to_writer(&mut *entries, &text);
+        let _infallible =
+            writeln!(entries, ",\"stream\":\"{}\"{attributes},\"time\":\"{at}\"}}", stream.name());
+    }
+}
+
+/// Takes the beginning of a line that is too long for one entry.
+fn cut(cutter: &mut Cutter, found: &mut Found) {
+    let mut done = 0;
+    while cutter.rest.len() - done > LONGEST {
+        found.add(cutter.stream, &cutter.rest[done..done + LONGEST], true);
+        done += LONGEST;
+    }
+    cutter.rest.drain(..done);
 }
 
 #[cfg(test)]
@@ -293,17 +371,65 @@ mod tests {
         text
     }
 
+    /// Also one that nobody reads, or that nobody else is to have.
+    #[tokio::test]
+    async fn what_is_sent_away_is_kept_for_readers_too() {
+        let temp = tempfile::tempdir().unwrap();
+        let server = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("udp://{}", server.local_addr().unwrap());
+        let mut record = Record { id: "0123456789abcdef".into(), ..Record::default() };
+        record.host.log_config.driver = "syslog".into();
+        record.host.log_config.config = [("syslog-address".to_owned(), address)].into();
+        let log = Log::new(temp.path(), &record);
+        log.open(&record, false).await.unwrap();
+        let mut out = Cutter::new(Stream::Out);
+        let mut lines = log.write(&mut out, b"one\n\ntwo");
+        lines.extend(log.finish(&mut out));
+        log.deliver(lines).await;
+        log.set_live(false);
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            let mut datagram = [0; 200];
+            let len = server.recv(&mut datagram).await.unwrap();
+            seen.push(String::from_utf8(datagram[..len].to_vec()).unwrap());
+        }
+        assert!(seen[0].starts_with("<30>") && seen[0].ends_with("]: one\n"), "{seen:?}");
+        assert!(seen[1].contains(" 0123456789ab[") && seen[1].ends_with("]: two\n"), "{seen:?}");
+        assert_eq!(all(&log, Wanted::default()).await, "one\n\ntwo");
+        assert!(temp.path().join("container-cached.log").is_file());
+        record.host.log_config.config.insert("cache-disabled".into(), "true".into());
+        assert!(!Log::new(temp.path(), &record).is_readable());
+    }
+
+    #[tokio::test]
+    async fn a_run_is_marked_with_what_its_container_is_called_then() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut record = Record { id: "0123456789abcdef".into(), name: "old".into(), ..Record::default() };
+        record.host.log_config.driver = "json-file".into();
+        record.host.log_config.config = [("tag".to_owned(), "{{.Name}}".to_owned())].into();
+        let log = Log::new(temp.path(), &record);
+        for name in ["old", "new"] {
+            record.name = name.into();
+            log.open(&record, false).await.unwrap();
+            let _none = log.write(&mut Cutter::new(Stream::Out), b"line\n");
+        }
+        let details = Wanted { details: true, ..Wanted::default() };
+        assert_eq!(all(&log, details).await, "tag=old line\ntag=new line\n");
+        record.host.log_config.config = [("tag".to_owned(), "{{.Nmae}}".to_owned())].into();
+        assert!(log.open(&record, false).await.unwrap_err().contains("can't evaluate field Nmae"));
+    }
+
     #[tokio::test]
     async fn lines_are_kept_whole_and_long_ones_in_pieces() {
         let temp = tempfile::tempdir().unwrap();
         let log = log(temp.path(), &[]);
         let mut out = Cutter::new(Stream::Out);
-        log.write(&mut out, b"a\nb");
-        log.write(&mut out, b"c\n");
+        let _none = log.write(&mut out, b"a\nb");
+        let _none = log.write(&mut out, b"c\n");
         let long = "x".repeat(LONGEST + 5);
-        log.write(&mut out, format!("{long}\nno end").as_bytes());
+        let _none = log.write(&mut out, format!("{long}\nno end").as_bytes());
         assert_eq!(all(&log, Wanted::default()).await, format!("a\nbc\n{long}\n"));
-        log.finish(&mut out);
+        let _none = log.finish(&mut out);
         assert_eq!(all(&log, Wanted { tail: Some(2), ..Wanted::default() }).await, "xxxxx\nno end");
         assert_eq!(all(&log, Wanted { tail: Some(0), ..Wanted::default() }).await, "");
         let lines = fs::read_to_string(json_path(temp.path(), "x")).unwrap();
@@ -317,7 +443,7 @@ mod tests {
         let log = log(temp.path(), &[("max-size", "200"), ("max-file", "3")]);
         let mut out = Cutter::new(Stream::Out);
         for n in 0..20 {
-            log.write(&mut out, format!("{n}\n").as_bytes());
+            let _none = log.write(&mut out, format!("{n}\n").as_bytes());
         }
         assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 3);
         let text = all(&log, Wanted::default()).await;
@@ -332,7 +458,7 @@ mod tests {
         let log = log(temp.path(), &[("max-size", "100"), ("max-file", "9000000000000000000")]);
         let mut out = Cutter::new(Stream::Out);
         for n in 0..10 {
-            log.write(&mut out, format!("{n}\n").as_bytes());
+            let _none = log.write(&mut out, format!("{n}\n").as_bytes());
         }
         assert_eq!(all(&log, Wanted::default()).await, "0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n");
     }
@@ -342,7 +468,7 @@ mod tests {
     async fn a_reader_that_finds_nothing_holds_up_nobody() {
         let temp = tempfile::tempdir().unwrap();
         let log = log(temp.path(), &[]);
-        log.write(&mut Cutter::new(Stream::Out), "line\n".repeat(100_000).as_bytes());
+        let _none = log.write(&mut Cutter::new(Stream::Out), "line\n".repeat(100_000).as_bytes());
         let since = Some(Timestamp::from_unix(9_000_000_000, 0));
         let (to, _from) = mpsc::channel(1);
         let others = Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -375,7 +501,7 @@ mod tests {
             let mut out = Cutter::new(Stream::Out);
             let long = "x".repeat(10_000) + "\n";
             for _ in 0..10 {
-                log.write(&mut out, long.as_bytes());
+                let _none = log.write(&mut out, long.as_bytes());
             }
             let path = json_path(&dir, "x");
             let size = fs::metadata(&path).unwrap().len();
@@ -391,8 +517,8 @@ mod tests {
         let log = log(temp.path(), &[("max-size", "1k"), ("max-file", "3")]);
         let mut out = Cutter::new(Stream::Out);
         let lines: String = (0..200).map(|n| format!("line {n}\n")).collect();
-        log.write(&mut out, lines.as_bytes());
-        log.write(&mut out, b"last\n");
+        let _none = log.write(&mut out, lines.as_bytes());
+        let _none = log.write(&mut out, b"last\n");
         for entry in fs::read_dir(temp.path()).unwrap() {
             let size = entry.unwrap().metadata().unwrap().len();
             assert!(size < 1000 + 100, "{size}");
@@ -420,7 +546,7 @@ mod tests {
         let mut out = Cutter::new(Stream::Out);
         let mut expected = String::new();
         for n in 0..30 {
-            log.write(&mut out, format!("{n}\n").as_bytes());
+            let _none = log.write(&mut out, format!("{n}\n").as_bytes());
             expected += &format!("{n}\n");
             tokio::task::yield_now().await;
             tokio::time::sleep(std::time::Duration::from_millis(1)).await;

@@ -151,6 +151,7 @@ async fn begin(engine: &Arc<Engine>, container: &Arc<Container>, root: &mut Root
     sources::mount_images(engine, &snapshot)?;
     sources::check(&snapshot)?;
     log_options::check_log_driver(&snapshot.host)?;
+    container.log.open(&snapshot, false).await.map_err(log_options::failed)?;
     snapshot.host.tmpfs.iter().flatten().try_for_each(|(_, options)| mounts::check_tmpfs(options))?;
     let description = spec::container(engine, &snapshot, &root.path)?;
     let code = if description.wasm {
@@ -476,6 +477,7 @@ async fn give_up(engine: &Arc<Engine>, container: &Arc<Container>, error: &Error
         (e.running, e.code) = (false, code);
     });
     drop(record);
+    container.log.set_live(false);
     container.streams.finish();
     container.streams.set_input(Input::NotYet);
     engine.save_soon(container);

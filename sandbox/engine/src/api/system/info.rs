@@ -206,7 +206,7 @@ fn constants() -> Value {
             "Volume": ["local"],
             "Network": ["bridge", "host", "null"],
             "Authorization": null,
-            "Log": ["json-file", "local", "none"],
+            "Log": ["fluentd", "gelf", "journald", "json-file", "local", "syslog"],
         },
         "CgroupDriver": "cgroupfs",
         "IndexServerAddress": "https://index.docker.io/v1/",
