@@ -42,6 +42,9 @@ impl Networks {
     }
 
     async fn wait_for_port(&self, endpoint: &Endpoint) {
+        if endpoint.host_interface.is_empty() {
+            return;
+        }
         for _ in 0..LOOKS {
             match netlink::forwards(&endpoint.host_interface) {
                 Ok(false) => tokio::time::sleep(PAUSE).await,

@@ -62,12 +62,15 @@ fn parse_routes(table: &str, but: &str) -> Vec<Ipv4Net> {
 }
 
 impl Networks {
-    /// The number of a network's bridge, which is made if it is not there (a learner may have deleted it).
+    /// The number of a network's bridge or parent, which is made if it is not there (a learner may have deleted it).
     pub(crate) fn ensure_bridge(&self, bridge: &Bridge) -> Result<()> {
         self.bridge_index(bridge).map(|_| ())
     }
 
     pub(crate) fn bridge_index(&self, bridge: &Bridge) -> Result<u32> {
+        if let Some(macvlan) = &bridge.macvlan {
+            return self.parent_index(macvlan);
+        }
         let name = bridge.interface.as_str();
         if let Ok(index) = if_nametoindex(name) {
             return Ok(index);
@@ -94,6 +97,9 @@ impl Networks {
 
     /// Removes a network's bridge.
     pub(crate) fn remove_bridge(&self, bridge: &Bridge) {
+        if bridge.macvlan.as_ref().is_some_and(|macvlan| !macvlan.alone) {
+            return;
+        }
         let name = &bridge.interface;
         if let Err(error) = accept(Batch::new().delete_named(name).send(), Errno::ENODEV) {
             tracing::warn!(bridge = name, %error, "remove a bridge");

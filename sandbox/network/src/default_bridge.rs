@@ -175,6 +175,7 @@ impl DefaultBridge {
             prefix: None,
             host_address: None,
             unprotected: false,
+            macvlan: None,
             ipv6,
         };
         Ok((bridge, self.ipam(subnet, gateway)))

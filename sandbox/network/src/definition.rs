@@ -1,7 +1,7 @@
 //! What a network is: as it is asked for, checked, and kept on disk. The checks and their words are those of
 //! moby's `api/types/network/ipam.go`, `daemon/network.go` and `libnetwork/drivers/bridge`.
 
-use crate::{Error, Result, error::Kind, ipam::Net};
+use crate::{Error, Result, error::Kind, ipam::Net, macvlan::Macvlan};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -74,6 +74,8 @@ impl IpamConfig {
 pub enum Driver {
     /// A bridge of the node.
     Bridge,
+    /// Interfaces on one of the node's.
+    Macvlan,
     /// The node's own network namespace.
     Host,
     /// A network namespace with nothing but the loopback interface.
@@ -85,9 +87,15 @@ impl Driver {
     pub fn name(self) -> &'static str {
         match self {
             Self::Bridge => "bridge",
+            Self::Macvlan => "macvlan",
             Self::Host => "host",
             Self::Null => "null",
         }
+    }
+
+    /// Whether containers get an interface in it.
+    pub fn has_interfaces(self) -> bool {
+        matches!(self, Self::Bridge | Self::Macvlan)
     }
 }
 
@@ -105,7 +113,7 @@ pub(crate) struct Definition {
     pub ipam: Vec<IpamConfig>,
     pub options: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
-    /// Only a bridge has one.
+    /// Only networks with interfaces have one.
     pub bridge: Option<Bridge>,
     /// It only holds a configuration.
     #[serde(default)]
@@ -121,10 +129,10 @@ pub(crate) struct ConfigOnly {
     pub ipv6: bool,
 }
 
-/// What a bridge network is in the kernel.
+/// What a network with interfaces is in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Bridge {
-    /// Name of the interface.
+    /// Name of the interface; the parent's of a macvlan.
     pub interface: String,
     pub subnet: Ipv4Net,
     pub range: Option<Ipv4Net>,
@@ -146,6 +154,9 @@ pub(crate) struct Bridge {
     /// Whoever has a route to them reaches all ports of the containers (gateway mode `nat-unprotected`).
     #[serde(default)]
     pub unprotected: bool,
+    /// It is no bridge, but this.
+    #[serde(default)]
+    pub macvlan: Option<Macvlan>,
     /// Its IPv6 addresses, if it has any.
     #[serde(default)]
     pub ipv6: Option<Ipv6>,
@@ -317,14 +328,14 @@ where
 
 fn check_driver(driver: &str) -> Result<()> {
     match driver {
-        "" | "bridge" => Ok(()),
+        "" | "bridge" | "macvlan" => Ok(()),
         "host" | "null" => Err(Kind::Forbidden.error(format!("only one instance of {driver:?} network is allowed"))),
         "overlay" => Err(Kind::Forbidden.error(
             "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node \
              to swarm and try again.",
         )),
-        "macvlan" | "ipvlan" => Err(Kind::NotImplemented
-            .error(format!("{driver} networks are not available on this engine: use the bridge driver"))),
+        "ipvlan" => Err(Kind::NotImplemented
+            .error("ipvlan networks are not available on this engine: use the bridge or the macvlan driver")),
         _ => Err(Kind::NotFound.error(format!("could not find plugin {driver} in v1 plugin registry: plugin not found"))),
     }
 }
@@ -468,7 +479,7 @@ mod tests {
             unknown.to_string(),
             "could not find plugin weave in v1 plugin registry: plugin not found"
         );
-        assert!(refusal("macvlan").to_string().contains("macvlan networks are not available"));
+        assert!(refusal("ipvlan").to_string().contains("ipvlan networks are not available"));
         assert!(refusal("overlay").to_string().starts_with("This node is not a swarm manager."));
         let predefined = NewNetwork { name: "host".into(), ..NewNetwork::default() }.check().unwrap_err();
         assert_eq!(predefined.to_string(), "operation is not permitted on predefined host network ");

@@ -73,7 +73,7 @@ pub struct Endpoint {
     pub network_id: String,
     /// The network's name.
     pub network_name: String,
-    /// What kind of network: only a bridge gives an interface.
+    /// What kind of network: not each gives an interface.
     pub driver: Driver,
     /// No way out of the network.
     pub internal: bool,
@@ -87,7 +87,7 @@ pub struct Endpoint {
     pub links: Vec<(String, String)>,
     /// The network with the highest one has the default route.
     pub gateway_priority: i64,
-    /// The interface on the node's side (`veth1a2b3c4`).
+    /// The interface on the node's side (`veth1a2b3c4`), if there is one.
     pub host_interface: String,
     /// The container's number of interface, from 0.
     pub number: u32,
@@ -201,7 +201,8 @@ impl Networks {
                 pool.release(address);
             }
         })?;
-        let gateway = definition.bridge.as_ref().filter(|_| !definition.internal);
+        let alone = |bridge: &Bridge| bridge.macvlan.as_ref().is_some_and(|macvlan| macvlan.alone);
+        let gateway = definition.bridge.as_ref().filter(|bridge| !definition.internal && !alone(bridge));
         let endpoint = Endpoint {
             id: random::hex::<32>(),
             network_name: definition.name.clone(),
@@ -212,7 +213,11 @@ impl Networks {
             dns_names: request.dns_names.clone(),
             links: request.links.clone(),
             gateway_priority: request.gateway_priority,
-            host_interface: address.map(|_| host_interface()).unwrap_or_default(),
+            host_interface: if definition.driver == Driver::Bridge {
+                host_interface()
+            } else {
+                String::new()
+            },
             number,
             name,
             sysctls: request.sysctls.clone(),
@@ -326,6 +331,10 @@ impl Networks {
             let name = endpoint.interface();
             let peer = Peer { name: &name, index: index(endpoint), mac: mac.0 };
             let port_of = self.bridge_index(bridge)?;
+            if let Some(macvlan) = &bridge.macvlan {
+                batch.macvlan(port_of, macvlan.mode(), &peer, namespace.fd().as_fd());
+                continue;
+            }
             let pair = Pair { name: &endpoint.host_interface, bridge: port_of, mtu: bridge.mtu, peer };
             batch.pair(&pair, namespace.fd().as_fd());
             batch.up(port_of);
@@ -334,10 +343,16 @@ impl Networks {
             }
         }
         if let Err(error) = batch.send() {
-            for (endpoint, _) in &wanted {
+            for (endpoint, _) in wanted.iter().filter(|(endpoint, _)| !endpoint.host_interface.is_empty()) {
                 let _not_made = Batch::new().delete_named(&endpoint.host_interface).send();
             }
-            return Err(Error::from(error).context("failed to add the host <=> sandbox pair interfaces: "));
+            let macvlan = wanted.iter().any(|(_, bridge)| bridge.macvlan.is_some());
+            let what = if macvlan {
+                "failed to create the macvlan port: "
+            } else {
+                "failed to add the host <=> sandbox pair interfaces: "
+            };
+            return Err(Error::from(error).context(what));
         }
         let mut state = self.state();
         for (endpoint, _) in &wanted {
@@ -373,7 +388,12 @@ impl Networks {
         if let Some(inside) = inside
             && let Ok(namespace) = Namespace::of(&inside)
         {
-            namespace.run(|| set_ways_out(&before, &after))?;
+            namespace.run(|| {
+                if endpoint.plugged && endpoint.driver == Driver::Macvlan {
+                    delete(&endpoint.interface())?;
+                }
+                set_ways_out(&before, &after)
+            })?;
         }
         self.follow(before.ipv4.as_ref(), after.ipv4.as_ref())
     }

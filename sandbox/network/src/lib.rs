@@ -26,6 +26,7 @@ mod inside;
 pub mod inspect;
 mod ipam;
 mod mac;
+mod macvlan;
 mod names;
 mod networks;
 mod ports;

@@ -9,6 +9,7 @@ use crate::{
     firewall::Firewall,
     inspect,
     ipam::{self, Net, Pool},
+    macvlan::Macvlan,
     ports::Allocator,
     random,
     store::Store,
@@ -214,7 +215,8 @@ impl Networks {
         let configured = self.configured(new)?;
         let new = configured.as_ref().unwrap_or(new);
         let wish = new.subnet()?;
-        let options = BridgeOptions::read(&new.options)?;
+        let options = if new.driver == "macvlan" { BTreeMap::new() } else { new.options.clone() };
+        let options = BridgeOptions::read(&options)?;
         let routes = bridge::routes();
         let definition = {
             let mut state = self.state();
@@ -363,8 +365,13 @@ fn define(
     (routes, config): (&[Ipv4Net], &Config),
 ) -> Result<Definition> {
     let id = random::hex::<32>();
-    let interface = options.interface.unwrap_or_else(|| format!("br-{}", short(&id)));
-    if let Some((other, _)) = state.bridges().find(|(_, bridge)| bridge.interface == interface) {
+    let macvlan = (new.driver == "macvlan").then(|| Macvlan::read(&id, &new.options)).transpose()?;
+    macvlan.as_ref().map_or(Ok(()), |macvlan| macvlan.check(state))?;
+    let parent = macvlan.as_ref().map(|macvlan| macvlan.parent.clone());
+    let interface = parent.or(options.interface).unwrap_or_else(|| format!("br-{}", short(&id)));
+    let same =
+        |bridge: &Bridge| bridge.macvlan.is_none() && macvlan.is_none() && bridge.interface == interface;
+    if let Some((other, _)) = state.bridges().find(|(_, bridge)| same(bridge)) {
         return Err(Kind::Forbidden.error(format!(
             "cannot create network {id} ({interface}): conflicts with network {} ({interface}): networks have same \
              bridge name",
@@ -396,13 +403,14 @@ fn define(
         prefix: options.prefix,
         host_address: options.host_address,
         unprotected: options.unprotected,
+        macvlan,
         ipv6: new.ipv6.then(|| define_ipv6(new, state, config)).transpose()?,
     };
     Ok(Definition {
         id,
         name: new.name.clone(),
         created: time::now(),
-        driver: Driver::Bridge,
+        driver: if new.driver == "macvlan" { Driver::Macvlan } else { Driver::Bridge },
         internal: new.internal,
         attachable: new.attachable,
         ipam_options: new.ipam_options.clone(),

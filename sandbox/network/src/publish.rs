@@ -3,6 +3,7 @@
 
 use crate::{
     Binding, Networks, PortRequest, Result,
+    definition::Driver,
     error::Kind,
     networks::State,
     proxy::{self, Proxy, Socket, Target},
@@ -85,6 +86,10 @@ impl Networks {
         let Some(target) = way_out.as_ref().and_then(|endpoint| endpoint.address) else {
             return Ok(Vec::new());
         };
+        // Who is in the node's own network has all ports there.
+        if way_out.as_ref().is_some_and(|endpoint| endpoint.driver == Driver::Macvlan) {
+            return Ok(Vec::new());
+        }
         let host_binding = {
             let state = self.state();
             let network = way_out.and_then(|e| state.network(&e.network_id));

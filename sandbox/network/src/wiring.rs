@@ -73,7 +73,7 @@ fn set_way_out(
 }
 
 pub(crate) fn unplug(endpoint: &Endpoint) -> Result<()> {
-    if !endpoint.plugged {
+    if !endpoint.plugged || endpoint.host_interface.is_empty() {
         return Ok(());
     }
     delete(&endpoint.host_interface)

@@ -3,7 +3,7 @@
 use crate::{
     Endpoint, EndpointRequest, Error, Mac, Result,
     bridge_options::is_interface,
-    definition::{Definition, Driver, join},
+    definition::{Definition, join},
     error::Kind,
     ipam::{Net, Pool},
     networks::{Network, State},
@@ -86,7 +86,7 @@ pub(crate) fn check(request: &EndpointRequest, definition: &Definition) -> Resul
 /// The first number of interface that the container does not use.
 pub(crate) fn free_number(state: &State, container: &str) -> u32 {
     let used: Vec<u32> =
-        state.endpoints_of(container).filter(|e| e.driver == Driver::Bridge).map(|e| e.number).collect();
+        state.endpoints_of(container).filter(|e| e.driver.has_interfaces()).map(|e| e.number).collect();
     (0..).find(|number| !used.contains(number)).unwrap_or_default()
 }
 
@@ -100,7 +100,7 @@ pub(crate) fn network_prefix(network: &Network) -> String {
 pub(crate) fn interface_name(state: &State, request: &EndpointRequest, prefix: &str) -> Result<String> {
     let used: Vec<String> = state
         .endpoints_of(&request.container)
-        .filter(|endpoint| endpoint.driver == Driver::Bridge)
+        .filter(|endpoint| endpoint.driver.has_interfaces())
         .map(Endpoint::interface)
         .collect();
     match &request.interface {

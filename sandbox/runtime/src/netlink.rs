@@ -10,8 +10,8 @@ use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressHeaderFlags, AddressMessage},
     link::{
-        BridgePortState, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth,
-        LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+        BridgePortState, InfoBridgePort, InfoData, InfoKind, InfoMacVlan, InfoPortData, InfoPortKind,
+        InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
     },
     neighbour::NeighbourMessage,
     route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
@@ -108,6 +108,35 @@ impl Batch {
             format!("make interfaces {} and {}", pair.name, pair.peer.name),
             RouteNetlinkMessage::NewLink(link),
         )
+    }
+
+    /// Makes an interface in another network namespace that shares one here.
+    pub fn macvlan(
+        &mut self,
+        parent: u32,
+        mode: MacvlanMode,
+        peer: &Peer<'_>,
+        namespace: BorrowedFd<'_>,
+    ) -> &mut Self {
+        let mode = match mode {
+            MacvlanMode::Bridge => MacVlanMode::Bridge,
+            MacvlanMode::Private => MacVlanMode::Private,
+            MacvlanMode::Vepa => MacVlanMode::Vepa,
+            MacvlanMode::Passthrough => MacVlanMode::Passthrough,
+        };
+        let mut link = LinkMessage::default();
+        link.header.index = peer.index;
+        link.attributes = vec![
+            LinkAttribute::IfName(peer.name.into()),
+            LinkAttribute::Address(peer.mac.to_vec()),
+            LinkAttribute::NetNsFd(namespace.as_raw_fd()),
+            LinkAttribute::Link(parent),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::MacVlan),
+                LinkInfo::Data(InfoData::MacVlan(vec![InfoMacVlan::Mode(mode)])),
+            ]),
+        ];
+        self.create(format!("make interface {}", peer.name), RouteNetlinkMessage::NewLink(link))
     }
 
     /// Lets a port of a bridge talk to ports that are not isolated only.
@@ -388,6 +417,19 @@ pub struct Pair<'a> {
     pub mtu: Option<u32>,
     /// The other one. Number 0: the kernel chooses.
     pub peer: Peer<'a>,
+}
+
+/// How interfaces on the same parent see each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MacvlanMode {
+    /// Directly.
+    Bridge,
+    /// Not at all.
+    Private,
+    /// By way of a switch that sends back.
+    Vepa,
+    /// There is one only, and it takes the parent's place.
+    Passthrough,
 }
 
 /// A network namespace.

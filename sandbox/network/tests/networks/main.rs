@@ -2,6 +2,7 @@
 //! network namespaces of theirs. Nothing is left: a namespace ends with its last process. Needs root.
 
 mod ipv6;
+mod macvlan;
 mod names;
 mod ports;
 mod reach;
