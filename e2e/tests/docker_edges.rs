@@ -240,11 +240,20 @@ async fn a_container_brings_its_own_seccomp_profile() {
             r#"{"defaultAction": "SCMP_ACT_ERRNO"}"#,
             "OCI runtime start failed: cannot start a container that has stopped",
         ),
+        (
+            r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["setuid"], "action": "SCMP_ACT_ERRNO"}]}"#,
+            "error during container init: unable to setup user: operation not permitted",
+        ),
     ];
     for (text, why) in refusals {
         lab.sh(&profile("bad", text)).await;
         lab.refused("docker run --rm --security-opt seccomp=bad.json busybox true", 125, why).await;
     }
+    // That is a run, which ends at once.
+    let execve = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["execve"], "action": "SCMP_ACT_ERRNO"}]}"#;
+    lab.sh(&profile("bad", execve)).await;
+    let run = "docker run --rm --security-opt seccomp=bad.json busybox true";
+    lab.refused(run, 255, "exec /bin/true: operation not permitted").await;
     lab.end().await;
 }
 

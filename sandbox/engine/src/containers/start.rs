@@ -256,24 +256,28 @@ async fn prepare(
     }
 }
 
-/// Whether the filter that a container has brought ended its child before there was a program, and kept it from telling so.
+/// Whether the filter that a container has brought ended its child before there was a program, and kept it from telling so. One
+/// that only keeps it from its program says so itself: that counts as a run, as with runc.
 async fn kept_from_its_program(child: &mut Child, description: &ContainerSpec) -> bool {
     const KILLED: [i32; 2] = [128 + nix::libc::SIGSYS, 128 + nix::libc::SIGSEGV];
     if !matches!(description.process.seccomp, Filter::Program(_)) || description.init {
         return false;
     }
     let process = &mut child.process;
-    match std::fs::read_to_string(format!("/proc/{}/comm", process.pid)) {
-        Ok(name) => name.trim_end() == TITLE,
-        // It has ended, so quickly that it was hardly a program that did.
-        Err(_) => {
-            let (tell, exit) = tokio::sync::oneshot::channel();
-            let Ok(status) = std::mem::replace(&mut process.exit, exit).await else { return false };
-            let _kept_for_who_waits = tell.send(status);
-            KILLED.contains(&status)
-        }
+    let name = std::fs::read_to_string(format!("/proc/{}/comm", process.pid));
+    if name.is_ok_and(|name| name.trim_end() != TITLE) {
+        return false;
     }
+    // It has ended, or is about to, so quickly that it was hardly a program that did.
+    let (tell, exit) = tokio::sync::oneshot::channel();
+    let waited = std::mem::replace(&mut process.exit, exit);
+    let Ok(Ok(status)) = tokio::time::timeout(LAST_WORDS, waited).await else { return true };
+    let _kept_for_who_waits = tell.send(status);
+    KILLED.contains(&status)
 }
+
+/// How long a child may live on that reports no more and has no program.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// A child on its way to its program.
 pub struct Child {

@@ -20,6 +20,7 @@ use rustix::{
     io::FdFlags,
     thread::{CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities},
 };
+use seccompiler::BpfProgram;
 use std::{
     ffi::CString,
     fs,
@@ -83,7 +84,7 @@ pub fn enter<'a>(
     if matches!(start, Start::First { .. }) {
         make_directory(&spec.cwd, &user);
     }
-    let set_up = || -> Result<()> {
+    let set_up = || -> Result<(CapabilitySet, Option<BpfProgram>)> {
         let [input, output, error] = stdio.each_ref().map(AsFd::as_fd);
         if spec.tty.is_none() {
             own_pipes(&user, &[input, output, error]);
@@ -126,30 +127,40 @@ pub fn enter<'a>(
             // While SYS_ADMIN is there, so that set-user-id programs go on working; what comes below is not filtered.
             seccomp::install(filter)?;
         }
-        prctl::set_keepcaps(true).step(|| "keep capabilities")?;
-        let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
-        setgroups(&groups).step(|| "setgroups")?;
-        setgid(Gid::from_raw(user.gid)).step(|| format!("setgid {}", user.gid))?;
-        setuid(Uid::from_raw(user.uid)).step(|| format!("setuid {}", user.uid))?;
-        prctl::set_keepcaps(false).step(|| "keep capabilities")?;
-        let sets = CapabilitySets { effective: keep, permitted: keep, inheritable: CapabilitySet::empty() };
-        set_capabilities(None, sets).step(|| "set capabilities")?;
-        if spec.no_new_privileges {
-            prctl::set_no_new_privs().step(|| "set no_new_privs")?;
-            if let Some(filter) = filter {
-                seccomp::install(filter)?;
-            }
-        }
-        Ok(())
+        Ok((keep, filter.filter(|_| spec.no_new_privileges).cloned()))
     };
+    let (keep, filter) = set_up().map_err(|e| other(e.to_string()))?;
+    become_user(&user, keep)?;
     // As the user: a directory that only root may enter is refused, as runc refuses it.
-    set_up().map_err(|e| other(e.to_string()))?;
     let cwd = if spec.cwd.is_empty() { "/" } else { &spec.cwd };
     rustix::process::chdir(cwd).map_err(|e| {
         let why = Errno::from_raw(e.raw_os_error()).desc().to_lowercase();
         other(format!("chdir to cwd ({cwd:?}) set in config.json failed: {why}"))
     })?;
+    if spec.no_new_privileges {
+        prctl::set_no_new_privs().map_err(|e| refused("can't set no_new_privs", e))?;
+    }
+    if let Some(filter) = &filter {
+        seccomp::install(filter).map_err(|e| other(e.to_string()))?;
+    }
     Ok(program)
+}
+
+/// Takes user, groups and capabilities on. What refuses them here is the container's own filter, so runc's words for it are told.
+fn become_user(user: &User, keep: CapabilitySet) -> std::result::Result<(), Failure> {
+    prctl::set_keepcaps(true).map_err(|e| refused("unable to set keep caps", e))?;
+    let groups: Vec<Gid> = user.groups.iter().copied().map(Gid::from_raw).collect();
+    setgroups(&groups).map_err(|e| refused("unable to setup user: setgroups", e))?;
+    setgid(Gid::from_raw(user.gid)).map_err(|e| refused("unable to setup user", e))?;
+    setuid(Uid::from_raw(user.uid)).map_err(|e| refused("unable to setup user", e))?;
+    prctl::set_keepcaps(false).map_err(|e| refused("unable to clear keep caps", e))?;
+    let sets = CapabilitySets { effective: keep, permitted: keep, inheritable: CapabilitySet::empty() };
+    set_capabilities(None, sets)
+        .map_err(|e| refused("unable to apply caps", Errno::from_raw(e.raw_os_error())))
+}
+
+fn refused(what: &str, errno: Errno) -> Failure {
+    other(format!("{what}: {}", errno.desc().to_lowercase()))
 }
 
 /// Becomes the program; returns only if it can't. That a program is there was seen before (`prepare`), and that is all that Docker
