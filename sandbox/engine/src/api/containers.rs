@@ -9,7 +9,7 @@ use crate::{
         record::Phase,
         remove, start, stats, stop,
         streams::{Input, Stream},
-        top, update, wait,
+        top, update, validate, wait,
     },
     engine::{Engine, blocking},
     error::{Context, Error, Result},
@@ -102,6 +102,9 @@ async fn create_one(
     let mut mounts = request.host_config.mounts.iter().flatten();
     if !version.at_least(48) && mounts.any(|mount| mount.kind == "image") {
         return Err(Error::invalid("Mount type \"Image\" needs API v1.48 or newer"));
+    }
+    if version.at_least(48) {
+        validate::check_interface_sysctls(&request.host_config)?;
     }
     let created = create::create(&engine, query.text("name"), query.text("platform"), request)?;
     Ok(answer(StatusCode::CREATED, &created))

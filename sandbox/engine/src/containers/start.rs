@@ -6,6 +6,7 @@ use super::{
     record::{Phase, Record},
     sources, spec,
     streams::{Input, Io, watched},
+    validate,
 };
 use crate::{
     clock::Timestamp,
@@ -150,6 +151,7 @@ async fn begin(engine: &Arc<Engine>, container: &Arc<Container>, root: &mut Root
     }
     sources::mount_images(engine, &snapshot)?;
     sources::check(&snapshot)?;
+    validate::check_sysctls(&snapshot.host)?;
     log_options::check_log_driver(&snapshot.host)?;
     container.log.open(&snapshot, false).await.map_err(log_options::failed)?;
     snapshot.host.tmpfs.iter().flatten().try_for_each(|(_, options)| mounts::check_tmpfs(options))?;

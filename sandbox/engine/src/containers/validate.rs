@@ -2,6 +2,7 @@
 //! them. What a session can't give (devices, GPUs, real-time CPU) is refused clearly instead of being left out silently.
 
 use super::{
+    addresses::SYSCTLS,
     limits,
     log_options::check_log,
     model::{Config, HostConfig},
@@ -23,7 +24,6 @@ pub fn check(config: &mut Config, host: &mut HostConfig, groups: &Groups) -> Res
     check_log(host)?;
     check_security(host)?;
     check_extra_hosts(host)?;
-    sysctls(host)?;
     if !(-1000..=1000).contains(&host.oom_score_adj) {
         return Err(Error::invalid(format!(
             "Invalid value {}, range for oom score adj is [-1000, 1000]",
@@ -263,8 +263,22 @@ fn check_extra_hosts(host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-/// Only those of the container's own namespaces (runc: `libcontainer/configs/validate`).
-fn sysctls(host: &HostConfig) -> Result<()> {
+/// Settings of one interface belong to its network, where the API has a place for them (`handleSysctlBC`).
+pub fn check_interface_sysctls(host: &HostConfig) -> Result<()> {
+    let private = host.network_mode != "host" && !host.network_mode.starts_with("container:");
+    for name in host.sysctls.iter().flatten().map(|(name, _)| name).filter(|_| private) {
+        let parts: Vec<&str> = name.splitn(5, '.').collect();
+        if matches!(parts[..], ["net", _, _, interface, _] if interface.starts_with("eth")) {
+            return Err(Error::internal(format!(
+                "interface specific sysctl setting {name:?} must be supplied using driver option '{SYSCTLS}'"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Only those of the container's own namespaces, as runc says when it starts (`libcontainer/configs/validate`).
+pub fn check_sysctls(host: &HostConfig) -> Result<()> {
     const IPC: [&str; 8] = [
         "kernel.msgmax",
         "kernel.msgmnb",
@@ -337,16 +351,38 @@ mod tests {
                 format!("unknown or invalid runtime name: {runtime}")
             );
         }
-        assert!(
-            refusal(|_, h| h.sysctls = Some([("kernel.panic".to_string(), "1".to_string())].into()))
-                .contains("is not in a separate kernel namespace")
-        );
         assert!(refusal(|_, h| h.cap_add = Some(vec!["x".into()])).contains("unknown capability: \"CAP_X\""));
         assert!(
             refusal(|_, h| (h.auto_remove, h.restart_policy) =
                 (true, RestartPolicy { name: "always".into(), ..Default::default() }))
             .contains("AutoRemove")
         );
+    }
+
+    #[test]
+    fn settings_of_the_kernel_are_those_of_the_containers_own_namespaces() {
+        let with = |name: &str, network: &str, ipc: &str| HostConfig {
+            sysctls: Some([(name.to_owned(), "1".to_owned())].into()),
+            network_mode: network.into(),
+            ipc_mode: ipc.into(),
+            ..HostConfig::default()
+        };
+        let refused = |name, network, ipc| check_sysctls(&with(name, network, ipc)).unwrap_err().message;
+        assert!(
+            refused("kernel.panic", "", "")
+                .contains("\"kernel.panic\" is not in a separate kernel namespace")
+        );
+        assert!(refused("net.ipv4.ip_forward", "host", "").contains("not allowed in host network namespace"));
+        assert!(refused("kernel.shmmax", "", "host").contains("is not allowed in the hosts ipc namespace"));
+        assert_eq!(check_sysctls(&with("net.ipv4.ip_forward", "bridge", "host")), Ok(()));
+        assert_eq!(
+            check_interface_sysctls(&with("net.ipv4.conf.eth1.log_martians", "bridge", ""))
+                .unwrap_err()
+                .message,
+            "interface specific sysctl setting \"net.ipv4.conf.eth1.log_martians\" must be supplied using driver option \
+             'com.docker.network.endpoint.sysctls'"
+        );
+        assert_eq!(check_interface_sysctls(&with("net.ipv4.conf.all.log_martians", "bridge", "")), Ok(()));
     }
 
     #[test]
