@@ -144,11 +144,26 @@ impl Writer<'_> {
     }
 }
 
-/// The first bytes of a name as a number that is ordered as names are; `src/schema.rs` has the same.
+/// The first bytes of a name as a number; `src/schema.rs` has the same.
 fn prefix(name: &str) -> u64 {
     let mut bytes = [0; 8];
     bytes.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
     u64::from_be_bytes(bytes)
+}
+
+/// Places of fields that are four times as many as they: the place of one is the first free one from where the hash of its struct and of
+/// its name's first bytes says, and holds its number, counted from 1.
+fn places(hashed: &[(u64, u64)]) -> Vec<String> {
+    let mut places = vec![0; (4 * hashed.len()).next_power_of_two()];
+    for (number, (of, prefix)) in hashed.iter().enumerate() {
+        let mixed = (prefix ^ of).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut at = (mixed >> 32) as usize & (places.len() - 1);
+        while places[at] != 0 {
+            at = (at + 1) & (places.len() - 1);
+        }
+        places[at] = number + 1;
+    }
+    places.iter().map(ToString::to_string).collect()
 }
 
 /// The tables of all types.
@@ -165,6 +180,7 @@ pub fn write(types: &BTreeMap<String, Value>) -> String {
     w.merge(&Value::Null);
     let (mut structs, mut fields, mut protos, mut gvks) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut order, mut ranks, mut prefixes) = (Vec::new(), Vec::new(), Vec::new());
+    let mut hashed = Vec::new();
     for (number, row) in types.values().enumerate() {
         let mut flat = Vec::new();
         w.flatten(row, &mut flat);
@@ -180,6 +196,7 @@ pub fn write(types: &BTreeMap<String, Value>) -> String {
         let rank = |field: &Value| in_order.iter().position(|one| one["n"] == field["n"]).unwrap_or_default();
         ranks.extend(flat.iter().map(|field| rank(field).to_string()));
         prefixes.extend(flat.iter().map(|field| prefix(text(field, "n")).to_string()));
+        hashed.extend(flat.iter().map(|field| (number as u64, prefix(text(field, "n")))));
         let (first, first_proto) = (fields.len(), protos.len());
         let mut tags = Vec::new();
         for field in row["fields"].as_array().into_iter().flatten() {
@@ -231,6 +248,7 @@ pub fn write(types: &BTreeMap<String, Value>) -> String {
         ("ORDER", "u8", &order),
         ("RANKS", "u8", &ranks),
         ("PREFIXES", "u64", &prefixes),
+        ("PLACES", "u16", &places(&hashed)),
         ("PROTOS", "P", &protos),
         ("KINDS", "Type", &w.kinds),
         ("MERGES", "G", &w.merges),

@@ -164,12 +164,8 @@ pub(crate) fn conform_taken(tree: &mut Value, schema: Struct) -> Result<Decoded,
 }
 
 /// A completed object as it was before.
-pub fn sparse(tree: &Value, schema: Struct) -> Result<Value, DecodeError> {
-    let mut sparse = tree.clone();
-    if conformed::thin(&mut sparse, schema) {
-        return Ok(sparse);
-    }
-    Ok(conform(tree, schema)?.object)
+pub fn sparse(mut tree: Value, schema: Struct) -> Result<Value, DecodeError> {
+    Ok(conform_taken(&mut tree, schema)?.object)
 }
 
 /// Fills in what Go's encoder always writes: structs that are no pointers as `{}`, and zero values of fields without `omitempty`.

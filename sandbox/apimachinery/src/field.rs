@@ -5,10 +5,13 @@ use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
+/// Paths up to this length lie on the stack.
+const SHORT: usize = 64;
+
 /// Path of a field: `spec.containers[0].name`, `metadata.labels[app]`. Validation makes one for every field that it looks at and shows
 /// few of them, so most lie on the stack.
 #[derive(Debug, PartialEq, Eq, Default)]
-pub struct Path(SmallVec<[u8; 64]>);
+pub struct Path(SmallVec<[u8; SHORT]>);
 
 impl Clone for Path {
     fn clone(&self) -> Self {
@@ -51,9 +54,18 @@ impl Path {
     }
 
     fn with(&self, pieces: &[&str]) -> Self {
-        let mut path = self.clone();
-        pieces.iter().for_each(|piece| path.0.extend_from_slice(piece.as_bytes()));
-        path
+        let length = self.0.len() + pieces.iter().map(|piece| piece.len()).sum::<usize>();
+        let all = [&*self.0].into_iter().chain(pieces.iter().map(|piece| piece.as_bytes()));
+        let mut short = [0; SHORT];
+        if length > SHORT {
+            return Self(all.flatten().copied().collect());
+        }
+        let mut at = 0;
+        for piece in all {
+            short[at..at + piece.len()].copy_from_slice(piece);
+            at += piece.len();
+        }
+        Self(SmallVec::from_buf_and_len(short, length))
     }
 }
 

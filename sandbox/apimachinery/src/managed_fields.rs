@@ -344,20 +344,21 @@ fn cap(managers: Vec<Entry>) -> Vec<Entry> {
     managers
 }
 
-/// If two objects differ in nothing but the times of their entries, gives the new one the old times: such a write is none.
-pub fn keep_times(old: &Value, new: &mut Value) {
-    let (Some(before), Some(after)) = (listed(old), listed(new)) else { return };
-    if before != after
-        && same_but(old, new, &["metadata"], |old, new| {
-            same_but(old, new, &["managedFields"], |old, new| {
-                let (Some(old), Some(new)) = (old.as_array(), new.as_array()) else { return false };
-                old.len() == new.len()
-                    && old.iter().zip(new).all(|(old, new)| same_but(old, new, &["time"], |_, _| true))
-            })
+/// If two objects differ in nothing but the times of their entries, gives the new one the old times: such a write is none. Tells whether
+/// it is so, or they did not differ at all.
+pub fn keep_times(old: &Value, new: &mut Value) -> bool {
+    let (Some(before), Some(_)) = (listed(old), listed(new)) else { return old == new };
+    let is_same = same_but(old, new, &["metadata"], |old, new| {
+        same_but(old, new, &["managedFields"], |old, new| {
+            let (Some(old), Some(new)) = (old.as_array(), new.as_array()) else { return false };
+            old.len() == new.len()
+                && old.iter().zip(new).all(|(old, new)| same_but(old, new, &["time"], |_, _| true))
         })
-    {
+    });
+    if is_same {
         new["metadata"]["managedFields"] = before.clone();
     }
+    is_same
 }
 
 /// Whether two objects are the same but for some fields, which `also` compares if both have them.
@@ -371,7 +372,8 @@ fn same_but(old: &Value, new: &Value, fields: &[&str], also: impl Fn(&Value, &Va
         (Some(old), Some(new)) => also(old, new),
         _ => true,
     };
-    others(old) == others(new) && old.iter().all(same) && fields.iter().all(pair)
+    // From the end, where the status is: mostly it is what differs.
+    others(old) == others(new) && old.iter().rev().all(same) && fields.iter().all(pair)
 }
 
 #[cfg(test)]

@@ -161,16 +161,29 @@ fn plain_key(out: &mut Vec<u8>, name: &str) {
 }
 
 fn string(out: &mut Vec<u8>, text: &str) {
-    let must_be_escaped = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
+    let is_marked = |byte: u8| byte == b'"' || byte == b'\\';
     // All of them, and not up to the first: so the processor looks at many at once.
-    if text.bytes().fold(false, |any, byte| any | must_be_escaped(byte)) {
+    let (control, marked) = text
+        .bytes()
+        .fold((false, false), |(control, marked), byte| (control | (byte < b' '), marked | is_marked(byte)));
+    if control {
         // Writing to memory can't fail.
         let _infallible = serde_json::to_writer(out, text);
         return;
     }
     out.reserve(text.len() + 2);
     out.push(b'"');
-    out.extend_from_slice(text.as_bytes());
+    if marked {
+        // Elements of `fieldsV1`, mostly.
+        for byte in text.bytes() {
+            if is_marked(byte) {
+                out.push(b'\\');
+            }
+            out.push(byte);
+        }
+    } else {
+        out.extend_from_slice(text.as_bytes());
+    }
     out.push(b'"');
 }
 

@@ -207,13 +207,13 @@ pub fn decode_applied(
 }
 
 /// A stored object as it was before it was completed.
-pub fn sparse(resource: &Resource, tree: &Value) -> Result<Value, Status> {
+pub fn sparse(resource: &Resource, tree: Value) -> Result<Value, Status> {
     match schema::find(&resource.group, &resource.version, &resource.kind) {
         Some(schema) if resource.custom().is_none() => {
             let sparse = decode::sparse(tree, schema);
             sparse.map_err(|error| Status::internal(format!("a stored object is none: {error}")))
         }
-        _ => Ok(tree.clone()),
+        _ => Ok(tree),
     }
 }
 

@@ -73,10 +73,24 @@ pub fn apply(
         }
     };
     let merged = with_tracker(resource, subresource, |tracker| tracker.apply(live, wanted, manager, force))?;
-    codec::sparse(resource, &merged)
+    codec::sparse(resource, merged)
 }
 
-/// Times alone are no change.
-pub fn keep_times(new: &mut Value, old: &Value) {
-    managed_fields::keep_times(old, new);
+/// Times alone are no change. Whether there is none.
+pub fn keep_times(new: &mut Value, old: &Value) -> bool {
+    managed_fields::keep_times(old, new)
+}
+
+/// An object without its entries, which often are half of it.
+pub fn without_entries(object: &Value) -> Value {
+    let Some(map) = object.as_object() else { return object.clone() };
+    let copied = |(key, value): (&String, &Value)| (key.clone(), value.clone());
+    let all = map.iter().map(|(key, value)| match value {
+        Value::Object(metadata) if key == "metadata" => {
+            let rest = metadata.iter().filter(|(key, _)| *key != "managedFields");
+            (key.clone(), Value::Object(rest.map(copied).collect()))
+        }
+        value => copied((key, value)),
+    });
+    Value::Object(all.collect())
 }

@@ -38,7 +38,10 @@ fn at<'a>(place: Place<'a>, name: &str) -> Place<'a> {
 /// Puts in a field, unless it and all below are somebody else's.
 fn put(out: &mut Elements, name: &str, member: bool, below: Elements) {
     if member || !below.is_empty() {
-        out.push((["f:", name].concat(), object(below)));
+        let mut element = String::with_capacity(name.len() + 2);
+        element.push_str("f:");
+        element.push_str(name);
+        out.push((element, object(below)));
     }
 }
 

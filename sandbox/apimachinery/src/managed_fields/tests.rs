@@ -377,8 +377,11 @@ fn resetting_and_keeping_times() {
     assert!(reset["metadata"].get("managedFields").is_none());
     let mut later = live.clone();
     later["metadata"]["managedFields"][0]["time"] = LATER.into();
-    keep_times(&live, &mut later);
+    assert!(keep_times(&live, &mut later));
     assert_eq!(later, live);
+    assert!(keep_times(&live, &mut later), "there is no difference at all");
+    later["data"]["k"] = "1".into();
+    assert!(!keep_times(&live, &mut later));
 }
 
 #[test]

@@ -12,7 +12,12 @@ use serde_json::Value;
 use std::collections::HashSet;
 use std::fmt;
 
-const PREFIX: &str = "pod-security.kubernetes.io";
+/// Labels that say a level, and of which version.
+const ENFORCE: [&str; 2] =
+    ["pod-security.kubernetes.io/enforce", "pod-security.kubernetes.io/enforce-version"];
+const AUDIT: [&str; 2] = ["pod-security.kubernetes.io/audit", "pod-security.kubernetes.io/audit-version"];
+const WARN: [&str; 2] = ["pod-security.kubernetes.io/warn", "pod-security.kubernetes.io/warn-version"];
+
 /// Pods of a namespace that are looked at when its level is raised (`defaultNamespaceMaxPodsToCheck`).
 const MOST_PODS: usize = 3000;
 
@@ -57,32 +62,31 @@ impl Policy {
     /// From the labels. What is not understood is taken as the strictest, so that a slip does not open anything.
     fn of(namespace: &Value) -> Self {
         let mut errors = ErrorList::default();
-        let enforce = standard(namespace, "enforce", &mut errors, Level::Restricted);
-        standard(namespace, "audit", &mut errors, Level::Privileged);
-        let warn = standard(namespace, "warn", &mut errors, Level::Privileged);
+        let enforce = standard(namespace, ENFORCE, &mut errors, Level::Restricted);
+        standard(namespace, AUDIT, &mut errors, Level::Privileged);
+        let warn = standard(namespace, WARN, &mut errors, Level::Privileged);
         Self { enforce, warn, errors }
     }
 }
 
-fn standard(namespace: &Value, mode: &str, errors: &mut ErrorList, in_doubt: Level) -> Standard {
-    let key = format!("{PREFIX}/{mode}");
+fn standard(namespace: &Value, labels: [&str; 2], errors: &mut ErrorList, in_doubt: Level) -> Standard {
+    let [mode, of_version] = labels;
     let path = |key: &str| Path::new("metadata").child("labels").key(key);
-    let level = match object::label(namespace, &key) {
+    let level = match object::label(namespace, mode) {
         None | Some("privileged") => Level::Privileged,
         Some("baseline") => Level::Baseline,
         Some("restricted") => Level::Restricted,
         Some(other) => {
-            errors.invalid(&path(&key), other, "must be one of privileged, baseline, restricted");
+            errors.invalid(&path(mode), other, "must be one of privileged, baseline, restricted");
             in_doubt
         }
     };
-    let key = format!("{key}-version");
-    let version = match object::label(namespace, &key) {
+    let version = match object::label(namespace, of_version) {
         None | Some("latest") => "latest",
         Some(version) => {
             let minor = version.strip_prefix("v1.").and_then(|minor| minor.parse::<u16>().ok());
             if minor.is_none() {
-                errors.invalid(&path(&key), version, "must be \"latest\" or \"v1.x\"");
+                errors.invalid(&path(of_version), version, "must be \"latest\" or \"v1.x\"");
             }
             minor.map_or("latest", |_| version)
         }

@@ -16,8 +16,10 @@ pub fn is_contained() -> bool {
 }
 
 /// What comes of it; none if it panicked. Whatever requests share is changed under locks and as a whole, so nothing is left halfway.
-pub async fn contained<F: Future>(work: F) -> Option<F::Output> {
-    CONTAINED.scope((), AssertUnwindSafe(work).catch_unwind()).await.ok()
+pub fn contained<F: Future>(work: F) -> impl Future<Output = Option<F::Output>> {
+    // In a box: it is some kilobytes, and each layer around it would move it once more.
+    let work = Box::pin(work);
+    async { CONTAINED.scope((), AssertUnwindSafe(work).catch_unwind()).await.ok() }
 }
 
 /// Runs the streams of a connection, each contained.

@@ -160,7 +160,7 @@ async fn attempt(
     let mut new = make_new(call, options, change, make, &old).await?;
     check_version(call, &mut new, &old)?;
     let server = call.server.clone();
-    let _until_it_is_written = settle(call, &server, change, &mut new, &old)?;
+    let (_until_it_is_written, is_same) = settle(call, &server, change, &mut new, &old)?;
     if !change.is_internal {
         let context = call.admission(Operation::Update, &call.info.name, Options::Write(options));
         let context = Context { kind: change.kind(), ..context };
@@ -172,7 +172,7 @@ async fn attempt(
     if must_go(&resource, &new, &old) {
         return finish_deletion(call, options, new, record).await;
     }
-    if new == old {
+    if is_same {
         return Ok(Some(Written::Stored(record.clone())));
     }
     if options.dry_run {
@@ -232,20 +232,20 @@ async fn put(call: &Call, new: Value, record: &Record) -> Result<Option<Written>
     }
 }
 
-/// What the server decides of the new object, and whether the rest is allowed (`BeforeUpdate`).
+/// What the server decides of the new object, and whether the rest is allowed (`BeforeUpdate`). Tells, too, whether nothing is changed.
 fn settle<'a>(
     call: &mut Call,
     server: &'a Server,
     change: &Change,
     new: &mut Value,
     stored: &Value,
-) -> Result<Option<services::Hold<'a>>, Status> {
+) -> Result<(Option<services::Hold<'a>>, bool), Status> {
     let resource = call.resource.clone();
     meta::of(new).insert("resourceVersion".into(), stored["metadata"]["resourceVersion"].clone());
     let mut hold = None;
     if !change.is_internal {
         // Rules compare what was written with what was written, not with what is always filled in.
-        let old = &codec::sparse(&resource, stored)?;
+        let old = &codec::sparse(&resource, managed::without_entries(stored))?;
         let sub = call.info.subresource.clone();
         subresource::keep(&resource, &sub, new, old);
         if sub.is_empty() {
@@ -271,8 +271,7 @@ fn settle<'a>(
     if !change.is_internal {
         count_generation(&resource, new, stored);
     }
-    managed::keep_times(new, stored);
-    Ok(hold)
+    Ok((hold, managed::keep_times(new, stored)))
 }
 
 /// One more, if anything but metadata and status changed.
@@ -286,11 +285,12 @@ fn count_generation(resource: &Resource, new: &mut Value, old: &Value) {
         "status" => !has_status,
         _ => true,
     };
-    let differs = |one: &Value, other: &Value| {
-        let entries = one.as_object().into_iter().flatten();
-        entries.filter(|(key, _)| counts(key)).any(|(key, value)| other.get(key) != Some(value))
+    let counted = |object: &'_ Value| {
+        let map = object.as_object().into_iter().flatten();
+        map.filter(|(key, _)| counts(key)).count()
     };
-    if differs(new, old) || differs(old, new) {
+    let same = |(key, value): (&String, &Value)| !counts(key) || old.get(key) == Some(value);
+    if counted(new) != counted(old) || !new.as_object().into_iter().flatten().all(same) {
         let generation = object::int(old, &["metadata", "generation"]).unwrap_or(0);
         meta::of(new).insert("generation".into(), generation.saturating_add(1).into());
     }
