@@ -1,7 +1,7 @@
 //! All that requests share, and the chain that each goes through: who asks, what it is about, whether it is allowed, then the handler.
 
 use crate::admission::Admission;
-use crate::authn::{Authenticator, impersonation};
+use crate::authn::{Authenticator, impersonation, websocket};
 use crate::authz::{Attributes, Authorizer};
 use crate::http::listener::{Peer, Request};
 use crate::http::negotiate::{self, Output};
@@ -103,13 +103,14 @@ impl Server {
 
     async fn chain(
         self: Arc<Self>,
-        request: Request,
+        mut request: Request,
         peer: &Peer,
         query: Query,
         info: RequestInfo,
         plain: Style,
     ) -> Result<Answer, Status> {
         let user = self.authenticator.authenticate(request.headers(), peer)?;
+        websocket::forget(request.headers_mut());
         let user = impersonation::apply(&self.authorizer, user, request.headers())?;
         self.authorizer.authorize(&Attributes::of(&user, &info))?;
         if !info.is_resource {

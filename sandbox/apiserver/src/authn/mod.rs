@@ -7,6 +7,7 @@ pub mod impersonation;
 mod keys;
 pub mod service_account;
 mod tokens;
+pub mod websocket;
 
 pub use service_account::ServiceAccounts;
 pub use tokens::StaticTokens;
@@ -18,6 +19,7 @@ use drydock_etcd::Store;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Who asks (`user.Info`).
@@ -95,11 +97,15 @@ impl Authenticator {
             return Ok(user.clone());
         }
         let unauthorized = || Status::failure(401, "Unauthorized", "Unauthorized");
-        let Some(value) = headers.get(AUTHORIZATION) else {
-            return if self.anonymous { Ok(self.nobody.clone()) } else { Err(unauthorized()) };
+        let given = match headers.get(AUTHORIZATION) {
+            Some(value) => value.to_str().ok().and_then(bearer).map(Cow::Borrowed),
+            None => match websocket::token(headers) {
+                Some(token) => token.ok().map(Cow::Owned),
+                None if self.anonymous => return Ok(self.nobody.clone()),
+                None => return Err(unauthorized()),
+            },
         };
-        let token = value.to_str().ok().and_then(bearer);
-        match token.and_then(|token| self.token(token, &[])) {
+        match given.and_then(|token| self.token(&token, &[])) {
             Some((user, _)) => Ok(user),
             None => Err(unauthorized()),
         }

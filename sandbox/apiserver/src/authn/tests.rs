@@ -4,6 +4,8 @@ use super::*;
 use crate::authn::service_account::{Bound, NewToken};
 use crate::server::Server;
 use crate::storage::encode;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -70,6 +72,29 @@ async fn a_token_is_good_while_what_it_is_bound_to_is_there() {
         ["system:serviceaccounts", "system:serviceaccounts:default", "system:authenticated"]
     );
     assert!(user.extra["authentication.kubernetes.io/credential-id"][0].starts_with("JTI="));
+
+    // Browsers show it as a subprotocol.
+    let protocols = |token: &str| {
+        let token = BASE64_URL_SAFE_NO_PAD.encode(token);
+        format!("v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.{token}")
+    };
+    let shown = |protocols: &str| {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("sec-websocket-protocol", protocols),
+        ] {
+            headers.insert(name, value.parse().expect("a header"));
+        }
+        let peer = Peer::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 1)), []);
+        server.authenticator.authenticate(&headers, &peer)
+    };
+    assert_eq!(shown(&protocols(&plain)).expect("a good token"), user);
+    assert_eq!(shown(&protocols("nobody's")).expect_err("a bad one").code, 401);
+    assert_eq!(shown("v5.channel.k8s.io").expect("nobody").name, "system:anonymous");
 
     let pod = Bound { pod: Some(("p".into(), "uid-2".into())), ..Bound::default() };
     let bound = issue(pod, 600);
