@@ -6,6 +6,7 @@ use crate::resource::Resource;
 use crate::rest::meta;
 use crate::rest::write::refusal;
 use crate::server::Server;
+use crate::services::addresses;
 use crate::storage::{self, keys};
 use drydock_apimachinery::{Status, object};
 use drydock_etcd::{Compare, Op, Txn};
@@ -80,7 +81,8 @@ pub async fn run(server: &Arc<Server>) -> Result<(), Status> {
     crate::authz::policy::aggregate(server).await?;
     authentication(server).await?;
     service_range(server).await?;
-    kubernetes_service(server).await
+    kubernetes_service(server).await?;
+    addresses::repair(server).await
 }
 
 /// The range from which services get addresses (`pkg/controlplane/controller/defaultservicecidr`).
@@ -123,7 +125,11 @@ pub async fn restore(server: &Arc<Server>, namespaces_too: bool) -> Result<(), S
     // The service needs its own at any time.
     let names = if namespaces_too { NAMESPACES } else { &["default"] };
     try_join_all(names.iter().map(|name| ensure(server, "", "v1", "namespaces", namespace(name)))).await?;
-    kubernetes_service(server).await
+    kubernetes_service(server).await?;
+    if namespaces_too {
+        addresses::repair(server).await?;
+    }
+    Ok(())
 }
 
 fn namespace(name: &str) -> Value {

@@ -2,6 +2,8 @@
 //! services themselves, so nothing can disagree with them (upstream keeps bitmaps and repairs them every three minutes). What is given
 //! to a service that is not yet written (a webhook may take its time) is held for it meanwhile.
 
+pub mod addresses;
+
 use crate::admission::reader;
 use crate::resource::Resource;
 use crate::server::Server;
@@ -137,6 +139,8 @@ impl Taken {
             let Ok(tree) = storage::decode(record) else { continue };
             taken.add(&tree);
         }
+        // Those that somebody else made.
+        taken.addresses.extend(addresses::all(&server.store));
         Ok(taken)
     }
 

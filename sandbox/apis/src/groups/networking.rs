@@ -48,6 +48,20 @@ pub static INGRESS: Kind = Kind {
     ..BASE
 };
 
+pub static IP_ADDRESS: Kind = Kind {
+    kind: "IPAddress",
+    plural: "ipaddresses",
+    singular: "ipaddress",
+    short: &["ip"],
+    scope: Scope::Cluster,
+    generation: Generation::None,
+    columns: printers::network::IP_ADDRESS,
+    row: printers::network::ip_address,
+    validate: validation::networking::validate_ip_address,
+    validate_name: validation::networking::ip_address_name,
+    ..BASE
+};
+
 pub static NETWORK_POLICY: Kind = Kind {
     kind: "NetworkPolicy",
     plural: "networkpolicies",

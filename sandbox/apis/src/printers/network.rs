@@ -215,6 +215,32 @@ pub fn service_cidr(object: &Value, now: Timestamp) -> Vec<Cell> {
     vec![name(object), json!(ranges.join(",")), age(object, now)]
 }
 
+/// Columns of addresses.
+pub const IP_ADDRESS: &[Column] = &[
+    Column::NAME,
+    Column::text(
+        "ParentRef",
+        "ParentRef references the resource that an IPAddress is attached to. An IPAddress must reference a parent object.",
+    ),
+];
+
+/// An address.
+pub fn ip_address(object: &Value, _now: Timestamp) -> Vec<Cell> {
+    let parent = at(object, &["spec", "parentRef"]);
+    if parent.is_null() {
+        return vec![name(object), json!(NONE)];
+    }
+    let mut shown = text(parent, "resource").to_string();
+    for (mark, field) in [('.', "group"), ('/', "namespace"), ('/', "name")] {
+        let part = text(parent, field);
+        if !part.is_empty() || field == "name" {
+            shown.push(mark);
+            shown.push_str(part);
+        }
+    }
+    vec![name(object), json!(shown)]
+}
+
 /// Columns of network policies.
 pub const NETWORK_POLICY: &[Column] = &[
     Column::NAME,

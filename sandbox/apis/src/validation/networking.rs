@@ -353,6 +353,41 @@ fn contains(network: (std::net::IpAddr, u8), ip: std::net::IpAddr) -> bool {
     family_a == family_b && a & mask == b & mask
 }
 
+/// An address of a service, new or changed.
+pub fn validate_ip_address(object: &Value, old: Option<&Value>) -> ErrorList {
+    let mut errors = ErrorList::default();
+    let (parent, path) = (at(object, &["spec", "parentRef"]), spec().child("parentRef"));
+    if let Some(old) = old {
+        immutable(&mut errors, parent, at(old, &["spec", "parentRef"]), &path);
+        return errors;
+    }
+    if parent.is_null() {
+        errors.required(&path, "");
+        return errors;
+    }
+    let group = text(parent, "group");
+    if !group.is_empty() {
+        dns_subdomain(&mut errors, (&path, "group"), group);
+    }
+    for (field, is_required) in [("resource", true), ("name", true), ("namespace", false)] {
+        match text(parent, field) {
+            "" if is_required => errors.required(&path.child(field), ""),
+            "" => {}
+            value => reasons(&mut errors, (&path, field), value, names::is_valid_path_segment_name(value)),
+        }
+    }
+    errors
+}
+
+/// An address is named by itself, as it is always written (`ValidateIPAddressName`).
+pub fn ip_address_name(name: &str, _prefix: bool) -> Vec<String> {
+    match name.parse::<std::net::IpAddr>() {
+        Ok(address) if address.to_string() == name => Vec::new(),
+        Ok(_) => vec!["must be a canonical format IP address".into()],
+        Err(_) => vec![format!("ParseAddr({name:?}): unable to parse IP")],
+    }
+}
+
 /// An endpoint slice, new or changed.
 pub fn validate_endpoint_slice(object: &Value, old: Option<&Value>) -> ErrorList {
     let mut errors = ErrorList::default();

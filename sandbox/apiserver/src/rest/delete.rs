@@ -13,6 +13,7 @@ use crate::custom;
 use crate::http::respond::{self, Answer};
 use crate::resource::Resource;
 use crate::server::Server;
+use crate::services;
 use crate::storage;
 use drydock_apimachinery::Status;
 use drydock_apimachinery::object::{self, int, list as list_at, text};
@@ -426,7 +427,8 @@ async fn replace(
 
 /// Removes the record; the revision of its deletion, or none: somebody changed it.
 pub async fn remove(server: &Server, record: &Record) -> Result<Option<i64>, Status> {
-    let then = vec![Op::Delete(KeyRange::Key(record.key.clone()))];
+    let mut then = vec![Op::Delete(KeyRange::Key(record.key.clone()))];
+    then.extend(services::addresses::beside_record(server, record)?);
     let compares = vec![Compare::unchanged(record.key.clone(), record.mod_revision)];
     let done = server.store.txn(Txn::when(compares, then)).await.map_err(write::refusal)?;
     Ok(done.succeeded.then_some(done.revision))

@@ -178,7 +178,7 @@ async fn attempt(
     if options.dry_run {
         return Ok(Some(Written::Imagined(new)));
     }
-    put(call, new, record).await
+    put(call, new, &old, record).await
 }
 
 /// The new object as the writer and admission make it.
@@ -212,13 +212,14 @@ async fn make_new(
 }
 
 /// Writes it; none: somebody else was quicker.
-async fn put(call: &Call, new: Value, record: &Record) -> Result<Option<Written>, Status> {
+async fn put(call: &Call, new: Value, old: &Value, record: &Record) -> Result<Option<Written>, Status> {
     let resource = &call.resource;
     let stored = call.store(new);
     let value = storage::encode(&stored);
     let lease = write::lease_of(&call.server, resource).await?;
     let compares = vec![Compare::unchanged(record.key.clone(), record.mod_revision)];
-    let then = vec![Op::Put { key: record.key.clone(), value: Some(value), lease: Some(lease) }];
+    let mut then = vec![Op::Put { key: record.key.clone(), value: Some(value), lease: Some(lease) }];
+    then.extend(services::addresses::beside(&call.server, resource, Some(old), Some(&stored))?);
     let mut done = call.server.store.txn(Txn::when(compares, then)).await.map_err(write::refusal)?;
     if !done.succeeded || done.results.is_empty() {
         return Ok(None);

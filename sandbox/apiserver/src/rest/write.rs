@@ -130,7 +130,8 @@ async fn put_new(call: &Call, resource: &Resource, tree: Value, dry_run: bool) -
     let value = storage::encode(&stored);
     let lease = lease_of(server, resource).await?;
     let compares = vec![Compare::absent(key.clone())];
-    let then = vec![Op::Put { key: key.clone().into(), value: Some(value), lease: Some(lease) }];
+    let mut then = vec![Op::Put { key: key.clone().into(), value: Some(value), lease: Some(lease) }];
+    then.extend(services::addresses::beside(server, resource, None, Some(&stored))?);
     let txn = Txn { compares, then, otherwise: vec![Op::get(key)] };
     let mut done = server.store.txn(txn).await.map_err(refusal)?;
     match done.results.swap_remove(0) {

@@ -81,3 +81,39 @@ async fn a_range_that_is_added_has_addresses_too() {
     let wrong = json!({"metadata": {"name": "wrong"}, "spec": {"cidrs": ["10.0.0.0/8", "11.0.0.0/8"]}});
     client.post(ranges, &wrong).await.refused(422);
 }
+
+#[tokio::test]
+async fn each_address_is_an_object_of_its_own() {
+    const ADDRESSES: &str = "/apis/networking.k8s.io/v1/ipaddresses";
+    let client = Client::start().await;
+    let own = client.get(&format!("{ADDRESSES}/10.96.0.1")).await.ok();
+    assert_eq!(
+        own["spec"],
+        json!({"parentRef": {"resource": "services", "namespace": "default", "name": "kubernetes"}})
+    );
+    let made = client.post(SERVICES, &service("s", json!({}))).await.ok();
+    let address = made["spec"]["clusterIP"].as_str().expect("an address");
+    let path = format!("{ADDRESSES}/{address}");
+    let told = client.get(&path).await.ok();
+    assert_eq!(told["spec"]["parentRef"]["name"], "s");
+    assert_eq!(told["metadata"]["labels"]["ipaddress.kubernetes.io/ip-family"], "IPv4");
+    // What somebody else has is given to no service.
+    let other = json!({"metadata": {"name": "10.96.7.7"}, "spec": told["spec"]});
+    client.post(ADDRESSES, &other).await.ok();
+    let refused = client.post(SERVICES, &service("t", json!({"clusterIP": "10.96.7.7"}))).await.refused(422);
+    assert!(refused.ends_with("provided IP is already allocated"), "{refused}");
+    let wrong = json!({"metadata": {"name": "10.96.07.8"}, "spec": {}});
+    let refused = client.post(ADDRESSES, &wrong).await.refused(422);
+    assert!(refused.contains("ParseAddr") && refused.contains("spec.parentRef: Required value"), "{refused}");
+    // One that was deleted is made again.
+    client.delete(&path, &json!({})).await.ok();
+    drydock_apiserver::bootstrap::restore(&client.server.server, true).await.expect("it is repaired");
+    client.get(&path).await.ok();
+    // It goes with its service, and with its address.
+    client.post(SERVICES, &service("n", json!({"clusterIP": "10.96.7.8"}))).await.ok();
+    let elsewhere = json!({"spec": {"type": "ExternalName", "externalName": "a.example", "clusterIP": "", "clusterIPs": null}});
+    client.merge(&format!("{SERVICES}/n"), &elsewhere).await.ok();
+    client.get(&format!("{ADDRESSES}/10.96.7.8")).await.refused(404);
+    client.delete(&format!("{SERVICES}/s"), &json!({})).await.ok();
+    client.get(&path).await.refused(404);
+}
