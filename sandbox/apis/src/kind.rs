@@ -69,6 +69,8 @@ pub struct Kind {
     pub row: fn(&Value, Timestamp) -> Vec<Cell>,
     /// `conditions` of an object's row, if it has any (pods that are done).
     pub row_conditions: fn(&Value) -> Option<Value>,
+    /// By what the rows of a list are ordered; absent: by name, as they are stored.
+    pub row_order: Option<fn(&Value) -> i64>,
 }
 
 impl Kind {
@@ -100,6 +102,7 @@ impl Kind {
         columns: printers::OBJECT_META,
         row: printers::object_meta,
         row_conditions: |_| None,
+        row_order: None,
     };
 
     /// True if there is something below its objects of this name.

@@ -1,6 +1,8 @@
 //! What the API server makes by itself when it starts, if it is not there: the system's namespaces, its priority classes, and the
 //! `kubernetes` service that leads to it (`pkg/controlplane/controller`).
 
+mod flowcontrol;
+
 use crate::codec;
 use crate::resource::Resource;
 use crate::rest::meta;
@@ -48,6 +50,7 @@ const API_SERVICES: &[(&str, &str, u32, u32)] = &[
     ("coordination.k8s.io", "v1", 16_500, 15),
     ("discovery.k8s.io", "v1", 16_200, 12),
     ("events.k8s.io", "v1", 17_750, 15),
+    ("flowcontrol.apiserver.k8s.io", "v1", 16_100, 21),
     ("metrics.k8s.io", "v1beta1", 100, 100),
     ("networking.k8s.io", "v1", 17_200, 15),
     ("node.k8s.io", "v1", 16_300, 15),
@@ -76,6 +79,11 @@ pub async fn run(server: &Arc<Server>) -> Result<(), Status> {
         let tree = api_service(group, version, *of_group, *of_version);
         work.push(ensure(server, "apiregistration.k8s.io", "v1", "apiservices", tree));
     }
+    work.extend(
+        flowcontrol::all()
+            .into_iter()
+            .map(|(plural, tree)| ensure(server, flowcontrol::GROUP, "v1", plural, tree)),
+    );
     try_join_all(work).await?;
     crate::authz::policy::reconcile(server).await?;
     crate::authz::policy::aggregate(server).await?;
@@ -128,8 +136,11 @@ pub async fn restore(server: &Arc<Server>, namespaces_too: bool) -> Result<(), S
     kubernetes_service(server).await?;
     if namespaces_too {
         addresses::repair(server).await?;
+        let all = flowcontrol::all().into_iter();
+        try_join_all(all.map(|(plural, tree)| ensure(server, flowcontrol::GROUP, "v1", plural, tree)))
+            .await?;
     }
-    Ok(())
+    flowcontrol::tell(server).await
 }
 
 fn namespace(name: &str) -> Value {

@@ -6,6 +6,7 @@ pub mod apps;
 pub mod batch;
 pub mod core;
 pub mod extension;
+pub mod flowcontrol;
 pub mod others;
 pub mod pod;
 pub mod service;

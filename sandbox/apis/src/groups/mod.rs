@@ -9,6 +9,7 @@ mod batch;
 mod core;
 mod events;
 mod extension;
+mod flowcontrol;
 mod networking;
 mod policy;
 mod rbac;
@@ -78,6 +79,8 @@ pub static KINDS: &[&Kind] = &[
     &policy::LEASE,
     &policy::RUNTIME_CLASS,
     &networking::ENDPOINT_SLICE,
+    &flowcontrol::FLOW_SCHEMA,
+    &flowcontrol::PRIORITY_LEVEL,
 ];
 
 /// The kind that a path names.

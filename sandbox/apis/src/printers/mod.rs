@@ -2,6 +2,7 @@
 //! API server for `as=Table`; it computes every cell (also the age, also those of `-o wide`), the client prints them as they are.
 
 pub mod core;
+pub mod flowcontrol;
 pub mod labels;
 pub mod network;
 pub mod others;

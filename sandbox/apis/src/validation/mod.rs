@@ -11,6 +11,7 @@ mod cron;
 mod diff;
 pub mod events;
 pub mod extension;
+pub mod flowcontrol;
 mod internal;
 pub mod networking;
 pub mod others;

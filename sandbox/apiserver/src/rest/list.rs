@@ -307,6 +307,12 @@ impl Writer {
             Shape::Table(version) => Some(table::Options::new(&call.query, version)?),
             _ => None,
         };
+        let order = call.resource.builtin_kind().and_then(|kind| kind.row_order).filter(|_| table.is_some());
+        let mut records = records;
+        if let Some(order) = order {
+            // What is no object is left out later.
+            records.sort_by_cached_key(|record| storage::decode(record).map_or(0, |tree| order(&tree)));
+        }
         Ok(Self {
             head: Some(opening(&call.resource, &head, shape, table.as_ref())),
             resource: call.resource.clone(),

@@ -2,6 +2,7 @@
 
 mod client;
 mod custom;
+mod flowcontrol;
 mod hostile;
 mod pods;
 mod proxy;
