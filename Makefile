@@ -201,11 +201,17 @@ lint: | packages toolchain
 	@$(NICE) cargo check --locked --manifest-path fuzz/Cargo.toml --target-dir target
 
 # The page and the browser tests want other features of common libraries, of which one (the order of JSON's maps) would be another program.
+HOST_CRATES := --workspace --exclude drydock-e2e --exclude frontend --exclude drydock-bindgen
+
 test-host: root $(TESTED) ## Unit and integration tests
 	@.ci/packages test
-	@$(call prepare_tests,$(TESTED))
+	@# They are compiled while the images are prepared.
+	@$(NICE) cargo test --quiet --locked $(HOST_CRATES) --no-run & compiler=$$!; \
+	    trap 'kill $$compiler 2> /dev/null || true' EXIT; \
+	    $(call prepare_tests,$(TESTED)); \
+	    wait $$compiler
 	@$(say) "Unit and integration tests"
-	@$(call prepared,$(TESTED)) $(NICE) cargo test --locked --workspace --exclude drydock-e2e --exclude frontend --exclude drydock-bindgen
+	@$(call prepared,$(TESTED)) $(NICE) cargo test --locked $(HOST_CRATES)
 	@$(say) "Tests of the page's logic"
 	@$(NICE) cargo test --locked -p frontend
 
@@ -213,9 +219,14 @@ test-browser: root $(TESTED) ## Tests of the whole program, by browser and by th
 	@$(browser)
 	@$(call prepare_tests,$(TESTED))
 	@$(say) "Tests of the whole program"
-	@$(call prepared,$(TESTED)) $(NICE) cargo test --locked -p drydock-e2e --lib --test '[!k]*'
-	@# Those of clusters mostly wait.
-	@$(call prepared,$(TESTED)) RUST_TEST_THREADS=4 $(NICE) cargo test --locked -p drydock-e2e --test 'k*'
+	@$(call prepared,$(TESTED)) $(NICE) cargo test --locked -p drydock-e2e --no-run
+	@# Those of clusters mostly wait: they run beside the others, and are heard when these are done.
+	@export $(call prepared,$(TESTED)); \
+	    RUST_TEST_THREADS=4 $(NICE) cargo test --locked -p drydock-e2e --test 'k*' > target/clusters.log 2>&1 & clusters=$$!; \
+	    trap 'kill $$clusters 2> /dev/null || true' EXIT; failed=0; \
+	    $(NICE) cargo test --locked -p drydock-e2e --lib --test '[!k]*' || failed=1; \
+	    wait $$clusters || failed=1; \
+	    cat target/clusters.log; exit $$failed
 
 test-v2: root $(BIN) ## The sandbox's and the engine's tests on Debian 13 with control groups v2, in a virtual machine (6 minutes)
 	@.ci/packages v2
