@@ -1,7 +1,7 @@
 //! Bridges in the kernel: made when they are needed, adopted when they are there, so that an engine that starts anew
 //! finds its containers connected.
 
-use crate::{Networks, Result, definition::Bridge, mac::Mac};
+use crate::{Networks, Result, bridge_options::GatewayMode, definition::Bridge, mac::Mac};
 use drydock_runtime::netlink::Batch;
 use ipnet::Ipv4Net;
 use nix::{errno::Errno, net::if_::if_nametoindex};
@@ -80,11 +80,13 @@ impl Networks {
         accept(made, Errno::EEXIST)?;
         let index =
             if_nametoindex(name).map_err(|e| crate::Error::io(&format!("find bridge {name}"), &e.into()))?;
-        let addressed = Batch::new().address(index, bridge.gateway, bridge.subnet.prefix_len()).send();
-        accept(addressed, Errno::EEXIST)?;
+        if bridge.mode != GatewayMode::Isolated {
+            let addressed = Batch::new().address(index, bridge.gateway, bridge.subnet.prefix_len()).send();
+            accept(addressed, Errno::EEXIST)?;
+        }
         // Nobody there is a router of the node's.
         set_ipv6(name, "accept_ra", "0");
-        if let Some(ipv6) = &bridge.ipv6 {
+        if let Some(ipv6) = bridge.ipv6.as_ref().filter(|ipv6| ipv6.mode != GatewayMode::Isolated) {
             set_ipv6(name, "disable_ipv6", "0");
             let addressed = Batch::new().address(index, ipv6.gateway, ipv6.subnet.prefix_len()).send();
             accept(addressed, Errno::EEXIST)?;

@@ -1,6 +1,7 @@
 //! Options of the bridge driver (`docker network create -o`), read and checked as moby's `libnetwork/drivers/bridge` does it.
 
 use crate::{Error, Result, error::Kind};
+use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
@@ -19,7 +20,23 @@ pub(crate) struct BridgeOptions {
     pub host_binding: Option<IpAddr>,
     pub prefix: Option<String>,
     pub host_address: Option<Ipv4Addr>,
-    pub unprotected: bool,
+    pub mode: GatewayMode,
+    pub ipv6_mode: GatewayMode,
+}
+
+/// How a network is connected with the outside (`gateway_mode_ipv4`, `gateway_mode_ipv6`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum GatewayMode {
+    /// By ports of the node.
+    #[default]
+    Nat,
+    /// So, too, and whoever has a route reaches all ports of the containers.
+    Unprotected,
+    /// Whoever has a route reaches the published ports of the containers, at their own addresses.
+    Routed,
+    /// Not even the node is in it.
+    Isolated,
 }
 
 impl BridgeOptions {
@@ -32,7 +49,8 @@ impl BridgeOptions {
             host_binding: None,
             prefix: None,
             host_address: None,
-            unprotected: false,
+            mode: GatewayMode::Nat,
+            ipv6_mode: GatewayMode::Nat,
         };
         for (label, value) in options {
             let refuse =
@@ -67,24 +85,33 @@ impl BridgeOptions {
                     }
                     read.prefix = Some(value.clone());
                 }
-                "com.docker.network.bridge.gateway_mode_ipv4" => {
-                    read.unprotected = gateway_mode(value, refuse)?
+                "com.docker.network.bridge.gateway_mode_ipv4" => read.mode = gateway_mode(value, refuse)?,
+                "com.docker.network.bridge.gateway_mode_ipv6" => {
+                    read.ipv6_mode = gateway_mode(value, refuse)?;
                 }
-                "com.docker.network.bridge.gateway_mode_ipv6" => drop(gateway_mode(value, refuse)?),
                 _ => {}
             }
         }
         Ok(read)
     }
+
+    /// What they ask of a network that is `internal`, or not.
+    pub fn check(&self, internal: bool) -> Result<()> {
+        if !internal && [self.mode, self.ipv6_mode].contains(&GatewayMode::Isolated) {
+            return Err(
+                Kind::Internal.error("gateway mode 'isolated' can only be used for an internal network")
+            );
+        }
+        Ok(())
+    }
 }
 
-/// Whether whoever has a route reaches all ports.
-fn gateway_mode(value: &str, refuse: impl Fn(&str) -> Error) -> Result<bool> {
+fn gateway_mode(value: &str, refuse: impl Fn(&str) -> Error) -> Result<GatewayMode> {
     match value {
-        "nat" => Ok(false),
-        "nat-unprotected" => Ok(true),
-        "routed" | "isolated" => Err(Kind::NotImplemented
-            .error(format!("gateway mode {value} is not available on this engine: use nat"))),
+        "nat" => Ok(GatewayMode::Nat),
+        "nat-unprotected" => Ok(GatewayMode::Unprotected),
+        "routed" => Ok(GatewayMode::Routed),
+        "isolated" => Ok(GatewayMode::Isolated),
         _ => Err(refuse(&format!("unknown gateway mode {value}"))),
     }
 }
@@ -136,6 +163,7 @@ mod tests {
             ("container_iface_prefix", "web"),
             ("host_ipv4", "192.0.2.9"),
             ("bridge.gateway_mode_ipv4", "nat-unprotected"),
+            ("bridge.gateway_mode_ipv6", "routed"),
         ]);
         let expected = BridgeOptions {
             interface: Some("web0".into()),
@@ -145,7 +173,8 @@ mod tests {
             host_binding: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             prefix: Some("web".into()),
             host_address: Some(Ipv4Addr::new(192, 0, 2, 9)),
-            unprotected: true,
+            mode: GatewayMode::Unprotected,
+            ipv6_mode: GatewayMode::Routed,
         };
         assert_eq!(good.unwrap(), expected);
         assert_eq!(
@@ -157,8 +186,15 @@ mod tests {
             assert!(read(&[("bridge.name", bad)]).is_err(), "{bad}");
         }
         assert!(read(&[("driver.mtu", "1")]).is_err());
-        for mode in ["routed", "isolated", "open"] {
-            assert!(read(&[("bridge.gateway_mode_ipv4", mode)]).is_err(), "{mode}");
-        }
+        assert_eq!(
+            read(&[("bridge.gateway_mode_ipv4", "open")]).unwrap_err().to_string(),
+            "failed to parse com.docker.network.bridge.gateway_mode_ipv4 value: open (unknown gateway mode open)"
+        );
+        let isolated = read(&[("bridge.gateway_mode_ipv6", "isolated")]).unwrap();
+        assert!(isolated.check(true).is_ok());
+        assert_eq!(
+            isolated.check(false).unwrap_err().to_string(),
+            "gateway mode 'isolated' can only be used for an internal network"
+        );
     }
 }

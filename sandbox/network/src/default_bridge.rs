@@ -3,6 +3,7 @@
 
 use crate::{
     Config, Result, bridge,
+    bridge_options::GatewayMode,
     definition::{Bridge, Definition, IpamConfig, Ipv6},
     ipam,
     networks::{Network, Networks, State, choose_gateway},
@@ -129,7 +130,7 @@ impl DefaultBridge {
         let chosen = || ipam::choose_ipv6_subnet(&taken, &config.pools, &config.engine_id);
         let subnet = self.ipv6_range.map_or_else(chosen, Ok)?;
         let gateway = choose_gateway(subnet, None, None, &[])?;
-        Ok(Some(Ipv6 { subnet, range: None, gateway, reserved: Vec::new() }))
+        Ok(Some(Ipv6 { subnet, range: None, gateway, reserved: Vec::new(), mode: GatewayMode::Nat }))
     }
 
     fn options(&self) -> BTreeMap<String, String> {
@@ -174,7 +175,7 @@ impl DefaultBridge {
             host_binding: self.host_binding,
             prefix: None,
             host_address: None,
-            unprotected: false,
+            mode: GatewayMode::Nat,
             macvlan: None,
             ipv6,
         };

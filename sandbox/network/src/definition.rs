@@ -1,7 +1,7 @@
 //! What a network is: as it is asked for, checked, and kept on disk. The checks and their words are those of
 //! moby's `api/types/network/ipam.go`, `daemon/network.go` and `libnetwork/drivers/bridge`.
 
-use crate::{Error, Result, error::Kind, ipam::Net, macvlan::Macvlan};
+use crate::{Error, Result, bridge_options::GatewayMode, error::Kind, ipam::Net, macvlan::Macvlan};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -151,9 +151,9 @@ pub(crate) struct Bridge {
     /// Containers are seen outside under this address, not that of the interface which they leave by.
     #[serde(default)]
     pub host_address: Option<Ipv4Addr>,
-    /// Whoever has a route to them reaches all ports of the containers (gateway mode `nat-unprotected`).
+    /// How it is connected with the outside.
     #[serde(default)]
-    pub unprotected: bool,
+    pub mode: GatewayMode,
     /// It is no bridge, but this.
     #[serde(default)]
     pub macvlan: Option<Macvlan>,
@@ -170,6 +170,9 @@ pub(crate) struct Ipv6 {
     pub gateway: Ipv6Addr,
     /// Used by others.
     pub reserved: Vec<Ipv6Addr>,
+    /// How it is connected with the outside.
+    #[serde(default)]
+    pub mode: GatewayMode,
 }
 
 impl Definition {

@@ -2,6 +2,7 @@
 
 use crate::{
     Endpoint,
+    bridge_options::GatewayMode,
     definition::IpamConfig,
     networks,
     ports::{Binding, PortRequest},
@@ -96,13 +97,15 @@ impl Network {
             // As it was asked for: Docker does not show the gateway that it chose for a subnet of the user's.
             let mut config = definition.ipam.clone();
             config.sort_by_key(IpamConfig::is_ipv6);
-            let ours =
-                |subnet: String, gateway: String| IpamConfig { subnet, gateway, ..IpamConfig::default() };
+            let ours = |subnet: String, gateway: String, mode: GatewayMode| {
+                let gateway = if mode == GatewayMode::Isolated { String::new() } else { gateway };
+                IpamConfig { subnet, gateway, ..IpamConfig::default() }
+            };
             if !definition.static_subnet(false) {
-                config.push(ours(bridge.subnet.to_string(), bridge.gateway.to_string()));
+                config.push(ours(bridge.subnet.to_string(), bridge.gateway.to_string(), bridge.mode));
             }
             if let Some(ipv6) = bridge.ipv6.as_ref().filter(|_| !definition.static_subnet(true)) {
-                config.push(ours(ipv6.subnet.to_string(), ipv6.gateway.to_string()));
+                config.push(ours(ipv6.subnet.to_string(), ipv6.gateway.to_string(), ipv6.mode));
             }
             config
         });
@@ -216,8 +219,8 @@ pub fn port_map<'a>(exposed: impl IntoIterator<Item = &'a str>, bindings: &[Bind
     let mut map: PortMap = exposed.into_iter().map(|port| (port.to_owned(), None)).collect();
     for binding in bindings {
         let key = format!("{}/{}", binding.container_port, binding.protocol);
-        let entry =
-            PortBinding { host_ip: binding.host_ip.to_string(), host_port: binding.host_port.to_string() };
+        let host_port = if binding.host_port == 0 { String::new() } else { binding.host_port.to_string() };
+        let entry = PortBinding { host_ip: binding.host_ip.to_string(), host_port };
         map.entry(key).or_default().get_or_insert_default().push(entry);
     }
     map

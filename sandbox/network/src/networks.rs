@@ -2,7 +2,7 @@
 
 use crate::{
     AddressPool, DefaultBridge, Error, Result, bridge,
-    bridge_options::BridgeOptions,
+    bridge_options::{BridgeOptions, GatewayMode},
     definition::{Bridge, ConfigOnly, Definition, Driver, Ipv6, NewNetwork, Subnet, not_found},
     endpoints::{Container, Endpoint},
     error::Kind,
@@ -97,7 +97,8 @@ impl Network {
     pub fn new(definition: Definition) -> Self {
         let pool = definition.bridge.as_ref().map(|bridge| {
             let mut pool = Pool::new(bridge.subnet, bridge.range);
-            for address in bridge.reserved.iter().chain([&bridge.gateway]) {
+            let gateway = (bridge.mode != GatewayMode::Isolated).then_some(&bridge.gateway);
+            for address in bridge.reserved.iter().chain(gateway) {
                 // Two of them may be the same.
                 let _taken = pool.take(*address);
             }
@@ -105,7 +106,8 @@ impl Network {
         });
         let pool6 = definition.bridge.as_ref().and_then(|bridge| bridge.ipv6.as_ref()).map(|ipv6| {
             let mut pool = Pool::new(ipv6.subnet, ipv6.range);
-            for address in ipv6.reserved.iter().chain([&ipv6.gateway]) {
+            let gateway = (ipv6.mode != GatewayMode::Isolated).then_some(&ipv6.gateway);
+            for address in ipv6.reserved.iter().chain(gateway) {
                 let _taken = pool.take(*address);
             }
             pool
@@ -217,6 +219,7 @@ impl Networks {
         let wish = new.subnet()?;
         let options = if new.driver == "macvlan" { BTreeMap::new() } else { new.options.clone() };
         let options = BridgeOptions::read(&options)?;
+        options.check(new.internal)?;
         let routes = bridge::routes();
         let definition = {
             let mut state = self.state();
@@ -402,9 +405,9 @@ fn define(
         host_binding: options.host_binding,
         prefix: options.prefix,
         host_address: options.host_address,
-        unprotected: options.unprotected,
+        mode: options.mode,
         macvlan,
-        ipv6: new.ipv6.then(|| define_ipv6(new, state, config)).transpose()?,
+        ipv6: new.ipv6.then(|| define_ipv6(new, options.ipv6_mode, state, config)).transpose()?,
     };
     Ok(Definition {
         id,
@@ -424,7 +427,7 @@ fn define(
 }
 
 /// The IPv6 side of a network.
-fn define_ipv6(new: &NewNetwork, state: &State, config: &Config) -> Result<Ipv6> {
+fn define_ipv6(new: &NewNetwork, mode: GatewayMode, state: &State, config: &Config) -> Result<Ipv6> {
     let taken: Vec<Ipv6Net> = state.bridges().filter_map(|(_, b)| Some(b.ipv6.as_ref()?.subnet)).collect();
     let (subnet, range, gateway, reserved) = match new.ipv6_subnet()? {
         None => (ipam::choose_ipv6_subnet(&taken, &config.pools, &config.engine_id)?, None, None, Vec::new()),
@@ -435,7 +438,7 @@ fn define_ipv6(new: &NewNetwork, state: &State, config: &Config) -> Result<Ipv6>
         Some(wish) => (wish.net, wish.range, wish.gateway, wish.reserved),
     };
     let gateway = choose_gateway(subnet, range, gateway, &reserved)?;
-    Ok(Ipv6 { subnet, range, gateway, reserved })
+    Ok(Ipv6 { subnet, range, gateway, reserved, mode })
 }
 
 /// The gateway that was asked for, or the first free address.

@@ -3,6 +3,7 @@
 
 use crate::{
     Binding, Networks, PortRequest, Result,
+    bridge_options::GatewayMode,
     definition::Driver,
     error::Kind,
     networks::State,
@@ -22,7 +23,8 @@ const ATTEMPTS: u32 = 10;
 pub(crate) struct Published {
     binding: Binding,
     target: Arc<Target>,
-    proxy: Proxy,
+    /// None where the port is the container's own only.
+    proxy: Option<Proxy>,
 }
 
 impl Published {
@@ -63,7 +65,9 @@ impl Networks {
             return Ok(());
         }
         for Published { binding, proxy, .. } in published {
-            proxy.stop().await;
+            if let Some(proxy) = proxy {
+                proxy.stop().await;
+            }
             self.give_back([binding].into_iter());
         }
         self.blocking(Self::update_firewall).await
@@ -90,15 +94,22 @@ impl Networks {
         if way_out.as_ref().is_some_and(|endpoint| endpoint.driver == Driver::Macvlan) {
             return Ok(Vec::new());
         }
-        let host_binding = {
+        let (host_binding, mode) = {
             let state = self.state();
             let network = way_out.and_then(|e| state.network(&e.network_id));
-            network.and_then(|n| n.definition.bridge.as_ref()).and_then(|bridge| bridge.host_binding)
+            let bridge = network.and_then(|network| network.definition.bridge.as_ref());
+            bridge.map(|bridge| (bridge.host_binding, bridge.mode)).unwrap_or_default()
         };
-        let mut bound = Vec::new();
+        let mut bound: Vec<(Binding, Option<Socket>)> = Vec::new();
         for group in group(requests) {
+            if mode == GatewayMode::Routed {
+                bound.extend(group.iter().map(|request| (opened(request), None)));
+                continue;
+            }
             match self.bind_group(&group, host_binding, target) {
-                Ok(sockets) => bound.extend(sockets),
+                Ok(sockets) => {
+                    bound.extend(sockets.into_iter().map(|(binding, socket)| (binding, Some(socket))))
+                }
                 Err(error) => {
                     self.give_back(bound.iter().map(|(binding, _)| *binding));
                     return Err(error);
@@ -117,11 +128,10 @@ impl Networks {
             };
             let _runtime = runtime.enter();
             for (binding, socket) in bound {
-                let started = socket.start(known.target.clone(), binding.container_port);
-                match started {
-                    Ok(proxy) => {
-                        known.published.push(Published { binding, target: known.target.clone(), proxy });
-                    }
+                let target = known.target.clone();
+                let started = socket.map(|socket| socket.start(target.clone(), binding.container_port));
+                match started.transpose() {
+                    Ok(proxy) => known.published.push(Published { binding, target, proxy }),
                     Err(error) => tracing::warn!(container, ?binding, %error, "start a proxy"),
                 }
             }
@@ -165,6 +175,16 @@ impl Networks {
         for binding in bindings {
             state.ports.give_back(binding.protocol, binding.host_ip, binding.host_port);
         }
+    }
+}
+
+/// A port that is open at the container's own address, and no port of the node.
+fn opened(request: &PortRequest) -> Binding {
+    Binding {
+        protocol: request.protocol,
+        host_ip: Ipv4Addr::UNSPECIFIED.into(),
+        host_port: 0,
+        container_port: request.container_port,
     }
 }
 

@@ -6,6 +6,7 @@
 
 use crate::{
     Protocol,
+    bridge_options::GatewayMode,
     definition::{Bridge, Definition},
     networks::State,
     publish::Published,
@@ -126,12 +127,15 @@ fn add_network(rules: &mut Rules, definition: &Definition, bridge: &Bridge) {
         rules.filter("DOCKER-ISOLATION-STAGE-1", Head, format!("! -s {subnet} -o {br} -j DROP"));
         return;
     }
+    let routed = bridge.mode == GatewayMode::Routed;
     if bridge.masquerade {
         let become_host = match bridge.host_address {
             Some(address) => format!("SNAT --to-source {address}"),
             None => "MASQUERADE".to_owned(),
         };
-        rules.add(Table::Nat, "POSTROUTING", Head, format!("-s {subnet} ! -o {br} -j {become_host}"));
+        if !routed {
+            rules.add(Table::Nat, "POSTROUTING", Head, format!("-s {subnet} ! -o {br} -j {become_host}"));
+        }
         rules.add(Table::Nat, "DOCKER", Head, format!("-i {br} -j RETURN"));
     }
     if bridge.icc {
@@ -140,7 +144,15 @@ fn add_network(rules: &mut Rules, definition: &Definition, bridge: &Bridge) {
         rules.filter("DOCKER-FORWARD", Tail, format!("-i {br} -o {br} -j DROP"));
         rules.filter("DOCKER-FORWARD", Tail, format!("-i {br} ! -o {br} -j ACCEPT"));
     }
-    let unasked = if bridge.unprotected { "ACCEPT" } else { "DROP" };
+    if routed {
+        rules.filter("DOCKER", Head, format!("-o {br} -p icmp -j ACCEPT"));
+        // What is for one of its ports may come from other networks, too; chain DOCKER drops the rest.
+        rules.filter("DOCKER-ISOLATION-STAGE-1", Head, format!("-o {br} -j RETURN"));
+        let answers = format!("-i {br} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT");
+        rules.filter("DOCKER-ISOLATION-STAGE-1", Head, answers);
+    }
+    let unprotected = bridge.mode == GatewayMode::Unprotected;
+    let unasked = if unprotected { "ACCEPT" } else { "DROP" };
     rules.filter("DOCKER", Tail, format!("! -i {br} -o {br} -j {unasked}"));
     rules.filter("DOCKER-CT", Tail, format!("-o {br} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"));
     rules.filter("DOCKER-BRIDGE", Tail, format!("-o {br} -j DOCKER"));
@@ -158,7 +170,16 @@ fn add_port(rules: &mut Rules, published: &Published, bridge: &Bridge) {
         Protocol::Udp => "-p udp -m udp",
     };
     let (port, inner) = (binding.host_port, binding.container_port);
-    if !bridge.unprotected {
+    let unprotected = bridge.mode == GatewayMode::Unprotected;
+    if !unprotected {
+        let spec = format!("-d {target}/32 ! -i {br} -o {br} {protocol} --dport {inner} -j ACCEPT");
+        rules.filter("DOCKER", Place::Head, spec);
+    }
+    // Not of the node: at the container's own address only.
+    if port == 0 {
+        return;
+    }
+    if !unprotected {
         rules.add(Table::Raw, "PREROUTING", Place::Tail, format!("-d {target}/32 ! -i {br} -j DROP"));
     }
     if host.is_loopback() {
@@ -168,10 +189,6 @@ fn add_port(rules: &mut Rules, published: &Published, bridge: &Bridge) {
     let to = if host.is_unspecified() { String::new() } else { format!("-d {host}/32 ") };
     let spec = format!("{to}! -i {br} {protocol} --dport {port} -j DNAT --to-destination {target}:{inner}");
     rules.add(Table::Nat, "DOCKER", Place::Tail, spec);
-    if !bridge.unprotected {
-        let spec = format!("-d {target}/32 ! -i {br} -o {br} {protocol} --dport {inner} -j ACCEPT");
-        rules.filter("DOCKER", Place::Head, spec);
-    }
 }
 
 /// Whether a rule in a chain that is not ours (`CHAIN rule`, as `iptables-save` prints it) was laid by us, perhaps by an
@@ -278,10 +295,29 @@ mod tests {
     fn an_unprotected_network_is_open() {
         let mut state = State::default();
         let mut open = network("open", "br-0123456789ab", "172.18.0.0/16", false, true);
-        open.definition.bridge.as_mut().unwrap().unprotected = true;
+        open.definition.bridge.as_mut().unwrap().mode = GatewayMode::Unprotected;
         state.networks.push(open);
         let expected = ["! -i br-0123456789ab -o br-0123456789ab -j ACCEPT"];
         assert_eq!(chain(&wanted(&state), Table::Filter, "DOCKER"), expected);
+    }
+
+    #[test]
+    fn a_routed_network_is_reached_by_its_own_addresses() {
+        let mut state = State::default();
+        let mut routed = network("routed", "br-0123456789ab", "172.18.0.0/16", false, true);
+        routed.definition.bridge.as_mut().unwrap().mode = GatewayMode::Routed;
+        state.networks.push(routed);
+        let rules = wanted(&state);
+        assert!(chain(&rules, Table::Nat, "POSTROUTING").is_empty());
+        let expected =
+            ["-o br-0123456789ab -p icmp -j ACCEPT", "! -i br-0123456789ab -o br-0123456789ab -j DROP"];
+        assert_eq!(chain(&rules, Table::Filter, "DOCKER"), expected);
+        let expected = [
+            "-i br-0123456789ab -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+            "-o br-0123456789ab -j RETURN",
+            "-i br-0123456789ab ! -o br-0123456789ab -j DOCKER-ISOLATION-STAGE-2",
+        ];
+        assert_eq!(chain(&rules, Table::Filter, "DOCKER-ISOLATION-STAGE-1"), expected);
     }
 
     #[test]

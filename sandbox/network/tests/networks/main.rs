@@ -3,6 +3,7 @@
 
 mod ipv6;
 mod macvlan;
+mod modes;
 mod names;
 mod ports;
 mod reach;

@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::sync::mpsc;
 
 /// Lines that are under way before the program waits.
-const UNDER_WAY: usize = 1024;
+const UNDER_WAY: usize = 128;
 /// How long the last lines of a run may take whose other side does not answer.
 const LAST: Duration = Duration::from_secs(5);
 
