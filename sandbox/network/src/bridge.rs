@@ -80,7 +80,7 @@ impl Networks {
         accept(made, Errno::EEXIST)?;
         let index =
             if_nametoindex(name).map_err(|e| crate::Error::io(&format!("find bridge {name}"), &e.into()))?;
-        if bridge.mode != GatewayMode::Isolated {
+        if bridge.mode != GatewayMode::Isolated && !bridge.no_ipv4 {
             let addressed = Batch::new().address(index, bridge.gateway, bridge.subnet.prefix_len()).send();
             accept(addressed, Errno::EEXIST)?;
         }

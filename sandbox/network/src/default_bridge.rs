@@ -157,7 +157,7 @@ impl DefaultBridge {
             Some(subnet) => subnet,
             None => {
                 let others = state.bridges().filter(|(of, _)| of.name != "bridge");
-                let taken: Vec<Ipv4Net> = others.map(|(_, bridge)| bridge.subnet).collect();
+                let taken: Vec<Ipv4Net> = others.filter_map(|(_, bridge)| bridge.ipv4_subnet()).collect();
                 ipam::choose_subnet(taken.iter().chain(&bridge::routes_but("docker0")), &config.pools)?
             }
         };
@@ -176,6 +176,7 @@ impl DefaultBridge {
             prefix: None,
             host_address: None,
             mode: GatewayMode::Nat,
+            no_ipv4: false,
             macvlan: None,
             ipv6,
         };

@@ -24,7 +24,7 @@ pub struct NewNetwork {
     pub attachable: bool,
     /// `--ipv6`.
     pub ipv6: bool,
-    /// `--ipv4=false` is refused.
+    /// `--ipv4`; on if it is not said.
     pub ipv4: Option<bool>,
     /// `--scope`.
     pub scope: String,
@@ -126,6 +126,8 @@ pub(crate) struct Definition {
 /// What such a network holds beside subnets, options and labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ConfigOnly {
+    #[serde(default)]
+    pub no_ipv4: bool,
     pub ipv6: bool,
 }
 
@@ -134,6 +136,9 @@ pub(crate) struct ConfigOnly {
 pub(crate) struct Bridge {
     /// Name of the interface; the parent's of a macvlan.
     pub interface: String,
+    /// There are no IPv4 addresses: what is said of them means nothing.
+    #[serde(default)]
+    pub no_ipv4: bool,
     pub subnet: Ipv4Net,
     pub range: Option<Ipv4Net>,
     pub gateway: Ipv4Addr,
@@ -173,6 +178,13 @@ pub(crate) struct Ipv6 {
     /// How it is connected with the outside.
     #[serde(default)]
     pub mode: GatewayMode,
+}
+
+impl Bridge {
+    /// Its subnet, if it has IPv4 addresses.
+    pub fn ipv4_subnet(&self) -> Option<Ipv4Net> {
+        (!self.no_ipv4).then_some(self.subnet)
+    }
 }
 
 impl Definition {
@@ -219,12 +231,7 @@ impl NewNetwork {
         if self.ipv4 == Some(false) && !self.ipv6 {
             return Err(Kind::Invalid.error("IPv4 or IPv6 must be enabled"));
         }
-        if self.ipv4 == Some(false) {
-            return Err(Kind::NotImplemented.error(
-                "networks without IPv4 are not available on this engine: create the network without --ipv4=false",
-            ));
-        }
-        check_ipam(&self.ipam, self.ipv6)
+        check_ipam(&self.configs(), self.ipv6)
     }
 
     /// What is for a network that holds a configuration, or takes one (libnetwork's `validateConfiguration`).
@@ -264,6 +271,7 @@ impl NewNetwork {
     /// The same with what another network holds for it.
     pub(crate) fn configured(&self, from: &Definition, held: ConfigOnly) -> Self {
         Self {
+            ipv4: Some(!held.no_ipv4),
             ipv6: held.ipv6,
             labels: from.labels.clone(),
             ipam_options: from.ipam_options.clone().or_else(|| self.ipam_options.clone()),
@@ -273,14 +281,20 @@ impl NewNetwork {
         }
     }
 
-    /// The subnets that count: those of IPv6 only if it is wanted.
+    /// Whether it has IPv4 addresses.
+    pub(crate) fn has_ipv4(&self) -> bool {
+        self.ipv4 != Some(false)
+    }
+
+    /// The subnets that count: those of a family only if it is wanted.
     pub(crate) fn configs(&self) -> Vec<IpamConfig> {
-        self.ipam.iter().filter(|config| self.ipv6 || !config.is_ipv6()).cloned().collect()
+        let counts = |config: &&IpamConfig| if config.is_ipv6() { self.ipv6 } else { self.has_ipv4() };
+        self.ipam.iter().filter(counts).cloned().collect()
     }
 
     /// The user's subnet, range and gateway, which [`check`](Self::check) has found good.
     pub(crate) fn subnet(&self) -> Result<Option<Subnet<Ipv4Net>>> {
-        Subnet::of(self.ipam.iter().filter(|config| !config.is_ipv6()), "ipv4")
+        Subnet::of(self.ipam.iter().filter(|config| self.has_ipv4() && !config.is_ipv6()), "ipv4")
     }
 
     /// The same of IPv6.

@@ -228,8 +228,8 @@ impl Networks {
                 prefix: network.pool6.as_ref().map_or(0, crate::ipam::Pool::prefix),
                 gateway: gateway.and_then(|bridge| Some(bridge.ipv6.as_ref()?.gateway)),
             }),
-            gateway: gateway.map(|bridge| bridge.gateway),
-            mac: address.map(|_| mac.unwrap_or_else(Mac::random)),
+            gateway: gateway.filter(|bridge| !bridge.no_ipv4).map(|bridge| bridge.gateway),
+            mac: definition.driver.has_interfaces().then(|| mac.unwrap_or_else(Mac::random)),
             plugged: false,
             network_id: id,
         };
@@ -251,17 +251,18 @@ impl Networks {
         let ways = set_target(&state, container);
         let is =
             |way: &Option<Endpoint>, endpoint: &Endpoint| way.as_ref().is_some_and(|e| e.id == endpoint.id);
-        let interfaces = state.endpoints_of(container).filter_map(|endpoint| {
+        let with = state.endpoints_of(container).filter(|endpoint| endpoint.driver.has_interfaces());
+        let interfaces = with.map(|endpoint| {
             let ipv6 = endpoint.ipv6.as_ref();
-            Some(Interface {
+            Interface {
                 index: endpoint.index(),
                 name: endpoint.interface(),
-                address: endpoint.address?,
+                address: endpoint.address,
                 prefix: endpoint.prefix,
                 gateway: endpoint.gateway.filter(|_| is(&ways.ipv4, endpoint)),
                 ipv6: ipv6.map(|ipv6| (ipv6.address, ipv6.prefix)),
                 ipv6_gateway: ipv6.and_then(|ipv6| ipv6.gateway).filter(|_| is(&ways.ipv6, endpoint)),
-            })
+            }
         });
         Ok(interfaces.collect())
     }
@@ -297,7 +298,8 @@ impl Networks {
 
     /// The endpoint through which a container reaches the outside, and through which published ports lead.
     pub fn way_out(&self, container: &str) -> Option<Endpoint> {
-        WaysOut::of(&self.state(), container).ipv4
+        let ways = WaysOut::of(&self.state(), container);
+        ways.ipv4.or(ways.ipv6)
     }
 
     /// A container's endpoints, in the order of their interfaces.

@@ -24,7 +24,7 @@ pub struct Network {
     pub scope: &'static str,
     /// `bridge`, `host`, `null`.
     pub driver: &'static str,
-    /// Always.
+    /// As it was asked for.
     #[serde(rename = "EnableIPv4")]
     pub enable_ipv4: bool,
     /// As it was asked for.
@@ -101,7 +101,7 @@ impl Network {
                 let gateway = if mode == GatewayMode::Isolated { String::new() } else { gateway };
                 IpamConfig { subnet, gateway, ..IpamConfig::default() }
             };
-            if !definition.static_subnet(false) {
+            if !definition.static_subnet(false) && !bridge.no_ipv4 {
                 config.push(ours(bridge.subnet.to_string(), bridge.gateway.to_string(), bridge.mode));
             }
             if let Some(ipv6) = bridge.ipv6.as_ref().filter(|_| !definition.static_subnet(true)) {
@@ -118,7 +118,8 @@ impl Network {
             created: definition.created.clone(),
             scope: "local",
             driver: definition.driver.name(),
-            enable_ipv4: true,
+            enable_ipv4: !definition.bridge.as_ref().is_some_and(|bridge| bridge.no_ipv4)
+                && !definition.config_only.is_some_and(|held| held.no_ipv4),
             enable_ipv6: definition.bridge.as_ref().is_some_and(|bridge| bridge.ipv6.is_some())
                 || definition.config_only.is_some_and(|held| held.ipv6),
             ipam: Ipam { driver: "default", options: definition.ipam_options.clone(), config },

@@ -18,6 +18,7 @@ use crate::{
 use ipnet::{Ipv4Net, Ipv6Net};
 use std::{
     collections::{BTreeMap, HashMap},
+    net::Ipv4Addr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -95,7 +96,7 @@ pub(crate) struct Network {
 
 impl Network {
     pub fn new(definition: Definition) -> Self {
-        let pool = definition.bridge.as_ref().map(|bridge| {
+        let pool = definition.bridge.as_ref().filter(|bridge| !bridge.no_ipv4).map(|bridge| {
             let mut pool = Pool::new(bridge.subnet, bridge.range);
             let gateway = (bridge.mode != GatewayMode::Isolated).then_some(&bridge.gateway);
             for address in bridge.reserved.iter().chain(gateway) {
@@ -354,7 +355,7 @@ fn hold(new: &NewNetwork) -> Definition {
         options: new.options.clone(),
         labels: new.labels.clone(),
         bridge: None,
-        config_only: Some(ConfigOnly { ipv6: new.ipv6 }),
+        config_only: Some(ConfigOnly { no_ipv4: !new.has_ipv4(), ipv6: new.ipv6 }),
         config_from: String::new(),
     }
 }
@@ -381,8 +382,9 @@ fn define(
             other.id
         )));
     }
-    let taken: Vec<Ipv4Net> = state.bridges().map(|(_, bridge)| bridge.subnet).collect();
+    let taken: Vec<Ipv4Net> = state.bridges().filter_map(|(_, bridge)| bridge.ipv4_subnet()).collect();
     let (subnet, range, gateway, reserved) = match wish {
+        None if !new.has_ipv4() => (Ipv4Net::default(), None, Some(Ipv4Addr::UNSPECIFIED), Vec::new()),
         None => (ipam::choose_subnet(taken.iter().chain(routes), &config.pools)?, None, None, Vec::new()),
         Some(wish) => {
             if taken.iter().any(|other| ipam::overlap(other, &wish.net)) {
@@ -392,9 +394,13 @@ fn define(
             (wish.net, wish.range, wish.gateway, wish.reserved)
         }
     };
-    let gateway = choose_gateway(subnet, range, gateway, &reserved)?;
+    let gateway = match gateway {
+        Some(none) if !new.has_ipv4() => none,
+        wish => choose_gateway(subnet, range, wish, &reserved)?,
+    };
     let bridge = Bridge {
         interface,
+        no_ipv4: !new.has_ipv4(),
         subnet,
         range,
         gateway,

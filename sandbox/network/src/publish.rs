@@ -2,7 +2,7 @@
 //! rules that let the outside reach the container with its own address.
 
 use crate::{
-    Binding, Networks, PortRequest, Result,
+    Binding, Endpoint, Networks, PortRequest, Result,
     bridge_options::GatewayMode,
     definition::Driver,
     error::Kind,
@@ -87,9 +87,11 @@ impl Networks {
         runtime: &Handle,
     ) -> Result<Vec<Binding>> {
         let way_out = self.way_out(container);
-        let Some(target) = way_out.as_ref().and_then(|endpoint| endpoint.address) else {
-            return Ok(Vec::new());
+        let address = |endpoint: &Endpoint| {
+            let ipv6 = endpoint.ipv6.as_ref().map(|ipv6| IpAddr::V6(ipv6.address));
+            endpoint.address.map(IpAddr::V4).or(ipv6)
         };
+        let Some(target) = way_out.as_ref().and_then(address) else { return Ok(Vec::new()) };
         // Who is in the node's own network has all ports there.
         if way_out.as_ref().is_some_and(|endpoint| endpoint.driver == Driver::Macvlan) {
             return Ok(Vec::new());
@@ -147,11 +149,16 @@ impl Networks {
         &self,
         group: &[PortRequest],
         host_binding: Option<IpAddr>,
-        target: Ipv4Addr,
+        target: IpAddr,
     ) -> Result<Vec<(Binding, Socket)>> {
         let request = group[0];
-        let addresses: Vec<IpAddr> =
+        let mut addresses: Vec<IpAddr> =
             group.iter().flat_map(|request| addresses(request, host_binding)).collect();
+        // What comes to the node's IPv4 addresses can't be for a container without one.
+        addresses.retain(|address| address.is_ipv6() || target.is_ipv4());
+        if addresses.is_empty() {
+            return Ok(vec![]);
+        }
         let fixed = request.range().is_some_and(|(begin, end)| begin == end);
         let mut refusal = None;
         for _ in 0..if fixed { 1 } else { ATTEMPTS } {
@@ -217,7 +224,7 @@ fn bind_all(
     request: &PortRequest,
     addresses: &[IpAddr],
     port: u16,
-    target: Ipv4Addr,
+    target: IpAddr,
 ) -> Result<Vec<(Binding, Socket)>> {
     addresses
         .iter()
@@ -239,7 +246,11 @@ fn bind_all(
 }
 
 /// `for 0.0.0.0:80:172.17.0.2:80/tcp`, and with the port that was tried in front of it if there was a choice.
-fn describe(request: &PortRequest, address: IpAddr, port: u16, target: Ipv4Addr) -> String {
+fn describe(request: &PortRequest, address: IpAddr, port: u16, target: IpAddr) -> String {
+    let target = match target {
+        IpAddr::V4(target) => target.to_string(),
+        IpAddr::V6(target) => format!("[{target}]"),
+    };
     let host = match address {
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => format!("[{address}]"),
@@ -284,7 +295,7 @@ mod tests {
 
     #[test]
     fn refusals_name_the_port_as_docker_does() {
-        let target = Ipv4Addr::new(172, 17, 0, 2);
+        let target = IpAddr::V4(Ipv4Addr::new(172, 17, 0, 2));
         let v4 = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         assert_eq!(describe(&request("", 80, 0, 80), v4, 80, target), "for 0.0.0.0:80:172.17.0.2:80/tcp");
         let v6 = IpAddr::V6(Ipv6Addr::UNSPECIFIED);

@@ -3,7 +3,7 @@
 use crate::{
     Endpoint, EndpointRequest, Error, Mac, Result,
     bridge_options::is_interface,
-    definition::{Definition, join},
+    definition::{Bridge, Definition, join},
     error::Kind,
     ipam::{Net, Pool},
     networks::{Network, State},
@@ -62,7 +62,9 @@ pub(crate) fn check(request: &EndpointRequest, definition: &Definition) -> Resul
     let ipv6 = bridge.and_then(|bridge| bridge.ipv6.as_ref());
     // The range bounds what is handed out, not what is asked for (libnetwork's `IpamConf.Contains`).
     let inside = |address: IpAddr| match address {
-        IpAddr::V4(address) => bridge.is_some_and(|bridge| bridge.subnet.contains(&address)),
+        IpAddr::V4(address) => {
+            bridge.and_then(Bridge::ipv4_subnet).is_some_and(|subnet| subnet.contains(&address))
+        }
         IpAddr::V6(address) => ipv6.is_some_and(|ipv6| ipv6.subnet.contains(&address)),
     };
     for address in address.map(IpAddr::V4).into_iter().chain(ipv6_address.map(IpAddr::V6)) {

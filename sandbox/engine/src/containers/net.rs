@@ -435,7 +435,8 @@ pub fn port_map(record: &Record) -> PortMap {
         let entry = map.entry(format!("{}/{}", binding.container_port, binding.protocol)).or_default();
         entry.get_or_insert_default().push(PortBinding {
             host_ip: binding.host_ip.to_string(),
-            host_port: binding.host_port.to_string(),
+            // None of the node: a routed network.
+            host_port: if binding.host_port == 0 { String::new() } else { binding.host_port.to_string() },
         });
     }
     map
@@ -444,6 +445,20 @@ pub fn port_map(record: &Record) -> PortMap {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_that_is_none_of_the_nodes_is_shown_without_a_number() {
+        let mut record = Record::default();
+        record.state.phase = super::super::record::Phase::Running;
+        record.published = vec![drydock_network::Binding {
+            protocol: Protocol::Tcp,
+            host_ip: std::net::Ipv4Addr::UNSPECIFIED.into(),
+            host_port: 0,
+            container_port: 80,
+        }];
+        let shown = serde_json::to_string(&port_map(&record)).unwrap();
+        assert_eq!(shown, r#"{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":""}]}"#);
+    }
 
     #[test]
     fn ports_to_publish_are_read() {

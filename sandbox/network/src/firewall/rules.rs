@@ -96,7 +96,9 @@ pub(super) fn wanted(state: &State) -> Vec<Rule> {
     rules.add(Table::Nat, "PREROUTING", Tail, "-m addrtype --dst-type LOCAL -j DOCKER");
     rules.add(Table::Nat, "OUTPUT", Tail, "! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER");
     for network in &state.networks {
-        if let Some(bridge) = network.definition.bridge.as_ref().filter(|bridge| bridge.macvlan.is_none()) {
+        if let Some(bridge) =
+            network.definition.bridge.as_ref().filter(|bridge| bridge.macvlan.is_none() && !bridge.no_ipv4)
+        {
             add_network(&mut rules, &network.definition, bridge);
         }
     }

@@ -154,3 +154,47 @@ fn names_have_addresses_of_both_families() {
         sh("ip -6 addr show dev lo");
     });
 }
+
+/// Not a single IPv4 address (`--ipv4=false`).
+#[test]
+fn networks_without_ipv4() {
+    node(async |world| {
+        let ipam = vec![IpamConfig { subnet: "2001:db8:2::/64".into(), ..IpamConfig::default() }];
+        let new =
+            NewNetwork { name: "six".into(), ipv4: Some(false), ipv6: true, ipam, ..NewNetwork::default() };
+        let id = world.networks.create(new).await.unwrap();
+        let shown = world.networks.find("six").unwrap();
+        assert!(!shown.enable_ipv4 && shown.enable_ipv6);
+        assert_eq!(shown.ipam.config.unwrap().len(), 1);
+        assert!(!sh(&format!("ip addr show br-{}", &id[..12])).contains("inet "));
+        let (a, b) = (world.start("a", &["six"]), world.start("b", &["six"]));
+        assert_eq!(a.endpoints[0].address, None);
+        let inside = a.process.sh("ip addr show eth0; ip -6 route");
+        assert!(!inside.contains("inet ") && inside.contains("inet6 2001:db8:2::2/64"), "{inside}");
+        assert!(inside.contains("default via 2001:db8:2::1 dev eth0"), "{inside}");
+        b.process.run(|| echo_server6(80));
+        let to = SocketAddr::from((address("2001:db8:2::3"), 80));
+        assert_eq!(a.process.run(move || reached(to)).as_deref(), Some("2001:db8:2::2 HI"));
+        let wanted = PortRequest {
+            protocol: Protocol::Tcp,
+            host_ip: None,
+            host_port: 8080,
+            host_port_end: 0,
+            container_port: 80,
+        };
+        let bindings = world.networks.publish(&b.id, &[wanted]).await.unwrap();
+        assert_eq!(bindings.iter().map(|b| b.host_ip.to_string()).collect::<Vec<_>>(), ["::"]);
+        let published = tokio::task::spawn_blocking(|| {
+            let at = |text: &str| reached(SocketAddr::new(text.parse().unwrap(), 8080)).is_some();
+            (at("::1"), at("127.0.0.1"))
+        });
+        assert_eq!(published.await.unwrap(), (true, false));
+        world.networks.release_container(&b.id).await.unwrap();
+        let c = world.start("c", &["six", "bridge"]);
+        let routes = c.process.sh("ip route; ip -6 route");
+        assert!(
+            routes.contains("default via 172.17.0.1") && routes.contains("default via 2001:db8:2::1"),
+            "{routes}"
+        );
+    });
+}

@@ -23,7 +23,9 @@ pub fn set_up(interfaces: &[Interface], prepared: bool) -> Result<()> {
     }
     for interface in interfaces {
         switch_ipv6(&interface.name, interface.ipv6.is_some());
-        links.address(interface.index, interface.address, interface.prefix);
+        if let Some(address) = interface.address {
+            links.address(interface.index, address, interface.prefix);
+        }
         if let Some((address, prefix)) = interface.ipv6 {
             links.address(interface.index, address, prefix);
         }

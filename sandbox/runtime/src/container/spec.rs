@@ -153,8 +153,8 @@ pub struct Interface {
     pub index: u32,
     /// Its name there (`eth0`).
     pub name: String,
-    /// IPv4 address and prefix length.
-    pub address: std::net::Ipv4Addr,
+    /// IPv4 address.
+    pub address: Option<std::net::Ipv4Addr>,
     /// Length of the prefix.
     pub prefix: u8,
     /// Default route through here, if this is the interface for it.
