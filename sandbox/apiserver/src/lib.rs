@@ -14,6 +14,7 @@ mod compaction;
 mod components;
 pub mod custom;
 pub mod discovery;
+pub mod flows;
 pub mod health;
 pub mod http;
 pub mod managed;

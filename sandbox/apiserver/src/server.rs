@@ -3,6 +3,7 @@
 use crate::admission::Admission;
 use crate::authn::{Authenticator, impersonation, websocket};
 use crate::authz::{Attributes, Authorizer};
+use crate::flows::{Flow, Flows};
 use crate::http::listener::{Peer, Request};
 use crate::http::negotiate::{self, Output};
 use crate::http::respond::{self, Answer, Style};
@@ -37,6 +38,8 @@ pub struct Server {
     pub authenticator: Authenticator,
     /// Who may.
     pub authorizer: Arc<Authorizer>,
+    /// How requests are told apart.
+    pub flows: Flows,
     /// What is changed or refused before it is stored.
     pub admission: Admission,
     /// How kubelets are reached.
@@ -62,6 +65,7 @@ impl Server {
         let mut registry = Registry::new();
         crate::usage::register(&mut registry);
         Ok(Arc::new(Self {
+            flows: Flows::new(store.clone()),
             store,
             registry,
             authenticator,
@@ -86,7 +90,8 @@ impl Server {
         let plain = Style::new(request.headers(), Output::JSON, pretty);
         let (verb, resource, is_long) = (info.verb, info.resource.clone(), info.is_long_running());
         // In a box: it is some kilobytes, and what holds it moves several times until it runs.
-        let work = Box::pin(self.clone().chain(request, &peer, query, info, plain));
+        let mut flow = None;
+        let work = Box::pin(self.clone().chain(request, &peer, query, info, plain, &mut flow));
         let answer = if is_long {
             work.await
         } else {
@@ -96,7 +101,10 @@ impl Server {
                 Err(_) => Err(timed_out()),
             }
         };
-        let answer = answer.unwrap_or_else(|status| respond::status(&status, plain));
+        let mut answer = answer.unwrap_or_else(|status| respond::status(&status, plain));
+        if let Some(flow) = flow {
+            flow.tell(&mut answer);
+        }
         self.metrics.count(verb, &resource, answer.status());
         answer
     }
@@ -108,11 +116,16 @@ impl Server {
         query: Query,
         info: RequestInfo,
         plain: Style,
+        flow: &mut Option<Flow>,
     ) -> Result<Answer, Status> {
         let user = self.authenticator.authenticate(request.headers(), peer)?;
         websocket::forget(request.headers_mut());
         let user = impersonation::apply(&self.authorizer, user, request.headers())?;
-        self.authorizer.authorize(&Attributes::of(&user, &info))?;
+        let asked = Attributes::of(&user, &info);
+        if info.verb == "watch" || !info.is_long_running() {
+            *flow = self.flows.of(&asked);
+        }
+        self.authorizer.authorize(&asked)?;
         if !info.is_resource {
             return router::non_resource(&self, request.headers(), &query, &info, plain).await;
         }

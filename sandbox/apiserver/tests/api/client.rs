@@ -59,6 +59,14 @@ impl Client {
         reply(sender.send_request(request).await.expect("an answer")).await
     }
 
+    /// The answer to a request without body.
+    pub async fn ask(&self, request: http::request::Builder) -> http::Response<Incoming> {
+        let request = request.body(Full::new(Bytes::new())).expect("a request");
+        let mut sender = self.sender.clone();
+        sender.ready().await.expect("a connection");
+        sender.send_request(request).await.expect("an answer")
+    }
+
     /// The answer's head, its body unread.
     pub async fn raw(
         &self,

@@ -14,6 +14,64 @@ async fn rows(client: &Client, path: &str) -> Vec<Vec<String>> {
     rows.map(|row| row["cells"].as_array().expect("cells").iter().map(shown).collect()).collect()
 }
 
+/// Names of the schema and the level that a user's answer tells.
+async fn flow(client: &Client, user: &str, groups: &[&str], method: &str, path: &str) -> (String, String) {
+    let mut request = http::Request::builder().method(method).uri(format!("http://server{path}"));
+    request = request.header("impersonate-user", user);
+    for group in groups {
+        request = request.header("impersonate-group", *group);
+    }
+    let answer = client.ask(request).await;
+    let uid = |name: &str| answer.headers().get(name).map(|uid| uid.to_str().expect("text").to_string());
+    let found = async |path: &str, uid: Option<String>| {
+        let all = client.get(path).await.ok();
+        let items = all["items"].as_array().expect("items");
+        let one = items.iter().find(|one| one["metadata"]["uid"].as_str() == uid.as_deref());
+        one.map_or_else(String::new, |one| one["metadata"]["name"].as_str().expect("a name").to_string())
+    };
+    let (schema, level) = (uid("x-kubernetes-pf-flowschema-uid"), uid("x-kubernetes-pf-prioritylevel-uid"));
+    (found(SCHEMAS, schema).await, found(LEVELS, level).await)
+}
+
+#[tokio::test]
+async fn answers_tell_of_which_schema_their_request_is() {
+    let client = Client::start().await;
+    let (node, masters, pods) = ("system:node:n", "system:masters", "/api/v1/namespaces/default/pods");
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n";
+    let robot = "system:serviceaccount:kube-system:robot";
+    let accounts = ["system:serviceaccounts", "system:authenticated"];
+    for (user, groups, method, path, schema, level) in [
+        ("admin", &[masters][..], "GET", pods, "exempt", "exempt"),
+        ("jane", &["system:authenticated"], "GET", pods, "global-default", "global-default"),
+        ("jane", &["system:authenticated"], "GET", "/livez", "probes", "exempt"),
+        ("jane", &["system:authenticated"], "POST", "/livez", "global-default", "global-default"),
+        (node, &["system:nodes"], "GET", "/api/v1/nodes/n", "system-node-high", "node-high"),
+        (node, &["system:nodes"], "PATCH", "/api/v1/nodes/n/status", "system-node-high", "node-high"),
+        (node, &["system:nodes"], "PUT", leases, "system-node-high", "node-high"),
+        (node, &["system:nodes"], "GET", pods, "system-nodes", "system"),
+        ("system:kube-scheduler", &[], "GET", pods, "kube-scheduler", "workload-high"),
+        ("system:kube-scheduler", &[], "PUT", leases, "system-leader-election", "leader-election"),
+        (robot, &accounts, "GET", pods, "kube-system-service-accounts", "workload-high"),
+        ("system:serviceaccount:a:b", &accounts, "GET", pods, "service-accounts", "workload-low"),
+        ("admin", &[masters], "GET", "/api/v1/namespaces/default/pods/p/log", "", ""),
+    ] {
+        let told = flow(&client, user, groups, method, path).await;
+        assert_eq!((told.0.as_str(), told.1.as_str()), (schema, level), "{user} {method} {path}");
+    }
+    // A schema of one's own comes before those of all.
+    let rule = json!({
+        "subjects": [{"kind": "User", "user": {"name": "jane"}}],
+        "resourceRules": [{"verbs": ["list"], "apiGroups": [""], "resources": ["pods"], "namespaces": ["default"]}],
+    });
+    let spec = json!({"priorityLevelConfiguration": {"name": "workload-low"}, "rules": [rule]});
+    client.post(SCHEMAS, &json!({"metadata": {"name": "jane"}, "spec": spec})).await.ok();
+    let told = flow(&client, "jane", &["system:authenticated"], "GET", pods).await;
+    assert_eq!(told, ("jane".into(), "workload-low".into()));
+    client.delete(&format!("{SCHEMAS}/jane"), &json!({})).await.ok();
+    let told = flow(&client, "jane", &["system:authenticated"], "GET", pods).await;
+    assert_eq!(told.0, "global-default");
+}
+
 #[tokio::test]
 async fn schemas_are_shown_in_their_order_with_what_is_missing() {
     let client = Client::start().await;
