@@ -5,6 +5,7 @@
 mod info;
 mod read;
 pub mod remote;
+mod rotation;
 mod tag;
 
 pub use read::Wanted;
@@ -24,6 +25,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
 };
 use tokio::sync::watch;
 
@@ -36,6 +38,7 @@ pub struct Log {
     path: Option<PathBuf>,
     max_size: u64,
     max_files: u64,
+    compress: bool,
     run: Mutex<Run>,
     writer: Mutex<Writer>,
     progress: watch::Sender<Progress>,
@@ -53,6 +56,8 @@ struct Run {
 struct Writer {
     file: Option<File>,
     size: u64,
+    /// At work on the file before.
+    compressing: Option<JoinHandle<()>>,
 }
 
 /// What followers look at.
@@ -90,8 +95,10 @@ impl Log {
             _ => (Some(dir.join("container-cached.log")), 20 << 20, 5),
         };
         let size = option("max-size").and_then(|s| human_size(s)).unwrap_or(size);
+        let compress = option("compress").and_then(|text| parse_bool(text));
         Self {
             path,
+            compress: compress.unwrap_or(!matches!(config.driver.as_str(), "json-file" | "")),
             max_size: u64::try_from(size).unwrap_or(0),
             max_files: option("max-file").and_then(|n| n.parse().ok()).unwrap_or(files).max(1),
             run: Mutex::default(),
@@ -217,16 +224,16 @@ impl Log {
     }
 
     fn rotate(&self, writer: &mut Writer, path: &Path) -> bool {
+        // Who writes more than a file while one is compressed waits, as with dockerd.
+        if let Some(compressing) = writer.compressing.take() {
+            let _told = compressing.join();
+        }
         *writer = Writer::default();
-        if self.max_files == 1 {
-            return fs::remove_file(path).is_ok();
+        let rotated = rotation::rotate(path, self.max_files);
+        if rotated.is_ok() && self.compress && self.max_files > 1 {
+            writer.compressing = rotation::compress(path);
         }
-        // However many there may be: only those that are there move.
-        let free = (1..self.max_files - 1).find(|n| fs::symlink_metadata(numbered(path, *n)).is_err());
-        for n in (1..free.unwrap_or(self.max_files - 1)).rev() {
-            let _gone_meanwhile = fs::rename(numbered(path, n), numbered(path, n + 1));
-        }
-        fs::rename(path, numbered(path, 1)).is_ok()
+        rotated.is_ok()
     }
 }
 
@@ -270,12 +277,6 @@ impl Writer {
 /// Where Docker has the log of a container.
 pub fn json_path(dir: &Path, id: &str) -> PathBuf {
     dir.join(format!("{id}-json.log"))
-}
-
-fn numbered(path: &Path, n: u64) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{n}"));
-    name.into()
 }
 
 /// Whether lines that are sent away are kept for `docker logs`.
@@ -449,6 +450,31 @@ mod tests {
         let text = all(&log, Wanted::default()).await;
         assert!(text.ends_with("17\n18\n19\n") && text.lines().count() >= 6, "{text}");
         assert_eq!(all(&log, Wanted { tail: Some(5), ..Wanted::default() }).await, "15\n16\n17\n18\n19\n");
+    }
+
+    /// Compressed ones are read as they were, and follow each other as before.
+    #[tokio::test]
+    async fn full_files_are_compressed_where_that_is_asked_for() {
+        let temp = tempfile::tempdir().unwrap();
+        let log = log(temp.path(), &[("max-size", "1k"), ("max-file", "3"), ("compress", "true")]);
+        let mut out = Cutter::new(Stream::Out);
+        for n in 0..40 {
+            let _none = log.write(&mut out, format!("line {n}\n").as_bytes());
+        }
+        if let Some(compressing) = log.writer().compressing.take() {
+            compressing.join().unwrap();
+        }
+        let mut names: Vec<String> = fs::read_dir(temp.path())
+            .unwrap()
+            .map(|f| f.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["x-json.log", "x-json.log.1.gz", "x-json.log.2.gz"]);
+        let text = all(&log, Wanted::default()).await;
+        assert!(text.lines().count() > 20 && text.ends_with("line 38\nline 39\n"), "{text}");
+        let tail = Wanted { tail: Some(15), ..Wanted::default() };
+        let expected: String = (25..40).map(|n| format!("line {n}\n")).collect();
+        assert_eq!(all(&log, tail).await, expected);
     }
 
     /// A number of files that nobody could count through holds up nothing.

@@ -1,6 +1,6 @@
 //! Reading a container's log back, from the files, in threads that may block: a log can be long, and the disk slow.
 
-use super::{Log, numbered};
+use super::{Log, rotation};
 use crate::containers::streams::{Stream, frame};
 use crate::{
     clock::Timestamp,
@@ -10,9 +10,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use std::{
     collections::{BTreeMap, VecDeque},
-    fs::{self, File},
+    fs::File,
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
-    os::unix::fs::OpenOptionsExt,
     path::Path,
 };
 use tokio::sync::mpsc;
@@ -208,20 +207,12 @@ async fn past(until: Option<Timestamp>) {
     }
 }
 
-fn open(path: &Path) -> Option<File> {
-    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW;
-    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
-    file.metadata().is_ok_and(|m| m.is_file()).then_some(file)
-}
-
 /// All files from the oldest on, at the place where the wanted lines begin.
 fn open_all(path: &Path, max_files: u64, tail: Option<usize>) -> VecDeque<BufReader<File>> {
     let mut files = VecDeque::new();
     let mut left = tail;
     for n in 0..max_files {
-        let Some(mut file) = open(&if n == 0 { path.to_path_buf() } else { numbered(path, n) }) else {
-            if n == 0 { continue } else { break }
-        };
+        let Some(mut file) = rotation::open(path, n) else { if n == 0 { continue } else { break } };
         if let Some(lines) = &mut left {
             match seek_back(&mut file, *lines) {
                 Ok(found) => *lines -= found,
@@ -238,8 +229,7 @@ fn open_all(path: &Path, max_files: u64, tail: Option<usize>) -> VecDeque<BufRea
 
 /// The current file and as many before it as have been rotated away meanwhile.
 fn newest(path: &Path, missed: u64) -> Vec<BufReader<File>> {
-    let before = (1..missed.min(100)).rev().map(|n| numbered(path, n));
-    before.chain([path.to_path_buf()]).filter_map(|p| open(&p)).map(BufReader::new).collect()
+    (0..missed.clamp(1, 100)).rev().filter_map(|n| rotation::open(path, n)).map(BufReader::new).collect()
 }
 
 /// Places a file before its last lines; returns how many there are.
