@@ -74,21 +74,26 @@ impl Elector {
 
     /// Renews for as long as that works; returns when leadership is lost.
     pub async fn hold(&mut self) {
-        let mut renewed = Instant::now();
         loop {
             tokio::time::sleep(self.times.retry).await;
-            let left = self.times.renew.saturating_sub(renewed.elapsed());
-            match tokio::time::timeout(left, self.try_hold()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
-                Ok(Ok(false)) => break,
-                Ok(Err(error)) => tracing::warn!(lease = self.name, %error, "failed to renew lease"),
-                Err(_) => break,
-            }
-            if renewed.elapsed() >= self.times.renew {
+            // The time counts from here, as upstream's: who was stopped meanwhile together with all others (a session that sleeps) finds
+            // the lease as it was and goes on; if another has it, that is seen at once.
+            if !tokio::time::timeout(self.times.renew, self.renew()).await.unwrap_or(false) {
                 break;
             }
         }
         tracing::error!(lease = self.name, identity = self.identity, "leader election lost");
+    }
+
+    /// Tries to renew until there is an answer. False: another has it.
+    async fn renew(&mut self) -> bool {
+        loop {
+            match self.try_hold().await {
+                Ok(held) => return held,
+                Err(error) => tracing::warn!(lease = self.name, %error, "failed to renew lease"),
+            }
+            tokio::time::sleep(self.times.retry).await;
+        }
     }
 
     /// Gives the lease up, so that another need not wait for its end.
@@ -166,5 +171,81 @@ impl Elector {
                 > SignedDuration::try_from(held).unwrap_or(SignedDuration::MAX)
         });
         by_our_clock || by_its_time
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{Request, Response};
+    use http_body_util::BodyExt;
+    use kube::client::Body;
+    use serde_json::{Value, json};
+    use std::convert::Infallible;
+    use std::future::Future;
+    use std::pin::Pin;
+    use std::sync::{Arc, Mutex};
+    use std::task::{Context, Poll};
+
+    /// An API server that has one lease, or none.
+    #[derive(Clone, Default)]
+    struct Server(Arc<Mutex<Value>>);
+
+    impl Server {
+        fn lease(&self) -> Value {
+            self.0.lock().unwrap().clone()
+        }
+    }
+
+    impl tower_service::Service<Request<Body>> for Server {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, request: Request<Body>) -> Self::Future {
+            let server = self.clone();
+            Box::pin(async move {
+                let is_read = request.method() == "GET";
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                if !is_read {
+                    *server.0.lock().unwrap() = serde_json::from_slice(&body).unwrap();
+                }
+                let (code, answer) = match server.lease() {
+                    Value::Null => (
+                        404,
+                        json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound"}),
+                    ),
+                    lease => (200, lease),
+                };
+                Ok(Response::builder().status(code).body(answer.to_string().into_bytes().into()).unwrap())
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_slept_goes_on_unless_another_leads() {
+        let server = Server::default();
+        let client = Client::new(server.clone(), "kube-system");
+        let mut elector = Elector::new(client, "kube-system", "x", "me".into(), Times::default());
+        elector.acquire().await;
+        let holding = tokio::spawn(async move { elector.hold().await });
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let before = server.lease();
+        // Nobody runs for ten minutes.
+        tokio::time::advance(Duration::from_secs(600)).await;
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert!(!holding.is_finished());
+        assert_ne!(server.lease()["spec"]["renewTime"], before["spec"]["renewTime"]);
+        assert_eq!(server.lease()["spec"]["leaseTransitions"], 0);
+        let mut lease = server.lease();
+        lease["spec"]["holderIdentity"] = "another".into();
+        *server.0.lock().unwrap() = lease;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert!(holding.is_finished());
     }
 }
