@@ -2,6 +2,7 @@
 //! `kubernetes` service that leads to it (`pkg/controlplane/controller`).
 
 mod flowcontrol;
+mod identity;
 
 use crate::codec;
 use crate::resource::Resource;
@@ -88,6 +89,8 @@ pub async fn run(server: &Arc<Server>) -> Result<(), Status> {
     crate::authz::policy::reconcile(server).await?;
     crate::authz::policy::aggregate(server).await?;
     authentication(server).await?;
+    identity::tracking(server).await?;
+    identity::renew(server).await?;
     service_range(server).await?;
     kubernetes_service(server).await?;
     addresses::repair(server).await
@@ -134,6 +137,7 @@ pub async fn restore(server: &Arc<Server>, namespaces_too: bool) -> Result<(), S
     let names = if namespaces_too { NAMESPACES } else { &["default"] };
     try_join_all(names.iter().map(|name| ensure(server, "", "v1", "namespaces", namespace(name)))).await?;
     kubernetes_service(server).await?;
+    identity::renew(server).await?;
     if namespaces_too {
         addresses::repair(server).await?;
         let all = flowcontrol::all().into_iter();

@@ -214,3 +214,24 @@ async fn a_policy_asks_what_the_writer_may_do() {
     let words = client.post(&policies, &wrong).await.refused(422);
     assert!(words.contains("undeclared reference to 'authorizer'"), "{words}");
 }
+
+#[tokio::test]
+async fn the_server_tells_that_it_is_there() {
+    let client = Client::start().await;
+    let path = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
+    let leases = client
+        .get(&format!("{path}?labelSelector=apiserver.kubernetes.io/identity=kube-apiserver"))
+        .await
+        .ok();
+    let lease = leases["items"][0].clone();
+    let name = lease["metadata"]["name"].as_str().expect("a name");
+    let holder = lease["spec"]["holderIdentity"].as_str().expect("a holder");
+    assert!(holder.starts_with(&format!("{name}_")) && name.len() == 36, "{holder}");
+    drydock_apiserver::bootstrap::restore(&client.server.server, false).await.expect("a store in memory");
+    let renewed = client.get(&format!("{path}/{name}")).await.ok();
+    assert_eq!(renewed["spec"]["holderIdentity"], lease["spec"]["holderIdentity"]);
+    assert_ne!(renewed["spec"]["renewTime"], lease["spec"]["renewTime"]);
+    let tracked =
+        "/api/v1/namespaces/kube-system/configmaps/kube-apiserver-legacy-service-account-token-tracking";
+    assert_eq!(client.get(tracked).await.ok()["data"]["since"].as_str().map(str::len), Some(10));
+}
