@@ -13,7 +13,7 @@ use drydock_network::{
     Endpoint, EndpointRequest, Inside, PortRequest, Protocol, Resolver, dns_names, inspect::Network,
 };
 use drydock_runtime::container::spec::Interface;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Checks what shall be published. Returns warnings.
 pub fn check_ports(config: &Config, host: &HostConfig) -> Result<Vec<String>> {
@@ -152,6 +152,7 @@ fn note(settings: &mut EndpointSettings, endpoint: &Endpoint) {
 
 /// Takes places in all networks of a container that is to start.
 pub fn reserve(engine: &Engine, record: &mut Record) -> Result<()> {
+    may_share(&record.host.network_mode, &record.networks.keys().map(String::as_str).collect())?;
     let mut networks = std::mem::take(&mut record.networks);
     let mut endpoints = Vec::new();
     let mut named = BTreeMap::new();
@@ -303,23 +304,29 @@ pub async fn connect(
     publishing
 }
 
-fn may_connect(record: &Record, network: &Network, runs: bool) -> Result<()> {
-    if record.host.network_mode.starts_with("container:") {
+/// Whether a container may be in all of these networks at once (moby's `updateNetworkSettings`).
+fn may_share(mode: &str, networks: &BTreeSet<&str>) -> Result<()> {
+    if mode != "host" && networks.contains("host") {
+        return Err(Error::invalid(
+            "cannot connect container to host network - container must be created in host network mode",
+        ));
+    }
+    if mode.starts_with("container:") || (networks.len() > 1 && networks.contains("host")) {
         return Err(Error::invalid(
             "container sharing network namespace with another container or host cannot be connected to any other network",
         ));
     }
-    if record.host.network_mode == "host" || network.name == "host" {
-        return Err(Error::forbidden(
-            "container cannot be disconnected from host network or connected to host network",
-        ));
-    }
-    let others = record.networks.keys().any(|name| *name != network.name);
-    if others && (network.name == "none" || record.networks.contains_key("none")) {
+    if networks.len() > 1 && networks.contains("none") {
         return Err(Error::invalid(
             "container cannot be connected to multiple networks with one of the networks in private (none) mode",
         ));
     }
+    Ok(())
+}
+
+fn may_connect(record: &Record, network: &Network, runs: bool) -> Result<()> {
+    let all = record.networks.keys().map(String::as_str).chain([network.name.as_str()]);
+    may_share(&record.host.network_mode, &all.collect())?;
     if !runs && record.networks.contains_key(&network.name) {
         return Err(Error::forbidden(format!(
             "endpoint with name {} already exists in network {}",
@@ -378,7 +385,7 @@ pub async fn disconnect(engine: &Engine, network: &str, container: &str, force: 
         let record = container.record();
         if record.host.network_mode == "host" && found.name == "host" {
             return Err(Error::invalid(
-                "cannot disconnect from host network - container was created in host network mode",
+                "cannot disconnect container from host network - container was created in host network mode",
             ));
         }
         let known = record.networks.contains_key(&found.name) || record.networks.contains_key(&found.id);
@@ -445,6 +452,27 @@ pub fn port_map(record: &Record) -> PortMap {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn networks_that_are_no_neighbours_are_refused_in_mobys_words() {
+        let share = |mode: &str, networks: &[&str]| {
+            may_share(mode, &networks.iter().copied().collect()).map_err(|error| error.message)
+        };
+        for (mode, alone) in [("host", "host"), ("none", "none"), ("bridge", "bridge"), ("mine", "other")] {
+            assert_eq!(share(mode, &[alone]), Ok(()));
+        }
+        assert_eq!(share("bridge", &["bridge", "mine"]), Ok(()));
+        assert_eq!(
+            share("host", &["host", "bridge"]).unwrap_err(),
+            "container sharing network namespace with another container or host cannot be connected to any other network"
+        );
+        assert_eq!(
+            share("bridge", &["bridge", "host"]).unwrap_err(),
+            "cannot connect container to host network - container must be created in host network mode"
+        );
+        assert!(share("none", &["none", "bridge"]).unwrap_err().contains("in private (none) mode"));
+        assert!(share("container:x", &["bridge"]).unwrap_err().starts_with("container sharing"));
+    }
 
     #[test]
     fn a_port_that_is_none_of_the_nodes_is_shown_without_a_number() {
