@@ -212,9 +212,9 @@ fn ping_once(to: Ipv4Addr) -> bool {
     false
 }
 
-/// Whether a TCP connection can be made.
+/// Whether a TCP connection can be made, for the same reason asked more than once.
 pub fn connects(to: (Ipv4Addr, u16)) -> bool {
-    TcpStream::connect_timeout(&to.into(), SHORT).is_ok()
+    (0..4).any(|_| TcpStream::connect_timeout(&to.into(), SHORT).is_ok())
 }
 
 /// Serves one TCP port: tells each client who it is, then gives back what it sends, in capitals, when it has ended.
