@@ -170,6 +170,15 @@ async fn d6_inside() {
         lab.sh("(timeout 20 docker logs -f cc & sleep 0.2; docker kill cc >/dev/null; wait) | wc -l").await,
         "5"
     );
+    // One that never prints ends too.
+    lab.sh("docker run -d --name silent busybox sleep 1000").await;
+    assert_eq!(
+        lab.sh(
+            "(timeout 20 docker logs -f silent; echo $?) & sleep 0.2; docker kill silent >/dev/null; wait"
+        )
+        .await,
+        "0"
+    );
     lab.sh("docker start cc >/dev/null").await;
     assert!(lab.sh("docker top cc").await.contains("sleep 1000"));
     let stats = lab.sh("docker stats --no-stream --format '{{.Name}} {{.PIDs}} {{.MemUsage}}'").await;
@@ -585,6 +594,14 @@ async fn d17_limits() {
     lab.sh("docker pull -q busybox").await;
     lab.refused("docker run --name oom --memory 16m busybox sh -c 'tail /dev/zero'", 137, "").await;
     assert_eq!(lab.sh("docker inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' oom").await, "true 137");
+    // Another process than the first is killed: that is told at once, and stays true.
+    lab.sh("docker run -d --name child --memory 16m busybox sh -c 'tail /dev/zero; exec sleep 1000'").await;
+    let event = "timeout 20 docker events --since 1m --filter container=child --filter event=oom --format '{{.Action}}'";
+    assert_eq!(lab.sh(&format!("{event} | head -1")).await, "oom");
+    let state = "docker inspect -f '{{.State.OOMKilled}} {{.State.Status}} {{.State.ExitCode}}' child";
+    assert_eq!(lab.sh(state).await, "true running 0");
+    lab.sh("docker kill -s INT child; docker stop -t 0 child").await;
+    assert!(lab.sh(state).await.starts_with("true exited"));
     assert!(lab.sh("docker run --rm --pids-limit 5 busybox sh -c 'for i in 1 2 3 4 5 6 7; do sleep 1 & done' 2>&1; true").await.contains("can't fork"));
     lab.sh("docker run -d --name half --cpus 0.5 --memory 64m busybox sh -c 'while :; do :; done'").await;
     let group = "d=/sys/fs/cgroup; id=$(docker inspect -f '{{.Id}}' half);";

@@ -2,7 +2,7 @@
 //! what a new engine does about containers that an earlier one has left.
 
 use super::{
-    Container, Live, files, health, net,
+    Container, Live, files, health, net, oom,
     record::{Phase, Record},
     remove, sources, start,
     start::Ends,
@@ -41,9 +41,13 @@ pub fn watch(engine: &Arc<Engine>, container: &Arc<Container>, exit: oneshot::Re
             pumps.spawn(output(container.clone(), io, stream));
         }
     }
+    let killed = oom::watch(engine, container);
     let (engine, container) = (engine.clone(), container.clone());
     tokio::spawn(async move {
         let Ok(status) = exit.await else { return };
+        if let Some(killed) = killed {
+            killed.abort();
+        }
         let _late = tokio::time::timeout(DRAIN, async { while pumps.join_next().await.is_some() {} }).await;
         pumps.abort_all();
         ended(&engine, &container, status).await;
@@ -84,10 +88,7 @@ async fn ended(engine: &Arc<Engine>, container: &Arc<Container>, status: i32) {
     engine.init.tell(&EngineToInit::Forget { key: container.id.clone() }, &[]);
     health::stop(container);
     engine.execs.container_ended(engine, &container.id);
-    let oom = status == 137 && engine.groups.oom_kills(&container.id) > 0;
-    if oom {
-        engine.container_event(&container.record(), "oom", &[]);
-    }
+    oom::at_the_end(engine, container);
     // With a pid namespace of its own all its processes end with the first one.
     let shares_pids = !container.record().host.pid_mode.is_empty();
     if shares_pids {
@@ -102,7 +103,6 @@ async fn ended(engine: &Arc<Engine>, container: &Arc<Container>, status: i32) {
         let next = decide(&record, status, container.stopping.load(Ordering::Acquire), lasted);
         record.state.pid = 0;
         record.state.exit_code = status;
-        record.state.oom_killed = oom;
         record.state.finished_at = now;
         record.state.phase = if next.is_some() { Phase::Restarting } else { Phase::Exited };
         if let Some(health) = record.state.health.as_mut().filter(|h| h.status != "none") {

@@ -581,4 +581,20 @@ mod tests {
         following.await.unwrap().unwrap();
         assert_eq!(collecting.await.unwrap(), expected);
     }
+
+    #[tokio::test]
+    async fn a_follower_of_a_run_that_says_nothing_ends_with_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let log = log(temp.path(), &[]);
+        log.set_live(true);
+        let (to, mut from) = mpsc::channel(1);
+        let reader = log.clone();
+        let wanted = Wanted { out: true, follow: true, ..Wanted::default() };
+        let following = tokio::spawn(async move { reader.read(wanted, to).await });
+        tokio::task::yield_now().await;
+        log.set_live(false);
+        let patience = std::time::Duration::from_secs(10);
+        tokio::time::timeout(patience, following).await.expect("it ends").unwrap().unwrap();
+        assert!(from.recv().await.is_none());
+    }
 }

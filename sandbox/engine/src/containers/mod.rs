@@ -22,6 +22,7 @@ pub mod model;
 pub mod mounts;
 pub mod names;
 pub mod net;
+mod oom;
 pub mod prune;
 pub mod record;
 pub mod remove;

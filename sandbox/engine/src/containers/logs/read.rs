@@ -95,7 +95,7 @@ impl Log {
                 let missed = if reading.files.is_empty() { 0 } else { now.rotations - seen.rotations };
                 reading.files.extend(newest(path, missed));
             }
-            if now == seen || reading.files.is_empty() {
+            if now == seen {
                 let changed = async { progress.changed().await.is_ok() };
                 let gone = tokio::select! {
                     more = changed => !more,
