@@ -44,11 +44,13 @@ pub fn mount(target: &Path, options: &BTreeMap<String, String>) -> Result<()> {
                 })
         });
     done.map_err(|error| {
+        // As `mountError` of moby/sys/mount has it.
+        let target = target.display();
+        let flags = if flags.is_empty() { String::new() } else { format!(", flags: {:#x}", flags.bits()) };
         let data = data.map(|data| format!(", data: {data}")).unwrap_or_default();
         let words = go_words(&error.into());
         Error::internal(format!(
-            "failed to mount local volume: mount {device}:{}{data}: {words}",
-            target.display()
+            "failed to mount local volume: mount {device}:{target}{flags}{data}: {words}"
         ))
     })
 }
@@ -107,6 +109,20 @@ mod tests {
         assert_eq!(refused(&[("device", "tmpfs")]), "missing required option: \"type\"");
         assert_eq!(refused(&[("size", "1g")]), "quota size requested but no quota support");
         assert!(check_options(None).is_ok());
+    }
+
+    #[test]
+    fn a_refusal_of_the_kernel_tells_flags_and_data() {
+        let refusal = |o: &str| {
+            let options = [("device", "/nosuchd"), ("o", o), ("type", "none")];
+            let options = options.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+            mount(Path::new("/nosuch/_data"), &options).unwrap_err().message
+        };
+        let start = "failed to mount local volume: mount /nosuchd:/nosuch/_data";
+        assert_eq!(refusal("bind"), format!("{start}, flags: 0x1000: no such file or directory"));
+        let both = format!("{start}, flags: 0x1001, data: x=1: no such file or directory");
+        assert_eq!(refusal("bind,ro,x=1"), both);
+        assert_eq!(refusal(""), format!("{start}: no such file or directory"));
     }
 
     #[test]
