@@ -178,15 +178,20 @@ fn bind_spec(text: &str, driver: &str) -> Result<Wish> {
     if !is_mode(mode) {
         return Err(Error::invalid(format!("invalid mode: {mode}")));
     }
-    check_target(target)
-        .map_err(|why| Error::invalid(format!("invalid volume specification: '{text}': {why}")))?;
-    let target = clean(target);
     let words: Vec<&str> = mode.split(',').collect();
+    let refused = |why: &str| {
+        let kind = if source.starts_with('/') { "bind" } else { "volume" };
+        Error::invalid(format!(
+            "invalid volume specification: '{text}': invalid mount config for type \"{kind}\": {why}"
+        ))
+    };
+    check_target(target).map_err(|why| refused(&why))?;
+    let target = clean(target);
     let rw = !words.contains(&"ro");
     let propagation = words.iter().find(|w| PROPAGATIONS.contains(w)).copied().unwrap_or("");
     if source.starts_with('/') {
         if words.contains(&"nocopy") {
-            return Err(Error::invalid(format!("invalid mode: {mode}")));
+            return Err(refused("field VolumeOptions must not be specified"));
         }
         let point = MountPoint {
             kind: "bind".into(),
@@ -200,15 +205,13 @@ fn bind_spec(text: &str, driver: &str) -> Result<Wish> {
         let mounted = Mounted { point, ..Mounted::default() };
         return Ok(Wish { mounted, make_source: true, ..Wish::default() });
     }
+    if !propagation.is_empty() {
+        return Err(refused("field BindOptions must not be specified"));
+    }
     if source.contains('/') || source == "." || source == ".." {
         return Err(Error::invalid(format!(
             "create {source}: \"{source}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
         )));
-    }
-    if !propagation.is_empty() {
-        return Err(Error::invalid(
-            "invalid mount config for type \"volume\": field BindOptions must not be specified",
-        ));
     }
     let mut mounted = volume(source, &target, rw, if mode.is_empty() { "z" } else { mode });
     mounted.copy = !words.contains(&"nocopy");
@@ -409,9 +412,24 @@ mod tests {
         for (text, why) in [
             (
                 "a:b",
-                "invalid volume specification: 'a:b': invalid mount path: 'b' mount path must be absolute",
+                "invalid volume specification: 'a:b': invalid mount config for type \"volume\": invalid mount path: 'b' mount path must be absolute",
             ),
-            ("a:/", "invalid volume specification: 'a:/': invalid specification: destination can't be '/'"),
+            (
+                "a:/",
+                "invalid volume specification: 'a:/': invalid mount config for type \"volume\": invalid specification: destination can't be '/'",
+            ),
+            (
+                "/:/",
+                "invalid volume specification: '/:/': invalid mount config for type \"bind\": invalid specification: destination can't be '/'",
+            ),
+            (
+                "/a:/b:nocopy",
+                "invalid volume specification: '/a:/b:nocopy': invalid mount config for type \"bind\": field VolumeOptions must not be specified",
+            ),
+            (
+                "a:/b:rslave",
+                "invalid volume specification: 'a:/b:rslave': invalid mount config for type \"volume\": field BindOptions must not be specified",
+            ),
             ("/a:/b:xx", "invalid mode: xx"),
             (":/b", "invalid volume specification: ':/b'"),
             ("/x:/y:ro,rw", "invalid mode: ro,rw"),

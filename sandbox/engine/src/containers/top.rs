@@ -24,14 +24,10 @@ pub async fn top(engine: &Engine, container: &Container, arguments: &str) -> Res
         .kill_on_drop(true)
         .output()
         .await;
-    let output =
-        ran.map_err(|e| Error::internal(format!("error running ps: {}", crate::error::go_words(&e))))?;
+    let output = ran.map_err(|e| Error::internal(format!("ps: {}", crate::error::go_words(&e))))?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
-        return Err(Error::internal(format!(
-            "error running ps: {}",
-            text.lines().next().unwrap_or("exit status 1")
-        )));
+        return Err(Error::internal(format!("ps: {}", text.lines().next().unwrap_or("exit status 1"))));
     }
     engine.container_event(&container.record(), "top", &[]);
     pick(&String::from_utf8_lossy(&output.stdout), &pids)

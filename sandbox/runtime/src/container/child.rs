@@ -200,7 +200,10 @@ fn prepare(boot: &ChildBoot<'_>, spec: &ContainerSpec) -> Result<()> {
         }
     }
     if spec.namespaces.uts == Namespace::New {
-        sethostname(&spec.hostname).step(|| "sethostname")?;
+        // In Go's words, for runc tells nothing more of it.
+        sethostname(&spec.hostname)
+            .map_err(|errno| std::io::Error::other(errno.desc().to_lowercase()))
+            .step(|| "sethostname")?;
         if !spec.domainname.is_empty() {
             rustix::system::setdomainname(spec.domainname.as_bytes()).step(|| "setdomainname")?;
         }
