@@ -468,7 +468,7 @@ fn load(store: &LocalStore, archive: &[u8]) -> Result<Vec<String>, StoreError> {
 
 fn save(store: &LocalStore, names: &[&str]) -> Vec<u8> {
     let mut archive = Vec::new();
-    store.save(names, &mut archive).unwrap();
+    store.save(names, &mut archive, &mut |_| {}).unwrap();
     archive
 }
 
@@ -543,7 +543,7 @@ fn what_is_saved_loads_elsewhere_as_the_same() {
     let renamed =
         format!("The image mine:1 already exists, renaming the old one with ID {other} to empty string\n");
     assert!(lines.contains(&renamed), "{lines:?}");
-    let error = store.save(&["box", "nothing"], &mut std::io::sink()).unwrap_err();
+    let error = store.save(&["box", "nothing"], &mut std::io::sink(), &mut |_| {}).unwrap_err();
     assert_eq!(error.to_string(), "No such image: nothing:latest");
 }
 

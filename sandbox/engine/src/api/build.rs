@@ -51,7 +51,8 @@ fn wanted(query: &Query) -> Result<Prune> {
     let filters = Filters::of(query)?;
     const FIELDS: [&str; 8] =
         ["id", "parent", "type", "description", "inuse", "shared", "private", "unused-for"];
-    filters.validate(&[&FIELDS[..], &["until"]].concat())?;
+    // Labels are accepted and mean nothing, for `docker system prune --filter label=…` sends one filter to all its requests.
+    filters.validate(&[&FIELDS[..], &["until", "label", "label!"]].concat())?;
     let bytes = |name: &str| match query.text(name) {
         None => Ok(0),
         Some(text) => text
@@ -104,4 +105,18 @@ async fn cancel(query: Query) -> Answer {
         return Err(Error::invalid("build ID not provided"));
     }
     Ok(StatusCode::OK.into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_accepted_and_mean_nothing() {
+        let query = |filters: &str| Query::parse(&format!("filters={filters}"));
+        let prune = wanted(&query(r#"{"label":{"x":true},"label!":{"y":true}}"#)).unwrap();
+        assert_eq!(prune.filters, [""]);
+        let unknown = wanted(&query(r#"{"color":{"red":true}}"#)).unwrap_err();
+        assert_eq!(unknown.message, "invalid filter 'color'");
+    }
 }

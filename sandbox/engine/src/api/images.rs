@@ -279,6 +279,9 @@ async fn search(State(engine): State<Arc<Engine>>, headers: HeaderMap, query: Qu
     };
     let filters = Filters::of(&query)?;
     filters.validate(&["is-automated", "is-official", "stars"])?;
+    if limit > 100 {
+        return Err(Error::invalid(format!("limit {limit} is outside the range of [1, 100]")));
+    }
     let term = query.get("term").to_owned();
     let wanted = term.clone();
     let here = images::blocking(&engine, move |store| Ok::<_, Error>(in_catalogue(store, &wanted))).await?;
@@ -343,10 +346,7 @@ async fn distribution(
         return Err(Error::not_found("page not found"));
     }
     let reference = Reference::parse(&name)?.with_default_tag();
-    let auth = credentials(&headers);
-    let inspected =
-        engine.registries.with(async move |client: Client| Ok(client.inspect(&reference, &auth).await?));
-    let found = inspected.await?;
+    let found = images::inspect_remote(&engine, reference, credentials(&headers)).await?;
     Ok(answer(StatusCode::OK, &json!({ "Descriptor": found.descriptor, "Platforms": found.platforms })))
 }
 
@@ -363,19 +363,19 @@ async fn save_many(State(engine): State<Arc<Engine>>, version: ApiVersion, query
 }
 
 async fn save(engine: Arc<Engine>, names: Vec<String>, version: ApiVersion, query: &Query) -> Answer {
-    let store = engine.images.clone();
     let wanted = platform::asked_once(query, version, 48)?;
     produce("application/x-tar", move |out| {
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         if let Some(wanted) = wanted {
-            for image in names.iter().map(|name| store.find(name)) {
+            for image in names.iter().map(|name| engine.images.find(name)) {
                 if !platform::fits(&image?.config, &wanted) {
                     let text = format!("no suitable export target found for platform {wanted}");
                     return Err(Error::internal(text));
                 }
             }
         }
-        Ok(store.save(&names, out)?)
+        let mut tell = |id: &Digest| images::emit(&engine, "save", &id.to_string(), &id.to_string());
+        Ok(engine.images.save(&names, out, &mut tell)?)
     })
     .await
 }

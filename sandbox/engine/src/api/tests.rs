@@ -439,9 +439,38 @@ fn images_are_imported_shown_named_saved_and_removed() {
             .post("/images/prune?filters=%7B%22dangling%22:%7B%22false%22:true%7D%7D", Value::Null)
             .await;
         assert_eq!(pruned.json()["ImagesDeleted"][1], json!({"Deleted": id}));
+        let now = crate::clock::Timestamp::now().seconds() + 1;
+        let filters = "%7B%22event%22:%5B%22save%22,%22load%22%5D%7D";
+        let past = client.get(&format!("/events?since=1&until={now}&filters={filters}")).await.text();
+        let events: Vec<Value> = past.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let actor = json!({"ID": id, "Attributes": {"name": id}});
+        let told: Vec<_> = events.iter().map(|event| (&event["Action"], &event["Actor"])).collect();
+        assert_eq!(told, [(&json!("save"), &actor), (&json!("load"), &actor)]);
         let half = client.send("POST /images/load", "application/x-tar", &saved.body[..700]).await;
         assert!(half.json()["errorDetail"]["message"].is_string(), "{}", half.text());
         assert_eq!(client.get("/images/json?all=1").await.json(), json!([]));
+    });
+}
+
+#[test]
+fn the_catalogue_answers_for_its_registry() {
+    with_engine(|client| async move {
+        let host = drydock_images::Store::open(client.0.with_file_name("catalogue")).unwrap();
+        let config = drydock_images::config::ImageConfig {
+            os: "linux".into(),
+            architecture: "amd64".into(),
+            ..Default::default()
+        };
+        let content = tar();
+        let layer = drydock_images::NewLayer::Tar(Box::new(&content[..]));
+        host.add_image("docker.io/library/box:latest", config, vec![layer], &mut |_| {}).unwrap();
+        let found = client.get("/distribution/box/json").await.json();
+        let descriptor = &found["Descriptor"];
+        assert_eq!(descriptor["mediaType"], "application/vnd.oci.image.manifest.v1+json");
+        assert!(descriptor["digest"].is_string() && descriptor["size"].as_u64() > Some(100), "{descriptor}");
+        assert_eq!(found["Platforms"], json!([{"architecture": "amd64", "os": "linux"}]));
+        let all = client.get("/images/search?term=box&limit=200").await;
+        all.refused(400, "limit 200 is outside the range of [1, 100]");
     });
 }
 

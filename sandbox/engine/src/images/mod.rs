@@ -11,7 +11,7 @@ mod show;
 
 pub use archive::{changed, from_builder, import, load};
 pub use filter::select;
-pub use pull::{Registries, pull};
+pub use pull::{Registries, inspect_remote, pull};
 pub use push::push;
 pub use show::{chains, inspect, layers_size, removed, shared_sizes, summary};
 

@@ -9,8 +9,8 @@ use crate::http::{Lines, Progress, lines};
 use drydock_images::local::{ChainId, LayerRef, LocalStore, PullStep, Pulled};
 use drydock_images::{DEFAULT_DOMAIN, Digest, Reference};
 use drydock_registry::{
-    AuthConfig, Client, ClientOptions, Event, Events, ImageSink, LayerBlob, Platform, PullLayer, PullRequest,
-    PulledImage, SinkError,
+    AuthConfig, Client, ClientOptions, Descriptor, Event, Events, ImageSink, Inspection, LayerBlob, Platform,
+    PullLayer, PullRequest, PulledImage, SinkError,
 };
 use serde_json::{Value, json};
 use std::future::Future;
@@ -153,6 +153,30 @@ pub async fn pull(
     }
     emit_pull(engine, name);
     Ok(())
+}
+
+/// What a name means at its registry, which the catalogue is as for [`pull`] (`GET /distribution/{name}/json`).
+pub async fn inspect_remote(engine: &Engine, name: Reference, auth: AuthConfig) -> Result<Inspection> {
+    if CATALOGUE_DOMAINS.contains(&name.domain()) {
+        let wanted = name.clone();
+        let here = blocking(engine, move |store| Ok::<_, Error>(store.in_catalogue(&wanted))).await?;
+        if let Some(image) = here {
+            let descriptor = Descriptor {
+                media_type: image.media_type,
+                size: image.manifest_size,
+                digest: image.digest,
+                platform: None,
+                annotations: None,
+                artifact_type: None,
+            };
+            let platform = Platform::new(&image.config.os, &image.config.architecture);
+            return Ok(Inspection { descriptor, platforms: vec![platform] });
+        }
+        if !has_way_out() {
+            return Err(not_in_catalogue(engine, &name, None).await);
+        }
+    }
+    engine.registries.with(async move |client: Client| Ok(client.inspect(&name, &auth).await?)).await
 }
 
 /// Whether the catalogue has the name, for whatever platform.

@@ -23,6 +23,10 @@ pub struct CatalogueImage {
     pub name: Reference,
     /// Digest of its manifest.
     pub digest: Digest,
+    /// What its manifest is.
+    pub media_type: String,
+    /// Bytes of its manifest.
+    pub manifest_size: u64,
     /// Its id when it is pulled.
     pub id: Digest,
     /// Its configuration.
@@ -167,7 +171,9 @@ impl LocalStore {
         }
         let size = manifest.layers.iter().map(|l| l.size).sum();
         let (digest, facts) = (entry.digest.clone(), entry.annotations.clone());
-        Some(CatalogueImage { name, digest, id: manifest.config.digest, config, facts, size })
+        let (media_type, manifest_size) = (entry.media_type.clone(), entry.size);
+        let id = manifest.config.digest;
+        Some(CatalogueImage { name, digest, media_type, manifest_size, id, config, facts, size })
     }
 
     fn catalogue_blob(&self, digest: &Digest) -> Option<Vec<u8>> {

@@ -51,13 +51,14 @@ struct Archive {
 
 impl LocalStore {
     /// Writes images as one tar: by name (all tags of a repository if no tag is given), by id or by the beginning of one. Refuses an
-    /// unknown name before anything is written.
-    pub fn save(&self, names: &[&str], to: &mut dyn Write) -> Result<()> {
-        let archive = self.gather(names)?;
+    /// unknown name before anything is written. `saved` hears of each image once all is gathered.
+    pub fn save(&self, names: &[&str], to: &mut dyn Write, saved: &mut dyn FnMut(&Digest)) -> Result<()> {
+        let (archive, ids) = self.gather(names)?;
+        ids.iter().for_each(saved);
         self.write_archive(&archive, to)
     }
 
-    fn gather(&self, names: &[&str]) -> Result<Archive> {
+    fn gather(&self, names: &[&str]) -> Result<(Archive, Vec<Digest>)> {
         let mut wanted: Vec<(Digest, Vec<Reference>)> = Vec::new();
         for name in names {
             for (id, reference) in self.meant(name)? {
@@ -75,12 +76,12 @@ impl LocalStore {
         for (id, references) in &wanted {
             self.gather_image(id, references, &mut archive)?;
         }
-        let ids: Vec<_> = wanted.iter().map(|(id, _)| id).collect();
+        let ids: Vec<_> = wanted.into_iter().map(|(id, _)| id).collect();
         for (item, id) in archive.items.iter_mut().zip(&ids) {
             // A parent that does not come along is of no use elsewhere.
-            item.parent = self.get(id)?.parent.filter(|parent| ids.contains(&parent));
+            item.parent = self.get(id)?.parent.filter(|parent| ids.contains(parent));
         }
-        Ok(archive)
+        Ok((archive, ids))
     }
 
     /// The images that an argument means, each with the name under which it is saved.
