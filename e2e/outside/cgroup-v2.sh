@@ -20,7 +20,10 @@ executable() {
 sandbox=$(executable drydock-warden sandbox)
 engine=$(executable drydock-engine node)
 
-mmdebstrap --quiet --variant=minbase --keyring="$PWD/sandbox/images/keys" \
+# Where apt's own user can read them, which may not see root's home.
+chmod 755 "$work"
+install -D -m 644 -t "$work/keys" sandbox/images/keys/*.gpg
+mmdebstrap --quiet --variant=minbase --keyring="$work/keys" \
     --include=linux-image-cloud-amd64,initramfs-tools,btrfs-progs,nftables,iproute2,procps,kmod,util-linux,zstd \
     trixie "$work/root.tar"
 mkdir "$work/root"

@@ -160,6 +160,42 @@ async fn twenty_megabytes_arrive_whole() {
 }
 
 #[tokio::test]
+async fn a_command_that_prints_what_it_reads_gets_and_gives_all_of_it() {
+    let server = Server::shared();
+    let id = created(&server).await.id;
+    let input: Vec<u8> = (0..20_000_000u32).map(|n| (n.wrapping_mul(n) >> 7) as u8).collect();
+    let output =
+        server.cli_with_input(&["exec", "-i", id.as_str(), "node1", "--", "cat"], Some(input.clone())).await;
+    assert!(output.ok().stdout == input);
+}
+
+#[tokio::test]
+async fn exec_of_a_command_that_reads_nothing_ends_by_a_signal() {
+    let server = Server::shared();
+    let id = created(&server).await.id;
+    let mut child = server
+        .command(["exec", "-i", id.as_str(), "node1", "--", "sh", "-c", "echo ready; exec sleep 1000"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    let mut stdin = child.stdin.take().unwrap();
+    // Until nothing more goes in, or for ever: whoever writes ends with the command.
+    let writer = std::thread::spawn(move || while stdin.write_all(&[0; 65536]).is_ok() {});
+    let process = Pid::from_raw(child.id().cast_signed());
+    let end = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    while child.try_wait().unwrap().is_none() {
+        assert!(tokio::time::Instant::now() < end, "it hears no signal");
+        kill(process, Signal::SIGTERM).unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    writer.join().unwrap();
+}
+
+#[tokio::test]
 async fn exec_passes_signals_on() {
     let server = Server::shared();
     let id = created(&server).await.id;

@@ -9,13 +9,14 @@ use drydock_protocol::{
     frame::Size,
     pipe::{Reply, exec},
 };
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt, stream::SplitStream};
 use rustix::termios::{self, OptionalActions, Termios};
-use std::{io::IsTerminal, path::Path};
+use std::{convert::Infallible, io::IsTerminal, path::Path};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
     signal::unix::{SignalKind, signal},
+    sync::mpsc,
 };
 use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 
@@ -80,54 +81,97 @@ pub async fn run(state_dir: &Path, options: Options) -> anyhow::Result<i32> {
     carry(socket, options.interactive, options.tty).await
 }
 
-/// Carries input, output, size and signals until the command has ended.
-async fn carry(mut socket: WebSocketStream<UnixStream>, interactive: bool, tty: bool) -> anyhow::Result<i32> {
+/// Carries input, output, size and signals until the command has ended. Each way for itself: a command may print while it does not read.
+async fn carry(socket: WebSocketStream<UnixStream>, interactive: bool, tty: bool) -> anyhow::Result<i32> {
+    let (mut to_node, mut from_node) = socket.split();
+    let (outgoing, mut waiting) = mpsc::channel(2);
+    let feed = async move {
+        while let Some(message) = waiting.recv().await {
+            if to_node.send(message).await.is_err() {
+                // A command that has ended takes no input; its result is on the way.
+                break;
+            }
+        }
+        // It ends with the command.
+        std::future::pending::<Infallible>().await
+    };
+    let input = outgoing.clone();
+    let input = async move {
+        if interactive {
+            read_input(&input).await?;
+        }
+        std::future::pending::<anyhow::Result<i32>>().await
+    };
+    let signals = pass_signals(&outgoing, tty);
+    tokio::select! {
+        never = feed => match never {},
+        status = input => status,
+        status = signals => status,
+        status = print_output(&mut from_node) => status,
+    }
+}
+
+async fn read_input(to_node: &mpsc::Sender<Message>) -> anyhow::Result<()> {
     let mut stdin = tokio::io::stdin();
-    let (mut stdout, mut stderr) = (tokio::io::stdout(), tokio::io::stderr());
+    let mut buffer = vec![0; 32 * 1024];
+    loop {
+        let n = stdin.read(&mut buffer).await?;
+        let kind = if n > 0 { exec::STDIN } else { exec::STDIN_END };
+        if to_node.send(tagged(kind, &buffer[..n])).await.is_err() || n == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Returns if a signal that would end us can't be passed on, since the command takes nothing: the status of who dies of it.
+async fn pass_signals(to_node: &mpsc::Sender<Message>, tty: bool) -> anyhow::Result<i32> {
     let mut resized = signal(SignalKind::window_change())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
-    let mut input_open = interactive;
-    let mut buffer = vec![0; 32 * 1024];
     loop {
-        tokio::select! {
-            n = stdin.read(&mut buffer), if input_open => {
-                let n = n?;
-                input_open = n > 0;
-                let message = if n > 0 { tagged(exec::STDIN, &buffer[..n]) } else { tagged(exec::STDIN_END, &[]) };
-                // A command that has ended takes no input; its result is on the way.
-                input_open &= socket.send(message).await.is_ok();
-            }
-            message = socket.next() => {
-                match message.ok_or_else(|| anyhow!("the server closed the connection before the command ended"))?? {
-                    Message::Binary(bytes) => match bytes.split_first() {
-                        Some((&exec::STDOUT, data)) => {
-                            printed(stdout.write_all(data).await)?;
-                            printed(stdout.flush().await)?;
-                        }
-                        Some((&exec::STDERR, data)) => {
-                            stderr.write_all(data).await?;
-                            stderr.flush().await?;
-                        }
-                        _ => {}
-                    },
-                    Message::Text(text) => return status(&text),
-                    Message::Close(frame) => {
-                        let why = frame.map(|f| super::harmless(&f.reason)).unwrap_or_default();
-                        bail!("the connection was closed before the command ended: {why}");
-                    }
-                    _ => {}
-                }
-            }
+        let number = tokio::select! {
             _ = resized.recv(), if tty => {
                 if let Some(Size { cols, rows }) = window() {
                     let [a, b] = cols.to_be_bytes();
                     let [c, d] = rows.to_be_bytes();
-                    socket.send(tagged(exec::RESIZE, &[a, b, c, d])).await?;
+                    // The next change tells the size anew.
+                    let _full = to_node.try_send(tagged(exec::RESIZE, &[a, b, c, d]));
                 }
+                continue;
             }
-            _ = interrupted.recv() => socket.send(tagged(exec::SIGNAL, &[2])).await?,
-            _ = terminated.recv() => socket.send(tagged(exec::SIGNAL, &[15])).await?,
+            _ = interrupted.recv() => 2,
+            _ = terminated.recv() => 15,
+        };
+        if to_node.try_send(tagged(exec::SIGNAL, &[number])).is_err() {
+            return Ok(128 + i32::from(number));
+        }
+    }
+}
+
+async fn print_output(from_node: &mut SplitStream<WebSocketStream<UnixStream>>) -> anyhow::Result<i32> {
+    let (mut stdout, mut stderr) = (tokio::io::stdout(), tokio::io::stderr());
+    loop {
+        let message = from_node.next().await;
+        match message
+            .ok_or_else(|| anyhow!("the server closed the connection before the command ended"))??
+        {
+            Message::Binary(bytes) => match bytes.split_first() {
+                Some((&exec::STDOUT, data)) => {
+                    printed(stdout.write_all(data).await)?;
+                    printed(stdout.flush().await)?;
+                }
+                Some((&exec::STDERR, data)) => {
+                    stderr.write_all(data).await?;
+                    stderr.flush().await?;
+                }
+                _ => {}
+            },
+            Message::Text(text) => return status(&text),
+            Message::Close(frame) => {
+                let why = frame.map(|f| super::harmless(&f.reason)).unwrap_or_default();
+                bail!("the connection was closed before the command ended: {why}");
+            }
+            _ => {}
         }
     }
 }
