@@ -596,8 +596,9 @@ async fn d17_limits() {
     assert_eq!(lab.sh("docker inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' oom").await, "true 137");
     // Another process than the first is killed: that is told at once, and stays true.
     lab.sh("docker run -d --name child --memory 16m busybox sh -c 'tail /dev/zero; exec sleep 1000'").await;
-    let event = "timeout 20 docker events --since 1m --filter container=child --filter event=oom --format '{{.Action}}'";
-    assert_eq!(lab.sh(&format!("{event} | head -1")).await, "oom");
+    let events = "docker events --since 1m --until 0s --filter container=child --filter event=oom --format '{{.Action}}'";
+    let first = format!("for i in $(seq 200); do {events} | grep . && exit; sleep 0.1; done; exit 1");
+    assert_eq!(lab.sh(&first).await, "oom");
     let state = "docker inspect -f '{{.State.OOMKilled}} {{.State.Status}} {{.State.ExitCode}}' child";
     assert_eq!(lab.sh(state).await, "true running 0");
     lab.sh("docker kill -s INT child; docker stop -t 0 child").await;
