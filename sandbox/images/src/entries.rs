@@ -104,8 +104,10 @@ impl<R: Read> Read for Shared<'_, R> {
 /// The tar crate quotes what it read, which may be anything: show little of it, and nothing that a terminal obeys.
 fn damaged(error: &std::io::Error) -> Error {
     let text: String = error.to_string().chars().take(100).collect();
-    // The text of the tar crate for a header that is not whole, which has no kind of its own.
-    let cut = error.kind() == std::io::ErrorKind::UnexpectedEof || text == "failed to read entire block";
+    // The texts of the tar crate for a header or a content that is not whole, which have no kind of their own.
+    let cut = error.kind() == std::io::ErrorKind::UnexpectedEof
+        || text == "failed to read entire block"
+        || text.starts_with("unexpected EOF");
     Error::Tar { what: text.escape_debug().to_string(), cut }
 }
 

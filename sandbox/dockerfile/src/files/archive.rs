@@ -67,9 +67,11 @@ pub fn unpack(archive: impl Read, to: &Tree, directory: &str, owner: Option<Owne
         }
         // Nothing reads beyond the content of an entry before the next one is asked for.
         let ended = cut.get();
-        unpack_entry(entry?, to, directory, owner, &mut times)?;
+        // A header of which the archive has only the beginning is none to the library, either.
+        let entry = entry.map_err(|error| if ended { unexpected_eof() } else { go_error(error) })?;
+        unpack_entry(entry, to, directory, owner, &mut times)?;
         if cut.get() && !ended {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+            return Err(unexpected_eof());
         }
     }
     for (path, modified) in times.into_iter().rev() {
@@ -79,6 +81,22 @@ pub fn unpack(archive: impl Read, to: &Tree, directory: &str, owner: Option<Owne
         }
     }
     Ok(())
+}
+
+/// What the library says of an archive, as Go's `archive/tar` tells it; other errors stay as they are.
+pub fn go_error(error: io::Error) -> io::Error {
+    let text = error.to_string();
+    if text.starts_with("unexpected EOF") || text == "failed to read entire block" {
+        return unexpected_eof();
+    }
+    if error.kind() == io::ErrorKind::Other && error.raw_os_error().is_none() {
+        return io::Error::new(io::ErrorKind::InvalidData, "archive/tar: invalid tar header");
+    }
+    error
+}
+
+fn unexpected_eof() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "unexpected EOF")
 }
 
 /// An archive that may end without its trailer and without what fills its last block: Go's reader takes such a one, and Docker's client

@@ -11,7 +11,7 @@ mod mode;
 mod owner;
 mod tree;
 
-pub use archive::{is_archive, unpack};
+pub use archive::{go_error, is_archive, unpack};
 pub use context::{read_dockerfile, unpack_context};
 pub use copy::{Copier, CopyOptions, Existing};
 pub(crate) use copy::{hash, hex};

@@ -163,6 +163,9 @@ fn an_archive_may_end_without_its_trailer_but_not_within_a_file() {
     for length in [end, end + 1, 4 * 512, whole.len()] {
         assert_eq!(unpacked(&whole[..length]).unwrap(), ["Dockerfile", "a"], "{length}");
     }
-    assert!(unpacked(&whole[..end - 1]).is_err());
-    assert!(unpacked(&whole[..512 + 3]).is_err());
+    // Within a file, right at its beginning, and within a header.
+    for length in [end - 1, 512 + 3, 100] {
+        assert_eq!(unpacked(&whole[..length]).unwrap_err().to_string(), "unexpected EOF", "{length}");
+    }
+    assert_eq!(unpacked(&[b'x'; 2048]).unwrap_err().to_string(), "archive/tar: invalid tar header");
 }

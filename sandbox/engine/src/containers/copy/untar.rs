@@ -1,6 +1,7 @@
 //! A tar into a container or a volume. Names that lead out are refused; links of the container are followed inside its root only.
 
 use super::{DIRECTORY, in_root, stat_of, tarball::is_carried};
+use drydock_dockerfile::files::go_error;
 use nix::libc;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags, fsetxattr};
 use std::{
@@ -24,7 +25,7 @@ pub(super) fn unpack(root: BorrowedFd<'_>, dir: &str, from: impl Read, options: 
     let mut archive = tar::Archive::new(from);
     let mut dirs: Vec<(PathBuf, i64)> = Vec::new();
     for entry in archive.entries()? {
-        let mut entry = entry?;
+        let mut entry = entry.map_err(go_error)?;
         let name = entry.path()?.into_owned();
         let mut path = PathBuf::from(dir);
         for part in name.components() {
@@ -259,6 +260,19 @@ mod tests {
             let found = fs::metadata(temp.path().join(path)).unwrap();
             assert_eq!((found.uid(), found.gid()), (100, 200));
         }
+    }
+
+    #[test]
+    fn what_is_no_whole_tar_is_told_as_go_tells_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = open_dir(temp.path()).unwrap();
+        let refusal = |tar: &[u8]| unpack(root.as_fd(), "", tar, Options::default()).unwrap_err().to_string();
+        let tar = tar_of(&[("f", tar::EntryType::Regular, &"x".repeat(1000))]);
+        // In a header, in what a file has, and behind the first of its blocks.
+        for length in [10, 700, 1024] {
+            assert_eq!(refusal(&tar[..length]), "unexpected EOF", "{length}");
+        }
+        assert_eq!(refusal(&[b'x'; 2048]), "archive/tar: invalid tar header");
     }
 
     #[test]
