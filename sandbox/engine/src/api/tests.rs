@@ -453,6 +453,16 @@ fn images_are_imported_shown_named_saved_and_removed() {
 }
 
 #[test]
+fn an_address_that_is_not_reached_is_told_as_go_tells_it() {
+    with_engine(|client| async move {
+        let answer = client.post("/images/create?fromSrc=http://127.0.0.1:1/x", Value::Null).await;
+        // There is no network at all in here.
+        let why = "Get \"http://127.0.0.1:1/x\": dial tcp 127.0.0.1:1: connect: network is unreachable";
+        answer.refused(500, why);
+    });
+}
+
+#[test]
 fn the_catalogue_answers_for_its_registry() {
     with_engine(|client| async move {
         let host = drydock_images::Store::open(client.0.with_file_name("catalogue")).unwrap();

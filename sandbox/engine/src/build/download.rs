@@ -6,11 +6,13 @@ use super::{Cancel, Scratch};
 use crate::engine::Engine;
 use crate::error::{Context as _, Error, Result};
 use drydock_dockerfile::build::{Download, Files};
+use drydock_registry::Client;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use tokio::runtime::Handle;
 
 /// How often a cancelled build is noticed while a program runs.
 const LOOK: Duration = Duration::from_millis(100);
@@ -18,6 +20,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const NO_HOST: &str = ": no such host";
 /// What is said of the answer of a server that refuses.
 const MAX_REFUSAL: u64 = 4 << 10;
+/// How long it takes at most to find out why an address can't be reached.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Largest file that is got.
 const MAX_FILE: u64 = 2 << 30;
 
@@ -132,7 +136,9 @@ pub(super) fn file(engine: &Engine, url: &str, cancel: &Cancel) -> Result<Downlo
     command.arg("--output").arg(&body).arg("--dump-header").arg(&head).arg("--").arg(url);
     run(command, cancel).map_err(|ended| match ended {
         Ended::Badly { said, .. } => {
-            Failed::Web { url: url.to_owned(), answer: refusal(&said, &head, &body), said }
+            let answer = refusal(&said, &head, &body);
+            let reason = if answer.is_none() { unreachable(engine, url) } else { None };
+            Failed::Web { url: url.to_owned(), said: reason.unwrap_or(said), answer }
         }
         Ended::Not(error) => Failed::Other(error),
     })?;
@@ -144,6 +150,19 @@ pub(super) fn file(engine: &Engine, url: &str, cancel: &Cancel) -> Result<Downlo
     });
     let name = header(&head, "content-disposition").and_then(file_name);
     Ok(Download { name, modified, content: Box::new(Content { file, _scratch: scratch }) })
+}
+
+/// What Go's client says of an address that `curl` has not reached. Where there is a proxy only `curl` knows the way.
+fn unreachable(engine: &Engine, url: &str) -> Option<String> {
+    let proxies = ["http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+    if proxies.iter().any(|name| std::env::var_os(name).is_some()) {
+        return None;
+    }
+    let (runtime, url) = (Handle::try_current().ok()?, url.to_owned());
+    let asked = engine.registries.with(async move |client: Client| {
+        Ok(tokio::time::timeout(PATIENCE, client.unreachable(&url)).await.ok().flatten())
+    });
+    runtime.block_on(asked).ok()?
 }
 
 /// What the server said, if that is why there is no file.

@@ -3,7 +3,7 @@
 use super::{
     Client,
     auth::{Authorizer, challenges},
-    http::{empty, status_text},
+    http::{Headers, empty, status_text},
     pull::{find, understand},
     repository::Endpoint,
 };
@@ -160,6 +160,14 @@ impl Client {
         Err(ways.last())
     }
 
+    /// Why an address can't be reached, as Go's client tells it; `None` if a server is there. For whoever has tried with another client.
+    pub async fn unreachable(&self, url: &str) -> Option<String> {
+        match self.http.fetch(Method::HEAD, url, &Headers::default()).await {
+            Err(Error::Transport { reason, .. }) => Some(reason),
+            _ => None,
+        }
+    }
+
     async fn inspect_at(
         &self,
         endpoint: &Endpoint,
@@ -233,6 +241,30 @@ mod tests {
         ] {
             assert_eq!(host_of(address), host);
         }
+    }
+
+    #[tokio::test]
+    async fn addresses_that_are_not_reached() {
+        let client = Client::new(crate::ClientOptions::default());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(async move {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            loop {
+                let (mut connection, _) = listener.accept().await.unwrap();
+                let _asked = connection.read(&mut [0; 4096]).await;
+                let _gone =
+                    connection.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await;
+            }
+        });
+        assert_eq!(client.unreachable(&format!("http://{address}/x")).await, None);
+        let secure = client.unreachable(&format!("https://{address}/x")).await;
+        assert_eq!(secure.as_deref(), Some("http: server gave HTTP response to HTTPS client"));
+        serving.abort();
+        assert!(serving.await.is_err());
+        let client = Client::new(crate::ClientOptions::default());
+        let refused = client.unreachable(&format!("http://{address}/x")).await;
+        assert_eq!(refused, Some(format!("dial tcp {address}: connect: connection refused")));
     }
 
     #[tokio::test]
