@@ -243,6 +243,18 @@ async fn what_a_terminal_printed_last_can_be_seen_when_its_shell_has_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_be_parsed_is_not_written_to_the_console() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    browser.run(1, "printf '\\033[\\303\\251\\n'; echo do''ne").await;
+    browser.until_terminal(1, "\ndone").await;
+    let log = browser.driver().browser_log().await.expect("the console can be read");
+    assert!(log.is_empty(), "{log:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn closing_a_terminal_in_which_something_runs_asks() {
     let server = Server::shared();
     let session = server.session().await;

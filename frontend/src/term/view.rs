@@ -576,6 +576,8 @@ fn make_xterm() -> vendor::Terminal {
         ("fontFamily", JsValue::from_str(font)),
         ("scrollback", JsValue::from_f64(5000.0)),
         ("macOptionIsMeta", JsValue::FALSE),
+        // It would write a line into the console for each sequence that it can't parse: thousands for a binary file.
+        ("logLevel", JsValue::from_str("off")),
         ("rightClickSelectsWord", JsValue::FALSE),
     ]));
     xterm.load_addon(vendor::Unicode11Addon::new().as_ref());
