@@ -240,6 +240,26 @@ async fn what_a_terminal_printed_last_can_be_seen_when_its_shell_has_ended() {
         const bar = document.querySelector('[data-testid=exit-1]').getBoundingClientRect();\
         return bottom('.xterm-screen') <= bar.top && bar.bottom <= innerHeight";
     browser.until("nothing is covered", async || browser.script::<bool>(below, vec![]).await).await;
+    // A notice leaves its buttons free.
+    let above = "const bar = document.querySelector('[data-testid=exit-1]').getBoundingClientRect();\
+        const notice = document.querySelector('.notice').getBoundingClientRect();\
+        return notice.height > 0 && notice.bottom <= bar.top";
+    for (width, height) in [(1280, 800), (320, 640)] {
+        browser.resize(width, height).await;
+        if width == 320 {
+            browser.click("area-nodes").await;
+        }
+        browser.click("node-address-node1").await;
+        browser.find("notice").await;
+        if width == 320 {
+            browser.click("area-terminals").await;
+        }
+        browser.screenshot(&format!("notice-ended-{width}")).await;
+        assert!(
+            browser.script::<bool>(above, vec![]).await,
+            "a notice covers what is said at the end, {width} px"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
