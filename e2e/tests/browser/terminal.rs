@@ -275,6 +275,24 @@ async fn what_can_not_be_parsed_is_not_written_to_the_console() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_line_between_panes_has_its_name() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    browser.until_prompt(1).await;
+    browser.click("split-right").await;
+    browser.until_prompt(2).await;
+    browser.find("tab-1").await.click().await.unwrap();
+    browser.click("split-down").await;
+    browser.until_prompt(3).await;
+    let names = "return [...document.querySelectorAll('.workspace > .separator')].map((line) => line.ariaLabel).sort()";
+    let names: Vec<String> = browser.script(names, vec![]).await;
+    assert_eq!(names, ["Height of terminal 1, in per cent", "Width of terminal 1 and 3, in per cent"]);
+    browser.assert_quiet(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn closing_a_terminal_in_which_something_runs_asks() {
     let server = Server::shared();
     let session = server.session().await;

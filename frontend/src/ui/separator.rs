@@ -12,7 +12,7 @@ pub struct Line {
     /// Its name for tests.
     pub testid: String,
     /// What it changes, for screen readers.
-    pub label: &'static str,
+    pub label: Box<dyn Fn() -> String>,
     /// True: it stands upright and moves sideways.
     pub upright: Box<dyn Fn() -> bool>,
     /// True: moving right or down makes the value smaller.
@@ -74,7 +74,7 @@ pub fn separator(line: Line) -> El {
         .attr("role", "separator")
         .attr("tabindex", "0")
         .testid(testid)
-        .attr("aria-label", label)
+        .attr_of("aria-label", label)
         .attr_of("aria-orientation", move || if upright_told() { "vertical" } else { "horizontal" })
         .attr("aria-valuemin", told(least))
         .attr("aria-valuemax", told(most))

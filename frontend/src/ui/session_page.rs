@@ -102,7 +102,7 @@ fn nodes_edge() -> El {
     let panels = use_app().panels;
     separator(Line {
         testid: "separator-nodes".into(),
-        label: "Width of the nodes panel",
+        label: Box::new(|| "Width of the nodes panel".into()),
         upright: Box::new(|| true),
         backwards: false,
         range: Panels::RANGE,
@@ -119,7 +119,7 @@ fn files_edge() -> El {
     let panels = use_app().panels;
     separator(Line {
         testid: "separator-files".into(),
-        label: "Width of the panel at the right",
+        label: Box::new(|| "Width of the panel at the right".into()),
         upright: Box::new(|| true),
         backwards: true,
         range: Panels::RANGE,

@@ -86,9 +86,27 @@ fn split_line(id: u32, area: Element) -> El {
             Axis::Column => ((pointer.1 - all.y()) / all.height() - bar.area.y) / bar.area.h,
         })
     };
+    // Named after what is before it, which no other line has.
+    let label = move || {
+        let Some(Bar { axis, share, area, .. }) = bar() else { return String::new() };
+        let (what, end) = match axis {
+            Axis::Row => ("Width", (area.x + area.w * share, area.y + area.h)),
+            Axis::Column => ("Height", (area.x + area.w, area.y + area.h * share)),
+        };
+        let before = |rect: &Rect| {
+            let (x, y) = (rect.x + rect.w / 2.0, rect.y + rect.h / 2.0);
+            x > area.x && y > area.y && x < end.0 && y < end.1
+        };
+        let mut name = format!("{what} of terminal ");
+        for (at, (group, _)) in session.groups().iter().filter(|(_, rect)| before(rect)).enumerate() {
+            let and = if at == 0 { "" } else { " and " };
+            name += &format!("{and}{}", group.active.map_or_else(|| "–".into(), |id| id.to_string()));
+        }
+        name + ", in per cent"
+    };
     separator(Line {
         testid: format!("split-{id}"),
-        label: "Share of the first pane, in per cent",
+        label: Box::new(label),
         upright: Box::new(move || bar().is_some_and(|bar| bar.axis == Axis::Row)),
         backwards: false,
         range: (LEAST, 1.0 - LEAST),
