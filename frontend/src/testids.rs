@@ -19,7 +19,8 @@
 //! | `session-page` | the page; `data-role` = `view`, `type`, `own` |
 //! | `home` | link to the start page |
 //! | `session-name` | playground and id |
-//! | `countdown`, `life-warning`, `extend` | time left (`data-urgency` = `calm`, `soon`, `now`, `data-seconds`) |
+//! | `countdown`, `extend` | time left (`data-urgency` = `calm`, `soon`, `now`, `data-seconds`) |
+//! | `time`, `time-dialog`, `time-text`, `extend-now` | the owner's button around it, and more time whenever it is wanted |
 //! | `connection-state` | `data-state` = `connecting`, `up`, `lost`; the latency is its text |
 //! | `connection-banner`, `retry-now` | shown after one second without connection |
 //! | `view-badge` | this page may only look |

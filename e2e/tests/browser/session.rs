@@ -1,7 +1,7 @@
 //! What the page of a session offers beside its terminals: ports, files, nodes, the Docker view; its end and the queue before it.
 
 use super::press;
-use drydock_e2e::{Browser, Server, http::full, until};
+use drydock_e2e::{Browser, Server, browser::key, http::full, until};
 use serde_json::json;
 
 const END: char = '\u{e010}';
@@ -381,8 +381,34 @@ async fn the_owner_extends_and_ends() {
         browser.attr("countdown", "data-seconds").await.and_then(|s| s.parse::<u64>().ok()).unwrap_or(0)
     };
     assert!((100..=200).contains(&left().await));
+    // A page that is opened late says so.
+    browser
+        .until("the warning", async || browser.text("notices").await.contains("This session ends in"))
+        .await;
+    browser.resize(320, 640).await;
+    browser.assert_fits("a session that ends soon, 320 px").await;
+    let last = "return document.querySelector('[data-testid=end-session]').getBoundingClientRect().right <= innerWidth";
+    assert!(browser.script::<bool>(last, vec![]).await, "the bar's last button is out of sight");
+    browser.screenshot("ends-soon-320").await;
+    browser.resize(1280, 800).await;
     browser.click("extend").await;
     browser.until("more time", async || left().await > 1000).await;
+    // And more than that: the owner need not wait until the end is near.
+    browser.gone("extend").await;
+    let before = left().await;
+    browser.click("time").await;
+    browser.find("time-dialog").await;
+    assert!(
+        browser.text("time-text").await.contains("can last up to"),
+        "{}",
+        browser.text("time-text").await
+    );
+    browser.screenshot("time-dialog").await;
+    browser.assert_accessible("the dialog of the time").await;
+    browser.click("extend-now").await;
+    browser.until("still more time", async || left().await > before + 1000).await;
+    browser.keys(&key::ESCAPE.to_string()).await;
+    browser.gone("time-dialog").await;
     browser.click("end-session").await;
     browser.find("end-dialog").await;
     browser.screenshot("end-dialog").await;

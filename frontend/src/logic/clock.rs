@@ -82,6 +82,9 @@ mod tests {
         assert_eq!(warning(61, 60).as_deref(), Some("This session ends in 1 minute."));
         // A page that slept through two of them says the one that is true now.
         assert_eq!(warning(2000, 50).as_deref(), Some("This session ends in 50 seconds."));
+        // So does one that is opened late.
+        assert_eq!(warning(u64::MAX, 590).as_deref(), Some("This session ends in 10 minutes."));
+        assert_eq!(warning(u64::MAX, 901), None);
     }
 
     #[test]

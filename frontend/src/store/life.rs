@@ -40,14 +40,15 @@ impl Life {
 impl SessionStore {
     /// Seconds left, counted down each second; says the warnings.
     pub fn countdown(self) -> Known<Option<u64>> {
-        let left = Known::new(self.life.get_untracked().map(|life| life.seconds_left()));
+        let left = Known::new(None::<u64>);
         let tick = move || {
             let now = self.life.get_untracked().map(|life| life.seconds_left());
             let before = left.get_untracked();
             if now != before {
                 left.set(now);
-                if let (Some(before), Some(now)) = (before, now)
-                    && let Some(sentence) = clock::warning(before, now)
+                // A page that is opened late says the warning that is due.
+                if let Some(now) = now
+                    && let Some(sentence) = clock::warning(before.unwrap_or(u64::MAX), now)
                 {
                     self.notices.info(sentence);
                 }

@@ -4,6 +4,7 @@ use super::el::{El, el};
 use super::{
     bottom_tabs::bottom_tabs,
     cluster_dialog::cluster_dialog,
+    countdown::time_dialog,
     docker_dock::docker_dock,
     end_dialog::end_dialog,
     files_dock::files_dock,
@@ -35,6 +36,8 @@ pub struct Dialogs {
     pub end: RwSignal<bool>,
     /// The cluster.
     pub cluster: RwSignal<bool>,
+    /// The session's time.
+    pub time: RwSignal<bool>,
 }
 
 /// The page. `sheet`: the keyboard map is open; `?` opens it too.
@@ -47,7 +50,9 @@ pub fn session_page(sheet: RwSignal<bool>) -> El {
         settings: RwSignal::new(false),
         end: RwSignal::new(false),
         cluster: RwSignal::new(false),
+        time: RwSignal::new(false),
     };
+    let left = session.countdown();
     let role = move || match session.role.get() {
         Role::View => "view",
         Role::Type => "type",
@@ -73,7 +78,7 @@ pub fn session_page(sheet: RwSignal<bool>) -> El {
         .attr_of("data-role", role)
         .attr_of("data-area-shown", area)
         .attr_of("style", widths)
-        .child(top_bar(dialogs))
+        .child(top_bar(dialogs, left))
         .child(
             el("main")
                 .class("areas")
@@ -94,6 +99,7 @@ pub fn session_page(sheet: RwSignal<bool>) -> El {
         .when(move || dialogs.sheet.get(), move || keyboard_sheet(dialogs.sheet))
         .when(move || dialogs.settings.get(), move || settings_dialog(dialogs.settings))
         .when(move || dialogs.cluster.get(), move || cluster_dialog(dialogs.cluster))
+        .when(move || dialogs.time.get(), move || time_dialog(dialogs.time, left))
         .when(move || dialogs.end.get(), move || end_dialog(dialogs.end))
 }
 

@@ -9,11 +9,11 @@ use super::{
     session_page::Dialogs,
 };
 use crate::reactive::*;
-use crate::store::{App, route::Route, session::Area, settings::Theme, use_app};
+use crate::store::{App, known::Known, route::Route, session::Area, settings::Theme, use_app};
 use drydock_protocol::state::Role;
 
 /// The bar.
-pub fn top_bar(dialogs: Dialogs) -> El {
+pub fn top_bar(dialogs: Dialogs, left: Known<Option<u64>>) -> El {
     let app = use_app();
     let session = app.session;
     let name = move || {
@@ -52,7 +52,7 @@ pub fn top_bar(dialogs: Dialogs) -> El {
                 .text_of(move || format!("{} viewers", viewers())),
         )
         .child(connection_state())
-        .child(countdown())
+        .child(countdown(left, dialogs.time))
         .when(
             move || session.about.with(|a| a.as_ref().is_some_and(|a| a.playground == "kubernetes")),
             move || {
