@@ -173,6 +173,13 @@ async fn a_second_viewer_sees_all_and_types_nothing() {
     // The owner's own right can't be revoked here.
     let own = links.iter().find(|l| l.role == Role::Own).expect("the owner's link");
     assert!(owner.text(&format!("link-{}", own.id)).await.contains("this browser"));
+    let drop = "const pane = document.querySelector('.term-pane'), dataTransfer = new DataTransfer();\
+        dataTransfer.items.add(new File(['x'], 'dropped.txt'));\
+        return !pane.dispatchEvent(new DragEvent('drop', { bubbles: true, cancelable: true, dataTransfer }))";
+    assert!(viewer.script::<bool>(drop, vec![]).await);
+    viewer
+        .until("it is told", async || viewer.text("notices").await.contains("You can look here, not upload"))
+        .await;
     assert!(!owner.shows(&format!("revoke-{}", own.id)).await);
     let revoke = format!("revoke-{}", link.id);
     owner.find(&revoke).await;

@@ -31,7 +31,10 @@ pub fn terminal_pane(id: TerminalId) -> El {
     let on_drop = move |event: DragEvent| {
         event.prevent_default();
         dragging.set(false);
-        if let Some(node) = untrack(node).filter(|_| untrack(|| session.may_type())) {
+        if !untrack(|| session.may_type()) {
+            app.notices
+                .info("You can look here, not upload. Ask whoever shared the link for one to type with.");
+        } else if let Some(node) = untrack(node) {
             app.files.upload_home(node, dropped_files(app, &event));
         }
     };
