@@ -38,6 +38,7 @@
 //! | `new-tab`, `split-right`, `split-down`, `close-tab` | buttons beside the tabs of a group |
 //! | `terminal-{terminal}` | a terminal's pane |
 //! | `empty-hint` | what to do when there is no terminal |
+//! | `limit-{terminal}` | another screen has less room for it |
 //! | `exit-{terminal}`, `restart-{terminal}` | its end, a new shell |
 //! | `closing-{terminal}`, `close-{terminal}` | the question before it is closed, and yes |
 //! | `search-{terminal}`, `search-result` | its search box (the input), which of how many is shown |

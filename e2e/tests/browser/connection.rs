@@ -254,4 +254,36 @@ async fn a_wrong_clock_ends_nothing() {
     browser.keys(&key::ESCAPE.to_string()).await;
     browser.open_start(&server).await;
     browser.find(&format!("own-session-{}", session.id)).await;
+async fn a_smaller_screen_says_that_it_limits_the_others() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let owner = Browser::start().await;
+    owner.open_session(&session.url).await;
+    owner.until_prompt(1).await;
+    assert!(!owner.shows("limit-1").await);
+    let (link, _) = server.link(&session, Role::Type, None).await;
+    let phone = Browser::start().await;
+    phone.resize(320, 640).await;
+    phone.open_session(&link.url.expect("it was just made")).await;
+    phone.until_prompt(1).await;
+    let size = "const { cols, rows } = window.__drydock.term(1); return `(${cols} × ${rows})`";
+    owner
+        .until("it is told with the size", async || {
+            owner.shows("limit-1").await
+                && owner.text("limit-1").await
+                    == format!("Limited by another screen {}", owner.script::<String>(size, vec![]).await)
+        })
+        .await;
+    assert!(!phone.shows("limit-1").await);
+    for theme in ["light", "dark"] {
+        owner.prefer(theme).await;
+        owner.screenshot(&format!("limited-{theme}")).await;
+        owner.assert_accessible(&format!("a limited terminal, {theme}")).await;
+    }
+    phone.open_start(&server).await;
+    owner.gone("limit-1").await;
+    owner.assert_quiet(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 }

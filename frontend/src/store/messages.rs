@@ -5,7 +5,10 @@ use super::{
     own_sessions::{self, OwnSession},
     session::{Connection, Phase, SessionStore, USAGE_KEPT},
 };
-use crate::{browser, logic::read::from_text};
+use crate::{
+    browser,
+    logic::{read::from_text, small::Few},
+};
 use drydock_protocol::{
     control::{FromPage, ToPage},
     frame::ServerFrame,
@@ -83,7 +86,7 @@ impl SessionStore {
         let inner = self.inner();
         inner.attach_all.set(true);
         inner.resume_from.set(input_seq);
-        inner.rooms.borrow_mut().clear();
+        self.rooms.update(Few::clear);
         // What the last connection was asked for is not answered on this one.
         inner.asked.take().iter().for_each(|(_, asked)| self.give_up(asked));
         if let Some(link) = inner.link.borrow().as_ref() {

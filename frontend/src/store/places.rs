@@ -12,6 +12,12 @@ use crate::{
     logic::layout::{Bar, Group, Id, Rect},
     net::rest,
 };
+use drydock_protocol::{
+    NodeName, TerminalId,
+    control::FromPage,
+    frame::{ClientFrame, Size},
+    state::Role,
+};
 use drydock_protocol::{NodeName, TerminalId, control::FromPage, frame::ClientFrame, state::Role};
 use gloo_events::EventListener;
 use gloo_timers::callback::Timeout;
@@ -71,7 +77,7 @@ impl SessionStore {
     pub fn pane_resized(self, id: TerminalId) {
         let inner = self.inner();
         // The first size counts at once: the prompt is drawn for it.
-        if inner.rooms.borrow().get(id).is_none() {
+        if self.rooms.with_untracked(|rooms| rooms.get(id).is_none()) {
             return self.tell_rooms();
         }
         let later = Timeout::new(REST, move || self.tell_rooms());
@@ -97,10 +103,10 @@ impl SessionStore {
             }
             // A pane that shows but has not been drawn yet has no size to tell.
             let hidden = room.is_none() && visible && untrack(|| self.area.get()) == Area::Terminals;
-            if hidden || inner.rooms.borrow().get(id) == Some(&room) {
+            if hidden || self.rooms.with_untracked(|rooms| rooms.get(id) == Some(&room)) {
                 continue;
             }
-            inner.rooms.borrow_mut().insert(id, room);
+            self.rooms.update(|rooms| rooms.insert(id, room));
             if let Some(link) = inner.link.borrow().as_ref() {
                 link.send_bytes(&ClientFrame::Resize { terminal: id, room }.encode());
             }
@@ -112,6 +118,13 @@ impl SessionStore {
         let shown: Vec<_> =
             untrack(|| self.groups()).into_iter().filter_map(|(group, _)| group.active).collect();
         for (id, view) in self.inner().views.borrow().iter() {
+    /// A terminal's size, if another screen has less room for it than this one.
+    pub fn limit(self, id: TerminalId) -> Option<Size> {
+        let size = self.terminal(id).filter(|t| t.exited.is_none())?.size;
+        let room = self.rooms.with(|rooms| rooms.get(id).copied().flatten())?.clamped();
+        (size.cols < room.cols || size.rows < room.rows).then_some(size)
+    }
+
             view.set_visible(shown.contains(&id));
         }
     }

@@ -124,6 +124,8 @@ pub struct SessionStore {
     pub closing: Known<Option<Closing>>,
     /// The terminal whose search box is open.
     pub searching: Known<Option<TerminalId>>,
+    /// The room last told for each terminal on this connection.
+    pub(super) rooms: Known<Few<TerminalId, Option<Size>>>,
     /// Files on their way.
     pub uploads: Known<Vec<Upload>>,
     /// What a narrow screen shows.
@@ -152,8 +154,6 @@ pub(super) struct Inner {
     pub next_request: Cell<u32>,
     /// Terminals that were opened and are not in the state yet.
     pub ahead: RefCell<Vec<TerminalId>>,
-    /// The room last told for each terminal on this connection.
-    pub rooms: RefCell<Few<TerminalId, Option<Size>>>,
     /// When the learner last closed a terminal, on the clock of [`browser::now`].
     pub closed_at: Cell<Option<f64>>,
     pub fit_later: RefCell<Option<Timeout>>,
@@ -187,6 +187,7 @@ impl SessionStore {
             bells: Known::new(Vec::new()),
             closing: Known::new(None),
             searching: Known::new(None),
+            rooms: Known::new(Few::default()),
             uploads: Known::new(Vec::new()),
             area: Known::new(Area::Terminals),
             docker_open: Known::new(false),
@@ -271,6 +272,7 @@ impl SessionStore {
         self.bells.update(Vec::clear);
         self.closing.set(None);
         self.searching.set(None);
+        self.rooms.update(Few::clear);
         self.uploads.with_untracked(|all| all.iter().for_each(Upload::cancel));
         self.uploads.update(Vec::clear);
         self.area.set(Area::Terminals);

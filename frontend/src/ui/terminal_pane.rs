@@ -47,6 +47,7 @@ pub fn terminal_pane(id: TerminalId) -> El {
         .attr_if("hidden", move || place().is_none())
         .attr_of("style", move || place().map(fill).unwrap_or_default())
         .class_if("focus", move || session.layout.with(|l| l.active()) == Some(id))
+        .class_if("limited", move || session.limit(id).is_some())
         .class_if("looks", move || !session.may_type())
         .class_if("stale", move || session.connection.get() != crate::store::session::Connection::Up)
         .on("focusin", move |_: Event| session.focused(id))
@@ -70,6 +71,7 @@ pub fn terminal_pane(id: TerminalId) -> El {
                 })
             },
         )
+        .when(move || session.limit(id).is_some(), move || limit(id))
         .child(ended(id))
         .when(move || session.closing.get().is_some_and(|asked| asked.terminal == id), move || closing(id))
 }
@@ -157,6 +159,16 @@ fn closing(id: TerminalId) -> El {
                 })
                 .text("Keep it"),
         )
+}
+
+/// Why a part of the pane stays empty.
+fn limit(id: TerminalId) -> El {
+    let session = use_app().session;
+    el("p").class("limit").testid(format!("limit-{id}")).text_of(move || {
+        session.limit(id).map_or_else(String::new, |size| {
+            format!("Limited by another screen ({} × {})", size.cols, size.rows)
+        })
+    })
 }
 
 /// What is said when the program of a terminal has ended.
