@@ -38,3 +38,9 @@ export const bringToSight = (element) => setTimeout(() => element.scrollIntoView
 /** Keeps the tab of a list that shows in sight, whatever room the list is given. */
 export const keepTabInSight = (list) =>
   new ResizeObserver(() => list.querySelector('[aria-selected="true"]')?.scrollIntoView({ block: "nearest", inline: "nearest" })).observe(list);
+
+/** Moves the lines of a terminal that has less room than its size, so that the one with the cursor is in sight. */
+export function bringCursorToSight({ element, rows, buffer }) {
+  const host = element?.parentElement;
+  if (host) host.scrollTop = ((buffer.active.cursorY + 1) * element.querySelector(".xterm-screen").clientHeight) / rows - host.clientHeight;
+}

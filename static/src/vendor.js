@@ -8,7 +8,7 @@ import { Terminal } from "@xterm/xterm";
 
 export { FitAddon, Terminal, Unicode11Addon, WebLinksAddon };
 export { drawSelectionIfAny, holdPicture, inSystemColours } from "./drawing.js";
-export { bringToSight, focusFirst, focusIsLost, keepFocus, keepTabInSight } from "./focus.js";
+export { bringCursorToSight, bringToSight, focusFirst, focusIsLost, keepFocus, keepTabInSight } from "./focus.js";
 export { equip } from "./input.js";
 export { Socket } from "./socket.js";
 

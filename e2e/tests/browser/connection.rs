@@ -51,7 +51,24 @@ async fn a_lost_connection_comes_back_and_keeps_what_was_typed() {
     browser.click("files-reload").await;
     browser.until("nothing is read", async || browser.text("files").await.contains("can't be reached")).await;
     assert_ne!(browser.attr("connection-state", "data-state").await.as_deref(), Some("up"));
-    browser.screenshot("connection-lost").await;
+    // All of it can be read at every width, and the bar keeps its buttons.
+    let whole = "const banner = document.querySelector('[data-testid=connection-banner]'), words = banner.firstElementChild;\
+        const box = words.getBoundingClientRect(), bar = document.querySelector('.top-bar').getBoundingClientRect();\
+        const wide = (e) => e.scrollWidth <= e.clientWidth + 1;\
+        return wide(banner) && box.width > 150 && box.left >= 0 && box.right <= innerWidth && box.top >= bar.bottom\
+            && /session goes on; what you type is kept/.test(words.innerText)\
+            && document.elementFromPoint(box.left + 20, box.top + 8).closest('.banner') === banner";
+    let cursor = "const box = (selector) => document.querySelector(selector).getBoundingClientRect();\
+        const [cursor, host] = [box('.xterm-cursor'), box('.term-host')];\
+        return cursor.height > 0 && cursor.top >= host.top - 1 && cursor.bottom <= host.bottom + 1";
+    for width in [1600, 1280, 1000, 700, 390, 320] {
+        browser.resize(width, 640).await;
+        browser.until("the cursor is in sight", async || browser.script::<bool>(cursor, vec![]).await).await;
+        assert!(browser.script::<bool>(whole, vec![]).await, "the message at {width} px");
+        browser.assert_fits(&format!("a lost connection, {width} px")).await;
+        browser.screenshot(&format!("connection-lost-{width}")).await;
+    }
+    browser.resize(1280, 800).await;
     browser.run(1, "echo kept-$((6*7))").await;
     server.start_again();
     browser.until_attr("connection-state", "data-state", "up").await;
@@ -156,6 +173,13 @@ async fn a_second_viewer_sees_all_and_types_nothing() {
     viewer
         .until("it is told", async || viewer.text("notices").await.contains("You can look here, not type"))
         .await;
+    let drop = "const pane = document.querySelector('.term-pane'), dataTransfer = new DataTransfer();\
+        dataTransfer.items.add(new File(['x'], 'dropped.txt'));\
+        return !pane.dispatchEvent(new DragEvent('drop', { bubbles: true, cancelable: true, dataTransfer }))";
+    assert!(viewer.script::<bool>(drop, vec![]).await);
+    viewer
+        .until("it is told", async || viewer.text("notices").await.contains("You can look here, not upload"))
+        .await;
     owner.keys(&key::ESCAPE.to_string()).await;
     owner.gone("share-dialog").await;
     owner.run(1, "ls /root/forbid*; echo late-$((1+2))").await;
@@ -173,13 +197,6 @@ async fn a_second_viewer_sees_all_and_types_nothing() {
     // The owner's own right can't be revoked here.
     let own = links.iter().find(|l| l.role == Role::Own).expect("the owner's link");
     assert!(owner.text(&format!("link-{}", own.id)).await.contains("this browser"));
-    let drop = "const pane = document.querySelector('.term-pane'), dataTransfer = new DataTransfer();\
-        dataTransfer.items.add(new File(['x'], 'dropped.txt'));\
-        return !pane.dispatchEvent(new DragEvent('drop', { bubbles: true, cancelable: true, dataTransfer }))";
-    assert!(viewer.script::<bool>(drop, vec![]).await);
-    viewer
-        .until("it is told", async || viewer.text("notices").await.contains("You can look here, not upload"))
-        .await;
     assert!(!owner.shows(&format!("revoke-{}", own.id)).await);
     let revoke = format!("revoke-{}", link.id);
     owner.find(&revoke).await;
@@ -237,23 +254,6 @@ async fn a_viewer_on_a_phone_can_read_and_reach_all() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_clock_ends_nothing() {
-    let server = Server::shared();
-    let session = server.session().await;
-    let (link, _) = server.link(&session, Role::View, Some(3600)).await;
-    let browser = Browser::start().await;
-    let ahead = "const now = Date.now; Date.now = () => now() + 5 * 3600e3";
-    browser.cdp("Page.addScriptToEvaluateOnNewDocument", json!({ "source": ahead })).await;
-    browser.open_session(&session.url).await;
-    browser.click("share").await;
-    let shown = format!("link-{}", link.id);
-    browser.until("it works", async || browser.text(&shown).await.contains("works for 59 minutes")).await;
-    assert!(browser.shows(&format!("revoke-{}", link.id)).await);
-    // The first of this session's links is 1, whatever others have made.
-    assert!(browser.text(&shown).await.contains("Link 2"), "{}", browser.text(&shown).await);
-    browser.keys(&key::ESCAPE.to_string()).await;
-    browser.open_start(&server).await;
-    browser.find(&format!("own-session-{}", session.id)).await;
 async fn a_smaller_screen_says_that_it_limits_the_others() {
     let server = Server::shared();
     let session = server.session().await;
@@ -286,4 +286,21 @@ async fn a_smaller_screen_says_that_it_limits_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_clock_ends_nothing() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let (link, _) = server.link(&session, Role::View, Some(3600)).await;
+    let browser = Browser::start().await;
+    let ahead = "const now = Date.now; Date.now = () => now() + 5 * 3600e3";
+    browser.cdp("Page.addScriptToEvaluateOnNewDocument", json!({ "source": ahead })).await;
+    browser.open_session(&session.url).await;
+    browser.click("share").await;
+    let shown = format!("link-{}", link.id);
+    browser.until("it works", async || browser.text(&shown).await.contains("works for 59 minutes")).await;
+    assert!(browser.shows(&format!("revoke-{}", link.id)).await);
+    // The first of this session's links is 1, whatever others have made.
+    assert!(browser.text(&shown).await.contains("Link 2"), "{}", browser.text(&shown).await);
+    browser.keys(&key::ESCAPE.to_string()).await;
+    browser.open_start(&server).await;
+    browser.find(&format!("own-session-{}", session.id)).await;
 }

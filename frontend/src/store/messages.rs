@@ -14,6 +14,7 @@ use drydock_protocol::{
     frame::ServerFrame,
     state::{Role, SessionState},
 };
+use gloo_timers::callback::Timeout;
 use js_sys::Uint8Array;
 
 /// Bytes of a message that hold the whole of a frame without a body, or all that comes before the body.
@@ -127,7 +128,8 @@ impl SessionStore {
             if let Some(link) = inner.link.borrow().as_ref() {
                 again.iter().for_each(|frame| link.send_bytes(frame));
             }
-            self.tell_rooms();
+            // Once the message of the lost connection has given its room back.
+            Timeout::new(0, move || self.tell_rooms()).forget();
         }
     }
 

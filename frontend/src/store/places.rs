@@ -11,6 +11,7 @@ use crate::{
     browser,
     logic::layout::{Bar, Group, Id, Rect},
     net::rest,
+    term::vendor,
 };
 use drydock_protocol::{
     NodeName, TerminalId,
@@ -18,7 +19,6 @@ use drydock_protocol::{
     frame::{ClientFrame, Size},
     state::Role,
 };
-use drydock_protocol::{NodeName, TerminalId, control::FromPage, frame::ClientFrame, state::Role};
 use gloo_events::EventListener;
 use gloo_timers::callback::Timeout;
 use wasm_bindgen_futures::spawn_local;
@@ -75,6 +75,12 @@ impl SessionStore {
 
     /// A pane has another size.
     pub fn pane_resized(self, id: TerminalId) {
+        // Without a connection nobody hears of it, and the message that says so takes some of the room.
+        if self.connection.get_untracked() != Connection::Up
+            && let Some(view) = self.view(id)
+        {
+            vendor::bring_cursor_to_sight(view.xterm());
+        }
         let inner = self.inner();
         // The first size counts at once: the prompt is drawn for it.
         if self.rooms.with_untracked(|rooms| rooms.get(id).is_none()) {
@@ -113,11 +119,6 @@ impl SessionStore {
         }
     }
 
-    /// Only what can be seen gets the graphics card.
-    pub(super) fn show_views(self) {
-        let shown: Vec<_> =
-            untrack(|| self.groups()).into_iter().filter_map(|(group, _)| group.active).collect();
-        for (id, view) in self.inner().views.borrow().iter() {
     /// A terminal's size, if another screen has less room for it than this one.
     pub fn limit(self, id: TerminalId) -> Option<Size> {
         let size = self.terminal(id).filter(|t| t.exited.is_none())?.size;
@@ -125,6 +126,11 @@ impl SessionStore {
         (size.cols < room.cols || size.rows < room.rows).then_some(size)
     }
 
+    /// Only what can be seen gets the graphics card.
+    pub(super) fn show_views(self) {
+        let shown: Vec<_> =
+            untrack(|| self.groups()).into_iter().filter_map(|(group, _)| group.active).collect();
+        for (id, view) in self.inner().views.borrow().iter() {
             view.set_visible(shown.contains(&id));
         }
     }

@@ -160,6 +160,10 @@ extern "C" {
     #[wasm_bindgen(js_namespace = vendor, js_name = drawSelectionIfAny)]
     pub fn draw_selection_if_any(terminal: &Terminal);
 
+    /// Moves the lines of a terminal that has less room than its size, so that the one with the cursor is in sight.
+    #[wasm_bindgen(js_namespace = vendor, js_name = bringCursorToSight)]
+    pub fn bring_cursor_to_sight(terminal: &Terminal);
+
     /// Cleans what is pasted, lets a finger scroll, and tells apart what people type from what xterm.js answers to programs.
     #[wasm_bindgen(js_namespace = vendor)]
     pub fn equip(terminal: &Terminal, parent: &Element, typed: &JsValue);

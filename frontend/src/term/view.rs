@@ -131,7 +131,7 @@ impl View {
         view
     }
 
-    /// Its xterm.js, for browser tests.
+    /// Its xterm.js.
     pub fn xterm(&self) -> &vendor::Terminal {
         &self.xterm
     }

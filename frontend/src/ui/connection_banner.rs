@@ -1,4 +1,5 @@
-//! Says that the connection is lost, once that has lasted a second, and when it is tried again.
+//! Says that the connection is lost, once that has lasted a second, and when it is tried again: a line of its own below the
+//! top bar, that can be read at every width.
 
 use super::el::{El, el};
 use crate::reactive::*;
@@ -41,7 +42,6 @@ pub fn connection_banner() -> El {
             .testid("connection-banner")
             .child(
                 el("span")
-                    .class("cut")
                     .child(el("span").text_of(move || match session.me.get() {
                         0 => "Connecting to the session …",
                         _ => "The connection is lost. The session goes on; what you type is kept.",

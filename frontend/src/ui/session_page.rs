@@ -4,6 +4,7 @@ use super::el::{El, el};
 use super::{
     bottom_tabs::bottom_tabs,
     cluster_dialog::cluster_dialog,
+    connection_banner::connection_banner,
     countdown::time_dialog,
     docker_dock::docker_dock,
     end_dialog::end_dialog,
@@ -79,6 +80,7 @@ pub fn session_page(sheet: RwSignal<bool>) -> El {
         .attr_of("data-area-shown", area)
         .attr_of("style", widths)
         .child(top_bar(dialogs, left))
+        .child(connection_banner())
         .child(
             el("main")
                 .class("areas")

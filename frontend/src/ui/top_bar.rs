@@ -2,7 +2,6 @@
 
 use super::el::{El, el, group};
 use super::{
-    connection_banner::connection_banner,
     connection_state::connection_state,
     countdown::countdown,
     icon::{self, icon},
@@ -42,7 +41,7 @@ pub fn top_bar(dialogs: Dialogs, left: Known<Option<u64>>) -> El {
             move || session.role.get() == Role::View && session.me.get() != 0,
             move || el("span").class("badge").testid("view-badge").text("View only"),
         )
-        .child(connection_banner())
+        .child(el("span").class("spacer"))
         .child(
             el("span")
                 .class("viewers")
