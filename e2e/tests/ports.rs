@@ -131,6 +131,17 @@ async fn without_wildcard_names_a_port_is_a_path() {
     let policy = answer.headers["content-security-policy"].to_str().unwrap();
     assert!(policy.contains("sandbox") && !policy.contains("allow-same-origin"), "{policy}");
     assert_eq!(server.send(Request::get(path.trim_end_matches('/')), full("")).await.status, 307);
+    // Its pages, whose origin the browser calls null, may fetch and have modules.
+    let module =
+        server.send(Request::get(format!("{path}m.js")).header("origin", "null"), full("")).await.has(200);
+    assert_eq!(module.headers["access-control-allow-origin"], "null");
+    let asked = Request::options(format!("{path}api"))
+        .header("origin", "null")
+        .header("access-control-request-method", "POST")
+        .header("access-control-request-headers", "content-type");
+    let allowed = server.send(asked, full("")).await.has(204);
+    assert_eq!(allowed.headers["access-control-allow-headers"], "content-type");
+    assert_eq!(answer.headers.get("access-control-allow-origin"), None);
 }
 
 #[tokio::test]

@@ -27,6 +27,34 @@ const OF_THE_ORIGIN: [&str; 16] = [
     "use-as-dictionary",
 ];
 
+/// Whether a page below our origin asks: [`SANDBOX`] makes it a site without a name, so that to the browser all its calls go to another
+/// site. Whoever asks so knows the port's capability, which is the right to read the answer.
+pub fn is_from_below(request: &HeaderMap) -> bool {
+    request.get(header::ORIGIN).is_some_and(|origin| origin == "null")
+}
+
+/// The answer's headers if the browser asks for such a page what it may send (Fetch, "CORS-preflight request").
+pub fn preflight(request: &HeaderMap) -> Option<HeaderMap> {
+    let method = request.get(header::ACCESS_CONTROL_REQUEST_METHOD).filter(|_| is_from_below(request))?;
+    let mut headers = HeaderMap::new();
+    readable_below(&mut headers);
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, method.clone());
+    if let Some(names) = request.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
+    }
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    Some(headers)
+}
+
+/// Lets such a page read an answer, if the node has not said who may.
+pub fn readable_below(answer: &mut HeaderMap) {
+    if !answer.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
+        answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("null"));
+        answer.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("*"));
+        answer.append(header::VARY, HeaderValue::from_static("origin"));
+    }
+}
+
 /// Takes from an answer that comes below our own origin what would count for all of it.
 pub fn below_our_origin(headers: &mut HeaderMap) {
     OF_THE_ORIGIN.iter().for_each(|name| drop(headers.remove(*name)));
@@ -44,6 +72,13 @@ pub fn on_request(headers: &mut HeaderMap, client: IpAddr, scheme: &'static str,
     set("x-forwarded-host", host);
     set("x-forwarded-prefix", prefix.and_then(|p| HeaderValue::from_str(p).ok()));
     set("forwarded", None);
+    if prefix.is_some() && is_from_below(headers) {
+        // To the node its own pages are no strangers.
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        if let Ok(origin) = HeaderValue::from_str(&format!("{scheme}://{host}")) {
+            headers.insert(header::ORIGIN, origin);
+        }
+    }
 
     let kept: Vec<&[u8]> = headers
         .get_all(header::COOKIE)
@@ -162,6 +197,32 @@ mod tests {
         assert_eq!(h.get_all(header::SET_COOKIE).iter().collect::<Vec<_>>(), ["s=1; Path=/x; HttpOnly"]);
         on_response(&mut h, Some("/p/L"));
         assert_eq!(h.get_all(header::SET_COOKIE).iter().collect::<Vec<_>>(), ["s=1; HttpOnly; Path=/p/L/"]);
+    }
+
+    #[test]
+    fn pages_below_our_origin_may_ask_and_read() {
+        let mut asked = HeaderMap::new();
+        asked.insert(header::HOST, value("192.0.2.7:8080"));
+        asked.insert(header::ORIGIN, value("null"));
+        assert_eq!(preflight(&asked), None);
+        asked.insert(header::ACCESS_CONTROL_REQUEST_METHOD, value("PUT"));
+        asked.insert(header::ACCESS_CONTROL_REQUEST_HEADERS, value("content-type"));
+        let answer = preflight(&asked).unwrap();
+        assert_eq!(answer[header::ACCESS_CONTROL_ALLOW_ORIGIN], "null");
+        assert_eq!(answer[header::ACCESS_CONTROL_ALLOW_METHODS], "PUT");
+        assert_eq!(answer[header::ACCESS_CONTROL_ALLOW_HEADERS], "content-type");
+        on_request(&mut asked, "192.0.2.1".parse().unwrap(), "http", Some("/p/L"));
+        assert_eq!(asked[header::ORIGIN], "http://192.0.2.7:8080");
+
+        // Nobody else is let in, and what the node says itself counts.
+        let mut foreign = HeaderMap::new();
+        foreign.insert(header::ORIGIN, value("https://evil.example"));
+        foreign.insert(header::ACCESS_CONTROL_REQUEST_METHOD, value("PUT"));
+        assert_eq!(preflight(&foreign), None);
+        let mut said = HeaderMap::new();
+        said.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, value("https://a.example"));
+        readable_below(&mut said);
+        assert_eq!(said[header::ACCESS_CONTROL_ALLOW_ORIGIN], "https://a.example");
     }
 
     #[test]

@@ -13,8 +13,8 @@ use crate::{
 };
 use axum::{
     extract::Request,
-    http::{StatusCode, Uri, uri::PathAndQuery},
-    response::Response,
+    http::{Method, StatusCode, Uri, uri::PathAndQuery},
+    response::{IntoResponse, Response},
 };
 use drydock_protocol::pipe::{ErrorKind, Open};
 use std::{net::IpAddr, sync::Arc};
@@ -67,6 +67,12 @@ impl From<Error> for Failure {
 async fn try_forward(app: &App, way: Way, mut request: Request) -> Result<Response, Failure> {
     let PortLabel { node, port, ref id, .. } = way.label;
     let live = app.sessions.live(id).filter(|live| live.opens_port(&way.label)).ok_or(Failure::BadAddress)?;
+    let from_below = way.prefix.is_some() && headers::is_from_below(request.headers());
+    if request.method() == Method::OPTIONS
+        && let Some(allowed) = headers::preflight(request.headers()).filter(|_| from_below)
+    {
+        return Ok((StatusCode::NO_CONTENT, allowed).into_response());
+    }
     let active = app.sessions.enter(&live, For::Ports).await?;
     let held = Held::new(active, move || lost_port(live.clone()));
     let stream = app.sessions.sockets.tcp(id, &Open::Tcp { node, port }).await.map_err(|e| match e {
@@ -97,6 +103,9 @@ async fn try_forward(app: &App, way: Way, mut request: Request) -> Result<Respon
         }
     };
     headers::on_response(response.headers_mut(), way.prefix.as_deref());
+    if from_below {
+        headers::readable_below(response.headers_mut());
+    }
     Ok(response)
 }
 
