@@ -165,10 +165,9 @@ impl SiteRegistry {
     /// Answers one request of a session.
     async fn answer(&self, session: &SessionId, request: Request<Incoming>) -> axum::response::Response {
         let mut request = request.map(Body::new);
-        scope::enter(session, &mut request);
-        let catalogue = request.uri().path() == "/v2/_catalog";
+        let names = scope::enter(session, &mut request);
         let Ok(response) = self.registry.router().oneshot(request).await;
-        scope::leave(session, response, catalogue).await
+        scope::leave(session, response, names).await
     }
 }
 

@@ -11,14 +11,17 @@ use hyper::{Request, Uri, header};
 pub const SHARED: &str = "shared";
 /// Between the session and the name of an account; no session's id holds it.
 pub const ACCOUNT: char = '+';
-/// Largest list of repositories that is translated, in bytes.
+/// The list of repositories.
+const CATALOGUE: &str = "/v2/_catalog";
+/// Largest list or refusal that is translated, in bytes.
 const MAX_LIST: usize = 4 << 20;
 
-/// Translates a request of a session.
-pub fn enter(session: &SessionId, request: &mut Request<Body>) {
+/// Translates a request of a session; whether what it asks for has the names of repositories in its body.
+pub fn enter(session: &SessionId, request: &mut Request<Body>) -> bool {
     let uri = request.uri();
     let path = path_inside(session, uri.path());
-    let query = uri.query().map(|query| query_inside(session, query));
+    let names = path == CATALOGUE || path.ends_with("/tags/list");
+    let query = uri.query().map(|query| query_inside(session, &path, query));
     let text = query.map_or(path.clone(), |query| format!("{path}?{query}"));
     // What no longer is an address was none before; the registry refuses the old one.
     if let Ok(uri) = text.parse::<Uri>() {
@@ -35,20 +38,23 @@ pub fn enter(session: &SessionId, request: &mut Request<Body>) {
     if let Some(account) = account {
         request.headers_mut().insert(header::AUTHORIZATION, account);
     }
+    names
 }
 
-/// Translates the answer back; `list`: it holds the names of repositories.
-pub async fn leave(session: &SessionId, mut response: Response, list: bool) -> Response {
+/// Translates the answer back; `names`: its body holds the names of repositories. So do those of refusals.
+pub async fn leave(session: &SessionId, mut response: Response, names: bool) -> Response {
     for name in [header::LOCATION, header::LINK] {
         let outside = response.headers().get(&name).and_then(|value| {
             let text = value.to_str().ok()?.replace(&format!("/v2/{session}/"), "/v2/");
+            let text = text.replace(&format!("?last={session}%2F"), "?last=");
             header::HeaderValue::from_str(&text).ok()
         });
         if let Some(value) = outside {
             response.headers_mut().insert(name, value);
         }
     }
-    if !list || !response.status().is_success() {
+    let refused = response.status().is_client_error() || response.status().is_server_error();
+    if !names && !refused {
         return response;
     }
     let (mut head, body) = response.into_parts();
@@ -75,14 +81,14 @@ fn name_inside(session: &SessionId, name: &str) -> String {
     if name.split('/').next() == Some(SHARED) { name.to_owned() } else { format!("{session}/{name}") }
 }
 
-/// The name of another repository, from which a blob is taken over.
-fn query_inside(session: &SessionId, query: &str) -> String {
-    let part = |part: &str| match part.strip_prefix("from=") {
-        Some(name) => {
+/// The name of another repository, from which a blob is taken over, and of the last one of a page of the catalogue.
+fn query_inside(session: &SessionId, path: &str, query: &str) -> String {
+    let part = |part: &str| match part.split_once('=') {
+        Some((key, name)) if key == "from" || (key == "last" && path == CATALOGUE && !name.is_empty()) => {
             let name = name.replace("%2F", "/").replace("%2f", "/");
-            format!("from={}", name_inside(session, &name))
+            format!("{key}={}", name_inside(session, &name))
         }
-        None => part.to_owned(),
+        _ => part.to_owned(),
     };
     query.split('&').map(part).collect::<Vec<_>>().join("&")
 }
@@ -105,6 +111,9 @@ mod tests {
     fn names_are_the_sessions_own_or_shared() {
         assert_eq!(inside("/v2/"), "/v2/");
         assert_eq!(inside("/v2/_catalog?n=5"), "/v2/_catalog?n=5");
+        assert_eq!(inside("/v2/_catalog?last=a%2Fb&n=5"), "/v2/_catalog?last=S/a/b&n=5");
+        assert_eq!(inside("/v2/_catalog?last=shared%2Fb"), "/v2/_catalog?last=shared/b");
+        assert_eq!(inside("/v2/app/tags/list?last=1"), "/v2/S/app/tags/list?last=1");
         assert_eq!(inside("/v2/app/manifests/latest"), "/v2/S/app/manifests/latest");
         assert_eq!(
             inside("/v2/a/b/blobs/uploads/?mount=x&from=c%2Fd"),
@@ -141,5 +150,28 @@ mod tests {
         assert_eq!(response.headers()["location"], "/v2/app/blobs/uploads/1");
         let body = response.into_body().collect().await.unwrap().to_bytes();
         assert_eq!(body, "{\"repositories\":[\"app\",\"shared/b\"]}");
+    }
+
+    #[tokio::test]
+    async fn no_answer_shows_the_names_inside() {
+        let id = session();
+        let asked = async |uri: &str, status: u16, body: String| {
+            let mut request = Request::builder().uri(uri).body(Body::empty()).unwrap();
+            let names = enter(&id, &mut request);
+            let next = format!("</v2/_catalog?last={id}%2Fa%2Fb&n=1>; rel=\"next\"");
+            let response =
+                Response::builder().status(status).header("link", next).body(Body::from(body)).unwrap();
+            let response = leave(&id, response, names).await;
+            assert_eq!(response.headers()["link"], "</v2/_catalog?last=a%2Fb&n=1>; rel=\"next\"");
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            String::from_utf8(body.to_vec()).unwrap()
+        };
+        let tags = asked("/v2/a/b/tags/list", 200, format!("{{\"name\":\"{id}/a/b\"}}")).await;
+        assert_eq!(tags, "{\"name\":\"a/b\"}");
+        let detail = asked("/v2/a/b/manifests/1", 404, format!("{{\"detail\":{{\"name\":\"{id}/a/b\"}}}}"));
+        assert_eq!(detail.await, "{\"detail\":{\"name\":\"a/b\"}}");
+        // What somebody has pushed is theirs.
+        let blob = format!("\"{id}/a/b\"");
+        assert_eq!(asked("/v2/a/b/manifests/1", 200, blob.clone()).await, blob);
     }
 }
