@@ -7,6 +7,7 @@ use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 use crate::terms::{tolerates, untolerated};
 
+const TAINTED: &str = "node(s) had untolerated taint(s)";
 pub(crate) const OTHER_NAME: &str = "node(s) didn't match the requested node name";
 pub(crate) const OTHER_LABELS: &str = "node(s) didn't match Pod's node affinity/selector";
 pub(crate) const PORTS_TAKEN: &str = "node(s) didn't have free ports for the requested pod ports";
@@ -40,13 +41,10 @@ pub(super) fn taints(cycle: &Cycle<'_>, node: &NodeInfo) -> Verdict {
     if !node.is_tainted {
         return Ok(());
     }
-    let Some(taint) = untolerated(node.taints(), cycle.pod.tolerations()) else { return Ok(()) };
-    let value = taint.value.as_deref().unwrap_or_default();
-    Err(Rejection::new(
-        Plugin::TaintToleration,
-        true,
-        format!("node(s) had untolerated taint {{{}: {value}}}", taint.key),
-    ))
+    if untolerated(node.taints(), cycle.pod.tolerations()).is_none() {
+        return Ok(());
+    }
+    Err(Rejection::new(Plugin::TaintToleration, true, TAINTED))
 }
 
 pub(super) fn affinity(cycle: &Cycle<'_>, node: &NodeInfo) -> Verdict {

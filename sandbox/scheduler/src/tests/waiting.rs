@@ -22,12 +22,12 @@ fn messages_say_what_is_wrong_with_how_many_nodes() {
     let cases = [
         (
             pod("huge").cpu("100"),
-            "0/3 nodes are available: 1 node(s) had untolerated taint {node-role.kubernetes.io/control-plane: }, 2 Insufficient cpu. \
+            "0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 Insufficient cpu. \
              preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.",
         ),
         (
             pod("nowhere").with("/spec/nodeSelector", json!({"disk": "ssd"})),
-            "0/3 nodes are available: 1 node(s) had untolerated taint {node-role.kubernetes.io/control-plane: }, 2 node(s) didn't match \
+            "0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 node(s) didn't match \
              Pod's node affinity/selector. preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.",
         ),
         (
@@ -35,13 +35,13 @@ fn messages_say_what_is_wrong_with_how_many_nodes() {
                 "/spec/containers/0/resources/requests",
                 json!({"cpu": "100", "memory": "1Ti", "nvidia.com/gpu": "1"}),
             ),
-            "0/3 nodes are available: 1 node(s) had untolerated taint {node-role.kubernetes.io/control-plane: }, 2 Insufficient cpu, \
+            "0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 Insufficient cpu, \
              2 Insufficient memory, 2 Insufficient nvidia.com/gpu. preemption: 0/3 nodes are available: 3 Preemption is not helpful for \
              scheduling.",
         ),
         (
             pod("meek").cpu("100").with("/spec/preemptionPolicy", json!("Never")),
-            "0/3 nodes are available: 1 node(s) had untolerated taint {node-role.kubernetes.io/control-plane: }, 2 Insufficient cpu. \
+            "0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 Insufficient cpu. \
              preemption: not eligible due to preemptionPolicy=Never.",
         ),
         (
@@ -58,7 +58,7 @@ fn messages_say_what_is_wrong_with_how_many_nodes() {
     }
     add(&mut cluster, pod("a").cpu("3").on("n2"));
     add(&mut cluster, pod("b").cpu("3").on("n3"));
-    let expected = "0/3 nodes are available: 1 node(s) had untolerated taint {node-role.kubernetes.io/control-plane: }, 2 Insufficient cpu. \
+    let expected = "0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 Insufficient cpu. \
                     preemption: 0/3 nodes are available: 1 Preemption is not helpful for scheduling, 2 No preemption victims found for \
                     incoming pod.";
     assert_eq!(place(&mut cluster, pod("late").cpu("2")), Err(expected.into()));
