@@ -418,6 +418,10 @@ fn time_zone(errors: &mut ErrorList, zone: &str, path: &Path) {
     if zone.eq_ignore_ascii_case("Local") {
         let detail = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
         errors.invalid(path, zone, detail);
+        // A name that Go knows, so there is nothing else to say; of `local` there is.
+        if zone == "Local" {
+            return;
+        }
     }
     if jiff::tz::TimeZone::get(zone).is_err() {
         errors.invalid(path, zone, format!("unknown time zone {zone}"));
@@ -479,6 +483,10 @@ mod tests {
         assert_eq!(
             cron(json!({"timeZone": "Europe/Atlantis"})),
             "spec.timeZone: Invalid value: \"Europe/Atlantis\": unknown time zone Europe/Atlantis"
+        );
+        assert_eq!(
+            cron(json!({"timeZone": "Local"})),
+            "spec.timeZone: Invalid value: \"Local\": timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"
         );
         assert_eq!(
             cron(json!({"schedule": "every minute"})),

@@ -252,9 +252,53 @@ fn without_amounts(spec: &Value) -> Value {
                 if let Some(amounts) = crate::tree::child(resources, part) {
                     amounts.remove("cpu");
                     amounts.remove("memory");
+                    // None left is as none given.
+                    if amounts.is_empty() {
+                        resources.remove(part);
+                    }
                 }
+            }
+            if resources.is_empty() {
+                container.remove("resources");
             }
         });
     }
     spec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn pod(resources: &Value) -> Value {
+        let mut pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i", "resources": resources}]}});
+        crate::defaults::pod::pod(&mut pod);
+        pod
+    }
+
+    fn resized(before: &Value, after: &Value) -> Vec<String> {
+        validate_resize(&pod(after), &pod(before)).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_resize_gives_no_amounts_to_who_has_none() {
+        let classes = "Pod QOS Class may not change as a result of resizing";
+        assert_eq!(
+            resized(&json!({}), &json!({"requests": {"cpu": "100m"}, "limits": {"memory": "1Gi"}})),
+            [format!("spec: Invalid value: \"BestEffort\": {classes}")]
+        );
+        let other = resized(
+            &json!({"requests": {"cpu": "1"}}),
+            &json!({"requests": {"cpu": "2", "ephemeral-storage": "1Gi"}}),
+        );
+        assert!(
+            other[0].starts_with("spec: Forbidden: only cpu and memory resources are mutable\n"),
+            "{other:?}"
+        );
+        assert_eq!(
+            resized(&json!({"requests": {"cpu": "1"}}), &json!({"requests": {"cpu": "2"}})),
+            Vec::<String>::new()
+        );
+    }
 }
