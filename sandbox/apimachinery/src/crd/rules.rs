@@ -9,7 +9,7 @@ mod references;
 mod values;
 
 use super::{Rule, Structural};
-use crate::field::{ErrorKind, FieldError};
+use crate::field::{ErrorKind, FieldError, Shown};
 use cel::{Context, Env, Program};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -254,6 +254,7 @@ fn rules(
                 errors.found.push(error_of(
                     rule,
                     path,
+                    type_of(schema),
                     format!("rule compile error: compilation failed: {error}"),
                 ));
                 continue;
@@ -279,15 +280,17 @@ fn rules(
             Ok(cel::Value::Bool(true)) => {}
             Ok(cel::Value::Bool(false)) => {
                 let message = message(rule, bindings, &mut errors.budget);
-                errors.found.push(error_of(rule, path, message));
+                errors.found.push(error_of(rule, path, shown(value), message));
             }
             Ok(_) => errors.found.push(error_of(
                 rule,
                 path,
+                type_of(schema),
                 format!("rule evaluated to no boolean: {}", rule.rule),
             )),
             Err(error) => {
-                errors.found.push(error_of(rule, path, format!("{error} evaluating rule: {}", rule.rule)))
+                let detail = format!("{error} evaluating rule: {}", rule.rule);
+                errors.found.push(error_of(rule, path, type_of(schema), detail));
             }
         }
     }
@@ -310,12 +313,22 @@ fn message(rule: &Rule, bindings: &Bindings, budget: &mut f64) -> String {
     }
 }
 
-fn error_of(rule: &Rule, path: &str, detail: String) -> FieldError {
-    let (kind, value) = match rule.reason.as_str() {
-        "FieldValueForbidden" => (ErrorKind::Forbidden, None),
-        "FieldValueRequired" => (ErrorKind::Required, None),
-        "FieldValueDuplicate" => (ErrorKind::Duplicate, None),
-        _ => (ErrorKind::Invalid, None),
+/// What is shown of a value that a rule refuses: all of a simple one, nothing of one with parts.
+fn shown(value: &Value) -> Option<Shown> {
+    (!value.is_object() && !value.is_array()).then(|| value.clone().into())
+}
+
+/// What is shown where a rule could not be asked.
+fn type_of(schema: &Structural) -> Option<Shown> {
+    Some(schema.type_.clone().unwrap_or_default().into())
+}
+
+fn error_of(rule: &Rule, path: &str, shown: Option<Shown>, detail: String) -> FieldError {
+    let (kind, value, detail) = match rule.reason.as_str() {
+        "FieldValueForbidden" => (ErrorKind::Forbidden, None, detail),
+        "FieldValueRequired" => (ErrorKind::Required, None, detail),
+        "FieldValueDuplicate" => (ErrorKind::Duplicate, shown, String::new()),
+        _ => (ErrorKind::Invalid, shown, detail),
     };
     let below = rule.field_path.trim_start_matches('.');
     let field = match (path, below) {
@@ -399,6 +412,26 @@ mod tests {
     }
 
     #[test]
+    fn simple_values_are_shown() {
+        let value = |type_: &str, rule: Value| json!({"type": "object", "properties": {"a": {"type": type_, "x-kubernetes-validations": [rule]}}});
+        let no = json!({"rule": "false", "message": "no"});
+        for (type_, given, expected) in [
+            ("string", json!("b"), "a: Invalid value: \"b\": no"),
+            ("integer", json!(3), "a: Invalid value: 3: no"),
+            ("boolean", json!(false), "a: Invalid value: false: no"),
+            ("array", json!([1]), "a: Invalid value: no"),
+            ("object", json!({"b": 1}), "a: Invalid value: no"),
+        ] {
+            assert_eq!(told(value(type_, no.clone()), json!({"a": given}), None), [expected]);
+        }
+        let twice = json!({"rule": "false", "message": "no", "reason": "FieldValueDuplicate"});
+        assert_eq!(told(value("string", twice), json!({"a": "b"}), None), ["a: Duplicate value: \"b\""]);
+        let broken = json!({"rule": "1 / (self - 3) == 1"});
+        let errors = told(value("integer", broken), json!({"a": 3}), None);
+        assert!(errors[0].starts_with("a: Invalid value: \"integer\": "), "{errors:?}");
+    }
+
+    #[test]
     fn transitions_are_checked_on_updates_only() {
         let schema = json!({"type": "object", "properties": {"a": {"type": "string",
             "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "immutable"}]},
@@ -410,7 +443,7 @@ mod tests {
         assert!(told(schema.clone(), object("x", 2), Some(object("x", 1))).is_empty());
         assert_eq!(
             told(schema, object("y", 0), Some(object("x", 1))),
-            ["a: Invalid value: immutable", "l[1]: Invalid value: may grow only"]
+            ["a: Invalid value: \"y\": immutable", "l[1]: Invalid value: may grow only"]
         );
     }
 
