@@ -262,6 +262,10 @@ fn allocate_ports(
     errors: &mut ErrorList,
 ) -> Result<(), Status> {
     let type_ = text(new, &["spec", "type"]).to_string();
+    // Of other types validation has to say that they have none, or that there is no such type.
+    if !matches!(&*type_, "NodePort" | "LoadBalancer") {
+        return Ok(());
+    }
     let wants = type_ == "NodePort"
         || (type_ == "LoadBalancer" && new["spec"]["allocateLoadBalancerNodePorts"] != false);
     let had: HashSet<u16> =
@@ -371,5 +375,17 @@ mod tests {
             |own: &[u16]| free_port(&(8000..=8001), &taken, &own.iter().copied().collect()).expect("random");
         assert_eq!(free(&[]), Some(8001));
         assert_eq!(free(&[8001]), None);
+    }
+
+    #[test]
+    fn ports_of_types_that_get_none_are_left_to_validation() {
+        for (type_, wrong) in [("ClusterIP", 0), ("Foo", 0), ("NodePort", 1), ("LoadBalancer", 1)] {
+            let mut service =
+                serde_json::json!({"spec": {"type": type_, "ports": [{"port": 80, "nodePort": 8080}]}});
+            let mut errors = ErrorList::default();
+            allocate_ports(&(30000..=32767), &mut service, None, &Taken::default(), &mut errors)
+                .expect("allocated");
+            assert_eq!(errors.iter().count(), wrong, "{type_}");
+        }
     }
 }
