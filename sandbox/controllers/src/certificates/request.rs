@@ -29,8 +29,10 @@ pub struct Subject {
     pub dns: Vec<String>,
     /// How many addresses.
     pub addresses: usize,
-    /// Whether there are mail addresses or URIs.
-    pub mail_or_uris: bool,
+    /// Whether there are mail addresses.
+    pub has_mail: bool,
+    /// Whether there are URIs.
+    pub has_uris: bool,
 }
 
 /// The DER of a request; its PEM has one block `CERTIFICATE REQUEST`.
@@ -61,7 +63,9 @@ pub fn subject(der: &[u8]) -> Result<Subject, String> {
             match name {
                 GeneralName::DNSName(name) => subject.dns.push((*name).to_owned()),
                 GeneralName::IPAddress(_) => subject.addresses += 1,
-                _ => subject.mail_or_uris = true,
+                GeneralName::RFC822Name(_) => subject.has_mail = true,
+                GeneralName::URI(_) => subject.has_uris = true,
+                _ => {}
             }
         }
     }
@@ -72,42 +76,14 @@ pub fn subject(der: &[u8]) -> Result<Subject, String> {
 pub fn allowed(signer: &str, subject: &Subject, usages: &[String]) -> Result<(), String> {
     let has = |usage: &str| usages.iter().any(|other| other == usage);
     let only = |list: &[&str]| usages.iter().all(|usage| list.contains(&&**usage));
-    let node = subject.organizations == ["system:nodes"]
-        && subject.names.iter().all(|name| name.starts_with("system:node:"));
     match signer {
         CLIENT if !has("client auth") || !only(&["digital signature", "key encipherment", "client auth"]) => {
             return Err(
                 "usages did not match allowed: [client auth], [digital signature, key encipherment]".into()
             );
         }
-        KUBELET_CLIENT => {
-            if !node || subject.names.len() != 1 {
-                return Err("subject is not that of a node".into());
-            }
-            if !subject.dns.is_empty() || subject.addresses > 0 || subject.mail_or_uris {
-                return Err("subject alternative names are not allowed".into());
-            }
-            if !has("client auth")
-                || !has("digital signature")
-                || !only(&["digital signature", "key encipherment", "client auth"])
-            {
-                return Err("usages did not match kubelet client certificate".into());
-            }
-        }
-        KUBELET_SERVING => {
-            if !node || subject.names.len() != 1 {
-                return Err("subject is not that of a node".into());
-            }
-            if (subject.dns.is_empty() && subject.addresses == 0) || subject.mail_or_uris {
-                return Err("DNS or IP subjectAltName is required, others are not allowed".into());
-            }
-            if !has("server auth")
-                || !has("digital signature")
-                || !only(&["digital signature", "key encipherment", "server auth"])
-            {
-                return Err("usages did not match kubelet serving certificate".into());
-            }
-        }
+        KUBELET_CLIENT => kubelet_client(subject, usages)?,
+        KUBELET_SERVING => kubelet_serving(subject, usages)?,
         _ => {}
     }
     // The writer of certificates keeps one value of a kind: a group that is dropped silently would be a lie.
@@ -117,6 +93,64 @@ pub fn allowed(signer: &str, subject: &Subject, usages: &[String]) -> Result<(),
         );
     }
     Ok(())
+}
+
+const NOT_NODES: &str = "subject organization is not system:nodes";
+const NOT_A_NODE: &str = "subject common name does not begin with system:node:";
+
+/// `ValidateKubeletClientCSR`, in its order.
+fn kubelet_client(subject: &Subject, usages: &[String]) -> Result<(), String> {
+    let why = if subject.organizations != ["system:nodes"] {
+        NOT_NODES
+    } else if !subject.dns.is_empty() {
+        "DNS subjectAltNames are not allowed"
+    } else if subject.has_mail {
+        "Email subjectAltNames are not allowed"
+    } else if subject.addresses > 0 {
+        "IP subjectAltNames are not allowed"
+    } else if subject.has_uris {
+        "URI subjectAltNames are not allowed"
+    } else if !is_node(subject) {
+        NOT_A_NODE
+    } else {
+        return are_usages(usages, "client auth");
+    };
+    Err(why.into())
+}
+
+/// `ValidateKubeletServingCSR`, in its order.
+fn kubelet_serving(subject: &Subject, usages: &[String]) -> Result<(), String> {
+    if subject.organizations != ["system:nodes"] {
+        return Err(NOT_NODES.into());
+    }
+    if subject.dns.is_empty() && subject.addresses == 0 {
+        return Err("DNS or IP subjectAltName is required".into());
+    }
+    if subject.has_mail {
+        return Err("Email subjectAltNames are not allowed".into());
+    }
+    if subject.has_uris {
+        return Err("URI subjectAltNames are not allowed".into());
+    }
+    are_usages(usages, "server auth")?;
+    if is_node(subject) { Ok(()) } else { Err(NOT_A_NODE.into()) }
+}
+
+/// Whether the (last) common name is a node's.
+fn is_node(subject: &Subject) -> bool {
+    subject.names.last().is_some_and(|name| name.starts_with("system:node:"))
+}
+
+/// Whether the usages are those of a kubelet's certificate: a key of RSA may encipher keys, too.
+fn are_usages(usages: &[String], auth: &str) -> Result<(), String> {
+    let has = |usage: &str| usages.iter().any(|other| other == usage);
+    let known = |usage: &str| usage == auth || matches!(usage, "digital signature" | "key encipherment");
+    if has(auth) && has("digital signature") && usages.iter().all(|usage| known(usage)) {
+        return Ok(());
+    }
+    let mut wanted = [auth, "digital signature", "key encipherment"];
+    wanted.sort_unstable();
+    Err(format!("usages did not match [{}]", wanted.join(" ")))
 }
 
 /// Whether a condition of that type is set.
@@ -185,6 +219,58 @@ pub(crate) mod tests {
                 allowed(signer, &subject, usages).is_ok(),
                 expected,
                 "{signer} {name} {group} {dns:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn why_a_kubelet_gets_none() {
+        let usages = |list: &[&str]| list.iter().map(|usage| (*usage).to_owned()).collect::<Vec<_>>();
+        let client = usages(&["digital signature", "client auth"]);
+        let serving = usages(&["digital signature", "server auth"]);
+        for (signer, name, group, dns, usages, expected) in [
+            (KUBELET_CLIENT, "alice", "dev", &[][..], &client, NOT_NODES),
+            (KUBELET_CLIENT, "alice", "system:nodes", &[][..], &client, NOT_A_NODE),
+            (
+                KUBELET_CLIENT,
+                "system:node:n",
+                "system:nodes",
+                &["n"][..],
+                &client,
+                "DNS subjectAltNames are not allowed",
+            ),
+            (
+                KUBELET_CLIENT,
+                "system:node:n",
+                "system:nodes",
+                &[][..],
+                &serving,
+                "usages did not match [client auth digital signature key encipherment]",
+            ),
+            (KUBELET_SERVING, "alice", "dev", &["n"][..], &serving, NOT_NODES),
+            (KUBELET_SERVING, "alice", "system:nodes", &["n"][..], &serving, NOT_A_NODE),
+            (
+                KUBELET_SERVING,
+                "system:node:n",
+                "system:nodes",
+                &[][..],
+                &serving,
+                "DNS or IP subjectAltName is required",
+            ),
+            (
+                KUBELET_SERVING,
+                "system:node:n",
+                "system:nodes",
+                &["n"][..],
+                &client,
+                "usages did not match [digital signature key encipherment server auth]",
+            ),
+        ] {
+            let subject = subject(&made(name, group, dns)).unwrap();
+            assert_eq!(
+                allowed(signer, &subject, usages),
+                Err(expected.to_owned()),
+                "{signer} {name} {group}"
             );
         }
     }
