@@ -4,6 +4,7 @@ use futures_util::future::BoxFuture;
 use std::time::Duration;
 
 use drydock_kubeclient::Elector;
+use drydock_kubeclient::events::Recorder;
 use drydock_kubeclient::leader::Times;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::ReplicationController;
@@ -219,8 +220,9 @@ async fn control(client: Client, settings: Settings) -> Result<(), Error> {
         start(&Context::new(client, settings)).await;
         return std::future::pending().await;
     };
-    let mut elector =
-        Elector::new(client.clone(), "kube-system", "kube-controller-manager", identity, Times::default());
+    let name = "kube-controller-manager";
+    let recorder = Recorder::new(client.clone(), name, None);
+    let mut elector = Elector::new(client.clone(), recorder, "kube-system", name, identity, Times::default());
     elector.acquire().await;
     let context = Context::new(client, settings);
     let controllers = async {

@@ -11,6 +11,7 @@ use kube::api::{Api, PostParams};
 use tokio::time::Instant;
 
 use crate::errors;
+use crate::events::{EventType, Recorder};
 use crate::rate::Backoff;
 
 /// How long a lease holds, how long its holder tries to renew, and how often anybody looks (`LeaderElectionConfiguration`'s defaults).
@@ -38,12 +39,31 @@ pub struct Elector {
     times: Times,
     /// The record that was last seen, and when by our own clock: clocks of others are not trusted.
     seen: Option<(LeaseSpec, Instant)>,
+    /// The lease as it was last written.
+    written: Option<Lease>,
+    recorder: Recorder,
 }
 
 impl Elector {
-    /// A candidate called `identity` for the lease `name` (upstream's identity is `host_uuid`).
-    pub fn new(client: Client, namespace: &str, name: &str, identity: String, times: Times) -> Self {
-        Self { api: Api::namespaced(client, namespace), name: name.to_owned(), identity, times, seen: None }
+    /// A candidate called `identity` for the lease `name` (upstream's identity is `host_uuid`), whose events come from `recorder`.
+    pub fn new(
+        client: Client,
+        recorder: Recorder,
+        namespace: &str,
+        name: &str,
+        identity: String,
+        times: Times,
+    ) -> Self {
+        let api = Api::namespaced(client, namespace);
+        Self { api, name: name.to_owned(), identity, times, seen: None, written: None, recorder }
+    }
+
+    /// Says in an event about the lease what this candidate did.
+    fn record(&self, what: &str) {
+        if let Some(lease) = &self.written {
+            let message = format!("{} {what}", self.identity);
+            self.recorder.event(lease, EventType::Normal, "LeaderElection", message);
+        }
     }
 
     /// Waits until this candidate leads.
@@ -54,6 +74,7 @@ impl Elector {
         loop {
             let wait = match self.try_hold().await {
                 Ok(true) => {
+                    self.record("became leader");
                     tracing::info!(
                         lease = self.name,
                         identity = self.identity,
@@ -82,6 +103,7 @@ impl Elector {
                 break;
             }
         }
+        self.record("stopped leading");
         tracing::error!(lease = self.name, identity = self.identity, "leader election lost");
     }
 
@@ -135,7 +157,8 @@ impl Elector {
         });
         match self.api.replace(&self.name, &PostParams::default(), &lease).await {
             Ok(lease) => {
-                self.seen = Some((lease.spec.unwrap_or_default(), Instant::now()));
+                self.seen = Some((lease.spec.clone().unwrap_or_default(), Instant::now()));
+                self.written = Some(lease);
                 Ok(true)
             }
             Err(error) if errors::is_conflict(&error) => Ok(false),
@@ -155,7 +178,10 @@ impl Elector {
         };
         let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
         match self.api.create(&PostParams::default(), &Lease { metadata, spec: Some(spec) }).await {
-            Ok(_) => Ok(true),
+            Ok(lease) => {
+                self.written = Some(lease);
+                Ok(true)
+            }
             Err(error) if errors::is_already_exists(&error) => Ok(false),
             Err(error) => Err(error),
         }
@@ -189,7 +215,7 @@ mod tests {
 
     /// An API server that has one lease, or none.
     #[derive(Clone, Default)]
-    struct Server(Arc<Mutex<Value>>);
+    struct Server(Arc<Mutex<Value>>, Arc<Mutex<Vec<Value>>>);
 
     impl Server {
         fn lease(&self) -> Value {
@@ -210,8 +236,13 @@ mod tests {
             let server = self.clone();
             Box::pin(async move {
                 let is_read = request.method() == "GET";
+                let is_event = request.uri().path().ends_with("/events");
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 tokio::time::sleep(Duration::from_millis(5)).await;
+                if is_event {
+                    server.1.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+                    return Ok(Response::new(body.to_vec().into()));
+                }
                 if !is_read {
                     *server.0.lock().unwrap() = serde_json::from_slice(&body).unwrap();
                 }
@@ -231,7 +262,8 @@ mod tests {
     async fn who_slept_goes_on_unless_another_leads() {
         let server = Server::default();
         let client = Client::new(server.clone(), "kube-system");
-        let mut elector = Elector::new(client, "kube-system", "x", "me".into(), Times::default());
+        let recorder = Recorder::new(client.clone(), "test", None);
+        let mut elector = Elector::new(client, recorder, "kube-system", "x", "me".into(), Times::default());
         elector.acquire().await;
         let holding = tokio::spawn(async move { elector.hold().await });
         tokio::time::sleep(Duration::from_secs(30)).await;
@@ -247,5 +279,15 @@ mod tests {
         *server.0.lock().unwrap() = lease;
         tokio::time::sleep(Duration::from_secs(3)).await;
         assert!(holding.is_finished());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let events = server.1.lock().unwrap().clone();
+        let told: Vec<_> = events
+            .iter()
+            .map(|event| (&event["reason"], &event["involvedObject"]["kind"], &event["message"]))
+            .collect();
+        let (reason, kind) = (json!("LeaderElection"), json!("Lease"));
+        let (began, ended) = (json!("me became leader"), json!("me stopped leading"));
+        assert_eq!(told, [(&reason, &kind, &began), (&reason, &kind, &ended)]);
+        assert_eq!(events[0]["involvedObject"]["name"], "x");
     }
 }

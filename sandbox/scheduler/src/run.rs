@@ -82,9 +82,10 @@ async fn schedule(client: Client, options: Options, mut stop: BoxFuture<'static,
         claim_changed,
         client: client.clone(),
     };
+    let recorder = context.recorder.clone();
     let mut elector = options
         .lease
-        .map(|lease| Elector::new(client, "kube-system", &lease.name, lease.identity, lease.times));
+        .map(|lease| Elector::new(client, recorder, "kube-system", &lease.name, lease.identity, lease.times));
     let begin = async {
         informers.synced().await;
         if let Some(elector) = &mut elector {
