@@ -23,6 +23,9 @@ pub async fn non_resource(
     style: Style,
 ) -> Result<Answer, Status> {
     let path = info.path.trim_end_matches('/');
+    if is_for_get_alone(path) && info.verb != "get" {
+        return Err(refused(info));
+    }
     if let Some(answer) = health::answer(server, path, query).await {
         return Ok(answer);
     }
@@ -50,6 +53,14 @@ pub async fn non_resource(
         return Ok(found.unwrap_or_else(respond::page_not_found));
     }
     Ok(respond::page_not_found())
+}
+
+/// Paths that upstream registers for GET and nothing else; at the others its handlers look for no method.
+fn is_for_get_alone(path: &str) -> bool {
+    matches!(
+        path,
+        "/version" | "/openid/v1/jwks" | "/.well-known/openid-configuration" | "/api" | "/api/v1" | "/apis"
+    )
 }
 
 /// Paths that name a resource.
@@ -166,7 +177,9 @@ fn route(resource: &Resource, info: &RequestInfo) -> Route {
     match info.verb {
         "list" | "watch" if has_list && info.subresource.is_empty() => Route::Served,
         // Of custom resources upstream's handler looks for no method.
-        "create" | "deletecollection" if has_list && resource.custom().is_none() && info.name.is_empty() => {
+        "create" | "deletecollection" | "update" | "patch"
+            if has_list && resource.custom().is_none() && info.name.is_empty() =>
+        {
             Route::OtherMethod
         }
         _ => Route::Nothing,
@@ -216,7 +229,7 @@ mod tests {
         ] {
             assert_eq!(at(method, path), Route::Served, "{method} {path}");
         }
-        for method in ["DELETE", "POST"] {
+        for method in ["DELETE", "POST", "PUT", "PATCH"] {
             assert_eq!(at(method, "/api/v1/pods"), Route::OtherMethod, "{method}");
         }
         for method in ["GET", "DELETE", "PATCH", "PUT", "POST"] {

@@ -144,6 +144,16 @@ async fn nothing_is_deleted_in_all_namespaces_at_once() {
         )
         .await
         .ok();
+    for (method, path) in
+        [("PUT", "/api/v1/pods"), ("PATCH", "/apis/apps/v1/deployments"), ("DELETE", "/version")]
+    {
+        let answer = client.send(method, path, "application/json", "{}").await;
+        let words = answer.refused(405);
+        assert!(
+            words.contains("the server does not allow this method on the requested resource"),
+            "{path}: {words}"
+        );
+    }
     let words = client.delete("/api/v1/pods", &json!({})).await.refused(405);
     assert_eq!(words, "the server does not allow this method on the requested resource");
     let list = client.get("/api/v1/pods").await.ok();
