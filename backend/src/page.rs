@@ -1,5 +1,5 @@
-//! The page: what `static/build.mjs` made in `dist`, embedded in the binary (debug builds read it from the source tree). Serves
-//! the Brotli form made at build time, entity tags, and the security headers. Called by the router for every
+//! The page: what `static/build.mjs` made in `dist`, embedded in the binary (in debug builds, too: who
+//! serves may not see the source tree). Serves the Brotli form made at build time, entity tags, and the security headers. Called by the router for every
 //! path that nothing else takes; it must never serve a learner's bytes.
 
 use crate::{api::App, token};
