@@ -174,7 +174,16 @@ async fn exec_of_a_command_that_reads_nothing_ends_by_a_signal() {
     let server = Server::shared();
     let id = created(&server).await.id;
     let mut child = server
-        .command(["exec", "-i", id.as_str(), "node1", "--", "sh", "-c", "echo ready; exec sleep 1000"])
+        .command([
+            "exec",
+            "-i",
+            id.as_str(),
+            "node1",
+            "--",
+            "sh",
+            "-c",
+            "trap '' TERM; echo ready; exec sleep 1000",
+        ])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -183,7 +192,7 @@ async fn exec_of_a_command_that_reads_nothing_ends_by_a_signal() {
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
     let mut stdin = child.stdin.take().unwrap();
-    // Until nothing more goes in, or for ever: whoever writes ends with the command.
+    // Until nothing more goes in: then not even a signal does, and the client ends.
     let writer = std::thread::spawn(move || while stdin.write_all(&[0; 65536]).is_ok() {});
     let process = Pid::from_raw(child.id().cast_signed());
     let end = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
@@ -192,6 +201,7 @@ async fn exec_of_a_command_that_reads_nothing_ends_by_a_signal() {
         kill(process, Signal::SIGTERM).unwrap();
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
+    assert_eq!(child.wait().unwrap().code(), Some(128 + 15));
     writer.join().unwrap();
 }
 

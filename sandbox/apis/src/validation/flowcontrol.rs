@@ -320,7 +320,7 @@ fn queuing(errors: &mut ErrorList, queuing: &Value, path: &Path) {
 }
 
 /// Bits that it takes to tell which hand somebody has (`RequiredEntropyBits` of apiserver's `shufflesharding`).
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)] // both are far below 2^53
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "both are far below 2^53")]
 fn entropy(deck: i64, hand: i64) -> i64 {
     ((deck as f64).log2() * hand as f64).ceil() as i64
 }

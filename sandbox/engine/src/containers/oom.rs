@@ -1,7 +1,7 @@
 //! Notices when the kernel ends a container's process for want of memory, be it its first one or another: `OOMKilled` is true from then
 //! on, whatever the run's exit code, and the event `oom` comes at once (moby's daemon/monitor.go, `EventOOM`).
 
-use super::Container;
+use super::{Container, streams::watched_for};
 use crate::{cgroup::Groups, engine::Engine};
 use rustix::event::{EventfdFlags, eventfd};
 use std::{
@@ -74,9 +74,7 @@ impl Kills {
             fs::write(path.with_file_name("cgroup.event_control"), pair)?;
             (event, Interest::READABLE)
         };
-        #[allow(deprecated, reason = "its successor is unsafe, and a descriptor that is owned stays open")]
-        let news = AsyncFd::with_interest(news, interest)?;
-        Ok(Self { seen: groups.oom_kills(id), news, interest })
+        Ok(Self { seen: groups.oom_kills(id), news: watched_for(news, interest)?, interest })
     }
 
     /// Returns when there is one more.

@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::{
-    io::unix::AsyncFd,
+    io::{Interest, unix::AsyncFd},
     sync::{mpsc, watch},
 };
 
@@ -91,9 +91,14 @@ impl AsFd for Io {
 
 /// A descriptor that the runtime watches. To be called within the runtime.
 pub fn watched<T: std::os::fd::AsRawFd>(fd: T) -> io::Result<AsyncFd<T>> {
+    watched_for(fd, Interest::READABLE | Interest::WRITABLE)
+}
+
+/// The same for one kind of news.
+pub fn watched_for<T: std::os::fd::AsRawFd>(fd: T, interest: Interest) -> io::Result<AsyncFd<T>> {
     // Sound for what is given here: it owns its descriptor and always tells the same one.
     #[expect(deprecated, reason = "the replacement is unsafe to call")]
-    AsyncFd::new(fd)
+    AsyncFd::with_interest(fd, interest)
 }
 
 /// The input of a run.

@@ -1,9 +1,7 @@
 //! Networks with IPv6.
 
-use crate::world::{World, echo_server6, node, request, sh};
-use drydock_network::{
-    EndpointRequest, IpamConfig, NewNetwork, PortRequest, Protocol, Resolver, inspect::NetworkContainer,
-};
+use crate::world::{World, echo_server6, node, request, sh, tcp};
+use drydock_network::{EndpointRequest, IpamConfig, NewNetwork, Resolver, inspect::NetworkContainer};
 use std::{
     io::{Read, Write},
     net::{Ipv6Addr, SocketAddr, TcpStream},
@@ -125,14 +123,7 @@ fn ports_lead_to_the_address_of_the_same_family() {
         network(&world, "six", "2001:db8:1::/64").await;
         let a = world.start("a", &["six"]);
         a.process.run(|| echo_server6(80));
-        let port = |host_port| PortRequest {
-            protocol: Protocol::Tcp,
-            host_ip: None,
-            host_port,
-            host_port_end: 0,
-            container_port: 80,
-        };
-        world.networks.publish(&a.id, &[port(8080)]).await.unwrap();
+        world.networks.publish(&a.id, &[tcp(8080)]).await.unwrap();
         let asked = |text: &str| {
             let to: SocketAddr = text.parse().unwrap();
             tokio::task::spawn_blocking(move || reached(to))
@@ -180,13 +171,7 @@ fn networks_without_ipv4() {
         b.process.run(|| echo_server6(80));
         let to = SocketAddr::from((address("2001:db8:2::3"), 80));
         assert_eq!(a.process.run(move || reached(to)).as_deref(), Some("2001:db8:2::2 HI"));
-        let wanted = PortRequest {
-            protocol: Protocol::Tcp,
-            host_ip: None,
-            host_port: 8080,
-            host_port_end: 0,
-            container_port: 80,
-        };
+        let wanted = tcp(8080);
         let bindings = world.networks.publish(&b.id, &[wanted]).await.unwrap();
         assert_eq!(bindings.iter().map(|b| b.host_ip.to_string()).collect::<Vec<_>>(), ["::"]);
         let published = tokio::task::spawn_blocking(|| {

@@ -1,7 +1,7 @@
 //! Networks that are connected with the outside in other ways than by ports of the node.
 
-use crate::world::{ask, echo_server, node, outside, ping, request, sh};
-use drydock_network::{NewNetwork, PortRequest, Protocol, inspect::port_map};
+use crate::world::{ask, echo_server, node, outside, ping, request, sh, tcp};
+use drydock_network::{NewNetwork, inspect::port_map};
 
 fn network(name: &str, mode: &str, internal: bool) -> NewNetwork {
     let option = "com.docker.network.bridge.gateway_mode_ipv4".to_owned();
@@ -22,13 +22,7 @@ fn published_ports_of_a_routed_network_are_open_at_the_containers_own_address() 
         let (a, other) = (world.start("a", &["routed"]), world.start("other", &["other"]));
         a.process.run(|| echo_server(80));
         a.process.run(|| echo_server(81));
-        let wanted = PortRequest {
-            protocol: Protocol::Tcp,
-            host_ip: None,
-            host_port: 8080,
-            host_port_end: 0,
-            container_port: 80,
-        };
+        let wanted = tcp(8080);
         let bindings = world.networks.publish(&a.id, &[wanted]).await.unwrap();
         let shown = serde_json::to_string(&port_map([], &bindings)).unwrap();
         assert_eq!(shown, r#"{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":""}]}"#);

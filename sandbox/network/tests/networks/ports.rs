@@ -1,20 +1,12 @@
 //! Published ports: through the proxy and through the firewall.
 
-use crate::world::{PATIENCE, SHORT, ask, ask_here, echo_server, node, outside, request, sh};
+use crate::world::{PATIENCE, SHORT, ask, ask_here, echo_server, node, outside, port, request, sh, tcp};
 use drydock_network::{Binding, PortRequest, Protocol, inspect};
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     thread,
     time::Duration,
 };
-
-fn port(protocol: Protocol, host: u16, inner: u16) -> PortRequest {
-    PortRequest { protocol, host_ip: None, host_port: host, host_port_end: 0, container_port: inner }
-}
-
-fn tcp(host: u16) -> PortRequest {
-    port(Protocol::Tcp, host, 80)
-}
 
 #[test]
 fn connections_find_their_way() {

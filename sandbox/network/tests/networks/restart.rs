@@ -1,9 +1,9 @@
 //! An engine that starts anew finds what there is.
 
 use crate::world::{
-    PATIENCE, World, ask_here, config, echo_server, in_namespace, node, ping, request, runtime, sh,
+    PATIENCE, World, ask_here, config, echo_server, in_namespace, node, ping, request, runtime, sh, tcp,
 };
-use drydock_network::{Networks, PortRequest, Protocol};
+use drydock_network::{Networks, PortRequest};
 use std::{fs, time::Duration};
 
 #[test]
@@ -11,13 +11,7 @@ fn containers_survive_the_engine() {
     in_namespace(|| {
         let directory = tempfile::tempdir().unwrap();
         let config = config(&directory);
-        let request = PortRequest {
-            protocol: Protocol::Tcp,
-            host_ip: None,
-            host_port: 8080,
-            host_port_end: 0,
-            container_port: 80,
-        };
+        let request = tcp(8080);
         let (mut kept, mut before) = (None, String::new());
         runtime(async {
             let networks = Networks::open(config.clone()).unwrap();
@@ -126,13 +120,7 @@ fn many_at_once() {
         let publish = |container: &crate::world::Container| {
             let (networks, id) = (world.networks.clone(), container.id.clone());
             container.process.run(|| echo_server(80));
-            let any = PortRequest {
-                protocol: Protocol::Tcp,
-                host_ip: None,
-                host_port: 0,
-                host_port_end: 0,
-                container_port: 80,
-            };
+            let any = tcp(0);
             tokio::spawn(async move { networks.publish(&id, &[any]).await.unwrap()[0].host_port })
         };
         let mut ports = Vec::new();

@@ -1,7 +1,7 @@
 //! The firewall as a learner reads it.
 
-use crate::world::{ask_here, echo_server, node, sh};
-use drydock_network::{PortRequest, Protocol};
+use crate::world::{ask_here, echo_server, node, sh, tcp};
+use drydock_network::PortRequest;
 use std::net::Ipv4Addr;
 
 const FILTER: &str = "\
@@ -67,13 +67,7 @@ fn the_textbooks_rules() {
         let new = drydock_network::NewNetwork { name: "bridge1".into(), options, ..Default::default() };
         world.networks.create(new).await.unwrap();
         let c1 = world.start("c1", &["bridge1"]);
-        let request = PortRequest {
-            protocol: Protocol::Tcp,
-            host_ip: None,
-            host_port: 8080,
-            host_port_end: 0,
-            container_port: 80,
-        };
+        let request = tcp(8080);
         world.networks.publish(&c1.id, &[request]).await.unwrap();
         assert_eq!(all(), [FILTER, NAT, RAW]);
 
@@ -105,13 +99,7 @@ fn ports_on_one_address_of_the_node() {
     node(async |world| {
         let a = world.start("a", &["bridge"]);
         a.process.run(|| echo_server(80));
-        let request = PortRequest {
-            protocol: Protocol::Tcp,
-            host_ip: Some(Ipv4Addr::LOCALHOST.into()),
-            host_port: 8080,
-            host_port_end: 0,
-            container_port: 80,
-        };
+        let request = PortRequest { host_ip: Some(Ipv4Addr::LOCALHOST.into()), ..tcp(8080) };
         world.networks.publish(&a.id, &[request]).await.unwrap();
         let raw = sh("iptables -t raw -S");
         assert!(

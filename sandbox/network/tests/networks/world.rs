@@ -1,6 +1,8 @@
 //! A node, its containers, a host outside, and what the tests do in them.
 
-use drydock_network::{Config, Endpoint, EndpointRequest, Networks, NewNetwork, dns_names};
+use drydock_network::{
+    Config, Endpoint, EndpointRequest, Networks, NewNetwork, PortRequest, Protocol, dns_names,
+};
 use drydock_runtime::container::net::set_up;
 use nix::{
     sched::{CloneFlags, setns, unshare},
@@ -215,6 +217,16 @@ fn ping_once(to: Ipv4Addr) -> bool {
 /// Whether a TCP connection can be made, for the same reason asked more than once.
 pub fn connects(to: (Ipv4Addr, u16)) -> bool {
     (0..4).any(|_| TcpStream::connect_timeout(&to.into(), SHORT).is_ok())
+}
+
+/// A port of the node for one of a container.
+pub fn port(protocol: Protocol, host: u16, inner: u16) -> PortRequest {
+    PortRequest { protocol, host_ip: None, host_port: host, host_port_end: 0, container_port: inner }
+}
+
+/// A port of the node for the container's web server.
+pub fn tcp(host: u16) -> PortRequest {
+    port(Protocol::Tcp, host, 80)
 }
 
 /// Serves one TCP port: tells each client who it is, then gives back what it sends, in capitals, when it has ended.

@@ -11,7 +11,7 @@ use super::{super::streams::Stream, info::Info};
 use crate::clock::Timestamp;
 use connection::{Address, Connection};
 use std::{collections::BTreeMap, time::Duration};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Lines that are under way before the program waits.
 const UNDER_WAY: usize = 128;
@@ -85,6 +85,8 @@ fn driver(info: &Info<'_>) -> Result<Driver, String> {
 pub struct Remote {
     to: mpsc::Sender<Line>,
     waits: bool,
+    /// Its end is the run's.
+    _run: watch::Sender<()>,
 }
 
 impl Remote {
@@ -95,8 +97,9 @@ impl Remote {
         let connection =
             if now && !driver.lazy { Some(Connection::open(&driver.address).await?) } else { None };
         let (to, lines) = mpsc::channel(UNDER_WAY);
-        tokio::spawn(forward(driver, connection, lines));
-        Ok(Self { to, waits: mode != Some("non-blocking") })
+        let (run, over) = watch::channel(());
+        tokio::spawn(forward(driver, connection, lines, over));
+        Ok(Self { to, waits: mode != Some("non-blocking"), _run: run })
     }
 
     /// Sends lines on.
@@ -109,7 +112,12 @@ impl Remote {
     }
 }
 
-async fn forward(driver: Driver, mut connection: Option<Connection>, mut lines: mpsc::Receiver<Line>) {
+async fn forward(
+    driver: Driver,
+    mut connection: Option<Connection>,
+    mut lines: mpsc::Receiver<Line>,
+    mut over: watch::Receiver<()>,
+) {
     while let Some(line) = lines.recv().await {
         let pieces = driver.sink.encode(&line);
         if pieces.is_empty() {
@@ -118,9 +126,8 @@ async fn forward(driver: Driver, mut connection: Option<Connection>, mut lines: 
         let sending = send(&driver, &mut connection, &pieces);
         tokio::pin!(sending);
         let ended = async {
-            while !lines.is_closed() {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
+            // Nothing is ever sent: an error is the end.
+            while over.changed().await.is_ok() {}
             tokio::time::sleep(LAST).await;
         };
         tokio::select! {
