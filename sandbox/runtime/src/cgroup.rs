@@ -116,7 +116,8 @@ impl Hierarchies {
         })
     }
 
-    fn mounts(&self) -> Vec<&Path> {
+    /// Where they are mounted.
+    pub(crate) fn mounts(&self) -> Vec<&Path> {
         match self {
             Self::V2(path) => vec![path],
             Self::V1(list) => list.iter().map(|(_, path)| path.as_path()).collect(),

@@ -19,6 +19,7 @@ use drydock_images::{Image, Store};
 use drydock_protocol::{NodeName, SessionId, pipe::Step};
 use drydock_runtime::{
     cgroup::{self, Hierarchies, SessionGroup},
+    cgroup_unused::UnusedHierarchies,
     channel::{Channel, Listener},
     cluster::{ClusterSeed, ClusterWish},
     egress::Egress,
@@ -97,6 +98,8 @@ pub struct Sessions {
     mains: Mains,
     running: BTreeMap<SessionId, Session>,
     ready: Ready,
+    /// Where sessions are in the hierarchies that limit none of them.
+    unused: UnusedHierarchies,
     /// Holds [`cgroup::favor_moves`].
     _fast_moves: Option<OwnedFd>,
     /// Swept up but for a control group that a dying process still holds.
@@ -112,11 +115,13 @@ impl Sessions {
         let (alive, dead): (Vec<Record>, Vec<Record>) =
             Record::all(place.state()).into_iter().partition(|record| record.runs() && !record.unasked);
         let disk = Disk::mount(place.state(), disk_bytes, !alive.is_empty())?;
+        let unused = UnusedHierarchies::enter(&hierarchies, &place.server());
         let mut sessions = Self {
             place,
             disk,
             stores,
             hierarchies,
+            unused,
             filter,
             mains,
             running: BTreeMap::new(),
@@ -470,6 +475,7 @@ impl Sessions {
         }
         let _never_made = fs::remove_file(self.place.state().join("disk.btrfs"));
         SessionGroup::remove_parents(&self.hierarchies, &self.place.server());
+        self.unused.leave();
         self.place.release();
     }
 

@@ -264,7 +264,7 @@ fn containers_outlive_their_engine() -> Outcome {
     let host = Host::new();
     let s = prepare(&host);
     order(&s, &Order::Start("c".into(), spec("sleep 1000")));
-    let before = s.run(1, "pgrep -x sleep; kill -9 $(cat /run/docker.pid)");
+    let before = s.run(1, "until pgrep -x sleep; do :; done; kill -9 $(cat /run/docker.pid)");
     assert_eq!(order(&s, &Order::Told).1, "c None 2");
     assert_eq!(s.run(1, "pgrep -x sleep"), before);
     // One that ends while no engine runs is told with its status.

@@ -19,6 +19,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU8, Ordering},
+    time::{Duration, Instant},
 };
 use tempfile::TempDir;
 
@@ -161,7 +162,9 @@ impl Host {
         let asked = self.ask(Request::KeepReady { id: id.clone(), image, limits, egress });
         assert_eq!(asked, Answer::Done);
         let record = self.state().join("run/warden").join(format!("{id}.json"));
+        let until = Instant::now() + Duration::from_secs(20);
         while !std::fs::read_to_string(&record).is_ok_and(|text| text.contains("\"spawner\":[")) {
+            assert!(Instant::now() < until, "no session is made ready");
             std::thread::yield_now();
         }
         id

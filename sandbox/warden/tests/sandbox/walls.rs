@@ -4,7 +4,10 @@ use crate::host::{Host, small};
 use drydock_runtime::limits::Limits;
 use drydock_warden::messages::{Answer, Request};
 use libtest_mimic::Trial;
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 pub fn tests() -> Vec<Trial> {
     vec![
@@ -20,6 +23,7 @@ pub fn tests() -> Vec<Trial> {
         Trial::test("namespaces_can_be_entered", namespaces_can_be_entered),
         Trial::test("who_holds_sockets_is_known", who_holds_sockets_is_known),
         Trial::test("memory_of_sockets_is_limited", memory_of_sockets_is_limited),
+        Trial::test("the_hosts_groups_are_out_of_sight", the_hosts_groups_are_out_of_sight),
         Trial::test("groups_without_end_are_removed", groups_without_end_are_removed),
         Trial::test("what_is_frozen_deep_down_dies", what_is_frozen_deep_down_dies),
     ]
@@ -287,6 +291,51 @@ fn memory_of_sockets_is_limited() -> Outcome {
     let taken = pages.saturating_sub(before) * 4096;
     assert!(taken <= small().memory, "{} MiB of a session with {} MiB", taken >> 20, small().memory >> 20);
     Ok(())
+}
+
+/// Whatever hierarchy a node mounts, used by us or not: it sees no group of the host's.
+fn the_hosts_groups_are_out_of_sight() -> Outcome {
+    let groups = HostGroups::make()?;
+    let host = Host::new();
+    let seen = host.create(1).run(
+        1,
+        "mkdir /tmp/g; cut -d: -f2 /proc/self/cgroup | while read -r names; do
+            if [ -n \"$names\" ]; then mount -t cgroup -o \"$names\" g /tmp/g; else mount -t cgroup2 g /tmp/g; fi || continue
+            echo \"mounted $names\"; find /tmp/g -type d; umount /tmp/g
+         done 2>&1",
+    );
+    assert!(seen.contains("mounted") && !seen.contains(&groups.name), "{}: {seen}", groups.name);
+    Ok(())
+}
+
+/// A group of the host's in the root of each hierarchy, removed at the end.
+struct HostGroups {
+    name: String,
+    paths: Vec<PathBuf>,
+}
+
+impl HostGroups {
+    fn make() -> std::io::Result<Self> {
+        let name = format!("drydock-test-{}", std::process::id());
+        let mut groups = Self { paths: vec![], name };
+        let below = fs::read_dir("/sys/fs/cgroup")?.flatten().map(|entry| entry.path());
+        let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists().then(|| "/sys/fs/cgroup".into());
+        let v1 = below.filter(|path| v2.is_none() && path.join("cgroup.procs").exists());
+        for root in v1.collect::<Vec<_>>().into_iter().chain(v2.clone()) {
+            let path = root.join(&groups.name);
+            fs::create_dir(&path)?;
+            groups.paths.push(path);
+        }
+        Ok(groups)
+    }
+}
+
+impl Drop for HostGroups {
+    fn drop(&mut self) {
+        for path in &self.paths {
+            let _already_gone = fs::remove_dir(path);
+        }
+    }
 }
 
 /// Control groups deeper than a path can say, and many of them: the session ends, and nobody waits for it.
