@@ -1,7 +1,8 @@
 //! The command line: what it prints, what it carries, what it refuses, and with which exit status.
 
 use drydock_e2e::{Server, until};
-use drydock_protocol::api::{Created, Session, SessionLine, Status};
+use drydock_protocol::api::{Created, Host, Session, SessionLine, Status};
+use hyper::Method;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -71,6 +72,7 @@ async fn list_show_extend_delete() {
         assert!(shown.trace.iter().any(|s| s.name == step), "no step '{step}' in {:?}", shown.trace);
     }
     let text = server.cli(&["session", "show", id]).await.ok().text();
+    assert!(text.contains("limits: 2 CPUs, 1024 MiB of memory"), "{text}");
     assert!(text.contains("running") && text.contains("node1") && text.contains("took ms"), "{text}");
     // Nobody views it, and it is told all the same what it uses.
     assert!(!text.contains(" 0 processes") && !text.contains('?'), "{text}");
@@ -94,6 +96,16 @@ async fn list_show_extend_delete() {
     );
     server.cli(&["session", "delete", id]).await.refused(1, &["This session is over"]);
     server.cli(&["exec", id, "node1", "--", "true"]).await.refused(125, &["This session is over"]);
+}
+
+#[tokio::test]
+async fn create_does_not_wait_if_it_is_told_so() {
+    let server = Server::start(&["--max-sessions", "1"]);
+    created(&server).await;
+    server.cli(&["session", "create", "--no-wait"]).await.refused(1, &["The host is full", "place 1"]);
+    // It holds no place in the queue.
+    let host: Host = server.call(Method::GET, "/host", None, None).await.json();
+    assert_eq!((host.running, host.queued), (1, 0));
 }
 
 #[tokio::test]
@@ -292,6 +304,7 @@ async fn cp_copies_files_and_directories_both_ways() {
 
     server.cli(&["cp", &path("missing"), &there("/root/")]).await.refused(1, &["missing"]);
     server.cli(&["cp", &there("/root/missing"), &path("x")]).await.refused(1, &["/root/missing"]);
+    server.cli(&["cp", &there("/dev/null"), &path("x")]).await.refused(1, &["a device, socket or pipe"]);
     server.cli(&["cp", &path("tool.sh"), &there("/no/such/dir/f")]).await.refused(1, &["/no/such/dir"]);
     server.cli(&["cp", &path("tool.sh"), &path("other")]).await.refused(1, &["SESSION:NODE:/path"]);
     assert!(!fs::exists(path("x")).unwrap() && !fs::exists(path("other")).unwrap());

@@ -34,6 +34,7 @@
 //! | `open-terminal-{node}`, `power-{node}`, `remove-{node}` | its buttons |
 //! | `port-{node}-{port}` | a port's chip |
 //! | `add-node` | adds a node |
+//! | `limits` | what all nodes may use together |
 //! | `tab-{terminal}` | a terminal's tab |
 //! | `new-tab`, `split-right`, `split-down`, `close-tab` | buttons beside the tabs of a group |
 //! | `terminal-{terminal}` | a terminal's pane |

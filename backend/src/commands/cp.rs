@@ -79,7 +79,7 @@ pub async fn run(state_dir: &Path, options: Options, output: Output) -> anyhow::
         (Some(from), None) if options.destination == STANDARD => {
             let response = read(&client, &from).await?;
             let response =
-                response.context("a directory is no single file: pack it with tar, in the node")?;
+                response.context("only a file can be sent there; pack a directory with tar, in the node")?;
             // Nothing else may come between.
             return save(response, Path::new(STANDARD)).await.map(drop);
         }
@@ -204,18 +204,19 @@ async fn upload_stream(
     Ok(sent.load(Ordering::Relaxed))
 }
 
-/// A file of a node; `None` if it is a directory, or the node is off.
-async fn read(client: &Client, from: &Remote) -> anyhow::Result<Option<Response<Incoming>>> {
+/// A file of a node; or why it can't be read as one: it is a directory, a device, or the node is off.
+async fn read(client: &Client, from: &Remote) -> anyhow::Result<Result<Response<Incoming>, anyhow::Error>> {
     let response = client.send(Client::request::<()>(Method::GET, &from.address("file"), None)?).await?;
     let status = response.status();
     if status.is_success() {
-        return Ok(Some(response));
+        return Ok(Ok(response));
     }
     let body = collect(response).await?;
+    let why = failure(status, &body);
     if status == StatusCode::CONFLICT {
-        return Ok(None);
+        return Ok(Err(why));
     }
-    Err(failure(status, &body).context(format!("{}:{}", from.node, from.path)))
+    Err(why.context(format!("{}:{}", from.node, from.path)))
 }
 
 /// Puts a file where it shall be; its size.
@@ -234,13 +235,17 @@ async fn save(response: Response<Incoming>, to: &Path) -> anyhow::Result<u64> {
 }
 
 async fn download(client: &Client, from: &Remote, to: &Path, copied: &mut Copied) -> anyhow::Result<()> {
-    if let Some(response) = read(client, from).await? {
-        copied.bytes += save(response, to).await.with_context(|| format!("cannot write {}", to.display()))?;
-        copied.files += 1;
-        return Ok(());
-    }
-    // "Directory instead of file", or a node that is off: the listing tells which.
-    let listing: Listing = client.get(&from.address("files")).await?;
+    let no_file = match read(client, from).await? {
+        Ok(response) => {
+            copied.bytes +=
+                save(response, to).await.with_context(|| format!("cannot write {}", to.display()))?;
+            copied.files += 1;
+            return Ok(());
+        }
+        Err(why) => why,
+    };
+    // Only a directory has a listing.
+    let Ok(listing) = client.get::<Listing>(&from.address("files")).await else { return Err(no_file) };
     ensure!(!listing.cut, "{}:{} has more than 10,000 entries: pack it first with tar", from.node, from.path);
     fs::create_dir_all(to).await.with_context(|| format!("cannot make {}", to.display()))?;
     for entry in listing.entries {

@@ -27,6 +27,9 @@ enum Command {
         /// Its life, such as 90m or 2h.
         #[arg(long)]
         ttl: Option<Span>,
+        /// Fail when the host is full, instead of waiting in the queue.
+        #[arg(long)]
+        no_wait: bool,
     },
     /// List the sessions that have not ended.
     List,
@@ -55,9 +58,9 @@ enum Command {
 pub async fn run(state_dir: &Path, options: Options, output: Output) -> anyhow::Result<()> {
     let client = Client::new(state_dir);
     match options.command {
-        Command::Create { playground, nodes, ttl } => {
+        Command::Create { playground, nodes, ttl, no_wait } => {
             let wish = CreateSession { playground, nodes, ttl_seconds: ttl.map(Span::seconds) };
-            output.print(&create(&client, &wish).await?, created_text)
+            output.print(&create(&client, &wish, no_wait).await?, created_text)
         }
         Command::List => output.print(&client.get::<Vec<SessionLine>>("/sessions").await?, |l| list_text(l)),
         Command::Show { id } => {
@@ -100,7 +103,7 @@ pub fn plain(id: &str) -> anyhow::Result<drydock_protocol::SessionId> {
     Ok(id.parse()?)
 }
 
-async fn create(client: &Client, wish: &CreateSession) -> anyhow::Result<Created> {
+async fn create(client: &Client, wish: &CreateSession, no_wait: bool) -> anyhow::Result<Created> {
     #[derive(serde::Deserialize)]
     #[serde(untagged)]
     enum Answer {
@@ -112,6 +115,14 @@ async fn create(client: &Client, wish: &CreateSession) -> anyhow::Result<Created
     loop {
         match answer {
             Answer::Created(created) => return Ok(created),
+            Answer::Queued(q) if no_wait => {
+                client.done::<()>(Method::DELETE, &format!("/queue/{}", q.ticket), None).await?;
+                anyhow::bail!(
+                    "The host is full: it would be place {} in the queue, about {} to wait.",
+                    q.place,
+                    span(q.estimate_seconds)
+                );
+            }
             Answer::Queued(q) => {
                 if q.place != last {
                     eprintln!(
@@ -170,6 +181,16 @@ fn show_text(s: &Session) -> String {
         None => drop(write!(text, ", ends in {}", span(s.expires_at.saturating_sub(now())))),
     }
     if let Some(state) = &s.state {
+        let l = &s.limits;
+        let _ = write!(
+            text,
+            "\n  limits: {} CPUs, {} MiB of memory, {} MiB of disk, {} processes, {} nodes",
+            f64::from(l.cpu_millis) / 1000.0,
+            l.memory >> 20,
+            l.disk >> 20,
+            l.processes,
+            s.max_nodes
+        );
         for n in &state.nodes {
             let (memory, processes) = n.usage.map_or_else(unknown, |u| figures(u.memory, u.processes));
             let _ = write!(

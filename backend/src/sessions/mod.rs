@@ -25,7 +25,7 @@ use crate::{
 };
 use drydock_protocol::{
     SessionId,
-    api::{Host, Session, SessionLine, Status},
+    api::{Host, Session, SessionLimits, SessionLine, Status},
     pipe::{Control, Reply, Step},
     state::{Role, SessionState},
 };
@@ -249,6 +249,7 @@ impl Sessions {
     /// The picture of a session by its row.
     pub fn picture(&self, row: SessionRow, role: Role, state: Option<SessionState>) -> Session {
         let over = row.status == Status::Ended;
+        let limits = self.config.limits();
         Session {
             can_extend: if over { 0 } else { self.can_extend(row.created_at, row.expires_at) },
             expires_at: row.ended_at.unwrap_or(row.expires_at),
@@ -259,6 +260,12 @@ impl Sessions {
             role,
             created_at: row.created_at,
             max_nodes: self.config.session_nodes,
+            limits: SessionLimits {
+                cpu_millis: limits.cpu_millis,
+                memory: limits.memory,
+                disk: limits.disk,
+                processes: limits.pids,
+            },
             state: if over { None } else { state },
             trace: row.trace,
         }

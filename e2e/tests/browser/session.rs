@@ -235,6 +235,7 @@ async fn nodes_terminals_and_splits() {
     let session = server.session().await;
     let browser = Browser::start().await;
     browser.open_session(&session.url).await;
+    browser.until("limits", async || browser.text("limits").await.contains("share 2 CPUs, 1.0 GB")).await;
     browser.click("add-node").await;
     browser.until_attr("node-node2", "data-power", "on").await;
     // The new node's first terminal opens by itself.

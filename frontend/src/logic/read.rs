@@ -6,7 +6,8 @@
 use drydock_protocol::{
     NodeName, SessionId, TerminalId,
     api::{
-        ApiError, Created, Host, Link, Listing, NodeAddress, Playground, PortLink, Queued, Session, Status,
+        ApiError, Created, Host, Link, Listing, NodeAddress, Playground, PortLink, Queued, Session,
+        SessionLimits, Status,
     },
     control::ToPage,
     docker::{Activity, Container, Docker, Image},
@@ -140,7 +141,8 @@ objects! {
     Port { port, loopback_only }
     PortLink { url }
     Queued { ticket, place, estimate_seconds }
-    Session { id, playground, status, ended_because, role, created_at, expires_at, can_extend, max_nodes, state, trace }
+    Session { id, playground, status, ended_because, role, created_at, expires_at, can_extend, max_nodes, limits, state, trace }
+    SessionLimits { cpu_millis, memory, disk, processes }
     SessionState { nodes, terminals, viewers }
     Size { cols, rows }
     Step { name, start_micros, micros }
@@ -350,6 +352,7 @@ mod tests {
                 expires_at: 2,
                 can_extend: 3,
                 max_nodes: 5,
+                limits: SessionLimits { cpu_millis: 2000, memory: 1 << 30, disk: 1 << 31, processes: 1000 },
                 state,
                 trace: vec![Step { name: "clone".into(), start_micros: 1, micros: 2 }],
             });

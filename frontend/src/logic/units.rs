@@ -1,5 +1,7 @@
 //! Figures as people read them. Called by the nodes panel and the files dock.
 
+use drydock_protocol::api::SessionLimits;
+
 /// A number with so many decimals (at most 6). The standard library's way to write fractions is exact to the last of a
 /// thousand digits, and large.
 pub fn fixed(value: f64, decimals: u32) -> String {
@@ -43,6 +45,16 @@ pub fn cpu(millis: u32) -> String {
     }
 }
 
+/// What the nodes of a session may use together.
+pub fn limits(of: &SessionLimits) -> String {
+    let cpus = match of.cpu_millis {
+        1000 => "1 CPU".into(),
+        n => format!("{} CPUs", fixed(f64::from(n) / 1000.0, u32::from(n % 1000 != 0))),
+    };
+    let (memory, disk) = (bytes(of.memory), bytes(of.disk));
+    format!("All nodes share {cpus}, {memory} of memory, {disk} of disk and {} processes.", of.processes)
+}
+
 /// The permission bits as `ls` shows them: `rwxr-xr-x`.
 pub fn mode(bits: u32) -> String {
     (0..9).map(|i| if bits >> (8 - i) & 1 == 1 { ['r', 'w', 'x'][i % 3] } else { '-' }).collect()
@@ -51,6 +63,14 @@ pub fn mode(bits: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_nodes_share() {
+        let of = SessionLimits { cpu_millis: 1500, memory: 1 << 30, disk: 512 << 20, processes: 900 };
+        let text = "All nodes share 1.5 CPUs, 1.0 GB of memory, 512 MB of disk and 900 processes.";
+        assert_eq!(limits(&of), text);
+        assert!(limits(&SessionLimits { cpu_millis: 2000, ..of }).contains("share 2 CPUs"));
+    }
 
     #[test]
     fn sizes() {

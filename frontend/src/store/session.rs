@@ -23,7 +23,7 @@ use crate::{
 };
 use drydock_protocol::{
     NodeName, SessionId, TerminalId,
-    api::{Session, Status},
+    api::{Session, SessionLimits, Status},
     control::close,
     frame::Size,
     state::{Role, SessionState, Usage},
@@ -411,6 +411,7 @@ impl SessionStore {
                 expires_at: old.expires_at,
                 can_extend: 0,
                 max_nodes: old.nodes.unwrap_or(1),
+                limits: SessionLimits { cpu_millis: 0, memory: 0, disk: 0, processes: 0 },
                 state: None,
                 trace: Vec::new(),
             })

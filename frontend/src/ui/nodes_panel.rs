@@ -5,6 +5,7 @@ use super::{
     icon::{self, icon},
     node_card::node_card,
 };
+use crate::logic::units;
 use crate::reactive::*;
 use crate::store::{session::SessionStore, use_app};
 use drydock_protocol::NodeName;
@@ -19,6 +20,7 @@ pub fn nodes_panel() -> El {
         Some(most) if full() => format!("This session may have {most} nodes."),
         _ => String::new(),
     };
+    let limits = move || session.about.with(|a| a.as_ref().map(|a| units::limits(&a.limits)));
     el("section")
         .class("nodes")
         .attr("data-area", "nodes")
@@ -48,6 +50,7 @@ pub fn nodes_panel() -> El {
                     .child(el("small").attr("id", "add-node-reason").text_of(reason))
             },
         )
+        .child(el("small").class("muted").testid("limits").text_of(move || limits().unwrap_or_default()))
 }
 
 /// The nodes' numbers, for a list of them.

@@ -101,14 +101,17 @@ impl<R: Read> Read for Shared<'_, R> {
     }
 }
 
-/// The tar crate quotes what it read, which may be anything: show little of it, and nothing that a terminal obeys.
+/// The tar crate quotes what it read after a colon, and that may be anything: show little of it, and none that can't be read.
 fn damaged(error: &std::io::Error) -> Error {
-    let text: String = error.to_string().chars().take(100).collect();
+    let mut text: String = error.to_string().chars().take(100).collect();
+    if text.contains(|c: char| !c.is_ascii_graphic() && c != ' ') {
+        text.truncate(text.find(':').unwrap_or(0));
+    }
     // The texts of the tar crate for a header or a content that is not whole, which have no kind of their own.
     let cut = error.kind() == std::io::ErrorKind::UnexpectedEof
         || text == "failed to read entire block"
         || text.starts_with("unexpected EOF");
-    Error::Tar { what: text.escape_debug().to_string(), cut }
+    Error::Tar { what: text, cut }
 }
 
 fn bounded<R: Read>(entry: &mut Entry<'_, R>, limit: u64) -> Result<Vec<u8>> {
@@ -262,6 +265,13 @@ mod tests {
         let tar = header.as_bytes().chain(std::io::repeat(b'a'));
         let error = for_each(tar, 10, |_, _| Ok(())).unwrap_err();
         assert!(error.to_string().contains("header is larger"), "{error}");
+    }
+
+    #[test]
+    fn what_a_file_is_that_is_no_tar_is_told_in_words() {
+        let junk = (0..2000u32).map(|n| ((n * n) >> 3) as u8 | 0x80).collect::<Vec<_>>();
+        let error = for_each(&junk[..], 10, |_, _| Ok(())).unwrap_err().to_string();
+        assert!(error.ends_with("no tar at all (numeric field did not have utf-8 text)"), "{error}");
     }
 
     #[test]

@@ -100,10 +100,26 @@ pub struct Session {
     pub can_extend: u64,
     /// Most nodes that it may have.
     pub max_nodes: u8,
+    /// What all its nodes may use together.
+    pub limits: SessionLimits,
     /// Nodes, terminals and viewers; absent when it has ended.
     pub state: Option<SessionState>,
     /// Steps of its start (and stop) with their times.
     pub trace: Vec<Step>,
+}
+
+/// What all nodes of a session may use together. The kernel sees to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SessionLimits {
+    /// CPU time, in thousandths of one CPU.
+    pub cpu_millis: u32,
+    /// Memory, in bytes.
+    pub memory: u64,
+    /// Disk space, in bytes.
+    pub disk: u64,
+    /// Processes and threads.
+    pub processes: u32,
 }
 
 /// One line of `GET /api/v1/sessions` (operator only).
