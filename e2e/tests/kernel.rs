@@ -144,7 +144,7 @@ docker history --no-trunc leaky | grep -c swordfish";
 async fn l6_shares_and_quota() {
     let lab = Lab::docker(1).await;
     let busy = "busybox sh -c 'while :; do :; done'";
-    // On one processor (not by `--cpuset-cpus`, which cgroup v1 has for no session), until the first has had a second of it.
+    // On one processor (not by `--cpuset-cpus`, which not every host has), until the first has had a second of it.
     let one = "taskset -pc 0 $(docker inspect -f '{{.State.Pid}}'";
     for (name, shares) in [("much", 1024), ("little", 128)] {
         lab.sh(&format!("docker run -d --name {name} --cpu-shares {shares} {busy}; {one} {name})")).await;
@@ -163,5 +163,52 @@ echo $(($(used little) - other))";
 cat cpu.max cpu.cfs_quota_us 2> /dev/null || true"
     );
     assert_eq!(lab.sh(&throttled).await.split(' ').next(), Some("10000"));
+    lab.end().await;
+}
+
+/// A host without the controller says so and leaves the limit out, which unit tests show.
+#[tokio::test]
+async fn l7_processors_and_block_devices() {
+    let lab = Lab::docker(1).await;
+    if lab.sh("docker info -f '{{.CPUSet}}'").await == "true" {
+        let seen = "sh -c 'nproc; grep Cpus_allowed_list /proc/self/status | cut -f 2'";
+        assert_eq!(lab.sh(&format!("docker run --rm --cpuset-cpus 0 busybox {seen}")).await, "1\n0");
+        lab.refused("docker run --cpuset-cpus 9999 busybox", 125, "for cpuset cpus: value of out range")
+            .await;
+        lab.refused("docker run --cpuset-cpus 8000 busybox", 125, "CPUs are not available - requested 8000")
+            .await;
+        // Also one that runs already, and what is started in it later.
+        let updated = format!(
+            "docker run -d --name on busybox sleep inf > /dev/null
+docker update --cpuset-cpus 0 on > /dev/null; docker exec on {seen}
+grep Cpus_allowed_list /proc/$(docker inspect -f '{{{{.State.Pid}}}}' on)/status | cut -f 2
+docker inspect -f '{{{{.HostConfig.CpusetCpus}}}}' on"
+        );
+        assert_eq!(lab.sh(&updated).await, "1\n0\n0\n0");
+    }
+    // The disk that lies below the engine's directory; a node has no file of it, but its name.
+    let disk = lab.sh("lsblk -rno NAME,MOUNTPOINTS | sed -n 's|/var/lib/docker$||p'").await;
+    let throttles =
+        lab.sh("docker info 2> /dev/null | grep -ci 'no .*write_bps\\|no .*wbps'; true").await == "0";
+    if throttles && !disk.trim().is_empty() {
+        let disk = disk.trim();
+        let written = format!(
+            "docker run -d --name slow --device-write-bps /dev/{disk}:2mb busybox sleep inf > /dev/null
+a=$(date +%s%N); docker exec slow dd if=/dev/zero of=/x bs=1M count=4 oflag=direct 2> /dev/null
+echo $((($(date +%s%N) - a) / 1000000)); docker stats --no-stream --format '{{{{.BlockIO}}}}' slow
+docker inspect -f '{{{{json .HostConfig.BlkioDeviceWriteBps}}}}' slow"
+        );
+        let written = lab.sh(&written).await;
+        let lines: Vec<&str> = written.lines().collect();
+        assert!(lines[0].parse::<u64>().unwrap() > 1000, "{written}");
+        assert!(!lines[1].ends_with("/ 0B"), "{written}");
+        assert_eq!(lines[2], format!("[{{\"Path\":\"/dev/{disk}\",\"Rate\":2097152}}]"));
+    }
+    lab.refused(
+        "docker run --device-read-bps /dev/nosuch:1mb busybox",
+        125,
+        "stat /dev/nosuch: no such file",
+    )
+    .await;
     lab.end().await;
 }

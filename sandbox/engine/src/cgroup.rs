@@ -13,6 +13,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod block;
+
 const MOUNT: &str = "/sys/fs/cgroup";
 /// Where containers are below the node's group.
 const PARENT: &str = "docker";
@@ -24,6 +26,8 @@ const PERIOD: i64 = 100_000;
 pub struct Groups {
     trees: Vec<Tree>,
     v2: bool,
+    /// Whether a block device has the scheduler bfq.
+    bfq: bool,
 }
 
 #[derive(Debug)]
@@ -38,7 +42,8 @@ impl Groups {
         Self::at(Path::new(MOUNT))
     }
 
-    fn at(mount: &Path) -> Self {
+    pub(crate) fn at(mount: &Path) -> Self {
+        let bfq = block::some_has_bfq();
         if let Ok(controllers) = fs::read_to_string(mount.join("cgroup.controllers")) {
             let controllers: Vec<String> = controllers.split_whitespace().map(Into::into).collect();
             let parent = mount.join(PARENT);
@@ -51,7 +56,7 @@ impl Groups {
             }
             let passed = fs::read_to_string(parent.join("cgroup.subtree_control")).unwrap_or_default();
             let controllers = passed.split_whitespace().map(Into::into).collect();
-            return Self { trees: vec![Tree { controllers, dir: parent }], v2: true };
+            return Self { trees: vec![Tree { controllers, dir: parent }], v2: true, bfq };
         }
         let mut trees = Vec::new();
         for entry in fs::read_dir(mount).into_iter().flatten().flatten() {
@@ -65,7 +70,7 @@ impl Groups {
                 _ => trees.push(Tree { controllers: names.split(',').map(Into::into).collect(), dir }),
             }
         }
-        Self { trees, v2: false }
+        Self { trees, v2: false, bfq }
     }
 
     /// Whether this is one tree for all controllers.
@@ -76,6 +81,34 @@ impl Groups {
     /// Whether containers can be limited in this: `memory`, `cpu`, `cpuset`, `pids`, `blkio` …
     pub fn has(&self, controller: &str) -> bool {
         self.tree(controller).is_some()
+    }
+
+    /// Whether a container's group has this file of a controller: some depend on the kernel's configuration.
+    pub fn offers(&self, controller: &str, file: &str) -> bool {
+        self.tree(controller).is_some_and(|tree| tree.dir.join(file).exists())
+    }
+
+    /// Whether containers can have a share of block devices' time.
+    pub fn weighs_devices(&self) -> bool {
+        block::weight_file(self).is_some()
+    }
+
+    /// Whether the speed of block devices can be limited: `read_bps`, `write_iops` …
+    pub fn throttles_devices(&self, what: &str) -> bool {
+        let file = if self.v2 { "io.max".to_owned() } else { format!("blkio.throttle.{what}_device") };
+        self.offers("blkio", &file)
+    }
+
+    /// Processors (`cpus`) or memory nodes (`mems`) that the node has, as `0-3,6`; empty without such a controller.
+    pub fn available(&self, what: &str) -> String {
+        let file = format!("cpuset.{what}{}", if self.v2 { ".effective" } else { "" });
+        let path = self.tree("cpuset").and_then(|tree| Some(tree.dir.parent()?.join(file)));
+        path.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default().trim().to_owned()
+    }
+
+    /// Whether the block devices that a container's limits name are there.
+    pub fn check_devices(&self, limits: &Resources) -> Result<()> {
+        block::lines(self, limits).map(drop)
     }
 
     /// A container's group below the node's.
@@ -140,9 +173,6 @@ impl Groups {
             if shares > 0 {
                 self.set("cpu", id, "cpu.weight", &(1 + ((shares - 2).max(0) * 9999) / 262_142).to_string())?;
             }
-            if limits.blkio_weight > 0 {
-                self.set("io", id, "io.bfq.weight", &limits.blkio_weight.to_string())?;
-            }
         } else {
             if limits.cpu_period > 0 || quota > 0 {
                 self.set("cpu", id, "cpu.cfs_period_us", &period.to_string())?;
@@ -153,14 +183,14 @@ impl Groups {
             if shares > 0 {
                 self.set("cpu", id, "cpu.shares", &shares.max(2).to_string())?;
             }
-            if limits.blkio_weight > 0 {
-                self.set("blkio", id, "blkio.weight", &limits.blkio_weight.to_string())?;
-            }
         }
         for (file, value) in [("cpuset.cpus", &limits.cpuset_cpus), ("cpuset.mems", &limits.cpuset_mems)] {
             if !value.is_empty() {
                 self.set("cpuset", id, file, value)?;
             }
+        }
+        for (file, value) in block::lines(self, limits)? {
+            self.set("blkio", id, file, &value)?;
         }
         match limits.pids_limit {
             Some(n) if n > 0 => self.set("pids", id, "pids.max", &n.to_string()),

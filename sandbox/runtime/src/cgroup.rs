@@ -8,7 +8,9 @@
 //! ```
 //!
 //! The limits stand on `<session>`, whose files a session can't write, so what is made or changed below `nodes` can only
-//! divide what the session has. On v1 the same tree is made in each hierarchy that we need.
+//! divide what the session has. On v1 the same tree is made in each hierarchy that we need; in those that only containers need
+//! (`cpuset`, `blkio`) all nodes share `nodes`, since to move one more process into one more group takes the kernel longer than
+//! most steps of a node's start.
 
 use crate::{Error, Result, cgroup_tree, error::Context, limits::Limits};
 use drydock_protocol::NodeName;
@@ -26,6 +28,8 @@ use std::{
 
 /// v1 controllers that a session needs; `freezer` is a controller only there.
 const V1_CONTROLLERS: [&str; 5] = ["memory", "pids", "cpu", "cpuacct", "freezer"];
+/// v1 controllers that containers get where the host has them mounted: which processors and memory nodes they use, block devices.
+const V1_OPTIONAL: [&str; 2] = ["cpuset", "blkio"];
 /// v2 controllers that containers get where the host has them.
 const V2_OPTIONAL: [&str; 2] = ["cpuset", "io"];
 /// Most groups that one call thaws or removes; a thousand take some hundredths of a second.
@@ -73,9 +77,13 @@ impl Hierarchies {
     /// As [`Self::detect`], from the text of mountinfo (proc_pid_mountinfo(5)) and the v2 controllers.
     fn from_mountinfo(text: &str, v2_controllers: impl Fn(&Path) -> String) -> Result<Self> {
         let mut v1: Vec<(Vec<String>, PathBuf)> = Vec::new();
+        let wanted =
+            |name: &str, writable| V1_CONTROLLERS.contains(&name) || writable && V1_OPTIONAL.contains(&name);
         for line in text.lines() {
             let Some((left, right)) = line.split_once(" - ") else { continue };
-            let Some(mount_point) = left.split(' ').nth(4) else { continue };
+            let mut left = left.split(' ').skip(4);
+            let Some(mount_point) = left.next() else { continue };
+            let writable = left.next().is_none_or(|options| options.split(',').all(|o| o != "ro"));
             let mut right = right.split(' ');
             match (right.next(), right.nth(1)) {
                 (Some("cgroup2"), _) => {
@@ -87,7 +95,7 @@ impl Hierarchies {
                 }
                 (Some("cgroup"), Some(options)) => {
                     let ours: Vec<String> =
-                        options.split(',').filter(|o| V1_CONTROLLERS.contains(o)).map(Into::into).collect();
+                        options.split(',').filter(|o| wanted(o, writable)).map(Into::into).collect();
                     if !ours.is_empty() && !v1.iter().any(|(have, _)| *have == ours) {
                         v1.push((ours, mount_point.into()));
                     }
@@ -123,6 +131,17 @@ impl Hierarchies {
             Self::V1(list) => list.iter().map(|(_, path)| path.as_path()).collect(),
         }
     }
+
+    /// Where a session's first processes are below its group, in each hierarchy.
+    fn first(&self) -> Vec<(&Path, &'static str)> {
+        match self {
+            Self::V2(path) => vec![(path, "agent/cgroup.procs")],
+            Self::V1(list) => {
+                let of = |names: &[String]| if shared(names) { "nodes/cgroup.procs" } else { "cgroup.procs" };
+                list.iter().map(|(names, path)| (path.as_path(), of(names))).collect()
+            }
+        }
+    }
 }
 
 /// A session's control group, in all hierarchies. The warden's side.
@@ -151,6 +170,7 @@ impl SessionGroup {
             enable_v2_controllers(&level)?;
             make_dir(&level.join("agent"))?;
         }
+        self.pass_cpus_on()?;
         for mount in self.hierarchies.mounts() {
             let dir = mount.join(&self.name);
             fs::create_dir_all(&dir).step(|| format!("make control group {}", dir.display()))?;
@@ -172,6 +192,32 @@ impl SessionGroup {
             }
         }
         self.set_limits(limits)
+    }
+
+    /// Groups of `cpuset` (v1) are born without processors and memory, and then no process may enter. Those below ours are born with what
+    /// stands above them.
+    fn pass_cpus_on(&self) -> Result<()> {
+        let Hierarchies::V1(list) = &self.hierarchies else { return Ok(()) };
+        let Some((_, mount)) = list.iter().find(|(have, _)| have.iter().any(|h| h == "cpuset")) else {
+            return Ok(());
+        };
+        let mut level = mount.clone();
+        for part in self.name.parent().into_iter().flatten() {
+            let above = level.clone();
+            level.push(part);
+            make_dir(&level)?;
+            write(&level.join("cgroup.clone_children"), "1")?;
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                let read = |dir: &Path| {
+                    let path = dir.join(file);
+                    fs::read_to_string(&path).step(|| format!("read {}", path.display()))
+                };
+                if read(&level)?.trim().is_empty() {
+                    write(&level.join(file), read(&above)?.trim())?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn set_limits(&self, limits: &Limits) -> Result<()> {
@@ -214,14 +260,8 @@ impl SessionGroup {
 
     /// Moves the calling process into the group. Done by a child of the warden while it is still root.
     pub fn join(&self) -> Result<()> {
-        for mount in self.hierarchies.mounts() {
-            let leaf = match self.hierarchies {
-                Hierarchies::V2(_) => "agent/cgroup.procs",
-                Hierarchies::V1(_) => "cgroup.procs",
-            };
-            write(&mount.join(&self.name).join(leaf), "0")?;
-        }
-        Ok(())
+        let mut places = self.hierarchies.first().into_iter();
+        places.try_for_each(|(mount, leaf)| write(&mount.join(&self.name).join(leaf), "0"))
     }
 
     /// Freezes or thaws everything in the session's nodes. The kernel finishes it by itself.
@@ -362,6 +402,18 @@ struct Tree {
     dir: OwnedFd,
 }
 
+impl Tree {
+    /// Whether nodes have no group of their own in it.
+    fn shared(&self) -> bool {
+        self.controllers.as_deref().is_some_and(shared)
+    }
+}
+
+/// Whether all nodes of a session share one group in the v1 hierarchy of these controllers.
+fn shared(controllers: &[String]) -> bool {
+    controllers.iter().all(|name| V1_OPTIONAL.contains(&name.as_str()))
+}
+
 impl Sample {
     /// From a group's files: (controller, file) by `read`.
     fn of(v2: bool, read: impl Fn(&str, &str) -> io::Result<String>) -> io::Result<Self> {
@@ -406,6 +458,11 @@ pub struct Sample {
 }
 
 impl NodesDir {
+    /// The hierarchies in which each node has a group.
+    fn divided(&self) -> impl Iterator<Item = &Tree> {
+        self.trees.iter().filter(|tree| !tree.shared())
+    }
+
     /// The descriptors, which must stay open in a process that uses this.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.trees.iter().map(|t| t.dir.as_fd())
@@ -423,7 +480,7 @@ impl NodesDir {
     /// limit of its own ([`SOCKETS_LIMIT`]); so it gets one. On v2 it gets the session's limit of memory (bytes) once more, which
     /// stands where the node can't see it, for programs that look.
     pub fn create(&self, node: NodeName, memory: u64) -> Result<()> {
-        for tree in &self.trees {
+        for tree in self.divided() {
             match mkdirat(&tree.dir, node.to_string().as_str(), Mode::from_bits_truncate(0o755)) {
                 Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
                 Err(e) => return Err(Error::new(format!("make the control group of {node}"), e)),
@@ -448,7 +505,7 @@ impl NodesDir {
 
     /// Moves the calling process into the group of a node.
     pub fn join(&self, node: NodeName) -> Result<()> {
-        for tree in &self.trees {
+        for tree in self.divided() {
             let path = format!("{node}/cgroup.procs");
             let fd = openat(&tree.dir, path.as_str(), OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())
                 .step(|| format!("open {path}"))?;
@@ -490,7 +547,7 @@ impl NodesDir {
 
     /// Removes the group of a node and what the node made below it. `ResourceBusy` while a process is left.
     pub fn remove(&self, node: NodeName) -> Result<()> {
-        for tree in &self.trees {
+        for tree in self.divided() {
             cgroup_tree::remove(tree.dir.as_fd(), &node.to_string(), usize::MAX)
                 .step(|| format!("remove the control group of {node}"))?;
         }
@@ -575,6 +632,18 @@ mod tests {
         };
         assert_eq!(list.len(), 4);
         assert_eq!(list[0].0, ["cpu", "cpuacct"]);
+    }
+
+    #[test]
+    fn what_containers_alone_need_is_taken_where_it_is_mounted_and_writable() {
+        let more = "\
+42 31 0:39 / /sys/fs/cgroup/cpuset rw,relatime - cgroup cgroup rw,cpuset
+43 31 0:40 / /sys/fs/cgroup/blkio ro,relatime - cgroup cgroup rw,blkio
+";
+        let found = Hierarchies::from_mountinfo(&format!("{V1}{more}"), |_| String::new()).unwrap();
+        let Hierarchies::V1(list) = found else { panic!("v1 expected") };
+        assert_eq!(list.len(), 5);
+        assert_eq!(list[4], (vec!["cpuset".to_owned()], "/sys/fs/cgroup/cpuset".into()));
     }
 
     #[test]

@@ -5,55 +5,21 @@ use crate::{
     cgroup::Groups,
     error::{Error, Result},
 };
+use std::collections::BTreeSet;
 
+/// More of them no Linux has, as dockerd sees it.
+const MOST_PROCESSORS: u32 = 8192;
 /// Smallest memory limit.
 const MIN_MEMORY: i64 = 6 << 20;
 
-/// Checks limits; used for `docker update` too. Controllers that are not there make warnings, as with Docker.
+/// Checks limits, in dockerd's order; used for `docker update` too. What the kernel has no controller for is left out with a warning, as
+/// with Docker.
 pub fn check(limits: &mut Resources, groups: &Groups) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
-    check_memory(limits)?;
-    if limits.kernel_memory > 0 {
-        warnings.push(
-            "Specifying a kernel memory limit is deprecated and will be removed in a future release.".into(),
-        );
-    }
-    check_cpu(limits)?;
-    if limits.oom_kill_disable == Some(true) && limits.memory == 0 {
-        warnings.push("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.".into());
-    }
-    if limits.blkio_weight > 0 && !(10..=1000).contains(&limits.blkio_weight) {
-        return Err(Error::invalid("Range of blkio weight is from 10 to 1000"));
-    }
-    if (limits.blkio_weight > 0 || limits.blkio_weight_device.as_ref().is_some_and(|l| !l.is_empty()))
-        && !groups.has("blkio")
-    {
-        warnings.push(
-            "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded."
-                .into(),
-        );
-        limits.blkio_weight = 0;
-    }
-    if (!limits.cpuset_cpus.is_empty() || !limits.cpuset_mems.is_empty()) && !groups.has("cpuset") {
-        warnings.push(
-            "Your kernel does not support cpuset or the cgroup is not mounted. Cpuset discarded.".into(),
-        );
-        (limits.cpuset_cpus, limits.cpuset_mems) = (String::new(), String::new());
-    }
-    let unbounded = |l: &Option<Vec<serde_json::Value>>| l.as_ref().is_some_and(|l| !l.is_empty());
-    let throttled = [
-        (&limits.blkio_device_read_bps, "BPS Block I/O read limit"),
-        (&limits.blkio_device_write_bps, "BPS Block I/O write limit"),
-        (&limits.blkio_device_read_iops, "IOPS Block read limit"),
-        (&limits.blkio_device_write_iops, "IOPS Block write limit"),
-    ];
-    for (list, what) in throttled {
-        if unbounded(list) {
-            warnings.push(format!(
-                "Your kernel does not support {what} or the cgroup is not mounted. {what} discarded."
-            ));
-        }
-    }
+    check_memory(limits, groups, &mut warnings)?;
+    check_cpu(limits, &mut warnings)?;
+    check_cpuset(limits, groups, &mut warnings)?;
+    check_block_devices(limits, groups, &mut warnings)?;
     check_devices(limits)?;
     for limit in limits.ulimits.iter().flatten() {
         if limit.hard >= 0 && limit.soft > limit.hard {
@@ -66,11 +32,75 @@ pub fn check(limits: &mut Resources, groups: &Groups) -> Result<Vec<String>> {
     Ok(warnings)
 }
 
-fn check_memory(limits: &mut Resources) -> Result<()> {
-    let (memory, swap) = (limits.memory, limits.memory_swap);
+fn check_block_devices(limits: &mut Resources, groups: &Groups, warnings: &mut Vec<String>) -> Result<()> {
+    let weighs = groups.weighs_devices();
+    if limits.blkio_weight > 0 && !weighs {
+        warnings.push(unsupported("Block I/O weight", "Weight"));
+        limits.blkio_weight = 0;
+    }
+    if limits.blkio_weight > 0 && !(10..=1000).contains(&limits.blkio_weight) {
+        return Err(Error::invalid("Range of blkio weight is from 10 to 1000"));
+    }
+    if limits.io_maximum_bandwidth != 0 || limits.io_maximum_iops != 0 {
+        return Err(Error::invalid(
+            "Invalid QoS settings: linux does not support Maximum IO Bandwidth or Maximum IO IOps",
+        ));
+    }
+    let some = |list: Option<usize>| list.is_some_and(|length| length > 0);
+    if some(limits.blkio_weight_device.as_ref().map(Vec::len)) && !weighs {
+        warnings.push(unsupported("Block I/O weight_device", "Weight-device"));
+        limits.blkio_weight_device = Some(vec![]);
+    }
+    let throttles = [
+        (
+            &mut limits.blkio_device_read_bps,
+            "read_bps",
+            "BPS Block I/O read limit",
+            "Block I/O BPS read limit",
+        ),
+        (
+            &mut limits.blkio_device_write_bps,
+            "write_bps",
+            "BPS Block I/O write limit",
+            "Block I/O BPS write limit",
+        ),
+        (
+            &mut limits.blkio_device_read_iops,
+            "read_iops",
+            "IOPS Block read limit",
+            "Block I/O IOPS read limit",
+        ),
+        (
+            &mut limits.blkio_device_write_iops,
+            "write_iops",
+            "IOPS Block write limit",
+            "Block I/O IOPS write limit",
+        ),
+    ];
+    for (list, file, what, discarded) in throttles {
+        if some(list.as_ref().map(Vec::len)) && !groups.throttles_devices(file) {
+            warnings.push(unsupported(what, discarded));
+            *list = Some(vec![]);
+        }
+    }
+    Ok(())
+}
+
+fn unsupported(what: &str, discarded: &str) -> String {
+    format!("Your kernel does not support {what} or the cgroup is not mounted. {discarded} discarded.")
+}
+
+fn check_memory(limits: &mut Resources, groups: &Groups, warnings: &mut Vec<String>) -> Result<()> {
+    let memory = limits.memory;
     if memory != 0 && memory < MIN_MEMORY {
         return Err(Error::invalid("Minimum memory limit allowed is 6MB"));
     }
+    let swaps = if groups.v2() { "memory.swap.max" } else { "memory.memsw.limit_in_bytes" };
+    if memory > 0 && limits.memory_swap != -1 && !groups.offers("memory", swaps) {
+        warnings.push("Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.".into());
+        limits.memory_swap = -1;
+    }
+    let swap = limits.memory_swap;
     if memory > 0 && swap > 0 && swap < memory {
         return Err(Error::invalid("Minimum memoryswap limit should be larger than memory limit, see usage"));
     }
@@ -100,17 +130,27 @@ fn check_memory(limits: &mut Resources) -> Result<()> {
     if memory > 0 && swap == 0 {
         limits.memory_swap = memory.saturating_mul(2);
     }
+    if limits.kernel_memory > 0 {
+        warnings.push(
+            "Specifying a kernel memory limit is deprecated and will be removed in a future release.".into(),
+        );
+    }
+    if !groups.offers("memory", "memory.oom_control") {
+        if limits.oom_kill_disable.take() == Some(true) {
+            warnings.push("Your kernel does not support OomKillDisable. OomKillDisable discarded.".into());
+        }
+    } else if limits.oom_kill_disable == Some(true) && limits.memory == 0 {
+        warnings.push("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.".into());
+    }
     Ok(())
 }
 
-fn check_cpu(limits: &Resources) -> Result<()> {
+fn check_cpu(limits: &mut Resources, warnings: &mut Vec<String>) -> Result<()> {
     let conflict = |a: &str, b: &str| {
-        Err(Error::invalid(format!("Conflicting options: {a} and {b} cannot both be set.")))
+        Err(Error::invalid(format!("Conflicting options: {a} and {b} cannot both be set")))
     };
     if limits.nano_cpus > 0 && limits.cpu_period > 0 {
-        return conflict("Nano CPUs", "CPU Period").map_err(|_: Error| {
-            Error::invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set.")
-        });
+        return conflict("Nano CPUs", "CPU Period");
     }
     if limits.nano_cpus > 0 && limits.cpu_quota > 0 {
         return conflict("Nano CPUs", "CPU Quota");
@@ -140,23 +180,49 @@ fn check_cpu(limits: &Resources) -> Result<()> {
         return Err(Error::invalid("kernel does not support CPU real-time scheduler"));
     }
     if limits.cpu_percent > 0 {
-        return Err(Error::invalid("CPUPercent is not supported on linux"));
+        warnings.push("linux does not support CPU percent. Percent discarded.".into());
+        limits.cpu_percent = 0;
     }
-    check_set(&limits.cpuset_cpus, "cpus")?;
-    check_set(&limits.cpuset_mems, "mems")
+    Ok(())
 }
 
-/// `0-2,5`.
-fn check_set(text: &str, what: &str) -> Result<()> {
-    let number = |t: &str| t.parse::<u16>().ok();
-    let range = |part: &str| match part.split_once('-') {
-        Some((from, to)) => number(from).zip(number(to)).is_some_and(|(a, b)| a <= b),
-        None => number(part).is_some(),
-    };
-    if text.is_empty() || text.split(',').all(range) {
-        return Ok(());
+fn check_cpuset(limits: &mut Resources, groups: &Groups, warnings: &mut Vec<String>) -> Result<()> {
+    if (!limits.cpuset_cpus.is_empty() || !limits.cpuset_mems.is_empty()) && !groups.has("cpuset") {
+        warnings.push(unsupported("cpuset", "Cpuset"));
+        (limits.cpuset_cpus, limits.cpuset_mems) = (String::new(), String::new());
     }
-    Err(Error::invalid(format!("Invalid value {text} for cpuset {what}")))
+    let sets = [(&limits.cpuset_cpus, "cpus", "CPUs"), (&limits.cpuset_mems, "mems", "memory nodes")];
+    for (wanted, what, name) in sets.into_iter().filter(|(wanted, ..)| !wanted.is_empty()) {
+        let invalid =
+            |why: String| Error::invalid(format!("Invalid value {wanted} for cpuset {what}: {why}"));
+        let parsed = parse_set(wanted, MOST_PROCESSORS).map_err(invalid)?;
+        let available = groups.available(what);
+        let there = parse_set(&available, u32::MAX).map_err(Error::internal)?;
+        if !parsed.is_subset(&there) {
+            return Err(Error::invalid(format!(
+                "Requested {name} are not available - requested {wanted}, available: {available}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// `0-2,5` (`parseUintList` of moby's `pkg/sysinfo`).
+fn parse_set(text: &str, most: u32) -> std::result::Result<BTreeSet<u32>, String> {
+    let mut set = BTreeSet::new();
+    for part in text.split(',').filter(|_| !text.is_empty()) {
+        let number = |t: &str| t.parse::<u32>().map_err(|_| format!("invalid format: {text}"));
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        let (from, to) = (number(from)?, number(to)?);
+        if to < from {
+            return Err(format!("invalid format: {text}"));
+        }
+        if to > most {
+            return Err(format!("value of out range, maximum is {most}"));
+        }
+        set.extend(from..=to);
+    }
+    Ok(set)
 }
 
 fn check_devices(limits: &mut Resources) -> Result<()> {
@@ -202,23 +268,90 @@ fn check_devices(limits: &mut Resources) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::containers::model::DeviceMapping;
+    use crate::containers::model::{DeviceMapping, ThrottleDevice};
+    use std::fs;
 
-    fn check(path: &str) -> Result<Resources> {
+    fn with_device(path: &str) -> Result<Resources> {
         let device = DeviceMapping { path_on_host: path.into(), ..DeviceMapping::default() };
         let mut limits = Resources { devices: Some(vec![device]), ..Resources::default() };
         check_devices(&mut limits).map(|()| limits)
     }
 
+    /// Directories stand in for a host with these controllers of version 1.
+    fn host(controllers: &[&str]) -> (tempfile::TempDir, Groups) {
+        let temp = tempfile::tempdir().unwrap();
+        for controller in controllers {
+            let dir = temp.path().join(controller);
+            fs::create_dir_all(dir.join("docker")).unwrap();
+            fs::write(dir.join("cpuset.cpus"), "0-1\n").unwrap();
+            fs::write(dir.join("cpuset.mems"), "0\n").unwrap();
+            fs::write(dir.join("docker/blkio.throttle.read_bps_device"), "").unwrap();
+        }
+        let groups = Groups::at(temp.path());
+        (temp, groups)
+    }
+
+    #[test]
+    fn processors_that_are_not_there_are_refused() {
+        let (_temp, groups) = host(&["cpuset"]);
+        let told = |cpus: &str, mems: &str| {
+            let mut limits =
+                Resources { cpuset_cpus: cpus.into(), cpuset_mems: mems.into(), ..Resources::default() };
+            check(&mut limits, &groups).map_err(|error| error.message)
+        };
+        assert_eq!(told("0", "0"), Ok(vec![]));
+        assert_eq!(told("1,0", ""), Ok(vec![]));
+        assert_eq!(
+            told("0-9", "").unwrap_err(),
+            "Requested CPUs are not available - requested 0-9, available: 0-1"
+        );
+        assert_eq!(
+            told("", "1").unwrap_err(),
+            "Requested memory nodes are not available - requested 1, available: 0"
+        );
+        assert_eq!(told("1-0", "").unwrap_err(), "Invalid value 1-0 for cpuset cpus: invalid format: 1-0");
+        assert_eq!(
+            told("0-9999", "").unwrap_err(),
+            "Invalid value 0-9999 for cpuset cpus: value of out range, maximum is 8192"
+        );
+    }
+
+    #[test]
+    fn what_the_kernel_has_not_is_left_out_and_told() {
+        let throttle = |rate| Some(vec![ThrottleDevice { path: "/dev/sda".into(), rate }]);
+        let asked = Resources {
+            cpuset_cpus: "7".into(),
+            blkio_weight: 5,
+            blkio_device_read_bps: throttle(1),
+            blkio_device_write_iops: throttle(1),
+            ..Resources::default()
+        };
+        let (_temp, groups) = host(&["blkio"]);
+        let mut limits = asked.clone();
+        assert_eq!(
+            check(&mut limits, &groups).unwrap(),
+            [
+                "Your kernel does not support cpuset or the cgroup is not mounted. Cpuset discarded.",
+                "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.",
+                "Your kernel does not support IOPS Block write limit or the cgroup is not mounted. Block I/O IOPS write limit discarded.",
+            ]
+        );
+        assert_eq!((limits.cpuset_cpus.as_str(), limits.blkio_weight), ("", 0));
+        assert_eq!(
+            (limits.blkio_device_read_bps, limits.blkio_device_write_iops),
+            (throttle(1), Some(vec![]))
+        );
+    }
+
     #[test]
     fn only_devices_are_devices() {
         let why = "error gathering device information while adding custom device \"/etc\": not a device node";
-        assert_eq!(check("/etc").unwrap_err().message, why);
-        assert!(check("/dev/nosuch").unwrap_err().message.ends_with("no such file or directory"));
+        assert_eq!(with_device("/etc").unwrap_err().message, why);
+        assert!(with_device("/dev/nosuch").unwrap_err().message.ends_with("no such file or directory"));
         let temp = tempfile::tempdir().unwrap();
         let link = temp.path().join("zero").to_string_lossy().into_owned();
         std::os::unix::fs::symlink("/dev/zero", &link).unwrap();
-        let device = check(&link).unwrap().devices.unwrap().remove(0);
+        let device = with_device(&link).unwrap().devices.unwrap().remove(0);
         assert_eq!((device.path_on_host.as_str(), device.path_in_container), ("/dev/zero", link));
     }
 }

@@ -152,6 +152,7 @@ async fn begin(engine: &Arc<Engine>, container: &Arc<Container>, root: &mut Root
     sources::mount_images(engine, &snapshot)?;
     sources::check(&snapshot)?;
     validate::check_sysctls(&snapshot.host)?;
+    engine.groups.check_devices(&snapshot.host.resources)?;
     log_options::check_log_driver(&snapshot.host)?;
     container.log.open(&snapshot, false).await.map_err(log_options::failed)?;
     snapshot.host.tmpfs.iter().flatten().try_for_each(|(_, options)| mounts::check_tmpfs(options))?;

@@ -82,6 +82,18 @@ fn merge(host: &mut HostConfig, update: &Update) -> Result<()> {
             old.clone_from(new);
         }
     }
+    let throttles = [
+        (&mut old.blkio_device_read_bps, &new.blkio_device_read_bps),
+        (&mut old.blkio_device_write_bps, &new.blkio_device_write_bps),
+        (&mut old.blkio_device_read_iops, &new.blkio_device_read_iops),
+        (&mut old.blkio_device_write_iops, &new.blkio_device_write_iops),
+    ];
+    for (old, new) in throttles.into_iter().filter(|(_, new)| new.is_some()) {
+        old.clone_from(new);
+    }
+    if new.blkio_weight_device.is_some() {
+        old.blkio_weight_device.clone_from(&new.blkio_weight_device);
+    }
     if new.memory != 0 {
         if new.memory > old.memory_swap && old.memory_swap > 0 && new.memory_swap == 0 {
             return Err(Error::conflict(

@@ -18,7 +18,7 @@ use std::sync::Arc;
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
 pub(super) async fn info(State(engine): State<Arc<Engine>>, version: ApiVersion) -> Answer {
-    let groups = Groups::detect(Path::new(CGROUP_ROOT));
+    let groups = Groups { weighs: engine.groups.weighs_devices(), ..Groups::detect(Path::new(CGROUP_ROOT)) };
     let forwarding = first_line("/proc/sys/net/ipv4/ip_forward").is_none_or(|line| line != "0");
     let mut info = machine(&engine);
     merge(&mut info, counts(&engine));
@@ -380,6 +380,8 @@ struct Groups {
     kernel_tcp: bool,
     oom_control: bool,
     throttle: bool,
+    /// Told for version 2 only: nobody could do anything about it on version 1, where kernels since 5.0 have none.
+    weighs: bool,
 }
 
 impl Groups {
@@ -394,6 +396,7 @@ impl Groups {
                 kernel_tcp: false,
                 oom_control: false,
                 throttle: line.split_whitespace().any(|name| name == "io"),
+                weighs: line.split_whitespace().any(|name| name == "io"),
             };
         }
         let mut controllers = BTreeSet::new();
@@ -411,6 +414,7 @@ impl Groups {
             kernel_tcp: has("memory", "memory.kmem.tcp.limit_in_bytes"),
             oom_control: has("memory", "memory.oom_control"),
             throttle: has("blkio", "blkio.throttle.read_bps_device"),
+            weighs: false,
             controllers,
         }
     }
@@ -461,8 +465,8 @@ impl Groups {
             (!self.has("cpu"), "cpu cfs period".to_owned()),
             (!self.has("cpu"), "cpu shares".to_owned()),
             (!self.has("cpuset"), "cpuset".to_owned()),
-            (self.unified && !self.throttle, "io.weight".to_owned()),
-            (self.unified && !self.throttle, "io.weight (per device)".to_owned()),
+            (self.unified && !self.weighs, "io.weight".to_owned()),
+            (self.unified && !self.weighs, "io.weight (per device)".to_owned()),
             (!self.throttle, io("rbps", "throttle.read_bps_device")),
             (!self.throttle, io("wbps", "throttle.write_bps_device")),
             (!self.throttle, io("riops", "throttle.read_iops_device")),
