@@ -206,7 +206,7 @@ docker inspect -f '{{{{json .HostConfig.BlkioDeviceWriteBps}}}}' slow"
     }
     lab.refused(
         "docker run --device-read-bps /dev/nosuch:1mb busybox",
-        125,
+        127,
         "stat /dev/nosuch: no such file",
     )
     .await;
