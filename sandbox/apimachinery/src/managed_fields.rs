@@ -8,10 +8,12 @@ mod apply;
 mod created;
 mod place;
 mod set;
+mod text;
 mod walk;
 
 pub use place::Place;
 pub use set::Set;
+pub use text::{has_texts, with_texts, without_texts};
 
 use serde_json::{Map, Value};
 use std::sync::OnceLock;
@@ -68,7 +70,8 @@ struct Entry {
     fields: Fields,
 }
 
-/// The fields of an entry: as they were read, until something must be known of them. Most entries are written as they were read.
+/// The fields of an entry: as they were read (a tree or, see [`text`], a text), until something must be known of them. Most entries are
+/// written as they were read.
 #[derive(Debug, Clone, PartialEq)]
 enum Fields {
     Raw(Value),
@@ -79,6 +82,8 @@ impl Fields {
     fn set(&self) -> Set {
         match self {
             // What cannot be read was refused when the entry was read.
+            Self::Raw(Value::String(text)) => serde_json::from_str(text)
+                .map_or_else(|_| Set::default(), |raw| Set::from_json(&raw).unwrap_or_default()),
             Self::Raw(raw) => Set::from_json(raw).unwrap_or_default(),
             Self::Set(set) => set.clone(),
         }
@@ -95,6 +100,7 @@ impl Fields {
 
     fn touched_by(&self, set: &Set) -> bool {
         match self {
+            Self::Raw(Value::String(text)) => text::touched(text, set),
             Self::Raw(raw) => set.touches(raw),
             Self::Set(own) => !own.intersection(set).is_empty(),
         }
@@ -103,8 +109,21 @@ impl Fields {
     /// Whether there are none.
     fn is_empty(&self) -> bool {
         match self {
+            Self::Raw(Value::String(text)) => matches!(text.as_str(), "{}" | r#"{".":{}}"#),
             Self::Raw(raw) => raw.as_object().is_none_or(|raw| raw.keys().all(|key| key == ".")),
             Self::Set(set) => set.is_empty(),
+        }
+    }
+
+    fn write(self, as_text: bool) -> Value {
+        let raw = match self {
+            Self::Raw(raw) => raw,
+            Self::Set(set) => set.into_json(),
+        };
+        match raw {
+            raw @ Value::Object(_) if as_text => raw.to_string().into(),
+            raw if as_text => raw,
+            raw => text::tree(raw),
         }
     }
 }
@@ -154,18 +173,15 @@ impl Entry {
         let time = (!time.is_empty()).then_some(time);
         let fields = match value.get_mut("fieldsV1").map(Value::take) {
             None | Some(Value::Null) => Fields::Set(Set::default()),
-            Some(raw) if trusted && raw.is_object() => Fields::Raw(raw),
+            Some(raw) if trusted && (raw.is_object() || raw.is_string()) => Fields::Raw(raw),
             Some(raw) => Fields::Set(Set::from_json(&raw)?),
         };
         Ok(Self { manager, operation, api_version, subresource, time, fields })
     }
 
-    fn write(self) -> Value {
+    fn write(self, as_text: bool) -> Value {
         let operation = if self.operation == Operation::Apply { "Apply" } else { "Update" };
-        let fields = match self.fields {
-            Fields::Raw(raw) => raw,
-            Fields::Set(set) => set.into_json(),
-        };
+        let fields = self.fields.write(as_text);
         let mut out = Map::new();
         let mut put = |name: &str, value: Value| out.insert(name.into(), value);
         put("apiVersion", self.api_version.into());
@@ -198,7 +214,7 @@ fn listed(object: &Value) -> Option<&Value> {
 }
 
 /// Writes entries into an object, in their order: appliers first, then by time and name.
-fn write_entries(object: &mut Value, mut entries: Vec<Entry>) {
+fn write_entries(object: &mut Value, mut entries: Vec<Entry>, as_text: bool) {
     entries.sort_by(|a, b| {
         let order = |one: &Entry| (one.operation, one.time.is_some());
         order(a)
@@ -212,7 +228,7 @@ fn write_entries(object: &mut Value, mut entries: Vec<Entry>) {
     if entries.is_empty() {
         metadata.remove("managedFields");
     } else {
-        metadata.insert("managedFields".into(), entries.into_iter().map(Entry::write).collect());
+        metadata.insert("managedFields".into(), entries.into_iter().map(|one| one.write(as_text)).collect());
     }
 }
 
@@ -230,13 +246,26 @@ fn paths(all: &[&[&str]]) -> Set {
 }
 
 impl Tracker<'_> {
+    /// Whether the fields of entries are written as texts: the objects of custom kinds are written sorted, whatever their fields are.
+    fn writes_texts(&self) -> bool {
+        matches!(self.schema, Place::BuiltIn(..))
+    }
+
     /// Tells in `new` who wrote what differs from `live` (of a creation: the empty object). The writer may have changed
     /// `managedFields` itself; an empty list, or one of an empty entry, forgets them all.
     pub fn update(&self, live: &Value, new: &mut Value, manager: &str) {
         if self.is_simple_creation(live, new) {
             let fields = created::fields(new, self.schema, self.reset);
-            let mine = (!fields.is_empty()).then(|| self.entry(manager, Fields::Raw(Value::Object(fields))));
-            return write_entries(new, mine.into_iter().collect());
+            let mine = (!fields.is_empty()).then(|| {
+                let raw = if self.writes_texts() {
+                    // Names of fields are text.
+                    fields.into_text().unwrap_or_default().into()
+                } else {
+                    fields.into_json()
+                };
+                self.entry(manager, Fields::Raw(raw))
+            });
+            return write_entries(new, mine.into_iter().collect(), self.writes_texts());
         }
         let given = new
             .get_mut("metadata")
@@ -263,10 +292,10 @@ impl Tracker<'_> {
         let creating = live.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default().is_empty();
         if managers.is_empty() && !creating {
             // Nobody's fields are tracked: an old object, or somebody wanted it so.
-            return write_entries(new, Vec::new());
+            return write_entries(new, Vec::new(), false);
         }
         let managers = self.track(live, new, managers, manager);
-        write_entries(new, managers);
+        write_entries(new, managers, self.writes_texts());
     }
 
     /// Whether nobody owns anything yet: most creations are so.
@@ -352,13 +381,24 @@ pub fn keep_times(old: &Value, new: &mut Value) -> bool {
         same_but(old, new, &["managedFields"], |old, new| {
             let (Some(old), Some(new)) = (old.as_array(), new.as_array()) else { return false };
             old.len() == new.len()
-                && old.iter().zip(new).all(|(old, new)| same_but(old, new, &["time"], |_, _| true))
+                && old.iter().zip(new).all(|(old, new)| {
+                    same_but(old, new, &["time", "fieldsV1"], |_, _| true) && same_fields(old, new)
+                })
         })
     });
     if is_same {
         new["metadata"]["managedFields"] = before.clone();
     }
     is_same
+}
+
+/// Whether the fields of two entries are the same, whichever of them is a text.
+fn same_fields(old: &Value, new: &Value) -> bool {
+    match (old.get("fieldsV1"), new.get("fieldsV1")) {
+        (Some(text @ Value::String(_)), Some(tree @ Value::Object(_)))
+        | (Some(tree @ Value::Object(_)), Some(text @ Value::String(_))) => text::tree(text.clone()) == *tree,
+        (old, new) => old == new,
+    }
 }
 
 /// Whether two objects are the same but for some fields, which `also` compares if both have them.

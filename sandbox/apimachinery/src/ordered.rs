@@ -1,5 +1,6 @@
 //! Objects as JSON in the order in which Go's encoder writes them: the fields of built-in kinds as their structs have them, all else (maps,
-//! custom resources) sorted. Trees themselves keep no order.
+//! custom resources) sorted. Trees themselves keep no order. The fields of an object's own managers may be texts
+//! ([`crate::managed_fields::with_texts`]).
 
 use crate::object::text;
 use crate::schema::{self, Struct, Type};
@@ -7,6 +8,11 @@ use serde_json::{Map, Value};
 
 /// Most fields of a struct (`schema.rs` tests that there are no more).
 const MOST_FIELDS: usize = 64;
+
+const MANAGED_FIELDS: &str = "managedFields";
+
+/// Most fields of metadata that a writer leaves out, `managedFields` among them.
+const MOST_OMITTED: usize = 3;
 
 /// Writes an object.
 pub fn write(out: &mut Vec<u8>, object: &Value) {
@@ -17,7 +23,7 @@ pub fn write(out: &mut Vec<u8>, object: &Value) {
     write_object(out, map, object, &[], false);
 }
 
-/// Writes an object as it is stored: without some of its metadata, but never without metadata, which follows `kind` and `apiVersion`.
+/// Writes an object as it is stored: without some of its metadata (at most two fields), but never without metadata, which follows `kind` and `apiVersion`.
 pub fn write_stored(out: &mut Vec<u8>, object: &Value, omitted: &[&str]) {
     let none = Map::new();
     write_object(out, object.as_object().unwrap_or(&none), object, omitted, true);
@@ -48,13 +54,26 @@ fn write_object(
     if always_metadata || metadata.is_some() {
         out.extend_from_slice(b",\"metadata\":");
         let none = Map::new();
+        let metadata = metadata.unwrap_or(&none);
         let type_ = kind.and_then(|kind| kind.field("metadata")).map(schema::Field::type_);
         let of = match type_ {
             Some(Type::Struct(of)) => Some(of),
             _ if is_ours => schema::find_definition("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"),
             _ => None,
         };
-        fields(out, metadata.unwrap_or(&none), of, omitted, b'{');
+        match metadata.get("managedFields").and_then(Value::as_array) {
+            // The last field of metadata.
+            Some(entries) if of.is_some() => {
+                let mut others = [MANAGED_FIELDS; MOST_OMITTED];
+                others.iter_mut().zip(omitted).for_each(|(other, name)| *other = name);
+                fields(out, metadata, of, &others, b'{');
+                if out.last() != Some(&b'{') {
+                    out.push(b',');
+                }
+                managers(out, entries);
+            }
+            _ => fields(out, metadata, of, omitted, b'{'),
+        }
         out.push(b'}');
     }
     // A `metadata` that is no object is what somebody wrote past us.
@@ -65,6 +84,43 @@ fn write_object(
     };
     fields(out, map, kind, rest, b',');
     out.push(b'}');
+}
+
+/// `managedFields` of an object itself.
+fn managers(out: &mut Vec<u8>, entries: &[Value]) {
+    const FIELDS: [&str; 7] =
+        ["manager", "operation", "apiVersion", "time", "fieldsType", "fieldsV1", "subresource"];
+    key(out, MANAGED_FIELDS);
+    out.push(b'[');
+    for (index, entry) in entries.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        let Some(map) = entry.as_object() else {
+            plain(out, entry);
+            continue;
+        };
+        let mut opening = b'{';
+        for (name, value) in FIELDS.iter().filter_map(|name| Some((*name, map.get(*name)?))) {
+            out.push(std::mem::replace(&mut opening, b','));
+            key(out, name);
+            match value {
+                Value::String(text) if name == "fieldsV1" => out.extend_from_slice(text.as_bytes()),
+                value => plain(out, value),
+            }
+        }
+        // What nobody knows is kept.
+        for (name, value) in map.iter().filter(|(name, _)| !FIELDS.contains(&name.as_str())) {
+            out.push(std::mem::replace(&mut opening, b','));
+            plain_key(out, name);
+            plain(out, value);
+        }
+        if opening == b'{' {
+            out.push(b'{');
+        }
+        out.push(b'}');
+    }
+    out.push(b']');
 }
 
 /// Fields of a struct (none: of a map), the first of them after `opening`.
@@ -160,7 +216,8 @@ fn plain_key(out: &mut Vec<u8>, name: &str) {
     out.push(b':');
 }
 
-fn string(out: &mut Vec<u8>, text: &str) {
+/// Writes a string.
+pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
     let is_marked = |byte: u8| byte == b'"' || byte == b'\\';
     // All of them, and not up to the first: so the processor looks at many at once.
     let (control, marked) = text

@@ -92,6 +92,15 @@ async fn measure(served: &Served) {
     }
     tell("create a pod", served.cpu().await - before, rounds, 0.1);
 
+    let before = served.cpu().await;
+    for index in 0..rounds {
+        let name = format!("map-{index}");
+        let map =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": "b"}});
+        send(&mut client, "POST", "/api/v1/namespaces/default/configmaps", &map).await;
+    }
+    tell("create a config map", served.cpu().await - before, rounds, 0.1);
+
     let lists = 100;
     let path = format!("{PODS}?limit=500");
     let before = served.cpu().await;

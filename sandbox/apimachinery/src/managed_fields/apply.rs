@@ -49,7 +49,7 @@ impl Tracker<'_> {
         if manager == KUBECTL {
             follow_last_applied(&mut object, config);
         }
-        write_entries(&mut object, super::cap(managers));
+        write_entries(&mut object, super::cap(managers), self.writes_texts());
         Ok(object)
     }
 

@@ -65,6 +65,11 @@ impl Set {
         })
     }
 
+    /// An element: whether it is a member, and what is below it.
+    pub(super) fn found(&self, element: &str) -> Option<(bool, &Self)> {
+        self.0.get(element).map(|node| (node.member, &node.below))
+    }
+
     /// Puts a path into it; the empty path is nothing.
     pub fn insert(&mut self, path: &[String]) {
         let Some((first, rest)) = path.split_first() else { return };

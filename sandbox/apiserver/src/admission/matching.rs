@@ -4,9 +4,9 @@
 use super::{Context, Operation, reader};
 use crate::resource::Resource;
 use crate::server::Server;
-use drydock_apimachinery::Status;
 use drydock_apimachinery::object::{list, text};
 use drydock_apimachinery::selectors::LabelSelector;
+use drydock_apimachinery::{Status, managed_fields};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -27,7 +27,9 @@ pub(super) fn namespace_of(
     old: Option<&Value>,
 ) -> Result<Value, Status> {
     if context.is("", "namespaces") {
-        return Ok(if object.is_null() { old.cloned().unwrap_or_default() } else { object.clone() });
+        let mut own = if object.is_null() { old.cloned().unwrap_or_default() } else { object.clone() };
+        managed_fields::without_texts(&mut own);
+        return Ok(own);
     }
     if context.namespace.is_empty() {
         return Ok(Value::Null);
@@ -95,14 +97,18 @@ impl Version {
         }
     }
 
-    /// An object of the request in this version.
+    /// An object of the request in this version, as others see it.
     pub fn of<'a>(&self, context: &Context<'_>, object: &'a Value) -> Cow<'a, Value> {
-        match self {
+        let mut seen = match self {
             Self::Other(resource) if !object.is_null() && context.kind.is_none() => {
                 Cow::Owned(resource.load(context.resource.store(object.clone())))
             }
             _ => Cow::Borrowed(object),
+        };
+        if managed_fields::has_texts(&seen) {
+            managed_fields::without_texts(seen.to_mut());
         }
+        seen
     }
 
     /// And back.

@@ -9,9 +9,9 @@ use crate::http::respond::Answer;
 use crate::managed;
 use crate::resource::Resource;
 use bytes::Bytes;
-use drydock_apimachinery::Status;
 use drydock_apimachinery::decode::Decoded;
 use drydock_apimachinery::patch::{self, PatchKind};
+use drydock_apimachinery::{Status, managed_fields};
 use http::StatusCode;
 use hyper::body::Incoming;
 use serde_json::Value;
@@ -77,7 +77,12 @@ impl Patch {
         warnings: &mut Vec<String>,
     ) -> Result<Value, Status> {
         let schema = expected.schema()?;
-        let mut patched = patch::apply(self.kind()?, old.clone(), &self.body, Some(schema))?;
+        let mut old = old.clone();
+        // A strategic patch replaces managers as a whole, if at all, and its errors don't show them.
+        if self.form != Form::Strategic {
+            managed_fields::without_texts(&mut old);
+        }
+        let mut patched = patch::apply(self.kind()?, old, &self.body, Some(schema))?;
         let mut decoded = patched.conform(schema)?;
         match self.options.field_validation {
             FieldValidation::Strict if !decoded.strict.is_empty() => {

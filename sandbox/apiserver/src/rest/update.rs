@@ -155,7 +155,7 @@ async fn attempt(
     record: &Arc<Record>,
 ) -> Result<Option<Written>, Status> {
     let resource = call.resource.clone();
-    let old = call.load(storage::decode(record)?);
+    let old = call.load(storage::object::decode_to_change(record, &resource)?);
     check_uid(call, change, &old, record)?;
     let mut new = make_new(call, options, change, make, &old).await?;
     check_version(call, &mut new, &old)?;

@@ -11,7 +11,7 @@ use crate::resource::Resource;
 use crate::server::Server;
 use crate::services;
 use crate::storage::{self, keys};
-use drydock_apimachinery::{Status, object};
+use drydock_apimachinery::{Status, managed_fields, object};
 use drydock_etcd::{Compare, Error, Op, OpResult, Record, Txn};
 use http::StatusCode;
 use serde_json::Value;
@@ -37,7 +37,10 @@ impl Written {
     pub fn answer(self, call: &Call, code: StatusCode) -> Result<Answer, Status> {
         match self {
             Self::Stored(record) => call.answer_record(code, &record),
-            Self::Imagined(tree) => call.answer_tree(code, tree),
+            Self::Imagined(mut tree) => {
+                managed_fields::without_texts(&mut tree);
+                call.answer_tree(code, tree)
+            }
         }
     }
 }

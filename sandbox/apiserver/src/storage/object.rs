@@ -5,7 +5,7 @@
 use crate::http::body;
 use crate::resource::Resource;
 use bytes::Bytes;
-use drydock_apimachinery::{Status, object, ordered};
+use drydock_apimachinery::{Status, managed_fields, object, ordered};
 use drydock_etcd::Record;
 use memchr::memmem;
 use serde_json::Value;
@@ -84,6 +84,17 @@ fn written<T>(work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
 /// The object of a record, with its resource version.
 pub fn decode(record: &Record) -> Result<Value, Status> {
     decode_at(record, record.mod_revision)
+}
+
+/// The same for whoever writes it anew: the fields of its managers are texts, if that is how its kind is written
+/// ([`managed_fields::with_texts`]).
+pub fn decode_to_change(record: &Record, resource: &Resource) -> Result<Value, Status> {
+    let texts =
+        if resource.custom().is_none() { managed_fields::with_texts(&record.value).ok() } else { None };
+    let Some(mut tree) = texts else { return decode(record) };
+    object::map_mut(&mut tree, &["metadata"])
+        .insert("resourceVersion".into(), record.mod_revision.to_string().into());
+    Ok(tree)
 }
 
 /// The same, read once per revision and kept with the record: for what is asked for again and again and of which there are few.

@@ -377,3 +377,32 @@ async fn a_question_has_no_table() {
     let answer = client.post_as(path, &question, &format!("{table},application/json")).await.ok();
     assert_eq!(answer["kind"], "SelfSubjectAccessReview");
 }
+
+/// Within the server the fields of managers are texts; nobody ever sees them so.
+#[tokio::test]
+async fn owned_fields_are_objects_for_everybody() {
+    let client = Client::start().await;
+    let own = |tree: &Value| tree["metadata"]["managedFields"][0]["fieldsV1"].clone();
+    let wanted = json!({"f:data": {".": {}, "f:a": {}}});
+    let dry = client.post(&format!("{MAPS}?dryRun=All"), &map("a")).await.ok();
+    assert_eq!(own(&dry), wanted, "of a dry run");
+    let path = format!("{MAPS}/a");
+    assert_eq!(own(&client.post(MAPS, &map("a")).await.ok()), wanted);
+    let dry = client.merge(&format!("{path}?dryRun=All"), &json!({"immutable": false})).await.ok();
+    assert_eq!(own(&dry)["f:data"], wanted["f:data"]);
+    let patch = json!([{"op": "test", "path": "/metadata/managedFields/0/fieldsV1/f:data/f:a", "value": {}},
+        {"op": "copy", "from": "/metadata/managedFields/0/fieldsV1/f:data/f:a", "path": "/metadata/managedFields/0/fieldsV1/f:data/f:b"}]);
+    let patched = client.send("PATCH", &path, "application/json-patch+json", patch.to_string()).await.ok();
+    assert_eq!(own(&patched)["f:data"]["f:b"], json!({}));
+    let words = client.merge(&path, &json!({"data": 1})).await.refused(422);
+    assert!(words.contains(r#"\"fieldsV1\":{\"f:data\":"#), "the object is shown: {words}");
+    // What is no field of the object itself is what the client says.
+    let template = json!({"metadata": {"labels": {"a": "b"}, "managedFields": [{"fieldsV1": "}{", "manager": "m"}]},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let made = json!({"metadata": {"name": "t"}, "template": template});
+    let made = client.post("/api/v1/namespaces/default/podtemplates", &made).await.ok();
+    assert_eq!(made["template"]["metadata"]["managedFields"][0]["fieldsV1"], "}{");
+    let mut forged = client.get(&path).await.ok();
+    forged["metadata"]["managedFields"][0]["fieldsV1"] = "}{".into();
+    assert!(own(&client.put(&path, &forged).await.ok()).is_object());
+}

@@ -391,6 +391,8 @@ async fn webhooks_are_asked_in_the_version_that_they_know() {
         let requested = (&asked["requestKind"]["version"], &asked["requestResource"]["version"]);
         assert_eq!(requested, (&json!("v1"), &json!("v1")));
         assert_eq!(asked["object"]["apiVersion"], "autoscaling/v2");
+        let owned = &asked["object"]["metadata"]["managedFields"][0]["fieldsV1"];
+        assert_eq!(owned["f:spec"]["f:maxReplicas"], json!({}), "as an object");
         assert_eq!(asked["object"]["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 50);
     }
     let exact = json!({"webhooks": [{"name": "maps.example.com", "matchPolicy": "Exact"}]});
