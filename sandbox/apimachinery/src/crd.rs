@@ -7,7 +7,7 @@ mod defaults;
 mod definition;
 mod formats;
 mod paths;
-mod pattern;
+pub(crate) mod pattern;
 mod prune;
 mod rules;
 mod served;

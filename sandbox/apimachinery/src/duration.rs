@@ -71,6 +71,40 @@ fn decimal(number: u64, unit: u64) -> String {
     format!("{whole}.{}", format!("{rest:0digits$}").trim_end_matches('0'))
 }
 
+/// A duration that is written as Go writes it.
+pub fn parse(text: &str) -> Option<chrono::Duration> {
+    let (negative, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if rest == "0" {
+        return Some(chrono::Duration::zero());
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    let mut nanos = 0.0;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..end].parse().ok()?;
+        let units = [
+            ("ns", 1.0),
+            ("us", 1e3),
+            ("\u{b5}s", 1e3),
+            ("\u{3bc}s", 1e3),
+            ("ms", 1e6),
+            ("s", 1e9),
+            ("m", 60e9),
+            ("h", 3600e9),
+        ];
+        let (unit, after) =
+            units.iter().find_map(|(unit, nanos)| Some((*nanos, rest[end..].strip_prefix(unit)?)))?;
+        nanos += number * unit;
+        rest = after;
+    }
+    Some(chrono::Duration::nanoseconds((if negative { -nanos } else { nanos }) as i64))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

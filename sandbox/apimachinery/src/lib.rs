@@ -22,6 +22,7 @@
 pub mod crd;
 pub mod decode;
 pub mod duration;
+pub(crate) mod expressions;
 pub mod field;
 pub mod managed_fields;
 pub mod names;

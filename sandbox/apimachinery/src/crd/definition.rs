@@ -1,7 +1,7 @@
 //! Definitions of custom resources themselves: defaults, and what is refused (apiextensions-apiserver
 //! `pkg/apis/apiextensions/validation` and `pkg/apiserver/schema/validation.go`).
 
-use super::{JsonPath, Structural, defaults, structure};
+use super::{JsonPath, Structural, defaults, rules, structure};
 use crate::field::{ErrorKind, ErrorList, Path};
 use crate::names::{is_dns1035_label, is_dns1123_subdomain};
 use crate::object::{list, text};
@@ -55,7 +55,7 @@ pub fn validate_definition(definition: &Value, old: Option<&Value>) -> ErrorList
     }
     group_and_scope(spec, &path, &mut errors);
     approval(definition, group, &mut errors);
-    versions(spec, &path, old.is_none(), &mut errors);
+    versions(spec, &path, old, &mut errors);
     names(&spec["names"], &path.child("names"), &mut errors);
     conversion(&spec["conversion"], &path.child("conversion"), &mut errors);
     if spec["preserveUnknownFields"] == true {
@@ -112,7 +112,7 @@ fn approval(definition: &Value, group: &str, errors: &mut ErrorList) {
     }
 }
 
-fn versions(spec: &Value, path: &Path, is_new: bool, errors: &mut ErrorList) {
+fn versions(spec: &Value, path: &Path, old: Option<&Value>, errors: &mut ErrorList) {
     let versions = list(spec, &["versions"]);
     let (mut names, mut unique, mut storage) = (Vec::new(), true, 0);
     for (index, version) in versions.iter().enumerate() {
@@ -125,7 +125,7 @@ fn versions(spec: &Value, path: &Path, is_new: bool, errors: &mut ErrorList) {
             errors.invalid(&at.child("name"), name, reasons.join(","));
         }
         storage += usize::from(version["storage"] == true);
-        one_version(versions, index, path, is_new, errors);
+        one_version(versions, index, path, old, errors);
     }
     let shown = || spec["versions"].clone();
     if !unique {
@@ -151,7 +151,7 @@ fn place(versions: &[Value], index: usize, part: &str, path: &Path) -> Option<Pa
     (index == 0).then(|| path.child(if part == "schema" { "validation" } else { part }))
 }
 
-fn one_version(versions: &[Value], index: usize, path: &Path, is_new: bool, errors: &mut ErrorList) {
+fn one_version(versions: &[Value], index: usize, path: &Path, old: Option<&Value>, errors: &mut ErrorList) {
     let version = &versions[index];
     match version.pointer("/schema/openAPIV3Schema").filter(|schema| !schema.is_null()) {
         None => {
@@ -161,7 +161,14 @@ fn one_version(versions: &[Value], index: usize, path: &Path, is_new: bool, erro
         Some(schema) => {
             if let Some(at) = place(versions, index, "schema", path) {
                 let status = version.pointer("/subresources/status").is_some();
-                of_schema(schema, status, &at, is_new, errors);
+                let before = old.map(|old| {
+                    let versions = list(&old["spec"], &["versions"]);
+                    let known = versions
+                        .iter()
+                        .any(|one| one["name"] == version["name"] && one["schema"] == version["schema"]);
+                    Before { known }
+                });
+                of_schema(schema, status, &at, before.as_ref(), errors);
             }
         }
     }
@@ -178,7 +185,19 @@ fn one_version(versions: &[Value], index: usize, path: &Path, is_new: bool, erro
     }
 }
 
-fn of_schema(schema: &Value, has_status: bool, path: &Path, is_new: bool, errors: &mut ErrorList) {
+/// What an update finds.
+struct Before {
+    /// The same schema.
+    known: bool,
+}
+
+fn of_schema(
+    schema: &Value,
+    has_status: bool,
+    path: &Path,
+    update_of: Option<&Before>,
+    errors: &mut ErrorList,
+) {
     if has_status && schema.get("type").is_some_and(|type_| type_ != "object") {
         let detail = "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
         errors.invalid(&path.child("openAPIV3Schema.type"), schema["type"].clone(), detail);
@@ -190,8 +209,12 @@ fn of_schema(schema: &Value, has_status: bool, path: &Path, is_new: bool, errors
     let before = errors.iter().len();
     structure::check(schema, &at, errors);
     if errors.iter().len() == before {
+        let structural = Structural::read(schema);
         // An update may keep what was once allowed.
-        defaults::check(&Structural::read(schema), &at, is_new, errors);
+        defaults::check(&structural, &at, update_of.is_none(), errors);
+        if errors.iter().len() == before {
+            rules::written::check(&structural, &at, update_of.is_some_and(|old| old.known), errors);
+        }
     }
 }
 
@@ -464,7 +487,9 @@ mod tests {
             (
                 json!({"type": "object", "x-kubernetes-validations": [{"rule": "self.a =="}]}),
                 format!(
-                    "{at}.x-kubernetes-validations[0].rule: Invalid value: \"self.a ==\": compilation failed: ERROR: <input>:1:"
+                    "{at}.x-kubernetes-validations[0].rule: Invalid value: {{\"Rule\":\"self.a ==\",\"Message\":\"\",\
+                     \"MessageExpression\":\"\",\"Reason\":null,\"FieldPath\":\"\",\"OptionalOldSelf\":null}}: compilation failed: \
+                     ERROR: <input>:1:10: Syntax error: mismatched input '<EOF>' expecting "
                 ),
             ),
             (

@@ -34,3 +34,12 @@ pub(crate) fn compiled(pattern: &str) -> Result<Regex, String> {
     kept.insert(pattern.into(), regex.clone());
     Ok(regex)
 }
+
+/// Whether an expression is wrong for Go, too. Go takes some that we do not: `{` that opens no count, for one.
+pub(crate) fn is_wrong(pattern: &str) -> bool {
+    let Err(error) = compiled(pattern) else { return false };
+    let sure =
+        ["unclosed group", "unopened group", "unclosed character class", "look-around", "backreferences"];
+    sure.iter().any(|one| error.contains(one))
+        || error.contains("repetition operator missing") && !pattern.contains('{')
+}

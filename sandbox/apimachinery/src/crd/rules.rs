@@ -7,8 +7,10 @@ mod library;
 pub mod policy;
 mod references;
 mod values;
+pub(super) mod written;
 
 use super::{Rule, Structural};
+use crate::expressions;
 use crate::field::{ErrorKind, FieldError, Shown};
 use cel::{Context, Env, Program};
 use serde_json::Value;
@@ -88,7 +90,7 @@ impl CompiledRule {
         let program = environment().compile(expression).map_err(|errors| RuleError(errors.to_string()))?;
         let free = references::free(program.expression());
         let known = |name: &str| {
-            matches!(name, "self" | "oldSelf") || name.starts_with('@') || values::is_type_name(name)
+            matches!(name, "self" | "oldSelf") || name.starts_with('@') || expressions::is_known(name)
         };
         if let Some(name) = free.iter().find(|name| !known(name)) {
             return Err(RuleError(format!("ERROR: undeclared reference to '{name}' (in container '')")));
@@ -261,7 +263,7 @@ fn rules(
             }
         };
         if unchanged && !compiled.transition
-            || compiled.transition && old.is_none() && !rule.optional_old_self
+            || compiled.transition && old.is_none() && rule.optional_old_self != Some(true)
         {
             continue;
         }
@@ -270,7 +272,7 @@ fn rules(
             old: old.map(|old| values::of(old, schema, root)),
             extent: cost::Extent::of(&[Some(value), old]),
         });
-        let optional = rule.optional_old_self.then(|| Bindings {
+        let optional = (rule.optional_old_self == Some(true)).then(|| Bindings {
             new: bindings.new.clone(),
             old: Some(values::optional(bindings.old.clone())),
             extent: bindings.extent,
@@ -485,6 +487,56 @@ mod tests {
         let errors = told(schema, json!({"spec": {"l": many, "s": "a".repeat(5000)}}), None);
         assert_eq!(errors.len(), 2);
         assert!(errors.iter().all(|error| error.contains("cost")), "{errors:?}");
+    }
+
+    #[test]
+    fn all_that_is_declared_can_be_run() {
+        let text = json!({"type": "string", "maxLength": 10});
+        let properties = json!({"list": {"type": "array", "maxItems": 10, "items": text}, "namespace": text,
+            "map": {"type": "object", "maxProperties": 10, "additionalProperties": text}});
+        let object = json!({"spec": {"list": ["a", "b"], "map": {"k": "v", "l": "v"}, "namespace": "n"}});
+        let rules = [
+            "self.list.all(i, one, i < 2 && one != '') && !self.list.all(i, one, one == 'a')",
+            "self.map.exists(key, value, key == 'k' && value == 'v') && self.map.existsOne(key, value, key == 'l')",
+            "self.map.exists_one(key, value, value == 'v') == false",
+            "self.list.transformList(i, one, one + string(i)) == ['a0', 'b1']",
+            "self.map.transformList(key, value, key == 'k', key + value) == ['kv']",
+            "self.map.transformMap(key, value, key + value)['k'] == 'kv'",
+            "self.list.transformMap(i, one, i > 0, one)[1] == 'b' && self.list.transformMapEntry(i, one, {one: i})['b'] == 1",
+            "self.list.all(i, one, self.map.all(key, value, one != key && i < 2))",
+            "self.list.first().value() == 'a' && self.list.last() == optional.of('b') && ![].first().hasValue()",
+            "[optional.of(1), optional.none()].unwrapOpt() == [1] && optional.unwrap([optional.of(2)]) == [2]",
+            "optional.of(1).optMap(x, x + 1).value() == 2 && optional.of(1).optFlatMap(x, optional.of(x)).hasValue()",
+            "sets.contains([1, 2], [2]) && sets.equivalent([1, 1], [1]) && !sets.intersects([1], [2])",
+            "[3, 1].sort() == [1, 3] && [[1], [2]].flatten() == [1, 2] && [1, 2, 3].slice(1, 2) == [2] && [1, 1].distinct() == [1]",
+            "[1, 2].reverse() == [2, 1] && lists.range(2) == [0, 1] && ['bb', 'a'].sortBy(x, size(x)) == ['a', 'bb']",
+            "semver('1.2.3').isLessThan(semver('1.10.0')) && semver('1.0.0-rc.1').compareTo(semver('1.0.0')) == -1",
+            "isSemver('1.2.3-a.1+b') && !isSemver('v1.2') && isSemver('v1.2', true) && semver('v1.02', true).minor() == 2",
+            "semver('4.5.6').major() == 4 && semver('4.5.6').patch() == 6 && !isSemver('01.2.3') && !isSemver('1.2')",
+            "format.named('dns1123Label').value().validate('a') == optional.none() && format.dns1123Label().validate('A').hasValue()",
+            "strings.quote('a') == '\"a\"' && '%s %d'.format(['a', dyn(1)]) == 'a 1' && 'abc'.charAt(1) == 'b'",
+            "'a,b'.split(',').join('-') == 'a-b' && 'abcabc'.lastIndexOf('c') == 5 && ' a '.trim() == 'a'",
+            "url('https://a.b:80/c?d=e').getQuery()['d'] == ['e'] && 'a1b2'.findAll('[0-9]') == ['1', '2']",
+            "ip('10.0.0.1').family() == 4 && cidr('10.0.0.0/8').containsIP('10.1.1.1') && cidr('10.0.0.0/8').ip() == ip('10.0.0.0')",
+            "string(ip('10.0.0.1')) == '10.0.0.1' && cidr('10.0.0.0/8').prefixLength() == 8 && ip.isCanonical('10.0.0.1')",
+            "quantity('1').add(1).sub(quantity('500m')).isGreaterThan(quantity('1'))",
+            "timestamp('2026-01-02T03:04:05Z').getFullYear() == 2026 && duration('90m').getHours() == 1 && duration('1h') + duration('1m') > duration('1h')",
+            "self.namespace == 'n' && self.__namespace__ == 'n'",
+        ];
+        for rule in rules {
+            let schema = spec(properties.clone(), json!([{"rule": rule}]));
+            let mut errors = crate::field::ErrorList::default();
+            written::check(
+                &Structural::read(&schema),
+                &crate::field::Path::new("schema"),
+                false,
+                &mut errors,
+            );
+            // Some cost too much where nothing is known of sizes.
+            let wrong = errors.iter().filter(|error| error.kind != ErrorKind::Forbidden);
+            assert_eq!(wrong.map(ToString::to_string).collect::<Vec<_>>(), Vec::<String>::new());
+            assert_eq!(told(schema, object.clone(), None), Vec::<String>::new());
+        }
     }
 
     #[test]

@@ -97,8 +97,8 @@ pub struct Rule {
     pub reason: String,
     /// Path below the value that the error is about, such as `.spec.x`.
     pub field_path: String,
-    /// Whether a transition rule also holds where there is no old value.
-    pub optional_old_self: bool,
+    /// Whether a transition rule also holds where there is no old value, if the schema says.
+    pub optional_old_self: Option<bool>,
 }
 
 impl Structural {
@@ -193,6 +193,6 @@ fn rule(value: &Value) -> Rule {
         message_expression: text("messageExpression"),
         reason: text("reason"),
         field_path: text("fieldPath"),
-        optional_old_self: value["optionalOldSelf"] == true,
+        optional_old_self: value["optionalOldSelf"].as_bool(),
     }
 }

@@ -1,13 +1,14 @@
 //! What may stand in the schema of a definition: it must be structural (apiextensions-apiserver `pkg/apiserver/schema/validation.go`) and
 //! use nothing that is not supported (`pkg/apis/apiextensions/validation`). The definition's validation calls it for each version.
 
-use super::{CompiledRule, pattern};
+use super::pattern;
 use crate::field::{ErrorList, Path};
 use crate::object::{list, text};
 use serde_json::{Value, json};
 
 /// Most nesting of a schema.
 const MOST_DEPTH: usize = 100;
+const LINE_BREAKS: [char; 2] = ['\n', '\r'];
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
 
 /// Tells what is wrong with the schema of a version.
@@ -282,36 +283,77 @@ fn rules(schema: &Value, path: &Path, errors: &mut ErrorList) {
         let (expression, message) = (text(rule, &["rule"]), text(rule, &["message"]));
         if expression.trim().is_empty() {
             errors.required(&path.child("rule"), "rule is not specified");
-            continue;
-        }
-        if message.trim().contains('\n') {
+        } else if !message.is_empty() && message.trim().is_empty() {
+            errors.invalid(&path.child("message"), message, "must be non-empty if specified");
+        } else if message.trim().contains(LINE_BREAKS) {
             errors.invalid(&path.child("message"), message, "must not contain line breaks");
-        } else if message.is_empty() && expression.trim().contains('\n') {
+        } else if message.is_empty() && expression.trim().contains(LINE_BREAKS) {
             errors.required(&path.child("message"), "message must be specified if rule contains line breaks");
+        }
+        let made = text(rule, &["messageExpression"]);
+        if !made.is_empty() && made.trim().is_empty() {
+            errors.required(
+                &path.child("messageExpression"),
+                "messageExpression must be non-empty if specified",
+            );
         }
         if let Some(reason) = rule["reason"].as_str().filter(|reason| !reasons.contains(reason)) {
             errors.not_supported(&path.child("reason"), reason, &reasons);
         }
-        match CompiledRule::compile(expression) {
-            Err(error) => {
-                let detail = format!("compilation failed: {error}");
-                errors.invalid(&path.child("rule"), expression, detail);
-            }
-            Ok(compiled) => {
-                if rule["optionalOldSelf"] == true && !compiled.transition {
-                    let detail = "may not be set if oldSelf is not used in rule";
-                    errors.invalid(&path.child("optionalOldSelf"), true, detail);
-                }
-            }
-        }
-        if let Some(message) = rule["messageExpression"].as_str().filter(|message| !message.is_empty())
-            && let Err(error) = CompiledRule::compile(message)
-        {
-            errors.invalid(
-                &path.child("messageExpression"),
-                message,
-                format!("messageExpression compilation failed: {error}"),
-            );
-        }
+        field_path(schema, text(rule, &["fieldPath"]), &path.child("fieldPath"), errors);
     }
+}
+
+/// Where the error of a rule is told must be a place that the schema knows.
+fn field_path(schema: &Value, written: &str, path: &Path, errors: &mut ErrorList) {
+    if written.is_empty() {
+        return;
+    }
+    if written.trim().is_empty() {
+        errors.invalid(path, written, "must be non-empty if specified");
+    }
+    if written.contains(LINE_BREAKS) {
+        errors.invalid(path, written, "must not contain line breaks");
+    }
+    if !leads_somewhere(schema, written) {
+        errors.invalid(path, written, "must be a valid path");
+    }
+}
+
+/// Whether a path of names (`.a['b.c']`) leads to a part of a schema (`ValidFieldPath`).
+fn leads_somewhere(schema: &Value, path: &str) -> bool {
+    let (mut at, mut rest) = (schema, path);
+    while !rest.is_empty() {
+        let name = if let Some(after) = rest.strip_prefix("['") {
+            let Some(end) = quoted_end(after) else { return false };
+            rest = match after[end + 1..].strip_prefix(']') {
+                Some(rest) => rest,
+                None => return false,
+            };
+            after[..end].replace("\\'", "'").replace("\\\\", "\\")
+        } else if let Some(after) = rest.strip_prefix('.') {
+            let end = after.find(['.', '[', ']']).unwrap_or(after.len());
+            // A delimiter straight after a dot is a name of its own for upstream, which no property has.
+            if end == 0 {
+                return false;
+            }
+            rest = &after[end..];
+            after[..end].to_string()
+        } else {
+            return false;
+        };
+        let below = match at.get("properties").and_then(Value::as_object) {
+            Some(properties) if !properties.is_empty() => properties.get(&name),
+            _ => at.get("additionalProperties").filter(|values| values.is_object()),
+        };
+        let Some(below) = below else { return false };
+        at = below;
+    }
+    true
+}
+
+/// Where a quoted text ends.
+fn quoted_end(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    (0..bytes.len()).find(|at| bytes[*at] == b'\'' && (*at == 0 || bytes[at - 1] != b'\\'))
 }

@@ -1,5 +1,6 @@
 //! An upper bound of what an expression may cost on the values at hand, so that no rule can stall the server.
 
+use crate::expressions::macros::INSERT;
 use cel::common::ast::{EntryExpr, Expr, IdedExpr};
 use serde_json::Value;
 
@@ -87,6 +88,11 @@ pub(super) fn charge(expression: &IdedExpr, extent: &Extent, budget: &mut f64) -
     Ok(())
 }
 
+/// Whether a call is of a function of sets.
+fn of_sets(target: Option<&IdedExpr>) -> bool {
+    target.is_some_and(|target| matches!(&target.expr, Expr::Ident(name) if name == "sets"))
+}
+
 struct Walk<'e> {
     extent: &'e Extent,
     /// Calls that multiply the length of texts.
@@ -101,12 +107,15 @@ impl Walk<'_> {
                     self.growing += 1;
                 }
                 let own = match call.func_name.as_str() {
+                    // As upstream has it: an authorizer may be a program elsewhere.
+                    "check" => 350_000.0,
+                    "contains" | "equivalent" | "intersects" if of_sets(call.target.as_deref()) => {
+                        1.0 + 2.0 * (self.extent.longest as f64).powi(2)
+                    }
                     "matches" | "find" | "findAll" | "contains" | "replace" => {
                         1.0 + self.extent.text as f64 / 10.0
                     }
-                    // As upstream has it: an authorizer may be a program elsewhere.
-                    "check" => 350_000.0,
-                    "sort" | "sortBy" | "distinct" | "isSorted" | "sum" | "in" | "@in" => {
+                    "sort" | "sortBy" | "distinct" | "isSorted" | "sum" | "in" | "@in" | INSERT => {
                         1.0 + self.extent.longest as f64
                     }
                     _ => 1.0,

@@ -2,15 +2,14 @@
 //! addresses and formats. Strings come from the crate's own extension.
 
 use crate::crd::pattern;
-use crate::names;
+use crate::expressions::macros;
 use crate::quantity::Quantity;
 use cel::common::types;
 use cel::common::value::CowVal;
 use cel::extractors::{Arguments, This};
-use cel::objects::{Opaque, OptionalValue};
+use cel::objects::Opaque;
 use cel::{Context, DeclarationError, Env, ExecutionError, Value, extensions};
 use std::cmp::Ordering;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 type Result<T = Value> = std::result::Result<T, ExecutionError>;
@@ -53,6 +52,10 @@ pub(super) fn environment() -> Env {
         vec![types::DYN_TYPE],
         |args| Ok(CowVal::owned(types::CelInt::from(index_of(&args, true)?))),
     );
+    addresses::add_texts(&mut env);
+    for one in macros::two_variables(macros::For::Running) {
+        let _never_fails = env.add_macro(one);
+    }
     env
 }
 
@@ -60,6 +63,8 @@ pub(super) fn environment() -> Env {
 pub(super) fn add_functions(context: &mut Context<'_, '_>) -> std::result::Result<(), DeclarationError> {
     quantities(context)?;
     lists(context)?;
+    collections::add(context)?;
+    semver::add(context)?;
     context.add_function("find", |This(text): This<Arc<String>>, pattern: Arc<String>| -> Result {
         let regex = regex(&pattern)?;
         Ok(text_value(regex.find(&text).map_or("", |found| found.as_str())))
@@ -78,8 +83,8 @@ pub(super) fn add_functions(context: &mut Context<'_, '_>) -> std::result::Resul
         },
     )?;
     urls(context)?;
-    addresses(context)?;
-    formats(context)
+    addresses::add(context)?;
+    formats::add(context)
 }
 
 fn text_value(text: &str) -> Value {
@@ -131,13 +136,14 @@ macro_rules! opaque {
     };
 }
 
+mod addresses;
 pub(super) mod authz;
+mod collections;
+mod formats;
+mod semver;
 
 opaque!(QuantityValue, Quantity, "kubernetes.Quantity");
 opaque!(UrlValue, Url, "kubernetes.URL");
-opaque!(IpValue, IpAddr, "net.IP");
-opaque!(CidrValue, (IpAddr, u8), "net.CIDR");
-opaque!(FormatValue, &'static str, "kubernetes.NamedFormat");
 
 fn quantities(context: &mut Context<'_, '_>) -> std::result::Result<(), DeclarationError> {
     context.add_function("quantity", |text: Arc<String>| -> Result {
@@ -147,19 +153,20 @@ fn quantities(context: &mut Context<'_, '_>) -> std::result::Result<(), Declarat
         }
     })?;
     context.add_function("isQuantity", |text: Arc<String>| text.parse::<Quantity>().is_ok())?;
+    fn order(this: &Value, other: &Value, function: &str) -> Result<Ordering> {
+        if let Some((this, other)) = semver::pair(this, other) {
+            return Ok(this.cmp(other));
+        }
+        Ok(QuantityValue::from(this, function)?.cmp(QuantityValue::from(other, function)?))
+    }
     context.add_function("isGreaterThan", |This(this): This<Value>, other: Value| -> Result {
-        Ok(Value::Bool(
-            QuantityValue::from(&this, "isGreaterThan")? > QuantityValue::from(&other, "isGreaterThan")?,
-        ))
+        Ok(Value::Bool(order(&this, &other, "isGreaterThan")?.is_gt()))
     })?;
     context.add_function("isLessThan", |This(this): This<Value>, other: Value| -> Result {
-        Ok(Value::Bool(
-            QuantityValue::from(&this, "isLessThan")? < QuantityValue::from(&other, "isLessThan")?,
-        ))
+        Ok(Value::Bool(order(&this, &other, "isLessThan")?.is_lt()))
     })?;
     context.add_function("compareTo", |This(this): This<Value>, other: Value| -> Result {
-        let order = QuantityValue::from(&this, "compareTo")?.cmp(QuantityValue::from(&other, "compareTo")?);
-        Ok(Value::Int(order as i64))
+        Ok(Value::Int(order(&this, &other, "compareTo")? as i64))
     })?;
     fn operand(value: &Value, function: &str) -> Result<Quantity> {
         match value {
@@ -328,112 +335,5 @@ fn urls(context: &mut Context<'_, '_>) -> std::result::Result<(), DeclarationErr
             all.entry(name.clone()).or_default().push(text_value(value));
         }
         Ok(Value::from(all))
-    })
-}
-
-fn cidr(text: &str) -> Option<(IpAddr, u8)> {
-    let (address, bits) = text.split_once('/')?;
-    let address: IpAddr = address.parse().ok()?;
-    let bits: u8 = bits.parse().ok()?;
-    (bits <= if address.is_ipv4() { 32 } else { 128 }).then_some((address, bits))
-}
-
-fn contains((network, bits): (IpAddr, u8), address: IpAddr) -> bool {
-    match (network, address) {
-        (IpAddr::V4(network), IpAddr::V4(address)) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
-            u32::from(network) & mask == u32::from(address) & mask
-        }
-        (IpAddr::V6(network), IpAddr::V6(address)) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
-            u128::from(network) & mask == u128::from(address) & mask
-        }
-        _ => false,
-    }
-}
-
-fn addresses(context: &mut Context<'_, '_>) -> std::result::Result<(), DeclarationError> {
-    fn address(value: &Value, function: &str) -> Result<IpAddr> {
-        match value {
-            Value::String(text) => match text.parse() {
-                Ok(address) => Ok(address),
-                Err(_) => {
-                    fail(function, format!("IP Address {text:?} parse error during conversion from string"))
-                }
-            },
-            other => IpValue::from(other, function).copied(),
-        }
-    }
-    context.add_function("ip", |Arguments(args): Arguments| -> Result {
-        let Some(value) = args.first() else { return fail("ip", "no such overload") };
-        Ok(IpValue::value(address(value, "ip")?))
-    })?;
-    context.add_function("isIP", |text: Arc<String>| text.parse::<IpAddr>().is_ok())?;
-    context.add_function("family", |This(this): This<Value>| -> Result {
-        Ok(Value::Int(if IpValue::from(&this, "family")?.is_ipv4() { 4 } else { 6 }))
-    })?;
-    context.add_function("isLoopback", |This(this): This<Value>| -> Result {
-        Ok(Value::Bool(IpValue::from(&this, "isLoopback")?.is_loopback()))
-    })?;
-    context.add_function("isUnspecified", |This(this): This<Value>| -> Result {
-        Ok(Value::Bool(IpValue::from(&this, "isUnspecified")?.is_unspecified()))
-    })?;
-    context.add_function("cidr", |text: Arc<String>| -> Result {
-        match cidr(&text) {
-            Some(parsed) => Ok(CidrValue::value(parsed)),
-            None => fail("cidr", "network address parse error during conversion from string"),
-        }
-    })?;
-    context.add_function("isCIDR", |text: Arc<String>| cidr(&text).is_some())?;
-    context.add_function("containsIP", |This(this): This<Value>, other: Value| -> Result {
-        let network = *CidrValue::from(&this, "containsIP")?;
-        Ok(Value::Bool(contains(network, address(&other, "containsIP")?)))
-    })?;
-    context.add_function("containsCIDR", |This(this): This<Value>, other: Value| -> Result {
-        let network = *CidrValue::from(&this, "containsCIDR")?;
-        let inner = match &other {
-            Value::String(text) => match cidr(text) {
-                Some(inner) => inner,
-                None => {
-                    return fail("containsCIDR", "network address parse error during conversion from string");
-                }
-            },
-            other => *CidrValue::from(other, "containsCIDR")?,
-        };
-        Ok(Value::Bool(inner.1 >= network.1 && contains(network, inner.0)))
-    })?;
-    context.add_function("prefixLength", |This(this): This<Value>| -> Result {
-        Ok(Value::Int(CidrValue::from(&this, "prefixLength")?.1.into()))
-    })
-}
-
-/// `format.dns1123Label().validate(text)`: nothing, or what is wrong.
-fn formats(context: &mut Context<'_, '_>) -> std::result::Result<(), DeclarationError> {
-    for name in [
-        "dns1123Label",
-        "dns1123Subdomain",
-        "dns1035Label",
-        "qualifiedName",
-        "labelValue",
-        "dns1123LabelPrefix",
-    ] {
-        context.add_function(&format!("format.{name}"), move || FormatValue::value(name))?;
-    }
-    context.add_function("validate", |This(this): This<Value>, text: Arc<String>| -> Result {
-        let errors = match *FormatValue::from(&this, "validate")? {
-            "dns1123Label" => names::is_dns1123_label(&text),
-            "dns1123LabelPrefix" => names::name_is_dns_label(&text, true),
-            "dns1123Subdomain" => names::is_dns1123_subdomain(&text),
-            "dns1035Label" => names::is_dns1035_label(&text),
-            "qualifiedName" => names::is_qualified_name(&text),
-            _ => names::is_valid_label_value(&text),
-        };
-        let found = if errors.is_empty() {
-            OptionalValue::none()
-        } else {
-            let errors = errors.iter().map(|error| text_value(error)).collect();
-            OptionalValue::of(Value::List(Arc::new(errors)))
-        };
-        Ok(Value::Opaque(Arc::new(found)))
     })
 }

@@ -5,6 +5,7 @@ pub use super::library::authz::{Authorizer, Question, Resource, Target};
 
 use super::library::authz;
 use super::{RuleError, bounded, cost, environment, library, on_large_stack, references, values};
+use crate::expressions;
 use cel::objects::{Key, Map};
 use cel::{Context, Program};
 use serde_json::Value;
@@ -72,8 +73,9 @@ fn compile(expression: &str) -> Result<Compiled, RuleError> {
 
 fn parse(expression: &str, deep: bool) -> Result<Compiled, RuleError> {
     let program = environment().compile(expression).map_err(|errors| RuleError(errors.to_string()))?;
-    let known =
-        |name: &String| NAMES.contains(&name.as_str()) || name.starts_with('@') || values::is_type_name(name);
+    let known = |name: &String| {
+        NAMES.contains(&name.as_str()) || name.starts_with('@') || expressions::is_known(name)
+    };
     if let Some(name) = references::free(program.expression()).iter().find(|name| !known(name)) {
         return Err(undeclared(name));
     }

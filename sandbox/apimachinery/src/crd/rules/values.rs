@@ -2,63 +2,12 @@
 //! durations or bytes, and fields are named so that an expression can name them (`__namespace__`, `a__dot__b`).
 
 use crate::crd::Structural;
+use crate::expressions::{escape, is_reserved};
 use base64::Engine;
 use cel::objects::{Key, Map, OptionalValue};
 use cel::{ExecutionError, Value};
 use std::collections::HashMap;
 use std::sync::Arc;
-
-/// Words that CEL keeps for itself.
-const KEYWORDS: [&str; 22] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-    "__proto__",
-];
-
-/// Names of types that expressions may use as values, and namespaces of functions.
-pub(super) fn is_type_name(name: &str) -> bool {
-    let types = [
-        "int",
-        "uint",
-        "double",
-        "bool",
-        "string",
-        "bytes",
-        "list",
-        "map",
-        "null_type",
-        "type",
-        "optional",
-        "optional_type",
-        "math",
-        "strings",
-        "base64",
-        "cel",
-        "lists",
-        "format",
-        "sets",
-    ];
-    types.contains(&name) || name.starts_with("google.")
-}
 
 /// A value through its schema.
 pub(super) fn of(value: &serde_json::Value, schema: &Structural, root: bool) -> Value {
@@ -81,7 +30,11 @@ pub(super) fn of(value: &serde_json::Value, schema: &Structural, root: bool) -> 
                 }
                 if let Some(below) = schema.properties.get(name) {
                     if let Some(escaped) = escape(name) {
-                        out.insert(key(&escaped), of(one, below, false));
+                        let value = of(one, below, false);
+                        if is_reserved(name) {
+                            out.insert(key(name), value.clone());
+                        }
+                        out.insert(key(&escaped), value);
                     }
                 } else if let Some(below) = &schema.additional {
                     out.insert(key(name), of(one, below, false));
@@ -112,36 +65,13 @@ fn formatted(text: &str, format: Option<&str>) -> Option<Value> {
         "date" => {
             chrono::DateTime::parse_from_rfc3339(&format!("{text}T00:00:00Z")).ok().map(Value::Timestamp)
         }
-        "duration" => duration(text).map(Value::Duration),
+        "duration" => crate::duration::parse(text).map(Value::Duration),
         "byte" => {
             let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
             Some(Value::Bytes(Arc::new(bytes)))
         }
         _ => None,
     }
-}
-
-/// A duration as Go writes it.
-fn duration(text: &str) -> Option<chrono::Duration> {
-    let (negative, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Some(chrono::Duration::zero());
-    }
-    let mut nanos = 0.0;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..end].parse().ok()?;
-        let (unit, after) =
-            [("ns", 1.0), ("us", 1e3), ("µs", 1e3), ("ms", 1e6), ("s", 1e9), ("m", 60e9), ("h", 3600e9)]
-                .iter()
-                .find_map(|(unit, nanos)| Some((*nanos, rest[end..].strip_prefix(unit)?)))?;
-        nanos += number * unit;
-        rest = after;
-    }
-    Some(chrono::Duration::nanoseconds((if negative { -nanos } else { nanos }) as i64))
 }
 
 /// A value without a schema.
@@ -171,21 +101,6 @@ fn metadata(value: &serde_json::Value) -> Value {
 
 fn key(name: &str) -> Key {
     Key::String(Arc::new(name.into()))
-}
-
-/// A field's name as expressions write it; nothing if they cannot.
-fn escape(name: &str) -> Option<String> {
-    if KEYWORDS.contains(&name) {
-        return Some(format!("__{name}__"));
-    }
-    let escaped = name
-        .replace("__", "__underscores__")
-        .replace('.', "__dot__")
-        .replace('-', "__dash__")
-        .replace('/', "__slash__");
-    let fine = escaped.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-        && !escaped.starts_with(|c: char| c.is_ascii_digit());
-    fine.then_some(escaped)
 }
 
 /// `oldSelf` of a rule with `optionalOldSelf`.
