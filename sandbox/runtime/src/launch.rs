@@ -7,7 +7,7 @@ use crate::{
     channel::Listener,
     error::Context,
     limits::Limits,
-    mounts, process, spawner, userns,
+    mounts, process, session_root, spawner, userns,
 };
 use drydock_protocol::SessionId;
 use nix::{
@@ -36,8 +36,8 @@ pub struct Launch<'a> {
     pub userns: BorrowedFd<'a>,
     /// Its control group, with limits set.
     pub group: &'a SessionGroup,
-    /// Container images that all sessions share.
-    pub catalogue: Option<Catalogue<'a>>,
+    /// What all sessions share; without, nodes have the host's own device files and no images.
+    pub shared: Option<Shared<'a>>,
     /// The program of WebAssembly containers ([`crate::container::EngineBoot::wasm`]), a file of the host's root.
     pub wasm: Option<BorrowedFd<'a>>,
     /// Listening stream socket for serve.
@@ -76,16 +76,19 @@ pub struct NodeDisk {
     pub docker: OwnedFd,
 }
 
-/// Container images that all sessions share, as nodes see them.
+/// What all sessions share, as nodes see it: device files and container images.
 ///
-/// The mount is read-only, and must stay so whatever root does in a node. The kernel sees to that for mounts that are copied into
-/// a mount namespace of another user namespace (mount_namespaces(7), "Restrictions on mount namespaces"), not for those that are
-/// attached there: so it hangs in the caller's mount namespace while the session's is made from that.
+/// The mounts are read-only, and must stay so whatever root does in a node (to which the ids of what is in them are mapped: it could
+/// take the device files' permissions from everybody). The kernel sees to that for mounts that are copied into a mount namespace
+/// of another user namespace (mount_namespaces(7), "Restrictions on mount namespaces"), not for those that are attached
+/// there: so they hang in the caller's mount namespace while the session's is made from that.
 #[derive(Debug)]
-pub struct Catalogue<'a> {
-    /// The detached mount.
-    pub mount: OwnedFd,
-    /// Where it hangs meanwhile: a directory that no other mount is below, in a mount namespace of the caller's own.
+pub struct Shared<'a> {
+    /// The detached mount of [`crate::session_root::own_devices`].
+    pub devices: OwnedFd,
+    /// The detached mount of the images.
+    pub images: OwnedFd,
+    /// Where they hang meanwhile: where the device files are, in a mount namespace of the caller's own.
     pub place: &'a Path,
 }
 
@@ -100,10 +103,12 @@ impl Launch<'_> {
     /// Starts the session. Returns the process id of its spawner, a child of the caller; when that process ends, all
     /// of the session has ended. Needs root and a single thread.
     pub fn start(&self) -> Result<i32> {
-        let Some(catalogue) = &self.catalogue else { return self.fork() };
-        mounts::attach_at(catalogue.mount.as_fd(), catalogue.place)?;
-        let started = self.fork();
-        mounts::detach(catalogue.place)?;
+        let Some(shared) = &self.shared else { return self.fork() };
+        mounts::attach_at(shared.devices.as_fd(), shared.place)?;
+        let images = mounts::attach_at(shared.images.as_fd(), &shared.place.join(session_root::IMAGES));
+        let started = images.and_then(|()| self.fork());
+        // Takes what hangs below with it.
+        mounts::detach(shared.place)?;
         started
     }
 

@@ -70,11 +70,20 @@ pub fn all_again(mount: BorrowedFd<'_>) -> Result<OwnedFd> {
 /// A detached, read-only copy of a directory's mount in which the host's ids 0 … 65,535 appear as the ids that `userns`
 /// maps 0 … 65,535 to: an idmapped mount (mount_setattr(2)). Needs root and Linux 5.19 (for overlayfs on top).
 pub fn idmapped(directory: &Path, userns: BorrowedFd<'_>) -> Result<OwnedFd> {
+    mapped(directory, userns, libc::MOUNT_ATTR_NODEV)
+}
+
+/// The same of a directory with device files, which can be used. Linux 6.3 for a tmpfs.
+pub fn idmapped_devices(directory: &Path, userns: BorrowedFd<'_>) -> Result<OwnedFd> {
+    mapped(directory, userns, 0)
+}
+
+fn mapped(directory: &Path, userns: BorrowedFd<'_>, attributes: u64) -> Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree =
         open_tree(CWD, directory, flags).step(|| format!("copy the mount of {}", directory.display()))?;
     let attributes = libc::mount_attr {
-        attr_set: libc::MOUNT_ATTR_IDMAP | libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV,
+        attr_set: libc::MOUNT_ATTR_IDMAP | libc::MOUNT_ATTR_RDONLY | attributes,
         attr_clr: 0,
         propagation: 0,
         userns_fd: u64::from(userns.as_raw_fd().cast_unsigned()),

@@ -31,9 +31,11 @@ const DEVICE_LINKS: [(&str, &str); 6] = [
 /// Their numbers (Linux' `Documentation/admin-guide/devices.txt`).
 const NUMBERS: [(u64, u64); 6] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0)];
 
-/// Puts device files of our own in the place of the host's, in the mount namespace of the caller, for [`build`] to copy: what the host
-/// makes anew in its `/dev` is gone for running sessions, in which no container would start any more. `place` is an empty directory.
-/// Needs root.
+/// The directory beside the device files on which the images are mounted while a session is made.
+pub(crate) const IMAGES: &str = "images";
+
+/// Makes device files of our own in `place`, an empty directory, in the mount namespace of the caller: what the host makes anew in
+/// its `/dev` is gone for running sessions, in which no container would start any more. Needs root.
 pub fn own_devices(place: &Path) -> Result<()> {
     let tree = mounts::create(
         "tmpfs",
@@ -48,10 +50,20 @@ pub fn own_devices(place: &Path) -> Result<()> {
         // The umask does not count.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666))
             .step(|| format!("set the mode of {}", path.display()))?;
-        let device = mounts::copy(CWD, &path.to_string_lossy(), false)?;
-        mounts::attach_at(device.as_fd(), &Path::new("/dev").join(name))?;
     }
-    Ok(())
+    let images = place.join(IMAGES);
+    fs::create_dir(&images).step(|| format!("make {}", images.display()))
+}
+
+/// Those device files for a session: a detached, read-only mount in which they belong to the session's root, as on a machine. Linux
+/// before 6.3 maps no ids of a tmpfs: there they belong to nobody.
+pub fn session_devices(place: &Path, userns: BorrowedFd<'_>) -> Result<OwnedFd> {
+    mounts::idmapped_devices(place, userns).or_else(|error| {
+        tracing::debug!(%error, "device files belong to nobody");
+        let tree = mounts::copy(CWD, &place.to_string_lossy(), false)?;
+        mounts::set_attributes(tree.as_fd(), libc::MOUNT_ATTR_RDONLY, false)?;
+        Ok(tree)
+    })
 }
 
 /// Where the roots of the nodes lie.
@@ -68,16 +80,20 @@ pub fn node_path(node: NodeName) -> PathBuf {
 }
 
 /// Builds `/proc`, `/sys`, `/dev/{null,…}`, `/catalogue`, `/nodes` on a tmpfs and makes it the root. Called by the spawner first of all, in
-/// its new mount and pid namespaces; afterwards no path of the host can be reached. `images`: where the container images hang that
-/// are to be seen in `/catalogue`; a copy of that mount has the flags that the kernel locked.
-pub fn build(images: Option<&Path>) -> Result<()> {
+/// its new mount and pid namespaces; afterwards no path of the host can be reached. `shared`: where the device files and the images hang
+/// ([`crate::launch::Shared`]); copies of these mounts have the flags that the kernel locked.
+pub fn build(shared: Option<&Path>) -> Result<()> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .step(|| "make mounts private")?;
     let devices: Vec<(&str, OwnedFd)> = DEVICES
         .into_iter()
-        .map(|name| Ok((name, mounts::copy(CWD, &format!("/dev/{name}"), false)?)))
+        .map(|name| {
+            let path = shared.unwrap_or(Path::new("/dev")).join(name);
+            Ok((name, mounts::copy(CWD, &path.to_string_lossy(), false)?))
+        })
         .collect::<Result<_>>()?;
-    let images = images.map(|place| mounts::copy(CWD, &place.to_string_lossy(), false)).transpose()?;
+    let images = shared.map(|place| mounts::copy(CWD, &place.join(IMAGES).to_string_lossy(), false));
+    let images = images.transpose()?;
     // The kernel lets a new procfs or sysfs in only while an unmasked one of the host is still in sight.
     let proc = mounts::create("proc", &[], safe())?;
     let sys = mounts::create("sysfs", &[], safe() | MountAttrFlags::MOUNT_ATTR_RDONLY)?;

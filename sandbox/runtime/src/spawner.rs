@@ -131,7 +131,7 @@ impl<'a> Spawner<'a> {
         let mut trace = Trace::from_origin(launch.origin);
         let keep: Vec<_> = launch.needed(&cgroup).collect();
         process::close_all_but(&keep);
-        session_root::build(launch.catalogue.as_ref().map(|catalogue| catalogue.place))?;
+        session_root::build(launch.shared.as_ref().map(|shared| shared.place))?;
         trace.step("session root");
         sethostname(format!("drydock-{}", launch.id)).step(|| "sethostname")?;
         // Of the session's own, so that `nsenter --all` works between its processes. Children are in it, this process is not.

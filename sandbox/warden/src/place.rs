@@ -47,12 +47,7 @@ pub mod state_paths {
     pub fn warden_socket(state: &Path) -> PathBuf {
         state.join("run/warden.sock")
     }
-    /// Where the container images hang while a session is made.
-    pub fn catalogue(state: &Path) -> PathBuf {
-        state.join("run/catalogue")
-    }
-
-    /// Where the device files of the nodes are, in the warden's mount namespace.
+    /// Where the device files of the nodes are, in the warden's mount namespace, and the container images while a session is made.
     pub fn devices(state: &Path) -> PathBuf {
         state.join("run/devices")
     }
@@ -107,7 +102,6 @@ impl Place {
         for (dir, mode, owner) in [
             ("run/sessions", 0o711, 0),
             ("run/warden", 0o700, 0),
-            ("run/catalogue", 0o700, 0),
             ("run/devices", 0o700, 0),
             ("disk", 0o700, 0),
             ("log", 0o700, 0),

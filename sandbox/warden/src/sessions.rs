@@ -23,10 +23,10 @@ use drydock_runtime::{
     channel::{Channel, Listener},
     cluster::{ClusterSeed, ClusterWish},
     egress::Egress,
-    launch::{Catalogue, Launch, Mains, NodeDisk},
+    launch::{Launch, Mains, NodeDisk, Shared},
     limits::Limits,
     messages::{FromWarden, Given},
-    mounts, overlay, pidfd, seccomp,
+    mounts, overlay, pidfd, seccomp, session_root,
     trace::Trace,
     uplink::Uplink,
     userns,
@@ -234,13 +234,14 @@ impl Sessions {
         let (group, listener, control, log) = prepared?;
         trace.step("user namespace");
         let images = mounts::idmapped(self.stores.catalogue.dir(), userns.as_fd())?;
-        let place = state_paths::catalogue(self.place.state());
+        let place = state_paths::devices(self.place.state());
+        let devices = session_root::session_devices(&place, userns.as_fd())?;
         let pid = Launch {
             id: &record.id,
             limits: &record.limits,
             userns: userns.as_fd(),
             group: &group,
-            catalogue: Some(Catalogue { mount: images, place: &place }),
+            shared: Some(Shared { devices, images, place: &place }),
             wasm: self.stores.wasm.as_ref().map(AsFd::as_fd),
             listener: listener.as_fd(),
             control: &control,

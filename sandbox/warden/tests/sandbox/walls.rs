@@ -222,6 +222,22 @@ fn devices_are_the_wardens() -> Outcome {
         assert!(!seen.starts_with(&format!("{} ", meta.dev())), "{path} is the host's");
     }
     assert_eq!(s.run(1, "echo x > /dev/null; head -c 3 /dev/zero | od -An -tx1"), " 00 00 00");
+    // They belong to root, as on a machine, where the kernel maps ids of a tmpfs (Linux 6.3), and all sessions have the same.
+    let owner = s.run(1, "stat -c '%u:%g' /dev/null");
+    assert!(["0:0", "65534:65534"].contains(&&*owner), "{owner}");
+    for taking in [
+        "chmod 600 /dev/null",
+        "chown 1000 /dev/null",
+        "mount -o remount,bind,rw /dev/null && chmod 600 /dev/null",
+        "mount -o remount,rw /dev/null && chmod 600 /dev/null",
+        "touch /n; mount --bind /dev/null /n; mount -o remount,bind,rw /n; chmod 600 /n",
+        "unshare -m sh -c 'mount -o remount,bind,rw /dev/null; chmod 600 /dev/null'",
+        "unshare -Urm sh -c 'mount -o remount,bind,rw /dev/null; chmod 600 /dev/null'",
+        "setfattr -n user.x -v y /dev/null",
+    ] {
+        assert_ne!(s.try_run(1, taking).0, 0, "{taking}");
+    }
+    assert_eq!(s.run(1, "stat -c %a /dev/null"), "666");
     Ok(())
 }
 
