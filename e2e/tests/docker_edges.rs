@@ -347,3 +347,32 @@ async fn all_containers_have_the_same_devices() {
     }
     lab.end().await;
 }
+
+#[tokio::test]
+async fn what_a_session_can_not_have_is_told_and_shown_as_it_is() {
+    let lab = Lab::docker(1).await;
+    let create = "docker pull -q busybox > /dev/null
+docker create --name more --ulimit nofile=10:99999999 --oom-score-adj=-500 busybox 2>&1 | grep -o 'WARNING: [A-Za-z]* [A-Za-z]*'
+docker inspect -f '{{(index .HostConfig.Ulimits 0).Soft}} {{.HostConfig.OomScoreAdj}}' more
+test $(docker inspect -f '{{(index .HostConfig.Ulimits 0).Hard}}' more) = $(ulimit -Hn) && echo same";
+    assert_eq!(lab.sh(create).await, "WARNING: Ulimit nofile\nWARNING: An OOM\n10 0\nsame");
+    // The group of a container is where it is asked to be, and its log is there before its first line.
+    let parent = "docker run -d --name cg --cgroup-parent /lab/team busybox sleep inf > /dev/null
+grep -c \":/lab/team/$(docker inspect -f '{{.Id}}' cg)$\" /proc/$(docker inspect -f '{{.State.Pid}}' cg)/cgroup > /dev/null && echo there
+docker exec cg true && docker pause cg && docker unpause cg && docker update --cpus 0.5 cg
+stat -c %s $(docker inspect -f '{{.LogPath}}' cg)
+docker rm -f cg && find /sys/fs/cgroup -path '*/lab/team/*/cgroup.procs' | wc -l";
+    assert_eq!(lab.sh(parent).await, "there\ncg\ncg\ncg\n0\ncg\n0");
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn the_containers_of_a_build_are_buildkits_own() {
+    let lab = Lab::docker(1).await;
+    let build = "mkdir /b && cd /b && printf 'FROM busybox\\nRUN sleep 3\\n' > Dockerfile
+since=$(date +%s.%N); docker build -q . > /dev/null & sleep 1.5
+docker info -f '{{.Containers}} {{.ContainersRunning}}'; wait
+docker events --since $since --until $(date +%s.%N) --format '{{.Type}}' | sort -u";
+    assert_eq!(lab.sh(build).await, "0 0\nimage");
+    lab.end().await;
+}

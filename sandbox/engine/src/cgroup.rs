@@ -8,9 +8,11 @@ use crate::{
 };
 use drydock_runtime::cgroup::SOCKETS_LIMIT;
 use std::{
+    collections::HashMap,
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::{PoisonError, RwLock},
 };
 
 mod block;
@@ -28,6 +30,8 @@ pub struct Groups {
     v2: bool,
     /// Whether a block device has the scheduler bfq.
     bfq: bool,
+    /// Where the groups of containers are that have asked for another parent (`--cgroup-parent`), below the node's group.
+    elsewhere: RwLock<HashMap<String, String>>,
 }
 
 #[derive(Debug)]
@@ -56,7 +60,12 @@ impl Groups {
             }
             let passed = fs::read_to_string(parent.join("cgroup.subtree_control")).unwrap_or_default();
             let controllers = passed.split_whitespace().map(Into::into).collect();
-            return Self { trees: vec![Tree { controllers, dir: parent }], v2: true, bfq };
+            return Self {
+                trees: vec![Tree { controllers, dir: parent }],
+                v2: true,
+                bfq,
+                elsewhere: RwLock::default(),
+            };
         }
         let mut trees = Vec::new();
         for entry in fs::read_dir(mount).into_iter().flatten().flatten() {
@@ -70,7 +79,7 @@ impl Groups {
                 _ => trees.push(Tree { controllers: names.split(',').map(Into::into).collect(), dir }),
             }
         }
-        Self { trees, v2: false, bfq }
+        Self { trees, v2: false, bfq, elsewhere: RwLock::default() }
     }
 
     /// Whether this is one tree for all controllers.
@@ -112,8 +121,31 @@ impl Groups {
     }
 
     /// A container's group below the node's.
-    pub fn name(id: &str) -> String {
-        format!("{PARENT}/{id}")
+    pub fn name(&self, id: &str) -> String {
+        let elsewhere = self.elsewhere.read().unwrap_or_else(PoisonError::into_inner);
+        format!("{}/{id}", elsewhere.get(id).map_or(PARENT, String::as_str))
+    }
+
+    /// A container has this parent; empty: the usual one. Before its group is made or found.
+    pub fn set_parent(&self, id: &str, parent: &str) {
+        let parts = parent.split('/').fold(Vec::new(), |mut parts, part| {
+            match part {
+                "" | "." => {}
+                ".." => drop(parts.pop()),
+                part => parts.push(part),
+            }
+            parts
+        });
+        let mut elsewhere = self.elsewhere.write().unwrap_or_else(PoisonError::into_inner);
+        match parts.as_slice() {
+            [] => drop(elsewhere.remove(id)),
+            parts => drop(elsewhere.insert(id.to_owned(), parts.join("/"))),
+        }
+    }
+
+    fn dir(&self, tree: &Tree, id: &str) -> PathBuf {
+        // The parent's own parent is the node's group.
+        tree.dir.parent().unwrap_or(&tree.dir).join(self.name(id))
     }
 
     fn tree(&self, controller: &str) -> Option<&Tree> {
@@ -127,7 +159,7 @@ impl Groups {
 
     /// A file of a container's group, if the controller is there.
     pub fn file(&self, controller: &str, id: &str, file: &str) -> Option<PathBuf> {
-        self.tree(controller).map(|t| t.dir.join(id).join(file))
+        self.tree(controller).map(|tree| self.dir(tree, id).join(file))
     }
 
     /// Reads a file of a container's group; empty if it is not there.
@@ -138,11 +170,12 @@ impl Groups {
     /// Makes a container's group with its limits.
     pub fn create(&self, id: &str, limits: &Resources) -> Result<()> {
         for tree in &self.trees {
-            let dir = tree.dir.join(id);
+            let dir = self.dir(tree, id);
             match fs::create_dir(&dir) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    // Somebody has tidied up.
+                    // Somebody has tidied up, or it is to be elsewhere.
                     fs::create_dir_all(&dir).map_err(|e| failed("mkdir", &dir, &e))?;
+                    self.pass_on(tree, &dir);
                 }
                 Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed("mkdir", &dir, &e)),
                 _ => {}
@@ -153,6 +186,18 @@ impl Groups {
             let _not_counted = fs::write(sockets, "-1");
         }
         self.limit(id, limits)
+    }
+
+    /// The groups above a container's give their controllers to it (v2).
+    fn pass_on(&self, tree: &Tree, dir: &Path) {
+        let top = tree.dir.parent().unwrap_or(dir);
+        let above: Vec<_> = dir.ancestors().skip(1).take_while(|above| *above != top).collect();
+        for above in above.into_iter().rev().filter(|_| self.v2) {
+            for controller in &tree.controllers {
+                let _processes_are_in_it =
+                    fs::write(above.join("cgroup.subtree_control"), format!("+{controller}"));
+            }
+        }
     }
 
     /// Sets limits, of a group that may have processes.
@@ -263,7 +308,8 @@ impl Groups {
             (false, false) => ("freezer", "freezer.state", "THAWED", "THAWED"),
         };
         let tree = if self.v2 { self.trees.first() } else { self.tree(controller) };
-        let dir = tree.ok_or_else(|| Error::internal("the node has no freezer"))?.dir.join(id);
+        let dir = tree.ok_or_else(|| Error::internal("the node has no freezer"))?;
+        let dir = self.dir(dir, id);
         fs::write(dir.join(file), value).map_err(|e| failed("write", &dir.join(file), &e))?;
         let watched = if self.v2 { dir.join("cgroup.events") } else { dir.join(file) };
         for _ in 0..200 {
@@ -286,7 +332,7 @@ impl Groups {
             true => (self.trees.first(), "cgroup.freeze", "1"),
             false => (self.tree("freezer"), "freezer.state", "FROZEN"),
         };
-        let text = tree.and_then(|t| fs::read_to_string(t.dir.join(id).join(file)).ok());
+        let text = tree.and_then(|tree| fs::read_to_string(self.dir(tree, id).join(file)).ok());
         text.is_some_and(|text| text.trim() == state)
     }
 
@@ -295,7 +341,7 @@ impl Groups {
         let tree = self.tree("pids").or_else(|| self.trees.first());
         let Some(tree) = tree else { return vec![] };
         let mut found = Vec::new();
-        let mut dirs = vec![tree.dir.join(id)];
+        let mut dirs = vec![self.dir(tree, id)];
         while let Some(dir) = dirs.pop() {
             let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
             found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
@@ -316,7 +362,7 @@ impl Groups {
 
     /// Kills what is left in a container's group (processes of a container without pid namespace of its own).
     pub fn kill(&self, id: &str) {
-        if self.v2 && self.trees.iter().any(|t| fs::write(t.dir.join(id).join("cgroup.kill"), "1").is_ok()) {
+        if self.v2 && self.trees.iter().any(|t| fs::write(self.dir(t, id).join("cgroup.kill"), "1").is_ok()) {
             return;
         }
         for pid in self.processes(id).into_iter().filter(|pid| *pid > 0) {
@@ -328,7 +374,7 @@ impl Groups {
     /// Removes a container's group. False while a process is left in it.
     pub fn remove(&self, id: &str) -> bool {
         // All are tried, whatever becomes of the first.
-        let left = self.trees.iter().filter(|tree| !remove_tree(&tree.dir.join(id))).count();
+        let left = self.trees.iter().filter(|tree| !remove_tree(&self.dir(tree, id))).count();
         left == 0
     }
 }
@@ -403,6 +449,22 @@ mod tests {
         assert_eq!(groups.read("cpu", "x", "cpu.cfs_quota_us"), "50000");
         assert_eq!(groups.read("cpu", "x", "cpu.shares"), "");
         assert_eq!(groups.read("pids", "x", "pids.max"), "max");
+    }
+
+    #[test]
+    fn a_container_may_have_another_parent() {
+        let (temp, groups) = v1();
+        groups.set_parent("y", "/lab/../lab//a/");
+        assert_eq!(groups.name("y"), "lab/a/y");
+        groups.create("y", &Resources::default()).unwrap();
+        assert!(temp.path().join("pids/lab/a/y").is_dir());
+        // Where a file is more than the kernel's, the directory stays.
+        let _memory_is_left = groups.remove("y");
+        assert!(!temp.path().join("pids/lab/a/y").exists());
+        for usual in ["", "/", "/.."] {
+            groups.set_parent("y", usual);
+            assert_eq!(groups.name("y"), "docker/y");
+        }
     }
 
     #[test]

@@ -316,12 +316,10 @@ fn start_again(engine: &Arc<Engine>, container: Arc<Container>) {
 fn take_over(engine: &Arc<Engine>, container: &Arc<Container>, survivor: Survivor) {
     let Survivor { process: Process { pid, pidfd, exit }, kept, .. } = survivor;
     engine.roots.adopt(&container.id);
+    let parent = container.record().host.resources.cgroup_parent.clone();
+    engine.groups.set_parent(&container.id, &parent);
     sources::adopt_images(engine, &container.record().clone());
-    container.set_live(Some(Arc::new(Live {
-        pid,
-        pidfd,
-        cgroup: crate::cgroup::Groups::name(&container.id),
-    })));
+    container.set_live(Some(Arc::new(Live { pid, pidfd, cgroup: engine.groups.name(&container.id) })));
     let ends = sort_out(kept, container.record().config.tty);
     let endpoints = {
         let mut record = container.record();

@@ -5,6 +5,7 @@ use crate::{
     cgroup::Groups,
     error::{Error, Result},
 };
+use drydock_runtime::container::rlimits;
 use std::collections::BTreeSet;
 
 /// More of them no Linux has, as dockerd sees it.
@@ -207,6 +208,26 @@ fn check_cpuset(limits: &mut Resources, groups: &Groups, warnings: &mut Vec<Stri
     Ok(())
 }
 
+/// What a session's programs may have no more of, told and shown as it will be.
+pub fn bound_ulimits(limits: &mut Resources) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for limit in limits.ulimits.iter_mut().flatten() {
+        let Some(most) = rlimits::most(&limit.name).and_then(|most| i64::try_from(most).ok()) else {
+            continue;
+        };
+        let above = |value: i64| value < 0 || value > most;
+        if above(limit.soft) || above(limit.hard) {
+            let bounded = |value| if above(value) { most } else { value };
+            (limit.soft, limit.hard) = (bounded(limit.soft), bounded(limit.hard));
+            warnings.push(format!(
+                "Ulimit {} is above what a session may have, which is {most}. Limited to {}:{}.",
+                limit.name, limit.soft, limit.hard
+            ));
+        }
+    }
+    warnings
+}
+
 /// `0-2,5` (`parseUintList` of moby's `pkg/sysinfo`).
 fn parse_set(text: &str, most: u32) -> std::result::Result<BTreeSet<u32>, String> {
     let mut set = BTreeSet::new();
@@ -268,7 +289,7 @@ fn check_devices(limits: &mut Resources) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::containers::model::{DeviceMapping, ThrottleDevice};
+    use crate::containers::model::{DeviceMapping, ThrottleDevice, Ulimit};
     use std::fs;
 
     fn with_device(path: &str) -> Result<Resources> {
@@ -314,6 +335,21 @@ mod tests {
             told("0-9999", "").unwrap_err(),
             "Invalid value 0-9999 for cpuset cpus: value of out range, maximum is 8192"
         );
+    }
+
+    #[test]
+    fn ulimits_above_the_sessions_are_told_and_shown_as_they_are() {
+        let most = i64::try_from(rlimits::most("nofile").unwrap()).unwrap();
+        let ulimit = |soft, hard| Ulimit { name: "nofile".into(), soft, hard };
+        let list = vec![ulimit(10, 20), ulimit(10, -1), ulimit(most, most)];
+        let mut limits = Resources { ulimits: Some(list), ..Resources::default() };
+        assert_eq!(
+            bound_ulimits(&mut limits),
+            [format!(
+                "Ulimit nofile is above what a session may have, which is {most}. Limited to 10:{most}."
+            )]
+        );
+        assert_eq!(limits.ulimits.unwrap(), [ulimit(10, 20), ulimit(10, most), ulimit(most, most)]);
     }
 
     #[test]

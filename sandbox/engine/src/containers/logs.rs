@@ -119,6 +119,11 @@ impl Log {
             _ => Run::default(),
         };
         *self.run.lock().unwrap_or_else(PoisonError::into_inner) = run;
+        // It is there before there is a line in it, where inspection says.
+        let path = self.path.as_deref().filter(|_| !record.step && !remote::is_remote(driver));
+        if let Some(Err(error)) = path.map(|path| self.writer().open(path)) {
+            tracing::debug!(container = record.short(), %error, "no log yet");
+        }
         Ok(())
     }
 

@@ -298,8 +298,11 @@ impl Containers {
 }
 
 impl Engine {
-    /// Tells that something happened to a container.
+    /// Tells that something happened to a container. Nobody hears of BuildKit's own, which are none of dockerd's.
     pub fn container_event(&self, record: &Record, action: &str, more: &[(&str, String)]) {
+        if record.step {
+            return;
+        }
         let mut attributes = record.attributes();
         attributes.extend(more.iter().map(|(k, v)| ((*k).to_string(), v.clone())));
         self.events.emit("container", action, &record.id, attributes);

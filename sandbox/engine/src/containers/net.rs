@@ -250,8 +250,9 @@ pub async fn release(engine: &Engine, container: &Container) {
     if let Err(error) = engine.networks.release_container(&container.id).await {
         tracing::warn!(container = container.id, %error, "a network could not be left");
     }
-    for endpoint in endpoints {
-        tell(engine, "disconnect", &endpoint);
+    // Nobody hears of BuildKit's own containers.
+    for endpoint in endpoints.iter().filter(|_| !container.record().step) {
+        tell(engine, "disconnect", endpoint);
     }
 }
 

@@ -8,7 +8,6 @@ use super::{
     words::{CAPABILITIES, DEFAULT_CAPABILITIES, capability, parse_bool},
 };
 use crate::{
-    cgroup::Groups,
     engine::Engine,
     error::{Error, Result},
     wasm,
@@ -47,7 +46,7 @@ pub fn container(engine: &Engine, record: &Record, root: &Path) -> Result<Contai
         read_only: host.readonly_rootfs,
         mounts: mounts(engine, record),
         namespaces,
-        cgroup: Groups::name(&record.id),
+        cgroup: engine.groups.name(&record.id),
         masked: host.masked_paths.clone().unwrap_or_default(),
         read_only_paths: host.readonly_paths.clone().unwrap_or_default(),
         sysctls,

@@ -152,6 +152,7 @@ async fn begin(engine: &Arc<Engine>, container: &Arc<Container>, root: &mut Root
     sources::mount_images(engine, &snapshot)?;
     sources::check(&snapshot)?;
     validate::check_sysctls(&snapshot.host)?;
+    engine.groups.set_parent(id, &snapshot.host.resources.cgroup_parent);
     engine.groups.check_devices(&snapshot.host.resources)?;
     log_options::check_log_driver(&snapshot.host)?;
     container.log.open(&snapshot, false).await.map_err(log_options::failed)?;
@@ -223,7 +224,8 @@ async fn prepare(
     let mut interfaces = vec![];
     if let Some(namespace) = net.filter(|_| !record.endpoints.is_empty()) {
         interfaces = net::plug(engine, record, namespace.into()).await.map_err(network_failed)?;
-        record.endpoints.iter().for_each(|endpoint| net::tell(engine, "connect", endpoint));
+        let told = record.endpoints.iter().filter(|_| !record.step);
+        told.for_each(|endpoint| net::tell(engine, "connect", endpoint));
     }
     let linked = !interfaces.is_empty();
     // If it has failed meanwhile, its report tells why.
@@ -429,7 +431,7 @@ fn place(
 fn running(engine: &Arc<Engine>, container: &Arc<Container>, process: Process, ends: Ends) {
     let Process { pid, pidfd, exit } = process;
     raise_oom_score(pid, container.record().host.oom_score_adj);
-    let live = Arc::new(Live { pid, pidfd, cgroup: crate::cgroup::Groups::name(&container.id) });
+    let live = Arc::new(Live { pid, pidfd, cgroup: engine.groups.name(&container.id) });
     container.set_live(Some(live));
     {
         let mut record = container.record();

@@ -19,7 +19,8 @@ use crate::{
 pub fn check(config: &mut Config, host: &mut HostConfig, groups: &Groups) -> Result<Vec<String>> {
     check_config(config)?;
     check_modes(config, host)?;
-    let warnings = limits::check(&mut host.resources, groups)?;
+    let mut warnings = limits::check(&mut host.resources, groups)?;
+    warnings.extend(limits::bound_ulimits(&mut host.resources));
     check_restart(host)?;
     check_log(host)?;
     check_security(host)?;
@@ -29,6 +30,13 @@ pub fn check(config: &mut Config, host: &mut HostConfig, groups: &Groups) -> Res
             "Invalid value {}, range for oom score adj is [-1000, 1000]",
             host.oom_score_adj
         )));
+    }
+    if host.oom_score_adj < 0 {
+        warnings.push(
+            "An OOM score below 0 needs a privilege that no session has. OOM score adjustment discarded."
+                .into(),
+        );
+        host.oom_score_adj = 0;
     }
     if host.shm_size < 0 {
         return Err(Error::invalid("SHM size can not be less than 0"));

@@ -11,6 +11,7 @@ pub mod net;
 pub(crate) mod process;
 pub mod profile;
 mod reaper;
+pub mod rlimits;
 mod root;
 pub mod seccomp;
 pub mod spec;

@@ -4,6 +4,7 @@
 
 use super::{
     messages::{Failure, FailureKind},
+    rlimits,
     seccomp::Filters,
     spec::{Filter, ProcessSpec},
     users::{self, User},
@@ -12,7 +13,7 @@ use crate::{Result, error::Context, process, seccomp};
 use nix::{
     errno::Errno,
     fcntl::AtFlags as NixAtFlags,
-    sys::{prctl, resource::Resource},
+    sys::prctl,
     unistd::{Gid, Uid, execve, execveat, setgid, setgroups, setuid},
 };
 use rustix::{
@@ -103,7 +104,7 @@ pub fn enter<'a>(
             let uid = rustix::process::Uid::from_raw(user.uid);
             rustix::fs::fchown(rustix::stdio::stdin(), Some(uid), None).step(|| "own the terminal")?;
         }
-        set_rlimits(&spec.rlimits)?;
+        rlimits::set(&spec.rlimits)?;
         if let Some(score) = spec.oom_score_adj {
             // Lowering it needs a privilege that no session has; Docker's rootless mode lets it be as well.
             let _kept = fs::write("/proc/self/oom_score_adj", score.to_string());
@@ -320,36 +321,6 @@ fn own_pipes(user: &User, pipes: &[BorrowedFd<'_>]) {
             let _pipes_only = rustix::fs::fchown(pipe, Some(uid), None);
         }
     }
-}
-
-fn set_rlimits(limits: &[(String, u64, u64)]) -> Result<()> {
-    for (name, soft, hard) in limits {
-        let resource = match name.as_str() {
-            "as" => Resource::RLIMIT_AS,
-            "core" => Resource::RLIMIT_CORE,
-            "cpu" => Resource::RLIMIT_CPU,
-            "data" => Resource::RLIMIT_DATA,
-            "fsize" => Resource::RLIMIT_FSIZE,
-            "locks" => Resource::RLIMIT_LOCKS,
-            "memlock" => Resource::RLIMIT_MEMLOCK,
-            "msgqueue" => Resource::RLIMIT_MSGQUEUE,
-            "nice" => Resource::RLIMIT_NICE,
-            "nofile" => Resource::RLIMIT_NOFILE,
-            "nproc" => Resource::RLIMIT_NPROC,
-            "rss" => Resource::RLIMIT_RSS,
-            "rtprio" => Resource::RLIMIT_RTPRIO,
-            "rttime" => Resource::RLIMIT_RTTIME,
-            "sigpending" => Resource::RLIMIT_SIGPENDING,
-            "stack" => Resource::RLIMIT_STACK,
-            _ => continue,
-        };
-        let (_, most) = nix::sys::resource::getrlimit(resource).step(|| format!("getrlimit {name}"))?;
-        // The node's own hard limit can't be exceeded.
-        let (soft, hard) = ((*soft).min(most), (*hard).min(most));
-        nix::sys::resource::setrlimit(resource, soft.min(hard), hard)
-            .step(|| format!("error setting rlimit {name}"))?;
-    }
-    Ok(())
 }
 
 /// The capabilities with these names that this process has.

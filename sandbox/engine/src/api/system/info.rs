@@ -150,7 +150,9 @@ fn merge(into: &mut Value, from: Value) {
 /// What the containers and images are.
 fn counts(engine: &Engine) -> Value {
     let (mut running, mut paused, mut stopped) = (0, 0, 0);
-    let containers = engine.containers.all();
+    let mut containers = engine.containers.all();
+    // Those of a build are BuildKit's own.
+    containers.retain(|container| !container.record().step);
     for container in &containers {
         match container.phase() {
             Phase::Paused => paused += 1,
