@@ -42,7 +42,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run build image programs packages toolchain test test-v2 test-host test-browser lint bench clean root
+.PHONY: help run build image programs packages toolchain test test-v2 test-host test-browser format lint bench clean root
 
 say = printf '\n==> %s\n'
 
@@ -95,7 +95,7 @@ toolchain:
 # Its program, what makes that loadable, and what puts all together.
 $(PAGE): $(PAGE_FROM) | packages toolchain
 	@$(say) "Building the page"
-	@$(NICE) cargo build --locked --profile wasm-release --target wasm32-unknown-unknown -p frontend
+	@RUSTC_WORKSPACE_WRAPPER= $(NICE) cargo build --locked --profile wasm-release --target wasm32-unknown-unknown -p frontend
 	@$(NICE) cargo run --quiet --locked --profile tool -p drydock-bindgen -- \
 	    target/wasm32-unknown-unknown/wasm-release/frontend.wasm static/gen/program
 	@$(NICE) node static/build.mjs
@@ -188,25 +188,30 @@ endef
 browser = .ci/packages test browser; command -v chromedriver > /dev/null || .ci/chromium '$(CHROMIUM)'
 prepared = DRYDOCK_IMAGES=$(TEST_IMAGES) DRYDOCK_CATALOGUE=$(TEST_CATALOGUE) DRYDOCK_BIN=$(CURDIR)/$(1)
 
-test: lint test-host test-browser ## Install what is missing and run every check and test
+# In tests our own crates are compiled by Clippy, which is told what `cargo clippy -- -D warnings` tells it (its src/main.rs): nothing is
+# compiled once more for lints alone. The page is as it is served.
+test test-host test-browser: export RUSTC_WORKSPACE_WRAPPER := clippy-driver
+test test-host test-browser: export CLIPPY_ARGS := -Dwarnings__CLIPPY_HACKERY__
+
+test: format test-host test-browser ## Install what is missing and run every check and test
 	@$(say) "All tests passed"
 
-lint: | packages toolchain
+format: | packages toolchain
 	@$(say) "Format"
 	@cargo fmt --all --check
+
+lint: format ## Format and lints alone
 	@$(say) "Lint"
 	@# The page too: nothing in it is for its own target only.
 	@$(NICE) cargo clippy --locked --workspace --all-targets -- -D warnings
-	@$(say) "Lint: fuzz targets"
-	@$(NICE) cargo check --locked --manifest-path fuzz/Cargo.toml --target-dir target
 
 # The page and the browser tests want other features of common libraries, of which one (the order of JSON's maps) would be another program.
 HOST_CRATES := --workspace --exclude drydock-e2e --exclude frontend --exclude drydock-bindgen
 
 test-host: root $(TESTED) ## Unit and integration tests
 	@.ci/packages test
-	@# They are compiled while the images are prepared.
-	@$(NICE) cargo test --quiet --locked $(HOST_CRATES) --no-run & compiler=$$!; \
+	@# They are compiled while the images are prepared, and with them benchmarks and fuzz targets, for the lints.
+	@$(NICE) cargo test --quiet --locked $(HOST_CRATES) --all-targets --no-run & compiler=$$!; \
 	    trap 'kill $$compiler 2> /dev/null || true' EXIT; \
 	    $(call prepare_tests,$(TESTED)); \
 	    wait $$compiler
@@ -219,7 +224,7 @@ test-browser: root $(TESTED) ## Tests of the whole program, by browser and by th
 	@$(browser)
 	@$(call prepare_tests,$(TESTED))
 	@$(say) "Tests of the whole program"
-	@$(call prepared,$(TESTED)) $(NICE) cargo test --locked -p drydock-e2e --no-run
+	@$(call prepared,$(TESTED)) $(NICE) cargo test --locked -p drydock-e2e --all-targets --no-run
 	@# Those of clusters mostly wait: they run beside the others, and are heard when these are done.
 	@export $(call prepared,$(TESTED)); \
 	    RUST_TEST_THREADS=4 $(NICE) cargo test --locked -p drydock-e2e --test 'k*' > target/clusters.log 2>&1 & clusters=$$!; \
