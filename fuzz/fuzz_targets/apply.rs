@@ -25,7 +25,8 @@ fn live() -> &'static Value {
     static LIVE: OnceLock<Value> = OnceLock::new();
     LIVE.get_or_init(|| {
         let schema = find("apps", "v1", "Deployment").expect("a kind of ours");
-        let mut live = decode(deployment().to_string().as_bytes(), Format::Json, schema).expect("sound").object;
+        let mut live =
+            decode(deployment().to_string().as_bytes(), Format::Json, schema).expect("sound").object;
         complete(&mut live, schema);
         let mut empty = json!({});
         complete(&mut empty, schema);

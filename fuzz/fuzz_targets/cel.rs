@@ -10,7 +10,8 @@ use serde_json::json;
 fuzz_target!(|rule: &str| {
     let mut definition = definition();
     let spec = &mut definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
-    spec["x-kubernetes-validations"] = json!([{"rule": rule, "messageExpression": rule, "optionalOldSelf": true}, {"rule": rule}]);
+    spec["x-kubernetes-validations"] =
+        json!([{"rule": rule, "messageExpression": rule, "optionalOldSelf": true}, {"rule": rule}]);
     default_definition(&mut definition);
     // Its types and costs; then it is run even if it is refused: an older program may have accepted it.
     validate_definition(&definition, None);

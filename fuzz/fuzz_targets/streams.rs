@@ -9,8 +9,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 /// What a request with these headers gets.
 fn protocol(purpose: Purpose, headers: &[(&'static str, &'static str)]) -> Protocol {
-    let headers: HeaderMap =
-        headers.iter().map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
+    let headers: HeaderMap = headers
+        .iter()
+        .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)))
+        .collect();
     negotiate(purpose, &headers).expect("a protocol of ours").protocol
 }
 
@@ -40,8 +42,11 @@ async fn command(stream: DuplexStream, protocol: Protocol) {
 fuzz_target!(|input: &[u8]| {
     let Some((choice, bytes)) = input.split_first() else { return };
     let (ours, theirs) = tokio::io::duplex(64 << 10);
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
     let choice = choice % 3;
     let talk = async {
         let server = tokio::spawn(async move {
@@ -65,7 +70,9 @@ fuzz_target!(|input: &[u8]| {
         });
         let (mut source, mut sink) = tokio::io::split(theirs);
         let reader =
-            tokio::spawn(async move { while source.read(&mut [0; 1024]).await.is_ok_and(|length| length > 0) {} });
+            tokio::spawn(
+                async move { while source.read(&mut [0; 1024]).await.is_ok_and(|length| length > 0) {} },
+            );
         let _ = sink.write_all(bytes).await;
         let _ = sink.shutdown().await;
         drop(sink);
