@@ -8,7 +8,7 @@ use crate::containers::model::{Config, EndpointSettings, HostConfig, MountPoint}
 use crate::containers::record::{Mounted as MountedPoint, Record};
 use crate::containers::streams::Stream as Output;
 use crate::containers::wait::{Condition, wait};
-use crate::containers::{Container, names, remove, start, stop, validate};
+use crate::containers::{Container, failures, names, remove, start, stop, validate};
 use crate::engine::Engine;
 use crate::error::{Context as _, Error, Result};
 use crate::rootfs::Floor;
@@ -173,7 +173,7 @@ impl Step {
         let _runtime = runtime.enter();
         if let Err(error) = runtime.block_on(start::start(&engine, &container)) {
             // BuildKit runs runc itself: what that says is output of the step, and it ends with 1.
-            let said = start::words_of_runc(&error.message).filter(|_| self.node.has_client());
+            let said = failures::words_of_runc(&error.message).filter(|_| self.node.has_client());
             let said = said.ok_or_else(|| error.clone())?;
             log(Stream::Stderr, format!("runc run failed: {said}\n").as_bytes());
             return Ok(1);

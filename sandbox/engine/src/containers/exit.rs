@@ -2,10 +2,11 @@
 //! what a new engine does about containers that an earlier one has left.
 
 use super::{
-    Container, Live, files, health, net, oom,
+    Container, Live,
+    child::Ends,
+    files, health, net, oom,
     record::{Phase, Record},
     remove, sources, start,
-    start::Ends,
     streams::{Input, Io, Stream, pump},
 };
 use crate::{

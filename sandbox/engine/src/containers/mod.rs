@@ -5,10 +5,12 @@
 mod addresses;
 pub mod attach;
 pub mod changes;
+pub mod child;
 pub mod commit;
 pub mod copy;
 pub mod create;
 pub mod exit;
+pub mod failures;
 pub mod files;
 pub mod health;
 pub mod image;
@@ -160,7 +162,7 @@ impl Container {
     }
 
     /// Lets the init keep our ends of the container's pipes for an engine to come.
-    pub fn keep(&self, init: &Init, ends: &start::Ends) {
+    pub fn keep(&self, init: &Init, ends: &child::Ends) {
         let all = [&ends.terminal, &ends.stdout, &ends.stderr, &ends.stdin];
         let all: Vec<_> = all.into_iter().flatten().cloned().collect();
         self.set_kept(init, all);

@@ -5,9 +5,9 @@
 mod decode;
 
 use super::{
+    failures::{RUNC_INIT, refused_by_runc},
     model::HostConfig,
     spec::capabilities,
-    start::{RUNC_INIT, refused_by_runc},
 };
 use crate::{
     config::DaemonConfig,

@@ -2,10 +2,14 @@
 //! init clones the child, and its network while it prepares its root; all must be done before its program starts.
 
 use super::{
-    Container, Live, exit, files, health, links, log_options, mounts, net,
+    Container, Live,
+    child::{Child, Ends, Plumbing, kept_from_its_program, report_pair},
+    exit,
+    failures::{code_of, create_failed, network_failed, start_failed},
+    files, health, links, log_options, mounts, net,
     record::{Phase, Record},
     sources, spec,
-    streams::{Input, Io, watched},
+    streams::{Input, Io},
     validate,
 };
 use crate::{
@@ -15,42 +19,19 @@ use crate::{
     init::{Process, memory_file},
     wasm::{Place, Refused},
 };
-use axum::http::StatusCode;
 use drydock_images::local::LayerStack;
 use drydock_runtime::{
     channel::Channel,
     container::{
-        child::TITLE,
         messages::{EngineToInit, Failure, FailureKind, FromChild, ToChild},
-        spec::{ContainerSpec, Filter, Namespace},
+        spec::{ContainerSpec, Namespace},
     },
 };
-use nix::fcntl::OFlag;
 use std::{
-    fs::File,
-    io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
-    time::Duration,
 };
-use tokio::io::unix::AsyncFd;
-
-/// A child that reports nothing for so long is stuck (a bind of a dead network file system).
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// The engine's ends of a run's input and output.
-#[derive(Debug, Default)]
-pub struct Ends {
-    /// Standard input.
-    pub stdin: Option<Arc<Io>>,
-    /// Standard output.
-    pub stdout: Option<Arc<Io>>,
-    /// Standard error.
-    pub stderr: Option<Arc<Io>>,
-    /// In place of all three.
-    pub terminal: Option<Arc<Io>>,
-}
 
 /// Starts a container because somebody asks for it.
 pub async fn start(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<()> {
@@ -261,105 +242,6 @@ async fn prepare(
     }
 }
 
-/// Whether the filter that a container has brought ended its child before there was a program, and kept it from telling so. One
-/// that only keeps it from its program says so itself: that counts as a run, as with runc.
-async fn kept_from_its_program(child: &mut Child, description: &ContainerSpec) -> bool {
-    const KILLED: [i32; 2] = [128 + nix::libc::SIGSYS, 128 + nix::libc::SIGSEGV];
-    if !matches!(description.process.seccomp, Filter::Program(_)) || description.init {
-        return false;
-    }
-    let process = &mut child.process;
-    let name = std::fs::read_to_string(format!("/proc/{}/comm", process.pid));
-    if name.is_ok_and(|name| name.trim_end() != TITLE) {
-        return false;
-    }
-    // It has ended, or is about to, so quickly that it was hardly a program that did.
-    let (tell, exit) = tokio::sync::oneshot::channel();
-    let waited = std::mem::replace(&mut process.exit, exit);
-    let Ok(Ok(status)) = tokio::time::timeout(LAST_WORDS, waited).await else { return true };
-    let _kept_for_who_waits = tell.send(status);
-    KILLED.contains(&status)
-}
-
-/// How long a child may live on that reports no more and has no program.
-const LAST_WORDS: Duration = Duration::from_secs(5);
-
-/// A child on its way to its program.
-pub struct Child {
-    /// The process.
-    pub process: Process,
-    /// What it reports.
-    pub report: AsyncFd<Channel>,
-}
-
-impl Child {
-    /// The next report; nothing when its program runs.
-    pub async fn hear(&mut self) -> Result<(Option<FromChild>, Vec<OwnedFd>)> {
-        let next = async {
-            loop {
-                let mut guard = self.report.readable().await?;
-                match guard.try_io(|channel| channel.get_ref().recv::<FromChild>()) {
-                    Ok(Ok(None)) => return Ok((None, vec![])),
-                    Ok(Ok(Some((message, fds)))) => return Ok((Some(message), fds)),
-                    Ok(Err(e)) => return Err(e),
-                    Err(_not_ready) => {}
-                }
-            }
-        };
-        let heard: io::Result<_> = match tokio::time::timeout(PATIENCE, next).await {
-            Ok(heard) => heard,
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        };
-        heard.doing(|| "the container's process does not report".to_string())
-    }
-}
-
-/// Pipes for a process, and its ends to give away.
-pub struct Plumbing {
-    /// Ours.
-    pub ends: Ends,
-    /// Its standard input, output and error; none with a terminal.
-    pub theirs: Vec<OwnedFd>,
-}
-
-impl Plumbing {
-    /// For a process with a terminal, or without, with input or without.
-    pub fn new(tty: bool, stdin: bool) -> Result<Self> {
-        let mut plumbing = Self { ends: Ends::default(), theirs: vec![] };
-        if tty {
-            return Ok(plumbing);
-        }
-        let make = |plumbing: &mut Self| -> io::Result<()> {
-            let pipe = || nix::unistd::pipe2(OFlag::O_CLOEXEC);
-            if stdin {
-                let (read, write) = pipe()?;
-                plumbing.theirs.push(read);
-                plumbing.ends.stdin = Some(Arc::new(Io::new(write)?));
-            } else {
-                plumbing.theirs.push(File::open("/dev/null")?.into());
-            }
-            for end in [&mut plumbing.ends.stdout, &mut plumbing.ends.stderr] {
-                let (read, write) = pipe()?;
-                plumbing.theirs.push(write);
-                *end = Some(Arc::new(Io::new(read)?));
-            }
-            Ok(())
-        };
-        make(&mut plumbing).doing(|| "pipes of the container".to_string())?;
-        Ok(plumbing)
-    }
-}
-
-/// A connected pair: ours, watched by the runtime, and the child's.
-pub fn report_pair() -> Result<(AsyncFd<Channel>, Channel)> {
-    let make = || -> io::Result<_> {
-        let (ours, theirs) = Channel::pair()?;
-        nix::fcntl::fcntl(&ours, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        Ok((watched(ours)?, theirs))
-    };
-    make().doing(|| "report channel".to_string())
-}
-
 /// What a child gets beside its description.
 struct Given {
     /// Compiled code of a WebAssembly module.
@@ -490,139 +372,4 @@ async fn give_up(engine: &Arc<Engine>, container: &Arc<Container>, error: &Error
     container.streams.finish();
     container.streams.set_input(Input::NotYet);
     engine.save_soon(container);
-}
-
-fn network_failed(error: impl Into<Error>) -> Error {
-    let error = error.into();
-    Error::new(error.status, format!("failed to set up container networking: {}", error.message))
-}
-
-/// A refusal in the words that runc and its callers put around it.
-fn create_failed(error: Error) -> Error {
-    if error.message.starts_with("failed to create task") {
-        return error;
-    }
-    Error::internal(wrapped(&format!("unable to start container process: {}", error.message)))
-}
-
-/// What dockerd and containerd put before runc's own words.
-const BEFORE_RUNC: &str = "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: ";
-
-/// What runc puts before the words of its child.
-pub const RUNC_INIT: &str = "unable to start container process: error during container init: ";
-
-/// What runc does not take.
-pub fn refused_by_runc(why: &str) -> Error {
-    Error::internal(wrapped(why))
-}
-
-fn wrapped(why: &str) -> String {
-    format!("{BEFORE_RUNC}{why}: unknown")
-}
-
-/// What runc itself says in a refusal, if it is runc that refuses.
-pub fn words_of_runc(message: &str) -> Option<&str> {
-    message.strip_prefix(BEFORE_RUNC)?.strip_suffix(": unknown")
-}
-
-/// dockerd looks users up itself, before there is a runc that could put words around it. `None`: it is something else that failed.
-pub fn unknown_user(message: &str, user: &str, groups: &[String]) -> Option<String> {
-    let starts = ["unable to find user ", "unable to find group ", "uids and gids must be in range "];
-    if !starts.iter().any(|start| message.starts_with(start)) {
-        return None;
-    }
-    // A group of `--group-add` is told with a capital.
-    let group = message.strip_prefix("unable to find group ").and_then(|rest| rest.split(": ").next());
-    let of_user = user.split_once(':').map(|(_, group)| group);
-    match group {
-        Some(group) if of_user != Some(group) && groups.iter().any(|added| added == group) => {
-            Some(message.replacen('u', "U", 1))
-        }
-        _ => Some(message.to_owned()),
-    }
-}
-
-/// The child could not become the program.
-fn start_failed(failure: &Failure, record: &Record) -> Error {
-    let groups = record.host.group_add.as_deref().unwrap_or_default();
-    if let Some(text) = unknown_user(&failure.message, &record.config.user, groups) {
-        return Error::internal(text);
-    }
-    let message = wrapped(&format!(
-        "unable to start container process: error during container init: {}",
-        failure.message
-    ));
-    let status = match failure.kind {
-        FailureKind::NotFound | FailureKind::NotExecutable => StatusCode::BAD_REQUEST,
-        FailureKind::Other => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    Error::new(status, message)
-}
-
-/// The exit status that Docker notes for a container that could not be started (`daemon/errors.go`).
-fn code_of(message: &str) -> i32 {
-    let any = |texts: &[&str]| texts.iter().any(|t| message.contains(t));
-    if !message.contains("OCI runtime create failed") {
-        return 128;
-    }
-    if any(&[
-        "executable file not found",
-        "no such file or directory",
-        "system cannot find the file specified",
-    ]) {
-        127
-    } else if any(&["permission denied", "is a directory", "exec format error"]) {
-        126
-    } else {
-        128
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn failures_are_told_as_docker_tells_them() {
-        let failure = Failure {
-            kind: FailureKind::NotFound,
-            message: "exec: \"x\": executable file not found in $PATH".into(),
-        };
-        let error = start_failed(&failure, &Record::default());
-        assert_eq!(
-            error.message,
-            "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: error during container init: exec: \"x\": executable file not found in $PATH: unknown"
-        );
-        assert_eq!((error.status, code_of(&error.message)), (StatusCode::BAD_REQUEST, 127));
-        assert_eq!(
-            words_of_runc(&error.message),
-            Some(
-                "unable to start container process: error during container init: exec: \"x\": executable file not found in $PATH"
-            )
-        );
-        assert_eq!(code_of("failed to set up container networking: network x not found"), 128);
-    }
-
-    #[test]
-    fn unknown_users_are_told_without_runcs_words() {
-        let mut record = Record::default();
-        record.config.user = "nope:staff".into();
-        record.host.group_add = Some(vec!["wheel".into()]);
-        let told = |message: &str| {
-            let failure = Failure { kind: FailureKind::Other, message: message.into() };
-            let error = start_failed(&failure, &record);
-            assert_eq!(code_of(&error.message), 128);
-            error.message
-        };
-        for text in [
-            "unable to find user nope: no matching entries in passwd file",
-            "unable to find group staff: no matching entries in group file",
-        ] {
-            assert_eq!(told(text), text);
-        }
-        assert_eq!(
-            told("unable to find group wheel: no matching entries in group file"),
-            "Unable to find group wheel: no matching entries in group file"
-        );
-    }
 }

@@ -4,9 +4,11 @@
 use crate::{
     containers::{
         Container,
+        child::{Child, Ends, Plumbing, report_pair},
+        failures::unknown_user,
         record::Phase,
         seccomp, spec,
-        start::{Child, Ends, Plumbing, raise_oom_score, report_pair, unknown_user},
+        start::raise_oom_score,
         streams::{Input, Io, Stream, Streams, pump},
     },
     engine::Engine,
