@@ -1,0 +1,149 @@
+//! Writing a file: it has its old content or all of the new one, whatever breaks off, and nobody's changes are lost unseen.
+
+use super::{Failure, MODE_BITS, PIECE, absolute, entry, fail, failed, file_name, modified_micros};
+use drydock_protocol::pipe::{BINARY, ErrorKind, MAX_FRAME, Reply, TEXT};
+use std::{
+    fs::{self, File, Metadata, OpenOptions, Permissions},
+    io::{self, Read, Write},
+    os::unix::{
+        fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
+        net::UnixStream,
+    },
+    path::{Path, PathBuf},
+};
+
+/// Takes what the connection sends for a file, which gets it only when it has come whole.
+pub(super) fn write(
+    path: &str,
+    mode: u32,
+    unchanged_since: Option<i64>,
+    connection: &mut UnixStream,
+) -> Result<Reply, Failure> {
+    let target = target(absolute(path)?)?;
+    let present = match fs::symlink_metadata(&target) {
+        Ok(metadata) => Some(metadata),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        Err(e) => return Err(failed(&target)(e)),
+    };
+    if let Some(metadata) = &present
+        && !metadata.is_file()
+    {
+        return fail(ErrorKind::Conflict, format!("{} is there and is not a file", target.display()));
+    }
+    check_unchanged(&target, present.as_ref(), unchanged_since)?;
+    let mut new = Temporary::beside(&target)?;
+    receive(connection, &mut new.file).map_err(|e| match e {
+        ReceiveError::Asker(e) => {
+            Failure { kind: ErrorKind::Failed, message: format!("the upload broke off: {e}") }
+        }
+        ReceiveError::File(e) => failed(&target)(e),
+    })?;
+    let written = new.finish(&target, mode, unchanged_since)?;
+    Ok(Reply::File { entry: entry(file_name(&target), &written) })
+}
+
+/// The file that a path means: links are followed, and only its directory must exist.
+fn target(path: &Path) -> Result<PathBuf, Failure> {
+    match fs::canonicalize(path) {
+        Ok(target) => Ok(target),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+                return fail(ErrorKind::Invalid, format!("{} names no file", path.display()));
+            };
+            Ok(fs::canonicalize(parent).map_err(failed(parent))?.join(name))
+        }
+        Err(e) => Err(failed(path)(e)),
+    }
+}
+
+fn check_unchanged(path: &Path, present: Option<&Metadata>, since: Option<i64>) -> Result<(), Failure> {
+    match since {
+        Some(since) if present.map(modified_micros) != Some(since) => {
+            let what = if present.is_some() { "was changed" } else { "was deleted" };
+            fail(ErrorKind::Conflict, format!("{} {what} meanwhile; read it again first", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A new file that gets its name only when it is complete, and is deleted if that never happens.
+struct Temporary {
+    path: PathBuf,
+    file: File,
+    kept: bool,
+}
+
+impl Temporary {
+    fn beside(target: &Path) -> Result<Self, Failure> {
+        let directory = target.parent().unwrap_or(Path::new("/"));
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let mut attempt = 0u32;
+        loop {
+            let path = directory.join(format!(".drydock-upload-{}-{attempt}", std::process::id()));
+            match options.open(&path) {
+                Ok(file) => return Ok(Self { path, file, kept: false }),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && attempt < 1000 => attempt += 1,
+                Err(e) => return Err(failed(directory)(e)),
+            }
+        }
+    }
+
+    /// Gives it its name. What it says of the file is what was written, whatever others do to it from now on.
+    fn finish(mut self, target: &Path, mode: u32, unchanged_since: Option<i64>) -> Result<Metadata, Failure> {
+        // Looked at again: it may have come, gone or changed during a long upload.
+        let present = fs::symlink_metadata(target).ok().filter(Metadata::is_file);
+        check_unchanged(target, present.as_ref(), unchanged_since)?;
+        let mode = match &present {
+            Some(old) => {
+                fchown(&self.file, Some(old.uid()), Some(old.gid())).map_err(failed(target))?;
+                old.mode()
+            }
+            None => mode,
+        };
+        self.file.set_permissions(Permissions::from_mode(mode & MODE_BITS)).map_err(failed(target))?;
+        let written = self.file.metadata().map_err(failed(target))?;
+        fs::rename(&self.path, target).map_err(failed(target))?;
+        self.kept = true;
+        Ok(written)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _gone_already = fs::remove_file(&self.path);
+        }
+    }
+}
+
+enum ReceiveError {
+    /// The connection.
+    Asker(io::Error),
+    /// The file.
+    File(io::Error),
+}
+
+/// Takes binary frames until the empty text frame.
+fn receive(connection: &mut UnixStream, file: &mut File) -> Result<(), ReceiveError> {
+    let mut piece = vec![0; PIECE];
+    loop {
+        let mut head = [0; 5];
+        connection.read_exact(&mut head).map_err(ReceiveError::Asker)?;
+        let [tag, len @ ..] = head;
+        let len = u32::from_be_bytes(len);
+        if tag == TEXT && len == 0 {
+            return Ok(());
+        }
+        if tag != BINARY || len > MAX_FRAME {
+            return Err(ReceiveError::Asker(io::Error::new(io::ErrorKind::InvalidData, "malformed frame")));
+        }
+        let mut left = len as usize;
+        while left > 0 {
+            let part = &mut piece[..left.min(PIECE)];
+            connection.read_exact(part).map_err(ReceiveError::Asker)?;
+            file.write_all(part).map_err(ReceiveError::File)?;
+            left -= part.len();
+        }
+    }
+}
