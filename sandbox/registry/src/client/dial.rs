@@ -231,7 +231,8 @@ pub(super) fn system_text(error: &io::Error) -> String {
     letters.next().map_or(String::new(), |first| first.to_lowercase().chain(letters).collect())
 }
 
-fn tls_text(error: &rustls::Error) -> String {
+/// What is wrong with a secure connection, in the words of Go's crypto/tls.
+pub fn tls_text(error: &rustls::Error) -> String {
     use rustls::Error as E;
     let certificate = |why: &str| format!("tls: failed to verify certificate: x509: {why}");
     match error {

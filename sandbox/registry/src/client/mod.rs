@@ -15,10 +15,11 @@ pub(crate) mod repository;
 mod tls;
 mod upload;
 
-pub use dial::{Allow, Resolver};
+pub use dial::{Allow, Resolver, tls_text};
 pub use index::{Inspection, LoginOutcome, SearchResult};
 pub use pull::{ImageSink, LayerBlob, PullLayer, PullOutcome, PullRequest, PulledImage, SinkError};
 pub use push::{ImageSource, KnownBlob, LayerContent, PushImage, PushLayer, PushOutcome, PushRequest};
+pub use tls::system_roots;
 
 use self::{dial::Dialer, http::Http};
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};

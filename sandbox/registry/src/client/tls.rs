@@ -35,13 +35,7 @@ pub(super) fn config(host: &str, certs: Option<&Path>, insecure: bool) -> Result
 }
 
 fn roots(host: &str, certs: Option<&Path>) -> RootCertStore {
-    let mut store = RootCertStore::empty();
-    if let Some(pem) = read_bounded(Path::new(SYSTEM_ROOTS)) {
-        add(&mut store, &pem);
-    }
-    if store.is_empty() {
-        store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
+    let mut store = system_roots();
     // The host is part of a reference, so it has no slash; `.` and `..` are no hosts.
     let folder = certs.filter(|_| !host.contains('/') && !host.starts_with('.')).map(|dir| dir.join(host));
     for entry in folder.and_then(|dir| fs::read_dir(dir).ok()).into_iter().flatten().flatten().take(64) {
@@ -51,6 +45,18 @@ fn roots(host: &str, certs: Option<&Path>) -> RootCertStore {
         {
             add(&mut store, &pem);
         }
+    }
+    store
+}
+
+/// Whom a node trusts: its own list, or Mozilla's where it has none.
+pub fn system_roots() -> RootCertStore {
+    let mut store = RootCertStore::empty();
+    if let Some(pem) = read_bounded(Path::new(SYSTEM_ROOTS)) {
+        add(&mut store, &pem);
+    }
+    if store.is_empty() {
+        store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     store
 }

@@ -6,6 +6,7 @@ mod connection;
 mod fluentd;
 mod gelf;
 mod syslog;
+mod tls;
 
 use super::{super::streams::Stream, info::Info};
 use crate::clock::Timestamp;

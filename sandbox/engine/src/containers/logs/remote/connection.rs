@@ -1,11 +1,13 @@
 //! Addresses of log servers and connections to them. Failures are told as Go's net package tells them.
 
+use super::tls::Tls;
 use std::{io, path::PathBuf, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UdpSocket, UnixDatagram, UnixStream},
     time::timeout,
 };
+use tokio_rustls::client::TlsStream;
 
 /// Longest wait for a connection.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -17,6 +19,8 @@ const ANSWER: usize = 4096;
 pub enum Address {
     /// A stream to host and port.
     Tcp(String, u16),
+    /// A secure stream to host and port.
+    Tls(String, u16, Tls),
     /// Datagrams to host and port.
     Udp(String, u16),
     /// A stream socket.
@@ -31,6 +35,7 @@ pub enum Address {
 #[derive(Debug)]
 pub enum Connection {
     Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
     Udp(UdpSocket),
     Unix(UnixStream),
     Unixgram(UnixDatagram),
@@ -43,7 +48,11 @@ impl Connection {
             format!("dial {kind} {}: connect: {}", path.display(), words(error))
         };
         match address {
-            Address::Tcp(host, port) => tcp(host, *port).await,
+            Address::Tcp(host, port) => tcp(host, *port).await.map(Self::Tcp),
+            Address::Tls(host, port, tls) => {
+                let stream = tcp(host, *port).await?;
+                tls.shake(host, stream).await.map(Self::Tls)
+            }
             Address::Udp(host, port) => udp(host, *port).await,
             Address::Unix(path) => match UnixStream::connect(path).await {
                 Ok(stream) => Ok(Self::Unix(stream)),
@@ -62,6 +71,10 @@ impl Connection {
         for piece in pieces {
             match self {
                 Self::Tcp(stream) => stream.write_all(piece).await?,
+                Self::Tls(stream) => {
+                    stream.write_all(piece).await?;
+                    stream.flush().await?;
+                }
                 Self::Unix(stream) => stream.write_all(piece).await?,
                 Self::Udp(socket) => drop(socket.send(piece).await?),
                 Self::Unixgram(socket) => drop(socket.send(piece).await?),
@@ -72,6 +85,7 @@ impl Connection {
         while !answer[..have].windows(awaited.len()).any(|part| part == awaited) {
             let read = match self {
                 Self::Tcp(stream) => stream.read(&mut answer[have..]).await?,
+                Self::Tls(stream) => stream.read(&mut answer[have..]).await?,
                 Self::Unix(stream) => stream.read(&mut answer[have..]).await?,
                 Self::Udp(_) | Self::Unixgram(_) => return Ok(()),
             };
@@ -84,11 +98,11 @@ impl Connection {
     }
 }
 
-async fn tcp(host: &str, port: u16) -> Result<Connection, String> {
+async fn tcp(host: &str, port: u16) -> Result<TcpStream, String> {
     let mut last = format!("dial tcp: lookup {host}: no such host");
     for address in look_up(host, port, "tcp").await? {
         last = match timeout(PATIENCE, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(Connection::Tcp(stream)),
+            Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => format!("dial tcp {address}: connect: {}", words(&error)),
             Err(_) => format!("dial tcp {address}: i/o timeout"),
         };
@@ -147,7 +161,7 @@ async fn system() -> Option<Connection> {
 }
 
 /// The system's words in Go's spelling: lower case, without the number.
-fn words(error: &io::Error) -> String {
+pub(super) fn words(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut letters = text.chars();

@@ -1,6 +1,6 @@
 //! `--log-driver fluentd`: Fluentd's forward protocol, MessagePack over TCP or a Unix socket (moby's `daemon/logger/fluentd`).
 
-use super::{super::info::Info, Address, Driver, Line, Patience, Sink, connection::Url, is_common};
+use super::{super::info::Info, Address, Driver, Line, Patience, Sink, connection::Url, is_common, tls::Tls};
 use crate::{
     clock::{go_duration, parse_duration},
     containers::words::{parse_bool, parse_size},
@@ -102,8 +102,7 @@ fn address(text: &str) -> Result<Address, String> {
     match url.scheme {
         "unix" if url.path.trim_start_matches('/').is_empty() => return Err("path is empty".into()),
         "unix" => return Ok(Address::Unix(url.path.into())),
-        "tcp" => {}
-        "tls" => return Err("scheme 'tls' is not available on this engine: use tcp".into()),
+        "tcp" | "tls" => {}
         other => return Err(format!("unsupported scheme: '{other}'")),
     }
     if !url.path.is_empty() {
@@ -112,7 +111,10 @@ fn address(text: &str) -> Result<Address, String> {
     let host = if url.host.is_empty() { "127.0.0.1" } else { url.host };
     let range = || format!("invalid port: strconv.ParseUint: parsing {:?}: value out of range", url.port);
     let port = if url.port.is_empty() { 24224 } else { url.port.parse().map_err(|_| range())? };
-    Ok(Address::Tcp(host.into(), port))
+    Ok(match url.scheme {
+        "tls" => Address::Tls(host.into(), port, Tls::default()),
+        _ => Address::Tcp(host.into(), port),
+    })
 }
 
 pub(super) fn driver(info: &Info<'_>) -> Result<Driver, String> {

@@ -8,6 +8,7 @@ use super::{
     Address, Driver, Line, Patience, Sink,
     connection::Url,
     is_common,
+    tls::Tls,
 };
 use crate::clock::Timestamp;
 use std::{collections::BTreeMap, time::Duration};
@@ -34,6 +35,8 @@ struct Syslog {
     form: Form,
     tag: String,
     host: String,
+    /// Each message has its length before it (RFC 5425).
+    counted: bool,
 }
 
 /// `ValidateLogOpt`.
@@ -84,7 +87,7 @@ fn address(text: &str) -> Result<Address, String> {
     match url.scheme {
         "udp" => Ok(Address::Udp(url.host.into(), port)),
         "tcp" => Ok(Address::Tcp(url.host.into(), port)),
-        "tcp+tls" => Err("scheme 'tcp+tls' is not available on this engine: use tcp".into()),
+        "tcp+tls" => Ok(Address::Tls(url.host.into(), port, Tls::default())),
         other => Err(format!("unsupported scheme: '{other}'")),
     }
 }
@@ -110,8 +113,20 @@ fn form(text: &str) -> Result<Form, String> {
 
 pub(super) fn driver(info: &Info<'_>) -> Result<Driver, String> {
     let tag = info.tag("{{.ID}}")?;
-    let (address, facility, form) = read(&info.0.host.log_config.config)?;
-    let sink = Box::new(Syslog { facility, form, tag, host: host_name() });
+    let options = &info.0.host.log_config.config;
+    let (mut address, facility, form) = read(options)?;
+    if let Address::Tls(.., tls) = &mut address {
+        let option = |name: &str| options.get(name).cloned().unwrap_or_default();
+        *tls = Tls {
+            ca: option("syslog-tls-ca-cert"),
+            cert: option("syslog-tls-cert"),
+            key: option("syslog-tls-key"),
+            anyone: options.contains_key("syslog-tls-skip-verify"),
+        };
+    }
+    let secure = matches!(address, Address::Tls(..));
+    let counted = secure && matches!(form, Form::Rfc5424 | Form::Rfc5424Micro);
+    let sink = Box::new(Syslog { facility, form, tag, host: host_name(), counted });
     let patience = Patience { tries: 1, pause: Duration::ZERO, growth: 1.0 };
     Ok(Driver { sink, address, patience, lazy: false })
 }
@@ -127,6 +142,9 @@ impl Sink for Syslog {
         text.extend_from_slice(&line.text);
         if !text.ends_with(b"\n") {
             text.push(b'\n');
+        }
+        if self.counted {
+            text.splice(..0, format!("{} ", text.len()).into_bytes());
         }
         vec![text]
     }
@@ -164,18 +182,24 @@ mod tests {
 
     #[test]
     fn lines_have_the_form_that_is_asked_for() {
+        let syslog =
+            |form| Syslog { facility: 3, form, tag: "web".into(), host: "node1".into(), counted: false };
         let now = Timestamp::from_unix(1_700_000_000, 12_345_678);
-        let head =
-            |form| Syslog { facility: 3, form, tag: "web".into(), host: "node1".into() }.head(30, now, 7);
+        let head = |form| syslog(form).head(30, now, 7);
         assert_eq!(head(Form::Unix), "<30>Nov 14 22:13:20 web[7]: ");
         assert_eq!(head(Form::Rfc3164), "<30>Nov 14 22:13:20 node1 web[7]: ");
         assert_eq!(head(Form::Rfc5424), "<30>1 2023-11-14T22:13:20Z node1 web 7 web - ");
         assert_eq!(head(Form::Rfc5424Micro), "<30>1 2023-11-14T22:13:20.012345Z node1 web 7 web - ");
-        let syslog = Syslog { facility: 16, form: Form::Unix, tag: "t".into(), host: String::new() };
+        let counted = Syslog { counted: true, ..syslog(Form::Rfc5424) };
+        let syslog = Syslog { facility: 16, host: String::new(), ..syslog(Form::Unix) };
         let line = |text: &str| Line { stream: Stream::Err, time: now, text: text.into(), partial: false };
         let sent = syslog.encode(&line("oh")).concat();
         assert!(sent.starts_with(b"<131>") && sent.ends_with(b"]: oh\n"));
         assert!(syslog.encode(&line("")).is_empty());
+        let sent = String::from_utf8(counted.encode(&line("oh")).concat()).unwrap();
+        let (length, message) = sent.split_once(' ').unwrap();
+        assert_eq!(length.parse(), Ok(message.len()), "{sent}");
+        assert!(message.starts_with("<27>1 ") && message.ends_with(" - oh\n"), "{sent}");
     }
 
     #[test]
@@ -188,6 +212,7 @@ mod tests {
         assert_eq!(wrong("syslog-facility", "24"), "invalid syslog facility");
         assert_eq!(wrong("syslog-format", "x"), "Invalid syslog format");
         assert_eq!(check("syslog-address", "udp://127.0.0.1"), Ok(()));
+        assert_eq!(address("tcp+tls://log"), Ok(Address::Tls("log".into(), 514, Tls::default())));
         assert_eq!(address("tcp://log:1514"), Ok(Address::Tcp("log".into(), 1514)));
         assert_eq!((facility("local3"), facility("")), (Ok(19), Ok(3)));
     }
