@@ -36,6 +36,22 @@ pub(crate) fn enable_forwarding() -> Forwarding {
     }
 }
 
+/// The same of IPv6, where the kernel has it: for what is there now and for what comes.
+pub(crate) fn enable_ipv6_forwarding() -> Forwarding {
+    const FORWARD: [&str; 2] =
+        ["/proc/sys/net/ipv6/conf/default/forwarding", "/proc/sys/net/ipv6/conf/all/forwarding"];
+    if fs::read(FORWARD[1]).is_ok_and(|value| value.starts_with(b"1")) {
+        return Forwarding::WasOn;
+    }
+    match FORWARD.iter().try_for_each(|path| fs::write(path, "1")) {
+        Ok(()) => Forwarding::SwitchedOn,
+        Err(error) => {
+            tracing::warn!(%error, "forwarding can't be set: containers reach nothing outside by IPv6");
+            Forwarding::Failed
+        }
+    }
+}
+
 /// Networks that the node has a route to, except by default.
 pub(crate) fn routes() -> Vec<Ipv4Net> {
     routes_but("")

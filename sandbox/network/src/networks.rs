@@ -70,6 +70,8 @@ pub(crate) struct Shared {
     /// Held for moments only, never while something waits.
     state: Mutex<State>,
     pub firewall: Mutex<Firewall>,
+    /// The same of IPv6.
+    pub firewall6: Mutex<Firewall>,
     /// Held while a bridge is made, so that it is made once.
     pub bridges: Mutex<()>,
 }
@@ -169,6 +171,7 @@ impl Networks {
         let networks = Self {
             shared: Arc::new(Shared {
                 firewall: Mutex::new(Firewall::new(&config, drop_policy)),
+                firewall6: Mutex::new(Firewall::ipv6(&config)),
                 config,
                 store: Mutex::new(store),
                 state: Mutex::new(state),

@@ -4,7 +4,7 @@
 use crate::{
     Binding, Endpoint, Networks, PortRequest, Result,
     bridge_options::GatewayMode,
-    definition::Driver,
+    definition::{Bridge, Driver},
     error::Kind,
     networks::State,
     proxy::{self, Proxy, Socket, Target},
@@ -32,9 +32,12 @@ impl Published {
         &self.binding
     }
 
-    /// Where it leads now.
-    pub fn target(&self) -> Option<Ipv4Addr> {
-        self.target.ipv4()
+    /// Where it leads now: to the address of the same kind as the node's, which is the only one that a rule can lead to.
+    pub fn target(&self) -> Option<IpAddr> {
+        match self.binding.host_ip {
+            IpAddr::V4(_) => self.target.ipv4().map(IpAddr::V4),
+            IpAddr::V6(_) => self.target.ipv6().map(IpAddr::V6),
+        }
     }
 }
 
@@ -92,23 +95,36 @@ impl Networks {
             endpoint.address.map(IpAddr::V4).or(ipv6)
         };
         let Some(target) = way_out.as_ref().and_then(address) else { return Ok(Vec::new()) };
+        let own = way_out.as_ref().map(|endpoint| (endpoint.address.is_some(), endpoint.ipv6.is_some()));
         // Who is in the node's own network has all ports there.
         if way_out.as_ref().is_some_and(|endpoint| endpoint.driver == Driver::Macvlan) {
             return Ok(Vec::new());
         }
-        let (host_binding, mode) = {
+        let (host_binding, mode, ipv6_mode) = {
             let state = self.state();
             let network = way_out.and_then(|e| state.network(&e.network_id));
             let bridge = network.and_then(|network| network.definition.bridge.as_ref());
-            bridge.map(|bridge| (bridge.host_binding, bridge.mode)).unwrap_or_default()
+            let ipv6_mode = |bridge: &Bridge| bridge.ipv6.as_ref().map(|ipv6| ipv6.mode).unwrap_or_default();
+            bridge.map(|b| (b.host_binding, b.mode, ipv6_mode(b))).unwrap_or_default()
+        };
+        let (has_ipv4, has_ipv6) = own.unwrap_or_default();
+        let routed = |has: bool, mode, any: IpAddr| (has && mode == GatewayMode::Routed).then_some(any);
+        // Where the container's own addresses are reached from outside there is no port of the node.
+        let opened = [
+            routed(has_ipv4, mode, Ipv4Addr::UNSPECIFIED.into()),
+            routed(has_ipv6, ipv6_mode, Ipv6Addr::UNSPECIFIED.into()),
+        ];
+        let bind = |address: &IpAddr| match address {
+            IpAddr::V6(_) if has_ipv6 => opened[1].is_none(),
+            // What comes to the node's IPv6 addresses goes to a container without one, too, but not the other way round.
+            _ => has_ipv4 && opened[0].is_none(),
         };
         let mut bound: Vec<(Binding, Option<Socket>)> = Vec::new();
         for group in group(requests) {
-            if mode == GatewayMode::Routed {
-                bound.extend(group.iter().map(|request| (opened(request), None)));
-                continue;
+            for address in opened.iter().flatten() {
+                bound.extend(group.iter().map(|request| (open(request, *address), None)));
             }
-            match self.bind_group(&group, host_binding, target) {
+            match self.bind_group(&group, host_binding, target, bind) {
                 Ok(sockets) => {
                     bound.extend(sockets.into_iter().map(|(binding, socket)| (binding, Some(socket))))
                 }
@@ -150,12 +166,12 @@ impl Networks {
         group: &[PortRequest],
         host_binding: Option<IpAddr>,
         target: IpAddr,
+        bind: impl Fn(&IpAddr) -> bool,
     ) -> Result<Vec<(Binding, Socket)>> {
         let request = group[0];
         let mut addresses: Vec<IpAddr> =
             group.iter().flat_map(|request| addresses(request, host_binding)).collect();
-        // What comes to the node's IPv4 addresses can't be for a container without one.
-        addresses.retain(|address| address.is_ipv6() || target.is_ipv4());
+        addresses.retain(bind);
         if addresses.is_empty() {
             return Ok(vec![]);
         }
@@ -186,13 +202,8 @@ impl Networks {
 }
 
 /// A port that is open at the container's own address, and no port of the node.
-fn opened(request: &PortRequest) -> Binding {
-    Binding {
-        protocol: request.protocol,
-        host_ip: Ipv4Addr::UNSPECIFIED.into(),
-        host_port: 0,
-        container_port: request.container_port,
-    }
+fn open(request: &PortRequest, host_ip: IpAddr) -> Binding {
+    Binding { protocol: request.protocol, host_ip, host_port: 0, container_port: request.container_port }
 }
 
 /// Requests in Docker's order: fixed ports first, and those together that differ in the address only, since they are

@@ -4,10 +4,16 @@
 
 mod rules;
 
-use crate::{Config, Networks, Result};
+use crate::{Config, Networks, Result, bridge};
 use drydock_runtime::program;
+pub(crate) use rules::Family;
 use rules::{OWN_CHAINS, Place, Rule, TABLES, Table, USER_CHAIN};
-use std::{collections::HashSet, fmt::Write as _, path::PathBuf, sync::PoisonError};
+use std::{
+    collections::HashSet,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    sync::PoisonError,
+};
 
 /// What has been laid.
 #[derive(Debug)]
@@ -25,6 +31,16 @@ impl Firewall {
     pub fn new(config: &Config, drop_policy: bool) -> Self {
         let (restore, save) = (config.iptables_restore.clone(), config.iptables_save.clone());
         Self { restore, save, laid: None, drop_policy }
+    }
+
+    /// The same for IPv6, whose programs are beside those.
+    pub fn ipv6(config: &Config) -> Self {
+        let program = |path: &Path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            path.with_file_name(name.replacen("iptables", "ip6tables", 1))
+        };
+        let (restore, save) = (program(&config.iptables_restore), program(&config.iptables_save));
+        Self { restore, save, laid: None, drop_policy: false }
     }
 
     fn update(&mut self, wanted: Vec<Rule>) -> Result<()> {
@@ -49,8 +65,20 @@ impl Networks {
     pub(crate) fn update_firewall(&self) -> Result<()> {
         let mut firewall = self.shared.firewall.lock().unwrap_or_else(PoisonError::into_inner);
         // Read with the lock held: of two changes at once, the second finds both in force or makes both so.
-        let wanted = rules::wanted(&self.state());
-        firewall.update(wanted)
+        let wanted = rules::wanted(&self.state(), Family::V4);
+        firewall.update(wanted)?;
+        drop(firewall);
+        let mut firewall = self.shared.firewall6.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = rules::wanted(&self.state(), Family::V6);
+        if firewall.laid.is_none() && !wanted.is_empty() {
+            firewall.drop_policy = bridge::enable_ipv6_forwarding() == bridge::Forwarding::SwitchedOn;
+        }
+        if firewall.laid.is_some() || !wanted.is_empty() {
+            // A kernel may be without; the proxies of published ports do not need them.
+            let laid = firewall.update(wanted);
+            laid.unwrap_or_else(|error| tracing::warn!(%error, "firewall rules of IPv6 networks"));
+        }
+        Ok(())
     }
 }
 

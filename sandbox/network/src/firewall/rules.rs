@@ -5,12 +5,13 @@
 //! only containers with published ports have that rule. For the others, chain DOCKER drops the same packets.
 
 use crate::{
-    Protocol,
+    Endpoint, Protocol,
     bridge_options::GatewayMode,
     definition::{Bridge, Definition},
     networks::State,
     publish::Published,
 };
+use ipnet::IpNet;
 use std::{collections::HashSet, net::IpAddr};
 
 /// Tables in the order in which they are written.
@@ -84,9 +85,76 @@ impl Rules {
     }
 }
 
-/// All rules, for the networks and published ports that there are.
-pub(super) fn wanted(state: &State) -> Vec<Rule> {
+/// Which packets a firewall sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn loopback(self) -> &'static str {
+        match self {
+            Self::V4 => "127.0.0.0/8",
+            Self::V6 => "::1/128",
+        }
+    }
+
+    fn icmp(self) -> &'static str {
+        match self {
+            Self::V4 => "icmp",
+            Self::V6 => "ipv6-icmp",
+        }
+    }
+
+    /// What of a bridge network these packets are of; nothing if it has no such addresses.
+    fn side(self, bridge: &Bridge) -> Option<Side<'_>> {
+        if bridge.macvlan.is_some() {
+            return None;
+        }
+        let interface = bridge.interface.as_str();
+        Some(match self {
+            Self::V4 => {
+                let become_host = bridge.host_address.map(|address| format!("SNAT --to-source {address}"));
+                Side {
+                    family: self,
+                    interface,
+                    subnet: bridge.ipv4_subnet()?.into(),
+                    mode: bridge.mode,
+                    become_host,
+                }
+            }
+            Self::V6 => {
+                let ipv6 = bridge.ipv6.as_ref()?;
+                Side {
+                    family: self,
+                    interface,
+                    subnet: ipv6.subnet.into(),
+                    mode: ipv6.mode,
+                    become_host: None,
+                }
+            }
+        })
+    }
+}
+
+/// A bridge network as the firewall of one family sees it.
+struct Side<'a> {
+    family: Family,
+    interface: &'a str,
+    subnet: IpNet,
+    mode: GatewayMode,
+    /// Another way to hide addresses than `MASQUERADE`.
+    become_host: Option<String>,
+}
+
+/// All rules, for the networks and published ports that there are. None of IPv6 as long as no network has it.
+pub(super) fn wanted(state: &State, family: Family) -> Vec<Rule> {
     use Place::{Head, Tail};
+    let side = |definition: &Definition| definition.bridge.as_ref().is_some_and(|b| family.side(b).is_some());
+    if family == Family::V6 && !state.networks.iter().any(|network| side(&network.definition)) {
+        return vec![];
+    }
     let mut rules = Rules::default();
     rules.filter("FORWARD", Head, "-j DOCKER-FORWARD");
     rules.filter("FORWARD", Head, "-j DOCKER-USER");
@@ -94,12 +162,13 @@ pub(super) fn wanted(state: &State) -> Vec<Rule> {
         rules.filter("DOCKER-FORWARD", Tail, format!("-j {chain}"));
     }
     rules.add(Table::Nat, "PREROUTING", Tail, "-m addrtype --dst-type LOCAL -j DOCKER");
-    rules.add(Table::Nat, "OUTPUT", Tail, "! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER");
+    let outside = format!("! -d {} -m addrtype --dst-type LOCAL -j DOCKER", family.loopback());
+    rules.add(Table::Nat, "OUTPUT", Tail, outside);
     for network in &state.networks {
-        if let Some(bridge) =
-            network.definition.bridge.as_ref().filter(|bridge| bridge.macvlan.is_none() && !bridge.no_ipv4)
+        if let Some(bridge) = &network.definition.bridge
+            && let Some(side) = family.side(bridge)
         {
-            add_network(&mut rules, &network.definition, bridge);
+            add_network(&mut rules, &network.definition, bridge, &side);
         }
     }
     let mut containers: Vec<_> =
@@ -108,20 +177,25 @@ pub(super) fn wanted(state: &State) -> Vec<Rule> {
     for (id, known) in containers {
         for published in &known.published {
             let Some(target) = published.target() else { continue };
-            let endpoint = state.endpoints_of(id).find(|endpoint| endpoint.address == Some(target));
-            let network = endpoint.and_then(|endpoint| state.network(&endpoint.network_id));
-            let Some(bridge) = network.and_then(|network| network.definition.bridge.as_ref()) else {
-                continue;
+            let has = |endpoint: &&Endpoint| match target {
+                IpAddr::V4(target) => endpoint.address == Some(target),
+                IpAddr::V6(target) => endpoint.ipv6.as_ref().is_some_and(|ipv6| ipv6.address == target),
             };
-            add_port(&mut rules, published, bridge);
+            let endpoint = state.endpoints_of(id).find(has);
+            let network = endpoint.and_then(|endpoint| state.network(&endpoint.network_id));
+            let bridge = network.and_then(|network| network.definition.bridge.as_ref());
+            let Some(side) = bridge.and_then(|bridge| family.side(bridge)) else { continue };
+            if side.subnet.contains(&target) {
+                add_port(&mut rules, published, target, &side);
+            }
         }
     }
     rules.rules
 }
 
-fn add_network(rules: &mut Rules, definition: &Definition, bridge: &Bridge) {
+fn add_network(rules: &mut Rules, definition: &Definition, bridge: &Bridge, side: &Side<'_>) {
     use Place::{Head, Tail};
-    let (br, subnet) = (&bridge.interface, bridge.subnet);
+    let (br, subnet) = (side.interface, side.subnet);
     if definition.internal {
         let verdict = if bridge.icc { "ACCEPT" } else { "DROP" };
         rules.filter("DOCKER-FORWARD", Tail, format!("-i {br} -o {br} -j {verdict}"));
@@ -129,12 +203,9 @@ fn add_network(rules: &mut Rules, definition: &Definition, bridge: &Bridge) {
         rules.filter("DOCKER-ISOLATION-STAGE-1", Head, format!("! -s {subnet} -o {br} -j DROP"));
         return;
     }
-    let routed = bridge.mode == GatewayMode::Routed;
+    let routed = side.mode == GatewayMode::Routed;
     if bridge.masquerade {
-        let become_host = match bridge.host_address {
-            Some(address) => format!("SNAT --to-source {address}"),
-            None => "MASQUERADE".to_owned(),
-        };
+        let become_host = side.become_host.as_deref().unwrap_or("MASQUERADE");
         if !routed {
             rules.add(Table::Nat, "POSTROUTING", Head, format!("-s {subnet} ! -o {br} -j {become_host}"));
         }
@@ -147,13 +218,13 @@ fn add_network(rules: &mut Rules, definition: &Definition, bridge: &Bridge) {
         rules.filter("DOCKER-FORWARD", Tail, format!("-i {br} ! -o {br} -j ACCEPT"));
     }
     if routed {
-        rules.filter("DOCKER", Head, format!("-o {br} -p icmp -j ACCEPT"));
+        rules.filter("DOCKER", Head, format!("-o {br} -p {} -j ACCEPT", side.family.icmp()));
         // What is for one of its ports may come from other networks, too; chain DOCKER drops the rest.
         rules.filter("DOCKER-ISOLATION-STAGE-1", Head, format!("-o {br} -j RETURN"));
         let answers = format!("-i {br} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT");
         rules.filter("DOCKER-ISOLATION-STAGE-1", Head, answers);
     }
-    let unprotected = bridge.mode == GatewayMode::Unprotected;
+    let unprotected = side.mode == GatewayMode::Unprotected;
     let unasked = if unprotected { "ACCEPT" } else { "DROP" };
     rules.filter("DOCKER", Tail, format!("! -i {br} -o {br} -j {unasked}"));
     rules.filter("DOCKER-CT", Tail, format!("-o {br} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"));
@@ -162,19 +233,22 @@ fn add_network(rules: &mut Rules, definition: &Definition, bridge: &Bridge) {
     rules.filter("DOCKER-ISOLATION-STAGE-2", Head, format!("-o {br} -j DROP"));
 }
 
-fn add_port(rules: &mut Rules, published: &Published, bridge: &Bridge) {
-    let br = &bridge.interface;
-    let (binding, Some(target)) = (published.binding(), published.target()) else { return };
-    // From IPv6 addresses the proxy alone leads to a container without one.
-    let IpAddr::V4(host) = binding.host_ip else { return };
+fn add_port(rules: &mut Rules, published: &Published, target: IpAddr, side: &Side<'_>) {
+    let (br, binding) = (side.interface, published.binding());
+    let host = binding.host_ip;
+    // Neighbours that have no other address reach the proxy: nothing is forwarded for them.
+    let (bits, to_target, from) = match target {
+        IpAddr::V4(_) => (32, target.to_string(), ""),
+        IpAddr::V6(_) => (128, format!("[{target}]"), "! -s fe80::/10 "),
+    };
     let protocol = match binding.protocol {
         Protocol::Tcp => "-p tcp -m tcp",
         Protocol::Udp => "-p udp -m udp",
     };
     let (port, inner) = (binding.host_port, binding.container_port);
-    let unprotected = bridge.mode == GatewayMode::Unprotected;
+    let unprotected = side.mode == GatewayMode::Unprotected;
     if !unprotected {
-        let spec = format!("-d {target}/32 ! -i {br} -o {br} {protocol} --dport {inner} -j ACCEPT");
+        let spec = format!("-d {target}/{bits} ! -i {br} -o {br} {protocol} --dport {inner} -j ACCEPT");
         rules.filter("DOCKER", Place::Head, spec);
     }
     // Not of the node: at the container's own address only.
@@ -182,14 +256,16 @@ fn add_port(rules: &mut Rules, published: &Published, bridge: &Bridge) {
         return;
     }
     if !unprotected {
-        rules.add(Table::Raw, "PREROUTING", Place::Tail, format!("-d {target}/32 ! -i {br} -j DROP"));
+        rules.add(Table::Raw, "PREROUTING", Place::Tail, format!("-d {target}/{bits} ! -i {br} -j DROP"));
     }
-    if host.is_loopback() {
-        let spec = format!("-d {host}/32 ! -i lo {protocol} --dport {port} -j DROP");
+    // Of IPv6 nothing comes from outside to that address anyway.
+    if host.is_loopback() && host.is_ipv4() {
+        let spec = format!("-d {host}/{bits} ! -i lo {protocol} --dport {port} -j DROP");
         rules.add(Table::Raw, "PREROUTING", Place::Tail, spec);
     }
-    let to = if host.is_unspecified() { String::new() } else { format!("-d {host}/32 ") };
-    let spec = format!("{to}! -i {br} {protocol} --dport {port} -j DNAT --to-destination {target}:{inner}");
+    let to = if host.is_unspecified() { String::new() } else { format!("-d {host}/{bits} ") };
+    let spec =
+        format!("{from}{to}! -i {br} {protocol} --dport {port} -j DNAT --to-destination {to_target}:{inner}");
     rules.add(Table::Nat, "DOCKER", Place::Tail, spec);
 }
 
@@ -252,7 +328,7 @@ mod tests {
         state.networks.push(network("bridge", "docker0", "172.17.0.0/16", false, true));
         state.networks.push(network("noicc", "br-0123456789ab", "172.18.0.0/16", false, false));
         state.networks.push(network("closed", "br-closed", "192.0.2.0/24", true, true));
-        let rules = wanted(&state);
+        let rules = wanted(&state, Family::V4);
         assert_eq!(chain(&rules, Table::Filter, "FORWARD"), ["-j DOCKER-USER", "-j DOCKER-FORWARD"]);
         let expected = [
             "-j DOCKER-CT",
@@ -288,7 +364,7 @@ mod tests {
         bridge.unwrap().host_address = Some("192.0.2.9".parse().unwrap());
         state.networks.push(seen);
         assert_eq!(
-            chain(&wanted(&state), Table::Nat, "POSTROUTING"),
+            chain(&wanted(&state, Family::V4), Table::Nat, "POSTROUTING"),
             ["-s 172.18.0.0/16 ! -o br-0123456789ab -j SNAT --to-source 192.0.2.9"]
         );
     }
@@ -300,7 +376,31 @@ mod tests {
         open.definition.bridge.as_mut().unwrap().mode = GatewayMode::Unprotected;
         state.networks.push(open);
         let expected = ["! -i br-0123456789ab -o br-0123456789ab -j ACCEPT"];
-        assert_eq!(chain(&wanted(&state), Table::Filter, "DOCKER"), expected);
+        assert_eq!(chain(&wanted(&state, Family::V4), Table::Filter, "DOCKER"), expected);
+    }
+
+    #[test]
+    fn ipv6_has_the_same_rules_once_a_network_has_it() {
+        let mut state = State::default();
+        state.networks.push(network("bridge", "docker0", "172.17.0.0/16", false, true));
+        assert_eq!(wanted(&state, Family::V6), []);
+        let mut six = network("six", "br-0123456789ab", "172.18.0.0/16", false, true);
+        six.definition.bridge.as_mut().unwrap().ipv6 = serde_json::from_value(serde_json::json!({
+            "subnet": "2001:db8::/64", "range": null, "gateway": "2001:db8::1", "reserved": [], "mode": "routed",
+        }))
+        .unwrap();
+        state.networks.push(six);
+        let rules = wanted(&state, Family::V6);
+        let outside = ["! -d ::1/128 -m addrtype --dst-type LOCAL -j DOCKER"];
+        assert_eq!(chain(&rules, Table::Nat, "OUTPUT"), outside);
+        assert_eq!(chain(&rules, Table::Nat, "POSTROUTING"), Vec::<String>::new());
+        let docker =
+            ["-o br-0123456789ab -p ipv6-icmp -j ACCEPT", "! -i br-0123456789ab -o br-0123456789ab -j DROP"];
+        assert_eq!(chain(&rules, Table::Filter, "DOCKER"), docker);
+        let bridge = state.networks[1].definition.bridge.as_mut().unwrap();
+        bridge.ipv6.as_mut().unwrap().mode = GatewayMode::Nat;
+        let hidden = ["-s 2001:db8::/64 ! -o br-0123456789ab -j MASQUERADE"];
+        assert_eq!(chain(&wanted(&state, Family::V6), Table::Nat, "POSTROUTING"), hidden);
     }
 
     #[test]
@@ -309,7 +409,7 @@ mod tests {
         let mut routed = network("routed", "br-0123456789ab", "172.18.0.0/16", false, true);
         routed.definition.bridge.as_mut().unwrap().mode = GatewayMode::Routed;
         state.networks.push(routed);
-        let rules = wanted(&state);
+        let rules = wanted(&state, Family::V4);
         assert!(chain(&rules, Table::Nat, "POSTROUTING").is_empty());
         let expected =
             ["-o br-0123456789ab -p icmp -j ACCEPT", "! -i br-0123456789ab -o br-0123456789ab -j DROP"];

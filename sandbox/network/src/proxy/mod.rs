@@ -40,6 +40,10 @@ impl Target {
         self.0.read().unwrap_or_else(PoisonError::into_inner).0
     }
 
+    pub fn ipv6(&self) -> Option<Ipv6Addr> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).1
+    }
+
     /// What comes to an IPv6 address of the node goes to the container's, if it has one.
     fn for_host(&self, host: IpAddr) -> Option<IpAddr> {
         let (ipv4, ipv6) = *self.0.read().unwrap_or_else(PoisonError::into_inner);

@@ -188,3 +188,44 @@ fn networks_without_ipv4() {
         );
     });
 }
+
+/// As with IPv4: networks are apart, and what is published of a routed one is open at the container's own address.
+#[test]
+fn networks_with_ipv6_are_apart_unless_they_are_routed() {
+    node(async |world| {
+        let mode = "com.docker.network.bridge.gateway_mode_ipv6".to_owned();
+        let new = NewNetwork {
+            name: "routed".into(),
+            ipv6: true,
+            ipam: vec![IpamConfig { subnet: "2001:db8:1::/64".into(), ..IpamConfig::default() }],
+            options: [(mode, "routed".to_owned())].into(),
+            ..NewNetwork::default()
+        };
+        world.networks.create(new).await.unwrap();
+        network(&world, "apart", "2001:db8:2::/64").await;
+        network(&world, "other", "2001:db8:3::/64").await;
+        let (a, b) = (world.start("a", &["routed"]), world.start("b", &["apart"]));
+        let other = world.start("other", &["other"]);
+        for container in [&a, &b] {
+            container.process.run(|| echo_server6(80));
+        }
+        a.process.run(|| echo_server6(81));
+        let bindings = world.networks.publish(&a.id, &[tcp(8080)]).await.unwrap();
+        let shown = bindings.iter().map(|b| format!("{}:{}", b.host_ip, b.host_port)).collect::<Vec<_>>();
+        assert_eq!(shown, [":::0", "0.0.0.0:8080"]);
+        world.networks.publish(&b.id, &[tcp(8090)]).await.unwrap();
+        let ask = |to: &str, port| {
+            let to = SocketAddr::from((address(to), port));
+            other.process.run(move || reached(to))
+        };
+        assert!(ask("2001:db8:1::2", 80).is_some(), "published by a routed network");
+        assert_eq!(ask("2001:db8:1::2", 81), None, "not published");
+        assert_eq!(ask("2001:db8:2::2", 80), None, "another network");
+        // By the node's address the packets themselves are led there: the proxies have no turn meanwhile.
+        assert!(reached(SocketAddr::from((address("2001:db8:3::1"), 8090))).is_some());
+        let rules = sh("ip6tables-save -t nat");
+        assert!(rules.contains("--dport 8090 -j DNAT --to-destination [2001:db8:2::2]:80"), "{rules}");
+        world.networks.unpublish(&a.id).await.unwrap();
+        assert_eq!(ask("2001:db8:1::2", 80), None, "published no more");
+    });
+}
