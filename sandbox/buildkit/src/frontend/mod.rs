@@ -25,7 +25,7 @@ use contexts::Named;
 use drydock_dockerfile::build::{self, BuildError, Context, Files, NamedContext, Options};
 use drydock_dockerfile::files::Tree;
 use drydock_dockerfile::ignore::Patterns;
-use drydock_dockerfile::language::{self, Dockerfile, Kind, Network};
+use drydock_dockerfile::language::{self, Device, Dockerfile, Kind, Network};
 use drydock_dockerfile::{files, ignore};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -379,6 +379,10 @@ impl Prepared {
                     host |= run.network == Network::Host;
                     if run.insecure {
                         return refused("security.insecure");
+                    }
+                    // A node has none; what is not required is left out.
+                    if let Some(why) = run.devices.iter().find_map(Device::missing) {
+                        return Err(failed(format!("failed to load LLB: {why}")));
                     }
                 }
             }

@@ -1,6 +1,7 @@
 //! The instructions of a Dockerfile, typed. Variables in them are not yet expanded: that needs the values at their place in a
 //! build (see [`crate::build`]).
 
+use super::device::Device;
 use serde::{Deserialize, Serialize};
 
 /// A whole Dockerfile.
@@ -179,8 +180,8 @@ pub struct Run {
     pub network: Network,
     /// `--security=insecure`.
     pub insecure: bool,
-    /// `--device` values.
-    pub devices: Vec<String>,
+    /// `--device`.
+    pub devices: Vec<Device>,
 }
 
 /// `RUN --network`.

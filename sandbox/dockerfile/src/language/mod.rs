@@ -1,5 +1,6 @@
 //! The Dockerfile language: text → typed instructions ([`parse`]), and the words within ([`shell`]).
 
+mod device;
 mod error;
 mod flags;
 pub(crate) mod go;
@@ -10,6 +11,7 @@ mod parse;
 pub mod shell;
 mod words;
 
+pub use device::{Device, parse_device};
 pub use error::{ParseError, suggest};
 pub use instruction::{
     CommandLine, Copy, Dockerfile, Health, InlineFile, Instruction, Kind, LineWarning, Network, Pair, Run,

@@ -234,7 +234,7 @@ fn check(mount: &Mount, sharing: Option<Sharing>) -> Result<(), String> {
 }
 
 /// Fields of a line of CSV.
-fn csv(line: &str) -> Result<Vec<String>, String> {
+pub(super) fn csv(line: &str) -> Result<Vec<String>, String> {
     let (mut fields, mut rest) = (Vec::new(), line);
     loop {
         let Some(quoted) = rest.strip_prefix('"') else {

@@ -1,5 +1,6 @@
 //! Lists of words → typed instructions, with BuildKit's checks and words (instructions/parse.go).
 
+use super::device::parse_device;
 use super::error::{ParseError, suggest};
 use super::flags::{Flags, Is};
 use super::go::{self, quote};
@@ -329,7 +330,8 @@ fn run(node: &Node) -> Result<Run, String> {
         Some("insecure") => true,
         Some(other) => return Err(format!("security {} is not valid", quote(other))),
     };
-    Ok(Run { command: command_line(node), mounts, network, insecure, devices: flags.texts("device") })
+    let devices = flags.texts("device").iter().map(|text| parse_device(text)).collect::<Result<_, _>>()?;
+    Ok(Run { command: command_line(node), mounts, network, insecure, devices })
 }
 
 fn health(node: &Node) -> Result<Health, String> {
