@@ -16,6 +16,7 @@ mod structure;
 mod validate;
 mod version;
 
+pub use crate::expressions::is_reserved as is_reserved_word;
 pub use definition::{default_definition, validate_definition};
 pub use paths::JsonPath;
 pub use rules::{CompiledRule, RuleError, policy};

@@ -27,8 +27,8 @@ mod types;
 mod words;
 
 pub use declared::{Declared, MOST_REQUEST, escape, is_reserved};
-pub use functions::is_known;
-pub use types::Type;
+pub use functions::{is_known, named};
+pub use types::{Kind, Type};
 
 use cel::common::ast::IdedExpr;
 use cel::{Env, extensions};
@@ -39,12 +39,15 @@ use std::sync::{Arc, OnceLock};
 pub struct Declarations<'d> {
     variables: Vec<(&'d str, Type)>,
     /// What objects are named after.
-    roots: Vec<&'d Arc<Declared>>,
+    roots: Roots<'d>,
 }
+
+/// What is declared, each under the name that objects in it begin with.
+pub type Roots<'d> = Vec<(&'d str, &'d Arc<Declared>)>;
 
 impl<'d> Declarations<'d> {
     /// These variables. Objects are named after where they lie below `roots`.
-    pub fn new(variables: Vec<(&'d str, Type)>, roots: Vec<&'d Arc<Declared>>) -> Self {
+    pub fn new(variables: Vec<(&'d str, Type)>, roots: Roots<'d>) -> Self {
         Self { variables, roots }
     }
 
@@ -65,8 +68,11 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// The type of its value.
+    /// The type of its value; an error if it was too much to think through.
     pub fn output(&self) -> Type {
+        if self.found.gave_up {
+            return Type::Error;
+        }
         self.found.types.get(&check::place(&self.expression)).cloned().unwrap_or(Type::Dyn)
     }
 

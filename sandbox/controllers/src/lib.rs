@@ -2,7 +2,8 @@
 //! a pure core that decides, and a thin loop that reads informers and asks the API server. Called by `drydock-kube`; nothing in here knows of
 //! Drydock's sessions or nodes but through the API server.
 
-pub mod autoscaler;
+pub mod admission_policy;
+mod autoscaler;
 pub mod certificates;
 pub mod cluster_roles;
 pub mod context;

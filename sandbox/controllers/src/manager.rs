@@ -13,9 +13,9 @@ use kube::Client;
 use crate::context::{Context, Running};
 use crate::error::Error;
 use crate::{
-    autoscaler, certificates, cluster_roles, cronjob, daemonset, deployment, disruption, endpoints, garbage,
-    job, namespace, node, quota, replicaset, service_account, service_cidr, service_lb, statefulset, tokens,
-    volumes,
+    admission_policy, autoscaler, certificates, cluster_roles, cronjob, daemonset, deployment, disruption,
+    endpoints, garbage, job, namespace, node, quota, replicaset, service_account, service_cidr, service_lb,
+    statefulset, tokens, volumes,
 };
 
 /// What the command line of kube-controller-manager says.
@@ -172,6 +172,9 @@ static CONTROLLERS: &[Entry] = &[
     }),
     entry("ephemeral-volume-controller", "ephemeral-volume", |context| {
         Some(volumes::ephemeral::start(context))
+    }),
+    entry("validatingadmissionpolicy-status-controller", "", |context| {
+        Some(admission_policy::start(context))
     }),
     entry("service-cidr-controller", "", |context| Some(service_cidr::start(context))),
     entry("service-lb-controller", "service", |context| Some(service_lb::start(context))),

@@ -10,7 +10,7 @@ mod values;
 pub(super) mod written;
 
 use super::{Rule, Structural};
-use crate::expressions;
+use crate::expressions::{self, Checked, Declarations};
 use crate::field::{ErrorKind, FieldError, Shown};
 use cel::{Context, Env, Program};
 use serde_json::Value;
@@ -132,6 +132,12 @@ fn on_large_stack<T: Send, E: Send + From<&'static str>>(
             .map_err(|_| failed())?;
         thread.join().map_err(|_| failed())?
     })
+}
+
+/// Finds out the types of an expression of anybody, or tells what is wrong.
+fn check_types(expression: &str, declarations: &Declarations<'_>) -> Result<Checked, String> {
+    let check = || expressions::check(expression, declarations).map_err(RuleError);
+    bounded(expression).and_then(|deep| on_large_stack(deep, check)).map_err(|error| error.0)
 }
 
 /// Refuses what would be a tree too deep to walk, and tells whether it needs a large stack. Texts in quotes count as if they were not: that

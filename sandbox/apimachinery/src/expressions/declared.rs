@@ -42,6 +42,19 @@ impl Declared {
         Self { what: What::Simple(type_), most, least_bytes }
     }
 
+    /// An object of that name with these fields.
+    pub fn object<'f>(name: &str, fields: impl IntoIterator<Item = (&'f str, Type)>) -> Arc<Self> {
+        let field = |(name, type_): (&str, Type)| {
+            let declared = match type_ {
+                Type::Object(object) => object,
+                type_ => Arc::new(Self::simple(type_, 0, 1)),
+            };
+            (name.to_string(), declared)
+        };
+        let fields = fields.into_iter().map(field).collect();
+        Arc::new(Self { what: What::Object(Some(name.into()), fields), most: 0, least_bytes: 2 })
+    }
+
     /// What is declared by a schema; nothing if expressions cannot see it. `root`: it is of a whole object (`SchemaDeclType`).
     pub fn of(schema: &Structural, root: bool) -> Option<Arc<Self>> {
         let root = root || schema.embedded_resource;
@@ -151,26 +164,23 @@ impl Declared {
         matches!(self.what, What::Map(_))
     }
 
-    /// What an object is called that is somewhere below this one.
-    pub fn name_of(&self, object: &Arc<Self>) -> Option<String> {
+    /// The name that an object has wherever it is.
+    pub fn own_name(&self) -> Option<&str> {
+        match &self.what {
+            What::Object(name, _) => name.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// What an object is called that is somewhere below this one, which is called `root` unless it has a name of its own.
+    pub fn name_of(&self, root: &str, object: &Arc<Self>) -> Option<String> {
         let mut way = Vec::new();
         if !self.find(object, &mut way) {
             return None;
         }
-        let named = match &object.what {
-            What::Object(Some(name), _) => Some(name.clone()),
-            _ => None,
-        };
-        Some(named.unwrap_or_else(|| {
-            let root = match &self.what {
-                What::Object(Some(name), _) => name.as_str(),
-                // Upstream has a number here that changes with every write, so that nobody depends on the name.
-                _ => "selfType",
-            };
-            way.push(root);
-            way.reverse();
-            way.join(".")
-        }))
+        way.push(self.own_name().unwrap_or(root));
+        way.reverse();
+        Some(object.own_name().map_or_else(|| way.join("."), Into::into))
     }
 
     /// The way to an object, the last step first.

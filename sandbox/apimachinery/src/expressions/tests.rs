@@ -36,7 +36,8 @@ fn told(schema: &Value, rule: &Value) -> Result<Checked, String> {
     let declared = Declared::of(&Structural::read(schema), false).expect("declared");
     let own = declared.type_of();
     let old = if rule["optionalOldSelf"] == true { Type::optional(own.clone()) } else { own.clone() };
-    let declarations = Declarations::new(vec![("self", own), ("oldSelf", old)], vec![&declared]);
+    let declarations =
+        Declarations::new(vec![("self", own), ("oldSelf", old)], vec![("selfType", &declared)]);
     let checked = check(rule["rule"].as_str().expect("rule"), &declarations)?;
     if !checked.gives(&Type::Bool) {
         return Err("must evaluate to a bool".into());

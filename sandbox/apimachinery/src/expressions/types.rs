@@ -160,7 +160,7 @@ impl Type {
     }
 
     /// Its name (`FormatCELType`); objects of a schema are named after where they are below these.
-    pub fn name(&self, roots: &[&Arc<Declared>]) -> String {
+    pub fn name(&self, roots: &[(&str, &Arc<Declared>)]) -> String {
         match self {
             Self::Dyn => "dyn".into(),
             Self::Error => "!error!".into(),
@@ -175,7 +175,8 @@ impl Type {
             Self::Timestamp => "timestamp".into(),
             Self::Named(name) => (*name).into(),
             Self::Object(object) => {
-                roots.iter().find_map(|root| root.name_of(object)).unwrap_or_else(|| "object".into())
+                let name = roots.iter().find_map(|(name, root)| root.name_of(name, object));
+                name.or_else(|| object.own_name().map(Into::into)).unwrap_or_else(|| "object".into())
             }
             Self::Param(number) => format!("_var{number}"),
             Self::Made(made) if made.of.is_empty() => made.kind.name().into(),
@@ -183,6 +184,22 @@ impl Type {
                 let of: Vec<_> = made.of.iter().map(|one| one.name(roots)).collect();
                 format!("{}({})", made.kind.name(), of.join(", "))
             }
+        }
+    }
+}
+
+impl Type {
+    /// Its name where it is a value (`Type.String`).
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Null => "null_type".into(),
+            Self::Duration => "google.protobuf.Duration".into(),
+            Self::Timestamp => "google.protobuf.Timestamp".into(),
+            Self::Made(made) if !made.of.is_empty() => {
+                let of: Vec<_> = made.of.iter().map(Self::shown).collect();
+                format!("{}({})", made.kind.name(), of.join(", "))
+            }
+            other => other.name(&[]),
         }
     }
 }

@@ -52,7 +52,7 @@ pub static VALIDATING_ADMISSION_POLICY: Kind = Kind {
     prepare: prepare::empty_status,
     columns: printers::others::ADMISSION_POLICY,
     row: printers::others::admission_policy,
-    validate: validation::extension::validate_admission_policy,
+    validate: validation::admission_policy::validate,
     ..ADMISSION
 };
 

@@ -1,8 +1,9 @@
 //! What extends the API: webhooks and policies of admission, aggregated services, custom resource definitions.
 
+use super::admission_policy::match_conditions;
 use super::{dns_subdomain, immutable, indexed, label_selector, one_of, reasons, spec};
 use crate::tree::{at, get, has, int, is_zero, list, text, texts};
-use drydock_apimachinery::crd::policy;
+use drydock_apimachinery::crd::policy::Written;
 use drydock_apimachinery::field::{ErrorList, Path};
 use drydock_apimachinery::names;
 use drydock_apimachinery::object;
@@ -60,6 +61,7 @@ fn webhook(errors: &mut ErrorList, hook: &Value, path: &Path) {
     for field in ["namespaceSelector", "objectSelector"] {
         label_selector(errors, get(hook, field), &path.child(field));
     }
+    match_conditions(errors, hook, &Written::new(false), path);
     let config = get(hook, "clientConfig");
     let at = path.child("clientConfig");
     if is_zero(get(config, "url")) != has(config, "service") {
@@ -74,52 +76,6 @@ fn webhook(errors: &mut ErrorList, hook: &Value, path: &Path) {
     } else if !text(config, "url").starts_with("https://") {
         let detail = "'https' is the only allowed URL scheme; desired format: https://host[/path]";
         errors.invalid(&at.child("url"), text(config, "url"), detail);
-    }
-}
-
-/// A validating admission policy.
-pub fn validate_admission_policy(object: &Value, _old: Option<&Value>) -> ErrorList {
-    let mut errors = ErrorList::default();
-    let (given, path) = (get(object, "spec"), spec());
-    one_of(
-        &mut errors,
-        text(given, "failurePolicy"),
-        &path.child("failurePolicy"),
-        &["Fail", "Ignore"],
-        true,
-    );
-    if list(get(given, "matchConstraints"), "resourceRules").is_empty() {
-        let at = path.child("matchConstraints");
-        if has(given, "matchConstraints") {
-            errors.required(&at.child("resourceRules"), "");
-        } else {
-            errors.required(&at, "");
-        }
-    }
-    if list(given, "validations").is_empty() && list(given, "auditAnnotations").is_empty() {
-        let detail = "validations or auditAnnotations must be specified";
-        errors.required(&path.child("validations"), detail);
-    }
-    for part in ["validations", "variables", "matchConditions"] {
-        for (path, one) in indexed(given, part, &path) {
-            expression(&mut errors, text(one, "expression"), &path.child("expression"));
-            let message = text(one, "messageExpression");
-            if !message.is_empty()
-                && let Err(error) = policy::check_message(message)
-            {
-                let detail = format!("compilation failed: {error}");
-                errors.invalid(&path.child("messageExpression"), message, detail);
-            }
-        }
-    }
-    errors
-}
-
-fn expression(errors: &mut ErrorList, expression: &str, path: &Path) {
-    if expression.trim().is_empty() {
-        errors.required(path, "expression is not specified");
-    } else if let Err(error) = policy::check(expression) {
-        errors.invalid(path, expression, format!("compilation failed: {error}"));
     }
 }
 

@@ -2,6 +2,7 @@
 //! search for them. Called by the engine with the new object and, on updates, the old one; after defaults and `prepare`. Metadata is
 //! the engine's to check. Nothing in here changes anything.
 
+pub mod admission_policy;
 pub mod apps;
 pub mod autoscaling;
 pub mod batch;

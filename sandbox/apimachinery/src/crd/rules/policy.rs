@@ -1,7 +1,13 @@
 //! Expressions of admission policies (k8s.io/apiserver `pkg/admission/plugin/policy`, `pkg/cel/environment`): the same CEL as the rules of
-//! custom resources, over named values that no schema describes.
+//! custom resources, over named values that no schema describes. `written` checks them when a policy is written, `kinds` against the kinds
+//! that it is about; here they are run.
+
+mod kinds;
+mod written;
 
 pub use super::library::authz::{Authorizer, Question, Resource, Target};
+pub use kinds::{KindSchema, Warning, schema_in, warnings};
+pub use written::{Gives, Written};
 
 use super::library::authz;
 use super::{RuleError, bounded, cost, environment, library, on_large_stack, references, values};
@@ -29,20 +35,6 @@ pub enum Answer {
     Text(String),
     /// Anything else.
     Other,
-}
-
-/// Whether this is an expression that a policy may have.
-pub fn check(expression: &str) -> Result<(), RuleError> {
-    compile(expression).map(|_| ())
-}
-
-/// Whether this is an expression that may make a policy's message.
-pub fn check_message(expression: &str) -> Result<(), RuleError> {
-    let compiled = compile(expression)?;
-    if references::free(compiled.program.expression()).contains(AUTHORIZER) {
-        return Err(undeclared(AUTHORIZER));
-    }
-    Ok(())
 }
 
 fn undeclared(name: &str) -> RuleError {
@@ -196,8 +188,6 @@ mod tests {
             let told = scope.evaluate(expression).unwrap_err();
             assert!(told.contains(why), "{told}");
         }
-        assert!(check("authorizer.requestResource.check('get').allowed()").is_ok());
-        assert!(check_message("authorizer.requestResource.check('get').reason()").is_err());
     }
 
     #[test]
@@ -235,14 +225,5 @@ mod tests {
             scope.define(&format!("v{n}"), &format!("[variables.v{0}, variables.v{0}]", n - 1));
         }
         assert!(scope.evaluate("variables.v39.size() > 0").is_err());
-    }
-
-    #[test]
-    fn what_is_no_expression_of_a_policy_is_told() {
-        assert!(check("object.spec.replicas <= params.most").is_ok());
-        assert!(
-            check("self.replicas <= 5").unwrap_err().to_string().contains("undeclared reference to 'self'")
-        );
-        assert!(check("object.").is_err());
     }
 }
