@@ -1,6 +1,6 @@
 //! Addresses of log servers and connections to them. Failures are told as Go's net package tells them.
 
-use super::tls::Tls;
+use super::tls::{self, Tls};
 use std::{io, path::PathBuf, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -50,8 +50,9 @@ impl Connection {
         match address {
             Address::Tcp(host, port) => tcp(host, *port).await.map(Self::Tcp),
             Address::Tls(host, port, tls) => {
+                let config = tls.config()?;
                 let stream = tcp(host, *port).await?;
-                tls.shake(host, stream).await.map(Self::Tls)
+                tls::shake(config, host, stream).await.map(Self::Tls)
             }
             Address::Udp(host, port) => udp(host, *port).await,
             Address::Unix(path) => match UnixStream::connect(path).await {

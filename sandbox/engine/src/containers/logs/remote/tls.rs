@@ -40,24 +40,8 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Makes a connection a secure one.
-    pub async fn shake(&self, host: &str, stream: TcpStream) -> Result<Box<TlsStream<TcpStream>>, String> {
-        let config = self.config()?;
-        let host = if host.is_empty() { "127.0.0.1" } else { host };
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| format!("dial tcp: lookup {host}: no such host"))?;
-        match timeout(PATIENCE, TlsConnector::from(config).connect(name, stream)).await {
-            Ok(Ok(stream)) => Ok(Box::new(stream)),
-            Ok(Err(error)) => Err(match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
-                Some(error) => tls_text(error),
-                None if error.kind() == io::ErrorKind::UnexpectedEof => "EOF".into(),
-                None => super::connection::words(&error),
-            }),
-            Err(_) => Err("i/o timeout".into()),
-        }
-    }
-
-    fn config(&self) -> Result<Arc<ClientConfig>, String> {
+    /// What the files say.
+    pub fn config(&self) -> Result<Arc<ClientConfig>, String> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -89,6 +73,26 @@ impl Tls {
             .map_err(|_| unread("tls: failed to find any PEM data in key input".into()))?;
         let config = builder.with_client_auth_cert(certs, key).map_err(|error| unread(tls_text(&error)))?;
         Ok(Arc::new(config))
+    }
+}
+
+/// Makes a connection a secure one.
+pub async fn shake(
+    config: Arc<ClientConfig>,
+    host: &str,
+    stream: TcpStream,
+) -> Result<Box<TlsStream<TcpStream>>, String> {
+    let host = if host.is_empty() { "127.0.0.1" } else { host };
+    let name = ServerName::try_from(host.to_owned())
+        .map_err(|_| format!("dial tcp: lookup {host}: no such host"))?;
+    match timeout(PATIENCE, TlsConnector::from(config).connect(name, stream)).await {
+        Ok(Ok(stream)) => Ok(Box::new(stream)),
+        Ok(Err(error)) => Err(match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
+            Some(error) => tls_text(error),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => "EOF".into(),
+            None => super::connection::words(&error),
+        }),
+        Err(_) => Err("i/o timeout".into()),
     }
 }
 
