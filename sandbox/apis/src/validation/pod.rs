@@ -93,14 +93,14 @@ pub fn pod_spec(errors: &mut ErrorList, spec: &Value, name: &str, is_pod: bool, 
     names_and_numbers(errors, spec, path);
     scheduling::tolerations(errors, spec, path);
     host_aliases(errors, spec, path);
-    container::overhead(errors, spec, path);
-    container::pod_resources(errors, spec, path);
+    container::resources::overhead(errors, spec, path);
+    container::resources::pod_resources(errors, spec, path);
     os(errors, spec, path);
 }
 
 fn security(errors: &mut ErrorList, spec: &Value, path: &Path) {
     let (context, path) = (get(spec, "securityContext"), path.child("securityContext"));
-    container::user_and_group(errors, context, &path);
+    container::security::user_and_group(errors, context, &path);
     if flag(spec, "shareProcessNamespace") && flag(spec, "hostPID") {
         let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
         errors.invalid(&path.child("shareProcessNamespace"), true, detail);
@@ -123,7 +123,7 @@ fn security(errors: &mut ErrorList, spec: &Value, path: &Path) {
         let at = path.child("fsGroupChangePolicy");
         one_of(errors, text(context, "fsGroupChangePolicy"), &at, policies, true);
     }
-    container::seccomp(errors, context, &path);
+    container::security::seccomp(errors, context, &path);
 }
 
 fn is_sysctl_name(name: &str) -> bool {
