@@ -23,7 +23,7 @@ pub async fn non_resource(
     style: Style,
 ) -> Result<Answer, Status> {
     let path = info.path.trim_end_matches('/');
-    if is_for_get_alone(path) && info.verb != "get" {
+    if info.verb != "get" && is_for_get_alone(server, path) {
         return Err(refused(info));
     }
     if let Some(answer) = health::answer(server, path, query).await {
@@ -55,12 +55,17 @@ pub async fn non_resource(
     Ok(respond::page_not_found())
 }
 
-/// Paths that upstream registers for GET and nothing else; at the others its handlers look for no method.
-fn is_for_get_alone(path: &str) -> bool {
-    matches!(
-        path,
-        "/version" | "/openid/v1/jwks" | "/.well-known/openid-configuration" | "/api" | "/api/v1" | "/apis"
-    )
+/// Paths that upstream registers for GET and nothing else; at the others (`/apis`, `/apis/GROUP`, the versions of custom resources) its
+/// handlers look for no method (kube-aggregator `pkg/apiserver/handler_apis.go`).
+fn is_for_get_alone(server: &Server, path: &str) -> bool {
+    let only = ["/version", "/openid/v1/jwks", "/.well-known/openid-configuration", "/api", "/api/v1"];
+    let builtin = |(group, version): (&str, &str)| {
+        let served = server.registry.snapshot();
+        let mut all = served.all.iter().filter(|one| one.builtin_kind().is_some());
+        all.any(|one| (&*one.group, &*one.version) == (group, version))
+    };
+    only.contains(&path)
+        || path.strip_prefix("/apis/").and_then(|path| path.split_once('/')).is_some_and(builtin)
 }
 
 /// Paths that name a resource.

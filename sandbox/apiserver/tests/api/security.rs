@@ -144,15 +144,23 @@ async fn nothing_is_deleted_in_all_namespaces_at_once() {
         )
         .await
         .ok();
-    for (method, path) in
-        [("PUT", "/api/v1/pods"), ("PATCH", "/apis/apps/v1/deployments"), ("DELETE", "/version")]
-    {
+    for (method, path) in [
+        ("PUT", "/api/v1/pods"),
+        ("PATCH", "/apis/apps/v1/deployments"),
+        ("DELETE", "/version"),
+        ("DELETE", "/api"),
+        ("DELETE", "/apis/apps/v1"),
+    ] {
         let answer = client.send(method, path, "application/json", "{}").await;
         let words = answer.refused(405);
         assert!(
             words.contains("the server does not allow this method on the requested resource"),
             "{path}: {words}"
         );
+    }
+    // What the aggregator answers looks for no method.
+    for (path, kind) in [("/apis", "APIGroupList"), ("/apis/apps", "APIGroup")] {
+        assert_eq!(client.delete(path, &json!({})).await.ok()["kind"], kind, "{path}");
     }
     let words = client.delete("/api/v1/pods", &json!({})).await.refused(405);
     assert_eq!(words, "the server does not allow this method on the requested resource");
