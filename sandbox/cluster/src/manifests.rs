@@ -175,7 +175,7 @@ fn controller_manager() -> Component {
             "--cluster-name=kubernetes".into(),
             format!("--cluster-signing-cert-file={PKI}/ca.crt"),
             format!("--cluster-signing-key-file={PKI}/ca.key"),
-            "--controllers=*".into(),
+            "--controllers=*,bootstrapsigner,tokencleaner".into(),
             format!("--kubeconfig={config}"),
             "--leader-elect=true".into(),
             format!("--requestheader-client-ca-file={PKI}/front-proxy-ca.crt"),

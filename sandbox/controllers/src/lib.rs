@@ -7,6 +7,7 @@ mod autoscaler;
 pub mod certificates;
 pub mod cluster_roles;
 pub mod context;
+mod credentials;
 pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;

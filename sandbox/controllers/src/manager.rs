@@ -13,7 +13,7 @@ use kube::Client;
 use crate::context::{Context, Running};
 use crate::error::Error;
 use crate::{
-    admission_policy, autoscaler, certificates, cluster_roles, cronjob, daemonset, deployment, disruption,
+    admission_policy, autoscaler, certificates, cluster_roles, credentials, cronjob, daemonset, deployment, disruption,
     endpoints, garbage, job, namespace, node, quota, replicaset, service_account, service_cidr, service_lb,
     statefulset, tokens, volumes,
 };
@@ -23,6 +23,8 @@ use crate::{
 pub struct Settings {
     /// `--controllers`: names, `*` for those that are on by default, `-NAME` for off.
     pub controllers: Vec<String>,
+    /// `--use-service-account-credentials`: whether controllers have service accounts.
+    pub service_accounts: bool,
     /// `--leader-elect`: the name of this candidate; absent: no election.
     pub leader_identity: Option<String>,
     /// `--cluster-cidr`: addresses of pods of the whole cluster.
@@ -66,6 +68,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             controllers: vec!["*".into()],
+            service_accounts: false,
             leader_identity: None,
             cluster_cidr: None,
             allocate_node_cidrs: false,
@@ -201,6 +204,14 @@ fn is_enabled(entry: &Entry, controllers: &[String]) -> bool {
     entry.by_default && controllers.iter().any(|text| text == "*")
 }
 
+/// The same of a controller that may be none of ours: then only what is said of all counts.
+pub(crate) fn is_on(name: &str, controllers: &[String]) -> bool {
+    match CONTROLLERS.iter().find(|entry| entry.name == name) {
+        Some(entry) => is_enabled(entry, controllers),
+        None => controllers.iter().any(|text| text == "*"),
+    }
+}
+
 /// Checks `--controllers`.
 pub fn check_controllers(controllers: &[String]) -> Result<(), Error> {
     let known =
@@ -258,6 +269,10 @@ pub async fn start(context: &Context) {
     for (name, controller) in running {
         tracing::info!(controller = name, "Started controller");
         tokio::spawn(controller);
+    }
+    if context.settings.service_accounts {
+        let (client, settings) = (context.client.clone(), context.settings.clone());
+        tokio::spawn(async move { credentials::make(client, &settings.controllers).await });
     }
 }
 

@@ -26,6 +26,9 @@ pub struct Command {
     /// Controllers that run: names, `*` for all that are on by default, `-NAME` for off.
     #[arg(long, value_delimiter = ',', default_value = "*", allow_hyphen_values = true)]
     controllers: Vec<String>,
+    /// Give controllers service accounts.
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, default_value_t = false, default_missing_value = "true")]
+    use_service_account_credentials: bool,
     /// Wait for a lease before work begins.
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, default_value_t = true, default_missing_value = "true")]
     leader_elect: bool,
@@ -100,8 +103,6 @@ struct Unused {
     requestheader_client_ca_file: Option<PathBuf>,
     #[arg(long, hide = true)]
     service_cluster_ip_range: Option<String>,
-    #[arg(long, hide = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
-    use_service_account_credentials: Option<bool>,
 }
 
 /// `1h30m`, `1.5s`, `100ms` (`time.ParseDuration`; none of ours may be negative).
@@ -147,6 +148,7 @@ impl Command {
         };
         Ok(Settings {
             controllers: self.controllers.clone(),
+            service_accounts: self.use_service_account_credentials,
             leader_identity: self.leader_elect.then(identity),
             cluster_cidr: self.cluster_cidr.clone(),
             allocate_node_cidrs: self.allocate_node_cidrs,

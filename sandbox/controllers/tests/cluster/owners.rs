@@ -133,3 +133,26 @@ async fn a_deleted_default_account_comes_back() {
     api.delete("default", &DeleteParams::default()).await.unwrap();
     cluster.when("default", |account: &ServiceAccount| account.metadata.uid != first).await;
 }
+
+#[tokio::test]
+async fn controllers_that_are_on_have_accounts() {
+    let settings = Settings {
+        service_accounts: true,
+        controllers: vec!["*".into(), "-cronjob".into()],
+        ..Settings::default()
+    };
+    let cluster = Cluster::with(settings, |_| None).await;
+    let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client.clone(), "kube-system");
+    let last = "volumeattributesclass-protection-controller";
+    cluster.until("the last account", || async { accounts.get_opt(last).await.unwrap() }).await;
+    let all = accounts.list(&Default::default()).await.unwrap().items;
+    let all: Vec<String> = all.into_iter().filter_map(|account| account.metadata.name).collect();
+    for name in
+        ["attachdetach-controller", "deployment-controller", "generic-garbage-collector", "node-controller"]
+    {
+        assert!(all.contains(&name.into()), "{name} of {all:?}");
+    }
+    for name in ["cronjob-controller", "token-cleaner"] {
+        assert!(!all.contains(&name.into()), "{name} is off: {all:?}");
+    }
+}
