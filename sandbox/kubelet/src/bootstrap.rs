@@ -6,7 +6,7 @@ use drydock_cluster::{DNS_SERVICE, DOMAIN, NETWORK_USER, POD_CIDR, Paths, SERVIC
 use drydock_kubeclient::errors;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, Patch, PatchParams};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::{fs, path::Path, time::Duration};
 
 /// Tells that it was done.
@@ -14,23 +14,28 @@ const DONE: &str = "/var/lib/kubelet/cluster-initialized";
 /// First delay after a failure, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
 
-/// Creates what is missing. Ends when all is there.
-pub async fn run(paths: Paths, server: String, node: String) {
+/// What marks the node of the control plane.
+pub const ROLE_LABELS: [&str; 2] =
+    ["node-role.kubernetes.io/control-plane", "node.kubernetes.io/exclude-from-external-load-balancers"];
+
+/// The way to the API server in the name of its first administrator, for a program of that name; none if the cluster is not new.
+pub fn administrator(program: &str) -> Option<kube::Client> {
     if Path::new(DONE).exists() {
-        return;
+        return None;
     }
-    let client = match drydock_kubeclient::connect(&paths.config("super-admin.conf"), "kubeadm") {
-        Ok(client) => client,
-        Err(error) => return tracing::error!(%error, "the cluster can't be initialized"),
-    };
+    let connected = drydock_kubeclient::connect(&Paths::default().config("super-admin.conf"), program);
+    connected.inspect_err(|error| tracing::error!(%error, "the cluster can't be initialized")).ok()
+}
+
+/// Creates what is missing. Ends when all is there.
+pub async fn run(server: String, node: String) {
+    let Some(client) = administrator("kubeadm") else { return };
     for (path, object) in objects(&server) {
         insist(path, || create(&client, path, &object)).await;
     }
     let nodes: Api<Node> = Api::all(client);
-    let labels = json!({ "metadata": { "labels": {
-        "node-role.kubernetes.io/control-plane": "",
-        "node.kubernetes.io/exclude-from-external-load-balancers": "",
-    } } });
+    let labels: Map<String, Value> = ROLE_LABELS.iter().map(|label| ((*label).into(), "".into())).collect();
+    let labels = json!({ "metadata": { "labels": labels } });
     let params = PatchParams::default();
     let (nodes, node, params, labels) = (&nodes, &node, &params, &Patch::Merge(&labels));
     insist("node", || async move { nodes.patch(node, params, labels).await.map(drop) }).await;
@@ -73,15 +78,22 @@ fn objects(server: &str) -> Vec<(&'static str, Value)> {
     const BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
     const ROLES: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
     const CONFIG_MAPS: &str = "/api/v1/namespaces/kube-system/configmaps";
-    let binding = |name: &str, role: &str, group: &str| {
+    const ACCOUNTS: &str = "/api/v1/namespaces/kube-system/serviceaccounts";
+    let binding = |name: &str, role: &str, subject: Value| {
         json!({
             "apiVersion": format!("{RBAC}/v1"),
             "kind": "ClusterRoleBinding",
             "metadata": { "name": name },
             "roleRef": { "apiGroup": RBAC, "kind": "ClusterRole", "name": role },
-            "subjects": [{ "apiGroup": RBAC, "kind": "Group", "name": group }],
+            "subjects": [subject],
         })
     };
+    let group = |name: &str| json!({ "apiGroup": RBAC, "kind": "Group", "name": name });
+    let user = |name: &str| json!({ "apiGroup": RBAC, "kind": "User", "name": name });
+    let account =
+        |name: &str| json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": name } });
+    let of_account =
+        |name: &str| json!({ "kind": "ServiceAccount", "name": name, "namespace": "kube-system" });
     let config_map = |name: &str, key: &str, text: String| json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name }, "data": { key: text } });
     let endpoint = server.trim_start_matches("https://");
     let cluster = format!(
@@ -118,12 +130,25 @@ staticPodPath: /etc/kubernetes/manifests
         "metadata": { "name": NETWORK_USER },
         "rules": [{ "apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"] }],
     });
-    let mut network_binding = binding(NETWORK_USER, NETWORK_USER, "");
-    network_binding["subjects"] = json!([{ "apiGroup": RBAC, "kind": "User", "name": NETWORK_USER }]);
+    // The add-ons' accounts: the node's kubelet does what their pods would do.
+    let dns = json!({
+        "apiVersion": format!("{RBAC}/v1"),
+        "kind": "ClusterRole",
+        "metadata": { "name": "system:coredns" },
+        "rules": [
+            { "apiGroups": [""], "resources": ["endpoints", "services", "pods", "namespaces"], "verbs": ["list", "watch"] },
+            { "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"] },
+        ],
+    });
     vec![
         (ROLES, network),
-        (BINDINGS, network_binding),
-        (BINDINGS, binding("kubeadm:cluster-admins", "cluster-admin", "kubeadm:cluster-admins")),
+        (BINDINGS, binding(NETWORK_USER, NETWORK_USER, user(NETWORK_USER))),
+        (BINDINGS, binding("kubeadm:cluster-admins", "cluster-admin", group("kubeadm:cluster-admins"))),
+        (ACCOUNTS, account("coredns")),
+        (ROLES, dns),
+        (BINDINGS, binding("system:coredns", "system:coredns", of_account("coredns"))),
+        (ACCOUNTS, account("kube-proxy")),
+        (BINDINGS, binding("kubeadm:node-proxier", "system:node-proxier", of_account("kube-proxy"))),
         (CONFIG_MAPS, config_map("kubeadm-config", "ClusterConfiguration", cluster)),
         (CONFIG_MAPS, config_map("kubelet-config", "kubelet", kubelet)),
     ]

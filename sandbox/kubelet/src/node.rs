@@ -1,5 +1,6 @@
 //! The node's own object: registration, status, lease (`pkg/kubelet/kubelet_node_status.go`, `nodestatus/setters.go`).
 
+use crate::bootstrap;
 use crate::docker::{Docker, DockerError, Image};
 use crate::kubelet::Kubelet;
 use drydock_cluster::{KUBELET_PORT, VERSION};
@@ -11,6 +12,7 @@ use k8s_openapi::{
             ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec,
             NodeStatus, NodeSystemInfo, Taint,
         },
+        storage::v1::{CSINode, CSINodeSpec},
     },
     apimachinery::pkg::{
         api::resource::Quantity,
@@ -128,7 +130,7 @@ fn uuid(machine_id: &str) -> String {
 
 fn labels(kubelet: &Kubelet) -> BTreeMap<String, String> {
     let architecture = kubelet.machine.architecture();
-    // The role of a control plane is not a kubelet's to claim (NodeRestriction): `bootstrap.rs` notes it, as kubeadm does.
+    // The role of a control plane is not a kubelet's to claim (NodeRestriction): see `register`.
     [
         ("beta.kubernetes.io/arch", architecture),
         ("beta.kubernetes.io/os", "linux"),
@@ -252,6 +254,7 @@ pub async fn keep(kubelet: Arc<Kubelet>) {
         "Updated Node Allocatable limit across pods",
     );
     register(&kubelet, &nodes).await;
+    tokio::spawn(publish_csi_node(kubelet.clone()));
     let lease = tokio::spawn(keep_lease(kubelet.clone()));
     let mut told_at = 0;
     let mut told: Option<NodeStatus> = None;
@@ -344,12 +347,21 @@ fn same(a: &NodeStatus, b: &NodeStatus) -> bool {
     strip(a) == strip(b)
 }
 
-/// Until there is a node of this name: the API server may not be there yet.
+/// Until there is a node of this name: the API server may not be there yet. In a new cluster the node of the control plane is made in an
+/// administrator's name with the role that kubeadm would give it a moment later, so that nobody sees it without.
 async fn register(kubelet: &Kubelet, nodes: &Api<Node>) {
-    let wanted = wanted(kubelet);
+    let mut wanted = wanted(kubelet);
+    let administrator =
+        if kubelet.boot.is_control_plane() { bootstrap::administrator("kubelet") } else { None };
+    let creator = administrator.map(|client| {
+        let labels = bootstrap::ROLE_LABELS.map(|label| (label.to_owned(), String::new()));
+        wanted.metadata.labels.get_or_insert_default().extend(labels);
+        Api::all(client)
+    });
+    let creator = creator.as_ref().unwrap_or(nodes);
     let mut wait = RETRY.0;
     loop {
-        let failure = match nodes.create(&PostParams::default(), &wanted).await {
+        let failure = match creator.create(&PostParams::default(), &wanted).await {
             Ok(node) => {
                 tracing::info!(node = kubelet.node, "Successfully registered node");
                 return kubelet.set_own_node(node);
@@ -405,6 +417,13 @@ async fn renew(kubelet: &Kubelet, leases: &Api<Lease>) -> Result<(), kube::Error
         Err(e) if errors::is_not_found(&e) => {}
         other => return other.map(drop),
     }
+    let metadata = ObjectMeta { namespace: Some(NAMESPACE.into()), ..beside(kubelet) };
+    let lease = Lease { metadata, spec: Some(spec) };
+    leases.create(&PostParams::default(), &lease).await.map(drop)
+}
+
+/// What is of the same name as the node and goes with it.
+fn beside(kubelet: &Kubelet) -> ObjectMeta {
     let owner = kubelet.own_node().map(|node| OwnerReference {
         api_version: "v1".into(),
         kind: "Node".into(),
@@ -412,16 +431,35 @@ async fn renew(kubelet: &Kubelet, leases: &Api<Lease>) -> Result<(), kube::Error
         uid: node.metadata.uid.clone().unwrap_or_default(),
         ..OwnerReference::default()
     });
-    let lease = Lease {
-        metadata: ObjectMeta {
-            name: Some(kubelet.node.clone()),
-            namespace: Some(NAMESPACE.into()),
-            owner_references: owner.map(|o| vec![o]),
-            ..ObjectMeta::default()
-        },
-        spec: Some(spec),
+    ObjectMeta {
+        name: Some(kubelet.node.clone()),
+        owner_references: owner.map(|o| vec![o]),
+        ..ObjectMeta::default()
+    }
+}
+
+/// The plug-ins of volumes that became drivers (`pkg/volume/csi/csi_plugin.go`).
+const MIGRATED: &str = "kubernetes.io/aws-ebs,kubernetes.io/azure-disk,kubernetes.io/azure-file,kubernetes.io/cinder,kubernetes.io/gce-pd,\
+kubernetes.io/portworx-volume,kubernetes.io/vsphere-volume";
+
+/// Tells which storage drivers the node has: none, as long as nobody installs one
+/// (`pkg/volume/csi/nodeinfomanager/nodeinfomanager.go`).
+async fn publish_csi_node(kubelet: Arc<Kubelet>) {
+    let annotations = [("storage.alpha.kubernetes.io/migrated-plugins".to_owned(), MIGRATED.to_owned())];
+    let node = CSINode {
+        metadata: ObjectMeta { annotations: Some(annotations.into()), ..beside(&kubelet) },
+        spec: CSINodeSpec::default(),
     };
-    leases.create(&PostParams::default(), &lease).await.map(drop)
+    let api: Api<CSINode> = Api::all(kubelet.client.clone());
+    let mut wait = RETRY.0;
+    while let Err(error) = api.create(&PostParams::default(), &node).await {
+        if errors::is_already_exists(&error) {
+            return;
+        }
+        tracing::debug!(%error, "Failed to publish CSINode");
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY.1);
+    }
 }
 
 #[cfg(test)]

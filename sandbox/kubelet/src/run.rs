@@ -112,7 +112,7 @@ async fn start(boot: KubeletBoot) -> Result<(), StartError> {
     network.prepare()?;
     let kubelet = assemble(boot, &paths, network).await?;
     if kubelet.boot.is_control_plane() {
-        tokio::spawn(bootstrap::run(paths.clone(), server, node.clone()));
+        tokio::spawn(bootstrap::run(server, node.clone()));
     }
     let manifests = paths.manifests();
     tokio::spawn({
