@@ -87,7 +87,7 @@ impl Chooser {
         }
         let cycle = match Cycle::new(pod, &world.cache, &world.volumes, &counters) {
             Ok(cycle) => cycle,
-            Err(refusal) => return Err(Box::new(refused(pod, world, refusal))),
+            Err(refusal) => return Err(Box::new(refused(world, refusal))),
         };
         let mut diagnosis = Diagnosis::new(world.cache.nodes().len());
         let feasible = self.feasible(&cycle, nominations, &mut diagnosis);
@@ -255,19 +255,23 @@ pub(crate) fn histogram(all: usize, reasons: BTreeMap<&str, usize>) -> String {
     message
 }
 
-/// A plugin refused the pod before nodes were looked at; preemption cannot help.
-fn refused(pod: &PodInfo, world: &World, refusal: Refusal) -> Unschedulable {
+/// A plugin refused the pod before nodes were looked at. Upstream then asks DynamicResources what it may free, which finds nothing of what it
+/// would have noted had it had its turn: its error is the last word.
+fn refused(world: &World, refusal: Refusal) -> Unschedulable {
     let all = world.cache.nodes().len();
     let mut plugins = Plugins::default();
     plugins.insert(refusal.plugin);
-    let preemption = preemption::unhelpful(pod, all);
     Unschedulable {
-        message: format!("0/{all} nodes are available: {}. preemption: {preemption}", refusal.message),
+        message: format!("0/{all} nodes are available: {}. not found", refusal.message),
         plugins,
         preemption: None,
-        clears_nomination: true,
+        clears_nomination: false,
     }
 }
+
+/// What DynamicResources says of a pod without claims of devices, before preemption has its word
+/// (`PostFilter` of `plugins/dynamicresources/dynamicresources.go`).
+const NOTHING_TO_FREE: &str = "no new claims to deallocate";
 
 fn unschedulable(
     cycle: &Cycle<'_>,
@@ -281,7 +285,7 @@ fn unschedulable(
             Unschedulable { message, plugins, preemption: Some(preemption), clears_nomination: false }
         }
         Err(refused) => Unschedulable {
-            message: format!("{message} preemption: {}", refused.message),
+            message: format!("{message} {NOTHING_TO_FREE}, preemption: {}", refused.message),
             plugins,
             preemption: None,
             clears_nomination: refused.clears_nomination,

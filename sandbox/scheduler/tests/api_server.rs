@@ -141,7 +141,7 @@ async fn pods_are_bound_and_those_that_wait_are_told_why() {
     assert_eq!(scheduled.source.and_then(|source| source.component).as_deref(), Some("default-scheduler"));
     cluster.pod("large", "2", |_| ()).await;
     let large = cluster.until("large", |pod| waits(pod).is_some()).await;
-    let expected = "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for \
+    let expected = "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for \
                     incoming pod.";
     assert_eq!(waits(&large), Some(("Unschedulable", expected)));
     let failed = cluster.event("large", "FailedScheduling").await;

@@ -23,12 +23,12 @@ fn messages_say_what_is_wrong_with_how_many_nodes() {
         (
             pod("huge").cpu("100"),
             "0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 Insufficient cpu. \
-             preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.",
+             no new claims to deallocate, preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.",
         ),
         (
             pod("nowhere").with("/spec/nodeSelector", json!({"disk": "ssd"})),
             "0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 node(s) didn't match \
-             Pod's node affinity/selector. preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.",
+             Pod's node affinity/selector. no new claims to deallocate, preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.",
         ),
         (
             pod("greedy").with(
@@ -36,21 +36,20 @@ fn messages_say_what_is_wrong_with_how_many_nodes() {
                 json!({"cpu": "100", "memory": "1Ti", "nvidia.com/gpu": "1"}),
             ),
             "0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 Insufficient cpu, \
-             2 Insufficient memory, 2 Insufficient nvidia.com/gpu. preemption: 0/3 nodes are available: 3 Preemption is not helpful for \
+             2 Insufficient memory, 2 Insufficient nvidia.com/gpu. no new claims to deallocate, preemption: 0/3 nodes are available: 3 Preemption is not helpful for \
              scheduling.",
         ),
         (
             pod("meek").cpu("100").with("/spec/preemptionPolicy", json!("Never")),
             "0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 Insufficient cpu. \
-             preemption: not eligible due to preemptionPolicy=Never.",
+             no new claims to deallocate, preemption: not eligible due to preemptionPolicy=Never.",
         ),
         (
             pod("claims").with(
                 "/spec/volumes",
                 json!([{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]),
             ),
-            "0/3 nodes are available: persistentvolumeclaim \"data\" not found. preemption: 0/3 nodes are available: 3 Preemption is not \
-             helpful for scheduling.",
+            "0/3 nodes are available: persistentvolumeclaim \"data\" not found. not found",
         ),
     ];
     for (pod, expected) in cases {
@@ -59,7 +58,7 @@ fn messages_say_what_is_wrong_with_how_many_nodes() {
     add(&mut cluster, pod("a").cpu("3").on("n2"));
     add(&mut cluster, pod("b").cpu("3").on("n3"));
     let expected = "0/3 nodes are available: 1 node(s) had untolerated taint(s), 2 Insufficient cpu. \
-                    preemption: 0/3 nodes are available: 1 Preemption is not helpful for scheduling, 2 No preemption victims found for \
+                    no new claims to deallocate, preemption: 0/3 nodes are available: 1 Preemption is not helpful for scheduling, 2 No preemption victims found for \
                     incoming pod.";
     assert_eq!(place(&mut cluster, pod("late").cpu("2")), Err(expected.into()));
     let mut none = core([]);
@@ -158,7 +157,7 @@ fn whoever_has_made_room_waits_for_it() {
         other => panic!("{other:?}"),
     };
     assert!(
-        message.ends_with("preemption: not eligible due to a terminating pod on the nominated node."),
+        message.ends_with(". no new claims to deallocate, preemption: not eligible due to a terminating pod on the nominated node."),
         "{message}"
     );
 }
