@@ -57,6 +57,7 @@ const API_SERVICES: &[(&str, &str, u32, u32)] = &[
     ("node.k8s.io", "v1", 16_300, 15),
     ("policy", "v1", 17_100, 15),
     ("rbac.authorization.k8s.io", "v1", 17_000, 15),
+    ("resource.k8s.io", "v1", 16_200, 20),
     ("scheduling.k8s.io", "v1", 16_600, 15),
     ("storage.k8s.io", "v1", 16_800, 15),
 ];

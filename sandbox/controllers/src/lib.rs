@@ -21,6 +21,7 @@ pub mod namespace;
 pub mod node;
 pub mod quota;
 pub mod replicaset;
+mod resource_claim;
 pub mod service_account;
 pub mod service_cidr;
 pub mod service_lb;

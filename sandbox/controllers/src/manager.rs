@@ -13,9 +13,9 @@ use kube::Client;
 use crate::context::{Context, Running};
 use crate::error::Error;
 use crate::{
-    admission_policy, autoscaler, certificates, cluster_roles, credentials, cronjob, daemonset, deployment, disruption,
-    endpoints, garbage, job, namespace, node, quota, replicaset, service_account, service_cidr, service_lb,
-    statefulset, tokens, volumes,
+    admission_policy, autoscaler, certificates, cluster_roles, credentials, cronjob, daemonset, deployment,
+    disruption, endpoints, garbage, job, namespace, node, quota, replicaset, resource_claim, service_account,
+    service_cidr, service_lb, statefulset, tokens, volumes,
 };
 
 /// What the command line of kube-controller-manager says.
@@ -178,6 +178,9 @@ static CONTROLLERS: &[Entry] = &[
     }),
     entry("validatingadmissionpolicy-status-controller", "", |context| {
         Some(admission_policy::start(context))
+    }),
+    entry("resourceclaim-controller", "resource-claim-controller", |context| {
+        Some(resource_claim::start(context))
     }),
     entry("service-cidr-controller", "", |context| Some(service_cidr::start(context))),
     entry("service-lb-controller", "service", |context| Some(service_lb::start(context))),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use drydock_kubeclient::ObjectKey;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::resource::v1::ResourceClaim;
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use tokio::time::Instant;
@@ -36,6 +37,10 @@ pub enum Change {
     Volume(String, Option<Arc<PersistentVolume>>),
     /// A storage class is as it is, or gone.
     Class(String, Option<Arc<StorageClass>>),
+    /// A claim of devices is as it is, or gone.
+    DeviceClaim(ObjectKey, Option<Arc<ResourceClaim>>),
+    /// A class of devices is there, or gone.
+    DeviceClass(String, bool),
     /// A service selects these labels, or is gone.
     Service(ObjectKey, Option<Labels>),
     /// An owner of pods (`ReplicaSet`, …) has this selector, or is gone.
@@ -122,6 +127,14 @@ impl Core {
                 self.world.volumes.set_class(&name, class);
                 self.queue.notify(ClusterEvent::Storage, now);
             }
+            Change::DeviceClaim(key, claim) => {
+                self.world.devices.set_claim(key, claim);
+                self.devices(now);
+            }
+            Change::DeviceClass(name, is_there) => {
+                self.world.devices.set_class(name, is_there);
+                self.devices(now);
+            }
             Change::Service(key, selector) => self.world.selectors.set_service(&key, selector),
             Change::Owner(kind, key, selector) => self.world.selectors.set_owner(kind, key, selector),
             Change::Budget(key, budget) => self.world.budgets.set(key, budget.as_deref()),
@@ -156,7 +169,21 @@ impl Core {
             return;
         }
         self.nominations.set(&pod, pod.nominated_node());
-        self.queue.set(pod, now);
+        if self.world.devices.are_there(&pod) {
+            self.queue.set(pod, now);
+        } else {
+            self.queue.hold(pod);
+        }
+    }
+
+    /// Pods that waited for a claim of devices are looked at if it is there now.
+    fn devices(&mut self, now: Instant) {
+        for pod in self.queue.held() {
+            if self.world.devices.are_there(&pod) {
+                self.queue.set(pod, now);
+            }
+        }
+        self.queue.notify(ClusterEvent::Devices, now);
     }
 
     fn pod_gone(&mut self, uid: &str, now: Instant) {

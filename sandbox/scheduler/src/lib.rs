@@ -7,6 +7,7 @@
 pub mod admission;
 pub mod cache;
 pub mod core;
+pub mod devices;
 pub mod node;
 pub mod plugins;
 pub mod pod;

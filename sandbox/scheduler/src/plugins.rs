@@ -12,6 +12,7 @@ pub(crate) mod volumes;
 use std::borrow::Cow;
 
 use crate::cache::Cache;
+use crate::devices::{self, DeviceState, Devices};
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 use crate::selectors::OwnerSelectors;
@@ -45,6 +46,8 @@ pub enum Plugin {
     PodTopologySpread,
     /// Other pods are, or are not, near.
     InterPodAffinity,
+    /// A device cannot be had.
+    DynamicResources,
 }
 
 /// A set of plugins.
@@ -78,7 +81,7 @@ pub(crate) struct Rejection {
 }
 
 impl Rejection {
-    fn new(plugin: Plugin, is_final: bool, reason: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn new(plugin: Plugin, is_final: bool, reason: impl Into<Cow<'static, str>>) -> Self {
         Self { plugin, is_final, reasons: vec![reason.into()] }
     }
 }
@@ -98,6 +101,7 @@ pub(crate) struct State<'a> {
     pub(crate) spread: spread::SpreadState<'a>,
     pub(crate) affinity: affinity::AffinityState,
     pub(crate) claims: volumes::ClaimState,
+    pub(crate) devices: DeviceState,
 }
 
 /// One attempt to place one pod.
@@ -116,10 +120,12 @@ impl<'a> Cycle<'a> {
         pod: &'a PodInfo,
         cache: &'a Cache,
         volumes: &'a Volumes,
+        devices: &Devices,
         counters: &'a spread::Counters,
     ) -> Result<Self, Refusal> {
         let state = State {
             claims: volumes::prepare(pod, cache, volumes)?,
+            devices: devices::prepare(pod, devices)?,
             spread: spread::prepare(pod, cache, counters),
             affinity: affinity::prepare(pod, cache),
         };
@@ -165,7 +171,7 @@ const fn always(_: &Cycle<'_>) -> bool {
 }
 
 /// In upstream's order: the first that excludes a node gives the reason.
-static FILTERS: [Filter; 10] = [
+static FILTERS: [Filter; 11] = [
     Filter::new(always, node::unschedulable),
     Filter::new(|cycle| cycle.pod.node().is_some(), node::name),
     Filter::new(always, node::taints),
@@ -176,6 +182,7 @@ static FILTERS: [Filter; 10] = [
     Filter::new(|cycle| cycle.state.claims.has_any(), volumes::binding),
     Filter::new(|cycle| cycle.state.spread.is_active(), spread::filter),
     Filter::new(|cycle| cycle.state.affinity.is_active(cycle.pod), affinity::filter),
+    Filter::new(|cycle| cycle.state.devices.must_allocate, devices::filter),
 ];
 
 /// A filter that looks at nothing but the node itself, for events that a node has changed.

@@ -43,11 +43,15 @@ pub enum ClusterEvent<'a> {
     Storage,
     /// A namespace has other labels.
     Namespace,
+    /// A claim or a class of devices changed.
+    Devices,
 }
 
 /// True if the event may change what the plugin said (each plugin's `EventsToRegister`).
 fn may_help(plugin: Plugin, event: ClusterEvent<'_>, pod: &PodInfo) -> bool {
-    use ClusterEvent::{Namespace, NodeAdded, NodeChanged, NodeRemoved, PodPlaced, PodRemoved, Storage};
+    use ClusterEvent::{
+        Devices, Namespace, NodeAdded, NodeChanged, NodeRemoved, PodPlaced, PodRemoved, Storage,
+    };
     match event {
         NodeAdded(node) => node_alone(plugin, pod, node),
         NodeChanged { node, allocatable, labels, taints } => {
@@ -55,7 +59,7 @@ fn may_help(plugin: Plugin, event: ClusterEvent<'_>, pod: &PodInfo) -> bool {
                 Plugin::NodeResourcesFit => allocatable,
                 Plugin::NodeUnschedulable | Plugin::TaintToleration => taints,
                 Plugin::NodeAffinity | Plugin::VolumeBinding | Plugin::InterPodAffinity => labels,
-                Plugin::PodTopologySpread => labels || taints,
+                Plugin::PodTopologySpread | Plugin::DynamicResources => labels || taints,
                 Plugin::SchedulingGates
                 | Plugin::NodeName
                 | Plugin::NodePorts
@@ -75,10 +79,11 @@ fn may_help(plugin: Plugin, event: ClusterEvent<'_>, pod: &PodInfo) -> bool {
         ),
         Storage => matches!(plugin, Plugin::VolumeBinding | Plugin::VolumeRestrictions),
         Namespace => plugin == Plugin::InterPodAffinity,
+        Devices => plugin == Plugin::DynamicResources,
     }
 }
 
-const ALL: [Plugin; 11] = [
+const ALL: [Plugin; 12] = [
     Plugin::SchedulingGates,
     Plugin::NodeUnschedulable,
     Plugin::NodeName,
@@ -90,6 +95,7 @@ const ALL: [Plugin; 11] = [
     Plugin::VolumeBinding,
     Plugin::PodTopologySpread,
     Plugin::InterPodAffinity,
+    Plugin::DynamicResources,
 ];
 
 /// Where a pod waits.
@@ -101,7 +107,7 @@ enum Place {
     Backoff(Instant, u64, bool),
     /// Until something changes, or long enough has passed.
     Unschedulable(Instant),
-    /// Until its gates are gone.
+    /// Until its gates are gone, and its claims of devices are there.
     Gated,
     /// Being scheduled or bound.
     InFlight,
@@ -166,6 +172,24 @@ impl Queue {
             | Place::Gated
             | Place::InFlight => {}
         }
+    }
+
+    /// A pod without a node is new or has changed, and nobody is to look at it: something that it names is not there.
+    pub fn hold(&mut self, pod: Arc<PodInfo>) {
+        let uid = pod.uid.clone();
+        if let Some(entry) = self.entries.get_mut(&uid) {
+            entry.pod = pod;
+            return self.move_to(&uid, Place::Gated);
+        }
+        let place = Place::Gated;
+        let entry = Entry { pod, place, attempts: 0, failed: None, rejected_by: Plugins::default() };
+        self.entries.insert(uid, entry);
+    }
+
+    /// Pods that are held and have no gates.
+    pub fn held(&self) -> Vec<Arc<PodInfo>> {
+        let held = self.entries.values().filter(|entry| entry.place == Place::Gated && !entry.pod.is_gated());
+        held.map(|entry| entry.pod.clone()).collect()
     }
 
     /// The pod is bound, gone, or not ours any more.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::cache::Cache;
+use crate::devices::Devices;
 use crate::node::NodeInfo;
 use crate::plugins::{Cycle, Plugin, Plugins, Refusal, Rejection, SCORES, Verdict, spread, volumes};
 use crate::pod::PodInfo;
@@ -25,6 +26,8 @@ pub struct World {
     pub cache: Cache,
     /// Storage.
     pub volumes: Volumes,
+    /// Devices.
+    pub devices: Devices,
     /// What makes pods be of one kind.
     pub selectors: OwnerSelectors,
     /// Disruption budgets.
@@ -85,9 +88,9 @@ impl Chooser {
                 clears_nomination: false,
             }));
         }
-        let cycle = match Cycle::new(pod, &world.cache, &world.volumes, &counters) {
+        let cycle = match Cycle::new(pod, &world.cache, &world.volumes, &world.devices, &counters) {
             Ok(cycle) => cycle,
-            Err(refusal) => return Err(Box::new(refused(world, refusal))),
+            Err(refusal) => return Err(Box::new(refused(pod, world, refusal))),
         };
         let mut diagnosis = Diagnosis::new(world.cache.nodes().len());
         let feasible = self.feasible(&cycle, nominations, &mut diagnosis);
@@ -257,21 +260,30 @@ pub(crate) fn histogram(all: usize, reasons: BTreeMap<&str, usize>) -> String {
 
 /// A plugin refused the pod before nodes were looked at. Upstream then asks DynamicResources what it may free, which finds nothing of what it
 /// would have noted had it had its turn: its error is the last word.
-fn refused(world: &World, refusal: Refusal) -> Unschedulable {
+fn refused(pod: &PodInfo, world: &World, refusal: Refusal) -> Unschedulable {
     let all = world.cache.nodes().len();
     let mut plugins = Plugins::default();
     plugins.insert(refusal.plugin);
+    let had_its_turn = refusal.plugin == Plugin::DynamicResources;
+    let last = if had_its_turn {
+        format!("{NOTHING_TO_FREE}, preemption: {}", preemption::unhelpful(pod, all))
+    } else {
+        "not found".into()
+    };
     Unschedulable {
-        message: format!("0/{all} nodes are available: {}. not found", refusal.message),
+        message: format!("0/{all} nodes are available: {}. {last}", refusal.message),
         plugins,
         preemption: None,
-        clears_nomination: false,
+        clears_nomination: had_its_turn,
     }
 }
 
-/// What DynamicResources says of a pod without claims of devices, before preemption has its word
-/// (`PostFilter` of `plugins/dynamicresources/dynamicresources.go`).
+/// What DynamicResources says of a pod of which it has noted no claim, before preemption has its word (`PostFilter` of
+/// `plugins/dynamicresources/dynamicresources.go`).
 const NOTHING_TO_FREE: &str = "no new claims to deallocate";
+
+/// And of one with claims.
+const NOTHING_FREED: &str = "still not schedulable";
 
 fn unschedulable(
     cycle: &Cycle<'_>,
@@ -284,11 +296,16 @@ fn unschedulable(
         Ok(preemption) => {
             Unschedulable { message, plugins, preemption: Some(preemption), clears_nomination: false }
         }
-        Err(refused) => Unschedulable {
-            message: format!("{message} {NOTHING_TO_FREE}, preemption: {}", refused.message),
-            plugins,
-            preemption: None,
-            clears_nomination: refused.clears_nomination,
-        },
+        Err(refused) => {
+            let has_claims =
+                cycle.pod.spec().resource_claims.as_ref().is_some_and(|claims| !claims.is_empty());
+            let devices = if has_claims { NOTHING_FREED } else { NOTHING_TO_FREE };
+            Unschedulable {
+                message: format!("{message} {devices}, preemption: {}", refused.message),
+                plugins,
+                preemption: None,
+                clears_nomination: refused.clears_nomination,
+            }
+        }
     }
 }

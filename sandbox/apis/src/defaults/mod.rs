@@ -9,4 +9,5 @@ pub mod extension;
 pub mod flowcontrol;
 pub mod others;
 pub mod pod;
+pub mod resource;
 pub mod service;

@@ -13,6 +13,7 @@ mod flowcontrol;
 mod networking;
 mod policy;
 mod rbac;
+mod resource;
 mod storage;
 
 use crate::Kind;
@@ -79,6 +80,10 @@ pub static KINDS: &[&Kind] = &[
     &policy::LEASE,
     &policy::RUNTIME_CLASS,
     &networking::ENDPOINT_SLICE,
+    &resource::DEVICE_CLASS,
+    &resource::RESOURCE_CLAIM,
+    &resource::RESOURCE_CLAIM_TEMPLATE,
+    &resource::RESOURCE_SLICE,
     &flowcontrol::FLOW_SCHEMA,
     &flowcontrol::PRIORITY_LEVEL,
 ];

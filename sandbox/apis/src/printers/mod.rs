@@ -7,6 +7,7 @@ pub mod labels;
 pub mod network;
 pub mod others;
 pub mod pod;
+pub mod resource;
 pub mod storage;
 pub mod workloads;
 

@@ -148,7 +148,7 @@ fn common(errors: &mut ErrorList, pod: &Pod<'_>, container: &Value, path: &Path)
     mounts::devices(errors, pod, container, path);
     let pull = &["Always", "IfNotPresent", "Never"];
     one_of(errors, text(container, "imagePullPolicy"), (path, "imagePullPolicy"), pull, true);
-    resources::resources(errors, get(container, "resources"), &path.child("resources"));
+    resources::resources(errors, pod, get(container, "resources"), &path.child("resources"));
     security::security(errors, get(container, "securityContext"), &path.child("securityContext"));
 }
 

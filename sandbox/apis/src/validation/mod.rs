@@ -18,6 +18,7 @@ pub mod networking;
 pub mod others;
 pub mod pod;
 pub mod pod_update;
+pub mod resource;
 mod restart;
 mod scheduling;
 pub mod service;

@@ -75,6 +75,7 @@ fn only_in_pods(errors: &mut ErrorList, spec: &Value, path: &Path) {
 pub fn pod_spec(errors: &mut ErrorList, spec: &Value, name: &str, is_pod: bool, path: &Path) {
     let volumes = volumes::volumes(errors, spec, name, path);
     let pod = Pod { spec, volumes, is_pod };
+    container::resources::pod_claims(errors, spec, path);
     container::containers(errors, &pod, path);
     container::init_containers(errors, &pod, path);
     container::ephemeral_containers(errors, &pod, path);

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use drydock_kubeclient::ObjectKey;
 use k8s_openapi::api::{
-    apps, autoscaling, batch, certificates, coordination, core, discovery, networking, policy, rbac, storage,
+    apps, autoscaling, batch, certificates, coordination, core, discovery, networking, policy, rbac,
+    resource, storage,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use k8s_openapi::jiff::Timestamp;
@@ -118,6 +119,7 @@ kinds!(
     networking::v1::ServiceCIDR,
     policy::v1::PodDisruptionBudget,
     rbac::v1::ClusterRole,
+    resource::v1::ResourceClaim,
     storage::v1::StorageClass,
 );
 

@@ -2,6 +2,7 @@
 
 use drydock_controllers::manager::Settings;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimTemplate};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
@@ -100,5 +101,34 @@ async fn a_claim_that_a_pod_uses_waits_for_it() {
     cluster.api::<Pod>().delete("web", &DeleteParams::default()).await.unwrap();
     cluster
         .until("the claim gone", || async { claims.get_opt("used").await.unwrap().is_none().then_some(()) })
+        .await;
+}
+
+#[tokio::test]
+async fn a_pod_has_claims_of_devices_from_templates() {
+    let cluster = Cluster::start().await;
+    let requests = json!({"devices": {"requests": [{"name": "one", "exactly": {"deviceClassName": "gpu.example.com"}}]}});
+    let template =
+        json!({"metadata": {"name": "gpu"}, "spec": {"metadata": {"labels": {"a": "b"}}, "spec": requests}});
+    cluster.create::<ResourceClaimTemplate>(template).await;
+    let mut pod = crate::harness::template("web", "nginx");
+    pod["metadata"]["name"] = "web".into();
+    pod["spec"]["resourceClaims"] = json!([{"name": "g", "resourceClaimTemplateName": "gpu"}]);
+    cluster.create::<Pod>(pod).await;
+    let claims = cluster.api::<ResourceClaim>();
+    let claim = cluster
+        .until("its claim", || async { claims.list(&Default::default()).await.unwrap().items.pop() })
+        .await;
+    let (metadata, name) = (claim.metadata, |text: &Option<String>| text.clone().unwrap_or_default());
+    assert!(name(&metadata.name).starts_with("web-g-"), "{metadata:?}");
+    assert_eq!(metadata.labels.unwrap()["a"], "b");
+    assert_eq!(metadata.annotations.unwrap()["resource.kubernetes.io/pod-claim-name"], "g");
+    assert_eq!(metadata.owner_references.unwrap()[0].kind, "Pod");
+    let made = metadata.name.clone();
+    cluster
+        .when("web", move |pod: &Pod| {
+            let statuses = pod.status.as_ref().and_then(|status| status.resource_claim_statuses.as_deref());
+            statuses.unwrap_or_default().iter().any(|one| one.name == "g" && one.resource_claim_name == made)
+        })
         .await;
 }

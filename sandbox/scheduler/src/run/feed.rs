@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{
     Container, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use tokio::sync::{Notify, mpsc};
@@ -52,6 +53,12 @@ pub(super) fn subscribe(
     });
     on(&informers.of::<StorageClass>(), changes, |class, gone| {
         Change::Class(name(&**class).to_owned(), (!gone).then(|| class.clone()))
+    });
+    on(&informers.of::<ResourceClaim>(), changes, |claim, gone| {
+        Change::DeviceClaim(ObjectKey::of(&**claim), (!gone).then(|| claim.clone()))
+    });
+    on(&informers.of::<DeviceClass>(), changes, |class, gone| {
+        Change::DeviceClass(name(&**class).to_owned(), !gone)
     });
     on(&informers.of::<PodDisruptionBudget>(), changes, |budget, gone| {
         Change::Budget(ObjectKey::of(&**budget), (!gone).then(|| budget.clone()))

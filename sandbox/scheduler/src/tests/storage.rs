@@ -118,10 +118,7 @@ fn claims_that_cannot_be_used_say_why() {
     ];
     for (name, reason) in cases {
         let message = place(&mut core, using(name, name)).unwrap_err();
-        assert!(
-            message.starts_with(&format!("0/2 nodes are available: {reason}. not found")),
-            "{message}"
-        );
+        assert!(message.starts_with(&format!("0/2 nodes are available: {reason}. not found")), "{message}");
     }
     assert_eq!(place(&mut core, using("p", "bound")), Ok("n2".into()));
     core.apply(Change::NodeGone("n2".into()), Instant::now());

@@ -161,3 +161,33 @@ fn whoever_has_made_room_waits_for_it() {
         "{message}"
     );
 }
+
+#[test]
+fn a_pod_waits_for_its_claims_of_devices_and_is_told_what_is_missing() {
+    let mut core = core([node("n1").build()]);
+    let now = Instant::now();
+    let claims = json!([{"name": "gpu", "resourceClaimName": "gpu"}]);
+    let claiming = || pod("p").with("/spec/resourceClaims", claims.clone());
+    add(&mut core, claiming());
+    assert!(core.decide(now).is_none(), "there is no claim");
+    let claim = json!({"metadata": {"name": "gpu", "namespace": "default"},
+        "spec": {"devices": {"requests": [{"name": "one", "exactly": {"deviceClassName": "gpu.example.com"}}]}}});
+    let claim = Arc::new(serde_json::from_value(claim).unwrap());
+    core.apply(Change::DeviceClaim(ObjectKey::new("default", "gpu"), Some(claim)), now);
+    let message = decide(&mut core).unwrap_err();
+    assert_eq!(
+        message,
+        "0/1 nodes are available: request one: device class gpu.example.com does not exist. no new claims to deallocate, \
+         preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."
+    );
+    core.apply(Change::DeviceClass("gpu.example.com".into(), true), now);
+    let message = match core.decide(now + std::time::Duration::from_secs(2)) {
+        Some(Decision::Wait(_, why)) => why.message,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        message,
+        "0/1 nodes are available: 1 cannot allocate all claims. still not schedulable, preemption: 0/1 nodes are available: \
+         1 Preemption is not helpful for scheduling."
+    );
+}

@@ -1,20 +1,22 @@
 //! What containers, and a pod as a whole, ask for and may use.
 
 use super::super::{
-    NEGATIVE, container_resource_name, indexed, is_huge_page, may_be_overcommitted, resource_name,
-    resource_quantity,
+    NEGATIVE, container_resource_name, dns_label, dns_subdomain, indexed, internal, is_huge_page,
+    may_be_overcommitted, resource_name, resource_quantity,
 };
+use super::Pod;
 use crate::quantity;
-use crate::tree::{at, entries, get, has, text};
+use crate::seen::Seen;
+use crate::tree::{at, entries, get, has, list, text};
 use drydock_apimachinery::field::{ErrorKind, ErrorList, Path};
 use drydock_apimachinery::quantity::Quantity;
 use serde_json::Value;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// `ValidateResourceRequirements`.
-pub fn resources(errors: &mut ErrorList, resources: &Value, path: &Path) {
+pub fn resources(errors: &mut ErrorList, pod: &Pod<'_>, resources: &Value, path: &Path) {
     amounts(errors, resources, path, container_resource_name);
-    claims(errors, resources, path);
+    claims(errors, pod, resources, path);
 }
 
 /// What a pod asks for as a whole (`validatePodResources`).
@@ -97,17 +99,50 @@ fn amounts(
     }
 }
 
-fn claims(errors: &mut ErrorList, resources: &Value, path: &Path) {
+/// Which of the pod's devices a container has (`validateResourceClaimNames`).
+fn claims(errors: &mut ErrorList, pod: &Pod<'_>, resources: &Value, path: &Path) {
+    let of_pod: BTreeSet<&str> =
+        list(pod.spec, "resourceClaims").iter().map(|one| text(one, "name")).collect();
     let mut seen = HashSet::new();
     for (path, claim) in indexed(resources, "claims", path) {
         let name = text(claim, "name");
         if name.is_empty() {
             errors.required(&path, "");
-        } else if !seen.insert(name) {
+        } else if !seen.insert((name, text(claim, "request"))) {
             errors.duplicate(&path, name);
-        } else {
-            let detail = "must be one of the names in pod.spec.resourceClaims which is empty";
+        } else if !of_pod.contains(name) {
+            let all: Vec<&str> = of_pod.iter().copied().collect();
+            let all = if all.is_empty() { " which is empty".into() } else { format!(": {}", all.join(", ")) };
+            let detail = format!("must be one of the names in pod.spec.resourceClaims{all}");
             errors.push(ErrorKind::NotFound, &path, Some(name.into()), detail);
+        }
+    }
+}
+
+/// Devices of a pod (`validatePodResourceClaims`).
+pub fn pod_claims(errors: &mut ErrorList, spec: &Value, path: &Path) {
+    let mut seen = Seen::default();
+    for (path, claim) in indexed(spec, "resourceClaims", path) {
+        let name = text(claim, "name");
+        if name.is_empty() {
+            errors.required(&path.child("name"), "");
+        } else if !seen.insert(name) {
+            errors.duplicate(&path.child("name"), name);
+        } else {
+            dns_label(errors, (&path, "name"), name);
+        }
+        let sources = ["resourceClaimName", "resourceClaimTemplateName"].map(|field| has(claim, field));
+        if sources == [true, true] {
+            let detail = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified";
+            errors.invalid(&path, internal::shown("PodResourceClaim", claim), detail);
+        } else if sources == [false, false] {
+            let detail = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
+            errors.invalid(&path, internal::shown("PodResourceClaim", claim), detail);
+        }
+        for field in ["resourceClaimName", "resourceClaimTemplateName"] {
+            if has(claim, field) {
+                dns_subdomain(errors, (&path, field), text(claim, field));
+            }
         }
     }
 }
