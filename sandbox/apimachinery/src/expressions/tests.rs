@@ -115,6 +115,21 @@ fn functions_cost_what_upstream_estimates() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[test]
+fn places_are_counted_in_characters() {
+    let told = |expression: &str| check(expression, &Declarations::default()).expect_err("unknown");
+    let words = "undeclared reference to 'x' (in container '')";
+    assert_eq!(
+        told("'\u{fc}\u{1f600}' == x"),
+        format!("ERROR: <input>:1:9: {words}\n | '\u{fc}\u{1f600}' == x\n | .\u{ff0e}\u{ff0e}.....^")
+    );
+    assert_eq!(told("true &&\n\tx"), format!("ERROR: <input>:2:2: {words}\n |  x\n | .^"));
+    assert_eq!(
+        told("\u{fc} == 1").lines().next(),
+        Some("ERROR: <input>:1:1: Syntax error: token recognition error at: '\u{fc}'")
+    );
+}
+
 /// Expressions may be written by anybody: they must neither take long nor much, whatever they say.
 #[test]
 fn hostile_expressions_come_to_an_end() {
