@@ -74,14 +74,8 @@ pub fn subject(der: &[u8]) -> Result<Subject, String> {
 
 /// Whether the signer allows it; else why not.
 pub fn allowed(signer: &str, subject: &Subject, usages: &[String]) -> Result<(), String> {
-    let has = |usage: &str| usages.iter().any(|other| other == usage);
-    let only = |list: &[&str]| usages.iter().all(|usage| list.contains(&&**usage));
     match signer {
-        CLIENT if !has("client auth") || !only(&["digital signature", "key encipherment", "client auth"]) => {
-            return Err(
-                "usages did not match allowed: [client auth], [digital signature, key encipherment]".into()
-            );
-        }
+        CLIENT => are_client_usages(usages)?,
         KUBELET_CLIENT => kubelet_client(subject, usages)?,
         KUBELET_SERVING => kubelet_serving(subject, usages)?,
         _ => {}
@@ -93,6 +87,21 @@ pub fn allowed(signer: &str, subject: &Subject, usages: &[String]) -> Result<(),
         );
     }
     Ok(())
+}
+
+/// `validAPIServerClientUsages` of `pkg/controller/certificates/signer/signer.go`.
+fn are_client_usages(usages: &[String]) -> Result<(), String> {
+    const AUTH: &str = "client auth";
+    let other = usages
+        .iter()
+        .find(|usage| ![AUTH, "digital signature", "key encipherment"].contains(&usage.as_str()));
+    match other {
+        Some(other) => Err(format!("invalid usage for client certificate: {other}")),
+        None if !usages.iter().any(|usage| usage == AUTH) => {
+            Err(format!("missing required usage for client certificate: {AUTH}"))
+        }
+        None => Ok(()),
+    }
 }
 
 const NOT_NODES: &str = "subject organization is not system:nodes";
@@ -224,11 +233,20 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn why_a_kubelet_gets_none() {
+    fn why_somebody_gets_none() {
         let usages = |list: &[&str]| list.iter().map(|usage| (*usage).to_owned()).collect::<Vec<_>>();
         let client = usages(&["digital signature", "client auth"]);
         let serving = usages(&["digital signature", "server auth"]);
         for (signer, name, group, dns, usages, expected) in [
+            (CLIENT, "alice", "dev", &[][..], &serving, "invalid usage for client certificate: server auth"),
+            (
+                CLIENT,
+                "alice",
+                "dev",
+                &[][..],
+                &usages(&["digital signature"]),
+                "missing required usage for client certificate: client auth",
+            ),
             (KUBELET_CLIENT, "alice", "dev", &[][..], &client, NOT_NODES),
             (KUBELET_CLIENT, "alice", "system:nodes", &[][..], &client, NOT_A_NODE),
             (
