@@ -122,14 +122,18 @@ const SERVICE_PERIOD: Duration = Duration::from_secs(10);
 /// So many of these periods pass until it looks after the namespaces (a minute, `pkg/controlplane/controller/systemnamespaces`).
 const NAMESPACES_EVERY: u64 = 6;
 
-/// Makes again what somebody deleted of the namespaces and the `kubernetes` service, for as long as the server runs.
+/// Makes again what somebody deleted of the namespaces and the `kubernetes` service, and tells of flow schemas whether they lead anywhere, for
+/// as long as the server runs.
 pub async fn keep(server: Arc<Server>) {
-    for round in 1_u64.. {
-        tokio::time::sleep(SERVICE_PERIOD).await;
-        if let Err(status) = restore(&server, round.is_multiple_of(NAMESPACES_EVERY)).await {
-            tracing::warn!("what every cluster has could not be made again: {status}");
+    let made_again = async {
+        for round in 1_u64.. {
+            tokio::time::sleep(SERVICE_PERIOD).await;
+            if let Err(status) = restore(&server, round.is_multiple_of(NAMESPACES_EVERY)).await {
+                tracing::warn!("what every cluster has could not be made again: {status}");
+            }
         }
-    }
+    };
+    tokio::join!(made_again, flowcontrol::keep(&server));
 }
 
 /// One round of [`keep`].

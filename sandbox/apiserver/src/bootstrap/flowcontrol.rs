@@ -9,12 +9,18 @@ use crate::storage::{self, keys};
 use drydock_apimachinery::Status;
 use drydock_apimachinery::object::{self, list, text};
 use drydock_apis::validation::flowcontrol::{everything, mandatory_level, mandatory_schema};
+use drydock_etcd::KeyRange;
 use serde_json::{Value, json};
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Their group.
 pub const GROUP: &str = "flowcontrol.apiserver.k8s.io";
 const API_VERSION: &str = "flowcontrol.apiserver.k8s.io/v1";
+
+/// After a failure.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Levels of which the cluster's owner may make others: name, shares, what of them others may borrow, queues, hands, requests that a
 /// queue holds.
@@ -195,6 +201,30 @@ pub async fn tell(server: &Arc<Server>) -> Result<(), Status> {
         }
     }
     Ok(())
+}
+
+/// Tells it again whenever a schema or a level has changed, for as long as it is polled.
+pub async fn keep(server: &Arc<Server>) {
+    loop {
+        let Err(status) = follow(server).await;
+        tracing::debug!("the watch of flow schemas begins anew: {status}");
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+async fn follow(server: &Arc<Server>) -> Result<Infallible, Status> {
+    let watch = |plural: &str| {
+        let of = find(server, GROUP, "v1", plural)?;
+        server.store.watch(&KeyRange::prefix(of.prefix.clone()), None).map_err(refusal)
+    };
+    let (mut schemas, mut levels) = (watch("flowschemas")?, watch("prioritylevelconfigurations")?);
+    loop {
+        tell(server).await?;
+        tokio::select! {
+            changed = schemas.next() => changed.map_err(refusal)?,
+            changed = levels.next() => changed.map_err(refusal)?,
+        };
+    }
 }
 
 #[cfg(test)]

@@ -131,3 +131,30 @@ async fn schemas_are_shown_in_their_order_with_what_is_missing() {
     let refused = refused.refused(422);
     assert!(refused.contains("spec of 'exempt' must equal the fixed value"), "{refused}");
 }
+
+#[tokio::test]
+async fn a_schema_is_told_at_once_whether_its_level_exists() {
+    let client = Client::start().await;
+    let kept = tokio::spawn(drydock_apiserver::bootstrap::keep(client.server.server.clone()));
+    let group = "/apis/flowcontrol.apiserver.k8s.io/v1";
+    let schema =
+        json!({"metadata": {"name": "lost"}, "spec": {"priorityLevelConfiguration": {"name": "nowhere"}}});
+    client.post(&format!("{group}/flowschemas"), &schema).await.ok();
+    let told = async |wanted: &str| {
+        let path = format!("{group}/flowschemas/lost");
+        for _ in 0..200 {
+            let tree = client.get(&path).await.ok();
+            if tree["status"]["conditions"][0]["status"] == wanted {
+                return tree["status"]["conditions"][0]["reason"].clone();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("not told {wanted}")
+    };
+    assert_eq!(told("True").await, "NotFound");
+    let limited = json!({"metadata": {"name": "nowhere"},
+        "spec": {"type": "Limited", "limited": {"limitResponse": {"type": "Reject"}}}});
+    client.post(&format!("{group}/prioritylevelconfigurations"), &limited).await;
+    assert_eq!(told("False").await, "Found");
+    kept.abort();
+}
