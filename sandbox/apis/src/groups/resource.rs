@@ -14,6 +14,8 @@ pub static DEVICE_CLASS: Kind = Kind {
     singular: "deviceclass",
     scope: Scope::Cluster,
     generation: Generation::Spec,
+    columns: printers::resource::NAMED,
+    row: printers::resource::named,
     validate: validation::resource::validate_class,
     ..BASE
 };
@@ -37,6 +39,8 @@ pub static RESOURCE_CLAIM_TEMPLATE: Kind = Kind {
     plural: "resourceclaimtemplates",
     singular: "resourceclaimtemplate",
     defaults: defaults::template,
+    columns: printers::resource::NAMED,
+    row: printers::resource::named,
     validate: validation::resource::validate_template,
     ..BASE
 };

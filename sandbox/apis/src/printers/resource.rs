@@ -6,6 +6,14 @@ use crate::tree::{at, get, has, list, text};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+/// Columns of classes and of templates.
+pub const NAMED: &[Column] = &[Column::NAME, Column::AGE];
+
+/// A class or a template.
+pub fn named(object: &Value, now: Timestamp) -> Vec<Cell> {
+    vec![name(object), age(object, now)]
+}
+
 /// Columns of claims.
 pub const CLAIM: &[Column] = &[
     Column::NAME,

@@ -184,6 +184,35 @@ const TYPES: &[(&str, &str)] = &[
     ("SuccessPolicy", "Rules[SuccessPolicyRule"),
     ("SuccessPolicyRule", "SucceededIndexes? SucceededCount?"),
     ("RoleRef", "APIGroup Kind Name"),
+    ("ResourceClaimTemplateSpec", "+ObjectMeta Spec:ResourceClaimSpec"),
+    ("ResourceClaimSpec", "Devices:DeviceClaim"),
+    ("DeviceClaim", "Requests[DeviceRequest Constraints[DeviceConstraint Config[DeviceClaimConfiguration"),
+    ("DeviceRequest", "Name Exactly*ExactDeviceRequest FirstAvailable[DeviceSubRequest"),
+    (
+        "ExactDeviceRequest",
+        "DeviceClassName Selectors[DeviceSelector AllocationMode Count# AdminAccess? Tolerations[DeviceToleration \
+         Capacity*CapacityRequirements",
+    ),
+    (
+        "DeviceSubRequest",
+        "Name DeviceClassName Selectors[DeviceSelector AllocationMode Count# Tolerations[DeviceToleration \
+         Capacity*CapacityRequirements",
+    ),
+    ("DeviceSelector", "CEL*CELDeviceSelector"),
+    ("CELDeviceSelector", "Expression"),
+    ("DeviceToleration", "Key Operator Value Effect TolerationSeconds?"),
+    ("CapacityRequirements", "Requests%"),
+    ("DeviceConstraint", "Requests? MatchAttribute? DistinctAttribute?"),
+    ("DeviceClaimConfiguration", "Requests? Opaque*OpaqueDeviceConfiguration"),
+    ("OpaqueDeviceConfiguration", "Driver Parameters?"),
+    ("AllocationResult", "Devices:DeviceAllocationResult NodeSelector*NodeSelector AllocationTimestamp?"),
+    ("DeviceAllocationResult", "Results[DeviceRequestAllocationResult Config[DeviceAllocationConfiguration"),
+    (
+        "DeviceRequestAllocationResult",
+        "Request Driver Pool Device AdminAccess? Tolerations[DeviceToleration BindingConditions? BindingFailureConditions? ShareID? \
+         ConsumedCapacity%",
+    ),
+    ("DeviceAllocationConfiguration", "Source Requests? Opaque*OpaqueDeviceConfiguration"),
     (
         "PodDisruptionBudgetSpec",
         "MinAvailable? Selector*LabelSelector MaxUnavailable? UnhealthyPodEvictionPolicy?",
