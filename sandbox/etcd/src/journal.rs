@@ -121,7 +121,8 @@ impl Journal {
     }
 }
 
-/// Writes a snapshot: a history, and its SHA-256 as etcd's snapshots end with. A piece at a time.
+/// Writes a snapshot: a history, and its SHA-256 as etcd's snapshots end with. A piece at a time. It is no bbolt file, which no crate
+/// that is kept up writes: so `etcdctl snapshot save` takes it and [`restore`] puts it back, but `etcdutl` cannot read it.
 pub(crate) fn snapshot(export: Export) -> impl Iterator<Item = Result<Vec<u8>, Error>> {
     let mut sum = Sha256::new();
     let mut frames = frame::history(export);
