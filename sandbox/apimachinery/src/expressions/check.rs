@@ -297,14 +297,12 @@ impl<'c> Checker<'c> {
         }
     }
 
-    fn join(&mut self, at: &IdedExpr, before: Option<Type>, own: Type) -> Type {
+    /// The type of two values of one list. That they should be alike is checked later (`literals`), since some lists may be of anything.
+    fn join(&mut self, before: Option<Type>, own: Type) -> Type {
         match before {
             None => own,
             Some(before) if self.solver.assignable(&before, &own) => most_general(&before, &own),
-            Some(before) => {
-                self.mismatch(at.id, &before, &own);
-                Type::Error
-            }
+            Some(_) => Type::Dyn,
         }
     }
 
@@ -313,7 +311,7 @@ impl<'c> Checker<'c> {
         for (index, element) in list.elements.iter().enumerate() {
             self.check(element);
             let own = self.optional_value(element, list.optional_indices.contains(&index));
-            of = Some(self.join(element, of, own));
+            of = Some(self.join(of, own));
         }
         Type::list(of.unwrap_or_else(|| self.solver.fresh()))
     }
@@ -324,10 +322,10 @@ impl<'c> Checker<'c> {
             let EntryExpr::MapEntry(entry) = &entry.expr else { continue };
             self.check(&entry.key);
             let own = self.get(&entry.key);
-            keys = Some(self.join(&entry.key, keys, own));
+            keys = Some(self.join(keys, own));
             self.check(&entry.value);
             let own = self.optional_value(&entry.value, entry.optional);
-            values = Some(self.join(&entry.value, values, own));
+            values = Some(self.join(values, own));
         }
         let keys = keys.unwrap_or_else(|| self.solver.fresh());
         Type::map(keys, values.unwrap_or_else(|| self.solver.fresh()))

@@ -7,6 +7,8 @@ use super::types::Type;
 use crate::crd::pattern;
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, ListExpr, LiteralValue, MapExpr};
 
+/// From the year 1 to 9999.
+const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 /// Whose arguments may be lists of anything.
 const EXEMPT: &str = "format";
 
@@ -75,13 +77,14 @@ impl Walk<'_> {
     }
 
     fn call(&mut self, call: &CallExpr) {
-        let Some(IdedExpr { id, expr: Expr::Literal(LiteralValue::String(text)) }) = call.args.first() else {
-            return;
-        };
-        let fine = match (call.func_name.as_str(), call.target.is_some()) {
-            ("duration", false) => crate::duration::parse(text.inner()).is_some(),
-            ("timestamp", false) => chrono::DateTime::parse_from_rfc3339(text.inner()).is_ok(),
-            ("matches", true) => !pattern::is_wrong(text.inner()),
+        let Some(IdedExpr { id, expr: Expr::Literal(literal) }) = call.args.first() else { return };
+        let fine = match (call.func_name.as_str(), call.target.is_some(), literal) {
+            ("duration", false, LiteralValue::String(text)) => crate::duration::parse(text.inner()).is_some(),
+            ("timestamp", false, LiteralValue::String(text)) => {
+                chrono::DateTime::parse_from_rfc3339(text.inner()).is_ok()
+            }
+            ("timestamp", false, LiteralValue::Int(seconds)) => SECONDS.contains(seconds.inner()),
+            ("matches", true, LiteralValue::String(text)) => !pattern::is_wrong(text.inner()),
             _ => true,
         };
         if !fine {

@@ -1,5 +1,5 @@
 //! Upstream's cases: cel-go's `checker/checker_test.go` (`types.json`) and apiextensions-apiserver's `schema/cel/compilation_test.go`
-//! (`rules.json`, `costs.json`) and k8s.io/apiserver's `pkg/cel/library/cost_test.go` (`library_costs.json`).
+//! (`rules.json`, `costs.json`), its `validation_test.go` (`expressions.json`) and k8s.io/apiserver's `pkg/cel/library/cost_test.go` (`library_costs.json`).
 
 use super::*;
 use crate::crd::Structural;
@@ -75,6 +75,33 @@ fn rules_are_checked_as_upstream_checks_them() {
             }
         }
     }
+}
+
+#[test]
+fn what_upstream_runs_has_the_right_types() {
+    let mut told = Vec::new();
+    for case in cases(include_str!("tests/expressions.json")) {
+        let schema = Structural::read(&case["schema"]);
+        let declared = Declared::of(&schema, case["root"] == true).expect("declared");
+        let own = declared.type_of();
+        let declarations =
+            Declarations::new(vec![("self", own.clone()), ("oldSelf", own)], vec![("selfType", &declared)]);
+        for rule in case["valid"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            match check(rule, &declarations) {
+                Ok(checked) if checked.gives(&Type::Bool) => {}
+                other => told.push(format!("{} {rule}: {:?}", case["name"], other.map(|_| "no bool"))),
+            }
+        }
+        for (rule, error) in case["wrong"].as_object().into_iter().flatten() {
+            let found = check(rule, &declarations).err().unwrap_or_default();
+            let error = error.as_str().expect("error");
+            let error = error.rsplit_once("compilation failed: ").map_or(error, |(_, error)| error);
+            if !found.contains(error) {
+                told.push(format!("{} {rule}: {found:?} instead of {error}", case["name"]));
+            }
+        }
+    }
+    assert!(told.is_empty(), "{}", told.join("\n"));
 }
 
 #[test]

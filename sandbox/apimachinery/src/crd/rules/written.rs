@@ -273,6 +273,14 @@ mod tests {
             ),
             ("self.n", "cel expression must evaluate to a bool"),
             (
+                "self.n in [1, 'a']",
+                "compilation failed: ERROR: <input>:1:15: expected type 'int' but found 'string'\n",
+            ),
+            (
+                "timestamp(253402300800) == timestamp('2026-01-01T00:00:00Z')",
+                "compilation failed: ERROR: <input>:1:11: invalid timestamp argument\n",
+            ),
+            (
                 "duration('1y') > duration('1s') || self.s.matches('(')",
                 "compilation failed: ERROR: <input>:1:10: invalid duration argument\n",
             ),
@@ -291,6 +299,7 @@ mod tests {
             "self.map.all(key, value, key == value.b) && self.list.exists(i, one, i > 0 && one.a == '')",
             "self.?s.orValue('') == '' && self.list.map(one, one.a).exists(a, a == 'a')",
             "self.list.transformMap(i, one, one.a)[0] == 'a'",
+            "'%s has %d'.format([self.s, self.n]) != ''",
         ] {
             assert_eq!(of_rule(json!({"rule": rule})), Vec::<String>::new(), "{rule}");
         }
