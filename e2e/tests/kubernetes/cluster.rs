@@ -40,6 +40,10 @@ async fn k1_the_cluster() {
 async fn k1_who_comes_early_is_not_refused() {
     let lab = Lab::kubernetes_at_once(1).await;
     lab.sh("kubectl get nodes && kubectl create configmap early --from-literal=a=b").await;
+    // Nor is the node ever seen without its role.
+    lab.sh("for i in $(seq 300); do kubectl get nodes --no-headers | grep . && break; sleep 0.02; done")
+        .await;
+    assert!(lab.sh("kubectl get nodes --no-headers").await.contains(" control-plane "));
     // Nobody holds the port for a server that was stopped.
     lab.sh("mv /etc/kubernetes/manifests/kube-apiserver.yaml /root/").await;
     lab.sh("while ss -Hltn 'sport = :6443' | grep -q .; do sleep 0.1; done").await;
@@ -54,6 +58,13 @@ async fn k1_who_comes_early_is_not_refused() {
 #[tokio::test]
 async fn c1_the_control_plane_is_made_of_pods() {
     let lab = Lab::kubernetes(1).await;
+    until(&lab, "kubectl get csinode node1 -o jsonpath='{.metadata.ownerReferences[0].kind}' | grep Node")
+        .await;
+    until(&lab, "kubectl get serviceaccount -n kube-system volumeattributesclass-protection-controller")
+        .await;
+    let may =
+        "kubectl auth can-i list replicasets --as system:serviceaccount:kube-system:deployment-controller";
+    assert_eq!(lab.sh(may).await.trim(), "yes");
     let pods = lab.sh("kubectl get pods -n kube-system --no-headers").await;
     for name in
         ["etcd-node1", "kube-apiserver-node1", "kube-controller-manager-node1", "kube-scheduler-node1"]
