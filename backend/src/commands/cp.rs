@@ -78,8 +78,8 @@ pub async fn run(state_dir: &Path, options: Options, output: Output) -> anyhow::
         }
         (Some(from), None) if options.destination == STANDARD => {
             let response = read(&client, &from).await?;
-            let response =
-                response.context("only a file can be sent there; pack a directory with tar, in the node")?;
+            let response = response
+                .context("only a file can be sent there; a directory: pack it with tar, in the node")?;
             // Nothing else may come between.
             return save(response, Path::new(STANDARD)).await.map(drop);
         }
