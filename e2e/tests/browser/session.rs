@@ -198,7 +198,8 @@ async fn large_and_linked_directories_can_be_entered() {
     browser.reload().await;
     browser.click("toggle-files").await;
 
-    // A taken name is refused before anything is asked.
+    // A taken name is refused before anything is asked, once the directory has been read.
+    browser.find("file-real").await;
     browser.click("new-folder").await;
     browser.find("new-name").await;
     browser.keys(&format!("real{}", drydock_e2e::browser::key::ENTER)).await;
