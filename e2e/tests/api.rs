@@ -290,14 +290,16 @@ async fn files_are_written_read_and_guarded_against_overwriting() {
     assert_eq!(read.text(), "one");
     let stamp = read.headers["x-modified-micros"].to_str().unwrap().to_owned();
     assert_eq!(written.headers["x-modified-micros"], stamp);
-    let write = async |text: &str| {
+    let write = async |condition: (&str, &str)| {
         let request = Request::put(format!("/api/v1{path}"))
             .header("authorization", format!("Bearer {}", session.token))
-            .header("if-unmodified-since-micros", &stamp);
-        server.send(request, full(text.to_owned())).await
+            .header(condition.0, condition.1);
+        server.send(request, full("two".to_owned())).await
     };
     server.exec(&session.id, "node1", "echo changed > notes.txt").await.ok();
-    write("two").await.refused(409, "conflict");
+    write(("if-unmodified-since-micros", &stamp)).await.refused(409, "conflict");
+    write(("if-none-match", "*")).await.refused(409, "conflict");
+    write(("if-none-match", "\"a\"")).await.refused(400, "bad_header");
     assert_eq!(server.get(&path, &session.token).await.text(), "changed\n");
     server.get(&format!("{path}&limit=3"), &session.token).await.refused(413, "too_large");
     server.get(&path.replace("notes", "none"), &session.token).await.refused(404, "not_found");

@@ -204,6 +204,7 @@ fn file_headers(entry: &Entry, path: &str, download: bool) -> HeaderMap {
     ("id" = String, Path), ("node" = String, Path, pattern = "^node[1-9][0-9]?$"), ("path" = String, Query, description = "Absolute path", pattern = "^/", max_length = 4096),
     ("mode" = Option<String>, Query, description = "Permission bits of a new file, in octal", pattern = "^[0-7]{1,4}$"),
     ("If-Unmodified-Since-Micros" = Option<i64>, Header, description = "Refuse with 409 if the file was modified at another time"),
+    ("If-None-Match" = Option<String>, Header, description = "`*`: refuse with 409 if there is something of that name", pattern = "^[*]$"),
 ), request_body(content = Binary, content_type = "application/octet-stream"), responses(
     (status = 204, description = "It is there", headers(
         ("X-Modified-Micros" = i64, description = "When it was written: for If-Unmodified-Since-Micros of the next time"),
@@ -240,13 +241,19 @@ async fn try_write(
         return Err(upload_too_large(most));
     }
     let unless_changed_since_micros = header_number(caller.headers(), "if-unmodified-since-micros")?;
+    let only_new = match caller.headers().get(header::IF_NONE_MATCH).map(HeaderValue::as_bytes) {
+        None => false,
+        Some(b"*") => true,
+        Some(_) => return Err(Error::invalid("bad_header", "The header If-None-Match is *.")),
+    };
     let mode = match &q.mode {
         Some(text) => u32::from_str_radix(text, 8).ok().filter(|m| *m <= 0o7777),
         None => Some(0o644),
     };
     let mode =
         mode.ok_or_else(|| Error::invalid("bad_mode", "'mode' is octal permission bits, such as 644."))?;
-    let op = FileOp::Write { path: check_path(&q.path)?.to_owned(), mode, unless_changed_since_micros };
+    let path = check_path(&q.path)?.to_owned();
+    let op = FileOp::Write { path, mode, unless_changed_since_micros, only_new };
     let (mut reader, mut writer) = app.sessions.sockets.open(&id, &Open::File { node, op }).await?;
     // Whatever fails from here on drops the connection, and the other side then deletes what it has.
     let result = tokio::select! {

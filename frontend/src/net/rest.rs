@@ -302,19 +302,32 @@ pub fn read_file(id: &SessionId, node: NodeName, path: &str) -> Answer<FileConte
     })
 }
 
-/// Writes a text file; refused if it was changed since `unless_changed_since`. The answer is since when it is as written.
+/// What must hold of the file that is there, or nothing is written.
+#[derive(Clone, Copy)]
+pub enum If<'a> {
+    /// Nothing.
+    Any,
+    /// There is none.
+    New,
+    /// It was modified at this time, as the server tells it.
+    UnchangedSince(&'a str),
+}
+
+/// Writes a text file. The answer is since when it is as written.
 pub fn write_file(
     id: &SessionId,
     node: NodeName,
     path: &str,
     text: &str,
-    unless_changed_since: Option<&str>,
+    condition: If<'_>,
 ) -> Answer<Option<String>> {
     let mut put = call("PUT", file(id, node, path)).header("Content-Type", "application/octet-stream");
     put.body = Some(JsValue::from_str(text));
-    if let Some(micros) = unless_changed_since {
-        put = put.header("If-Unmodified-Since-Micros", micros);
-    }
+    put = match condition {
+        If::Any => put,
+        If::New => put.header("If-None-Match", "*"),
+        If::UnchangedSince(micros) => put.header("If-Unmodified-Since-Micros", micros),
+    };
     Box::pin(async move { Ok(modified(&put.send().await?)) })
 }
 

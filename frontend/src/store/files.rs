@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     logic::{paths, units},
-    net::rest::{self, Problem},
+    net::rest::{self, If, Problem},
 };
 use drydock_protocol::{NodeName, api::Listing, pipe::Entry, state::Power};
 use wasm_bindgen_futures::spawn_local;
@@ -265,14 +265,14 @@ impl Files {
         });
     }
 
-    /// Makes an empty file and opens it.
+    /// Makes an empty file and opens it. One that came there since the directory was read stays as it is.
     pub fn make_file(self, name: &str) {
         let (Some(id), Some(node)) = (self.session.id.get_untracked(), self.node.get_untracked()) else {
             return;
         };
         let Some(path) = self.free_path(name) else { return };
         spawn_local(async move {
-            match rest::write_file(&id, node, &path, "", None).await {
+            match rest::write_file(&id, node, &path, "", If::New).await {
                 Ok(_) => self.read(node, path, false).await,
                 Err(problem) => self.notices.error(problem.message),
             }
@@ -351,7 +351,8 @@ impl Files {
         self.saving.set(Saving::Busy);
         spawn_local(async move {
             let since = file.modified.as_deref().filter(|_| !even_if_changed);
-            match rest::write_file(&id, file.node, &file.path, &text, since).await {
+            let condition = since.map_or(If::Any, If::UnchangedSince);
+            match rest::write_file(&id, file.node, &file.path, &text, condition).await {
                 Ok(modified) => self.saved(file, text, modified),
                 Err(problem) => match conflict(&problem).filter(|_| since.is_some()) {
                     Some(conflict) => self.saving.set(conflict),

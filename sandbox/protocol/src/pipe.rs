@@ -241,6 +241,9 @@ pub enum FileOp {
         mode: u32,
         /// If set, refuse ([`ErrorKind::Conflict`]) when the present file's modification time is another.
         unless_changed_since_micros: Option<i64>,
+        /// Refuse ([`ErrorKind::Conflict`]) if there is something of that name.
+        #[serde(default)]
+        only_new: bool,
     },
     /// Make a directory and its parents; [`Reply::Done`].
     MakeDir {

@@ -38,8 +38,9 @@ pub fn serve(connection: OwnedFd, op: FileOp) {
     let answer = match op {
         FileOp::List { path } => list(&path),
         FileOp::Read { path, limit } => read(&path, limit, &mut connection),
-        FileOp::Write { path, mode, unless_changed_since_micros } => {
-            write::write(&path, mode, unless_changed_since_micros, &mut connection)
+        FileOp::Write { path, mode, unless_changed_since_micros: unchanged_since, only_new } => {
+            let condition = write::Condition { unchanged_since, only_new };
+            write::write(&path, mode, condition, &mut connection)
         }
         FileOp::MakeDir { path } => make_dir(&path),
         FileOp::Remove { path } => remove(&path),
@@ -362,7 +363,7 @@ mod tests {
     }
 
     fn write_op(path: String) -> FileOp {
-        FileOp::Write { path, mode: 0o640, unless_changed_since_micros: None }
+        FileOp::Write { path, mode: 0o640, unless_changed_since_micros: None, only_new: false }
     }
 
     #[test]
@@ -419,8 +420,12 @@ mod tests {
         let dir = Place::new("changed");
         fs::write(dir.path("a"), "old").unwrap();
         let now = modified_micros(&fs::metadata(dir.path("a")).unwrap());
-        let op =
-            |since| FileOp::Write { path: dir.path("a"), mode: 0, unless_changed_since_micros: Some(since) };
+        let op = |since| FileOp::Write {
+            path: dir.path("a"),
+            mode: 0,
+            unless_changed_since_micros: Some(since),
+            only_new: false,
+        };
         assert_eq!(kind(&work(op(now - 1), &[(TEXT, b"")]).0[0]), Some(ErrorKind::Conflict));
         let written = work(op(now), &[(BINARY, b"new"), (TEXT, b"")]).0;
         let [Reply::File { entry }] = &written[..] else { panic!("{written:?}") };
@@ -432,6 +437,27 @@ mod tests {
             .set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_micros(since as u64 + 1))
             .unwrap();
         assert_eq!(kind(&work(op(since), &[(TEXT, b"")]).0[0]), Some(ErrorKind::Conflict));
+    }
+
+    #[test]
+    fn a_new_file_takes_no_others_place() {
+        let dir = Place::new("new");
+        let op = |name: &str| FileOp::Write {
+            path: dir.path(name),
+            mode: 0o644,
+            unless_changed_since_micros: None,
+            only_new: true,
+        };
+        assert!(matches!(&work(op("a"), &[(BINARY, b"one"), (TEXT, b"")]).0[..], [Reply::File { .. }]));
+        symlink("nowhere", dir.path("link")).unwrap();
+        for name in ["a", "link"] {
+            assert_eq!(
+                kind(&work(op(name), &[(BINARY, b"two"), (TEXT, b"")]).0[0]),
+                Some(ErrorKind::Conflict)
+            );
+        }
+        assert_eq!(fs::read_to_string(dir.path("a")).unwrap(), "one");
+        assert_eq!(dir.names(), ["a", "link"]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::{Failure, MODE_BITS, PIECE, absolute, entry, fail, failed, file_name, modified_micros};
 use drydock_protocol::pipe::{BINARY, ErrorKind, MAX_FRAME, Reply, TEXT};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::{
     fs::{self, File, Metadata, OpenOptions, Permissions},
     io::{self, Read, Write},
@@ -12,11 +13,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// What must hold of the file that is there, or nothing is written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Condition {
+    /// It was modified at this time, in microseconds since 1970.
+    pub unchanged_since: Option<i64>,
+    /// There is none.
+    pub only_new: bool,
+}
+
 /// Takes what the connection sends for a file, which gets it only when it has come whole.
 pub(super) fn write(
     path: &str,
     mode: u32,
-    unchanged_since: Option<i64>,
+    condition: Condition,
     connection: &mut UnixStream,
 ) -> Result<Reply, Failure> {
     let target = target(absolute(path)?)?;
@@ -25,12 +35,15 @@ pub(super) fn write(
         Err(e) if e.kind() == io::ErrorKind::NotFound => None,
         Err(e) => return Err(failed(&target)(e)),
     };
+    if condition.only_new && present.is_some() {
+        return taken(&target);
+    }
     if let Some(metadata) = &present
         && !metadata.is_file()
     {
         return fail(ErrorKind::Conflict, format!("{} is there and is not a file", target.display()));
     }
-    check_unchanged(&target, present.as_ref(), unchanged_since)?;
+    check_unchanged(&target, present.as_ref(), condition.unchanged_since)?;
     let mut new = Temporary::beside(&target)?;
     receive(connection, &mut new.file).map_err(|e| match e {
         ReceiveError::Asker(e) => {
@@ -38,7 +51,7 @@ pub(super) fn write(
         }
         ReceiveError::File(e) => failed(&target)(e),
     })?;
-    let written = new.finish(&target, mode, unchanged_since)?;
+    let written = new.finish(&target, mode, condition)?;
     Ok(Reply::File { entry: entry(file_name(&target), &written) })
 }
 
@@ -54,6 +67,10 @@ fn target(path: &Path) -> Result<PathBuf, Failure> {
         }
         Err(e) => Err(failed(path)(e)),
     }
+}
+
+fn taken<T>(path: &Path) -> Result<T, Failure> {
+    fail(ErrorKind::Conflict, format!("{} is there already", path.display()))
 }
 
 fn check_unchanged(path: &Path, present: Option<&Metadata>, since: Option<i64>) -> Result<(), Failure> {
@@ -90,10 +107,10 @@ impl Temporary {
     }
 
     /// Gives it its name. What it says of the file is what was written, whatever others do to it from now on.
-    fn finish(mut self, target: &Path, mode: u32, unchanged_since: Option<i64>) -> Result<Metadata, Failure> {
+    fn finish(mut self, target: &Path, mode: u32, condition: Condition) -> Result<Metadata, Failure> {
         // Looked at again: it may have come, gone or changed during a long upload.
         let present = fs::symlink_metadata(target).ok().filter(Metadata::is_file);
-        check_unchanged(target, present.as_ref(), unchanged_since)?;
+        check_unchanged(target, present.as_ref(), condition.unchanged_since)?;
         let mode = match &present {
             Some(old) => {
                 fchown(&self.file, Some(old.uid()), Some(old.gid())).map_err(failed(target))?;
@@ -103,7 +120,11 @@ impl Temporary {
         };
         self.file.set_permissions(Permissions::from_mode(mode & MODE_BITS)).map_err(failed(target))?;
         let written = self.file.metadata().map_err(failed(target))?;
-        fs::rename(&self.path, target).map_err(failed(target))?;
+        let flags = if condition.only_new { RenameFlags::NOREPLACE } else { RenameFlags::empty() };
+        match renameat_with(CWD, &self.path, CWD, target, flags) {
+            Err(rustix::io::Errno::EXIST) if condition.only_new => return taken(target),
+            other => other.map_err(|e| failed(target)(e.into()))?,
+        }
         self.kept = true;
         Ok(written)
     }
