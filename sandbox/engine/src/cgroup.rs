@@ -169,23 +169,57 @@ impl Groups {
 
     /// Makes a container's group with its limits.
     pub fn create(&self, id: &str, limits: &Resources) -> Result<()> {
-        for tree in &self.trees {
-            let dir = self.dir(tree, id);
-            match fs::create_dir(&dir) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    // Somebody has tidied up, or it is to be elsewhere.
-                    fs::create_dir_all(&dir).map_err(|e| failed("mkdir", &dir, &e))?;
-                    self.pass_on(tree, &dir);
-                }
-                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed("mkdir", &dir, &e)),
-                _ => {}
-            }
+        for tree in self.trees.iter().filter(|tree| !self.on_demand(tree)) {
+            self.make(tree, id)?;
         }
         if let Some(sockets) = self.file("memory", id, SOCKETS_LIMIT).filter(|_| !self.v2) {
             // No limit, but from now on counted for the session, which has one. A kernel may be built without.
             let _not_counted = fs::write(sockets, "-1");
         }
         self.limit(id, limits)
+    }
+
+    /// Makes a container's group in one hierarchy. False if it was there.
+    fn make(&self, tree: &Tree, id: &str) -> Result<bool> {
+        let dir = self.dir(tree, id);
+        match fs::create_dir(&dir) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                // Somebody has tidied up, or it is to be elsewhere.
+                fs::create_dir_all(&dir).map_err(|e| failed("mkdir", &dir, &e))?;
+                self.pass_on(tree, &dir);
+            }
+            other => other.map_err(|e| failed("mkdir", &dir, &e))?,
+        }
+        Ok(true)
+    }
+
+    /// Whether containers have a group in this hierarchy only if they are limited there: to make and to enter one takes the kernel
+    /// longer than most steps of a start, and few ask for processors or block devices.
+    fn on_demand(&self, tree: &Tree) -> bool {
+        !self.v2 && tree.controllers.iter().all(|name| ["cpuset", "blkio"].contains(&name.as_str()))
+    }
+
+    /// Gives a container its group in such a hierarchy, with the processes that it has already.
+    fn demand(&self, controller: &str, id: &str) -> Result<()> {
+        let Some(tree) = self.tree(controller).filter(|tree| self.on_demand(tree)) else { return Ok(()) };
+        if !self.make(tree, id)? {
+            return Ok(());
+        }
+        let procs = self.dir(tree, id).join("cgroup.procs");
+        // What is forked meanwhile is found in the next round; nobody forks faster for ever.
+        for _ in 0..100 {
+            let inside = fs::read_to_string(&procs).unwrap_or_default();
+            let is_inside = |pid: &i32| inside.lines().any(|line| line == pid.to_string());
+            let outside: Vec<i32> = self.processes(id).into_iter().filter(|pid| !is_inside(pid)).collect();
+            if outside.is_empty() {
+                break;
+            }
+            for pid in outside {
+                let _ended_meanwhile = fs::write(&procs, pid.to_string());
+            }
+        }
+        Ok(())
     }
 
     /// The groups above a container's give their controllers to it (v2).
@@ -231,10 +265,12 @@ impl Groups {
         }
         for (file, value) in [("cpuset.cpus", &limits.cpuset_cpus), ("cpuset.mems", &limits.cpuset_mems)] {
             if !value.is_empty() {
+                self.demand("cpuset", id)?;
                 self.set("cpuset", id, file, value)?;
             }
         }
         for (file, value) in block::lines(self, limits)? {
+            self.demand("blkio", id)?;
             self.set("blkio", id, file, &value)?;
         }
         match limits.pids_limit {

@@ -410,7 +410,7 @@ impl Tree {
 }
 
 /// Whether all nodes of a session share one group in the v1 hierarchy of these controllers.
-fn shared(controllers: &[String]) -> bool {
+pub(crate) fn shared(controllers: &[String]) -> bool {
     controllers.iter().all(|name| V1_OPTIONAL.contains(&name.as_str()))
 }
 

@@ -9,7 +9,7 @@ use super::{
     seccomp::Filters,
     spec::{ContainerSpec, Namespace, ProcessSpec},
 };
-use crate::{Error, Result, channel::Channel, error::Context, mounts, process};
+use crate::{Error, Result, cgroup, channel::Channel, error::Context, mounts, process};
 use nix::{
     sched::{CloneFlags, setns, unshare},
     unistd::{sethostname, setsid},
@@ -211,7 +211,7 @@ fn prepare(boot: &ChildBoot<'_>, spec: &ContainerSpec) -> Result<()> {
     Ok(())
 }
 
-/// Moves this process into the group (a path below the node's) in every hierarchy.
+/// Moves this process into the group (a path below the node's) in every hierarchy; of those that nodes share, in which it is.
 pub(crate) fn join_groups(
     node_root: BorrowedFd<'_>,
     hierarchies: &[Option<Vec<String>>],
@@ -220,8 +220,11 @@ pub(crate) fn join_groups(
     for hierarchy in hierarchies {
         let dir = hierarchy.as_ref().map_or_else(String::new, |names| names.join(","));
         let path = format!("sys/fs/cgroup/{dir}/{group}/cgroup.procs");
-        let file = mounts::open_below(node_root, &path, OFlags::WRONLY | OFlags::NONBLOCK)
-            .step(|| format!("open /{path}"))?;
+        let shared = hierarchy.as_deref().is_some_and(cgroup::shared);
+        let file = match mounts::open_below(node_root, &path, OFlags::WRONLY | OFlags::NONBLOCK) {
+            Err(e) if shared && e.kind() == io::ErrorKind::NotFound => continue,
+            other => other.step(|| format!("open /{path}"))?,
+        };
         File::from(file).write_all(b"0").step(|| format!("write to /{path}"))?;
     }
     Ok(())
