@@ -370,7 +370,7 @@ docker rm -f cg && find /sys/fs/cgroup -path '*/lab/team/*/cgroup.procs' | wc -l
 async fn the_containers_of_a_build_are_buildkits_own() {
     let lab = Lab::docker(1).await;
     let build = "mkdir /b && cd /b && printf 'FROM busybox\\nRUN sleep 3\\n' > Dockerfile
-since=$(date +%s.%N); docker build -q . > /dev/null & sleep 1.5
+since=$(date +%s.%N); docker build -q . > /dev/null & until pgrep -x sleep > /dev/null; do :; done
 docker info -f '{{.Containers}} {{.ContainersRunning}}'; wait
 docker events --since $since --until $(date +%s.%N) --format '{{.Type}}' | sort -u";
     assert_eq!(lab.sh(build).await, "0 0\nimage");

@@ -6,10 +6,7 @@
 //! sessions inherit, is in one of its own.
 
 use crate::cgroup::Hierarchies;
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 /// The groups that the calling process is in. Sessions stay in theirs when it leaves.
 #[derive(Debug, Default)]
@@ -27,7 +24,7 @@ impl UnusedHierarchies {
         let mut groups = Vec::new();
         for mount in rooted.into_iter().filter(|mount| !used.mounts().contains(&mount.as_path())) {
             let group = mount.join("drydock").join(server);
-            match make(&mount, &group).and_then(|()| fs::write(group.join("cgroup.procs"), "0")) {
+            match fs::create_dir_all(&group).and_then(|()| fs::write(group.join("cgroup.procs"), "0")) {
                 Ok(()) => groups.push((mount, group)),
                 Err(e) => tracing::warn!("sessions see the control groups in {}: {e}", mount.display()),
             }
@@ -44,23 +41,6 @@ impl UnusedHierarchies {
             let _still_used = fs::remove_dir(&group).and_then(|()| fs::remove_dir(mount.join("drydock")));
         }
     }
-}
-
-/// Makes the group with all above it. Those of `cpuset` take nobody before they have processors and memory nodes.
-fn make(mount: &Path, group: &Path) -> io::Result<()> {
-    fs::create_dir_all(group)?;
-    let mut above = mount.to_path_buf();
-    for part in group.strip_prefix(mount).into_iter().flatten() {
-        let here = above.join(part);
-        for file in ["cpuset.cpus", "cpuset.mems"] {
-            let of_above = fs::read_to_string(above.join(file)).unwrap_or_default();
-            if !of_above.trim().is_empty() {
-                fs::write(here.join(file), of_above.trim())?;
-            }
-        }
-        above = here;
-    }
-    Ok(())
 }
 
 /// Mount points of the hierarchies in whose root a process is, from the texts of its mountinfo (proc_pid_mountinfo(5)) and its list
