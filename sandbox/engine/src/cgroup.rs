@@ -411,6 +411,10 @@ impl Groups {
     pub fn remove(&self, id: &str) -> bool {
         // All are tried, whatever becomes of the first.
         let left = self.trees.iter().filter(|tree| !remove_tree(&self.dir(tree, id))).count();
+        if left == 0 {
+            // A start tells the parent again.
+            self.set_parent(id, "");
+        }
         left == 0
     }
 }
