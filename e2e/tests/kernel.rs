@@ -54,6 +54,28 @@ kubectl wait --for=condition=Ready pod/two --timeout=60s";
     lab.end().await;
 }
 
+/// The same for the first container, which makes its own file systems, and those after it, for which they lie ready; and for one that
+/// has a group where others have none.
+#[tokio::test]
+async fn l2_control_groups_as_a_container_sees_them() {
+    let lab = Lab::docker(1).await;
+    lab.sh("docker pull -q busybox").await;
+    let look = "grep /sys/fs/cgroup /proc/self/mountinfo | cut -d' ' -f4-6 | sort";
+    let first = lab.sh(&format!("docker run --rm busybox sh -c \"{look}\"")).await;
+    let lines: Vec<&str> = first.lines().collect();
+    assert!(
+        lines.iter().all(|line| line.starts_with("/ /sys/fs/cgroup") && line.contains(" ro,")),
+        "{first}"
+    );
+    let node = lab.sh("grep -c ' /sys/fs/cgroup' /proc/self/mountinfo").await;
+    assert_eq!(lines.len().to_string(), node, "{first}");
+    for options in ["", "--cpus 0.5", "--cpuset-cpus 0", ""] {
+        let seen = lab.sh(&format!("docker run --rm {options} busybox sh -c \"{look}\"")).await;
+        assert_eq!(seen, first, "{options}");
+    }
+    lab.end().await;
+}
+
 #[tokio::test]
 async fn l2_control_groups() {
     let lab = Lab::docker(1).await;

@@ -46,8 +46,10 @@ pub(super) fn user_namespaces() -> Check {
         Ok(output) if output.status.success() => Check::ok(NAME, "made one"),
         Ok(output) => {
             let said: String = String::from_utf8_lossy(&output.stderr).trim().chars().take(200).collect();
-            let mend = "see kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns and the rules of the \
-                        container or virtual machine that this runs in";
+            // user_namespaces(7): in a chroot none can be made, whoever asks.
+            let mend = "do not run in a chroot; see kernel.unprivileged_userns_clone, \
+                        kernel.apparmor_restrict_unprivileged_userns and the rules of the container or virtual machine that \
+                        this runs in";
             Check::fail(NAME, format!("could not make one: {said}"), SESSIONS, mend)
         }
         Err(e) => Check::warn(

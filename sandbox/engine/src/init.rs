@@ -230,6 +230,7 @@ mod tests {
             code: false,
             net: false,
             dev: false,
+            groups: false,
         };
         let process = init.start("a", &run("a"), &[]).await.unwrap();
         assert_eq!((process.pid, process.exit.await), (9, Ok(137)));

@@ -1,9 +1,9 @@
-//! What is made before a container asks for it: a network namespace and a `/dev`. The first is the largest single step of a container's
+//! What is made before a container asks for it: a network namespace, and file systems that are the same in all. The first is the largest single step of a container's
 //! start (the kernel sets up a loopback interface, its tables and some hundred files), and both need nothing of the container; so one
 //! of each lies ready, made on a thread of its own after the last start, and thrown away when nothing was started for a while.
 
 use crate::error::{Context, Error, Result};
-use drydock_runtime::container::{dev, net};
+use drydock_runtime::container::{beforehand::Beforehand, net};
 use nix::sched::{CloneFlags, unshare};
 use std::{
     fs::{self, File},
@@ -25,7 +25,7 @@ pub struct Ready(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     net: Option<OwnedFd>,
-    dev: Option<OwnedFd>,
+    mounts: Option<Beforehand>,
     /// More is on its way.
     making: bool,
     /// How often something was made, so that the end of one's time does not throw away the next.
@@ -46,16 +46,16 @@ impl Ready {
         }
     }
 
-    /// A `/dev` ([`dev::prepare`]), if one lies ready: to make it takes a container's child no longer than us.
-    pub fn dev(&self) -> Option<OwnedFd> {
-        self.state().dev.take()
+    /// File systems, if they lie ready: to make them takes a container's child no longer than us.
+    pub fn mounts(&self) -> Beforehand {
+        self.state().mounts.take().unwrap_or_default()
     }
 
     /// Has both lie ready for the next container. Call it in the runtime, when nothing waits for this.
     pub fn refill(&self) {
-        let (net, dev) = {
+        let (net, mounts) = {
             let mut state = self.state();
-            let missing = (state.net.is_none(), state.dev.is_none());
+            let missing = (state.net.is_none(), state.mounts.is_none());
             if missing == (false, false) || state.making {
                 return;
             }
@@ -66,32 +66,32 @@ impl Ready {
         tokio::spawn(async move {
             let made = (
                 if net { in_background(network).await.map(Some) } else { Ok(None) },
-                if dev { in_background(devices).await.map(Some) } else { Ok(None) },
+                if mounts { in_background(file_systems).await.map(Some) } else { Ok(None) },
             );
             let count = ready.keep(made);
             tokio::time::sleep(KEPT).await;
             let mut state = ready.state();
             if state.count == count {
-                (state.net, state.dev) = (None, None);
+                (state.net, state.mounts) = (None, None);
             }
         });
     }
 
-    fn keep(&self, (net, dev): (Result<Option<OwnedFd>>, Result<Option<OwnedFd>>)) -> u64 {
+    fn keep(&self, (net, mounts): (Result<Option<OwnedFd>>, Result<Option<Beforehand>>)) -> u64 {
         let mut state = self.state();
         state.making = false;
         state.count += 1;
-        for error in [net.as_ref().err(), dev.as_ref().err()].into_iter().flatten() {
+        for error in [net.as_ref().err(), mounts.as_ref().err()].into_iter().flatten() {
             tracing::debug!(%error, "nothing lies ready for the next container");
         }
         state.net = net.ok().flatten().or(state.net.take());
-        state.dev = dev.ok().flatten().or(state.dev.take());
+        state.mounts = mounts.ok().flatten().or(state.mounts.take());
         state.count
     }
 }
 
 /// Runs `work` on a thread that ends with it, since what it enters it does not leave.
-async fn in_background(work: fn() -> Result<OwnedFd>) -> Result<OwnedFd> {
+async fn in_background<T: Send + 'static>(work: fn() -> Result<T>) -> Result<T> {
     let failed = || Error::internal("making what a container needs failed");
     let made = tokio::task::spawn_blocking(move || {
         let thread = thread::Builder::new().name("ready".into()).stack_size(STACK).spawn(work);
@@ -111,8 +111,8 @@ fn network() -> Result<OwnedFd> {
     Ok(File::open(path).doing(|| format!("open {path}"))?.into())
 }
 
-fn devices() -> Result<OwnedFd> {
-    dev::prepare().map_err(|error| Error::internal(error.to_string()))
+fn file_systems() -> Result<Beforehand> {
+    Beforehand::make().map_err(|error| Error::internal(error.to_string()))
 }
 
 /// Interfaces of this namespace tell their neighbours when they come up: a container that has another's address has another
@@ -145,19 +145,19 @@ mod tests {
         let own = fs::metadata("/proc/thread-self/ns/net").unwrap().ino();
         let first = ready.network().await.unwrap();
         assert_ne!(number(&first).1, own, "it is a new one");
-        assert!(ready.dev().is_none());
+        assert!(ready.mounts().dev.is_none());
         ready.refill();
         ready.refill();
         while ready.state().making {
             tokio::task::yield_now().await;
         }
         let net = number(ready.state().net.as_ref().unwrap());
-        let dev = number(ready.state().dev.as_ref().unwrap());
+        let dev = number(ready.state().mounts.as_ref().unwrap().dev.as_ref().unwrap());
         assert_eq!(number(&ready.network().await.unwrap()), net);
-        assert_eq!(number(&ready.dev().unwrap()), dev);
-        assert!(ready.state().net.is_none() && ready.dev().is_none(), "one only");
+        assert_eq!(number(&ready.mounts().dev.unwrap()), dev);
+        assert!(ready.state().net.is_none() && ready.mounts().dev.is_none(), "one only");
         ready.refill();
         tokio::time::sleep(KEPT * 2).await;
-        assert!(ready.state().net.is_none() && ready.dev().is_none(), "nobody wanted it");
+        assert!(ready.state().net.is_none() && ready.mounts().dev.is_none(), "nobody wanted it");
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     channel::Channel,
     container::{
         CANNOT_START, EngineBoot,
+        beforehand::Beforehand,
         child::{self, ChildBoot},
         messages::{EngineToInit, InitToEngine, Key, MAX_KEY},
         process::Stdio,
@@ -273,13 +274,13 @@ impl EngineHost {
 
     fn answer(&mut self, request: EngineToInit, fds: Vec<OwnedFd>) {
         let (key, made) = match request {
-            EngineToInit::Run { key, flags, join_pid, code, net, dev } => {
+            EngineToInit::Run { key, flags, join_pid, code, net, dev, groups } => {
                 let made = self.check(&key).and_then(|()| {
                     let mut fds = fds;
-                    let dev = dev.then(|| fds.pop()).flatten();
+                    let beforehand = Beforehand::take(&mut fds, dev, groups);
                     let net = net.then(|| fds.pop()).flatten();
                     let code = code.then(|| fds.pop()).flatten();
-                    let boot = ChildBoot { code, net, dev, ..self.child_boot(fds.into_iter())? };
+                    let boot = ChildBoot { code, net, beforehand, ..self.child_boot(fds.into_iter())? };
                     clone_container(&boot, flags, join_pid)
                 });
                 (key, made)
@@ -350,7 +351,7 @@ impl EngineHost {
             wasm: self.wasm.as_ref().map(AsFd::as_fd),
             code: None,
             net: None,
-            dev: None,
+            beforehand: Beforehand::default(),
         })
     }
 

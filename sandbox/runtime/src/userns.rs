@@ -59,7 +59,7 @@ fn open_of_child(pid: i32, ready: &OwnedFd, base: u32) -> Result<OwnedFd> {
     let got = read(ready, &mut code).step(|| "wait for the user namespace")?;
     if got == 0 || code[0] != 0 {
         let errno = std::io::Error::from_raw_os_error(if got == 0 { libc::EIO } else { code[0].into() });
-        return Err(Error::new("make a user namespace", errno));
+        return Err(Error::new("make a user namespace (`drydock doctor` tells what may forbid it)", errno));
     }
     let map = format!("0 {base} {RANGE}");
     for file in ["uid_map", "gid_map"] {

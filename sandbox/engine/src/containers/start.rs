@@ -23,6 +23,7 @@ use drydock_images::local::LayerStack;
 use drydock_runtime::{
     channel::Channel,
     container::{
+        beforehand::Beforehand,
         messages::{EngineToInit, Failure, FailureKind, FromChild, ToChild},
         spec::{ContainerSpec, Namespace},
     },
@@ -149,7 +150,7 @@ async fn begin(engine: &Arc<Engine>, container: &Arc<Container>, root: &mut Root
         Namespace::New => Some(Arc::new(engine.ready.network().await.map_err(create_failed)?)),
         Namespace::Host | Namespace::Of(_) => None,
     };
-    let given = Given { code, net: net.clone(), dev: engine.ready.dev() };
+    let given = Given { code, net: net.clone(), beforehand: engine.ready.mounts() };
     let place = |report: &Channel| place(engine, &snapshot, report, root, &layers);
     let Spawned { mut child, ends, placed } = spawn(engine, &snapshot, &description, given, place).await?;
     let prepared = match placed {
@@ -248,8 +249,8 @@ struct Given {
     code: Option<OwnedFd>,
     /// Its network namespace.
     net: Option<Arc<OwnedFd>>,
-    /// Its `/dev`.
-    dev: Option<OwnedFd>,
+    /// What it need not make for itself.
+    beforehand: Beforehand,
 }
 
 /// A child that the init has cloned.
@@ -276,11 +277,12 @@ async fn spawn(
         join_pid: spec::join_pid(description),
         code: given.code.is_some(),
         net: given.net.is_some(),
-        dev: given.dev.is_some(),
+        dev: given.beforehand.dev.is_some(),
+        groups: given.beforehand.groups.is_some(),
     };
     let mut fds: Vec<BorrowedFd<'_>> = vec![memory.as_fd(), theirs.as_fd()];
     fds.extend(plumbing.theirs.iter().chain(&given.code).map(AsFd::as_fd));
-    fds.extend(given.net.iter().map(|net| net.as_fd()).chain(given.dev.iter().map(AsFd::as_fd)));
+    fds.extend(given.net.iter().map(|net| net.as_fd()).chain(given.beforehand.fds()));
     // The init clones meanwhile.
     let place = async { place(report.get_ref()) };
     let (started, placed) = tokio::join!(biased; engine.init.start(&record.id, &message, &fds), place);

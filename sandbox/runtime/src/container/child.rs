@@ -2,6 +2,8 @@
 //! bottom. It is a fork without exec of an untraceable process: what it holds can't be reached from the container.
 
 use super::{
+    beforehand::Beforehand,
+    groups::Hierarchy,
     messages::{Failure, FailureKind, FromChild, ToChild},
     net,
     process::{self as program, Parent, Program, Start, Stdio},
@@ -47,8 +49,8 @@ pub struct ChildBoot<'a> {
     pub code: Option<OwnedFd>,
     /// The network namespace that it takes for its own, [`net::prepare`]d.
     pub net: Option<OwnedFd>,
-    /// The `/dev` that it takes for its own ([`super::dev::prepare`]).
-    pub dev: Option<OwnedFd>,
+    /// What it need not make for itself.
+    pub beforehand: Beforehand,
 }
 
 /// Becomes a container's first process; returns the exit status of a child that could not. What `boot` owns is closed on the way: the caller
@@ -126,9 +128,9 @@ fn other(e: impl std::fmt::Display) -> Failure {
 /// The steps from a fresh clone to a container that only lacks its program.
 fn build(boot: &ChildBoot<'_>) -> std::result::Result<(ContainerSpec, Stdio), Failure> {
     let spec: ContainerSpec = read_spec(boot.spec.as_fd()).map_err(other)?;
-    prepare(boot, &spec).map_err(other)?;
-    let dev = boot.dev.as_ref().map(OwnedFd::try_clone).transpose().map_err(other)?;
-    let devpts = root::enter(&spec, boot.hierarchies, dev, || mounted_root(boot)).map_err(other)?;
+    let hierarchies = prepare(boot, &spec).map_err(other)?;
+    let beforehand = boot.beforehand.try_clone().map_err(other)?;
+    let devpts = root::enter(&spec, &hierarchies, beforehand, || mounted_root(boot)).map_err(other)?;
     let size = spec.process.tty;
     let stdio = stdio(boot, size.map(|size| root::open_pty(devpts.as_fd(), size, true)))?;
     if size.is_none() {
@@ -160,15 +162,12 @@ fn mounted_root(boot: &ChildBoot<'_>) -> Result<OwnedFd> {
     tree.ok_or_else(|| Error::new("hear from the engine", io::ErrorKind::UnexpectedEof))
 }
 
-/// Control group and namespaces, in the node's tree.
-fn prepare(boot: &ChildBoot<'_>, spec: &ContainerSpec) -> Result<()> {
+/// Control group and namespaces, in the node's tree. Returns the hierarchies, with what it has in them.
+fn prepare<'a>(boot: &ChildBoot<'a>, spec: &ContainerSpec) -> Result<Vec<Hierarchy<'a>>> {
     let mut keep = vec![boot.spec.as_fd(), boot.report.as_fd(), boot.node_root];
     keep.extend(boot.stdio.iter().flatten().map(AsFd::as_fd));
-    keep.extend(
-        boot.wasm
-            .into_iter()
-            .chain([&boot.code, &boot.net, &boot.dev].into_iter().flatten().map(AsFd::as_fd)),
-    );
+    keep.extend(boot.wasm.into_iter().chain(boot.beforehand.fds()));
+    keep.extend([&boot.code, &boot.net].into_iter().flatten().map(AsFd::as_fd));
     process::close_all_but(&keep);
     process::reset_signals();
     setsid().step(|| "setsid")?;
@@ -182,7 +181,7 @@ fn prepare(boot: &ChildBoot<'_>, spec: &ContainerSpec) -> Result<()> {
     let Some((ToChild::Place, _)) = boot.report.recv().step(|| "hear from the engine")? else {
         return Err(Error::new("hear from the engine", io::ErrorKind::UnexpectedEof));
     };
-    join_groups(boot.node_root, boot.hierarchies, &spec.cgroup)?;
+    let hierarchies = join_groups(boot.node_root, boot.hierarchies, &spec.cgroup)?;
     if spec.namespaces.cgroup == Namespace::New {
         unshare(CloneFlags::CLONE_NEWCGROUP).step(|| "unshare the control group namespace")?;
     }
@@ -208,26 +207,33 @@ fn prepare(boot: &ChildBoot<'_>, spec: &ContainerSpec) -> Result<()> {
             rustix::system::setdomainname(spec.domainname.as_bytes()).step(|| "setdomainname")?;
         }
     }
-    Ok(())
+    Ok(hierarchies)
 }
 
-/// Moves this process into the group (a path below the node's) in every hierarchy; of those that nodes share, in which it is.
-pub(crate) fn join_groups(
+/// Moves this process into the group (a path below the node's) in every hierarchy; of those that nodes share, in which it is. Returns
+/// them, with where it was.
+pub(crate) fn join_groups<'a>(
     node_root: BorrowedFd<'_>,
-    hierarchies: &[Option<Vec<String>>],
+    hierarchies: &'a [Option<Vec<String>>],
     group: &str,
-) -> Result<()> {
+) -> Result<Vec<Hierarchy<'a>>> {
+    let mut all = Vec::with_capacity(hierarchies.len());
     for hierarchy in hierarchies {
+        let controllers = hierarchy.as_deref();
         let dir = hierarchy.as_ref().map_or_else(String::new, |names| names.join(","));
         let path = format!("sys/fs/cgroup/{dir}/{group}/cgroup.procs");
-        let shared = hierarchy.as_deref().is_some_and(cgroup::shared);
+        let shared = controllers.is_some_and(cgroup::shared);
         let file = match mounts::open_below(node_root, &path, OFlags::WRONLY | OFlags::NONBLOCK) {
-            Err(e) if shared && e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) if shared && e.kind() == io::ErrorKind::NotFound => {
+                all.push(Hierarchy { controllers, own: false });
+                continue;
+            }
             other => other.step(|| format!("open /{path}"))?,
         };
         File::from(file).write_all(b"0").step(|| format!("write to /{path}"))?;
+        all.push(Hierarchy { controllers, own: true });
     }
-    Ok(())
+    Ok(all)
 }
 
 /// The process's three descriptors; the master of a new terminal goes to the engine.

@@ -1,11 +1,10 @@
 //! `/dev` of a container. Most of it is the same in all containers and needs nothing of any, so the engine has one made beforehand
-//! ([`prepare`]); what belongs to the container's own namespaces its child adds.
+//! ([`super::beforehand`]); what belongs to the container's own namespaces its child adds.
 
 use crate::{Result, error::Context, mounts, session_root};
-use nix::sched::{CloneFlags, unshare};
 use rustix::{
     fs::{CWD, FileType, Mode, OFlags, mkdirat, mknodat, openat},
-    mount::{MountAttrFlags, MountPropagationFlags, mount_change},
+    mount::MountAttrFlags,
 };
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -69,15 +68,11 @@ pub(super) fn attach_new(fresh: BorrowedFd<'_>, name: &str, tree: BorrowedFd<'_>
     mounts::attach_named(tree, fresh, name)
 }
 
-/// Makes a `/dev` for a container to come, attached nowhere. Puts the calling thread into a mount namespace of its own, since older kernels
-/// mount nothing in what is not attached: the thread is good for nothing else afterwards.
+/// Makes a `/dev` for a container to come. It is attached to the calling thread's `/dev`, which must be in a mount namespace of its own.
 ///
 /// # Errors
 /// The kernel refuses a step; without a prepared one the container's child makes its own.
-pub fn prepare() -> Result<OwnedFd> {
-    unshare(CloneFlags::CLONE_NEWNS).step(|| "make a mount namespace")?;
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .step(|| "make mounts private")?;
+pub(super) fn prepare() -> Result<OwnedFd> {
     let mut dev = Dev::make()?;
     mounts::attach_at(dev.tree.as_fd(), Path::new("/dev"))?;
     dev.fill()?;

@@ -36,8 +36,10 @@ pub enum EngineToInit {
         /// One more descriptor comes then: the network namespace that it takes for its own, made beforehand
         /// ([`super::net::prepare`]). Without it a new one is cloned.
         net: bool,
-        /// One more descriptor comes last: the `/dev` that it takes for its own ([`super::dev::prepare`]). Without it it makes one.
+        /// One more descriptor comes then: the `/dev` that it takes for its own ([`super::beforehand`]). Without it it makes one.
         dev: bool,
+        /// One more descriptor comes last: its `/sys/fs/cgroup`, likewise.
+        groups: bool,
     },
     /// Start a process in a container. Descriptors: `[spec, report, pidfd]`, then as for `Run`; `spec` holds a
     /// [`super::spec::ProcessSpec`], `pidfd` is the container's first process. Answered as `Run` is.

@@ -3,9 +3,11 @@
 //!
 //! [`EngineToInit::Run`]: messages::EngineToInit::Run
 
+pub mod beforehand;
 pub mod child;
 mod decision;
-pub mod dev;
+mod dev;
+mod groups;
 pub mod messages;
 pub mod net;
 pub(crate) mod process;

@@ -3,7 +3,9 @@
 //! tree, and attached after it, in the container's; a target is looked up inside the root only (openat2), whatever links an image has.
 
 use super::{
+    beforehand::Beforehand,
     dev::{Dev, attach_new},
+    groups::{self, Groups, Hierarchy},
     spec::{Below, ContainerSpec, Mount, MountSource, Namespace},
 };
 use crate::{Error, Result, error::Context, mounts, session_root};
@@ -34,13 +36,12 @@ struct Prepared {
     propagation: Option<String>,
 }
 
-/// Builds the container's root and pivots into it. Returns the container's devpts. `controllers` are the control group hierarchies
-/// of the node as [`crate::cgroup::NodesDir::layout`] tells them; `mounted` waits for the root file system, which is a detached mount,
-/// and for the files that are mounted in it. `dev` is what [`super::dev::prepare`] has made, if it has.
+/// Builds the container's root and pivots into it. Returns the container's devpts. `mounted` waits for the root file system, which is a
+/// detached mount, and for the files that are mounted in it.
 pub fn enter(
     spec: &ContainerSpec,
-    controllers: &[Option<Vec<String>>],
-    dev: Option<OwnedFd>,
+    hierarchies: &[Hierarchy<'_>],
+    beforehand: Beforehand,
     mounted: impl FnOnce() -> Result<OwnedFd>,
 ) -> Result<OwnedFd> {
     // What shall hear of the node's later mounts, or tell the node of its own, is opened while it is still one with the node's.
@@ -51,8 +52,8 @@ pub fn enter(
         spec.mounts.iter().map(|m| shared(m).then(|| prepare(m)).transpose()).collect::<Result<_>>()?;
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .step(|| "make mounts private")?;
-    let mut dev = dev.map_or_else(Dev::make, Dev::prepared)?;
-    let own = kernel_mounts(spec, controllers)?;
+    let mut dev = beforehand.dev.map_or_else(Dev::make, Dev::prepared)?;
+    let own = kernel_mounts(spec, hierarchies, beforehand.groups)?;
     mounts::attach_at(mounted()?.as_fd(), Path::new(&spec.root))?;
     let root = open(spec.root.as_str(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .step(|| format!("open {}", spec.root))?;
@@ -65,7 +66,10 @@ pub fn enter(
     attach_fd(root.as_fd(), own.proc.as_fd(), "/proc")?;
     attach_fd(root.as_fd(), dev.tree.as_fd(), "/dev")?;
     attach_fd(root.as_fd(), own.sys.as_fd(), "/sys")?;
-    attach_groups(root.as_fd(), &own.groups, spec.privileged)?;
+    if let Some(top) = own.groups.top() {
+        attach_fd(root.as_fd(), top, groups::DIR)?;
+        own.groups.fill(spec.privileged)?;
+    }
     dev.fill()?;
     attach_new(dev.tree.as_fd(), "mqueue", own.mqueue.as_fd())?;
     if let Some(shm) = &own.shm {
@@ -137,16 +141,12 @@ struct Own {
     shm: Option<OwnedFd>,
 }
 
-/// What lies at `/sys/fs/cgroup`.
-struct Groups {
-    /// The v2 hierarchy, or a directory for those of v1.
-    top: Option<OwnedFd>,
-    /// The hierarchies of v1 by name.
-    hierarchies: Vec<(String, OwnedFd)>,
-}
-
 /// Made while the node's own are in sight (the kernel asks for that).
-fn kernel_mounts(spec: &ContainerSpec, controllers: &[Option<Vec<String>>]) -> Result<Own> {
+fn kernel_mounts(
+    spec: &ContainerSpec,
+    hierarchies: &[Hierarchy<'_>],
+    prepared: Option<OwnedFd>,
+) -> Result<Own> {
     let safe = session_root::safe();
     let locked = if spec.privileged { safe } else { safe | MountAttrFlags::MOUNT_ATTR_RDONLY };
     let sys = match spec.namespaces.net {
@@ -173,62 +173,10 @@ fn kernel_mounts(spec: &ContainerSpec, controllers: &[Option<Vec<String>>]) -> R
     Ok(Own {
         proc: mounts::create("proc", &[], safe)?,
         sys,
-        groups: groups(spec, controllers, locked)?,
+        groups: Groups::make(spec, hierarchies, prepared, locked)?,
         mqueue,
         shm,
     })
-}
-
-fn groups(
-    spec: &ContainerSpec,
-    controllers: &[Option<Vec<String>>],
-    attributes: MountAttrFlags,
-) -> Result<Groups> {
-    let mut all = Groups { top: None, hierarchies: vec![] };
-    for hierarchy in controllers {
-        match hierarchy {
-            None => all.top = Some(cgroup_mount(spec, "cgroup2", &[], "", attributes)?),
-            Some(names) => {
-                if all.top.is_none() {
-                    let options = [("mode", "0755"), ("size", "64k")];
-                    all.top = Some(mounts::create("tmpfs", &options, session_root::safe())?);
-                }
-                let options: Vec<(&str, &str)> = names.iter().map(|c| (c.as_str(), "")).collect();
-                let name = names.join(",");
-                let tree = cgroup_mount(spec, "cgroup", &options, &name, attributes)?;
-                all.hierarchies.push((name, tree));
-            }
-        }
-    }
-    Ok(all)
-}
-
-/// A hierarchy as the container sees it: its own group as root with a cgroup namespace of its own, else the node's.
-fn cgroup_mount(
-    spec: &ContainerSpec,
-    kind: &str,
-    options: mounts::Options<'_>,
-    name: &str,
-    attributes: MountAttrFlags,
-) -> Result<OwnedFd> {
-    if spec.namespaces.cgroup == Namespace::New {
-        return mounts::create(kind, options, attributes);
-    }
-    let tree = mounts::copy(CWD, Path::new("/sys/fs/cgroup").join(name).to_string_lossy().as_ref(), false)?;
-    mounts::set_attributes(tree.as_fd(), attributes.bits(), false)?;
-    Ok(tree)
-}
-
-fn attach_groups(root: BorrowedFd<'_>, groups: &Groups, privileged: bool) -> Result<()> {
-    let Some(top) = &groups.top else { return Ok(()) };
-    attach_fd(root, top.as_fd(), "/sys/fs/cgroup")?;
-    for (name, tree) in &groups.hierarchies {
-        attach_new(top.as_fd(), name, tree.as_fd())?;
-    }
-    if !privileged && !groups.hierarchies.is_empty() {
-        mounts::set_attributes(top.as_fd(), libc::MOUNT_ATTR_RDONLY, false)?;
-    }
-    Ok(())
 }
 
 /// Opens what a mount shall show, in the node's tree.

@@ -29,7 +29,8 @@ pub fn find(user: &str, groups: &[String]) -> Result<User, String> {
 
 fn read(path: &str) -> String {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let mut bytes = Vec::new();
+    // Most are read at once.
+    let mut bytes = Vec::with_capacity(4096);
     if let Ok(fd) = open(path, flags, Mode::empty())
         && rustix::fs::fstat(&fd).is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode).is_file())
     {

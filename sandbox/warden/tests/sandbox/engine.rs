@@ -124,8 +124,15 @@ impl Engine {
             drydock_runtime::container::spec::Namespace::Of(pid) => Some(pid),
             _ => None,
         };
-        let request =
-            EngineToInit::Run { key: key.into(), flags, join_pid, code: false, net: false, dev: false };
+        let request = EngineToInit::Run {
+            key: key.into(),
+            flags,
+            join_pid,
+            code: false,
+            net: false,
+            dev: false,
+            groups: false,
+        };
         let root = mounts::copy(CWD, &spec.root, false).unwrap();
         self.ask(request, &postcard::to_stdvec(spec).unwrap(), spec.process.tty, root)
     }
