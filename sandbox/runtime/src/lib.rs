@@ -6,8 +6,6 @@
 pub mod btrfs;
 pub mod caps;
 pub mod cgroup;
-mod cgroup_tree;
-pub mod cgroup_unused;
 pub mod channel;
 pub mod clear;
 pub mod cluster;

@@ -18,8 +18,7 @@ use crate::{
 use drydock_images::{Image, Store};
 use drydock_protocol::{NodeName, SessionId, pipe::Step};
 use drydock_runtime::{
-    cgroup::{self, Hierarchies, SessionGroup},
-    cgroup_unused::UnusedHierarchies,
+    cgroup::{self, Hierarchies, SessionGroup, UnusedHierarchies},
     channel::{Channel, Listener},
     cluster::{ClusterSeed, ClusterWish},
     egress::Egress,

@@ -5,7 +5,7 @@
 //! the namespace was made. Where that is the root, it would see the names of all the host's groups; so the warden, whose group
 //! sessions inherit, is in one of its own.
 
-use crate::cgroup::Hierarchies;
+use super::Hierarchies;
 use std::{fs, path::PathBuf};
 
 /// The groups that the calling process is in. Sessions stay in theirs when it leaves.
