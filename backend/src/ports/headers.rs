@@ -1,5 +1,6 @@
 //! What the port proxy changes in headers: our cookie goes to no node; a node's answer cannot set cookies for, or clear the data of, anything but its own origin.
 
+use super::split_authority;
 use crate::auth::is_our_cookie;
 use axum::http::{HeaderMap, HeaderValue, header};
 use std::net::IpAddr;
@@ -94,8 +95,19 @@ pub fn on_request(headers: &mut HeaderMap, client: IpAddr, scheme: &'static str,
     }
 }
 
+/// How the browser came to the node, as far as the node's answer has to lead it back there.
+pub struct Back<'a> {
+    /// The request's `Host`.
+    pub host: &'a str,
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// The part of the path that is ours, if the port has no origin of its own.
+    pub prefix: Option<&'a str>,
+}
+
 /// Keeps a node's answer within its own origin.
-pub fn on_response(headers: &mut HeaderMap, prefix: Option<&str>) {
+pub fn on_response(headers: &mut HeaderMap, back: &Back) {
+    let prefix = back.prefix;
     // Those that a browser takes for a domain and what is below it, also where the node has an origin of its own.
     for name in ["clear-site-data", "strict-transport-security"] {
         headers.remove(name);
@@ -106,22 +118,42 @@ pub fn on_response(headers: &mut HeaderMap, prefix: Option<&str>) {
     for cookie in cookies {
         headers.append(header::SET_COOKIE, cookie);
     }
-    let Some(prefix) = prefix else { return };
-    below_our_origin(headers);
-    // A second policy only narrows a first.
-    headers.append(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(SANDBOX));
     if let Some(location) = headers.get(header::LOCATION).and_then(|l| l.to_str().ok())
-        && let Some(moved) = relocate(location, prefix)
+        && let Some(moved) = relocate(location, back)
     {
         headers.insert(header::LOCATION, moved);
     }
+    if prefix.is_some() {
+        below_our_origin(headers);
+        // A second policy only narrows a first.
+        headers.append(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(SANDBOX));
+    }
 }
 
-/// A redirection to a path of the node leads below the prefix; one to another host is left alone.
-fn relocate(location: &str, prefix: &str) -> Option<HeaderValue> {
-    let is_path = location.starts_with('/') && !location.starts_with("//");
-    let done = location.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    if is_path && !done { HeaderValue::from_str(&format!("{prefix}{location}")).ok() } else { None }
+/// A redirection to a path of the node, or to the host by which it was asked, leads back to the node; one elsewhere is left alone.
+fn relocate(location: &str, back: &Back) -> Option<HeaderValue> {
+    let own = own_path(location, back);
+    let path = own.as_deref().unwrap_or(location);
+    // Two slashes at the start would be another host.
+    let is_path =
+        path.starts_with('/') && (!path.starts_with("//") || own.is_some() && back.prefix.is_some());
+    let prefix = back.prefix.unwrap_or_default();
+    let done = path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let moved = if done { path.to_owned() } else { format!("{prefix}{path}") };
+    if is_path && moved != location { HeaderValue::from_str(&moved).ok() } else { None }
+}
+
+/// The path of an address that names the host that the node was asked as. Many servers write such addresses themselves and know neither
+/// our TCP port nor that the way to us is encrypted (nginx leads from `/dir` to `http://HOST/dir/`). One that asks for TLS where there is
+/// none is not followed: the node would ask for it again and again.
+fn own_path(location: &str, back: &Back) -> Option<String> {
+    let (scheme, rest) = location.split_once("://")?;
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case(back.scheme) {
+        return None;
+    }
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let own = split_authority(authority).0.eq_ignore_ascii_case(split_authority(back.host).0);
+    own.then(|| if path.starts_with('/') { path.to_owned() } else { format!("/{path}") })
 }
 
 fn own_cookie(cookie: &HeaderValue, prefix: Option<&str>) -> Option<HeaderValue> {
@@ -160,6 +192,10 @@ mod tests {
         HeaderValue::from_static(text)
     }
 
+    fn back(prefix: Option<&str>) -> Back<'_> {
+        Back { host: "play.test:8803", scheme: "http", prefix }
+    }
+
     #[test]
     fn what_counts_for_an_origin_is_said_of_none_but_the_nodes_own() {
         let all =
@@ -173,11 +209,11 @@ mod tests {
             h
         };
         let mut by_path = answer();
-        on_response(&mut by_path, Some("/p/x"));
+        on_response(&mut by_path, &back(Some("/p/x")));
         assert!(all.iter().all(|name| !by_path.contains_key(*name)), "{by_path:?}");
         assert!(by_path.contains_key(header::ETAG));
         let mut by_host = answer();
-        on_response(&mut by_host, None);
+        on_response(&mut by_host, &back(None));
         assert!(by_host.contains_key("refresh") && !by_host.contains_key("strict-transport-security"));
     }
 
@@ -193,9 +229,9 @@ mod tests {
         let mut h = HeaderMap::new();
         h.append(header::SET_COOKIE, value("drydock=evil; Path=/api"));
         h.append(header::SET_COOKIE, value("s=1; Domain=play.example.org; Path=/x; HttpOnly"));
-        on_response(&mut h, None);
+        on_response(&mut h, &back(None));
         assert_eq!(h.get_all(header::SET_COOKIE).iter().collect::<Vec<_>>(), ["s=1; Path=/x; HttpOnly"]);
-        on_response(&mut h, Some("/p/L"));
+        on_response(&mut h, &back(Some("/p/L")));
         assert_eq!(h.get_all(header::SET_COOKIE).iter().collect::<Vec<_>>(), ["s=1; HttpOnly; Path=/p/L/"]);
     }
 
@@ -225,13 +261,38 @@ mod tests {
         assert_eq!(said[header::ACCESS_CONTROL_ALLOW_ORIGIN], "https://a.example");
     }
 
+    fn moved(location: &str, back: &Back) -> Option<String> {
+        relocate(location, back).map(|v| v.to_str().unwrap_or_default().to_owned())
+    }
+
     #[test]
     fn redirections_stay_below_the_prefix() {
-        let moved = |l: &str| relocate(l, "/p/L").map(|v| v.to_str().unwrap_or_default().to_owned());
+        let moved = |l: &str| moved(l, &back(Some("/p/L")));
         assert_eq!(moved("/login").as_deref(), Some("/p/L/login"));
         assert_eq!(moved("/p/L/login"), None);
         assert_eq!(moved("login"), None);
         assert_eq!(moved("//evil.example/"), None);
         assert_eq!(moved("https://example.org/"), None);
+        // As nginx and httpd write it, with the port that they know.
+        assert_eq!(moved("http://play.test/dir/").as_deref(), Some("/p/L/dir/"));
+        assert_eq!(moved("http://Play.test:8803/dir/?a=//b").as_deref(), Some("/p/L/dir/?a=//b"));
+        assert_eq!(moved("http://play.test:80").as_deref(), Some("/p/L/"));
+        assert_eq!(moved("http://play.test//x").as_deref(), Some("/p/L//x"));
+        assert_eq!(moved("http://play.test:8803/p/L/login").as_deref(), Some("/p/L/login"));
+        assert_eq!(moved("https://play.test/dir/"), None);
+        assert_eq!(moved("http://play.test.evil.example/"), None);
+    }
+
+    #[test]
+    fn redirections_to_the_ports_own_origin_keep_it() {
+        let moved = |l: &str, scheme| moved(l, &Back { host: "l.localhost:8080", scheme, prefix: None });
+        assert_eq!(moved("http://l.localhost/dir/", "http").as_deref(), Some("/dir/"));
+        assert_eq!(moved("http://l.localhost:80?x", "http").as_deref(), Some("/?x"));
+        assert_eq!(moved("http://l.localhost/dir/", "https").as_deref(), Some("/dir/"));
+        assert_eq!(moved("https://l.localhost/dir/", "https").as_deref(), Some("/dir/"));
+        assert_eq!(moved("https://l.localhost/dir/", "http"), None);
+        assert_eq!(moved("http://l.localhost//evil.example/", "http"), None);
+        assert_eq!(moved("/dir/", "http"), None);
+        assert_eq!(moved("http://other.localhost/dir/", "http"), None);
     }
 }

@@ -18,6 +18,16 @@ pub fn nothing_listens(node: NodeName, port: u16, why: &str) -> Response {
     page(StatusCode::BAD_GATEWAY, &format!("Waiting for {node}:{port}"), &text, true)
 }
 
+/// What listens says something else, or ends the connection without a word: looks again by itself, since it may be starting.
+pub fn no_http(node: NodeName, port: u16, why: &str) -> Response {
+    let text = format!(
+        "What listens on port {port} of {node} does not answer in HTTP: {}. It may still be starting; or it speaks what no browser \
+         shows, as databases do. This page looks again every two seconds.",
+        escape(why)
+    );
+    page(StatusCode::BAD_GATEWAY, &format!("{node}:{port} does not answer in HTTP"), &text, true)
+}
+
 /// What listens speaks TLS.
 pub fn speaks_tls(node: NodeName, port: u16) -> Response {
     let text = format!(
@@ -44,9 +54,8 @@ pub fn refused(error: &Error) -> Response {
 }
 
 fn page(status: StatusCode, title: &str, text: &str, again: bool) -> Response {
-    let refresh = if again { "<meta http-equiv=\"refresh\" content=\"2\">" } else { "" };
     let html = format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">{refresh}\
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title>\
          <style>:root{{color-scheme:light dark}}body{{font:1rem/1.5 system-ui,sans-serif;max-width:36rem;margin:15vh auto;padding:0 1rem}}</style>\
          </head><body><main><h1>{title}</h1><p role=\"status\">{text}</p></main></body></html>"
@@ -57,7 +66,9 @@ fn page(status: StatusCode, title: &str, text: &str, again: bool) -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; sandbox"),
     ];
-    (status, headers, html).into_response()
+    // A header, since browsers refuse the element of that name in a document of a sandbox.
+    let refresh = again.then_some([(header::REFRESH, "2")]);
+    (status, headers, refresh, html).into_response()
 }
 
 fn escape(text: &str) -> String {

@@ -13,7 +13,7 @@ use crate::{
 };
 use axum::{
     extract::Request,
-    http::{Method, StatusCode, Uri, uri::PathAndQuery},
+    http::{Method, StatusCode, Uri, header, uri::PathAndQuery},
     response::{IntoResponse, Response},
 };
 use drydock_protocol::pipe::{ErrorKind, Open};
@@ -47,6 +47,7 @@ pub async fn forward(app: &App, way: Way, request: Request) -> Response {
         Err(Failure::Refused(error)) => pages::refused(&error),
         Err(Failure::BadAddress) => pages::bad_address(),
         Err(Failure::NothingListens(why)) => pages::nothing_listens(node, port, &why),
+        Err(Failure::NoHttp(why)) => pages::no_http(node, port, &why),
         Err(Failure::SpeaksTls) => pages::speaks_tls(node, port),
     }
 }
@@ -55,6 +56,7 @@ enum Failure {
     Refused(Error),
     BadAddress,
     NothingListens(String),
+    NoHttp(String),
     SpeaksTls,
 }
 
@@ -85,6 +87,8 @@ async fn try_forward(app: &App, way: Way, mut request: Request) -> Result<Respon
 
     let client = client_address(request.headers(), way.peer, app.sessions.config.behind_proxy);
     let scheme = app.scheme(request.headers());
+    let host =
+        request.headers().get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default().to_owned();
     headers::on_request(request.headers_mut(), client, scheme, way.prefix.as_deref());
     *request.uri_mut() = inner_uri(request.uri(), way.prefix.as_deref());
     let mut response = match forward::exchange(stream, request, &held).await {
@@ -96,13 +100,14 @@ async fn try_forward(app: &App, way: Way, mut request: Request) -> Result<Respon
             {
                 return Err(Failure::SpeaksTls);
             }
-            return Err(Failure::NothingListens(format!("What listens there does not answer in HTTP: {e}.")));
+            return Err(Failure::NoHttp(e.to_string()));
         }
         Err(e @ ExchangeError::BadUpgrade) => {
             return Err(Error::new(StatusCode::BAD_GATEWAY, "bad_upgrade", format!("{e}.")).into());
         }
     };
-    headers::on_response(response.headers_mut(), way.prefix.as_deref());
+    let back = headers::Back { host: &host, scheme, prefix: way.prefix.as_deref() };
+    headers::on_response(response.headers_mut(), &back);
     if from_below {
         headers::readable_below(response.headers_mut());
     }

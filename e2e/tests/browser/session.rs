@@ -2,6 +2,8 @@
 
 use super::press;
 use drydock_e2e::{Browser, Server, browser::key, http::full, until};
+use drydock_protocol::api::PortLink;
+use hyper::Method;
 use serde_json::json;
 
 const END: char = '\u{e010}';
@@ -77,6 +79,26 @@ async fn a_port_appears_by_itself_and_opens() {
     browser.driver().switch_to_window(windows[0].clone()).await.unwrap();
     browser.run(1, "kill %1").await;
     browser.gone("port-node1-8000").await;
+
+    // A page that waits for a server looks again by itself, also where ports are paths.
+    let path = format!("/sessions/{}/ports/node1/8001", session.id);
+    let link: PortLink = server.call(Method::POST, &path, Some(&session.token), None).await.has(200).json();
+    let label = link.url.strip_prefix("http://").and_then(|u| u.split('.').next()).unwrap();
+    let by_path = format!("{}/p/{label}/", server.url());
+    let mut waiting = Vec::new();
+    for url in [link.url.as_str(), &by_path] {
+        let window = browser.driver().new_tab().await.unwrap();
+        browser.driver().switch_to_window(window.clone()).await.unwrap();
+        browser.open(url).await;
+        assert!(browser.driver().title().await.unwrap().contains("Waiting for node1:8001"));
+        waiting.push(window);
+    }
+    server.exec(&session.id, "node1", "setsid perl server.pl 0.0.0.0 8001 > /dev/null 2>&1 &").await.ok();
+    for window in waiting {
+        browser.driver().switch_to_window(window).await.unwrap();
+        let comes = async || browser.driver().title().await.is_ok_and(|t| t == "from the node");
+        browser.until("the node's page comes by itself", comes).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
