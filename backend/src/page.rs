@@ -2,7 +2,7 @@
 //! serves may not see the source tree). Serves the Brotli form made at build time, entity tags, and the security headers. Called by the router for every
 //! path that nothing else takes; it must never serve a learner's bytes.
 
-use crate::{api::App, token};
+use crate::{api::App, ports, token};
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
@@ -65,6 +65,7 @@ pub async fn serve(State(app): State<App>, request: Request) -> Response {
         )
             .into_response();
     }
+    let trusted = app.scheme(request.headers()) == "https" || ports::is_for_this_machine(request.headers());
     let path = request.uri().path().trim_start_matches('/');
     let is_page = path.is_empty() || path == "s" || path.starts_with("s/");
     let accepts_html = request
@@ -95,7 +96,6 @@ pub async fn serve(State(app): State<App>, request: Request) -> Response {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::X_FRAME_OPTIONS, "SAMEORIGIN"),
-        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
         (
             HeaderName::from_static("permissions-policy"),
@@ -103,6 +103,11 @@ pub async fn serve(State(app): State<App>, request: Request) -> Response {
         ),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
+    }
+    if trusted {
+        // Elsewhere browsers ignore it, and complain of it in the console.
+        let opener = HeaderName::from_static("cross-origin-opener-policy");
+        headers.insert(opener, HeaderValue::from_static("same-origin"));
     }
     response
 }

@@ -56,6 +56,12 @@ fn is_local(host: &str) -> bool {
         || host.parse::<Ipv4Addr>().is_ok_and(|a| a.is_loopback())
 }
 
+/// Whether the browser asks by a name that can only be its own machine's, which it trusts without TLS.
+pub fn is_for_this_machine(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|h| h.to_str().ok());
+    host.is_some_and(|host| is_local(split_authority(host).0))
+}
+
 /// A port's label in the Host header, if that is what it holds.
 fn label_of(headers: &HeaderMap, wildcard: Option<&str>) -> Option<PortLabel> {
     let host = headers.get(header::HOST)?.to_str().ok()?.to_ascii_lowercase();

@@ -101,4 +101,17 @@ async fn the_page_has_a_policy() {
     assert_eq!(page.headers["x-content-type-options"], "nosniff");
     let missing = t.send(Request::get("/nope.js"), "").await;
     assert_eq!(missing.status, 404);
+
+    // What browsers heed on encrypted ways and on their own machine only, and complain of elsewhere.
+    let opener = async |t: &TestServer, host: &str| {
+        let page = t.send(Request::get("/").header("host", host).header("accept", "text/html"), "").await;
+        page.headers.contains_key("cross-origin-opener-policy")
+    };
+    for (host, trusted) in
+        [("localhost:80", true), ("127.0.0.1:80", true), ("[::1]:80", true), ("play.test:80", false)]
+    {
+        assert_eq!(opener(&t, host).await, trusted, "{host}");
+    }
+    let t = TestServer::start(&["--public-url", "https://play.test"]).await;
+    assert!(opener(&t, "play.test").await);
 }
