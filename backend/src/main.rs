@@ -53,6 +53,8 @@ enum Command {
 
 /// The status of a program that SIGPIPE has ended, as shells tell it.
 const READER_GONE: u8 = 128 + 13;
+/// The status of a command line that means nothing, which starting again does not mend; it is also clap's.
+const WRONG_LINE: u8 = 2;
 
 fn main() -> ExitCode {
     let line: Line = match Config::parse_with_file("serve", std::env::args_os()) {
@@ -64,6 +66,9 @@ fn main() -> ExitCode {
     match run(line) {
         Ok(status) => ExitCode::from(status),
         Err((_, e)) if e.is::<commands::ReaderGone>() => ExitCode::from(READER_GONE),
+        Err((_, ref e)) if let Some(told) = e.downcast_ref::<commands::signals::ToldToEnd>() => {
+            ExitCode::from(told.status())
+        }
         Err((status, e)) => {
             let text = match json {
                 true => serde_json::json!({ "error": { "message": format!("{e:#}") } }).to_string(),
@@ -81,7 +86,10 @@ fn run(line: Line) -> Result<u8, (u8, anyhow::Error)> {
     let output = line.output;
     let done = |result: anyhow::Result<()>| result.map(|()| 0).map_err(|e| (1, e));
     match line.command {
-        Command::Serve(config) => done(serve::run(&dir, *config)),
+        Command::Serve(config) => {
+            config.check().map_err(|e| (WRONG_LINE, anyhow::Error::msg(e)))?;
+            done(serve::run(&dir, *config))
+        }
         Command::Stop => done(commands::stop::run(&dir, output)),
         Command::Image(args) => done(commands::image::run(args, &dir, output.json)),
         Command::Warden(options) => done(commands::warden::run(&dir, options).map(drop)),

@@ -30,9 +30,8 @@ use tokio::{
 /// Time for pages to hear that the server restarts.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(3);
 
-/// The whole life of `drydock serve`. Must be called before any thread exists.
+/// The whole life of `drydock serve`, whose options have been checked. Must be called before any thread exists.
 pub fn run(state_dir: &Path, config: Config) -> anyhow::Result<()> {
-    config.check().map_err(anyhow::Error::msg)?;
     let root::Prepared { state_dir, listener, warden } = root::prepare(state_dir, &config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {

@@ -7,6 +7,7 @@ pub mod exec;
 pub mod image;
 pub mod registry;
 pub mod session;
+pub mod signals;
 pub mod stop;
 pub mod target;
 pub mod warden;

@@ -1,11 +1,11 @@
 //! `drydock session create|list|show|extend|delete`.
 
-use super::{Output, harmless};
+use super::{Output, harmless, signals::Endings};
 use crate::{client::Client, config::Span, sessions::now};
 use clap::{Args, Subcommand};
 use drydock_protocol::api::{CreateSession, Created, Extend, Queued, Session, SessionLine, Status};
 use hyper::Method;
-use std::{fmt::Write, path::Path, time::Duration};
+use std::{cell::RefCell, fmt::Write, path::Path, time::Duration};
 
 /// Options of `drydock session`.
 #[derive(Debug, Args)]
@@ -104,6 +104,33 @@ pub fn plain(id: &str) -> anyhow::Result<drydock_protocol::SessionId> {
 }
 
 async fn create(client: &Client, wish: &CreateSession, no_wait: bool) -> anyhow::Result<Created> {
+    let mut endings = Endings::new()?;
+    let ticket = RefCell::new(None);
+    tokio::select! {
+        made = wait(client, wish, no_wait, &ticket) => made,
+        told = endings.first() => {
+            // Who comes next must not wait for us until the server thinks that we are gone.
+            if let Some(ticket) = ticket.take()
+                && let Err(e) = leave(client, &ticket).await
+            {
+                tracing::debug!(error = %e, "the place in the queue was gone already");
+            }
+            Err(told.into())
+        }
+    }
+}
+
+async fn leave(client: &Client, ticket: &str) -> anyhow::Result<()> {
+    client.done::<()>(Method::DELETE, &format!("/queue/{ticket}"), None).await
+}
+
+/// Asks until the session is made. `ticket` is the place in the queue that is held meanwhile.
+async fn wait(
+    client: &Client,
+    wish: &CreateSession,
+    no_wait: bool,
+    ticket: &RefCell<Option<String>>,
+) -> anyhow::Result<Created> {
     #[derive(serde::Deserialize)]
     #[serde(untagged)]
     enum Answer {
@@ -116,7 +143,7 @@ async fn create(client: &Client, wish: &CreateSession, no_wait: bool) -> anyhow:
         match answer {
             Answer::Created(created) => return Ok(created),
             Answer::Queued(q) if no_wait => {
-                client.done::<()>(Method::DELETE, &format!("/queue/{}", q.ticket), None).await?;
+                leave(client, &q.ticket).await?;
                 anyhow::bail!(
                     "The host is full: it would be place {} in the queue, about {} to wait.",
                     q.place,
@@ -124,6 +151,7 @@ async fn create(client: &Client, wish: &CreateSession, no_wait: bool) -> anyhow:
                 );
             }
             Answer::Queued(q) => {
+                ticket.replace(Some(q.ticket.clone()));
                 if q.place != last {
                     eprintln!(
                         "The host is full: place {} in the queue, about {} to wait.",

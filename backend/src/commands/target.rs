@@ -1,6 +1,7 @@
 //! Where a command puts a file that it makes. A plain file gets its name when it is whole, so that nobody carries half of
 //! one away. A device, a pipe and standard output are written into, never replaced; a symbolic link is followed.
 
+use super::signals::Endings;
 use anyhow::{Context, bail, ensure};
 use std::{
     ffi::OsString,
@@ -8,10 +9,37 @@ use std::{
     io::{self, ErrorKind, Write},
     os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, Once, PoisonError},
 };
 
 /// What stands for standard output (and input).
 pub const STANDARD: &str = "-";
+
+/// Files under way, by the names that they have until they are whole: none outlives the command, whatever ends it.
+static PARTIAL: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn partial() -> MutexGuard<'static, Vec<PathBuf>> {
+    PARTIAL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From now on Ctrl+C, SIGTERM and hang-up remove what is not whole before they end the process. A thread hears them, since the others
+/// may wait for a disk or for who reads.
+fn clear_away_when_ended() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let entered = runtime.enter();
+    let mut endings = Endings::new()?;
+    drop(entered);
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        let told = runtime.block_on(endings.first());
+        // Held to the end: no file is begun or finished any more.
+        let partial = partial();
+        for path in partial.iter() {
+            let _gone_already = fs::remove_file(path);
+        }
+        std::process::exit(told.status().into());
+    })?;
+    Ok(())
+}
 
 /// A file under way. Dropped before [`Self::finish`] it leaves nothing behind.
 pub struct Target {
@@ -50,18 +78,28 @@ impl Target {
         let mut name = OsString::from(".");
         name.push(path.file_name().with_context(|| format!("{} is no name of a file", path.display()))?);
         name.push(format!(".{}.partial", std::process::id()));
-        let partial = path.with_file_name(name);
-        let out = OpenOptions::new().write(true).create_new(true).open(&partial);
-        let out = out.with_context(|| format!("cannot make {}", partial.display()))?;
-        Ok(Self { out: Box::new(out), names: Some((partial, path)) })
+        let temporary = path.with_file_name(name);
+        static HEARD: Once = Once::new();
+        HEARD.call_once(|| {
+            if let Err(e) = clear_away_when_ended() {
+                tracing::debug!(error = %e, "a signal will leave what is not whole");
+            }
+        });
+        let mut partial = partial();
+        let out = OpenOptions::new().write(true).create_new(true).open(&temporary);
+        let out = out.with_context(|| format!("cannot make {}", temporary.display()))?;
+        partial.push(temporary.clone());
+        Ok(Self { out: Box::new(out), names: Some((temporary, path)) })
     }
 
     /// All of it has been written: gives it its name.
     pub fn finish(mut self) -> anyhow::Result<()> {
         self.out.flush()?;
-        if let Some((partial, path)) = &self.names {
-            File::open(partial).and_then(|file| file.sync_all()).context("cannot write it to the disk")?;
-            fs::rename(partial, path).with_context(|| format!("cannot make {}", path.display()))?;
+        if let Some((temporary, path)) = &self.names {
+            File::open(temporary).and_then(|file| file.sync_all()).context("cannot write it to the disk")?;
+            let mut partial = partial();
+            fs::rename(temporary, path).with_context(|| format!("cannot make {}", path.display()))?;
+            partial.retain(|name| name != temporary);
             self.names = None;
         }
         Ok(())
@@ -79,9 +117,10 @@ impl Write for Target {
 
 impl Drop for Target {
     fn drop(&mut self) {
-        if let Some((partial, _)) = &self.names {
+        if let Some((temporary, _)) = &self.names {
             // What made it fail says more than a failure of this.
-            let _ = fs::remove_file(partial);
+            let _ = fs::remove_file(temporary);
+            partial().retain(|name| name != temporary);
         }
     }
 }

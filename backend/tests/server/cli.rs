@@ -1,9 +1,20 @@
 //! The command line, as the real binary, against a server of this test.
 
 use crate::harness::TestServer;
-use drydock_protocol::api::{Session, SessionLine};
-use std::process::{Output, Stdio};
-use tokio::{io::AsyncWriteExt, process::Command};
+use drydock_protocol::api::{Host, Session, SessionLine};
+use hyper::Method;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{
+    process::{Output, Stdio},
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::{Child, Command},
+};
 
 async fn drydock(t: &TestServer, args: &[&str], input: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_drydock"))
@@ -20,6 +31,26 @@ async fn drydock(t: &TestServer, args: &[&str], input: &str) -> Output {
     drop(stdin.write_all(input.as_bytes()).await);
     drop(stdin);
     child.wait_with_output().await.unwrap()
+}
+
+/// Starts a command that is told to end before it has.
+fn start(t: &TestServer, args: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_drydock"));
+    command.arg("--state-dir").arg(t.dir.path()).args(args).stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap()
+}
+
+async fn end_by(child: Child, signal: Signal) -> Option<i32> {
+    kill(Pid::from_raw(child.id().unwrap() as i32), signal).unwrap();
+    child.wait_with_output().await.unwrap().status.code()
+}
+
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !holds().await {
+        assert!(Instant::now() < end, "{what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 fn out(output: &Output) -> String {
@@ -211,4 +242,56 @@ async fn the_help_names_no_command_that_is_not_for_people() {
     let said = Command::new(program).output().await.unwrap();
     let help = err(&said, 2);
     assert!(help.contains("serve") && !help.contains("warden"), "{help}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_the_queue_gives_the_place_up() {
+    let t = TestServer::start(&["--max-sessions", "1"]).await;
+    t.create().await;
+    let queued = async || t.call(Method::GET, "/host", None, None).await.json::<Host>().queued;
+    for (signal, status) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+        let mut waiting = start(&t, &["session", "create"]);
+        let said = BufReader::new(waiting.stderr.take().unwrap()).lines().next_line().await.unwrap().unwrap();
+        assert!(said.contains("place 1 in the queue"), "{said}");
+        assert_eq!(queued().await, 1);
+        assert_eq!(end_by(waiting, signal).await, Some(status));
+        assert_eq!(queued().await, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_told_to_end_leaves_nothing() {
+    let t = TestServer::start(&[]).await;
+    let s = t.create().await;
+    let big = vec![7; 20 << 20];
+    t.fake.state.lock().unwrap().sessions.get_mut(&s.id).unwrap().files.insert("/root/big".into(), big);
+    let local = tempfile::tempdir().unwrap();
+    let names =
+        || std::fs::read_dir(local.path()).unwrap().map(|e| e.unwrap().file_name()).collect::<Vec<_>>();
+    for (signal, status) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+        let from = format!("{}:node1:/root/big", s.id);
+        let copying = start(&t, &["cp", &from, local.path().to_str().unwrap()]);
+        until("it has begun", async || !names().is_empty()).await;
+        assert_eq!(end_by(copying, signal).await, Some(status));
+        assert!(names().is_empty(), "{:?}", names());
+    }
+}
+
+/// What starts it again by itself (docs/operating.md) must know that this mends nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_value_has_a_status_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    for wrong in
+        ["--default-ttl=0", "--max-sessions=0", "--session-memory=1KiB", "--cpu-overcommit=nan", "--listen=x"]
+    {
+        let started = Command::new(env!("CARGO_BIN_EXE_drydock"))
+            .arg("--state-dir")
+            .arg(dir.path())
+            .args(["serve", wrong])
+            .output()
+            .await
+            .unwrap();
+        let option = wrong.split('=').next().unwrap();
+        assert!(err(&started, 2).contains(option));
+    }
 }
