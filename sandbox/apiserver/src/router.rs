@@ -192,7 +192,7 @@ fn route(resource: &Resource, info: &RequestInfo) -> Route {
 }
 
 /// 404, as go-restful's container answers below a group and version that it serves.
-fn no_route() -> Status {
+pub fn no_route() -> Status {
     let message = "the server could not find the requested resource";
     let mut status = Status::failure(404, "NotFound", message);
     status.details = Some(Box::default());

@@ -4,9 +4,10 @@
 
 use super::call::Call;
 use super::{binding, eviction, get, meta, patch, scale, update};
-use crate::http::respond::{self, Answer};
+use crate::http::respond::Answer;
 use crate::proxy;
 use crate::resource::Resource;
+use crate::router::no_route;
 use drydock_apimachinery::Status;
 use drydock_apimachinery::field::ErrorList;
 use drydock_apimachinery::object;
@@ -16,7 +17,13 @@ use serde_json::{Map, Value};
 /// Answers a request for something below an object.
 pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     let name = call.info.subresource.clone();
-    let Some(sub) = call.resource.subresource(&name).cloned() else { return Ok(respond::page_not_found()) };
+    let Some(sub) = call.resource.subresource(&name).cloned() else {
+        // Below custom resources there is a handler of all paths, below the others a container that knows its routes.
+        return Err(match call.resource.custom() {
+            Some(_) => Status::not_found(call.resource.group_resource(), &call.info.name),
+            None => no_route(),
+        });
+    };
     let verb = call.info.verb;
     match name.as_str() {
         "proxy" => return proxy::to_object(call, body).await,

@@ -69,6 +69,16 @@ async fn a_deprecated_version_says_which_to_use() {
 }
 
 #[tokio::test]
+async fn what_a_resource_has_not_below_it_is_not_found() {
+    let client = start().await;
+    let refused = client.get("/apis/apps/v1/namespaces/default/daemonsets/d/scale").await;
+    let words = "the server could not find the requested resource";
+    assert_eq!((refused.code, &refused.tree["message"]), (404, &json!(words)));
+    let refused = client.get(&format!("{WIDGETS}/w/nothing")).await;
+    assert_eq!((refused.code, &refused.tree["message"]), (404, &json!("widgets.ex.io \"w\" not found")));
+}
+
+#[tokio::test]
 async fn over_all_namespaces_there_is_only_a_list() {
     let client = start().await;
     let path = "/apis/ex.io/v1/widgets";

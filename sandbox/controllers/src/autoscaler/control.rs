@@ -4,17 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use drydock_apimachinery::quantity::{Format, Quantity};
+use drydock_apimachinery::quantity::Quantity;
 use drydock_apimachinery::selectors::LabelSelector;
 use drydock_kubeclient::informer::{Event, Informer};
 use drydock_kubeclient::{EventType, ObjectKey, Recorder, WorkQueue, errors};
 use k8s_openapi::api::autoscaling::v1::Scale;
-use k8s_openapi::api::autoscaling::v2::{
-    ContainerResourceMetricStatus, HorizontalPodAutoscaler, HorizontalPodAutoscalerStatus, MetricSpec,
-    MetricStatus, MetricTarget, MetricValueStatus, ResourceMetricStatus,
-};
+use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerStatus, MetricSpec};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::api::PostParams;
@@ -24,8 +20,10 @@ use kube::{Api, Client};
 
 use super::behaviour::{Limits, Memory};
 use super::conditions::say;
+use super::metric::{Failure, Reading, Source, no_adapter, together};
 use super::metrics::fetch;
-use super::replicas::{Answer, Rules, Target, replicas};
+use super::replicas::{Rules, replicas};
+use super::selectors::Selectors;
 use crate::context::{Context, Reconcile, Running, work};
 use crate::error::{Error, text};
 use crate::manager::Settings;
@@ -39,6 +37,7 @@ struct Controller {
     recorder: Recorder,
     settings: Arc<Settings>,
     memory: Mutex<HashMap<ObjectKey, Memory>>,
+    selectors: Selectors,
 }
 
 /// Sets the controller up.
@@ -63,21 +62,9 @@ pub fn start(context: &Context) -> Running {
         recorder: context.recorder("horizontal-pod-autoscaler"),
         settings: context.settings.clone(),
         memory: Mutex::default(),
+        selectors: Selectors::default(),
     };
     work(Arc::new(controller), queue, 5)
-}
-
-/// Why no number of replicas can be found: a reason and what went wrong.
-struct Failure {
-    reason: &'static str,
-    message: String,
-}
-
-/// What one metric says.
-struct Reading {
-    replicas: i32,
-    name: String,
-    status: MetricStatus,
 }
 
 /// What is to be done.
@@ -90,6 +77,7 @@ impl Reconcile for Controller {
     async fn reconcile(&self, key: &ObjectKey) -> Result<Option<Duration>, Error> {
         let Some(cached) = self.autoscalers.get(key) else {
             self.memories(|all| all.remove(key));
+            self.selectors.remove(key);
             return Ok(None);
         };
         let mut status = cached.status.clone().unwrap_or_default();
@@ -133,6 +121,7 @@ impl Controller {
         say(status, "AbleToScale", true, "SucceededGetScale", message);
         let current = scale.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
         status.current_replicas = Some(current);
+        status.current_metrics = None;
         let now = Timestamp::now();
         self.memories(|all| all.entry(autoscaler.key()).or_default().begin(current, now));
         let min = spec.min_replicas.unwrap_or(1);
@@ -151,17 +140,7 @@ impl Controller {
         } else {
             match self.wish(autoscaler, status, &scale, current).await {
                 Ok(wish) => wish,
-                Err(failure) => {
-                    let message =
-                        format!("the HPA was unable to compute the replica count: {}", failure.message);
-                    say(status, "ScalingActive", false, failure.reason, message);
-                    self.warn(autoscaler, failure.reason, failure.message.clone());
-                    let message =
-                        format!("invalid metrics (1 invalid out of 1), first error is: {}", failure.message);
-                    self.warn(autoscaler, "FailedComputeMetricsReplicas", message);
-                    status.desired_replicas = current;
-                    return;
-                }
+                Err(why) => return self.warn(autoscaler, "FailedComputeMetricsReplicas", why),
             }
         };
         status.desired_replicas = wish.replicas;
@@ -216,10 +195,8 @@ impl Controller {
         status: &mut HorizontalPodAutoscalerStatus,
         scale: &Scale,
         current: i32,
-    ) -> Result<Wish, Failure> {
-        let Some(spec) = &autoscaler.spec else {
-            return Err(Failure { reason: "InvalidMetricSourceType", message: "no specification".into() });
-        };
+    ) -> Result<Wish, String> {
+        let Some(spec) = &autoscaler.spec else { return Err("no specification".into()) };
         let best = self.read_all(autoscaler, status, scale, current).await?;
         let message =
             format!("the HPA was able to successfully calculate a replica count from {}", best.name);
@@ -260,38 +237,68 @@ impl Controller {
         Ok(Wish { replicas: outcome.replicas, reason })
     }
 
-    /// Reads all metrics; the one that asks for most. If one cannot be read, the others must not scale down.
+    /// Reads all metrics; the one that asks for most.
     async fn read_all(
         &self,
         autoscaler: &HorizontalPodAutoscaler,
         status: &mut HorizontalPodAutoscalerStatus,
         scale: &Scale,
         current: i32,
-    ) -> Result<Reading, Failure> {
+    ) -> Result<Reading, String> {
         let metrics = autoscaler.spec.as_ref().and_then(|spec| spec.metrics.as_deref()).unwrap_or_default();
         let selector = scale.status.as_ref().and_then(|status| status.selector.clone()).unwrap_or_default();
-        if selector.is_empty() {
-            return Err(Failure { reason: "InvalidSelector", message: "selector is required".into() });
-        }
-        let (mut best, mut failed, mut told) = (None::<Reading>, None, Vec::new());
+        let pods = self.selected(autoscaler, status, &selector)?;
+        let mut readings = Vec::new();
         for metric in metrics {
-            match self.read(autoscaler, metric, &selector, current).await {
-                Ok(reading) => {
-                    told.push(reading.status.clone());
-                    let newest = best.as_ref().is_none_or(|best| reading.replicas > best.replicas);
-                    if newest {
-                        best = Some(reading);
-                    }
-                }
-                Err(failure) => failed = failed.or(Some(failure)),
+            let reading = self.read(autoscaler, metric, (&selector, &pods), current).await;
+            if let Err(failure) = &reading {
+                self.warn(autoscaler, failure.reason, failure.message.clone());
             }
+            readings.push(reading);
         }
-        status.current_metrics = Some(told);
-        match (best, failed) {
-            (Some(best), None) => Ok(best),
-            (Some(best), Some(_)) if best.replicas >= current => Ok(best),
-            (_, Some(failure)) => Err(failure),
-            (None, None) => Err(Failure { reason: "InvalidMetricSourceType", message: "no metrics".into() }),
+        let all = together(readings, current);
+        status.current_metrics = Some(all.statuses);
+        all.best.map_err(|(failure, why)| {
+            let message = format!("the HPA was unable to compute the replica count: {}", failure.message);
+            say(status, "ScalingActive", false, failure.reason, message);
+            why
+        })
+    }
+
+    /// The pods of the target, unless its selector is none or they are those of other autoscalers too.
+    fn selected(
+        &self,
+        autoscaler: &HorizontalPodAutoscaler,
+        status: &mut HorizontalPodAutoscalerStatus,
+        selector: &str,
+    ) -> Result<Vec<Arc<Pod>>, String> {
+        let mut refuse = |event: &str, reason: &str, why: String, message: Option<&str>| {
+            self.warn(autoscaler, event, why.clone());
+            say(status, "ScalingActive", false, reason, message.unwrap_or(&why).to_owned());
+            why
+        };
+        if selector.is_empty() {
+            let message = Some("the HPA target's scale is missing a selector");
+            return Err(refuse(
+                "SelectorRequired",
+                "InvalidSelector",
+                "selector is required".into(),
+                message,
+            ));
+        }
+        let parsed = LabelSelector::parse(selector).map_err(|error| {
+            let why =
+                format!("couldn't convert selector into a corresponding internal selector object: {error}");
+            refuse("InvalidSelector", "InvalidSelector", why, None)
+        })?;
+        let mut pods = self.pods.in_namespace(autoscaler.namespace());
+        pods.retain(|pod| parsed.matches(|key| pod.label(key)));
+        match self.selectors.put(&autoscaler.key(), parsed, &pods) {
+            None => Ok(pods),
+            Some(others) => {
+                let why = format!("pods by selector {selector} are controlled by multiple HPAs: [{others}]");
+                Err(refuse("AmbiguousSelector", "AmbiguousSelector", why, None))
+            }
         }
     }
 
@@ -299,33 +306,20 @@ impl Controller {
         &self,
         autoscaler: &HorizontalPodAutoscaler,
         metric: &MetricSpec,
-        selector: &str,
+        (selector, pods): (&str, &[Arc<Pod>]),
         current: i32,
     ) -> Result<Reading, Failure> {
-        let (resource, container, target, reason) = match (&metric.resource, &metric.container_resource) {
-            (Some(source), _) => (&source.name, None, &source.target, "FailedGetResourceMetric"),
-            (None, Some(source)) => {
-                (&source.name, Some(&*source.container), &source.target, "FailedGetContainerResourceMetric")
-            }
-            (None, None) => return Err(no_adapter(metric)),
-        };
-        let fail = |message: String| Failure {
-            reason,
-            message: format!("failed to get {resource} {}: {message}", what(target)),
-        };
-        let wanted = target_of(target).ok_or_else(|| Failure {
-            reason,
-            message: "invalid resource metric source: neither an average utilization target nor an average value (or value) target was set".into(),
-        })?;
-        let uses = fetch(&self.client, autoscaler.namespace(), selector, resource, container)
+        let namespace = autoscaler.namespace();
+        let source = Source::of(metric).ok_or_else(|| no_adapter(namespace, metric))?;
+        let wanted = source.wanted()?;
+        let Source { resource, container, .. } = source;
+        let uses = fetch(&self.client, namespace, selector, resource, container)
             .await
-            .map_err(&fail)?;
-        let parsed = LabelSelector::parse(selector).map_err(|error| fail(error.to_string()))?;
-        let mut pods = self.pods.in_namespace(autoscaler.namespace());
-        pods.retain(|pod| parsed.matches(|key| pod.label(key)));
+            .map_err(|why| source.failure(&why))?;
         let rules = self.rules(autoscaler);
-        let answer = replicas(current, &pods, uses, (resource, container), wanted, rules).map_err(fail)?;
-        Ok(reading(resource, container, wanted, answer))
+        let answer = replicas(current, pods, uses, (resource, container), wanted, rules)
+            .map_err(|why| source.failure(&why))?;
+        Ok(source.reading(wanted, answer))
     }
 
     fn rules(&self, autoscaler: &HorizontalPodAutoscaler) -> Rules {
@@ -384,65 +378,4 @@ impl Controller {
             }
         }
     }
-}
-
-/// Metrics of pods, objects and the outside come from adapters that nobody has installed, as on a plain cluster.
-fn no_adapter(metric: &MetricSpec) -> Failure {
-    let (reason, api) = match &*metric.type_ {
-        "Pods" => ("FailedGetPodsMetric", "custom metrics API"),
-        "Object" => ("FailedGetObjectMetric", "custom metrics API"),
-        "External" => ("FailedGetExternalMetric", "external metrics API"),
-        _ => {
-            let message = format!("unknown metric source type {:?}", metric.type_);
-            return Failure { reason: "InvalidMetricSourceType", message };
-        }
-    };
-    let message = format!(
-        "unable to get metric: unable to fetch metrics from {api}: the server could not find the requested resource"
-    );
-    Failure { reason, message }
-}
-
-fn what(target: &MetricTarget) -> &'static str {
-    if target.average_utilization.is_some() { "resource utilization" } else { "usage" }
-}
-
-fn target_of(target: &MetricTarget) -> Option<Target> {
-    if let Some(percent) = target.average_utilization {
-        return Some(Target::Utilization(percent));
-    }
-    let text = target.average_value.as_ref().or(target.value.as_ref())?;
-    Some(Target::Average(text.0.parse::<Quantity>().ok()?.millis()))
-}
-
-fn reading(resource: &str, container: Option<&str>, target: Target, answer: Answer) -> Reading {
-    let format = if resource == "memory" { Format::BinarySi } else { Format::DecimalSi };
-    let current = MetricValueStatus {
-        average_utilization: answer.utilization,
-        average_value: Some(Text(Quantity::from_millis(answer.average).with_format(format).to_string())),
-        value: None,
-    };
-    let kind = match (target, container) {
-        (Target::Utilization(_), None) => "resource utilization (percentage of request)",
-        (Target::Average(_), None) => "resource",
-        (Target::Utilization(_), Some(_)) => "container resource utilization (percentage of request)",
-        (Target::Average(_), Some(_)) => "container resource",
-    };
-    let status = match container {
-        None => MetricStatus {
-            type_: "Resource".into(),
-            resource: Some(ResourceMetricStatus { name: resource.into(), current }),
-            ..MetricStatus::default()
-        },
-        Some(container) => MetricStatus {
-            type_: "ContainerResource".into(),
-            container_resource: Some(ContainerResourceMetricStatus {
-                name: resource.into(),
-                container: container.into(),
-                current,
-            }),
-            ..MetricStatus::default()
-        },
-    };
-    Reading { replicas: answer.replicas, name: format!("{resource} {kind}"), status }
 }

@@ -40,6 +40,8 @@ struct Item {
 #[derive(Deserialize)]
 struct Meta {
     name: String,
+    #[serde(default)]
+    namespace: String,
 }
 
 #[derive(Deserialize)]
@@ -54,18 +56,27 @@ fn seconds(text: &str) -> i64 {
     text.parse::<k8s_openapi::jiff::SignedDuration>().map_or(60, |duration| duration.as_secs())
 }
 
-/// The uses in an answer: of one container, or of all together. A pod of which a container does not tell the resource is left out.
-fn uses(list: List, resource: &str, container: Option<&str>) -> Uses {
-    let of = |item: Item| {
+/// The uses in an answer: of one container, which each pod must have, or of all together. A pod of which a container does not tell the
+/// resource is left out.
+fn uses(list: List, resource: &str, container: Option<&str>) -> Result<Uses, String> {
+    let mut all = Uses::new();
+    for item in list.items {
         let mut containers =
             item.containers.iter().filter(|one| container.is_none_or(|name| name == one.name)).peekable();
-        containers.peek()?;
+        if containers.peek().is_none() {
+            let Some(container) = container else { continue };
+            let Meta { namespace, name } = &item.metadata;
+            return Err(format!(
+                "failed to get container metrics: container {container} not present in metrics for pod {namespace}/{name}"
+            ));
+        }
         let mut amounts =
             containers.map(|one| one.usage.get(resource)?.parse::<Quantity>().ok().map(Quantity::millis));
-        let millis = amounts.try_fold(0_i64, |sum, amount| Some(sum.saturating_add(amount?)))?;
-        Some((item.metadata.name, Use { millis, at: item.timestamp, window: seconds(&item.window) }))
-    };
-    list.items.into_iter().filter_map(of).collect()
+        if let Some(millis) = amounts.try_fold(0_i64, |sum, amount| Some(sum.saturating_add(amount?))) {
+            all.insert(item.metadata.name, Use { millis, at: item.timestamp, window: seconds(&item.window) });
+        }
+    }
+    Ok(all)
 }
 
 /// What the pods of a selector use of a resource.
@@ -94,7 +105,7 @@ pub async fn fetch(
     if list.items.is_empty() {
         return Err(unable("no metrics returned from resource metrics API"));
     }
-    Ok(uses(list, resource, container))
+    uses(list, resource, container).map_err(|why| unable(&why))
 }
 
 #[cfg(test)]
@@ -107,17 +118,17 @@ mod tests {
             {"metadata": {"name": "a"}, "timestamp": "2026-01-01T00:00:00Z", "window": "30s", "containers": [
                 {"name": "x", "usage": {"cpu": "100m", "memory": "1Mi"}}, {"name": "y", "usage": {"cpu": "250000000n"}},
             ]},
-            {"metadata": {"name": "b"}, "timestamp": "2026-01-01T00:00:00Z", "window": "30s", "containers": []},
+            {"metadata": {"name": "b", "namespace": "ns"}, "timestamp": "2026-01-01T00:00:00Z", "window": "30s", "containers": []},
         ]});
         let of = |resource: &str, container: Option<&str>| {
-            uses(serde_json::from_value(list.clone()).unwrap(), resource, container)
-                .into_iter()
-                .map(|(name, one)| (name, one.millis))
-                .collect::<Vec<_>>()
+            let list = serde_json::from_value(list.clone()).unwrap();
+            uses(list, resource, container)
+                .map(|all| all.into_iter().map(|(name, one)| (name, one.millis)).collect::<Vec<_>>())
         };
-        assert_eq!(of("cpu", None), [("a".to_owned(), 350)]);
-        assert_eq!(of("cpu", Some("y")), [("a".to_owned(), 250)]);
-        assert!(of("memory", None).is_empty(), "one container does not tell");
+        assert_eq!(of("cpu", None).unwrap(), [("a".to_owned(), 350)]);
+        let missing = "failed to get container metrics: container y not present in metrics for pod ns/b";
+        assert_eq!(of("cpu", Some("y")).unwrap_err(), missing);
+        assert!(of("memory", None).unwrap().is_empty(), "one container does not tell");
         assert_eq!(seconds("30s"), 30);
         assert_eq!(seconds("1m0.5s"), 60);
     }

@@ -95,7 +95,47 @@ async fn an_autoscaler_keeps_within_its_limits_and_says_what_it_misses() {
     cluster.when_pods("two pods", |pods| pods.len() == 2).await;
     let touch = Patch::Merge(json!({"spec": {"maxReplicas": 6}}));
     cluster.api::<HorizontalPodAutoscaler>().patch("web", &PatchParams::default(), &touch).await.unwrap();
-    cluster.event("FailedGetResourceMetric", "unable to get metrics for resource cpu").await;
+    let why = "failed to get cpu utilization: unable to get metrics for resource cpu: no metrics returned from resource metrics API";
+    cluster.event("FailedGetResourceMetric", why).await;
+    let all = "invalid metrics (1 invalid out of 1), first error is: failed to get cpu resource metric value";
+    cluster.event("FailedComputeMetricsReplicas", &format!("{all}: {why}")).await;
+}
+
+#[tokio::test]
+async fn two_autoscalers_of_the_same_pods_do_nothing() {
+    let cluster = Cluster::start().await;
+    web(&cluster, 1).await;
+    for name in ["h1", "h2"] {
+        cluster
+            .create::<HorizontalPodAutoscaler>(json!({
+                "metadata": {"name": name},
+                "spec": {
+                    "maxReplicas": 5,
+                    "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
+                    "metrics": [{"type": "Pods", "pods": {"metric": {"name": "p"}, "target": {"type": "AverageValue", "averageValue": "1"}}}],
+                },
+            }))
+            .await;
+    }
+    let touch = Patch::Merge(json!({"spec": {"maxReplicas": 6}}));
+    cluster.when_pods("a pod", |pods| pods.len() == 1).await;
+    cluster.event("FailedGetPodsMetric", "no custom metrics API (custom.metrics.k8s.io) registered").await;
+    cluster.api::<HorizontalPodAutoscaler>().patch("h2", &PatchParams::default(), &touch).await.unwrap();
+    let why = "pods by selector app=web are controlled by multiple HPAs: [default/h1 default/h2]";
+    cluster.event("AmbiguousSelector", why).await;
+    cluster.event("FailedComputeMetricsReplicas", why).await;
+}
+
+#[tokio::test]
+async fn an_autoscaler_of_what_has_no_scale_says_so() {
+    let cluster = Cluster::start().await;
+    cluster
+        .create::<HorizontalPodAutoscaler>(json!({
+            "metadata": {"name": "all"},
+            "spec": {"maxReplicas": 5, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d"}},
+        }))
+        .await;
+    cluster.event("FailedGetScale", "the server could not find the requested resource").await;
 }
 
 #[tokio::test]
