@@ -133,6 +133,9 @@ async fn live(boot: EngineBoot) -> i32 {
         () = crate::http::serve(engine.clone(), listener) => 1,
         _ = terminate.recv() => {
             journal::info("Processing signal 'terminated'");
+            if !engine.config.get().keeps_containers() {
+                crate::containers::stop_all(&engine).await;
+            }
             crate::containers::save_all(&engine);
             0
         }

@@ -108,8 +108,8 @@ impl Channel {
                     }
                     break (message.bytes, fds);
                 }
-                Err(Errno::EINTR) => {}
-                Err(Errno::ECONNRESET) => return Ok(None),
+                // Told once if the other end was closed with something of ours unread; what it has sent before that is still to come.
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 Err(e) => return Err(e.into()),
             }
         };
@@ -197,6 +197,16 @@ mod tests {
         assert_eq!((message.0.as_str(), message.1, fds.len()), ("hello", 7, 1));
         drop(a);
         assert!(b.recv::<u32>().unwrap().is_none());
+    }
+
+    #[test]
+    fn last_words_arrive_though_ours_were_not_read() {
+        let (a, b) = Channel::pair().unwrap();
+        a.send(&1u32, &[]).unwrap();
+        b.send(&2u32, &[]).unwrap();
+        drop(b);
+        assert_eq!(a.recv::<u32>().unwrap().map(|(message, _)| message), Some(2));
+        assert!(a.recv::<u32>().unwrap().is_none());
     }
 
     #[test]

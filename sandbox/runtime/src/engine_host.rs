@@ -57,8 +57,8 @@ const MAX_KEPT: usize = 4096;
 const MAX_WAITING: usize = 256;
 /// An engine that died younger rests for as long before the next one.
 const YOUNG: Duration = Duration::from_secs(1);
-/// How long an engine may take to stop before it is killed.
-const STOP_TIME: Duration = Duration::from_secs(10);
+/// How long an engine may take to stop, perhaps with its containers, before it is killed (systemd's `TimeoutStopSec`).
+const STOP_TIME: Duration = Duration::from_secs(90);
 /// Namespaces that an engine may ask for.
 const NAMESPACES: i32 =
     libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;

@@ -426,6 +426,9 @@ async fn top_of(State(engine): Engined, Path(id): Path<String>, query: Query) ->
 async fn stats_of(State(engine): Engined, Path(id): Path<String>, query: Query) -> Answer {
     let container = engine.containers.get(&id)?;
     let streaming = query.flag_or("stream", true);
+    if streaming && query.flag("one-shot") {
+        return Err(Error::invalid("cannot have stream=true and one-shot=true"));
+    }
     if !streaming && query.flag("one-shot") {
         let now = stats::sample(&engine, &container);
         let text = stats::answer(&container.record(), &stats::Sample::default(), &now);

@@ -58,7 +58,7 @@ async fn start(
     // The body is JSON of known length; what follows it is the input of the program.
     let asked: StartRequest = read_request(&parts.headers, body).await?;
     let exec = engine.execs.get(&id)?;
-    exec.check_startable()?;
+    exec.check_container()?;
     if asked.detach {
         exec::start(&engine, &exec, false, asked.console_size).await?;
         return Ok(StatusCode::OK.into_response());
@@ -78,6 +78,7 @@ async fn start(
     let output = exec.streams.attach(config.attach_stdout || tty, config.attach_stderr);
     tokio::spawn(async move {
         let Ok(mut connection) = pending.open().await else { return };
+        // What is wrong from here on is told as output (moby `api/server/router/container/exec.go`).
         if let Err(error) = exec::start(&engine, &exec, session.input.is_some(), asked.console_size).await {
             let text = format!("{}\r\n", error.message);
             let piece = if raw {

@@ -49,7 +49,7 @@ async fn list(State(engine): State<Arc<Engine>>, version: ApiVersion, query: Que
     .await?;
     let show = |image: &Image| {
         let id = &image.id;
-        let users = || i64::try_from(images::users(&engine, id).len()).unwrap_or(i64::MAX);
+        let users = || images::made_from(&engine, id);
         let shared = shared.as_ref().map(|sizes| sizes.get(id).copied().unwrap_or(0));
         images::summary(image, version, shared, if version.at_least(51) { users() } else { -1 })
     };
@@ -66,7 +66,7 @@ pub async fn usage(engine: &Arc<Engine>) -> Result<(u64, Vec<Value>)> {
     })
     .await?;
     let show = |image: &Image| {
-        let users = i64::try_from(images::users(engine, &image.id).len()).unwrap_or(i64::MAX);
+        let users = images::made_from(engine, &image.id);
         let mut value = images::summary(image, version, shared.get(&image.id).copied(), users);
         for names in ["RepoTags", "RepoDigests"] {
             if value[names].as_array().is_some_and(Vec::is_empty) {

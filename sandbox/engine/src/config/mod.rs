@@ -54,8 +54,8 @@ pub struct DaemonConfig {
     pub labels: Vec<String>,
     /// What it shows as the engine's debug mode.
     pub debug: bool,
-    /// Containers outlive their engine in any case.
-    pub live_restore: Option<bool>,
+    /// See [`Self::keeps_containers`].
+    live_restore: Option<bool>,
     /// Shown, and told to clients, which have more to offer then.
     pub experimental: bool,
     features: BTreeMap<String, bool>,
@@ -177,6 +177,11 @@ fn parse(text: &[u8]) -> Result<(DaemonConfig, Map<String, Value>), String> {
 }
 
 impl DaemonConfig {
+    /// Whether containers outlive their engine: on a node they do, unless somebody says otherwise (dockerd's own default is no).
+    pub fn keeps_containers(&self) -> bool {
+        self.live_restore.unwrap_or(true)
+    }
+
     /// `config.Validate` of moby.
     fn validate(&self, fields: &Map<String, Value>) -> Result<(), String> {
         let text = |key: &str| fields.get(key).and_then(Value::as_str).unwrap_or_default();

@@ -61,7 +61,7 @@ impl DaemonConfig {
             ("debug", self.debug.to_string()),
             ("insecure-registries", json!(self.insecure_registries).to_string()),
             ("labels", json!(self.labels).to_string()),
-            ("live-restore", self.live_restore.unwrap_or(true).to_string()),
+            ("live-restore", self.keeps_containers().to_string()),
             ("max-concurrent-downloads", number("max-concurrent-downloads", 3).to_string()),
             ("max-concurrent-uploads", number("max-concurrent-uploads", 5).to_string()),
             ("max-download-attempts", number("max-download-attempts", 5).to_string()),

@@ -235,7 +235,7 @@ pub async fn adopt(engine: &Arc<Engine>, survivors: Vec<Survivor>) {
         survivors.into_iter().map(|s| (s.key.clone(), s)).collect();
     let _made = fs::create_dir_all(engine.containers.root());
     remove::sweep(engine);
-    let mut to_start = Vec::new();
+    let (mut to_start, mut to_end) = (Vec::new(), Vec::new());
     for (record, unsaved) in recorded(engine) {
         if engine.containers.reserve(&record.name, &record.id).is_err() {
             tracing::warn!(container = record.short(), "two containers have one name");
@@ -248,7 +248,10 @@ pub async fn adopt(engine: &Arc<Engine>, survivors: Vec<Survivor>) {
             engine.save_soon(&container);
         }
         match survivor {
-            Some(survivor) => take_over(engine, &container, survivor),
+            Some(survivor) => {
+                take_over(engine, &container, survivor);
+                to_end.push(container);
+            }
             None => {
                 if settle(engine, &container) {
                     to_start.push(container);
@@ -263,6 +266,35 @@ pub async fn adopt(engine: &Arc<Engine>, survivors: Vec<Survivor>) {
     for container in to_start {
         start_again(engine, container);
     }
+    let stay = engine.config.get().keeps_containers();
+    for container in to_end {
+        if container.record().step {
+            remove_unwanted(engine, &container);
+        } else if !stay {
+            end_and_settle(engine, container);
+        }
+    }
+}
+
+/// Removes what nobody asked for and nobody sees.
+fn remove_unwanted(engine: &Arc<Engine>, container: &Arc<Container>) {
+    let (engine, container) = (engine.clone(), container.clone());
+    tokio::spawn(async move {
+        let _logged = remove::remove(&engine, &container, remove::Options::auto()).await;
+    });
+}
+
+/// A container that has outlived an engine that it should not (moby `daemon.go`, `restore`).
+fn end_and_settle(engine: &Arc<Engine>, container: Arc<Container>) {
+    let engine = engine.clone();
+    tokio::spawn(async move {
+        super::stop::shut_down(&engine, &container).await;
+        container.stopping.store(false, Ordering::Release);
+        let again = starts_with_engine(&container.record(), true);
+        if again {
+            start_again(&engine, container);
+        }
+    });
 }
 
 /// The containers on the disk, oldest first, and whether what is known of one is newer than its record.
@@ -392,27 +424,27 @@ fn settle(engine: &Arc<Engine>, container: &Arc<Container>) -> bool {
             record.state.finished_at = Timestamp::now();
         }
     }
-    if was == Phase::Removing || (was != Phase::Created && record.host.auto_remove) {
+    if was == Phase::Removing || record.step || (was != Phase::Created && record.host.auto_remove) {
         record.state.phase = if was == Phase::Removing { Phase::Dead } else { Phase::Exited };
         drop(record);
-        let (engine, container) = (engine.clone(), container.clone());
-        tokio::spawn(async move {
-            let _logged = remove::remove(&engine, &container, remove::Options::auto()).await;
-        });
+        remove_unwanted(engine, container);
         return false;
     }
-    let again = match record.host.restart_policy.name.as_str() {
-        "always" => record.has_been_started_before,
-        "unless-stopped" => record.has_been_started_before && !record.has_been_manually_stopped,
-        "on-failure" => {
-            was.running() && decide(&record, record.state.exit_code, false, Duration::ZERO).is_some()
-        }
-        _ => false,
-    };
+    let again = starts_with_engine(&record, was.running());
     container.ends.send_replace(super::wait::Ends::of(&record));
     drop(record);
     engine.save_soon(container);
     again
+}
+
+/// Whether its restart policy wants it to be started with the engine; `ran`: until the last one ended.
+fn starts_with_engine(record: &Record, ran: bool) -> bool {
+    match record.host.restart_policy.name.as_str() {
+        "always" => record.has_been_started_before,
+        "unless-stopped" => record.has_been_started_before && !record.has_been_manually_stopped,
+        "on-failure" => ran && decide(record, record.state.exit_code, false, Duration::ZERO).is_some(),
+        _ => false,
+    }
 }
 
 /// Writes what has changed to the disk, before the engine ends.

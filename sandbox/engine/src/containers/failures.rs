@@ -17,8 +17,25 @@ pub fn create_failed(error: Error) -> Error {
     if error.message.starts_with("failed to create task") {
         return error;
     }
-    Error::internal(wrapped(&format!("unable to start container process: {}", error.message)))
+    of_dockerd(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        wrapped(&format!("unable to start container process: {}", error.message)),
+    )
 }
+
+/// What dockerd thinks of a refusal by its words (`daemon/errors.go`, `translateContainerdStartErr`).
+fn of_dockerd(status: StatusCode, message: String) -> Error {
+    if message.contains(NOT_A_DIRECTORY) {
+        return Error::new(StatusCode::BAD_REQUEST, format!("{message}: {OF_ANOTHER_KIND}"));
+    }
+    Error::new(status, message)
+}
+
+/// `ENOTDIR` in Go's words.
+const NOT_A_DIRECTORY: &str = "not a directory";
+
+const OF_ANOTHER_KIND: &str = "Are you trying to mount a directory onto a file (or vice-versa)? \
+                               Check if the specified host path exists and is the expected type";
 
 /// What dockerd and containerd put before runc's own words.
 const BEFORE_RUNC: &str = "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: ";
@@ -71,7 +88,7 @@ pub fn start_failed(failure: &Failure, record: &Record) -> Error {
         FailureKind::NotFound | FailureKind::NotExecutable => StatusCode::BAD_REQUEST,
         FailureKind::Other => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    Error::new(status, message)
+    of_dockerd(status, message)
 }
 
 /// The exit status that Docker notes for a container that could not be started (`daemon/errors.go`).
@@ -81,6 +98,7 @@ pub fn code_of(message: &str) -> i32 {
         return 128;
     }
     if any(&[
+        NOT_A_DIRECTORY,
         "executable file not found",
         "no such file or directory",
         "system cannot find the file specified",
@@ -116,6 +134,11 @@ mod tests {
             )
         );
         assert_eq!(code_of("failed to set up container networking: network x not found"), 128);
+        let wrong = "error mounting \"/a\" to rootfs at \"/b\": mount src=/a, dst=/b: not a directory";
+        let failure = Failure { kind: FailureKind::Other, message: wrong.into() };
+        let error = start_failed(&failure, &Record::default());
+        assert!(error.message.ends_with("not a directory: unknown: Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type"));
+        assert_eq!((error.status, code_of(&error.message)), (StatusCode::BAD_REQUEST, 127));
     }
 
     #[test]

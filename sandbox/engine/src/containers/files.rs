@@ -29,10 +29,26 @@ pub fn own(record: &Record) -> bool {
 pub fn prepare(engine: &Engine, record: &Record) -> Result<()> {
     let dir = engine.containers.dir(&record.id);
     write(&dir.join("hostname"), &files::hostname(&record.config.hostname))?;
-    let node = read_bounded(Path::new("/etc/resolv.conf")).unwrap_or_default();
-    let node = String::from_utf8_lossy(&node);
-    write(&dir.join("resolv.conf"), &files::resolv_conf(&node, &dns(engine, record), resolution(record)))?;
+    write(&dir.join("resolv.conf"), &resolv_conf(engine, record, resolution(record)))?;
     hosts(engine, record)
+}
+
+/// Has a container that runs ask the embedded name server from now on, if it is in a network that has one. A file that somebody changed stays
+/// (libnetwork `sandbox_dns_unix.go`, `rebuildDNS`).
+pub fn resolve(engine: &Engine, record: &Record) -> Result<()> {
+    let path = engine.containers.dir(&record.id).join("resolv.conf");
+    let is = read_bounded(&path).unwrap_or_default();
+    match resolution(record) {
+        Resolution::Embedded if is == resolv_conf(engine, record, Resolution::Legacy).as_bytes() => {
+            write(&path, &resolv_conf(engine, record, Resolution::Embedded))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn resolv_conf(engine: &Engine, record: &Record, resolution: Resolution) -> String {
+    let node = read_bounded(Path::new("/etc/resolv.conf")).unwrap_or_default();
+    files::resolv_conf(&String::from_utf8_lossy(&node), &dns(engine, record), resolution)
 }
 
 /// Writes `/etc/hosts` with the addresses that the container has now.

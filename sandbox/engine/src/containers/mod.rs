@@ -67,6 +67,7 @@ const SAVE_AFTER: std::time::Duration = std::time::Duration::from_millis(50);
 const SAVE_AGAIN: std::time::Duration = std::time::Duration::from_secs(60);
 
 pub use exit::{adopt, save_all};
+pub use stop::stop_all;
 
 /// All containers of the node.
 #[derive(Debug)]
@@ -243,7 +244,7 @@ impl Containers {
         match (with_prefix.next(), with_prefix.next()) {
             (Some((_, found)), None) => Ok(found.clone()),
             (Some(_), Some(_)) => {
-                Err(Error::not_found(format!("multiple IDs found with provided prefix: {bare}")))
+                Err(Error::invalid(format!("multiple IDs found with provided prefix: {bare}")))
             }
             _ => Err(none()),
         }

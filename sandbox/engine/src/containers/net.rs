@@ -301,6 +301,9 @@ pub async fn connect(
     let mut record = container.record();
     record.networks.insert(found.name.clone(), settings);
     refresh_files(engine, &record);
+    if record.state.phase.alive() {
+        super::files::resolve(engine, &record)?;
+    }
     save(engine, &record)?;
     publishing
 }

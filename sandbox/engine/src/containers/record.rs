@@ -107,6 +107,9 @@ pub struct Mounted {
     /// The `--mount` that it comes from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spec: Option<MountRequest>,
+    /// Id of the image that it is.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub image: String,
     /// An empty volume first gets what the image has there.
     pub copy: bool,
     /// The engine named this volume for this container: `docker rm -v` removes it.
@@ -126,7 +129,7 @@ pub struct Record {
     pub args: Vec<String>,
     pub config: Config,
     /// It is the container of a step of a BuildKit build, which lists do not show.
-    #[serde(skip)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub step: bool,
     /// Not in this file, but beside it.
     #[serde(skip)]

@@ -94,6 +94,7 @@ pub fn hold_images(engine: &Engine, record: &mut Record) -> Result<()> {
         let image = engine.images.find(&mounted.point.name)?;
         engine.images.hold(&root, &image.id)?;
         engine.roots.create(&root)?;
+        mounted.image = image.id.to_string();
         mounted.point.source = engine.roots.parts(&root).merged.to_string_lossy().into_owned();
     }
     Ok(())

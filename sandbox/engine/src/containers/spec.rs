@@ -245,7 +245,6 @@ fn mounts(engine: &Engine, record: &Record) -> Vec<Mount> {
                 options.push(default.into());
             }
         }
-        options.retain(|o| !matches!(o.as_str(), "exec" | "suid" | "dev"));
         let propagation = options.iter().find(|o| super::mounts::PROPAGATIONS.contains(&o.as_str())).cloned();
         let source = MountSource::Tmpfs(options);
         mounts.push(Mount {
@@ -312,13 +311,7 @@ fn mount(mounted: &Mounted) -> Mount {
         if asked.mode > 0 {
             options.push(format!("mode={:o}", asked.mode));
         }
-        for option in asked.options.iter().flatten() {
-            match option.first().map(String::as_str) {
-                Some("exec") => options.retain(|o| o != "noexec"),
-                Some(_) => options.push(option.join("=")),
-                None => {}
-            }
-        }
+        options.extend(asked.options.iter().flatten().filter(|o| !o.is_empty()).map(|o| o.join("=")));
         MountSource::Tmpfs(options)
     } else {
         let subpath = sources::subpath(mounted).unwrap_or_default();

@@ -206,9 +206,9 @@ async fn prepare(
     let mut interfaces = vec![];
     if let Some(namespace) = net.filter(|_| !record.endpoints.is_empty()) {
         interfaces = net::plug(engine, record, namespace.into()).await.map_err(network_failed)?;
-        let told = record.endpoints.iter().filter(|_| !record.step);
-        told.for_each(|endpoint| net::tell(engine, "connect", endpoint));
     }
+    let told = record.endpoints.iter().filter(|_| !record.step);
+    told.for_each(|endpoint| net::tell(engine, "connect", endpoint));
     let linked = !interfaces.is_empty();
     // If it has failed meanwhile, its report tells why.
     let _told_below = child.report.get_ref().send(&ToChild::Go(interfaces), &[]);

@@ -43,15 +43,52 @@ pub async fn stop(
     Ok(())
 }
 
+/// Ends all runs because the engine ends, if containers shall not outlive it (moby `daemon.go`, `Shutdown`).
+pub async fn stop_all(engine: &Arc<Engine>) {
+    let mut ends = tokio::task::JoinSet::new();
+    for container in engine.containers.all().into_iter().filter(|container| container.live().is_some()) {
+        let engine = engine.clone();
+        ends.spawn(async move { shut_down(&engine, &container).await });
+    }
+    ends.join_all().await;
+}
+
+/// Ends a run as `docker stop` does, but nobody meant this container: its restart policy holds again with the next engine.
+pub async fn shut_down(engine: &Arc<Engine>, container: &Arc<Container>) {
+    container.stopping.store(true, Ordering::Release);
+    let (own, timeout) = {
+        let record = container.record();
+        (record.config.stop_signal.clone(), record.stop_timeout())
+    };
+    let signal = signals::parse(&own).unwrap_or(TERM);
+    if let Some(live) = container.live()
+        && let Err(error) = end_run(engine, container, &live, signal, timeout).await
+    {
+        tracing::warn!(container = container.id, error = error.message, "could not be stopped");
+    }
+}
+
 /// Ends a run, whatever the restart policy says.
 async fn end(engine: &Arc<Engine>, container: &Arc<Container>, signal: i32, seconds: i64) -> Result<()> {
-    let ended = wait::wait(container, Condition::NotRunning);
     intend(container);
-    let Some(live) = container.live() else {
-        give_up_restart(engine, container).await;
-        return Ok(());
-    };
-    send(engine, container, &live, signal)?;
+    match container.live() {
+        Some(live) => end_run(engine, container, &live, signal, seconds).await,
+        None => {
+            give_up_restart(engine, container).await;
+            Ok(())
+        }
+    }
+}
+
+async fn end_run(
+    engine: &Arc<Engine>,
+    container: &Arc<Container>,
+    live: &Live,
+    signal: i32,
+    seconds: i64,
+) -> Result<()> {
+    let ended = wait::wait(container, Condition::NotRunning);
+    send(engine, container, live, signal)?;
     resume_to_die(engine, container);
     tokio::pin!(ended);
     let patience = match u64::try_from(seconds) {
@@ -61,7 +98,7 @@ async fn end(engine: &Arc<Engine>, container: &Arc<Container>, signal: i32, seco
     if tokio::time::timeout(patience, &mut ended).await.is_ok() {
         return Ok(());
     }
-    send(engine, container, &live, KILL)?;
+    send(engine, container, live, KILL)?;
     after_kill(ended).await
 }
 
@@ -259,6 +296,10 @@ pub async fn rename(engine: &Arc<Engine>, container: &Arc<Container>, to: &str) 
         }
         engine.container_event(&record, "rename", &[("oldName", format!("/{old}"))]);
     }
-    engine.save_soon(container);
+    // At once: others go by the name.
+    container.unsaved.store(true, Ordering::Release);
+    if !engine.save_now(container) {
+        engine.save_soon(container);
+    }
     Ok(())
 }

@@ -176,8 +176,13 @@ impl Exec {
         engine.container_event(&self.container.record(), &action, &[("execID", self.id.clone())]);
     }
 
+    /// Refuses one whose container does not run.
+    pub fn check_container(&self) -> Result<()> {
+        check_running(&self.container, &self.container.id)
+    }
+
     /// Refuses one that has been started.
-    pub fn check_startable(&self) -> Result<()> {
+    fn check_startable(&self) -> Result<()> {
         match *self.state.borrow() {
             State::Running { .. } => {
                 return Err(Error::conflict(format!("Error: Exec command {} is already running", self.id)));
@@ -187,7 +192,7 @@ impl Exec {
             }
             State::Created => {}
         }
-        check_running(&self.container, &self.container.id)
+        self.check_container()
     }
 
     /// `GET /exec/{id}/json`

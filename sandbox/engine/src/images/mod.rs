@@ -62,11 +62,20 @@ pub fn count(engine: &Engine) -> usize {
     engine.images.images().len()
 }
 
-/// The containers that were made from an image.
+/// How many containers were made from an image.
+pub fn made_from(engine: &Engine, image: &Digest) -> i64 {
+    let image = image.to_string();
+    let made = engine.containers.using(|record| record.image == image);
+    i64::try_from(made.len()).unwrap_or(i64::MAX)
+}
+
+/// The containers that were made from an image, or mount it (moby `daemon/images/image_delete.go`).
 pub fn users(engine: &Engine, image: &Digest) -> Vec<ImageUser> {
     let image = image.to_string();
     let of_image = |container: &Arc<crate::containers::Container>| {
-        let fits = container.record().image == image;
+        let record = container.record();
+        let fits = record.image == image || record.mount_points.iter().any(|mounted| mounted.image == image);
+        drop(record);
         fits.then(|| ImageUser { container: container.id.clone(), running: container.phase().running() })
     };
     engine.containers.all().iter().filter_map(of_image).collect()

@@ -19,7 +19,7 @@ use std::{
 /// Where the hierarchies are.
 pub const DIR: &str = "/sys/fs/cgroup";
 /// `TMPFS_MAGIC` (linux/magic.h).
-const TMPFS: u64 = 0x0102_1994;
+pub(super) const TMPFS: u64 = 0x0102_1994;
 
 /// A hierarchy of the node, for a container.
 #[derive(Debug, Clone, Copy)]

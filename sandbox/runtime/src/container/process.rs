@@ -104,7 +104,7 @@ pub fn enter<'a>(
             let uid = rustix::process::Uid::from_raw(user.uid);
             rustix::fs::fchown(rustix::stdio::stdin(), Some(uid), None).step(|| "own the terminal")?;
         }
-        rlimits::set(&spec.rlimits)?;
+        rlimits::set(&spec.rlimits, user.uid)?;
         if let Some(score) = spec.oom_score_adj {
             // Lowering it needs a privilege that no session has; Docker's rootless mode lets it be as well.
             let _kept = fs::write("/proc/self/oom_score_adj", score.to_string());

@@ -3,10 +3,14 @@
 use crate::{Result, error::Context};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
-/// Sets limits of the calling process: (name, soft, hard).
-pub(super) fn set(limits: &[(String, u64, u64)]) -> Result<()> {
+/// Sets limits of the calling process: (name, soft, hard), for the program of user `uid`. How many processes root has is not limited: the
+/// kernel exempts the host's root alone (fork(2), `EAGAIN`), and here one in a container would be counted with all of the session.
+pub(super) fn set(limits: &[(String, u64, u64)], uid: u32) -> Result<()> {
     for (name, soft, hard) in limits {
         let Some(resource) = resource(name) else { continue };
+        if resource == Resource::RLIMIT_NPROC && uid == 0 {
+            continue;
+        }
         let (_, most) = getrlimit(resource).step(|| format!("getrlimit {name}"))?;
         // The node's own hard limit can't be exceeded.
         let (soft, hard) = ((*soft).min(most), (*hard).min(most));

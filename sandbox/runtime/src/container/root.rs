@@ -5,19 +5,23 @@
 use super::{
     beforehand::Beforehand,
     dev::{Dev, attach_new},
-    groups::{self, Groups, Hierarchy},
+    groups::{self, Groups, Hierarchy, TMPFS},
     spec::{Below, ContainerSpec, Mount, MountSource, Namespace},
 };
 use crate::{Error, Result, error::Context, mounts, session_root};
 use drydock_protocol::frame::Size;
-use nix::errno::Errno;
+use nix::{
+    errno::Errno,
+    sched::{CloneFlags, setns},
+};
 use rustix::{
     fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, mkdirat, open, openat, openat2},
     mount::{MountAttrFlags, MountPropagationFlags, mount_change},
 };
 use std::{
+    fs::File,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -30,6 +34,8 @@ const MAX_DEPTH: usize = 256;
 
 /// A mount that waits for the pivot.
 struct Prepared {
+    /// What it shows, as a refusal tells it.
+    source: String,
     target: String,
     tree: OwnedFd,
     directory: bool,
@@ -113,7 +119,8 @@ pub fn open_pty(devpts: BorrowedFd<'_>, size: Size, console: bool) -> Result<(Ow
         if let Some(number) = name.rsplit('/').next() {
             let tree = mounts::copy(devpts, number, false)?;
             let root = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).step(|| "open /")?;
-            let mount = Prepared { target: "/dev/console".into(), tree, directory: false, propagation: None };
+            let (source, target) = (format!("/dev/pts/{number}"), "/dev/console".into());
+            let mount = Prepared { source, target, tree, directory: false, propagation: None };
             attach(root.as_fd(), &mount, true)?;
         }
     }
@@ -165,7 +172,8 @@ fn kernel_mounts(
     let shm = match spec.namespaces.ipc {
         _ if spec.shm_size == 0 || spec.mounts.iter().any(|m| m.target == "/dev/shm") => None,
         Namespace::Host => Some(mounts::copy(CWD, "/dev/shm", false)?),
-        Namespace::New | Namespace::Of(_) => {
+        Namespace::Of(pid) => shm_of(pid)?,
+        Namespace::New => {
             let size = spec.shm_size.to_string();
             Some(mounts::create("tmpfs", &[("source", "shm"), ("mode", "1777"), ("size", &size)], safe)?)
         }
@@ -179,23 +187,45 @@ fn kernel_mounts(
     })
 }
 
+/// The `/dev/shm` of the container whose first process this is, if it has one. Only who is in a mount namespace may copy a mount of it.
+fn shm_of(pid: i32) -> Result<Option<OwnedFd>> {
+    let own = File::open("/proc/self/ns/mnt").step(|| "open the mount namespace")?;
+    let path = format!("/proc/{pid}/ns/mnt");
+    let theirs = File::open(&path).step(|| format!("open {path}"))?;
+    setns(theirs, CloneFlags::CLONE_NEWNS).step(|| format!("join {path}"))?;
+    let copied = copy_shm();
+    setns(own, CloneFlags::CLONE_NEWNS).step(|| "go back to the mount namespace")?;
+    copied
+}
+
+/// No link is followed, and what a learner has put there in its place is not taken.
+fn copy_shm() -> Result<Option<OwnedFd>> {
+    let root = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).step(|| "open /")?;
+    let found = mounts::open_below(root.as_fd(), "dev/shm", OFlags::PATH | OFlags::DIRECTORY);
+    let Ok(shm) = found else { return Ok(None) };
+    let file_system = fstatfs(&shm).step(|| "look at /dev/shm")?.f_type.cast_unsigned();
+    if file_system != TMPFS { Ok(None) } else { mounts::again(shm.as_fd()).map(Some) }
+}
+
 /// Opens what a mount shall show, in the node's tree.
 fn prepare(mount: &Mount) -> Result<Prepared> {
-    let (tree, directory) = match &mount.source {
+    let (source, tree, directory) = match &mount.source {
         MountSource::Bind(path) => {
             let tree = mounts::copy(CWD, path, mount.below != Below::Left)?;
             let kind = fstat(&tree).step(|| format!("look at {path}"))?.st_mode;
             if mount.read_only {
                 mounts::set_attributes(tree.as_fd(), libc::MOUNT_ATTR_RDONLY, mount.below == Below::Same)?;
             }
-            (tree, FileType::from_raw_mode(kind).is_dir())
+            (path.clone(), tree, FileType::from_raw_mode(kind).is_dir())
         }
         MountSource::Tmpfs(options) => {
             let made = tmpfs(options, mount.read_only);
-            (made.map_err(|error| tmpfs_refused(&mount.target, options, &error))?, true)
+            let tree = made.map_err(|error| tmpfs_refused(&mount.target, options, &error))?;
+            ("tmpfs".into(), tree, true)
         }
     };
-    Ok(Prepared { target: mount.target.clone(), tree, directory, propagation: mount.propagation.clone() })
+    let (target, propagation) = (mount.target.clone(), mount.propagation.clone());
+    Ok(Prepared { source, target, tree, directory, propagation })
 }
 
 /// What runc says of options that the kernel refuses.
@@ -217,11 +247,14 @@ fn tmpfs(options: &[String], read_only: bool) -> Result<OwnedFd> {
     for option in options {
         match option.as_str() {
             "exec" => attributes -= MountAttrFlags::MOUNT_ATTR_NOEXEC,
+            "noexec" => attributes |= MountAttrFlags::MOUNT_ATTR_NOEXEC,
             "suid" => attributes -= MountAttrFlags::MOUNT_ATTR_NOSUID,
+            "nosuid" => attributes |= MountAttrFlags::MOUNT_ATTR_NOSUID,
             "dev" => attributes -= MountAttrFlags::MOUNT_ATTR_NODEV,
+            "nodev" => attributes |= MountAttrFlags::MOUNT_ATTR_NODEV,
             "ro" => attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY,
             "noatime" => attributes |= MountAttrFlags::MOUNT_ATTR_NOATIME,
-            "noexec" | "nosuid" | "nodev" | "rw" | "relatime" | "strictatime" | "sync" | "async" => {}
+            "rw" | "relatime" | "strictatime" | "sync" | "async" => {}
             other => own.extend(other.split_once('=')),
         }
     }
@@ -232,8 +265,10 @@ fn tmpfs(options: &[String], read_only: bool) -> Result<OwnedFd> {
 }
 
 fn attach(root: BorrowedFd<'_>, mount: &Prepared, own: bool) -> Result<()> {
-    let target = make_target(root, &mount.target, mount.directory)
-        .step(|| format!("make mountpoint {:?}", mount.target))?;
+    let target = make_target(root, &mount.target, mount.directory).map_err(|error| {
+        let why = format!("create mountpoint for {0} mount: make mountpoint {0:?}", mount.target);
+        mount_refused(mount, &why, error)
+    })?;
     let file_system = fstatfs(&target).step(|| format!("look at {}", mount.target))?.f_type.cast_unsigned();
     if !own && KERNEL_FILE_SYSTEMS.contains(&file_system) && !allowed_in_proc(&mount.target) {
         return Err(Error::new(
@@ -241,8 +276,19 @@ fn attach(root: BorrowedFd<'_>, mount: &Prepared, own: bool) -> Result<()> {
             io::Error::from(io::ErrorKind::PermissionDenied),
         ));
     }
-    mounts::attach(mount.tree.as_fd(), target.as_fd())
-        .map_err(|e| Error::new(format!("mount on {:?}: {e}", mount.target), io::ErrorKind::Other))?;
+    let kind = FileType::from_raw_mode(fstat(&target).step(|| format!("look at {}", mount.target))?.st_mode);
+    // mount(2), which runc calls, has another word for it than move_mount(2).
+    let attached = match kind.is_dir() == mount.directory {
+        true => mounts::attach(mount.tree.as_fd(), target.as_fd()).map_err(|e| e.errno()),
+        false => Err(Some(libc::ENOTDIR)),
+    };
+    attached.map_err(|errno| {
+        let (source, fd) = (&mount.source, target.as_raw_fd());
+        let (how, what) = if source == "tmpfs" { ("data=", "") } else { ("flags=", "MS_BIND|MS_REC") };
+        let why =
+            format!("mount src={source}, dst={}, dstFd=/proc/thread-self/fd/{fd}, {how}{what}", mount.target);
+        mount_refused(mount, &why, io::Error::from_raw_os_error(errno.unwrap_or(libc::EINVAL)))
+    })?;
     let below = MountPropagationFlags::REC;
     match mount.propagation.as_deref() {
         Some("shared") => change(&mount.target, MountPropagationFlags::SHARED),
@@ -251,6 +297,14 @@ fn attach(root: BorrowedFd<'_>, mount: &Prepared, own: bool) -> Result<()> {
         Some("rslave") => change(&mount.target, MountPropagationFlags::DOWNSTREAM | below),
         _ => Ok(()),
     }
+}
+
+/// What runc says of a mount that can't be made.
+fn mount_refused(mount: &Prepared, why: &str, error: io::Error) -> Error {
+    let code = error.raw_os_error();
+    let words = code.map_or_else(|| error.to_string(), |code| Errno::from_raw(code).desc().to_lowercase());
+    let step = format!("error mounting {:?} to rootfs at {:?}: {why}", mount.source, mount.target);
+    Error::new(step, io::Error::new(error.kind(), words))
 }
 
 /// What lxcfs and some monitoring put over single files, as runc allows it.

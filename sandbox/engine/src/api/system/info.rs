@@ -262,7 +262,7 @@ fn configured(config: &DaemonConfig) -> Value {
         "NoProxy": config.proxies.no_proxy,
         "Labels": config.labels,
         "ExperimentalBuild": config.experimental,
-        "LiveRestoreEnabled": config.live_restore.unwrap_or(true),
+        "LiveRestoreEnabled": config.keeps_containers(),
         "SecurityOptions": security,
     });
     let pools: Vec<Value> =

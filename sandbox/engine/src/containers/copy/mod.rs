@@ -41,8 +41,13 @@ pub struct View {
     path: String,
     /// The path in the container.
     asked: String,
-    read_only: bool,
+    /// Why nothing may be written there.
+    locked: Option<&'static str>,
 }
+
+const LOCKED_ROOT: &str = "container rootfs is marked read-only";
+/// (moby `daemon/archive_unix.go`, `checkIfPathIsInAVolume`)
+const LOCKED_VOLUME: &str = "mounted volume is marked read-only";
 
 impl Drop for View {
     fn drop(&mut self) {
@@ -83,11 +88,11 @@ impl View {
         view.asked = path.to_string();
         let record = container.record();
         let clean = super::mounts::clean(path);
-        view.read_only = record.host.readonly_rootfs;
-        if let Some((source, rest, rw)) =
-            volume_of(&record, &clean).or_else(|| own_file(engine, &record, &clean))
-        {
-            view.read_only = !rw;
+        view.locked = record.host.readonly_rootfs.then_some(LOCKED_ROOT);
+        let volume = volume_of(&record, &clean).map(|found| (found, LOCKED_VOLUME));
+        let found = volume.or_else(|| own_file(engine, &record, &clean).map(|found| (found, LOCKED_ROOT)));
+        if let Some(((source, rest, rw), why)) = found {
+            view.locked = (!rw).then_some(why);
             if container.live().is_none() {
                 let (directory, rest) =
                     place(Path::new(&source), &rest).doing(|| format!("open {source}"))?;
@@ -135,7 +140,7 @@ impl View {
             root,
             path: path(),
             asked: path(),
-            read_only: false,
+            locked: None,
         })
     }
 
@@ -242,8 +247,8 @@ impl View {
             }
             return Err(Error::invalid("extraction point is not a directory"));
         }
-        if self.read_only {
-            return Err(Error::invalid("container rootfs is marked read-only"));
+        if let Some(why) = self.locked {
+            return Err(Error::invalid(why));
         }
         unpack(self.root.as_fd(), relative, tar, options).map_err(|e| match e.kind() {
             io::ErrorKind::AlreadyExists | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {

@@ -1,0 +1,145 @@
+//! What containers have in common, with each other, with the node and with the engine: mounts, memory, names, life. By the official client.
+
+use drydock_e2e::Lab;
+
+/// A directory on a file, or the other way round, in the words that people look up.
+#[tokio::test]
+async fn a_mount_of_the_wrong_kind_is_told_as_docker_tells_it() {
+    let lab = Lab::docker(1).await;
+    lab.sh("docker pull -q busybox && docker volume create named").await;
+    let hint = "not a directory: unknown: Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type";
+    for (what, option) in [
+        ("error mounting \"/root/typo.conf\" to rootfs at \"/etc/passwd\"", "-v $PWD/typo.conf:/etc/passwd"),
+        ("error mounting \"/etc/hostname\" to rootfs at \"/home\"", "-v /etc/hostname:/home"),
+        ("to rootfs at \"/etc/passwd\"", "-v named:/etc/passwd"),
+        ("error mounting \"tmpfs\" to rootfs at \"/etc/passwd\"", "--tmpfs /etc/passwd"),
+        ("error mounting \"/etc/hostname\" to rootfs at \"/etc/group/x\"", "-v /etc/hostname:/etc/group/x"),
+        ("chdir to cwd (\"/etc/passwd\") set in config.json failed", "-w /etc/passwd"),
+    ] {
+        let run = format!("cd /root; docker run --name wrong {option} busybox true");
+        lab.refused(&run, 125, what).await;
+        lab.sh("docker rm wrong").await;
+        lab.refused(&run, 125, hint).await;
+        assert_eq!(
+            lab.sh("docker inspect -f '{{.State.ExitCode}}' wrong; docker rm wrong").await,
+            "127\nwrong"
+        );
+    }
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn options_of_a_tmpfs_are_heeded() {
+    let lab = Lab::docker(1).await;
+    let try_it = "busybox sh -c 'cp /bin/busybox /t/echo && /t/echo hi'";
+    for option in ["--tmpfs /t:exec", "--tmpfs /t:noexec,exec,size=8m"] {
+        assert_eq!(lab.sh(&format!("docker run --rm {option} {try_it} 2>/dev/null")).await, "hi");
+    }
+    for option in ["--tmpfs /t", "--tmpfs /t:exec,noexec", "--mount type=tmpfs,dst=/t"] {
+        lab.refused(&format!("docker run --rm {option} {try_it}"), 126, "Permission denied").await;
+    }
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn who_shares_ipc_shares_its_memory() {
+    let lab = Lab::docker(1).await;
+    lab.sh("docker run -d --name pg --ipc shareable --shm-size 128m busybox sleep 1000").await;
+    lab.sh("docker exec pg sh -c 'echo one > /dev/shm/a'").await;
+    let look = "busybox sh -c 'cat /dev/shm/a; df -k /dev/shm | tail -1 | tr -s \" \" | cut -d\" \" -f2; echo two > /dev/shm/b'";
+    assert_eq!(lab.sh(&format!("docker run --rm --ipc container:pg {look}")).await, "one\n131072");
+    assert_eq!(lab.sh("docker exec pg cat /dev/shm/b").await, "two");
+    // A link that leads out is not followed.
+    lab.sh("docker run -d --name sly --ipc shareable busybox sh -c 'umount /dev/shm; rm -rf /dev/shm; ln -s /etc /dev/shm; sleep 1000'").await;
+    let shown = "docker run --rm --ipc container:sly busybox ls /dev/shm 2>&1; true";
+    assert!(!lab.sh(shown).await.contains("passwd"));
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn a_container_that_joins_a_network_while_it_runs_knows_the_names_in_it() {
+    let lab = Lab::docker(1).await;
+    lab.sh("docker network create zz; docker run -d --name za --network zz busybox sleep 1000").await;
+    lab.sh("docker run -d --name zb busybox sleep 1000; docker run -d --name own busybox sleep 1000").await;
+    lab.sh("docker exec own sh -c 'echo nameserver 9.9.9.9 > /etc/resolv.conf'").await;
+    lab.sh("docker network connect zz zb; docker network connect zz own").await;
+    lab.sh("docker exec zb ping -c1 -w5 za").await;
+    // What somebody wrote stays.
+    assert_eq!(lab.sh("docker exec own cat /etc/resolv.conf").await, "nameserver 9.9.9.9");
+    lab.end().await;
+}
+
+/// `live-restore` is on unless the learner turns it off; then containers end with their engine and come back as their policies say.
+#[tokio::test]
+async fn containers_end_with_their_engine_if_that_is_wanted() {
+    let lab = Lab::docker(1).await;
+    lab.sh("mkdir -p /etc/docker; echo '{\"live-restore\": false}' > /etc/docker/daemon.json; systemctl restart docker").await;
+    assert_eq!(lab.sh("docker info -f '{{.LiveRestoreEnabled}}'").await, "false");
+    let begin = "for policy in no always unless-stopped on-failure; do
+        docker run -d --name $policy --restart $policy busybox sh -c 'trap \"exit 3\" TERM; while :; do sleep 0.1; done'; done";
+    lab.sh(begin).await;
+    let states = "docker ps -a --format '{{.Names}} {{.State}}' | sort";
+    let come = |wanted: &str| {
+        format!(
+            "for i in $(seq 100); do [ \"$({states})\" = '{wanted}' ] && exit; sleep 0.1; done; {states}; exit 1"
+        )
+    };
+    lab.sh("docker stop -t 0 unless-stopped; docker start unless-stopped; systemctl restart docker").await;
+    lab.sh(&come("always running\nno exited\non-failure exited\nunless-stopped running")).await;
+    assert_eq!(lab.sh("docker inspect -f '{{.State.ExitCode}}' no").await, "3");
+    // One that outlives an engine that was killed ends with the next.
+    lab.sh("docker start no; kill -9 $(cat /run/docker.pid)").await;
+    lab.sh(&come("always running\nno exited\non-failure exited\nunless-stopped running")).await;
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn an_engine_that_dies_in_a_build_leaves_no_step() {
+    let lab = Lab::docker(1).await;
+    lab.sh("docker pull -q busybox").await;
+    let build = "printf 'FROM busybox\\nRUN touch /began && sleep 1000\\n' | docker build - >/dev/null 2>&1 &
+        for i in $(seq 200); do pgrep -x sleep -a | grep -q 1000 && break; sleep 0.05; done; kill -9 $(cat /run/docker.pid); wait";
+    lab.sh(build).await;
+    lab.sh("for i in $(seq 100); do [ -z \"$(docker ps -aq)\" ] && ! pgrep -x sleep && [ -z \"$(ls /var/lib/docker/containers)\" ] && exit; sleep 0.1; done; docker ps -a; exit 1").await;
+    lab.end().await;
+}
+
+/// How many processes root has is not limited by `--ulimit`: it would be counted with all of the session.
+#[tokio::test]
+async fn roots_processes_are_not_counted_over_containers() {
+    let lab = Lab::docker(1).await;
+    lab.sh("for i in 1 2 3 4 5 6; do docker run -d busybox sleep 1000; done").await;
+    let run = "docker run --rm --ulimit nproc=3 --init busybox sh -c 'sleep 0 & wait; echo ok'";
+    assert_eq!(lab.sh(run).await, "ok");
+    let limits =
+        lab.sh("docker run --rm -u 1234 --ulimit nproc=3 busybox grep processes /proc/self/limits").await;
+    assert_eq!(limits.split_whitespace().nth(2), Some("3"), "{limits}");
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn images_that_are_mounted_stay() {
+    let lab = Lab::docker(1).await;
+    lab.sh("docker pull -q busybox; docker pull -q hello-world").await;
+    lab.sh("docker create --name user --mount type=image,src=hello-world,dst=/i busybox true").await;
+    let id = lab.sh("docker inspect -f '{{printf \"%.12s\" .Id}}' user").await;
+    let words = format!(
+        "conflict: unable to remove repository reference \"hello-world\" (must force) - container {id} is using its referenced image"
+    );
+    lab.refused("docker rmi hello-world", 1, &words).await;
+    lab.sh("docker rm user; docker rmi hello-world").await;
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn ps_of_a_container_takes_the_options_of_ps() {
+    let lab = Lab::docker(1).await;
+    lab.sh("docker run -d --name web busybox sh -c 'sleep 1000; true'").await;
+    assert_eq!(
+        lab.sh("docker top web -o pid,args | sed 1d | awk '{print $2,$3}'").await,
+        "sh -c\nsleep 1000"
+    );
+    assert!(lab.sh("docker top web u").await.contains("sleep 1000"));
+    assert!(lab.sh("docker top web -C sleep -o pid,comm").await.contains("sleep"));
+    lab.end().await;
+}
