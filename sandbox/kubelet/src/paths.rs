@@ -15,6 +15,11 @@ pub fn volume(uid: &str, plugin: &str, name: &str) -> PathBuf {
     pod(uid).join("volumes").join(format!("kubernetes.io~{plugin}")).join(name)
 }
 
+/// Where a volume's plugin keeps what it knows of a pod's volume.
+pub fn plugin(uid: &str, plugin: &str, name: &str) -> PathBuf {
+    pod(uid).join("plugins").join(format!("kubernetes.io~{plugin}")).join(name)
+}
+
 /// Where a container leaves its last word.
 pub fn termination_log(uid: &str, container: &str, attempt: u32) -> PathBuf {
     pod(uid).join("containers").join(container).join(format!("{attempt:08x}"))

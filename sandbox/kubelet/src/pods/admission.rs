@@ -9,7 +9,7 @@ use drydock_scheduler::{
     node::NodeInfo,
     pod::PodInfo,
 };
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Container, Node, Pod};
 use kube::api::Api;
 use std::sync::Arc;
 
@@ -68,14 +68,34 @@ pub async fn refusal(kubelet: &Kubelet, pod: &Arc<Pod>, others: &[Arc<Pod>]) -> 
 }
 
 fn check(pod: &Arc<Pod>, node: Option<&Arc<Node>>, others: &[Arc<Pod>]) -> Option<Refused> {
-    sysctls(pod).or_else(|| {
-        let os = pod::spec(pod).os.as_ref().map_or("linux", |os| os.name.as_str());
-        if os != "linux" {
-            let message = "Failed to admit pod as the OS field doesn't match node OS";
-            return Some(Refused::new("PodOSNotSupported", message.into()));
+    sysctls(pod)
+        .or_else(|| {
+            let os = pod::spec(pod).os.as_ref().map_or("linux", |os| os.name.as_str());
+            if os != "linux" {
+                let message = "Failed to admit pod as the OS field doesn't match node OS";
+                return Some(Refused::new("PodOSNotSupported", message.into()));
+            }
+            node.and_then(|node| rules(pod, node, others))
+        })
+        .or_else(|| app_armor(pod))
+}
+
+/// Nodes have no AppArmor, and what asks for it must not run without (`pkg/security/apparmor/validate.go`).
+fn app_armor(pod: &Pod) -> Option<Refused> {
+    let of_pod =
+        pod::spec(pod).security_context.as_ref().and_then(|context| context.app_armor_profile.as_ref());
+    let wants = |container: &Container| {
+        let own = container.security_context.as_ref().and_then(|context| context.app_armor_profile.as_ref());
+        let key = format!("container.apparmor.security.beta.kubernetes.io/{}", container.name);
+        let annotation = pod.metadata.annotations.as_ref().and_then(|all| all.get(&key));
+        match (own, annotation) {
+            (Some(profile), _) => profile.type_ != "Unconfined",
+            (None, Some(profile)) => profile != "unconfined",
+            (None, None) => of_pod.is_some_and(|profile| profile.type_ != "Unconfined"),
         }
-        rules(pod, node?, others)
-    })
+    };
+    let message = "Cannot enforce AppArmor: AppArmor is not enabled on the host";
+    pod::all_containers(pod).iter().any(wants).then(|| Refused::new("AppArmor", message.into()))
 }
 
 fn sysctls(pod: &Pod) -> Option<Refused> {
@@ -183,6 +203,22 @@ mod tests {
         assert!(
             with("net.ipv4.tcp_syncookies", true).unwrap().ends_with("not allowed with host net enabled")
         );
+    }
+
+    #[test]
+    fn what_asks_for_a_profile_of_app_armor_is_refused() {
+        let with = |of_pod: &Value, own: &Value| {
+            let container = json!({ "name": "c", "securityContext": own });
+            let spec = json!({ "containers": [container], "securityContext": of_pod });
+            check(&pod(&spec), None, &[]).map(|refused| (refused.reason, refused.message))
+        };
+        let profile = |kind: &str| json!({ "appArmorProfile": { "type": kind } });
+        let message = "Cannot enforce AppArmor: AppArmor is not enabled on the host";
+        let refused = Some(("AppArmor".to_owned(), message.to_owned()));
+        assert_eq!(with(&json!({}), &profile("RuntimeDefault")), refused);
+        assert_eq!(with(&profile("RuntimeDefault"), &json!({})), refused);
+        assert_eq!(with(&profile("RuntimeDefault"), &profile("Unconfined")), None);
+        assert_eq!(with(&json!({}), &json!({})), None);
     }
 
     #[test]

@@ -1,6 +1,11 @@
 //! What the engine is asked to make for a pod: bodies of `POST /containers/create`, as dockershim made them.
 
-use super::{env, expand::expand, fields::Here, labels, pod, qos};
+use super::{
+    env,
+    expand::{expand, expand_all},
+    fields::Here,
+    labels, pod, qos,
+};
 use crate::{
     docker::{Image, Limits},
     kubelet::Kubelet,
@@ -17,7 +22,7 @@ pub const PAUSE: &str = "registry.k8s.io/pause:3.10.1";
 const PERIOD: i128 = 100_000;
 
 /// A pod's first container; `runtime`: what runs it, if not what usually does.
-pub fn sandbox(kubelet: &Kubelet, pod: &Pod, runtime: Option<&str>) -> Value {
+pub fn sandbox(pod: &Pod, runtime: Option<&str>) -> Result<Value, String> {
     let spec = pod::spec(pod);
     let host_network = pod::is_host_network(pod);
     let mut marks = pod.metadata.labels.clone().unwrap_or_default();
@@ -32,7 +37,7 @@ pub fn sandbox(kubelet: &Kubelet, pod: &Pod, runtime: Option<&str>) -> Value {
         (labels::TYPE, labels::SANDBOX),
     ];
     marks.extend(own.map(|(k, v)| (k.to_owned(), v.to_owned())));
-    let hostname = if host_network { kubelet.node.clone() } else { pod::kernel_hostname(pod) };
+    let hostname = if host_network { None } else { Some(pod::kernel_hostname(pod)?) };
     let sysctls: BTreeMap<&str, &str> = spec
         .security_context
         .iter()
@@ -54,10 +59,10 @@ pub fn sandbox(kubelet: &Kubelet, pod: &Pod, runtime: Option<&str>) -> Value {
         host["Sysctls"] = json!(sysctls);
     }
     let mut body = json!({ "Image": PAUSE, "Labels": marks, "HostConfig": host });
-    if !host_network {
+    if let Some(hostname) = hostname {
         body["Hostname"] = hostname.into();
     }
-    body
+    Ok(body)
 }
 
 /// All that one of a pod's containers is made from beside its specification.
@@ -97,7 +102,7 @@ pub async fn container(
     let mut body = json!({
         "Image": parts.image.id,
         "Labels": marks(pod, container, parts),
-        "Env": lines(kubelet, pod, &variables),
+        "Env": lines(kubelet, pod, &variables)?,
         "Tty": container.tty == Some(true),
         "OpenStdin": container.stdin == Some(true),
         "StdinOnce": container.stdin_once == Some(true),
@@ -120,10 +125,10 @@ pub async fn container(
 }
 
 /// Variables as the engine takes them. It tells the host's name only to containers with a network of their own.
-fn lines(kubelet: &Kubelet, pod: &Pod, variables: &env::Variables) -> Vec<String> {
-    let host = if pod::is_host_network(pod) { kubelet.node.clone() } else { pod::kernel_hostname(pod) };
+fn lines(kubelet: &Kubelet, pod: &Pod, variables: &env::Variables) -> Result<Vec<String>, String> {
+    let host = if pod::is_host_network(pod) { kubelet.node.clone() } else { pod::kernel_hostname(pod)? };
     let own = (!variables.iter().any(|(k, _)| k == "HOSTNAME")).then(|| format!("HOSTNAME={host}"));
-    own.into_iter().chain(variables.iter().map(|(k, v)| format!("{k}={v}"))).collect()
+    Ok(own.into_iter().chain(variables.iter().map(|(k, v)| format!("{k}={v}"))).collect())
 }
 
 fn marks(pod: &Pod, container: &Container, parts: &Parts<'_>) -> BTreeMap<String, String> {
@@ -297,7 +302,7 @@ fn mounts(
             format!("cannot find volume \"{}\" to mount into container \"{}\"", mount.name, container.name)
         })?;
         let sub = match (&mount.sub_path, &mount.sub_path_expr) {
-            (_, Some(expression)) if !expression.is_empty() => expand(expression, known),
+            (_, Some(expression)) if !expression.is_empty() => expand_all(expression, known)?,
             (Some(path), _) => path.clone(),
             _ => String::new(),
         };

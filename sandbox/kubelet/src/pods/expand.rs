@@ -1,10 +1,30 @@
 //! `$(VAR)` in commands, arguments and variables (`third_party/forked/golang/expansion`): a name that is not known stays as it is
 //! written, and `$$` is a dollar.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Puts in the values of variables.
 pub fn expand(text: &str, values: &BTreeMap<String, String>) -> String {
+    replaced(text, |name| values.get(name).cloned().unwrap_or_else(|| format!("$({name})")))
+}
+
+/// Puts in the values of variables, all of which must have one (`ExpandContainerVolumeMounts`).
+pub fn expand_all(text: &str, values: &BTreeMap<String, String>) -> Result<String, String> {
+    let mut missing = BTreeSet::new();
+    let expanded = replaced(text, |name| match values.get(name).filter(|value| !value.is_empty()) {
+        Some(value) => value.clone(),
+        None => {
+            missing.insert(name.to_owned());
+            String::new()
+        }
+    });
+    match missing.into_iter().collect::<Vec<_>>() {
+        none if none.is_empty() => Ok(expanded),
+        names => Err(format!("missing value for {}", names.join(", "))),
+    }
+}
+
+fn replaced(text: &str, mut value: impl FnMut(&str) -> String) -> String {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -14,10 +34,7 @@ pub fn expand(text: &str, values: &BTreeMap<String, String>) -> String {
             expanded.push('$');
             rest = left;
         } else if let Some((name, left)) = after.strip_prefix('(').and_then(|inner| inner.split_once(')')) {
-            match values.get(name) {
-                Some(value) => expanded.push_str(value),
-                None => expanded.push_str(&format!("$({name})")),
-            }
+            expanded.push_str(&value(name));
             rest = left;
         } else {
             expanded.push('$');
@@ -57,5 +74,12 @@ mod tests {
         ] {
             assert_eq!(expand(text, &values), wanted, "{text}");
         }
+    }
+
+    #[test]
+    fn a_path_needs_all_of_its_variables() {
+        let values = [("A", "a"), ("EMPTY", "")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        assert_eq!(expand_all("x/$(A)", &values), Ok("x/a".into()));
+        assert_eq!(expand_all("$(A)$(NOPE)$(EMPTY)", &values), Err("missing value for EMPTY, NOPE".into()));
     }
 }

@@ -185,20 +185,32 @@ pub fn container(pod: &Pod, name: &str) -> Option<Container> {
 
 /// The hostname that its containers see.
 pub fn hostname(pod: &Pod) -> String {
-    let wanted = spec(pod).hostname.as_deref().filter(|h| !h.is_empty()).unwrap_or(name(pod));
+    let own = spec(pod).hostname.as_deref().filter(|h| !h.is_empty()).unwrap_or(name(pod));
+    let wanted = spec(pod).hostname_override.as_deref().unwrap_or(own);
     // Linux' limit (`truncatePodHostnameIfNeeded`).
     wanted.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned()
 }
 
 /// The hostname as the kernel has it: with `setHostnameAsFQDN` the whole name, if the kernel takes names so long
 /// (`GetNodenameForKernel`).
-pub fn kernel_hostname(pod: &Pod) -> String {
+pub fn kernel_hostname(pod: &Pod) -> Result<String, String> {
+    const LONGEST: usize = 64;
     let full = fqdn(pod).filter(|_| spec(pod).set_hostname_as_fqdn == Some(true));
-    full.filter(|name| name.len() <= 64).unwrap_or_else(|| hostname(pod))
+    match full {
+        None => Ok(hostname(pod)),
+        Some(name) if name.len() <= LONGEST => Ok(name),
+        Some(name) => Err(format!(
+            "failed to construct FQDN from pod hostname and cluster domain, FQDN {name} is too long ({LONGEST} characters is the max, {} characters requested)",
+            name.len()
+        )),
+    }
 }
 
-/// The whole name, of a pod with a subdomain.
+/// The whole name, of a pod with a subdomain. A name that overrides all others is whole already.
 pub fn fqdn(pod: &Pod) -> Option<String> {
+    if spec(pod).hostname_override.is_some() {
+        return None;
+    }
     let subdomain = spec(pod).subdomain.as_deref().filter(|s| !s.is_empty())?;
     Some(format!("{}.{subdomain}.{}.svc.{DOMAIN}", hostname(pod), namespace(pod)))
 }
@@ -289,10 +301,25 @@ mod tests {
             let pod = json!({ "metadata": { "name": "web", "namespace": "shop" }, "spec": spec });
             kernel_hostname(&serde_json::from_value(pod).unwrap())
         };
-        assert_eq!(with("db", true), "web.db.shop.svc.cluster.local");
-        assert_eq!(with("db", false), "web");
-        assert_eq!(with("", true), "web");
-        assert_eq!(with(&"x".repeat(60), true), "web");
+        assert_eq!(with("db", true).unwrap(), "web.db.shop.svc.cluster.local");
+        assert_eq!(with("db", false).unwrap(), "web");
+        assert_eq!(with("", true).unwrap(), "web");
+        let long = format!("web.{}.shop.svc.cluster.local", "x".repeat(60));
+        assert_eq!(
+            with(&"x".repeat(60), true).unwrap_err(),
+            format!(
+                "failed to construct FQDN from pod hostname and cluster domain, FQDN {long} is too long (64 characters is the max, 87 characters requested)"
+            )
+        );
+    }
+
+    #[test]
+    fn one_name_comes_before_all_others() {
+        use serde_json::json;
+        let spec = json!({ "containers": [], "hostname": "h", "subdomain": "db", "hostnameOverride": "over.ride", "setHostnameAsFQDN": true });
+        let pod = json!({ "metadata": { "name": "web", "namespace": "shop" }, "spec": spec });
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        assert_eq!((kernel_hostname(&pod), fqdn(&pod)), (Ok("over.ride".into()), None));
     }
 
     #[test]

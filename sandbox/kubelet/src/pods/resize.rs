@@ -11,7 +11,11 @@ use drydock_scheduler::{
     node::NodeInfo,
     pod::PodInfo,
 };
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Node, Pod, ResourceRequirements};
+use k8s_openapi::{
+    api::core::v1::{Container, ContainerStatus, Node, Pod, ResourceClaim, ResourceRequirements},
+    apimachinery::pkg::api::resource::Quantity,
+};
+use serde::Serialize;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// Condition of a pod that waits for what it wants.
@@ -100,6 +104,56 @@ fn short(wants: &Arc<Pod>, node: &Arc<Node>, others: &[Arc<Pod>]) -> Vec<Refusal
     found
 }
 
+/// What an event says of a change: what each container was allotted, or wants (`pkg/kubelet/events`).
+pub fn told(prefix: &str, pod: &Pod, error: &str) -> String {
+    #[derive(Serialize)]
+    struct Resources<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        limits: Option<&'a BTreeMap<String, Quantity>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        requests: Option<&'a BTreeMap<String, Quantity>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        claims: Option<&'a [ResourceClaim]>,
+    }
+    #[derive(Serialize)]
+    struct Allocation<'a> {
+        name: &'a str,
+        resources: Resources<'a>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Summary<'a> {
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        init_containers: Vec<Allocation<'a>>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        containers: Vec<Allocation<'a>>,
+        generation: i64,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        error: &'a str,
+    }
+    fn of(container: &Container) -> Allocation<'_> {
+        let resources = container.resources.as_ref();
+        Allocation {
+            name: &container.name,
+            resources: Resources {
+                limits: resources.and_then(|r| r.limits.as_ref()).filter(|map| !map.is_empty()),
+                requests: resources.and_then(|r| r.requests.as_ref()).filter(|map| !map.is_empty()),
+                claims: resources.and_then(|r| r.claims.as_deref()).filter(|list| !list.is_empty()),
+            },
+        }
+    }
+    let summary = Summary {
+        init_containers: pod::init_containers(pod).iter().map(of).collect(),
+        containers: pod::spec(pod).containers.iter().map(of).collect(),
+        generation: pod.metadata.generation.unwrap_or_default(),
+        error,
+    };
+    match serde_json::to_string(&summary) {
+        Ok(summary) => format!("{prefix}: {summary}"),
+        Err(_) => prefix.to_owned(),
+    }
+}
+
 /// Whether a container is to be started anew to get other limits.
 pub fn restarts(container: &Container, cpu: bool, memory: bool) -> bool {
     container.resize_policy.iter().flatten().any(|policy| {
@@ -148,6 +202,18 @@ mod tests {
             "name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 0, "resources": { "requests": { "cpu": "1" } } }] });
         restarted.status = serde_json::from_value(status).unwrap();
         assert_eq!(Allotted::told(&restarted), before);
+    }
+
+    #[test]
+    fn events_tell_resources_as_upstream_writes_them() {
+        let pod = json!({ "metadata": { "name": "p", "generation": 2 }, "spec": { "containers": [
+            { "name": "app", "resources": { "requests": { "cpu": "1", "memory": "1Mi" }, "limits": { "cpu": "2" } } }, { "name": "b" }] } });
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        assert_eq!(
+            told("Pod resize started", &pod, ""),
+            r#"Pod resize started: {"containers":[{"name":"app","resources":{"limits":{"cpu":"2"},"requests":{"cpu":"1","memory":"1Mi"}}},{"name":"b","resources":{}}],"generation":2}"#
+        );
+        assert!(told("Pod resize Deferred", &pod, "no").ends_with(r#""generation":2,"error":"no"}"#));
     }
 
     #[test]

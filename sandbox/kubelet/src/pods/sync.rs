@@ -19,7 +19,7 @@ use crate::{
     images::Waiting,
     kubelet::Kubelet,
     text,
-    volumes::{self, Volumes},
+    volumes::{self, Unmounted, VolumeError, Volumes},
 };
 use drydock_kubeclient::EventType;
 use k8s_openapi::{
@@ -31,7 +31,7 @@ use std::{
     collections::HashMap,
     net::Ipv4Addr,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// What stands in the way of a round; it is tried again.
@@ -76,6 +76,10 @@ pub struct Memory {
     pub waits_for: Option<Refused>,
     /// Why a container could not be given what was allotted.
     resize_error: Option<String>,
+    /// The generation of the specification whose allotment containers do not have yet.
+    resizing: Option<i64>,
+    /// Volumes that cannot be set up.
+    unmounted: Unmounted,
 }
 
 impl Memory {
@@ -96,19 +100,36 @@ impl Memory {
             allotted: if told.is_some() { Allotted::told(pod) } else { Allotted::wanted(pod) },
             waits_for: None,
             resize_error: None,
+            resizing: None,
+            unmounted: Unmounted::default(),
             told,
             ended,
             refused,
         }
     }
 
-    /// The pod with what it may use: all that it wants, if `refusal` has nothing against it.
-    pub fn allot(&mut self, pod: &Arc<Pod>, refusal: impl FnOnce() -> Option<Refused>) -> Arc<Pod> {
+    /// The pod with what it may use: all that it wants, if `refusal` has nothing against it. `tell` gets reasons and messages of events.
+    pub fn allot(
+        &mut self,
+        pod: &Arc<Pod>,
+        refusal: impl FnOnce() -> Option<Refused>,
+        tell: impl FnOnce(EventType, &str, &str),
+    ) -> Arc<Pod> {
         let wanted = Allotted::wanted(pod);
-        self.waits_for = if wanted == self.allotted { None } else { refusal() };
-        if self.waits_for.is_some() {
+        let before = self.waits_for.take();
+        if wanted == self.allotted {
+            return pod.clone();
+        }
+        if let Some(why) = refusal() {
+            if before.as_ref() != Some(&why) {
+                let message = resize::told(&format!("Pod resize {}", why.reason), pod, &why.message);
+                tell(EventType::Warning, &format!("Resize{}", why.reason), &message);
+            }
+            self.waits_for = Some(why);
             return Arc::new(self.allotted.applied(pod));
         }
+        tell(EventType::Normal, "ResizeStarted", &resize::told("Pod resize started", pod, ""));
+        self.resizing = Some(pod.metadata.generation.unwrap_or_default());
         self.allotted = wanted;
         pod.clone()
     }
@@ -241,10 +262,11 @@ impl<'a> Round<'a> {
         };
         let sandbox = self.sandbox(&observed).await?;
         let here = self.kubelet.here(self.pod, sandbox.address);
-        let volumes = volumes::set_up(self.kubelet, self.pod, &here).await.map_err(|e| {
-            self.kubelet.event(self.pod, EventType::Warning, "FailedMount", &e.to_string());
-            Failure::Other(e.to_string())
-        })?;
+        let volumes = match volumes::set_up(self.kubelet, self.pod, &here).await {
+            Ok(volumes) => volumes,
+            Err(errors) => return Err(self.without_volumes(&errors)),
+        };
+        self.memory.unmounted = Unmounted::default();
         super::files::write(self.kubelet, self.pod, Some(sandbox.address))
             .map_err(|e| Failure::Other(e.to_string()))?;
         let next = self.containers(&observed, &sandbox, &volumes, &here).await;
@@ -252,9 +274,20 @@ impl<'a> Round<'a> {
             observed = self.observe().await?;
             self.watch_probes(&observed);
         }
+        self.resized(&observed);
         // Also why containers wait may be new.
         self.tell(&observed, false);
         Ok(sooner(next, left))
+    }
+
+    /// Tells of each volume that cannot be set up, and now and then of all that the pod waits for.
+    fn without_volumes(&mut self, errors: &[VolumeError]) -> Failure {
+        let tell = |message: &str| self.kubelet.event(self.pod, EventType::Warning, "FailedMount", message);
+        errors.iter().for_each(|error| tell(&error.to_string()));
+        if let Some(all) = self.memory.unmounted.waited(errors, Instant::now()) {
+            tell(&format!("Unable to attach or mount volumes: {all}"));
+        }
+        Failure::Other(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
     }
 
     /// Time that the pod has left, if it has a deadline.
@@ -391,11 +424,39 @@ impl<'a> Round<'a> {
             return true;
         }
         let done = self.kubelet.docker.update(&found.id, wants).await;
+        self.acted = true;
         if let Err(error) = &done {
             tracing::error!(pod = pod::described(self.pod), container = container.name, %error, "Failed to resize container");
         }
-        self.memory.resize_error = done.err().map(|e| e.to_string());
+        let error = done.err().map(|e| e.to_string());
+        if let Some(why) = error.as_ref().filter(|_| error != self.memory.resize_error) {
+            let message = resize::told("Pod resize error", self.pod, why);
+            self.kubelet.event(self.pod, EventType::Warning, "ResizeError", &message);
+        }
+        self.memory.resize_error = error;
         false
+    }
+
+    /// Tells once when all containers have what was allotted to them.
+    fn resized(&mut self, observed: &Observed) {
+        let has_all = |container: &Container| {
+            let found = observed.newest(&container.name).filter(|found| found.state.running);
+            found.is_none_or(|found| {
+                let (has, wants) = (found.host_config, config::limits(self.pod, container));
+                (has.cpu_shares, has.cpu_quota, has.memory)
+                    == (wants.cpu_shares, wants.cpu_quota, wants.memory)
+            })
+        };
+        let sidecars = pod::init_containers(self.pod).iter().filter(|container| pod::is_sidecar(container));
+        if !pod::spec(self.pod).containers.iter().chain(sidecars).all(has_all) {
+            return;
+        }
+        if let Some(generation) = self.memory.resizing.take() {
+            let mut pod = Pod::clone(self.pod);
+            pod.metadata.generation = Some(generation);
+            let message = resize::told("Pod resize completed", &pod, "");
+            self.kubelet.event(self.pod, EventType::Normal, "ResizeCompleted", &message);
+        }
     }
 
     /// Init containers one after the other. (All are done, when to look again.)

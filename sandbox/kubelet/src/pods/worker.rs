@@ -73,7 +73,11 @@ pub async fn run(
         if let Some(message) = &now.evicted {
             memory.ended.get_or_insert_with(|| (eviction::REASON.into(), message.clone()));
         }
-        let pod = memory.allot(&now.pod, || resize::refusal(&kubelet, &now.pod));
+        let pod = memory.allot(
+            &now.pod,
+            || resize::refusal(&kubelet, &now.pod),
+            |kind, reason, message| kubelet.event(&now.pod, kind, reason, message),
+        );
         let round = async {
             let mut round = Round::new(&kubelet, &pod, &mut memory);
             let next = round.sync().await?;

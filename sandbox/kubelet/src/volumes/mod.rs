@@ -25,6 +25,7 @@ use std::{
     fs, io,
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 /// Files and directories of one volume that get a group, at most.
@@ -58,15 +59,42 @@ pub struct VolumeError {
     pub message: String,
 }
 
-/// Sets up all volumes of a pod.
-pub async fn set_up(kubelet: &Kubelet, pod: &Pod, here: &Here) -> Result<Volumes, VolumeError> {
-    let mut volumes = Volumes::new();
+/// Sets up all volumes of a pod. One that fails does not keep the others from being set up.
+pub async fn set_up(kubelet: &Kubelet, pod: &Pod, here: &Here) -> Result<Volumes, Vec<VolumeError>> {
+    let (mut volumes, mut errors) = (Volumes::new(), Vec::new());
     for volume in pod::spec(pod).volumes.iter().flatten() {
-        let mounted = one(kubelet, pod, volume, here).await;
-        let mounted = mounted.map_err(|message| VolumeError { volume: volume.name.clone(), message })?;
-        volumes.insert(volume.name.clone(), mounted);
+        match one(kubelet, pod, volume, here).await {
+            Ok(mounted) => {
+                volumes.insert(volume.name.clone(), mounted);
+            }
+            Err(message) => errors.push(VolumeError { volume: volume.name.clone(), message }),
+        }
     }
-    Ok(volumes)
+    if errors.is_empty() { Ok(volumes) } else { Err(errors) }
+}
+
+/// For how long a pod waits for its volumes before it is said that it waited in vain (`podAttachAndMountTimeout`).
+const PATIENCE: Duration = Duration::from_secs(123);
+
+/// Since when a pod waits for its volumes (`WaitForAttachAndMount`).
+#[derive(Debug, Default)]
+pub struct Unmounted(Option<Instant>);
+
+impl Unmounted {
+    /// Some volumes still cannot be set up. Which, when the pod has waited too long; then the wait begins anew.
+    pub fn waited(&mut self, errors: &[VolumeError], now: Instant) -> Option<String> {
+        let since = *self.0.get_or_insert(now);
+        if now.duration_since(since) < PATIENCE {
+            return None;
+        }
+        self.0 = None;
+        let mut names: Vec<&str> = errors.iter().map(|error| error.volume.as_str()).collect();
+        names.sort_unstable();
+        Some(format!(
+            "unmounted volumes=[{}], unattached volumes=[], failed to process volumes=[]: context deadline exceeded",
+            names.join(" ")
+        ))
+    }
 }
 
 async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, here: &Here) -> Result<Mounted, String> {
@@ -79,13 +107,10 @@ async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, here: &Here) -> Resu
     }
     if let Some(source) = &volume.empty_dir {
         let path = paths::volume(uid, "empty-dir", &volume.name);
-        let new = !path.exists();
+        let ready = paths::plugin(uid, "empty-dir", &volume.name).join("ready");
         let medium = medium(source, kubelet.machine.memory);
-        if new || matches!(medium, Medium::Memory(_)) {
-            directory(&path, medium).map_err(|e| e.to_string())?;
-        }
-        nested::make(pod, &volume.name, &path).map_err(|e| e.to_string())?;
-        give_to_group(&path, group, RW, false).map_err(|e| e.to_string())?;
+        empty(&path, &ready, medium, group, |path| nested::make(pod, &volume.name, path))
+            .map_err(|e| e.to_string())?;
         return Ok(writable(path));
     }
     if volume.image.is_some() {
@@ -110,6 +135,29 @@ async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, here: &Here) -> Resu
     }
     // What the kubelet writes is not a container's to change.
     Ok(Mounted { path, read_only: true })
+}
+
+/// An `emptyDir`, once: what containers have made there since is theirs, also its group and modes. A file says that it is ready
+/// (`pkg/volume/emptydir`, `SetUpAt`).
+fn empty(
+    path: &Path,
+    ready: &Path,
+    medium: Medium,
+    group: Option<i64>,
+    nested: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<()> {
+    let is_there = match medium {
+        Medium::Disk => path.exists(),
+        Medium::Memory(_) => drydock_runtime::mounts::is_mount_point(path),
+    };
+    if is_there && ready.exists() {
+        return Ok(());
+    }
+    directory(path, medium)?;
+    nested(path)?;
+    give_to_group(path, group, RW, false)?;
+    ready.parent().map(fs::create_dir_all).transpose()?;
+    fs::write(ready, "")
 }
 
 /// What a volume's directory lies on.
@@ -197,6 +245,43 @@ pub fn tear_down(uid: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_containers_made_in_an_empty_volume_stays_theirs() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (path, ready) = (dir.path().join("v"), dir.path().join("plugin/ready"));
+        let set_up = || empty(&path, &ready, Medium::Disk, Some(3000), |_| Ok(())).unwrap();
+        set_up();
+        let of = |path: &Path| fs::metadata(path).unwrap();
+        assert_eq!((of(&path).gid(), of(&path).mode() & 0o7777), (3000, 0o2777));
+        let file = path.join("f");
+        fs::write(&file, "x").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        set_up();
+        assert_eq!(of(&file).mode() & 0o777, 0o644);
+        fs::remove_dir_all(&path).unwrap();
+        set_up();
+        assert_eq!(of(&path).gid(), 3000, "one that is gone is made anew");
+    }
+
+    #[test]
+    fn who_waits_long_for_volumes_is_told_which() {
+        let error = |volume: &str| VolumeError { volume: volume.into(), message: "no".into() };
+        let (mut unmounted, now) = (Unmounted::default(), Instant::now());
+        let errors = [error("v"), error("s")];
+        assert_eq!(unmounted.waited(&errors, now), None);
+        assert_eq!(unmounted.waited(&errors, now + Duration::from_secs(100)), None);
+        assert_eq!(
+            unmounted.waited(&errors, now + PATIENCE).as_deref(),
+            Some(
+                "unmounted volumes=[s v], unattached volumes=[], failed to process volumes=[]: context deadline exceeded"
+            )
+        );
+        assert_eq!(unmounted.waited(&errors, now + PATIENCE), None, "it begins anew");
+    }
 
     #[test]
     fn a_group_gets_all_but_where_links_lead_to() {
