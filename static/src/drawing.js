@@ -19,7 +19,10 @@ export function inSystemColours(theme) {
   return { ...theme, background, foreground, cursor: foreground, cursorAccent: background, selectionBackground: foreground, selectionForeground: background };
 }
 
-/** Each time that lines scroll out xterm.js draws the selection anew, and with it the whole screen: needless while there is none. */
+/**
+ * Each time that lines scroll out xterm.js draws the selection anew, and with it the whole screen: needless while there is none. And its
+ * DOM renderer remembers the last one for the next resize, also when nothing is selected any more.
+ */
 export function drawSelectionIfAny(terminal) {
   const service = terminal._core?._renderService;
   const draw = service?.handleSelectionChanged?.bind(service);
@@ -28,6 +31,7 @@ export function drawSelectionIfAny(terminal) {
   service.handleSelectionChanged = (start, end, columns) => {
     const is = Boolean(start && end);
     if (is || shown) draw(start, end, columns);
+    if (!is) service._renderer?.value?._selectionRenderModel?.clear();
     shown = is;
   };
 }

@@ -108,6 +108,46 @@ async fn a_paste_stays_a_paste_and_copying_lets_the_next_key_interrupt() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_selection_is_copied_from_under_a_programs_mouse_and_does_not_come_back() {
+    let server = Server::shared();
+    let session = server.session().await;
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    let copies =
+        "window.copies = []; navigator.clipboard.writeText = async (text) => copies.push(text); return true";
+    assert!(browser.script::<bool>(copies, vec![]).await);
+    browser.run(1, "clear; printf '\\e[?1002h'; echo some''thing; cat > /dev/null").await;
+    browser.until_terminal(1, "something").await;
+    let [x, y, width] = browser
+        .script::<[i64; 3]>(
+            "const box = document.querySelector('.xterm-screen').getBoundingClientRect(), term = window.__drydock.term(1);\
+             const row = [...Array(term.rows).keys()].find(y => term.buffer.active.getLine(y)?.translateToString(true) === 'something');\
+             return [box.x, box.y + (row + 0.5) * box.height / term.rows, 9.6 * box.width / term.cols].map(Math.round)",
+            vec![],
+        )
+        .await;
+    let drag = browser.driver().action_chain().key_down(key::SHIFT).move_to(x + 1, y).click_and_hold();
+    drag.move_to(x + width, y).release().key_up(key::SHIFT).perform().await.unwrap();
+    let copied = async || browser.script::<Vec<String>>("return copies", vec![]).await;
+    browser.until("it is copied", async || !copied().await.is_empty()).await;
+    assert_eq!(copied().await, ["something"]);
+
+    // It goes by a key, and no resize brings it back.
+    let drawn = async || {
+        let count = "return document.querySelectorAll('.xterm-selection > *').length";
+        browser.script::<u32>(count, vec![]).await
+    };
+    assert_ne!(drawn().await, 0);
+    browser.keys("x").await;
+    browser.until("it is gone", async || drawn().await == 0).await;
+    let columns = async || browser.script::<u32>("return window.__drydock.term(1).cols", vec![]).await;
+    let before = columns().await;
+    browser.resize(1100, 800).await;
+    browser.until("there is less room", async || columns().await < before).await;
+    assert_eq!(drawn().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn vim_works() {
     let server = Server::shared();
     let session = server.session().await;

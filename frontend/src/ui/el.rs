@@ -189,6 +189,12 @@ impl El {
         self
     }
 
+    /// What happens at an event before anything inside hears of it, which may keep it to itself.
+    pub fn on_first<E: JsCast>(self, event: &str, mut act: impl FnMut(E) + 'static) -> Self {
+        self.hear(event, Box::new(move |event: Event| act(event.unchecked_into())), true);
+        self
+    }
+
     /// What a click does.
     pub fn click(self, mut act: impl FnMut() + 'static) -> Self {
         self.listen("click", Box::new(move |_| act()));
@@ -232,9 +238,13 @@ impl El {
     }
 
     fn listen(&self, event: &str, act: Box<dyn FnMut(Event)>) {
+        self.hear(event, act, false);
+    }
+
+    fn hear(&self, event: &str, act: Box<dyn FnMut(Event)>, first: bool) {
         // JavaScript owns the closure: it goes when the element does.
         let act = Closure::wrap(act).into_js_value();
-        let _ = self.0.add_event_listener_with_callback(event, act.unchecked_ref());
+        let _ = self.0.add_event_listener_with_callback_and_bool(event, act.unchecked_ref(), first);
     }
 
     fn follow_attr(&self, name: &'static str, read: Box<dyn Fn() -> Option<String>>) {

@@ -51,7 +51,7 @@ pub fn terminal_pane(id: TerminalId) -> El {
         .class_if("looks", move || !session.may_type())
         .class_if("stale", move || session.connection.get() != crate::store::session::Connection::Up)
         .on("focusin", move |_: Event| session.focused(id))
-        .on("mousedown", move |_: Event| copy_when_selected(app, id))
+        .on_first("mousedown", move |_: Event| copy_when_selected(app, id))
         .on("dragover", move |event: DragEvent| {
             event.prevent_default();
             dragging.set(true);
