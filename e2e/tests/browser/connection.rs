@@ -189,8 +189,10 @@ async fn a_second_viewer_sees_all_and_types_nothing() {
     viewer.screenshot("viewer").await;
     owner.until("two viewers are told", async || owner.text("viewers").await.starts_with('2')).await;
 
-    // Revoked, the viewer is shown out.
+    // Revoked, the viewer is shown out. With a link to type with the ports' addresses go, which is said before.
+    server.link(&session, Role::Type, None).await;
     owner.click("share").await;
+    assert!(owner.text("revoke-hint").await.contains("new addresses"));
     let path = format!("/sessions/{}/links", session.id);
     let links: Vec<drydock_protocol::api::Link> = server.get(&path, &session.token).await.json();
     let link = links.iter().find(|l| l.role == Role::View).expect("a view link");
@@ -212,7 +214,14 @@ async fn a_second_viewer_sees_all_and_types_nothing() {
     viewer.find("problem").await;
     viewer.until_attr("problem", "data-kind", "forbidden").await;
     viewer.screenshot("forbidden").await;
-    owner.assert_quiet(&[]).await;
+    // What opens nothing any more is not offered again.
+    viewer.open_start(&server).await;
+    assert!(!viewer.shows(&format!("own-session-{}", session.id)).await);
+    // Whoever has a right already keeps it, whatever link is opened.
+    owner.open(&format!("{}/s/{}#t=nonsense", server.url(), session.id)).await;
+    owner.until_prompt(1).await;
+    assert_eq!(owner.attr("session-page", "data-role").await.as_deref(), Some("own"));
+    owner.assert_quiet(&["status of 403"]).await;
     viewer.assert_quiet(&["status of 403"]).await;
 }
 

@@ -249,6 +249,10 @@ impl SessionStore {
             }
             match entered {
                 Ok(()) => self.connect(&id),
+                // Whoever has been here may come back by a link that is no good (any more); the server says if not.
+                Err(problem) if problem.status == 403 && own_sessions::find(&id).is_some() => {
+                    self.connect(&id);
+                }
                 Err(problem) => self.refused(problem),
             }
         });
@@ -384,8 +388,8 @@ impl SessionStore {
         let inner = self.inner();
         inner.link.replace(None);
         inner.views.take();
-        if let (Some(id), true) = (self.id.get_untracked(), matches!(why, Over::Ended(_) | Over::NotFound(_)))
-        {
+        let lost = matches!(why, Over::Ended(_) | Over::NotFound(_) | Over::Forbidden(_));
+        if let (Some(id), true) = (self.id.get_untracked(), lost) {
             // What can be started again is remembered until the page is left.
             if self.about.with_untracked(Option::is_none)
                 && let Some(old) = own_sessions::find(&id)

@@ -186,10 +186,16 @@ fn ports(name: NodeName) -> El {
 /// A button that opens a port.
 pub fn port_chip(name: NodeName, port: u16, loopback_only: bool) -> El {
     let session = use_app().session;
-    let title = if loopback_only {
-        format!("Port {port} listens on 127.0.0.1 only; let the program listen on 0.0.0.0 to open it here")
-    } else {
-        format!("Open port {port} of {name} in a new tab; Alt and a click copies its link")
+    let title = move || {
+        if loopback_only {
+            format!(
+                "Port {port} listens on 127.0.0.1 only; let the program listen on 0.0.0.0 to open it here"
+            )
+        } else if session.may_type() {
+            format!("Open port {port} of {name} in a new tab; Alt and a click copies its link")
+        } else {
+            format!("Port {port} of {name}, which opens for those who may type")
+        }
     };
     let press = move |event: web_sys::MouseEvent| {
         if event.alt_key() {
@@ -201,8 +207,8 @@ pub fn port_chip(name: NodeName, port: u16, loopback_only: bool) -> El {
     el("button")
         .class("chip")
         .attr_if("disabled", move || loopback_only || !session.may_type())
-        .attr("title", title.clone())
-        .attr("aria-label", title)
+        .attr_of("title", title)
+        .attr_of("aria-label", title)
         .on("click", press)
         .text(format!(":{port}"))
 }

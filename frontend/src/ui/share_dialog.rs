@@ -162,6 +162,16 @@ fn links() -> El {
     group().child(el("h3").text("Links")).part(move || match share.links.get() {
         None => el("p").class("muted").text("Asking …"),
         Some(links) if links.is_empty() => el("p").class("muted").text("None yet."),
-        Some(links) => el("ul").class("links").children(links.into_iter().enumerate().map(row)),
+        Some(links) => {
+            let opens_ports = |l: &Link| !l.yours && !l.revoked && l.role > Role::View;
+            let warned = links.iter().any(opens_ports).then(|| {
+                el("p").class("muted").testid("revoke-hint").text(
+                    "Revoking a link that lets people type gives all ports new addresses: open yours again then.",
+                )
+            });
+            group()
+                .child(el("ul").class("links").children(links.into_iter().enumerate().map(row)))
+                .children(warned)
+        }
     })
 }
