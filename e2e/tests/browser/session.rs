@@ -121,8 +121,18 @@ async fn files_are_uploaded_edited_and_deleted() {
     browser.find("file-big.bin").await;
     let size = async || server.exec(&session.id, "node1", "cat upload.txt; stat -c %s big.bin").await.text();
     until("both are whole", async || size().await == "from my disk\n20971520\n").await;
+    // However many there are, it is said once.
+    browser
+        .until("it is told", async || {
+            browser.text("notices").await.trim().starts_with("2 files (20.0 MB) are now in /root on node1.")
+        })
+        .await;
+    let notices = "return document.querySelector('[data-testid=notices]').children.length";
+    assert_eq!(browser.script::<u32>(notices, vec![]).await, 1);
     browser.screenshot("files").await;
     browser.assert_accessible("the files dock").await;
+    let narrow = "return [...document.querySelectorAll('.files button')].filter(e => e.getBoundingClientRect().width < 24).length";
+    assert_eq!(browser.script::<u32>(narrow, vec![]).await, 0, "buttons that a finger misses");
 
     browser.click("edit-upload.txt").await;
     browser.find("editor").await;
@@ -132,6 +142,12 @@ async fn files_are_uploaded_edited_and_deleted() {
     browser.keys("edited in the page, ").await;
     browser.screenshot("editor").await;
     browser.assert_accessible("the editor").await;
+    // The question has room.
+    browser.click("editor-close").await;
+    let cut = "const close = document.querySelector('[data-testid=editor-close]');\
+        return [close, close.parentElement].filter(e => e.scrollWidth > e.clientWidth).map(e => e.innerText)";
+    assert_eq!(browser.script::<Vec<String>>(cut, vec![]).await, Vec::<String>::new());
+    browser.keys(&key::ESCAPE.to_string()).await;
     browser.click("editor-save").await;
     let read = async || server.exec(&session.id, "node1", "cat upload.txt").await.text();
     until("it is saved", async || read().await == "edited in the page, from my disk\n").await;
@@ -224,27 +240,39 @@ async fn large_and_linked_directories_can_be_entered() {
     browser.find("file-real").await;
     browser.click("new-folder").await;
     browser.find("new-name").await;
-    browser.keys(&format!("real{}", drydock_e2e::browser::key::ENTER)).await;
-    browser
-        .until("it is told", async || browser.text("notices").await.contains("/root/real is there already"))
-        .await;
+    browser.keys(&format!("real{}", key::ENTER)).await;
+    let told = async |words: &str| {
+        browser.until("it is told", async || browser.text("name-problem").await.contains(words)).await;
+        // What was typed stays, to be mended.
+        let typed = "const input = document.activeElement;\
+            return input.dataset.testid === 'new-name' ? input.value : '(the focus is elsewhere)'";
+        browser.script::<String>(typed, vec![]).await
+    };
+    assert_eq!(told("/root/real is there already").await, "real");
+    browser.keys(&format!("ism{}", key::ENTER)).await;
+    let focused = "return document.activeElement.dataset.testid ?? ''";
+    let has_focus = async |testid: &str| {
+        let what = format!("'{testid}' has the focus");
+        browser.until(&what, async || browser.script::<String>(focused, vec![]).await == testid).await;
+    };
+    has_focus("file-realism").await;
+    assert!(!browser.shows("new-name").await);
 
     // So is one that came since it was read, whose content stays.
     server.exec(&session.id, "node1", "echo mine > /root/late").await;
     browser.click("new-file").await;
     browser.find("new-name").await;
-    browser.keys(&format!("late{}", drydock_e2e::browser::key::ENTER)).await;
-    browser
-        .until("it is told", async || browser.text("notices").await.contains("/root/late is there already"))
-        .await;
+    browser.keys(&format!("late{}", key::ENTER)).await;
+    assert_eq!(told("/root/late is there already").await, "late");
     assert_eq!(server.exec(&session.id, "node1", "cat /root/late").await.text().trim(), "mine");
 
     // What is there gets another name, unless that is taken.
     browser.click("rename-real").await;
     browser.find("new-name").await;
-    browser.keys(&format!("{}ly{}", END, drydock_e2e::browser::key::ENTER)).await;
+    browser.keys(&format!("{}ly{}", END, key::ENTER)).await;
     browser.find("file-really").await;
     browser.gone("file-real").await;
+    has_focus("file-really").await;
     assert!(server.exec(&session.id, "node1", "test -e /root/really/inside").await.status.success());
 
     // Of a large one a part is drawn at a time, and a screen reader hears how much there is.
@@ -260,6 +288,38 @@ async fn large_and_linked_directories_can_be_entered() {
     }
     browser.gone("files-more").await;
     browser.assert_quiet(&["409"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_come_back_with_their_node() {
+    let server = Server::shared();
+    let session = server.session().await;
+    server.exec(&session.id, "node1", "touch kept").await.ok();
+    let browser = Browser::start().await;
+    browser.open_session(&session.url).await;
+    browser.click("toggle-files").await;
+    browser.find("file-kept").await;
+    browser.click("power-node1").await;
+    browser.until_attr("node-node1", "data-power", "off").await;
+    browser.click("files-reload").await;
+    browser.until("it is told", async || browser.text("files").await.contains("switched off")).await;
+    browser.click("power-node1").await;
+    browser.find("file-kept").await;
+
+    // Without a node there is nothing to be done.
+    browser.click("toggle-docker").await;
+    browser
+        .until("the node is removed", async || {
+            press(&browser, "remove-node1").await;
+            !browser.shows("node-node1").await
+        })
+        .await;
+    browser.until("it is told", async || browser.text("docker").await.contains("no node")).await;
+    browser.click("toggle-files").await;
+    browser.click("new-folder").await;
+    assert!(!browser.shows("new-name").await);
+    assert_eq!(browser.attr("new-folder", "aria-disabled").await.as_deref(), Some("true"));
+    browser.assert_accessible("a session without nodes").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

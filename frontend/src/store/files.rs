@@ -10,7 +10,12 @@ use crate::{
     logic::{paths, units},
     net::rest::{self, If, Problem},
 };
-use drydock_protocol::{NodeName, api::Listing, pipe::Entry, state::Power};
+use drydock_protocol::{
+    NodeName,
+    api::Listing,
+    pipe::Entry,
+    state::{Node, Power},
+};
 use wasm_bindgen_futures::spawn_local;
 use web_sys::File;
 
@@ -86,6 +91,10 @@ pub struct Files {
     pub shown: Known<Shown>,
     /// What a name is asked for just now.
     pub naming: Known<Option<Naming>>,
+    /// Why that name was not given.
+    pub refused: Known<String>,
+    /// What has just got its name: it gets the focus when the directory has been read.
+    pub named: Known<Option<String>>,
     /// The file in the editor.
     pub editing: Known<Option<OpenFile>>,
     /// How saving went.
@@ -106,6 +115,8 @@ impl Files {
             path: Known::new(HOME.into()),
             shown: Known::new(Shown::Loading),
             naming: Known::new(None),
+            refused: Known::new(String::new()),
+            named: Known::new(None),
             editing: Known::new(None),
             saving: Known::new(Saving::Clean),
             readings: Known::new(0),
@@ -117,17 +128,24 @@ impl Files {
         files
     }
 
-    /// When the node is removed whose files show, another one's do. When the connection is back, what could not be read is read.
+    /// When the node is removed whose files show, another one's do. When the connection or the node is back, what could not be read is
+    /// read.
     fn follow_nodes(self) {
-        let mut was_up = false;
+        let mut was = (false, false);
         watch(move || {
             let names: Vec<_> = self.session.state.with(|s| s.nodes.iter().map(|n| n.name).collect());
             let ready =
                 self.session.state.with(|s| s.nodes.first().is_some_and(|n| n.power != Power::Starting));
             let up = self.session.connection.get() == Connection::Up;
             let node = self.node.get_untracked();
-            let back = !std::mem::replace(&mut was_up, up) && up;
-            if back && matches!(self.shown.get_untracked(), Shown::Failed(problem) if problem.status == 0) {
+            let is_on = |n: &Node| Some(n.name) == node && n.power == Power::On;
+            let now = (up, self.session.state.with(|s| s.nodes.iter().any(is_on)));
+            let back = up && now > std::mem::replace(&mut was, now);
+            if back
+                && self
+                    .shown
+                    .with_untracked(|shown| matches!(shown, Shown::Failed(p) if matches!(p.status, 0 | 409)))
+            {
                 self.reload();
             }
             // While the session is being entered nothing is known of its nodes.
@@ -176,6 +194,7 @@ impl Files {
             self.node.set(Some(node));
             self.path.set(path.clone());
             self.naming.set(None);
+            self.named.set(None);
             self.shown.set(Shown::Loading);
         }
         let number = self.asked.get_untracked() + 1;
@@ -184,6 +203,10 @@ impl Files {
             let answer = rest::list(&id, node, &path).await;
             if self.asked.get_untracked() == number {
                 self.shown.set(answer.map_or_else(Shown::Failed, Shown::Ready));
+                // The form had the focus until there is what it made.
+                if self.named.with_untracked(Option::is_some) {
+                    self.naming.set(None);
+                }
             }
         });
     }
@@ -224,57 +247,36 @@ impl Files {
         });
     }
 
-    /// The path of something new in the directory; says so if there is something of that name.
-    fn free_path(self, name: &str) -> Option<String> {
-        let path = self.path_of(name);
+    /// Gives something new its name, or something old another. The form that asked for it closes when that is done; else it says why not.
+    pub fn name(self, what: Naming, name: String) {
+        let (Some(id), Some(node)) = (self.session.id.get_untracked(), self.node.get_untracked()) else {
+            return;
+        };
+        let path = self.path_of(&name);
         let taken = self.shown.with_untracked(
             |shown| matches!(shown, Shown::Ready(l) if l.entries.iter().any(|e| e.name == name)),
         );
         if taken {
-            self.notices.error(format!("{path} is there already."));
+            return self.refused.set(format!("{path} is there already."));
         }
-        (!taken).then_some(path)
-    }
-
-    /// Makes a directory.
-    pub fn make_dir(self, name: &str) {
-        let (Some(id), Some(node)) = (self.session.id.get_untracked(), self.node.get_untracked()) else {
-            return;
-        };
-        let Some(path) = self.free_path(name) else { return };
+        let old = if let Naming::Rename(old) = &what { self.path_of(old) } else { String::new() };
         spawn_local(async move {
-            if let Err(problem) = rest::make_dir(&id, node, &path).await {
-                self.notices.error(problem.message);
-            }
-            self.reload();
-        });
-    }
-
-    /// Gives something of the directory another name.
-    pub fn rename(self, from: &str, to: &str) {
-        let (Some(id), Some(node)) = (self.session.id.get_untracked(), self.node.get_untracked()) else {
-            return;
-        };
-        let from = self.path_of(from);
-        let Some(to) = self.free_path(to) else { return };
-        spawn_local(async move {
-            if let Err(problem) = rest::rename(&id, node, &from, &to).await {
-                self.notices.error(problem.message);
-            }
-            self.reload();
-        });
-    }
-
-    /// Makes an empty file and opens it. One that came there since the directory was read stays as it is.
-    pub fn make_file(self, name: &str) {
-        let (Some(id), Some(node)) = (self.session.id.get_untracked(), self.node.get_untracked()) else {
-            return;
-        };
-        let Some(path) = self.free_path(name) else { return };
-        spawn_local(async move {
-            match rest::write_file(&id, node, &path, "", If::New).await {
-                Ok(_) => self.read(node, path, false).await,
+            let done = match &what {
+                Naming::Folder => rest::make_dir(&id, node, &path).await,
+                // One that came there since the directory was read stays as it is.
+                Naming::File => rest::write_file(&id, node, &path, "", If::New).await.map(drop),
+                Naming::Rename(_) => rest::rename(&id, node, &old, &path).await,
+            };
+            match done {
+                Err(problem) if self.naming.with_untracked(|now| now.as_ref() == Some(&what)) => {
+                    return self.refused.set(problem.message);
+                }
                 Err(problem) => self.notices.error(problem.message),
+                Ok(()) if what == Naming::File => {
+                    self.naming.set(None);
+                    self.read(node, path, false).await;
+                }
+                Ok(()) => self.named.set(Some(name)),
             }
             self.reload();
         });

@@ -53,11 +53,23 @@ impl SessionStore {
         spawn_local(async move {
             let to_leave = self.to_leave(node, &directory, &files).await;
             // One after the other: a terminal keeps its share of the connection.
+            let (mut done, mut size) = (0, 0);
+            let mut last = String::new();
             for file in files {
                 let name = file.name();
-                if !to_leave.contains(&name) {
-                    self.upload_one(node, paths::join(&directory, &name), file).await;
+                if !to_leave.contains(&name)
+                    && self.upload_one(node, paths::join(&directory, &name), &file).await
+                {
+                    (done, size) = (done + 1, size + file.size() as u64);
+                    last = name;
                 }
+            }
+            // Said once: each sentence is read out, and lies over something.
+            if done > 0 {
+                let what = if done == 1 { last } else { format!("{done} files") };
+                let verb = if done == 1 { "is" } else { "are" };
+                let size = units::bytes(size);
+                self.notices.info(format!("{what} ({size}) {verb} now in {directory} on {node}."));
             }
             after();
         });
@@ -83,8 +95,9 @@ impl SessionStore {
         })
     }
 
-    async fn upload_one(self, node: NodeName, path: String, file: File) {
-        let Some(id) = self.id.get_untracked() else { return };
+    /// Whether it arrived.
+    async fn upload_one(self, node: NodeName, path: String, file: &File) -> bool {
+        let Some(id) = self.id.get_untracked() else { return false };
         let number = self.uploads.with_untracked(|all| all.iter().map(|u| u.id).max().unwrap_or(0)) + 1;
         let sent = Known::new(Sent::Part(0.0));
         let request = StoredValue::new_local(None);
@@ -94,20 +107,20 @@ impl SessionStore {
         let url = rest::upload_url(&id, node, &path);
         let result = upload::put(
             &url,
-            &file,
+            file,
             move |started| request.set_value(Some(started)),
             move |part| progress.set(Sent::Part(part)),
         )
         .await;
+        let arrived = result.is_ok();
         match result {
             Ok(()) => {
                 sent.set(Sent::Done);
-                let size = units::bytes(file.size() as u64);
-                self.notices.info(format!("{} ({size}) is now {path} on {node}.", file.name()));
                 self.drop_upload(number);
             }
             Err(problem) => sent.set(Sent::Failed(problem.message)),
         }
+        arrived
     }
 
     /// Takes an upload off the list.

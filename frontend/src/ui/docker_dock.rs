@@ -61,7 +61,11 @@ pub fn docker_dock() -> El {
                 .attr("tabindex", "0")
                 .attr("role", "group")
                 .attr("aria-label", "Containers and images")
-                .each(node_numbers(session), |number| engine(node_name(number))),
+                .each(node_numbers(session), |number| engine(node_name(number)))
+                .when(
+                    move || session.state.with(|s| s.nodes.is_empty()),
+                    || el("p").class("muted").text("The session has no node."),
+                ),
         )
         .child(
             el("ul")

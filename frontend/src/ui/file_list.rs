@@ -133,18 +133,19 @@ fn row(entry: Entry) -> El {
         }
     };
     let (edited, downloaded, renamed, deleted) = (entry.clone(), name.clone(), name.clone(), name.clone());
+    let mut first = el("button")
+        .class("link file-name")
+        .testid(format!("file-{name}"))
+        .attr_if("disabled", move || !(directory || file))
+        .click(open)
+        .child(icon(if directory { icon::FOLDER } else { icon::FILE }))
+        .text(name.clone());
+    if files.named.with_untracked(|named| named.as_ref() == Some(&name)) {
+        files.named.set(None);
+        first = first.focus();
+    }
     el("tr")
-        .child(
-            el("td").child(
-                el("button")
-                    .class("link file-name")
-                    .testid(format!("file-{name}"))
-                    .attr_if("disabled", move || !(directory || file))
-                    .click(open)
-                    .child(icon(if directory { icon::FOLDER } else { icon::FILE }))
-                    .text(name.clone()),
-            ),
-        )
+        .child(el("td").child(first))
         .child(el("td").class("number").text(size))
         .child(el("td").class("mode").text(units::mode(entry.mode)))
         .child(

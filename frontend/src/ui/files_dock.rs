@@ -129,6 +129,12 @@ fn crumbs() -> El {
 fn dock_buttons() -> El {
     let files = use_app().files;
     let naming = files.naming;
+    let nowhere = move || files.node.get().is_none();
+    let ask = move |what: Naming| {
+        if !untrack(nowhere) {
+            naming.set(Some(what));
+        }
+    };
     let chosen = move |event: Event| {
         let input: HtmlInputElement = event_target(&event);
         if let Some(list) = input.files().filter(|list| list.length() > 0) {
@@ -142,26 +148,34 @@ fn dock_buttons() -> El {
             el("div")
                 .class("dock-buttons")
                 .child(
-                    el("label").class("button upload").child(icon(icon::UPLOAD)).text("Upload").child(
-                        el("input")
-                            .attr("type", "file")
-                            .attr("multiple", "")
-                            .class("visually-hidden")
-                            .testid("upload-input")
-                            .on("change", chosen),
-                    ),
+                    el("label")
+                        .class("button upload")
+                        .off_if(nowhere)
+                        .child(icon(icon::UPLOAD))
+                        .text("Upload")
+                        .child(
+                            el("input")
+                                .attr("type", "file")
+                                .attr_if("disabled", nowhere)
+                                .attr("multiple", "")
+                                .class("visually-hidden")
+                                .testid("upload-input")
+                                .on("change", chosen),
+                        ),
                 )
                 .child(
                     el("button")
                         .testid("new-folder")
-                        .click(move || naming.set(Some(Naming::Folder)))
+                        .off_if(nowhere)
+                        .click(move || ask(Naming::Folder))
                         .child(icon(icon::FOLDER))
                         .text("New folder"),
                 )
                 .child(
                     el("button")
                         .testid("new-file")
-                        .click(move || naming.set(Some(Naming::File)))
+                        .off_if(nowhere)
+                        .click(move || ask(Naming::File))
                         .child(icon(icon::FILE))
                         .text("New file"),
                 ),
@@ -178,7 +192,7 @@ fn name_form(what: Naming) -> El {
     let naming = files.naming;
     let old = if let Naming::Rename(old) = &what { old.clone() } else { String::new() };
     let name = RwSignal::new(old.clone());
-    let wrong = RwSignal::new(String::new());
+    files.refused.set(String::new());
     let (label, done) = match what {
         Naming::Folder => ("Name of the new folder".to_owned(), "Make"),
         Naming::File => ("Name of the new file".to_owned(), "Make"),
@@ -188,15 +202,12 @@ fn name_form(what: Naming) -> El {
         event.prevent_default();
         let name = name.get_untracked().trim().to_owned();
         if let Some(reason) = paths::refuse(&name) {
-            return wrong.set(reason.to_owned());
+            return files.refused.set(reason.to_owned());
         }
         match &what {
-            Naming::Folder => files.make_dir(&name),
-            Naming::File => files.make_file(&name),
-            Naming::Rename(old) if *old == name => {}
-            Naming::Rename(old) => files.rename(old, &name),
+            Naming::Rename(old) if *old == name => naming.set(None),
+            what => files.name(what.clone(), name),
         }
-        naming.set(None);
     };
     el("form")
         .class("name-form")
@@ -219,5 +230,11 @@ fn name_form(what: Naming) -> El {
         .child(
             el("button").attr("type", "button").class("quiet").click(move || naming.set(None)).text("Cancel"),
         )
-        .child(el("p").class("problem-text").attr("role", "alert").text_of(move || wrong.get()))
+        .child(
+            el("p")
+                .class("problem-text")
+                .attr("role", "alert")
+                .testid("name-problem")
+                .text_of(move || files.refused.get()),
+        )
 }
