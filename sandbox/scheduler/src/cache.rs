@@ -219,6 +219,11 @@ impl Cache {
         self.pods.contains_key(uid)
     }
 
+    /// A pod that is on a node, and whether it is only assumed to come.
+    pub fn pod(&self, uid: &str) -> Option<(Arc<PodInfo>, bool)> {
+        self.pods.get(uid).map(|placed| (placed.pod.clone(), placed.is_assumed))
+    }
+
     /// True if a pod of the namespace other than `uid` uses the claim; and the node where it does.
     pub fn user_of_claim(&self, namespace: &str, claim: &str, uid: &str) -> Option<&str> {
         let mut others = self

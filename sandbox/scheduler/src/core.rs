@@ -11,9 +11,10 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 use tokio::time::Instant;
 
+use crate::hints::ClusterEvent;
 use crate::plugins::Plugins;
 use crate::pod::PodInfo;
-use crate::queue::{ClusterEvent, Nominations, Queue};
+use crate::queue::{Nominations, Queue};
 use crate::schedule::{Chooser, Placement, Unschedulable, World};
 use crate::terms::Labels;
 use crate::volumes::Step;
@@ -139,10 +140,13 @@ impl Core {
             Change::Owner(kind, key, selector) => self.world.selectors.set_owner(kind, key, selector),
             Change::Budget(key, budget) => self.world.budgets.set(key, budget.as_deref()),
             Change::Unbound { uid, steps } => {
+                let pod = self.world.cache.pod(&uid).map(|(pod, _)| pod);
                 self.world.cache.forget(&uid);
                 self.world.volumes.forget(&steps);
                 self.queue.fail(&uid, Plugins::default(), now);
-                self.queue.notify(ClusterEvent::PodRemoved, now);
+                if let Some(pod) = pod {
+                    self.removed(&pod, now);
+                }
             }
         }
     }
@@ -155,8 +159,13 @@ impl Core {
         if pod.node().is_some() {
             self.queue.remove(&pod.uid);
             self.nominations.remove(&pod.uid);
-            self.world.cache.set_pod(pod);
-            self.queue.notify(ClusterEvent::PodPlaced, now);
+            let known = self.world.cache.pod(&pod.uid);
+            // One that was only assumed to come is new on its node.
+            let old = known.filter(|(_, is_assumed)| !is_assumed).map(|(pod, _)| pod);
+            self.world.cache.set_pod(pod.clone());
+            let namespaces = &|name: &str| self.world.cache.namespace(name);
+            let event = ClusterEvent::PodPlaced { old: old.as_deref(), pod: &pod, namespaces };
+            self.queue.notify(event, now);
             return;
         }
         let is_ours = pod.spec().scheduler_name.as_deref().unwrap_or(crate::DEFAULT_NAME) == self.name;
@@ -189,10 +198,15 @@ impl Core {
     fn pod_gone(&mut self, uid: &str, now: Instant) {
         self.queue.remove(uid);
         self.nominations.remove(uid);
-        if self.world.cache.has_pod(uid) {
+        if let Some((pod, _)) = self.world.cache.pod(uid) {
             self.world.cache.remove_pod(uid);
-            self.queue.notify(ClusterEvent::PodRemoved, now);
+            self.removed(&pod, now);
         }
+    }
+
+    fn removed(&mut self, pod: &PodInfo, now: Instant) {
+        let namespaces = &|name: &str| self.world.cache.namespace(name);
+        self.queue.notify(ClusterEvent::PodRemoved { pod, namespaces }, now);
     }
 
     fn node(&mut self, node: Arc<Node>, now: Instant) {

@@ -8,6 +8,7 @@ pub mod admission;
 pub mod cache;
 pub mod core;
 pub mod devices;
+mod hints;
 pub mod node;
 pub mod plugins;
 pub mod pod;

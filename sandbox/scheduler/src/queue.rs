@@ -8,80 +8,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::node::NodeInfo;
-use crate::plugins::{Plugin, Plugins, node_alone};
+use crate::hints::{ClusterEvent, may_help};
+use crate::plugins::{Plugin, Plugins};
 use crate::pod::PodInfo;
 
 /// `DefaultPodInitialBackoffDuration`, `DefaultPodMaxBackoffDuration`, `DefaultPodMaxInUnschedulablePodsDuration`.
 const BACKOFF_FROM: Duration = Duration::from_secs(1);
 const BACKOFF_TO: Duration = Duration::from_secs(10);
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(5 * 60);
-
-/// Something that may make pods schedulable.
-#[derive(Clone, Copy)]
-pub enum ClusterEvent<'a> {
-    /// A node came.
-    NodeAdded(&'a NodeInfo),
-    /// A node changed, in these respects.
-    NodeChanged {
-        /// The node as it is.
-        node: &'a NodeInfo,
-        /// It has more or less to give.
-        allocatable: bool,
-        /// It has other labels.
-        labels: bool,
-        /// It has other taints, or was cordoned or uncordoned.
-        taints: bool,
-    },
-    /// A node is gone.
-    NodeRemoved,
-    /// A pod came to a node, or has other labels there.
-    PodPlaced,
-    /// A pod left its node.
-    PodRemoved,
-    /// A claim, a volume or a class changed.
-    Storage,
-    /// A namespace has other labels.
-    Namespace,
-    /// A claim or a class of devices changed.
-    Devices,
-}
-
-/// True if the event may change what the plugin said (each plugin's `EventsToRegister`).
-fn may_help(plugin: Plugin, event: ClusterEvent<'_>, pod: &PodInfo) -> bool {
-    use ClusterEvent::{
-        Devices, Namespace, NodeAdded, NodeChanged, NodeRemoved, PodPlaced, PodRemoved, Storage,
-    };
-    match event {
-        NodeAdded(node) => node_alone(plugin, pod, node),
-        NodeChanged { node, allocatable, labels, taints } => {
-            let looks = match plugin {
-                Plugin::NodeResourcesFit => allocatable,
-                Plugin::NodeUnschedulable | Plugin::TaintToleration => taints,
-                Plugin::NodeAffinity | Plugin::VolumeBinding | Plugin::InterPodAffinity => labels,
-                Plugin::PodTopologySpread | Plugin::DynamicResources => labels || taints,
-                Plugin::SchedulingGates
-                | Plugin::NodeName
-                | Plugin::NodePorts
-                | Plugin::VolumeRestrictions => false,
-            };
-            looks && node_alone(plugin, pod, node)
-        }
-        NodeRemoved => plugin == Plugin::PodTopologySpread,
-        PodPlaced => matches!(plugin, Plugin::PodTopologySpread | Plugin::InterPodAffinity),
-        PodRemoved => matches!(
-            plugin,
-            Plugin::NodePorts
-                | Plugin::NodeResourcesFit
-                | Plugin::VolumeRestrictions
-                | Plugin::PodTopologySpread
-                | Plugin::InterPodAffinity
-        ),
-        Storage => matches!(plugin, Plugin::VolumeBinding | Plugin::VolumeRestrictions),
-        Namespace => plugin == Plugin::InterPodAffinity,
-        Devices => plugin == Plugin::DynamicResources,
-    }
-}
 
 const ALL: [Plugin; 12] = [
     Plugin::SchedulingGates,
@@ -401,6 +335,8 @@ impl Nominations {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::NodeInfo;
+    use crate::terms::Labels;
     use crate::testing::{node, pod};
 
     fn names(queue: &mut Queue, now: Instant) -> Vec<String> {
@@ -434,7 +370,9 @@ mod tests {
         queue.fail("uid-p", only(Plugin::NodeResourcesFit), now);
         let small = NodeInfo::new(node("small").cpu("1").build());
         let large = NodeInfo::new(node("large").cpu("4").build());
-        for event in [ClusterEvent::Storage, ClusterEvent::PodPlaced, ClusterEvent::NodeAdded(&small)] {
+        let (other, none) = (pod("other").cpu("1").on("n1").build(), |_: &str| None::<Labels>);
+        let placed = ClusterEvent::PodPlaced { old: None, pod: &other, namespaces: &none };
+        for event in [ClusterEvent::Storage, placed, ClusterEvent::NodeAdded(&small)] {
             queue.notify(event, now);
             assert!(names(&mut queue, now).is_empty());
         }
