@@ -3,6 +3,7 @@
 //! says so; upstream counts while it runs.
 
 mod cost;
+mod errors;
 mod library;
 pub mod policy;
 mod references;
@@ -112,7 +113,9 @@ impl CompiledRule {
         if let Some(old) = &bindings.old {
             context.add_variable_from_value("oldSelf", old.clone());
         }
-        self.program.execute(&context).map_err(|error| values::error_text(&error))
+        self.program
+            .execute(&context)
+            .map_err(|error| errors::told(&error, self.program.expression(), &context))
     }
 }
 
@@ -297,7 +300,14 @@ fn rules(
                 format!("rule evaluated to no boolean: {}", rule.rule),
             )),
             Err(error) => {
-                let detail = format!("{error} evaluating rule: {}", rule.rule);
+                let named = if rule.message.is_empty() { rule.rule.trim() } else { rule.message.trim() };
+                let detail = if error == errors::NO_OVERLOAD {
+                    format!(
+                        "'{error}': call arguments did not match a supported operator, function or macro signature for rule: {named}"
+                    )
+                } else {
+                    format!("{error} evaluating rule: {named}")
+                };
                 errors.found.push(error_of(rule, path, type_of(schema), detail));
             }
         }
@@ -356,6 +366,47 @@ mod tests {
 
     fn told(schema: Value, new: Value, old: Option<Value>) -> Vec<String> {
         check(&new, old.as_ref(), &Structural::read(&schema)).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_goes_wrong_in_a_run_is_said_as_cel_go_says_it() {
+        let properties = json!({"l": {"type": "array", "items": {"type": "integer"}}, "s": {"type": "string"}, "n": {"type": "integer"},
+            "m": {"type": "object", "additionalProperties": {"type": "string"}}, "port": {"x-kubernetes-int-or-string": true}});
+        let object = json!({"spec": {"l": [1], "s": "zz", "n": 0, "m": {}, "port": "http"}});
+        for (rule, error) in [
+            ("self.l[3] > 1", "index out of bounds: 3 evaluating rule: self.l[3] > 1"),
+            (
+                "int(self.s) > 1",
+                "type conversion error from 'string' to 'int' evaluating rule: int(self.s) > 1",
+            ),
+            (
+                "duration(self.s) > duration('1s')",
+                "type conversion error from 'string' to 'google.protobuf.Duration' evaluating rule: duration(self.s) > duration('1s')",
+            ),
+            (
+                "timestamp(self.s) > timestamp('2020-01-01T00:00:00Z')",
+                "type conversion error from 'string' to 'google.protobuf.Timestamp' evaluating rule: timestamp(self.s) > timestamp('2020-01-01T00:00:00Z')",
+            ),
+            ("4 / self.n == 1", "division by zero evaluating rule: 4 / self.n == 1"),
+            ("1 % self.n == 1", "modulus by zero evaluating rule: 1 % self.n == 1"),
+            (
+                "9223372036854775807 + self.l[0] > 1",
+                "integer overflow evaluating rule: 9223372036854775807 + self.l[0] > 1",
+            ),
+            ("'a'.matches('x[' + self.s)", "error parsing regexp: missing closing ]: `[zz` evaluating rule:"),
+            ("self.m['a'] == 'b'", "no such key: a evaluating rule: self.m['a'] == 'b'"),
+            (
+                "self.port > 1",
+                "'no such overload': call arguments did not match a supported operator, function or macro signature for rule: self.port > 1",
+            ),
+        ] {
+            let told = told(spec(properties.clone(), json!([{"rule": rule}])), object.clone(), None);
+            assert!(told[0].contains(error), "{rule}: {told:?}");
+        }
+        let named = spec(properties, json!([{"rule": "self.l[3] > 1", "message": "at least four"}]));
+        assert!(
+            told(named, object, None)[0].ends_with("index out of bounds: 3 evaluating rule: at least four")
+        );
     }
 
     fn spec(properties: Value, rules: Value) -> Value {

@@ -10,7 +10,7 @@ pub use kinds::{KindSchema, Warning, schema_in, warnings};
 pub use written::{Gives, Written};
 
 use super::library::authz;
-use super::{RuleError, bounded, cost, environment, library, on_large_stack, references, values};
+use super::{RuleError, bounded, cost, environment, errors, library, on_large_stack, references, values};
 use crate::expressions;
 use cel::objects::{Key, Map};
 use cel::{Context, Program};
@@ -133,7 +133,7 @@ impl Scope {
         }
         let variables = Map { map: Arc::new(self.variables.clone()) };
         context.add_variable_from_value("variables", cel::Value::Map(variables));
-        program.execute(&context).map_err(|error| values::error_text(&error))
+        program.execute(&context).map_err(|error| errors::told(&error, program.expression(), &context))
     }
 }
 
@@ -205,7 +205,14 @@ mod tests {
         ] {
             assert_eq!(scope.evaluate(expression), Ok(answer), "{expression}");
         }
-        assert_eq!(scope.evaluate("object.spec.paused"), Err("no such key: paused".into()));
+        for (expression, why) in [
+            ("object.spec.paused", "no such key: paused"),
+            ("oldObject.metadata.name == 'a'", "no such key: metadata"),
+            ("request.operation == 'CREATE' && oldObject.spec == object.spec", "no such key: spec"),
+            ("int(request.operation) > 1", "type conversion error from 'string' to 'int'"),
+        ] {
+            assert_eq!(scope.evaluate(expression), Err(why.into()), "{expression}");
+        }
     }
 
     #[test]

@@ -4,8 +4,8 @@
 use crate::crd::Structural;
 use crate::expressions::{escape, is_reserved};
 use base64::Engine;
+use cel::Value;
 use cel::objects::{Key, Map, OptionalValue};
-use cel::{ExecutionError, Value};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -106,12 +106,4 @@ fn key(name: &str) -> Key {
 /// `oldSelf` of a rule with `optionalOldSelf`.
 pub(super) fn optional(value: Option<Value>) -> Value {
     Value::Opaque(Arc::new(value.map_or_else(OptionalValue::none, OptionalValue::of)))
-}
-
-/// An error of a run as cel-go words it, where that differs.
-pub(super) fn error_text(error: &ExecutionError) -> String {
-    match error {
-        ExecutionError::NoSuchKey(key) => format!("no such key: {key}"),
-        other => other.to_string(),
-    }
 }
