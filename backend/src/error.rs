@@ -119,7 +119,7 @@ impl Error {
 }
 
 /// A text as a sentence: file work and the kernel begin and end theirs as they like.
-fn sentence(text: &str) -> String {
+pub fn sentence(text: &str) -> String {
     let mut chars = text.chars().take(500);
     let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
     let sentence = first + &chars.collect::<String>();

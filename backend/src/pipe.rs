@@ -2,6 +2,7 @@
 //! the WebSocket handlers, file handlers and the port proxy. The other side lives with the learner and is not
 //! trusted: lengths are bounded, waits for an answer have a deadline, and no answer is believed beyond its type.
 
+use crate::error::sentence;
 use bytes::{Buf, Bytes, BytesMut};
 use drydock_protocol::{
     SessionId,
@@ -61,14 +62,15 @@ impl From<PipeError> for crate::error::Error {
             PipeError::Timeout(_) => Self::new(
                 axum::http::StatusCode::GATEWAY_TIMEOUT,
                 "session_slow",
-                format!("{e}. It may be busy: try again, or end it and start a new one."),
+                sentence(&e.to_string()) + " It may be busy: try again, or end it and start a new one.",
             ),
             e => {
                 tracing::warn!(error = %e, "session connection failed");
                 Self::new(
                     axum::http::StatusCode::BAD_GATEWAY,
                     "session_unreachable",
-                    format!("{e}. Try again; if it stays so, end the session and start a new one."),
+                    sentence(&e.to_string())
+                        + " Try again; if it stays so, end the session and start a new one.",
                 )
             }
         }

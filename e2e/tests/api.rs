@@ -262,22 +262,41 @@ async fn an_upload_that_breaks_off_leaves_nothing() {
     let server = Server::shared();
     let session = server.session().await;
     server.exec(&session.id, "node1", "mkdir /up").await.ok();
+    let stream = half_an_upload(&server, &session).await;
+    assert_eq!(listing(&server, &session, "/up").await, [""; 0], "it is not there before it is complete");
+    drop(stream);
+    until("nothing is left", async || listing(&server, &session, "/up").await.is_empty()).await;
+
+    // Nor does it when its node is switched off, which is told.
+    let mut stream = half_an_upload(&server, &session).await;
+    let power = async |on: bool| {
+        let path = format!("/sessions/{}/nodes/node1/power", session.id);
+        server.call(Method::POST, &path, Some(&session.token), Some(json!({ "on": on }))).await.has(204);
+    };
+    power(false).await;
+    let mut answer = vec![0; 2000];
+    let n = tokio::io::AsyncReadExt::read(&mut stream, &mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer[..n]);
+    assert!(
+        answer.contains("409 Conflict") && answer.contains("The node node1 was switched off meanwhile."),
+        "{answer}"
+    );
+    power(true).await;
+    assert_eq!(server.exec(&session.id, "node1", "ls -A /up").await.ok().text(), "");
+}
+
+/// An upload of which a part has come into the node.
+async fn half_an_upload(server: &Server, session: &Created) -> tokio::net::TcpStream {
     let request = format!(
         "PUT /api/v1/sessions/{}/nodes/node1/file?path=/up/half HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
-         Content-Length: 1000000\r\n\r\n{}",
-        session.id,
-        session.token,
-        "x".repeat(500_000)
+         Content-Length: 50000000\r\n\r\n",
+        session.id, session.token,
     );
     let mut stream = tokio::net::TcpStream::connect(server.address()).await.unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.unwrap();
-    until("it has begun", async || !listing(&server, &session, "/up").await.is_empty()).await;
-    assert!(
-        !listing(&server, &session, "/up").await.contains(&"half".into()),
-        "it is not there before it is complete"
-    );
-    drop(stream);
-    until("nothing is left", async || listing(&server, &session, "/up").await.is_empty()).await;
+    // More than fits into what is between us and the file.
+    tokio::io::AsyncWriteExt::write_all(&mut stream, &[b'x'; 20_000_000]).await.unwrap();
+    stream
 }
 
 #[tokio::test]

@@ -20,12 +20,12 @@ use drydock_protocol::{
     NodeName, SessionId,
     api::{ApiError, Listing},
     pipe::{BINARY, Entry, FileOp, Open, Reply, TEXT},
-    state::Role,
+    state::{Power, Role},
 };
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
-use std::time::Duration;
-use tokio::time::timeout;
+use std::time::{Duration, Instant};
+use tokio::time::{sleep, timeout};
 
 /// Which file.
 #[derive(Debug, Deserialize)]
@@ -37,9 +37,21 @@ pub struct FileQuery {
     /// Refuse a larger one.
     #[serde(default)]
     limit: Option<u64>,
-    /// Permission bits of a new file, in octal.
+    /// Permission bits of a new file or directory, in octal.
     #[serde(default)]
     mode: Option<String>,
+    /// When a file was modified, in microseconds since 1970.
+    #[serde(default)]
+    modified: Option<i64>,
+}
+
+impl FileQuery {
+    fn mode(&self) -> Result<Option<u32>, Error> {
+        let Some(text) = &self.mode else { return Ok(None) };
+        let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
+        let wrong = || Error::invalid("bad_mode", "'mode' is octal permission bits, such as 644.");
+        mode.map(Some).ok_or_else(wrong)
+    }
 }
 
 /// Which two.
@@ -63,6 +75,8 @@ const MAX_PATH: usize = 4096;
 const PIECE: usize = 128 * 1024;
 /// An upload whose sender is silent for so long has failed.
 const SILENCE: Duration = Duration::from_secs(60);
+/// Connections into a node that is switched off end before the session has heard of it.
+const OFF_WITHIN: Duration = Duration::from_millis(500);
 /// How much of a refused upload is read so that its sender sees why, and for how long.
 const DRAIN_BYTES: usize = 256 << 20;
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
@@ -92,11 +106,29 @@ async fn ask(app: &App, id: &SessionId, node: NodeName, op: FileOp) -> Result<Re
         let (mut reader, _writer) = app.sessions.sockets.open(id, &Open::File { node, op }).await?;
         reader.reply().await
     };
-    Ok(timeout(ANSWER_WITHIN, work).await.map_err(|_| PipeError::Timeout(ANSWER_WITHIN))??)
+    match timeout(ANSWER_WITHIN, work).await.unwrap_or(Err(PipeError::Timeout(ANSWER_WITHIN))) {
+        Ok(reply) => Ok(reply),
+        Err(e) => Err(unless_off(app, id, node, e.into()).await),
+    }
+}
+
+/// What works on files is a process of the node: if it went with its node, that is why.
+async fn unless_off(app: &App, id: &SessionId, node: NodeName, error: Error) -> Error {
+    let end = Instant::now() + OFF_WITHIN;
+    while error.code == "session_unreachable" && Instant::now() < end {
+        let Ok((state, _)) = app.sessions.state(id).await else { return error };
+        if !state.nodes.iter().any(|n| n.name == node && n.power == Power::On) {
+            return Error::conflict("conflict", format!("The node {node} was switched off meanwhile."));
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    error
 }
 
 /// The header that tells when a file was modified, in microseconds since 1970.
 const MODIFIED: &str = "x-modified-micros";
+/// The header that tells a file's permission bits, in octal.
+const MODE: &str = "x-mode";
 
 fn done(reply: Reply) -> Result<StatusCode, Error> {
     match reply {
@@ -131,7 +163,7 @@ pub async fn list(
     ("download" = Option<u8>, Query, description = "1: as an attachment"),
     ("limit" = Option<u64>, Query, description = "Refuse a file of more bytes"),
 ), responses(
-    (status = 200, description = "Its content; X-Modified-Micros is its modification time", body = Binary, content_type = "application/octet-stream"),
+    (status = 200, description = "Its content; X-Modified-Micros is its modification time, X-Mode its permission bits in octal", body = Binary, content_type = "application/octet-stream"),
     (status = 400, body = ApiError), (status = 403, body = ApiError), (status = 404, body = ApiError),
     (status = 409, body = ApiError), (status = 410, body = crate::error::Ended), (status = 413, body = ApiError),
 ))]
@@ -186,6 +218,9 @@ fn file_headers(entry: &Entry, path: &str, download: bool) -> HeaderMap {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(entry.size));
     headers.insert(MODIFIED, HeaderValue::from(entry.modified_micros));
+    if let Ok(mode) = HeaderValue::from_str(&format!("{:o}", entry.mode)) {
+        headers.insert(MODE, mode);
+    }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
     if download {
@@ -203,6 +238,7 @@ fn file_headers(entry: &Entry, path: &str, download: bool) -> HeaderMap {
 #[utoipa::path(put, path = "/sessions/{id}/nodes/{node}/file", operation_id = "write_file", params(
     ("id" = String, Path), ("node" = String, Path, pattern = "^node[1-9][0-9]?$"), ("path" = String, Query, description = "Absolute path", pattern = "^/", max_length = 4096),
     ("mode" = Option<String>, Query, description = "Permission bits of a new file, in octal", pattern = "^[0-7]{1,4}$"),
+    ("modified" = Option<i64>, Query, description = "Its modification time in microseconds since 1970; without it: now"),
     ("If-Unmodified-Since-Micros" = Option<i64>, Header, description = "Refuse with 409 if the file was modified at another time"),
     ("If-None-Match" = Option<String>, Header, description = "`*`: refuse with 409 if there is something of that name", pattern = "^[*]$"),
 ), request_body(content = Binary, content_type = "application/octet-stream"), responses(
@@ -246,14 +282,9 @@ async fn try_write(
         Some(b"*") => true,
         Some(_) => return Err(Error::invalid("bad_header", "The header If-None-Match is *.")),
     };
-    let mode = match &q.mode {
-        Some(text) => u32::from_str_radix(text, 8).ok().filter(|m| *m <= 0o7777),
-        None => Some(0o644),
-    };
-    let mode =
-        mode.ok_or_else(|| Error::invalid("bad_mode", "'mode' is octal permission bits, such as 644."))?;
+    let mode = q.mode()?.unwrap_or(0o644);
     let path = check_path(&q.path)?.to_owned();
-    let op = FileOp::Write { path, mode, unless_changed_since_micros, only_new };
+    let op = FileOp::Write { path, mode, unless_changed_since_micros, only_new, modified_micros: q.modified };
     let (mut reader, mut writer) = app.sessions.sockets.open(&id, &Open::File { node, op }).await?;
     // Whatever fails from here on drops the connection, and the other side then deletes what it has.
     let result = tokio::select! {
@@ -273,9 +304,10 @@ async fn try_write(
             Err(e) => Err(e),
         },
     };
-    match result? {
-        Reply::File { entry } => Ok(entry),
-        _ => Err(PipeError::Malformed("an answer to another question").into()),
+    match result {
+        Ok(Reply::File { entry }) => Ok(entry),
+        Err(e) => Err(unless_off(app, &id, node, e).await),
+        Ok(_) => Err(PipeError::Malformed("an answer to another question").into()),
     }
 }
 
@@ -347,7 +379,8 @@ pub async fn remove(
 
 /// Make a directory and its parents.
 #[utoipa::path(post, path = "/sessions/{id}/nodes/{node}/files/mkdir", operation_id = "make_directory",
-    params(("id" = String, Path), ("node" = String, Path, pattern = "^node[1-9][0-9]?$"), ("path" = String, Query, description = "Absolute path", pattern = "^/", max_length = 4096)), responses(
+    params(("id" = String, Path), ("node" = String, Path, pattern = "^node[1-9][0-9]?$"), ("path" = String, Query, description = "Absolute path", pattern = "^/", max_length = 4096),
+    ("mode" = Option<String>, Query, description = "Permission bits of a new directory, in octal", pattern = "^[0-7]{1,4}$")), responses(
     (status = 204, description = "It is there"), (status = 400, body = ApiError), (status = 403, body = ApiError),
     (status = 404, body = ApiError), (status = 409, body = ApiError), (status = 410, body = crate::error::Ended),
 ))]
@@ -358,7 +391,8 @@ pub async fn mkdir(
     Query(q): Query<FileQuery>,
 ) -> Result<StatusCode, Error> {
     let (id, node, _active) = open(&app, &caller, &id, &node).await?;
-    done(ask(&app, &id, node, FileOp::MakeDir { path: check_path(&q.path)?.to_owned() }).await?)
+    let op = FileOp::MakeDir { path: check_path(&q.path)?.to_owned(), mode: q.mode()? };
+    done(ask(&app, &id, node, op).await?)
 }
 
 /// Rename a file or directory.

@@ -244,11 +244,17 @@ pub enum FileOp {
         /// Refuse ([`ErrorKind::Conflict`]) if there is something of that name.
         #[serde(default)]
         only_new: bool,
+        /// If set, the file's modification time, in microseconds since 1970.
+        #[serde(default)]
+        modified_micros: Option<i64>,
     },
     /// Make a directory and its parents; [`Reply::Done`].
     MakeDir {
         /// The directory.
         path: String,
+        /// Permission bits of a new one.
+        #[serde(default)]
+        mode: Option<u32>,
     },
     /// Delete a file or a directory with all in it; [`Reply::Done`].
     Remove {

@@ -12,11 +12,15 @@ use rustix::fs::{
 };
 use std::{
     ffi::OsString,
-    fs::{self, File, Metadata},
+    fs::{self, File, Metadata, Permissions},
     io::{self, Read, Write},
     os::{
         fd::OwnedFd,
-        unix::{ffi::OsStrExt, fs::MetadataExt, net::UnixStream},
+        unix::{
+            ffi::OsStrExt,
+            fs::{MetadataExt, PermissionsExt},
+            net::UnixStream,
+        },
     },
     path::Path,
 };
@@ -38,11 +42,17 @@ pub fn serve(connection: OwnedFd, op: FileOp) {
     let answer = match op {
         FileOp::List { path } => list(&path),
         FileOp::Read { path, limit } => read(&path, limit, &mut connection),
-        FileOp::Write { path, mode, unless_changed_since_micros: unchanged_since, only_new } => {
+        FileOp::Write {
+            path,
+            mode,
+            unless_changed_since_micros: unchanged_since,
+            only_new,
+            modified_micros,
+        } => {
             let condition = write::Condition { unchanged_since, only_new };
-            write::write(&path, mode, condition, &mut connection)
+            write::write(&path, write::Looks { mode, modified_micros }, condition, &mut connection)
         }
-        FileOp::MakeDir { path } => make_dir(&path),
+        FileOp::MakeDir { path, mode } => make_dir(&path, mode),
         FileOp::Remove { path } => remove(&path),
         FileOp::Rename { from, to } => rename(&from, &to),
     };
@@ -234,9 +244,22 @@ fn send_content(connection: &mut UnixStream, content: &mut impl Read) -> io::Res
 
 // === names ===
 
-fn make_dir(path: &str) -> Result<Reply, Failure> {
+fn make_dir(path: &str, mode: Option<u32>) -> Result<Reply, Failure> {
     let path = absolute(path)?;
-    fs::create_dir_all(path).map_err(failed(path))?;
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(failed(parent))?;
+    }
+    match fs::create_dir(path) {
+        Ok(()) => {
+            if let Some(mode) = mode {
+                // Whatever the mask for new files is.
+                let mode = Permissions::from_mode(mode & MODE_BITS);
+                fs::set_permissions(path, mode).map_err(failed(path))?;
+            }
+        }
+        Err(_) if path.is_dir() => {}
+        Err(e) => return Err(failed(path)(e)),
+    }
     Ok(Reply::Done)
 }
 
@@ -259,7 +282,11 @@ fn rename(from: &str, to: &str) -> Result<Reply, Failure> {
         Err(rustix::io::Errno::EXIST) => {
             fail(ErrorKind::Conflict, format!("{} exists already", to.display()))
         }
-        Err(e) => Err(failed(from)(e.into())),
+        Err(e) => {
+            // What is missing may be the directory that it shall go to.
+            let into = to.parent().filter(|into| fs::symlink_metadata(from).is_ok() && !into.exists());
+            Err(failed(into.unwrap_or(from))(e.into()))
+        }
     }
 }
 
@@ -286,12 +313,7 @@ mod tests {
     use super::*;
     use drydock_protocol::pipe::MAX_FRAME;
     use nix::unistd::mkfifo;
-    use std::{
-        fs::Permissions,
-        os::unix::fs::{PermissionsExt, symlink},
-        path::PathBuf,
-        thread,
-    };
+    use std::{os::unix::fs::symlink, path::PathBuf, thread};
 
     /// A directory of a test's own.
     struct Place(PathBuf);
@@ -363,7 +385,13 @@ mod tests {
     }
 
     fn write_op(path: String) -> FileOp {
-        FileOp::Write { path, mode: 0o640, unless_changed_since_micros: None, only_new: false }
+        FileOp::Write {
+            path,
+            mode: 0o640,
+            unless_changed_since_micros: None,
+            only_new: false,
+            modified_micros: None,
+        }
     }
 
     #[test]
@@ -415,6 +443,21 @@ mod tests {
         assert_eq!(dir.names(), ["a"]);
     }
 
+    /// Whoever writes may be ended at any moment, with its node.
+    #[test]
+    fn an_upload_under_way_has_no_name() {
+        let dir = Place::new("unnamed");
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let op = write_op(dir.path("a"));
+        let worker = thread::spawn(move || serve(theirs.into(), op));
+        // More than fits into the connection: the rest is in the file.
+        send_frame(&mut ours, BINARY, &vec![7; 900_000]).unwrap();
+        assert_eq!(dir.names(), Vec::<String>::new());
+        send_frame(&mut ours, TEXT, b"").unwrap();
+        worker.join().unwrap();
+        assert_eq!(dir.names(), ["a"]);
+    }
+
     #[test]
     fn a_file_changed_by_others_is_not_overwritten() {
         let dir = Place::new("changed");
@@ -425,6 +468,7 @@ mod tests {
             mode: 0,
             unless_changed_since_micros: Some(since),
             only_new: false,
+            modified_micros: None,
         };
         assert_eq!(kind(&work(op(now - 1), &[(TEXT, b"")]).0[0]), Some(ErrorKind::Conflict));
         let written = work(op(now), &[(BINARY, b"new"), (TEXT, b"")]).0;
@@ -447,6 +491,7 @@ mod tests {
             mode: 0o644,
             unless_changed_since_micros: None,
             only_new: true,
+            modified_micros: Some(1_500_000),
         };
         assert!(matches!(&work(op("a"), &[(BINARY, b"one"), (TEXT, b"")]).0[..], [Reply::File { .. }]));
         symlink("nowhere", dir.path("link")).unwrap();
@@ -457,6 +502,7 @@ mod tests {
             );
         }
         assert_eq!(fs::read_to_string(dir.path("a")).unwrap(), "one");
+        assert_eq!(modified_micros(&fs::metadata(dir.path("a")).unwrap()), 1_500_000);
         assert_eq!(dir.names(), ["a", "link"]);
     }
 
@@ -531,17 +577,26 @@ mod tests {
     #[test]
     fn names_are_made_moved_and_removed() {
         let dir = Place::new("names");
-        assert_eq!(one(FileOp::MakeDir { path: dir.path("a/b/c") }), Reply::Done);
+        let make = |path: &str, mode| one(FileOp::MakeDir { path: dir.path(path), mode });
+        assert_eq!(make("a/b/c", Some(0o700)), Reply::Done);
+        assert_eq!(make("a/b/c", Some(0o777)), Reply::Done);
+        let mode = |path: &str| fs::metadata(dir.path(path)).unwrap().mode() & MODE_BITS;
+        assert_eq!((mode("a/b/c"), mode("a/b") & 0o700), (0o700, 0o700));
         fs::write(dir.path("a/b/file"), "x").unwrap();
         fs::write(dir.path("other"), "y").unwrap();
         symlink(dir.path("other"), dir.path("a/link")).unwrap();
         let rename = |from: &str, to: &str| one(FileOp::Rename { from: dir.path(from), to: dir.path(to) });
         assert_eq!(kind(&rename("other", "a/b/file")), Some(ErrorKind::Conflict));
+        for (from, missing) in [("other", "none: there is no"), ("nothing", "nothing: there is no")] {
+            let Reply::Error { kind, message } = rename(from, "none/other") else { panic!("{from}") };
+            assert!(kind == ErrorKind::NotFound && message.contains(missing), "{message}");
+        }
         assert_eq!(rename("a/b/file", "moved"), Reply::Done);
         assert_eq!(one(FileOp::Remove { path: dir.path("a") }), Reply::Done);
         assert_eq!(dir.names(), ["moved", "other"]);
         assert_eq!(kind(&one(FileOp::Remove { path: dir.path("a") })), Some(ErrorKind::NotFound));
         assert_eq!(kind(&one(FileOp::Remove { path: "/".into() })), Some(ErrorKind::Invalid));
-        assert_eq!(kind(&one(FileOp::MakeDir { path: dir.path("other") })), Some(ErrorKind::Conflict));
+        assert_eq!(kind(&make("other", None)), Some(ErrorKind::Conflict));
+        assert_eq!(kind(&make("other/x", None)), Some(ErrorKind::Conflict));
     }
 }

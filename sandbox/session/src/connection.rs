@@ -151,7 +151,7 @@ fn check(op: &FileOp) -> Result<(), Error> {
         FileOp::List { path }
         | FileOp::Read { path, .. }
         | FileOp::Write { path, .. }
-        | FileOp::MakeDir { path }
+        | FileOp::MakeDir { path, .. }
         | FileOp::Remove { path } => [path, path],
         FileOp::Rename { from, to } => [from, to],
     };

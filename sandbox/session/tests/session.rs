@@ -375,8 +375,13 @@ fn files_are_worked_on_in_the_node() {
     assert!(matches!(world.ask(Control::Ready), Reply::Ready { .. }));
     let directory = tempfile::TempDir::new().unwrap();
     let path = directory.path().join("a").to_str().unwrap().to_string();
-    let op =
-        FileOp::Write { path: path.clone(), mode: 0o600, unless_changed_since_micros: None, only_new: false };
+    let op = FileOp::Write {
+        path: path.clone(),
+        mode: 0o600,
+        unless_changed_since_micros: None,
+        only_new: false,
+        modified_micros: None,
+    };
     let mut connection = world.open(&Open::File { node: node(1), op });
     connection.binary(b"content");
     connection.text(b"");

@@ -2,15 +2,19 @@
 
 use super::{Failure, MODE_BITS, PIECE, absolute, entry, fail, failed, file_name, modified_micros};
 use drydock_protocol::pipe::{BINARY, ErrorKind, MAX_FRAME, Reply, TEXT};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{AtFlags, CWD, RenameFlags, linkat, renameat_with};
 use std::{
     fs::{self, File, Metadata, OpenOptions, Permissions},
     io::{self, Read, Write},
-    os::unix::{
-        fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
-        net::UnixStream,
+    os::{
+        fd::AsRawFd,
+        unix::{
+            fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown},
+            net::UnixStream,
+        },
     },
     path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 /// What must hold of the file that is there, or nothing is written.
@@ -22,10 +26,19 @@ pub(super) struct Condition {
     pub only_new: bool,
 }
 
+/// What a file is given beside its content.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Looks {
+    /// Permission bits, unless there is a file that has some.
+    pub mode: u32,
+    /// When it was modified, in microseconds since 1970; absent: now.
+    pub modified_micros: Option<i64>,
+}
+
 /// Takes what the connection sends for a file, which gets it only when it has come whole.
 pub(super) fn write(
     path: &str,
-    mode: u32,
+    looks: Looks,
     condition: Condition,
     connection: &mut UnixStream,
 ) -> Result<Reply, Failure> {
@@ -51,7 +64,7 @@ pub(super) fn write(
         }
         ReceiveError::File(e) => failed(&target)(e),
     })?;
-    let written = new.finish(&target, mode, condition)?;
+    let written = new.finish(&target, looks, condition)?;
     Ok(Reply::File { entry: entry(file_name(&target), &written) })
 }
 
@@ -83,31 +96,31 @@ fn check_unchanged(path: &Path, present: Option<&Metadata>, since: Option<i64>) 
     }
 }
 
-/// A new file that gets its name only when it is complete, and is deleted if that never happens.
+/// A new file that gets its name only when it is complete. Until then it has none where the file system can do that: a node that is
+/// switched off takes it along. Elsewhere it has a name of ours, which it loses if it is never complete.
 struct Temporary {
-    path: PathBuf,
     file: File,
-    kept: bool,
+    name: Option<PathBuf>,
 }
 
 impl Temporary {
     fn beside(target: &Path) -> Result<Self, Failure> {
-        let directory = target.parent().unwrap_or(Path::new("/"));
+        let directory = directory_of(target);
+        let mut options = OpenOptions::new();
+        options.write(true).mode(0o600).custom_flags(libc::O_TMPFILE);
+        if let Ok(file) = options.open(directory)
+            && in_proc(&file).exists()
+        {
+            return Ok(Self { file, name: None });
+        }
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-        let mut attempt = 0u32;
-        loop {
-            let path = directory.join(format!(".drydock-upload-{}-{attempt}", std::process::id()));
-            match options.open(&path) {
-                Ok(file) => return Ok(Self { path, file, kept: false }),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && attempt < 1000 => attempt += 1,
-                Err(e) => return Err(failed(directory)(e)),
-            }
-        }
+        let (file, name) = with_free_name(directory, |name| options.open(name))?;
+        Ok(Self { file, name: Some(name) })
     }
 
     /// Gives it its name. What it says of the file is what was written, whatever others do to it from now on.
-    fn finish(mut self, target: &Path, mode: u32, condition: Condition) -> Result<Metadata, Failure> {
+    fn finish(mut self, target: &Path, looks: Looks, condition: Condition) -> Result<Metadata, Failure> {
         // Looked at again: it may have come, gone or changed during a long upload.
         let present = fs::symlink_metadata(target).ok().filter(Metadata::is_file);
         check_unchanged(target, present.as_ref(), condition.unchanged_since)?;
@@ -116,26 +129,75 @@ impl Temporary {
                 fchown(&self.file, Some(old.uid()), Some(old.gid())).map_err(failed(target))?;
                 old.mode()
             }
-            None => mode,
+            None => looks.mode,
         };
         self.file.set_permissions(Permissions::from_mode(mode & MODE_BITS)).map_err(failed(target))?;
+        if let Some(time) = looks.modified_micros.and_then(time) {
+            self.file.set_modified(time).map_err(failed(target))?;
+        }
         let written = self.file.metadata().map_err(failed(target))?;
+        let name = match &self.name {
+            Some(name) => name,
+            None => match self.link(target) {
+                Ok(()) => return Ok(written),
+                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed(target)(e)),
+                Err(_) if condition.only_new => return taken(target),
+                // Only what has a name can take the place of something.
+                Err(_) => {
+                    let (_, name) = with_free_name(directory_of(target), |name| self.link(name))?;
+                    self.name.insert(name)
+                }
+            },
+        };
         let flags = if condition.only_new { RenameFlags::NOREPLACE } else { RenameFlags::empty() };
-        match renameat_with(CWD, &self.path, CWD, target, flags) {
+        match renameat_with(CWD, name, CWD, target, flags) {
             Err(rustix::io::Errno::EXIST) if condition.only_new => return taken(target),
             other => other.map_err(|e| failed(target)(e.into()))?,
         }
-        self.kept = true;
+        self.name = None;
         Ok(written)
+    }
+
+    fn link(&self, name: &Path) -> io::Result<()> {
+        Ok(linkat(CWD, in_proc(&self.file), CWD, name, AtFlags::SYMLINK_FOLLOW)?)
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if !self.kept {
-            let _gone_already = fs::remove_file(&self.path);
+        if let Some(name) = &self.name {
+            let _gone_already = fs::remove_file(name);
         }
     }
+}
+
+/// The path by which a file without a name gets one (open(2), O_TMPFILE).
+fn in_proc(file: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+}
+
+fn directory_of(target: &Path) -> &Path {
+    target.parent().unwrap_or(Path::new("/"))
+}
+
+fn with_free_name<T>(
+    directory: &Path,
+    take: impl Fn(&Path) -> io::Result<T>,
+) -> Result<(T, PathBuf), Failure> {
+    let mut attempt = 0u32;
+    loop {
+        let name = directory.join(format!(".drydock-upload-{}-{attempt}", std::process::id()));
+        match take(&name) {
+            Ok(taken) => return Ok((taken, name)),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && attempt < 1000 => attempt += 1,
+            Err(e) => return Err(failed(directory)(e)),
+        }
+    }
+}
+
+fn time(micros: i64) -> Option<SystemTime> {
+    let since = Duration::from_micros(micros.unsigned_abs());
+    if micros < 0 { UNIX_EPOCH.checked_sub(since) } else { UNIX_EPOCH.checked_add(since) }
 }
 
 enum ReceiveError {
