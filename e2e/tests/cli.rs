@@ -14,6 +14,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     os::unix::fs::PermissionsExt,
     process::Stdio,
+    time::UNIX_EPOCH,
 };
 
 async fn created(server: &Server) -> Created {
@@ -285,6 +286,14 @@ async fn cp_copies_files_and_directories_both_ways() {
     );
     server.cli(&["cp", &there("/root/tool.sh"), &path("back.sh")]).await.ok();
     assert_eq!(fs::read(path("back.sh")).unwrap(), fs::read(path("tool.sh")).unwrap());
+    let looks = |name: &str| {
+        let told = fs::metadata(path(name)).unwrap();
+        (
+            told.permissions().mode() & 0o7777,
+            told.modified().unwrap().duration_since(UNIX_EPOCH).unwrap().as_micros(),
+        )
+    };
+    assert_eq!(looks("back.sh"), looks("tool.sh"));
 
     let big: Vec<u8> = (0..5_000_000u32).map(|n| (n.wrapping_mul(n) >> 9) as u8).collect();
     fs::create_dir_all(path("tree/deep/er")).unwrap();
@@ -301,6 +310,25 @@ async fn cp_copies_files_and_directories_both_ways() {
     assert_eq!(fs::read(path("copy/deep/er/big")).unwrap(), big);
     assert_eq!(fs::read_to_string(path("copy/with space ü.txt")).unwrap(), "hello");
     assert_eq!(fs::read(path("copy/empty")).unwrap(), b"");
+    assert_eq!(looks("copy/empty"), looks("tree/empty"));
+
+    // What is private stays so, what is no file is counted, and nothing from a node gives rights here.
+    let odd = "mkdir -m 750 odd && cd odd && touch -d @1000000000 private && chmod 600 private && cp /bin/true . && \
+               chmod 4755 true && mkfifo pipe && ln -s / up && ln -s private too";
+    server.exec(&id, "node1", odd).await.ok();
+    let copied = server.cli(&["cp", &there("/root/odd"), &path("odd")]).await;
+    let left_out = |output: &drydock_e2e::Output, words: &[&str]| {
+        assert_eq!(output.code(), 1);
+        assert!(words.iter().all(|word| output.stderr.contains(word)), "{}", output.stderr);
+    };
+    left_out(&copied, &["odd/pipe", "odd/up", "odd/too", "3 files were left out"]);
+    assert_eq!(looks("odd/private"), (0o600, 1_000_000_000_000_000));
+    assert_eq!((looks("odd").0, looks("odd/true").0), (0o750, 0o755));
+    std::os::unix::fs::symlink("private", path("odd/link")).unwrap();
+    let copied = server.cli(&["cp", &path("odd"), &there("/srv")]).await;
+    left_out(&copied, &["odd/link", "1 file was left out"]);
+    let told = server.exec(&id, "node1", "cd /srv && stat -c '%n %a %Y' odd/private && stat -c %a odd").await;
+    assert_eq!(told.ok().text(), "odd/private 600 1000000000\n750\n");
 
     server.cli(&["cp", &path("missing"), &there("/root/")]).await.refused(1, &["missing"]);
     server.cli(&["cp", &there("/root/missing"), &path("x")]).await.refused(1, &["/root/missing"]);

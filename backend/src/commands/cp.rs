@@ -1,10 +1,11 @@
-//! `drydock cp SRC DST`: copies files and directories between this machine and a node. One side is
-//! `SESSION:NODE:/path`. Names that come from a node are checked before they become names here.
+//! `drydock cp SRC DST`: copies files and directories between this machine and a node, with their modes and the files' times. One side
+//! is `SESSION:NODE:/path`. Names that come from a node are checked before they become names here; no symbolic link is made, since
+//! what comes next could be led anywhere by it, and what comes from a node gives nobody here more rights than theirs (setuid).
 
 use super::{
     Output, harmless, printed,
     session::plain,
-    target::{STANDARD, Target},
+    target::{Looks, STANDARD, Target},
 };
 use crate::client::{Client, check, collect, failure};
 use anyhow::{Context, bail, ensure};
@@ -14,21 +15,29 @@ use clap::Args;
 use drydock_protocol::{NodeName, SessionId, api::Listing, pipe::EntryKind};
 use futures_util::StreamExt;
 use http_body_util::BodyExt;
-use hyper::{Method, Request, Response, StatusCode, body::Incoming};
+use hyper::{HeaderMap, Method, Request, Response, StatusCode, body::Incoming};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use std::{
+    fmt::Display,
+    fs::Permissions,
     io::Write,
-    os::unix::fs::{FileTypeExt, PermissionsExt},
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, UNIX_EPOCH},
 };
 use tokio::{
     fs,
     io::{AsyncRead, AsyncReadExt},
 };
+
+/// Bits of a mode that `chmod` sets.
+const ALL_BITS: u32 = 0o7777;
+/// Those of them that say who may read, write and run.
+const RIGHTS: u32 = 0o777;
 
 /// Options of `drydock cp`.
 #[derive(Debug, Args)]
@@ -52,9 +61,16 @@ struct Remote {
 struct Copied {
     files: u64,
     bytes: u64,
-    /// Files whose names can't be told here.
+    /// Links, pipes, devices, and files whose names can't be told here.
     #[serde(skip_serializing_if = "is_zero")]
     left_out: u64,
+}
+
+impl Copied {
+    fn leave_out(&mut self, path: &dyn Display, why: &str) {
+        eprintln!("left out: {path} ({why})");
+        self.left_out += 1;
+    }
 }
 
 fn is_zero(n: &u64) -> bool {
@@ -68,7 +84,7 @@ pub async fn run(state_dir: &Path, options: Options, output: Output) -> anyhow::
     match (remote(&options.source)?, remote(&options.destination)?) {
         (None, Some(to)) if options.source == STANDARD => {
             ensure!(!to.path.ends_with('/'), "standard input has no name: say the destination's");
-            copied.bytes = upload_stream(&client, tokio::io::stdin(), &to, None, 0o644).await?;
+            copied.bytes = upload_stream(&client, tokio::io::stdin(), &to, None, "mode=644").await?;
             copied.files = 1;
         }
         (None, Some(to)) => {
@@ -88,13 +104,17 @@ pub async fn run(state_dir: &Path, options: Options, output: Output) -> anyhow::
             if to.is_dir() {
                 to.push(last_name(&from.path)?);
             }
-            download(&client, &from, &to, &mut copied).await?;
+            let mode = mode_of_directory(&client, &from).await;
+            download(&client, &from, &to, mode, &mut copied).await?;
         }
         _ => bail!("one of source and destination must be SESSION:NODE:/path, the other a path here"),
     }
     output.print(&copied, |c| format!("{} files, {} bytes", c.files, c.bytes))?;
-    ensure!(copied.left_out == 0, "{} files were left out", copied.left_out);
-    Ok(())
+    match copied.left_out {
+        0 => Ok(()),
+        1 => bail!("1 file was left out"),
+        n => bail!("{n} files were left out"),
+    }
 }
 
 /// `SESSION:NODE:/path`, or `None` for a path here.
@@ -145,11 +165,12 @@ async fn upload(client: &Client, from: &Path, to: &Remote, copied: &mut Copied) 
     if !told.is_dir() {
         let kind = told.file_type();
         ensure!(!kind.is_socket() && !kind.is_block_device(), "{} is no file to read", from.display());
-        copied.bytes += upload_file(client, from, to, told.permissions().mode() & 0o7777).await?;
+        copied.bytes += upload_file(client, from, to).await?;
         copied.files += 1;
         return Ok(());
     }
-    client.done::<()>(Method::POST, &to.address("files/mkdir"), None).await?;
+    let make = format!("{}&mode={:o}", to.address("files/mkdir"), told.permissions().mode() & ALL_BITS);
+    client.done::<()>(Method::POST, &make, None).await?;
     let mut entries = fs::read_dir(from).await?;
     while let Some(entry) = entries.next_entry().await? {
         let name = entry.file_name();
@@ -158,24 +179,23 @@ async fn upload(client: &Client, from: &Path, to: &Remote, copied: &mut Copied) 
             Some(name) if kind.is_file() || kind.is_dir() => {
                 Box::pin(upload(client, &entry.path(), &to.join(name), copied)).await?;
             }
-            Some(_) => eprintln!("left out: {} (no plain file or directory)", entry.path().display()),
-            None => {
-                eprintln!("left out: {} (its name is not UTF-8)", entry.path().display());
-                copied.left_out += 1;
-            }
+            Some(_) => copied.leave_out(&entry.path().display(), "no plain file or directory"),
+            None => copied.leave_out(&entry.path().display(), "its name is not UTF-8"),
         }
     }
     Ok(())
 }
 
-async fn upload_file(client: &Client, from: &Path, to: &Remote, mode: u32) -> anyhow::Result<u64> {
+async fn upload_file(client: &Client, from: &Path, to: &Remote) -> anyhow::Result<u64> {
     let file = fs::File::open(from).await.with_context(|| format!("cannot read {}", from.display()))?;
     let told = file.metadata().await?;
     if !told.is_file() {
-        return upload_stream(client, file, to, None, 0o644).await;
+        return upload_stream(client, file, to, None, "mode=644").await;
     }
+    let modified = told.mtime().saturating_mul(1_000_000).saturating_add(told.mtime_nsec() / 1000);
+    let looks = format!("mode={:o}&modified={modified}", told.permissions().mode() & ALL_BITS);
     // The size is announced, so no more than it is sent if the file grows meanwhile.
-    upload_stream(client, file.take(told.len()), to, Some(told.len()), mode).await
+    upload_stream(client, file.take(told.len()), to, Some(told.len()), &looks).await
 }
 
 /// Writes a file in a node; how many bytes it has.
@@ -184,7 +204,7 @@ async fn upload_stream(
     from: impl AsyncRead + Unpin + Send + 'static,
     to: &Remote,
     size: Option<u64>,
-    mode: u32,
+    looks: &str,
 ) -> anyhow::Result<u64> {
     let sent = Arc::new(AtomicU64::new(0));
     let pieces = futures_util::stream::try_unfold((from, sent.clone()), async |(mut from, sent)| {
@@ -195,7 +215,7 @@ async fn upload_stream(
         std::io::Result::Ok((n > 0).then(|| (Bytes::from(piece), (from, sent))))
     });
     let mut request =
-        Request::put(format!("/api/v1{}&mode={mode:o}", to.address("file"))).header("host", "localhost");
+        Request::put(format!("/api/v1{}&{looks}", to.address("file"))).header("host", "localhost");
     if let Some(size) = size {
         request = request.header("content-length", size);
     }
@@ -219,9 +239,27 @@ async fn read(client: &Client, from: &Remote) -> anyhow::Result<Result<Response<
     Err(why.context(format!("{}:{}", from.node, from.path)))
 }
 
+/// A file's mode and time, as the answer tells them.
+fn looks(headers: &HeaderMap) -> Option<Looks> {
+    let text = |name| headers.get(name).and_then(|v| v.to_str().ok());
+    let mode = u32::from_str_radix(text("x-mode")?, 8).ok()? & RIGHTS;
+    let micros = text("x-modified-micros").and_then(|text| text.parse::<i64>().ok());
+    let since = |micros: i64| UNIX_EPOCH.checked_add(Duration::from_micros(u64::try_from(micros).ok()?));
+    Some(Looks { mode, modified: micros.and_then(since) })
+}
+
+/// Only the list of what is around a directory tells its mode.
+async fn mode_of_directory(client: &Client, from: &Remote) -> Option<u32> {
+    let (above, name) = from.path.trim_end_matches('/').rsplit_once('/')?;
+    let above = Remote { path: format!("{above}/"), ..from.clone() };
+    let listing: Listing = client.get(&above.address("files")).await.ok()?;
+    let found = listing.entries.iter().find(|e| e.name == name && e.kind == EntryKind::Directory);
+    found.map(|entry| entry.mode)
+}
+
 /// Puts a file where it shall be; its size.
 async fn save(response: Response<Incoming>, to: &Path) -> anyhow::Result<u64> {
-    let mut target = Target::open(to)?;
+    let mut target = Target::open_as(to, looks(response.headers()))?;
     let mut body = response.into_body();
     let mut bytes = 0;
     while let Some(frame) = body.frame().await {
@@ -234,7 +272,14 @@ async fn save(response: Response<Incoming>, to: &Path) -> anyhow::Result<u64> {
     Ok(bytes)
 }
 
-async fn download(client: &Client, from: &Remote, to: &Path, copied: &mut Copied) -> anyhow::Result<()> {
+/// Copies a file, or a directory, which gets the mode if it is made.
+async fn download(
+    client: &Client,
+    from: &Remote,
+    to: &Path,
+    mode: Option<u32>,
+    copied: &mut Copied,
+) -> anyhow::Result<()> {
     let no_file = match read(client, from).await? {
         Ok(response) => {
             copied.bytes +=
@@ -247,7 +292,14 @@ async fn download(client: &Client, from: &Remote, to: &Path, copied: &mut Copied
     // Only a directory has a listing.
     let Ok(listing) = client.get::<Listing>(&from.address("files")).await else { return Err(no_file) };
     ensure!(!listing.cut, "{}:{} has more than 10,000 entries: pack it first with tar", from.node, from.path);
-    fs::create_dir_all(to).await.with_context(|| format!("cannot make {}", to.display()))?;
+    // Whoever may not look into it there does not meanwhile look into it here; the mode comes last, as it may forbid to write.
+    let new = !to.is_dir();
+    if new {
+        let cannot = || format!("cannot make {}", to.display());
+        fs::create_dir_all(to.parent().unwrap_or(Path::new("/"))).await.with_context(cannot)?;
+        let first = if mode.is_some() { 0o700 } else { 0o777 };
+        fs::DirBuilder::new().mode(first).create(to).await.with_context(cannot)?;
+    }
     for entry in listing.entries {
         let plain_name = !entry.name.is_empty()
             && entry.name != "."
@@ -258,16 +310,17 @@ async fn download(client: &Client, from: &Remote, to: &Path, copied: &mut Copied
         match entry.kind {
             // Stands for what is no UTF-8, and then no file has this name.
             _ if entry.name.contains(char::REPLACEMENT_CHARACTER) => {
-                eprintln!("left out: {path} (its name is not UTF-8: pack the directory with tar)");
-                copied.left_out += 1;
+                copied.leave_out(&path, "its name is not UTF-8: pack the directory with tar");
             }
             EntryKind::File | EntryKind::Directory => {
-                Box::pin(download(client, &from.join(&entry.name), &to.join(&entry.name), copied)).await?;
+                let (from, to) = (from.join(&entry.name), to.join(&entry.name));
+                Box::pin(download(client, &from, &to, Some(entry.mode), copied)).await?;
             }
-            EntryKind::Link | EntryKind::Other => {
-                eprintln!("left out: {path} (no plain file or directory)");
-            }
+            EntryKind::Link | EntryKind::Other => copied.leave_out(&path, "no plain file or directory"),
         }
+    }
+    if let Some(mode) = mode.filter(|_| new) {
+        fs::set_permissions(to, Permissions::from_mode(mode & RIGHTS)).await?;
     }
     Ok(())
 }

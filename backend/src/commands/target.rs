@@ -5,11 +5,12 @@ use super::signals::Endings;
 use anyhow::{Context, bail, ensure};
 use std::{
     ffi::OsString,
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, Permissions},
     io::{self, ErrorKind, Write},
-    os::unix::fs::FileTypeExt,
+    os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, Once, PoisonError},
+    time::SystemTime,
 };
 
 /// What stands for standard output (and input).
@@ -41,40 +42,59 @@ fn clear_away_when_ended() -> io::Result<()> {
     Ok(())
 }
 
+/// What a file has beside its content.
+#[derive(Debug, Clone, Copy)]
+pub struct Looks {
+    /// Permission bits, for a file that has none yet.
+    pub mode: u32,
+    /// When it was modified.
+    pub modified: Option<SystemTime>,
+}
+
 /// A file under way. Dropped before [`Self::finish`] it leaves nothing behind.
 pub struct Target {
     out: Box<dyn Write>,
     /// The name that it has until it is whole, and the one that it gets.
     names: Option<(PathBuf, PathBuf)>,
+    /// What a plain file is given when it is whole.
+    looks: Option<Looks>,
 }
 
 impl Target {
     /// Begins to write to `path`; `-` is standard output.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
+        Self::open_as(path, None)
+    }
+
+    /// Begins to write a copy.
+    pub fn open_as(path: &Path, looks: Option<Looks>) -> anyhow::Result<Self> {
+        let written_into = |out: Box<dyn Write>| Ok(Self { out, names: None, looks: None });
         if path == Path::new(STANDARD) {
-            return Ok(Self { out: Box::new(io::stdout()), names: None });
+            return written_into(Box::new(io::stdout()));
         }
         let cannot = || format!("cannot write {}", path.display());
         match fs::metadata(path) {
             Ok(there) if there.is_dir() => bail!("{} is a directory", path.display()),
             // Another name for a plain file is replaced where the file is.
-            Ok(there) if there.is_file() => Self::whole(path.canonicalize().with_context(cannot)?),
+            Ok(there) if there.is_file() => {
+                let mode = there.permissions().mode() & 0o777;
+                let looks = looks.map(|looks| Looks { mode, ..looks });
+                Self::whole(path.canonicalize().with_context(cannot)?, looks)
+            }
             Ok(there) => {
                 ensure!(!there.file_type().is_socket(), "{} is a socket", path.display());
-                let out = OpenOptions::new().write(true).open(path).with_context(cannot)?;
-                Ok(Self { out: Box::new(out), names: None })
+                written_into(Box::new(OpenOptions::new().write(true).open(path).with_context(cannot)?))
             }
             // The file that a link names may be yet to be made.
             Err(e) if e.kind() == ErrorKind::NotFound && path.is_symlink() => {
-                let out = File::create(path).with_context(cannot)?;
-                Ok(Self { out: Box::new(out), names: None })
+                written_into(Box::new(File::create(path).with_context(cannot)?))
             }
-            Err(e) if e.kind() == ErrorKind::NotFound => Self::whole(path.to_owned()),
+            Err(e) if e.kind() == ErrorKind::NotFound => Self::whole(path.to_owned(), looks),
             Err(e) => Err(e).with_context(cannot),
         }
     }
 
-    fn whole(path: PathBuf) -> anyhow::Result<Self> {
+    fn whole(path: PathBuf, looks: Option<Looks>) -> anyhow::Result<Self> {
         let mut name = OsString::from(".");
         name.push(path.file_name().with_context(|| format!("{} is no name of a file", path.display()))?);
         name.push(format!(".{}.partial", std::process::id()));
@@ -86,17 +106,24 @@ impl Target {
             }
         });
         let mut partial = partial();
-        let out = OpenOptions::new().write(true).create_new(true).open(&temporary);
+        // What may be private is nobody's until it is whole.
+        let mode = if looks.is_some() { 0o600 } else { 0o666 };
+        let out = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary);
         let out = out.with_context(|| format!("cannot make {}", temporary.display()))?;
         partial.push(temporary.clone());
-        Ok(Self { out: Box::new(out), names: Some((temporary, path)) })
+        Ok(Self { out: Box::new(out), names: Some((temporary, path)), looks })
     }
 
     /// All of it has been written: gives it its name.
     pub fn finish(mut self) -> anyhow::Result<()> {
         self.out.flush()?;
         if let Some((temporary, path)) = &self.names {
-            File::open(temporary).and_then(|file| file.sync_all()).context("cannot write it to the disk")?;
+            let file = File::open(temporary)?;
+            if let Some(Looks { mode, modified }) = self.looks {
+                file.set_permissions(Permissions::from_mode(mode))?;
+                modified.map_or(Ok(()), |time| file.set_modified(time))?;
+            }
+            file.sync_all().context("cannot write it to the disk")?;
             let mut partial = partial();
             fs::rename(temporary, path).with_context(|| format!("cannot make {}", path.display()))?;
             partial.retain(|name| name != temporary);

@@ -202,7 +202,7 @@ async fn a_file_whose_name_cannot_be_told_is_left_out_and_the_others_are_copied(
     let to = to.path().join("d");
     let copied = drydock(&t, &["cp", &format!("{}:node1:/d", s.id), to.to_str().unwrap()], "").await;
     let said = err(&copied, 1);
-    assert!(said.contains("left out: /d/a") && said.contains("1 files were left out"), "{said}");
+    assert!(said.contains("left out: /d/a") && said.contains("1 file was left out"), "{said}");
     assert_eq!(std::fs::read(to.join("c")).unwrap(), b"x");
 }
 
