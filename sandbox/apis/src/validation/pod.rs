@@ -19,6 +19,9 @@ pub fn validate(pod: &Value, old: Option<&Value>) -> ErrorList {
     only_in_pods(&mut errors, get(pod, "spec"), &path);
     match old {
         None => {
+            let annotations = get(get(pod, "metadata"), "annotations");
+            let place = Path::new("metadata").child("annotations");
+            pod_update::own_annotations(&mut errors, annotations, get(pod, "spec"), &place);
             if !list(get(pod, "spec"), "ephemeralContainers").is_empty() {
                 errors.forbidden(&path.child("ephemeralContainers"), "cannot be set on create");
             }
@@ -45,6 +48,8 @@ pub fn template(errors: &mut ErrorList, template: &Value, path: &Path) {
     let metadata = get(template, "metadata");
     labels(errors, get(metadata, "labels"), (path, "labels"));
     annotations(errors, get(metadata, "annotations"), &path.child("annotations"));
+    let own = get(metadata, "annotations");
+    pod_update::own_annotations(errors, own, get(template, "spec"), &path.child("annotations"));
     let path = path.child("spec");
     pod_spec(errors, get(template, "spec"), "", false, &path);
     if !list(get(template, "spec"), "ephemeralContainers").is_empty() {

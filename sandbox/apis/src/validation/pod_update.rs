@@ -13,8 +13,45 @@ const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].imag
     `spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 \
     if it was previously negative)";
 
+/// What marks the copy of a static pod.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+/// What asked for profiles of AppArmor before there was a field for it, by container.
+const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+
+/// `ValidatePodSpecificAnnotations`, of a pod or a template.
+pub fn own_annotations(errors: &mut ErrorList, annotations: &Value, spec: &Value, path: &Path) {
+    let mirror = get(annotations, MIRROR);
+    if !mirror.is_null() && text(spec, "nodeName").is_empty() {
+        let detail = "must set spec.nodeName if mirror pod annotation is set";
+        errors.invalid(&path.key(MIRROR), mirror.clone(), detail);
+    }
+}
+
+/// `ValidatePodSpecificAnnotationUpdates`: some annotations are as they were when the pod was made.
+fn kept_annotations(errors: &mut ErrorList, pod: &Value, old: &Value) {
+    let path = Path::new("metadata").child("annotations");
+    let (now, before) = (at(pod, &["metadata", "annotations"]), at(old, &["metadata", "annotations"]));
+    let kind = |key: &str| match key {
+        MIRROR => Some("mirror pod annotation"),
+        _ if key.starts_with(APP_ARMOR) => Some("AppArmor annotations"),
+        _ => None,
+    };
+    for (key, value) in crate::tree::entries(at(old, &["metadata"]), "annotations") {
+        if let Some(kind) = kind(key).filter(|_| get(now, key) != value) {
+            errors.forbidden(&path.key(key), format!("may not remove or update {kind}"));
+        }
+    }
+    for (key, _) in crate::tree::entries(at(pod, &["metadata"]), "annotations") {
+        if let Some(kind) = kind(key).filter(|_| !has(before, key)) {
+            errors.forbidden(&path.key(key), format!("may not add {kind}"));
+        }
+    }
+    own_annotations(errors, now, get(pod, "spec"), &path);
+}
+
 /// `ValidatePodUpdate`: what may change of a pod that is there.
 pub fn update(errors: &mut ErrorList, pod: &Value, old: &Value) {
+    kept_annotations(errors, pod, old);
     let (new_spec, old_spec) = (get(pod, "spec"), get(old, "spec"));
     let path = spec();
     for field in ["containers", "initContainers"] {
@@ -130,6 +167,7 @@ fn gated(errors: &mut ErrorList, new: &Value, old: &Value) {
 /// What a kubelet or a controller may say of a pod (`ValidatePodStatusUpdate`).
 pub fn validate_status(pod: &Value, old: &Value) -> ErrorList {
     let mut errors = ErrorList::default();
+    kept_annotations(&mut errors, pod, old);
     let path = Path::new("status");
     if text(get(pod, "spec"), "nodeName") != text(get(old, "spec"), "nodeName") {
         errors.forbidden(&path.child("nodeName"), "may not be changed directly");
@@ -279,6 +317,39 @@ mod tests {
 
     fn resized(before: &Value, after: &Value) -> Vec<String> {
         validate_resize(&pod(after), &pod(before)).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_copy_of_a_static_pod_stays_one_and_nothing_else_becomes_one() {
+        let pod = |annotations: Value| {
+            let mut pod = pod(&json!({}));
+            pod["metadata"]["annotations"] = annotations;
+            pod["spec"]["nodeName"] = json!("n");
+            pod
+        };
+        let told = |before: Value, after: Value| -> Vec<String> {
+            let mut errors = ErrorList::default();
+            update(&mut errors, &pod(after), &pod(before));
+            errors.iter().map(ToString::to_string).collect()
+        };
+        let mirror = || json!({"kubernetes.io/config.mirror": "a"});
+        assert_eq!(told(mirror(), mirror()), Vec::<String>::new());
+        let kept = "metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not remove or update mirror pod annotation";
+        assert_eq!(told(mirror(), json!({"kubernetes.io/config.mirror": "b"})), [kept]);
+        assert_eq!(told(mirror(), json!({})), [kept]);
+        let added =
+            "metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not add mirror pod annotation";
+        assert_eq!(told(json!({"a": "b"}), mirror()), [added]);
+        let profile = json!({"container.apparmor.security.beta.kubernetes.io/c": "unconfined"});
+        assert!(told(json!({}), profile)[0].ends_with("may not add AppArmor annotations"));
+        let mut errors = ErrorList::default();
+        own_annotations(&mut errors, &mirror(), &json!({}), &Path::new("metadata").child("annotations"));
+        assert_eq!(
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [
+                "metadata.annotations[kubernetes.io/config.mirror]: Invalid value: \"a\": must set spec.nodeName if mirror pod annotation is set"
+            ]
+        );
     }
 
     #[test]
