@@ -164,12 +164,19 @@ fn container(map: &mut Object) {
             handler(probe);
         }
     }
+    let mut says_nothing = false;
     if let Some(lifecycle) = child(map, "lifecycle") {
         for field in ["postStart", "preStop"] {
             if let Some(hook) = child(lifecycle, field) {
                 handler(hook);
             }
         }
+        // The gate `ContainerStopSignals` is off (`dropContainerStopSignals`).
+        says_nothing = lifecycle.remove("stopSignal").is_some_and(|signal| !signal.is_null())
+            && lifecycle.values().all(Value::is_null);
+    }
+    if says_nothing {
+        map.remove("lifecycle");
     }
 }
 
@@ -276,6 +283,18 @@ pub fn uses_host_network(spec: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn containers_have_no_stop_signals_of_their_own() {
+        let stop = json!({"exec": {"command": ["a"]}});
+        let mut object = json!({"spec": {"containers": [
+            {"name": "a", "image": "i", "lifecycle": {"stopSignal": "SIGUSR1"}},
+            {"name": "b", "image": "i", "lifecycle": {"stopSignal": "SIGUSR1", "preStop": stop}},
+            {"name": "c", "image": "i", "lifecycle": {}}]}});
+        pod(&mut object);
+        let of = |index: usize| object["spec"]["containers"][index].get("lifecycle");
+        assert_eq!((of(0), of(1), of(2)), (None, Some(&json!({"preStop": stop})), Some(&json!({}))));
+    }
 
     #[test]
     fn a_plain_pod_as_the_server_shows_it() {
