@@ -86,7 +86,11 @@ async fn sync(server: &Arc<Server>, known: &mut Known) -> Result<bool, Status> {
     let mut all = definitions(server)?;
     let mut changed = Vec::new();
     for index in 0..all.len() {
-        let accepted = accept(&all, index);
+        let mut accepted = accept(&all, index);
+        if object::is_deleting(&accepted) && is_held(&accepted) {
+            let words = "CustomResource deletion is in progress";
+            condition(&mut accepted, "Terminating", "True", "InstanceDeletionInProgress", words);
+        }
         if accepted != all[index].1 {
             all[index].1 = accepted;
             changed.push(index);
@@ -211,10 +215,14 @@ pub fn condition(tree: &mut Value, type_: &str, status: &str, reason: &str, mess
     }
 }
 
+/// Whether a definition waits for its objects to go.
+fn is_held(tree: &Value) -> bool {
+    list(tree, &["metadata", "finalizers"]).contains(&json!(CLEANUP))
+}
+
 /// Deletes the objects of a definition that is deleted; true if they are gone (`pkg/controller/finalizer/crd_finalizer.go`).
 async fn clean_up(server: &Arc<Server>, tree: &Value) -> Result<bool, Status> {
-    let finalizers = list(tree, &["metadata", "finalizers"]);
-    if !finalizers.contains(&json!(CLEANUP)) {
+    if !is_held(tree) {
         return Ok(true);
     }
     let (group, plural) = (text(tree, &["spec", "group"]), text(tree, &["spec", "names", "plural"]));
@@ -247,6 +255,7 @@ async fn forget(server: &Server, tree: &Value) -> Result<bool, Status> {
         server.store.delete_if(record.key.clone(), record.mod_revision).await
     } else {
         meta::of(&mut new).insert("finalizers".into(), rest.into());
+        condition(&mut new, "Terminating", "False", "InstanceDeletionCompleted", "removed all instances");
         server.store.update_if(record.key.clone(), record.mod_revision, storage::encode(&new), 0).await
     };
     Ok(matches!(outcome.map_err(refusal)?, Outcome::Done { .. }))

@@ -69,6 +69,26 @@ async fn a_deprecated_version_says_which_to_use() {
 }
 
 #[tokio::test]
+async fn a_definition_says_that_it_waits_for_its_objects() {
+    let client = start().await;
+    let widget = json!({"apiVersion": "ex.io/v1", "kind": "Widget", "metadata": {"name": "w", "finalizers": ["ex.io/wait"]}, "spec": {}});
+    client.post(WIDGETS, &widget).await.ok();
+    client.delete(&format!("{DEFINITIONS}/widgets.ex.io"), &json!({})).await.ok();
+    for _ in 0..1000 {
+        let definition = client.get(&format!("{DEFINITIONS}/widgets.ex.io")).await.ok();
+        let conditions = definition["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let terminating =
+            conditions.into_iter().find(|one| one["type"] == "Terminating").expect("a condition");
+        if terminating["reason"] == "InstanceDeletionInProgress" {
+            assert_eq!(terminating["message"], "CustomResource deletion is in progress");
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the deletion is only pending");
+}
+
+#[tokio::test]
 async fn what_a_resource_has_not_below_it_is_not_found() {
     let client = start().await;
     let refused = client.get("/apis/apps/v1/namespaces/default/daemonsets/d/scale").await;
