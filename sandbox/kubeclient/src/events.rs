@@ -3,6 +3,9 @@
 //! its sender up.
 
 mod correlator;
+mod series;
+
+pub use series::{Report, Reporter};
 
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
 use drydock_kubeclient::leader::Times;
-use drydock_kubeclient::{Elector, Informer, Informers, Recorder};
+use drydock_kubeclient::{Elector, Informer, Informers, Recorder, Reporter};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::Client;
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -51,7 +51,7 @@ pub enum Error {
 /// What bindings and reports need.
 pub(crate) struct Context {
     client: Client,
-    recorder: Recorder,
+    reporter: Reporter,
     name: String,
     changes: mpsc::UnboundedSender<Change>,
     claims: Informer<PersistentVolumeClaim>,
@@ -75,14 +75,15 @@ async fn schedule(client: Client, options: Options, mut stop: BoxFuture<'static,
     let claims = feed::subscribe(&informers, &changes, &claim_changed);
     informers.start();
     let context = Context {
-        recorder: Recorder::new(client.clone(), &options.name, None),
-        name: options.name,
+        reporter: Reporter::new(client.clone(), &options.name),
+        name: options.name.clone(),
         changes,
         claims,
         claim_changed,
         client: client.clone(),
     };
-    let recorder = context.recorder.clone();
+    // Of its lease it tells in the old form.
+    let recorder = Recorder::new(client.clone(), &options.name, None);
     let mut elector = options
         .lease
         .map(|lease| Elector::new(client, recorder, "kube-system", &lease.name, lease.identity, lease.times));

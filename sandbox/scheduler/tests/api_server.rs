@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use drydock_apiserver::testing::{TOKEN, TestServer};
 use drydock_kubeclient::informer::{Event as Seen, Source};
-use drydock_kubeclient::{ClientConfig, Informer};
+use drydock_kubeclient::{ClientConfig, EventType, Informer, Report, Reporter};
 use drydock_scheduler::run::{Lease, Options};
 use k8s_openapi::api::core::v1::{Event, Node, Pod, ServiceAccount};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -138,7 +138,11 @@ async fn pods_are_bound_and_those_that_wait_are_told_why() {
     assert_eq!(node(&small), Some("n1"));
     let scheduled = cluster.event("small", "Scheduled").await;
     assert_eq!(scheduled.message.as_deref(), Some("Successfully assigned default/small to n1"));
-    assert_eq!(scheduled.source.and_then(|source| source.component).as_deref(), Some("default-scheduler"));
+    assert_eq!(scheduled.source, Some(Default::default()), "events of the new form have none");
+    assert_eq!(scheduled.reporting_component.as_deref(), Some("default-scheduler"));
+    assert!(scheduled.reporting_instance.is_some_and(|name| name.starts_with("default-scheduler-")));
+    assert_eq!((scheduled.action.as_deref(), scheduled.count), (Some("Binding"), None));
+    assert!(scheduled.event_time.is_some() && scheduled.first_timestamp.is_none());
     cluster.pod("large", "2", |_| ()).await;
     let large = cluster.until("large", |pod| waits(pod).is_some()).await;
     let expected = "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption: 0/1 nodes are available: 1 No preemption victims found for \
@@ -155,6 +159,33 @@ async fn pods_are_bound_and_those_that_wait_are_told_why() {
         Api::namespaced(cluster.client.clone(), "kube-system");
     let lease = leases.get("kube-scheduler").await.unwrap();
     assert_eq!(lease.spec.unwrap().holder_identity.unwrap_or_default(), "", "who leaves gives its lease up");
+}
+
+#[tokio::test]
+async fn what_is_reported_again_is_a_series() {
+    let mut cluster = Cluster::start(&["n1"]).await;
+    cluster.pod("small", "1", |_| ()).await;
+    let small = cluster.until("small", |pod| node(pod).is_some()).await;
+    let reporter = Reporter::new(cluster.client.clone(), "somebody");
+    let events: Api<Event> = Api::namespaced(cluster.client.clone(), "default");
+    let kind = EventType::Warning;
+    let report = Report { kind, reason: "Again", action: "Trying", note: "it fails" };
+    for expected in [None, Some(2)] {
+        reporter.event(&*small, None, report);
+        let found = async {
+            loop {
+                let all = events.list(&ListParams::default()).await.unwrap();
+                let again = all.items.iter().filter(|event| event.reason.as_deref() == Some("Again"));
+                let counts: Vec<_> =
+                    again.map(|event| event.series.as_ref().and_then(|series| series.count)).collect();
+                if counts == [expected] {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, found).await.expect("the event is written");
+    }
 }
 
 #[tokio::test]
@@ -188,6 +219,7 @@ async fn room_is_made_for_important_pods() {
     let preempted = cluster.event("low", "Preempted").await;
     let uid = urgent.metadata.uid.clone().unwrap();
     assert_eq!(preempted.message, Some(format!("Preempted by pod {uid} on node n1")));
+    assert_eq!(preempted.related.and_then(|one| one.uid), Some(uid));
     assert!(
         cluster.pods.all().iter().any(|pod| pod.metadata.name.as_deref() == Some("low")),
         "it ends in its own time"

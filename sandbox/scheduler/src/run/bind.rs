@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use drydock_kubeclient::{EventType, ObjectKey, errors};
+use drydock_kubeclient::{EventType, ObjectKey, Report, errors};
 use k8s_openapi::api::core::v1::{Binding, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
@@ -34,7 +34,8 @@ pub(super) async fn bind(context: &Context, pod: Arc<PodInfo>, placement: Placem
     match try_bind(context, &pod, &placement).await {
         Ok(()) => {
             let message = format!("Successfully assigned {} to {}", pod.key, placement.node);
-            context.recorder.event(&*pod.pod, EventType::Normal, "Scheduled", message);
+            let (kind, reason, action) = (EventType::Normal, "Scheduled", "Binding");
+            context.reporter.event(&*pod.pod, None, Report { kind, reason, action, note: &message });
         }
         Err(error) => {
             // A pod that was deleted meanwhile needs no report.

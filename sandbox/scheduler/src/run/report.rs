@@ -1,9 +1,10 @@
 //! Telling that a pod has to wait: an event, the pod's condition, and, if room can be made for it, the removal of the victims. Runs beside
 //! the loop (scheduler `schedule_one.go`, handleSchedulingFailure; `framework/preemption/executor.go`).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use drydock_kubeclient::{EventType, errors};
+use drydock_kubeclient::{EventType, Report, errors};
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -45,7 +46,9 @@ async fn failed(
     message: &str,
     nomination: Option<Option<&str>>,
 ) {
-    context.recorder.event(&*pod.pod, EventType::Warning, "FailedScheduling", message);
+    let (kind, note) = (EventType::Warning, &*shortened(message));
+    let event = Report { kind, reason: "FailedScheduling", action: "Scheduling", note };
+    context.reporter.event(&*pod.pod, None, event);
     let condition = condition(pod, "PodScheduled", "False", reason, message);
     let mut status = json!({});
     if let Some(condition) = condition {
@@ -57,6 +60,20 @@ async fn failed(
     if status != json!({}) {
         patch_status(context, pod, status).await;
     }
+}
+
+/// No more than an event may say (`truncateMessage`).
+fn shortened(message: &str) -> Cow<'_, str> {
+    const MOST: usize = 1024;
+    const MORE: &str = " ...";
+    if message.len() <= MOST {
+        return message.into();
+    }
+    let mut end = MOST - MORE.len();
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{MORE}", &message[..end]).into()
 }
 
 /// A condition as it should be; none if it is so already. The time is that of the last change of the status itself
@@ -118,7 +135,9 @@ async fn make_room(
         match pods.delete(&victim.key.name, &DeleteParams::default().preconditions(this_one)).await {
             Ok(_) => {
                 let message = format!("Preempted by pod {} on node {}", pod.uid, preemption.node);
-                context.recorder.event(&*victim.pod, EventType::Normal, "Preempted", message);
+                let (kind, reason, action) = (EventType::Normal, "Preempted", "Preempting");
+                let event = Report { kind, reason, action, note: &message };
+                context.reporter.event(&*victim.pod, Some(&*pod.pod), event);
             }
             Err(error) if errors::is_not_found(&error) => {}
             Err(error) => {
@@ -128,5 +147,17 @@ async fn make_room(
     }
     for other in less_important {
         patch_status(context, other, json!({"nominatedNodeName": null})).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_says_no_more_than_it_may() {
+        assert_eq!(shortened("short"), "short");
+        let long = shortened(&"é".repeat(600)).into_owned();
+        assert!(long.len() <= 1024 && long.ends_with("é ..."), "{}", long.len());
     }
 }
