@@ -64,9 +64,13 @@ fn page(status: StatusCode, title: &str, text: &str, again: bool) -> Response {
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CACHE_CONTROL, "no-store"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; sandbox"),
+        // There is no script. To let one run lets a page look again by itself, too, which a sandbox else forbids (HTML, "sandboxed
+        // automatic features browsing context flag").
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'unsafe-inline'; sandbox allow-scripts",
+        ),
     ];
-    // A header, since browsers refuse the element of that name in a document of a sandbox.
     let refresh = again.then_some([(header::REFRESH, "2")]);
     (status, headers, refresh, html).into_response()
 }

@@ -182,7 +182,9 @@ async fn people_are_told_why_a_port_is_not_shown() {
     let page = String::from_utf8(answer.body.to_vec()).unwrap();
     assert_eq!(answer.status, 502);
     assert!(page.contains("nothing listens") && page.contains("0.0.0.0"), "{page}");
-    // The page is of a sandbox, in which browsers refuse the element that says the same.
+    // In a sandbox without this no page looks again by itself.
+    let policy = answer.headers["content-security-policy"].to_str().unwrap();
+    assert!(policy.contains("default-src 'none'") && policy.ends_with("sandbox allow-scripts"), "{policy}");
     assert_eq!(answer.headers["refresh"], "2");
 
     // One that speaks TLS: to other words and to a greeting that it does not like it answers with an alert.
