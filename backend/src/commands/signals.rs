@@ -1,6 +1,6 @@
 //! Signals that ask a command to end, for commands that have something to clear away first.
 
-use std::io;
+use std::{fs, io};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// A command was told to end, and has cleared away: nothing needs to be said of it.
@@ -15,23 +15,25 @@ impl ToldToEnd {
     }
 }
 
-/// Ctrl+C, SIGTERM and hang-up, from the moment when this is made on.
+/// Ctrl+C, SIGTERM and hang-up, from the moment when this is made on, without those that are ignored (`nohup`, a shell's `&`).
 #[derive(Debug)]
-pub struct Endings([(Signal, SignalKind); 3]);
+pub struct Endings(Vec<(Signal, SignalKind)>);
 
 impl Endings {
     /// Needs a runtime, in which it then waits.
     pub fn new() -> io::Result<Self> {
-        let kind = |kind| signal(kind).map(|arrivals| (arrivals, kind));
-        Ok(Self([
-            kind(SignalKind::interrupt())?,
-            kind(SignalKind::terminate())?,
-            kind(SignalKind::hangup())?,
-        ]))
+        let ignored = ignored(&fs::read_to_string("/proc/self/status")?);
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].into_iter();
+        let heard = kinds.filter(|kind| ignored >> (kind.as_raw_value() - 1) & 1 == 0);
+        let heard = heard.map(|kind| signal(kind).map(|arrivals| (arrivals, kind)));
+        heard.collect::<io::Result<_>>().map(Self)
     }
 
     /// Waits for the first.
     pub async fn first(&mut self) -> ToldToEnd {
+        if self.0.is_empty() {
+            return std::future::pending().await;
+        }
         let arrivals = self.0.iter_mut().map(|(arrivals, kind)| {
             let number = kind.as_raw_value();
             Box::pin(async move {
@@ -40,5 +42,22 @@ impl Endings {
             })
         });
         ToldToEnd(futures_util::future::select_all(arrivals).await.0)
+    }
+}
+
+/// The signals that a process ignores, from its `/proc/PID/status`.
+fn ignored(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ignored_stays_so() {
+        assert_eq!(ignored("Name:\tx\nSigBlk:\t0000000000000004\nSigIgn:\t0000000000001003\n"), 0x1003);
+        assert_eq!(ignored(""), 0);
     }
 }
