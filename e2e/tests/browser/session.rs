@@ -264,6 +264,7 @@ async fn large_and_linked_directories_can_be_entered() {
     browser.find("new-name").await;
     browser.keys(&format!("late{}", key::ENTER)).await;
     assert_eq!(told("/root/late is there already").await, "late");
+    browser.find("file-late").await;
     assert_eq!(server.exec(&session.id, "node1", "cat /root/late").await.text().trim(), "mine");
 
     // What is there gets another name, unless that is taken.

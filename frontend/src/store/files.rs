@@ -269,7 +269,7 @@ impl Files {
             };
             match done {
                 Err(problem) if self.naming.with_untracked(|now| now.as_ref() == Some(&what)) => {
-                    return self.refused.set(problem.message);
+                    self.refused.set(problem.message);
                 }
                 Err(problem) => self.notices.error(problem.message),
                 Ok(()) if what == Naming::File => {
