@@ -9,6 +9,7 @@ pub mod negotiate;
 pub mod query;
 pub mod respond;
 pub mod websocket;
+mod yaml;
 
 pub use body::Body;
 pub use info::RequestInfo;

@@ -3,6 +3,7 @@
 
 use super::body::{self, Body};
 use super::negotiate::{Encoding, Output};
+use super::yaml;
 use bytes::Bytes;
 use drydock_apimachinery::{Status, ordered};
 use flate2::Compression;
@@ -102,7 +103,7 @@ pub fn json(code: StatusCode, content: Vec<u8>, style: Style) -> Answer {
 /// A tree, as the client wants it.
 pub fn value(code: StatusCode, tree: &Value, style: Style) -> Answer {
     match style.output.encoding {
-        Encoding::Yaml => compressed(code, "application/yaml", yaml(tree), style),
+        Encoding::Yaml => compressed(code, "application/yaml", yaml::written(tree).into_bytes(), style),
         Encoding::Json => compressed(code, "application/json", encode(tree, style.pretty), style),
     }
 }
@@ -129,12 +130,14 @@ pub fn status(status: &Status, style: Style) -> Answer {
     let content = match style.output.encoding {
         Encoding::Json if style.pretty => serde_json::to_vec_pretty(status),
         Encoding::Json => serde_json::to_vec(status),
-        Encoding::Yaml => Ok(yaml(&status.to_value())),
+        Encoding::Yaml => Ok(yaml::written(&status.to_value()).into_bytes()),
     };
     let media = if style.output.encoding == Encoding::Yaml { "application/yaml" } else { "application/json" };
     // Strings, numbers and lists only: it can't fail.
     let mut content = content.unwrap_or_default();
-    content.push(b'\n');
+    if style.output.encoding == Encoding::Json {
+        content.push(b'\n');
+    }
     let mut answer = bytes(code, media, content);
     if let Some(seconds) =
         status.details.as_ref().map(|details| details.retry_after_seconds).filter(|n| *n > 0)
@@ -158,12 +161,6 @@ pub fn warn(answer: &mut Answer, warnings: &[String]) {
         };
         answer.headers_mut().append(WARNING, value);
     }
-}
-
-/// A tree as YAML.
-fn yaml(tree: &Value) -> Vec<u8> {
-    // Maps have strings for keys: it can't fail.
-    serde_saphyr::to_string(tree).unwrap_or_default().into_bytes()
 }
 
 fn encode(tree: &Value, pretty: bool) -> Vec<u8> {
