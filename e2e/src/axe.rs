@@ -61,7 +61,7 @@ impl Browser {
         };
         self.script::<serde::de::IgnoredAny>(script, vec![]).await;
         let run = "const done = arguments[0];\
-             axe.run(document, {resultTypes: ['violations']})\
+             axe.run(document, {resultTypes: ['violations'], rules: {'target-size': {enabled: true}}})\
                 .then(r => done(r.violations), e => done([{id: 'axe', help: String(e), nodes: []}]));";
         let found: Vec<Violation> = self.script_async(run, vec![]).await;
         let mut text = String::new();
