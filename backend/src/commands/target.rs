@@ -87,7 +87,9 @@ impl Target {
             }
             // The file that a link names may be yet to be made.
             Err(e) if e.kind() == ErrorKind::NotFound && path.is_symlink() => {
-                written_into(Box::new(File::create(path).with_context(cannot)?))
+                let mode = looks.map_or(0o666, |looks| looks.mode);
+                let out = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path);
+                written_into(Box::new(out.with_context(cannot)?))
             }
             Err(e) if e.kind() == ErrorKind::NotFound => Self::whole(path.to_owned(), looks),
             Err(e) => Err(e).with_context(cannot),
@@ -155,7 +157,7 @@ impl Drop for Target {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{io::Read, os::unix::fs::symlink};
+    use std::{io::Read, os::unix::fs::symlink, time::Duration};
 
     fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         let mut target = Target::open(path)?;
@@ -202,6 +204,27 @@ mod tests {
         assert_eq!(reader.join().unwrap(), b"through");
         assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
         assert_eq!(names(dir.path()), ["pipe"]);
+    }
+
+    #[test]
+    fn a_copy_has_the_mode_and_the_time_unless_there_is_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let copy = |name: &str| {
+            let modified = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(7));
+            let mut target =
+                Target::open_as(&dir.path().join(name), Some(Looks { mode: 0o600, modified })).unwrap();
+            target.write_all(b"private").unwrap();
+            target.finish().unwrap();
+            let told = fs::metadata(dir.path().join(name)).unwrap();
+            (told.permissions().mode() & 0o7777, told.modified().ok() == modified)
+        };
+        fs::write(dir.path().join("old"), "old").unwrap();
+        fs::set_permissions(dir.path().join("old"), Permissions::from_mode(0o4750)).unwrap();
+        symlink("file", dir.path().join("link")).unwrap();
+        assert_eq!(copy("new"), (0o600, true));
+        // No rights to what came from elsewhere.
+        assert_eq!(copy("old"), (0o750, true));
+        assert_eq!(copy("link").0, 0o600);
     }
 
     #[test]
