@@ -283,8 +283,9 @@ impl<'a> Round<'a> {
     /// Tells of each volume that cannot be set up, and now and then of all that the pod waits for.
     fn without_volumes(&mut self, errors: &[VolumeError]) -> Failure {
         let tell = |message: &str| self.kubelet.event(self.pod, EventType::Warning, "FailedMount", message);
-        errors.iter().for_each(|error| tell(&error.to_string()));
-        if let Some(all) = self.memory.unmounted.waited(errors, Instant::now()) {
+        let (now, unmounted) = (Instant::now(), &mut self.memory.unmounted);
+        errors.iter().filter(|error| unmounted.is_due(&error.volume, now)).for_each(|e| tell(&e.to_string()));
+        if let Some(all) = unmounted.waited(errors, now) {
             tell(&format!("Unable to attach or mount volumes: {all}"));
         }
         Failure::Other(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))

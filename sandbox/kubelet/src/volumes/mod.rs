@@ -76,18 +76,37 @@ pub async fn set_up(kubelet: &Kubelet, pod: &Pod, here: &Here) -> Result<Volumes
 /// For how long a pod waits for its volumes before it is said that it waited in vain (`podAttachAndMountTimeout`).
 const PATIENCE: Duration = Duration::from_secs(123);
 
-/// Since when a pod waits for its volumes (`WaitForAttachAndMount`).
+/// How soon after the first time it is said again that a volume cannot be set up; each time twice as late, and not later than the last
+/// (`pkg/util/goroutinemap/exponentialbackoff`).
+const SAID_AGAIN: Duration = Duration::from_millis(500);
+const SAID_AGAIN_LAST: Duration = Duration::from_secs(122);
+
+/// Since when a pod waits for its volumes (`WaitForAttachAndMount`), and what was said of each.
 #[derive(Debug, Default)]
-pub struct Unmounted(Option<Instant>);
+pub struct Unmounted {
+    since: Option<Instant>,
+    /// When each volume is spoken of next, and after how long again.
+    said: BTreeMap<String, (Instant, Duration)>,
+}
 
 impl Unmounted {
+    /// Whether it is time to say that the volume cannot be set up.
+    pub fn is_due(&mut self, volume: &str, now: Instant) -> bool {
+        let (next, delay) = self.said.entry(volume.to_owned()).or_insert((now, SAID_AGAIN));
+        let is_due = now >= *next;
+        if is_due {
+            (*next, *delay) = (now + *delay, (*delay * 2).min(SAID_AGAIN_LAST));
+        }
+        is_due
+    }
+
     /// Some volumes still cannot be set up. Which, when the pod has waited too long; then the wait begins anew.
     pub fn waited(&mut self, errors: &[VolumeError], now: Instant) -> Option<String> {
-        let since = *self.0.get_or_insert(now);
+        let since = *self.since.get_or_insert(now);
         if now.duration_since(since) < PATIENCE {
             return None;
         }
-        self.0 = None;
+        self.since = None;
         let mut names: Vec<&str> = errors.iter().map(|error| error.volume.as_str()).collect();
         names.sort_unstable();
         Some(format!(
@@ -281,6 +300,14 @@ mod tests {
             )
         );
         assert_eq!(unmounted.waited(&errors, now + PATIENCE), None, "it begins anew");
+    }
+
+    #[test]
+    fn a_broken_volume_is_told_less_and_less_often() {
+        let (mut unmounted, now) = (Unmounted::default(), Instant::now());
+        let told = (0..300_u64).filter(|second| unmounted.is_due("v", now + Duration::from_secs(*second)));
+        assert_eq!(told.collect::<Vec<_>>(), [0, 1, 2, 4, 8, 16, 32, 64, 128, 250]);
+        assert!(unmounted.is_due("s", now), "another one is told at once");
     }
 
     #[test]
