@@ -234,6 +234,15 @@ fn names_and_numbers(errors: &mut ErrorList, spec: &Value, path: &Path) {
             dns_label(errors, (path, field), name);
         }
     }
+    if has(spec, "hostnameOverride") {
+        // What the kernel takes.
+        const LONGEST: usize = 64;
+        let name = text(spec, "hostnameOverride");
+        if name.len() > LONGEST {
+            errors.too_long(&path.child("hostnameOverride"), LONGEST);
+        }
+        dns_subdomain(errors, (path, "hostnameOverride"), name);
+    }
     if has(spec, "preemptionPolicy") {
         let policies = &["PreemptLowerPriority", "Never"];
         one_of(errors, text(spec, "preemptionPolicy"), (path, "preemptionPolicy"), policies, true);
@@ -425,6 +434,14 @@ mod tests {
             (
                 json!({"initContainers": [{"name": "i", "image": "i", "readinessProbe": {"exec": {"command": ["x"]}}}]}),
                 "spec.initContainers[0].readinessProbe: Forbidden: may not be set for init containers without restartPolicy=Always",
+            ),
+            (
+                json!({"hostnameOverride": format!("{0}.{0}", "a".repeat(40))}),
+                "spec.hostnameOverride: Too long: may not be more than 64 bytes",
+            ),
+            (
+                json!({"hostnameOverride": "A"}),
+                "spec.hostnameOverride: Invalid value: \"A\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
             ),
             (json!({"hostname": "a.b"}), "spec.hostname: Invalid value: \"a.b\": must not contain dots"),
             (

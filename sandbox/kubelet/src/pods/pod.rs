@@ -186,9 +186,14 @@ pub fn container(pod: &Pod, name: &str) -> Option<Container> {
 /// The hostname that its containers see.
 pub fn hostname(pod: &Pod) -> String {
     let own = spec(pod).hostname.as_deref().filter(|h| !h.is_empty()).unwrap_or(name(pod));
-    let wanted = spec(pod).hostname_override.as_deref().unwrap_or(own);
+    let wanted = overridden(pod).unwrap_or(own);
     // Linux' limit (`truncatePodHostnameIfNeeded`).
     wanted.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned()
+}
+
+/// The name that comes before all others.
+fn overridden(pod: &Pod) -> Option<&str> {
+    spec(pod).hostname_override.as_deref().filter(|name| !name.is_empty())
 }
 
 /// The hostname as the kernel has it: with `setHostnameAsFQDN` the whole name, if the kernel takes names so long
@@ -208,7 +213,7 @@ pub fn kernel_hostname(pod: &Pod) -> Result<String, String> {
 
 /// The whole name, of a pod with a subdomain. A name that overrides all others is whole already.
 pub fn fqdn(pod: &Pod) -> Option<String> {
-    if spec(pod).hostname_override.is_some() {
+    if overridden(pod).is_some() {
         return None;
     }
     let subdomain = spec(pod).subdomain.as_deref().filter(|s| !s.is_empty())?;
