@@ -64,6 +64,16 @@ pub struct Rename {
     pub to: String,
 }
 
+/// A symbolic link.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SymbolicLink {
+    /// Its absolute path.
+    pub path: String,
+    /// What it leads to, whether that is there or not.
+    pub target: String,
+}
+
 /// The content of a file.
 #[derive(utoipa::ToSchema)]
 #[schema(value_type = String, format = Binary)]
@@ -393,6 +403,26 @@ pub async fn mkdir(
     let (id, node, _active) = open(&app, &caller, &id, &node).await?;
     let op = FileOp::MakeDir { path: check_path(&q.path)?.to_owned(), mode: q.mode()? };
     done(ask(&app, &id, node, op).await?)
+}
+
+/// Make a symbolic link, in the place of another if there is one.
+#[utoipa::path(post, path = "/sessions/{id}/nodes/{node}/files/link", operation_id = "make_link",
+    params(("id" = String, Path), ("node" = String, Path, pattern = "^node[1-9][0-9]?$")), request_body = SymbolicLink, responses(
+    (status = 204, description = "It is there"), (status = 400, body = ApiError), (status = 403, body = ApiError),
+    (status = 404, body = ApiError), (status = 409, body = ApiError), (status = 410, body = crate::error::Ended),
+))]
+pub async fn link(
+    State(app): State<App>,
+    caller: Caller,
+    Path((id, node)): Path<(String, String)>,
+    Body(SymbolicLink { path, target }): Body<SymbolicLink>,
+) -> Result<StatusCode, Error> {
+    let (id, node, _active) = open(&app, &caller, &id, &node).await?;
+    check_path(&path)?;
+    if target.is_empty() || target.len() >= MAX_PATH || target.contains('\0') {
+        return Err(Error::invalid("bad_target", "A link leads to a path of 1 to 4095 bytes."));
+    }
+    done(ask(&app, &id, node, FileOp::Link { path, target }).await?)
 }
 
 /// Rename a file or directory.

@@ -78,6 +78,7 @@ fn documented() -> OpenApiRouter<App> {
         .routes(routes!(files::list))
         .routes(routes!(files::read, files::write, files::remove))
         .routes(routes!(files::mkdir))
+        .routes(routes!(files::link))
         .routes(routes!(files::rename))
         .routes(routes!(ws::connect))
         .routes(routes!(exec::connect))

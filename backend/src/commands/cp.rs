@@ -1,5 +1,5 @@
 //! `drydock cp SRC DST`: copies files and directories between this machine and a node, with their modes and the files' times. One side
-//! is `SESSION:NODE:/path`. Names that come from a node are checked before they become names here; no symbolic link is made, since
+//! is `SESSION:NODE:/path`. Names that come from a node are checked before they become names here; no symbolic link is made here, since
 //! what comes next could be led anywhere by it, and what comes from a node gives nobody here more rights than theirs (setuid).
 
 use super::{
@@ -7,7 +7,10 @@ use super::{
     session::plain,
     target::{Looks, STANDARD, Target},
 };
-use crate::client::{Client, check, collect, failure};
+use crate::{
+    api::files::SymbolicLink,
+    client::{Client, check, collect, failure},
+};
 use anyhow::{Context, bail, ensure};
 use axum::body::Body;
 use bytes::Bytes;
@@ -61,6 +64,9 @@ struct Remote {
 struct Copied {
     files: u64,
     bytes: u64,
+    /// Symbolic links made in a node.
+    #[serde(skip_serializing_if = "is_zero")]
+    links: u64,
     /// Links, pipes, devices, and files whose names can't be told here.
     #[serde(skip_serializing_if = "is_zero")]
     left_out: u64,
@@ -109,7 +115,10 @@ pub async fn run(state_dir: &Path, options: Options, output: Output) -> anyhow::
         }
         _ => bail!("one of source and destination must be SESSION:NODE:/path, the other a path here"),
     }
-    output.print(&copied, |c| format!("{} files, {} bytes", c.files, c.bytes))?;
+    output.print(&copied, |c| match c.links {
+        0 => format!("{} files, {} bytes", c.files, c.bytes),
+        links => format!("{} files, {} bytes, {links} links", c.files, c.bytes),
+    })?;
     match copied.left_out {
         0 => Ok(()),
         1 => bail!("1 file was left out"),
@@ -129,9 +138,11 @@ fn remote(text: &str) -> anyhow::Result<Option<Remote>> {
 }
 
 impl Remote {
+    fn api(&self, what: &str) -> String {
+        format!("/sessions/{}/nodes/{}/{what}", self.id, self.node)
+    }
     fn address(&self, what: &str) -> String {
-        let path = utf8_percent_encode(&self.path, NON_ALPHANUMERIC);
-        format!("/sessions/{}/nodes/{}/{what}?path={path}", self.id, self.node)
+        format!("{}?path={}", self.api(what), utf8_percent_encode(&self.path, NON_ALPHANUMERIC))
     }
     fn join(&self, name: &str) -> Self {
         Self { path: format!("{}/{name}", self.path.trim_end_matches('/')), ..self.clone() }
@@ -175,9 +186,15 @@ async fn upload(client: &Client, from: &Path, to: &Remote, copied: &mut Copied) 
     while let Some(entry) = entries.next_entry().await? {
         let name = entry.file_name();
         let kind = entry.file_type().await?;
+        let target = if kind.is_symlink() { fs::read_link(entry.path()).await.ok() } else { None };
         match name.to_str() {
             Some(name) if kind.is_file() || kind.is_dir() => {
                 Box::pin(upload(client, &entry.path(), &to.join(name), copied)).await?;
+            }
+            Some(name) if let Some(target) = target.as_deref().and_then(Path::to_str) => {
+                let link = SymbolicLink { path: to.join(name).path, target: target.to_owned() };
+                client.done(Method::POST, &to.api("files/link"), Some(&link)).await?;
+                copied.links += 1;
             }
             Some(_) => copied.leave_out(&entry.path().display(), "no plain file or directory"),
             None => copied.leave_out(&entry.path().display(), "its name is not UTF-8"),

@@ -23,6 +23,7 @@ GET    /sessions/ID/nodes/node1/file?path=/x 403  403  403  404 404      403    
 PUT    /sessions/ID/nodes/node1/file?path=x 403   403  403  400 400      403      400   410
 DELETE /sessions/ID/nodes/node1/file?path=/x 403  403  403  404 404      403      404   410
 POST   /sessions/ID/nodes/node1/files/mkdir?path=/d 403 403 403 204 204  403      204   410
+POST   /sessions/ID/nodes/node1/files/link {path:'/a',target:'b'} 403 403 403 204 204 403 204 410
 POST   /sessions/ID/nodes/node1/files/rename {from:'/a',to:'/b'} 403 403 403 204 204 403 204 410
 GET    /sessions/ID/registry                403   403  403  403 200      403      200   410
 PUT    /sessions/ID/registry {logins:'list'} 403  403  403  403 403      403      200   410

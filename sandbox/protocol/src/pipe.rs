@@ -256,6 +256,13 @@ pub enum FileOp {
         #[serde(default)]
         mode: Option<u32>,
     },
+    /// Make a symbolic link, in the place of another if there is one; [`Reply::Done`].
+    Link {
+        /// The link.
+        path: String,
+        /// What it leads to, whether that is there or not.
+        target: String,
+    },
     /// Delete a file or a directory with all in it; [`Reply::Done`].
     Remove {
         /// The file or directory.

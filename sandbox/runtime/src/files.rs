@@ -18,7 +18,7 @@ use std::{
         fd::OwnedFd,
         unix::{
             ffi::OsStrExt,
-            fs::{MetadataExt, PermissionsExt},
+            fs::{MetadataExt, PermissionsExt, symlink},
             net::UnixStream,
         },
     },
@@ -53,6 +53,7 @@ pub fn serve(connection: OwnedFd, op: FileOp) {
             write::write(&path, write::Looks { mode, modified_micros }, condition, &mut connection)
         }
         FileOp::MakeDir { path, mode } => make_dir(&path, mode),
+        FileOp::Link { path, target } => link(&path, &target),
         FileOp::Remove { path } => remove(&path),
         FileOp::Rename { from, to } => rename(&from, &to),
     };
@@ -263,6 +264,18 @@ fn make_dir(path: &str, mode: Option<u32>) -> Result<Reply, Failure> {
     Ok(Reply::Done)
 }
 
+fn link(path: &str, target: &str) -> Result<Reply, Failure> {
+    let path = absolute(path)?;
+    if target.contains('\0') {
+        return fail(ErrorKind::Invalid, format!("'{target}' is no path"));
+    }
+    if fs::symlink_metadata(path).is_ok_and(|old| old.is_symlink()) {
+        fs::remove_file(path).map_err(failed(path))?;
+    }
+    symlink(target, path).map_err(failed(path))?;
+    Ok(Reply::Done)
+}
+
 fn remove(path: &str) -> Result<Reply, Failure> {
     let path = absolute(path)?;
     if path.file_name().is_none() {
@@ -313,7 +326,7 @@ mod tests {
     use super::*;
     use drydock_protocol::pipe::MAX_FRAME;
     use nix::unistd::mkfifo;
-    use std::{os::unix::fs::symlink, path::PathBuf, thread};
+    use std::{path::PathBuf, thread};
 
     /// A directory of a test's own.
     struct Place(PathBuf);
@@ -585,6 +598,14 @@ mod tests {
         fs::write(dir.path("a/b/file"), "x").unwrap();
         fs::write(dir.path("other"), "y").unwrap();
         symlink(dir.path("other"), dir.path("a/link")).unwrap();
+        let link =
+            |path: &str, target: &str| one(FileOp::Link { path: dir.path(path), target: target.into() });
+        assert_eq!(link("way", "nowhere"), Reply::Done);
+        assert_eq!(link("way", "../other"), Reply::Done);
+        assert_eq!(fs::read_link(dir.path("way")).unwrap(), Path::new("../other"));
+        assert_eq!(kind(&link("other", "a")), Some(ErrorKind::Conflict));
+        assert_eq!(kind(&link("none/way", "a")), Some(ErrorKind::NotFound));
+        assert_eq!(one(FileOp::Remove { path: dir.path("way") }), Reply::Done);
         let rename = |from: &str, to: &str| one(FileOp::Rename { from: dir.path(from), to: dir.path(to) });
         assert_eq!(kind(&rename("other", "a/b/file")), Some(ErrorKind::Conflict));
         for (from, missing) in [("other", "none: there is no"), ("nothing", "nothing: there is no")] {

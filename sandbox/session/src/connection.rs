@@ -125,10 +125,7 @@ async fn connect(session: &Session, node: NodeName, port: u16) -> Result<TcpStre
 }
 
 async fn file(session: &Session, mut stream: UnixStream, node: NodeName, op: FileOp) -> io::Result<()> {
-    if matches!(
-        op,
-        FileOp::Write { .. } | FileOp::MakeDir { .. } | FileOp::Remove { .. } | FileOp::Rename { .. }
-    ) {
+    if !matches!(op, FileOp::List { .. } | FileOp::Read { .. }) {
         session.touch();
     }
     let init = match check(&op).and_then(|()| session.init(node)) {
@@ -153,6 +150,7 @@ fn check(op: &FileOp) -> Result<(), Error> {
         | FileOp::Write { path, .. }
         | FileOp::MakeDir { path, .. }
         | FileOp::Remove { path } => [path, path],
+        FileOp::Link { path, target } => [path, target],
         FileOp::Rename { from, to } => [from, to],
     };
     if paths.into_iter().any(|path| path.len() >= 4096) {
