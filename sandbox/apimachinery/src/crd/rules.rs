@@ -6,6 +6,7 @@ mod cost;
 mod errors;
 mod library;
 pub mod policy;
+mod presence;
 mod references;
 mod values;
 pub(super) mod written;
@@ -13,7 +14,8 @@ pub(super) mod written;
 use super::{Rule, Structural};
 use crate::expressions::{self, Checked, Declarations};
 use crate::field::{ErrorKind, FieldError, Shown};
-use cel::{Context, Env, Program};
+use cel::common::ast::IdedExpr;
+use cel::{Context, Env};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -50,7 +52,7 @@ impl From<&str> for RuleError {
 /// A compiled expression.
 #[derive(Clone)]
 pub struct CompiledRule {
-    program: Arc<Program>,
+    expression: Arc<IdedExpr>,
     /// Whether it refers to `oldSelf`: it then holds for changes only.
     pub transition: bool,
     /// Whether walking it may need more stack than a thread has.
@@ -97,7 +99,7 @@ impl CompiledRule {
             return Err(RuleError(format!("ERROR: undeclared reference to '{name}' (in container '')")));
         }
         let transition = free.contains("oldSelf");
-        Ok(Self { program: Arc::new(program), transition, deep })
+        Ok(Self { expression: Arc::new(presence::called(program.expression())), transition, deep })
     }
 
     /// Runs it, taking what it may cost from a budget.
@@ -106,16 +108,15 @@ impl CompiledRule {
     }
 
     fn run_here(&self, bindings: &Bindings, budget: &mut f64) -> Result<cel::Value, String> {
-        cost::charge(self.program.expression(), &bindings.extent, budget)?;
+        cost::charge(&self.expression, &bindings.extent, budget)?;
         let mut context = Context::with_env(environment());
         library::add_functions(&mut context).map_err(|error| error.to_string())?;
         context.add_variable_from_value("self", bindings.new.clone());
         if let Some(old) = &bindings.old {
             context.add_variable_from_value("oldSelf", old.clone());
         }
-        self.program
-            .execute(&context)
-            .map_err(|error| errors::told(&error, self.program.expression(), &context))
+        cel::Value::resolve(&self.expression, &context)
+            .map_err(|error| errors::told(&error, &self.expression, &context))
     }
 }
 

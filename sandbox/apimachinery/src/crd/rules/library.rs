@@ -53,6 +53,7 @@ pub(super) fn environment() -> Env {
         |args| Ok(CowVal::owned(types::CelInt::from(index_of(&args, true)?))),
     );
     addresses::add_texts(&mut env);
+    super::presence::add(&mut env);
     for one in macros::two_variables(macros::For::Running) {
         let _never_fails = env.add_macro(one);
     }

@@ -10,10 +10,13 @@ pub use kinds::{KindSchema, Warning, schema_in, warnings};
 pub use written::{Gives, Written};
 
 use super::library::authz;
-use super::{RuleError, bounded, cost, environment, errors, library, on_large_stack, references, values};
+use super::{
+    RuleError, bounded, cost, environment, errors, library, on_large_stack, presence, references, values,
+};
 use crate::expressions;
+use cel::Context;
+use cel::common::ast::IdedExpr;
 use cel::objects::{Key, Map};
-use cel::{Context, Program};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -43,7 +46,7 @@ fn undeclared(name: &str) -> RuleError {
 
 #[derive(Clone)]
 struct Compiled {
-    program: Arc<Program>,
+    expression: Arc<IdedExpr>,
     deep: bool,
 }
 
@@ -71,7 +74,7 @@ fn parse(expression: &str, deep: bool) -> Result<Compiled, RuleError> {
     if let Some(name) = references::free(program.expression()).iter().find(|name| !known(name)) {
         return Err(undeclared(name));
     }
-    Ok(Compiled { program: Arc::new(program), deep })
+    Ok(Compiled { expression: Arc::new(presence::called(program.expression())), deep })
 }
 
 /// The values that the expressions of one policy are run over, and what running them may still cost.
@@ -119,11 +122,11 @@ impl Scope {
 
     fn run(&mut self, expression: &str) -> Result<cel::Value, String> {
         let compiled = compile(expression).map_err(|error| format!("compilation error: {error}"))?;
-        cost::charge(compiled.program.expression(), &self.extent, &mut self.budget)?;
-        on_large_stack(compiled.deep, || self.run_here(&compiled.program))
+        cost::charge(&compiled.expression, &self.extent, &mut self.budget)?;
+        on_large_stack(compiled.deep, || self.run_here(&compiled.expression))
     }
 
-    fn run_here(&self, program: &Program) -> Result<cel::Value, String> {
+    fn run_here(&self, expression: &IdedExpr) -> Result<cel::Value, String> {
         let mut context = Context::with_env(environment());
         library::add_functions(&mut context)
             .and_then(|()| authz::add(&mut context, self.authorizer.clone(), &self.request))
@@ -133,7 +136,7 @@ impl Scope {
         }
         let variables = Map { map: Arc::new(self.variables.clone()) };
         context.add_variable_from_value("variables", cel::Value::Map(variables));
-        program.execute(&context).map_err(|error| errors::told(&error, program.expression(), &context))
+        cel::Value::resolve(expression, &context).map_err(|error| errors::told(&error, expression, &context))
     }
 }
 
@@ -202,6 +205,14 @@ mod tests {
             ("variables.latest.size() == 1", Answer::Bool(true)),
             ("'replicas: ' + string(object.spec.replicas)", Answer::Text("replicas: 9".into())),
             ("!has(object.metadata) || object.metadata.name != ''", Answer::Bool(true)),
+            ("has(optional.of(object).spec) && !has(optional.of(object).status)", Answer::Bool(true)),
+            ("has(object.?status.phase) || has(object.?spec.paused)", Answer::Bool(false)),
+            ("has(object.?spec.replicas)", Answer::Bool(true)),
+            ("has(oldObject.metadata) || has(object.spec.replicas.size)", Answer::Bool(false)),
+            (
+                "has(object.spec.replicas) && [object].all(o, has(o.spec) && !has(o.status))",
+                Answer::Bool(true),
+            ),
         ] {
             assert_eq!(scope.evaluate(expression), Ok(answer), "{expression}");
         }
