@@ -1,5 +1,5 @@
 //! Pods as the kubelet runs them. A task for each pod ([`worker`]) asks whether the node takes it ([`admission`]), looks at what there is
-//! ([`observed`]), does what is missing ([`sync`], [`start`], [`stop`]) and tells how it is ([`status`]); [`manager`] knows which pods
+//! ([`observed`]), does what is missing ([`sync`], [`start`], [`stop`]; [`memory`] is what it remembers) and tells how it is ([`status`]); [`manager`] knows which pods
 //! there shall be.
 
 pub mod admission;
@@ -13,6 +13,7 @@ pub mod fields;
 pub mod files;
 pub mod labels;
 pub mod manager;
+pub mod memory;
 pub mod observed;
 pub mod phase;
 pub mod pod;

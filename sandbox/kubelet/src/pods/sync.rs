@@ -2,14 +2,12 @@
 //! may be broken off at any await: the next one begins by looking again.
 
 use super::{
-    admission::Refused,
-    backoff::Backoff,
     config, eviction,
     fields::Here,
     labels,
+    memory::Memory,
     observed::{self, Observed},
-    pod,
-    resize::{self, Allotted},
+    pod, resize,
     start::{self, Place, Sandbox},
     status::{self, Facts},
     stop::{self, Why},
@@ -24,11 +22,9 @@ use crate::{
 use drydock_kubeclient::EventType;
 use k8s_openapi::{
     api::core::v1::{Container, Pod, PodStatus},
-    apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
 };
 use std::{
-    collections::HashMap,
     net::Ipv4Addr,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -53,93 +49,6 @@ impl From<DockerError> for Failure {
 
 /// A sandbox that ends sooner is not made anew at once (upstream looks at its engine so often, `genericPlegRelistPeriod`).
 const LEAST_LIFE: Duration = Duration::from_secs(1);
-
-/// What a pod's task remembers from round to round. A kubelet that starts anew begins without.
-pub struct Memory {
-    /// Why containers wait.
-    pub reasons: HashMap<String, Waiting>,
-    /// Delays of containers that crash.
-    delays: Backoff,
-    /// Last words by container id.
-    words: HashMap<String, String>,
-    /// The status that was told last.
-    pub told: Option<PodStatus>,
-    /// When the pod was seen first.
-    start_time: Time,
-    /// Why the kubelet ended it: reason, message.
-    pub ended: Option<(String, String)>,
-    /// It never began: the node did not take it.
-    refused: bool,
-    /// What it may use.
-    allotted: Allotted,
-    /// Why it can't have what it wants now.
-    pub waits_for: Option<Refused>,
-    /// Why a container could not be given what was allotted.
-    resize_error: Option<String>,
-    /// The generation of the specification whose allotment containers do not have yet.
-    resizing: Option<i64>,
-    /// Volumes that cannot be set up.
-    unmounted: Unmounted,
-}
-
-impl Memory {
-    /// Of a pod that has just been seen. What its status says from before is kept.
-    pub fn new(pod: &Pod) -> Self {
-        let told = pod.status.clone().filter(|s| s.start_time.is_some());
-        let start_time = told.as_ref().and_then(|s| s.start_time.clone());
-        let ended = told.as_ref().filter(|s| s.phase.as_deref() == Some("Failed") && s.reason.is_some());
-        let ended =
-            ended.map(|s| (s.reason.clone().unwrap_or_default(), s.message.clone().unwrap_or_default()));
-        let refused = ended.is_some() && told.as_ref().is_some_and(|s| s.container_statuses.is_none());
-        Self {
-            reasons: HashMap::new(),
-            delays: Backoff::default(),
-            words: HashMap::new(),
-            start_time: start_time.unwrap_or_else(|| Time(Timestamp::now())),
-            // A new pod has all that it wants, or is not taken.
-            allotted: if told.is_some() { Allotted::told(pod) } else { Allotted::wanted(pod) },
-            waits_for: None,
-            resize_error: None,
-            resizing: None,
-            unmounted: Unmounted::default(),
-            told,
-            ended,
-            refused,
-        }
-    }
-
-    /// The pod with what it may use: all that it wants, if `refusal` has nothing against it. `tell` gets reasons and messages of events.
-    pub fn allot(
-        &mut self,
-        pod: &Arc<Pod>,
-        refusal: impl FnOnce() -> Option<Refused>,
-        tell: impl FnOnce(EventType, &str, &str),
-    ) -> Arc<Pod> {
-        let wanted = Allotted::wanted(pod);
-        let before = self.waits_for.take();
-        if wanted == self.allotted {
-            return pod.clone();
-        }
-        if let Some(why) = refusal() {
-            if before.as_ref() != Some(&why) {
-                let message = resize::told(&format!("Pod resize {}", why.reason), pod, &why.message);
-                tell(EventType::Warning, &format!("Resize{}", why.reason), &message);
-            }
-            self.waits_for = Some(why);
-            return Arc::new(self.allotted.applied(pod));
-        }
-        tell(EventType::Normal, "ResizeStarted", &resize::told("Pod resize started", pod, ""));
-        self.resizing = Some(pod.metadata.generation.unwrap_or_default());
-        self.allotted = wanted;
-        pod.clone()
-    }
-
-    /// The node does not take the pod (`rejectPod`).
-    pub fn refuse(&mut self, why: Refused) {
-        self.ended = Some((why.reason, format!("Pod was rejected: {}", why.message)));
-        self.refused = true;
-    }
-}
 
 /// One pod in one round.
 pub struct Round<'a> {

@@ -6,10 +6,11 @@
 
 use super::{
     admission, eviction,
+    memory::Memory,
     observed::Observed,
     pod, resize,
     stop::{self, Why},
-    sync::{Failure, Memory, Round},
+    sync::{Failure, Round},
 };
 use crate::{kubelet::Kubelet, paths, volumes};
 use k8s_openapi::api::core::v1::Pod;
