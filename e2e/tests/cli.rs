@@ -10,9 +10,10 @@ use nix::{
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::{
+    ffi::OsStr,
     fs,
     io::{BufRead, BufReader, Read, Write},
-    os::unix::fs::PermissionsExt,
+    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
     process::Stdio,
     time::UNIX_EPOCH,
 };
@@ -417,4 +418,13 @@ async fn two_servers_do_not_meet() {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[tokio::test]
+async fn arguments_are_what_they_are() {
+    let server = Server::shared();
+    let id = created(&server).await.id;
+    let odd = OsStr::from_bytes(b"ab\xff\n\"c");
+    let mut command = server.command(["exec", id.as_str(), "node1", "--", "printf", "%s"]);
+    assert_eq!(command.arg(odd).output().unwrap().stdout, odd.as_bytes());
 }

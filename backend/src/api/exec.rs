@@ -13,7 +13,7 @@ use drydock_protocol::{
     NodeName,
     api::ApiError,
     frame::Size,
-    pipe::{ErrorKind, Open, Reply},
+    pipe::{Argument, ErrorKind, Open, Reply},
     state::Role,
 };
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ use std::time::Duration;
 pub struct ExecStart {
     /// Program and arguments; empty: the login shell.
     #[serde(default)]
-    pub argv: Vec<String>,
+    pub argv: Vec<Argument>,
     /// Added to the environment.
     #[serde(default)]
     pub env: Vec<(String, String)>,

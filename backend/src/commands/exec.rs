@@ -11,7 +11,7 @@ use drydock_protocol::{
 };
 use futures_util::{SinkExt, StreamExt, stream::SplitStream};
 use rustix::termios::{self, OptionalActions, Termios};
-use std::{convert::Infallible, io::IsTerminal, path::Path};
+use std::{convert::Infallible, ffi::OsString, io::IsTerminal, os::unix::ffi::OsStringExt, path::Path};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
@@ -44,7 +44,7 @@ pub struct Options {
     node: NodeName,
     /// Command and arguments; none: the login shell.
     #[arg(last = true)]
-    command: Vec<String>,
+    command: Vec<OsString>,
 }
 
 fn parse_env(text: &str) -> Result<(String, String), String> {
@@ -64,7 +64,7 @@ pub async fn run(state_dir: &Path, options: Options) -> anyhow::Result<i32> {
     let path = format!("/sessions/{}/nodes/{}/exec", plain(&options.session)?, options.node);
     let mut socket = Client::new(state_dir).websocket(&path).await?;
     let start = ExecStart {
-        argv: options.command,
+        argv: options.command.into_iter().map(|argument| argument.into_vec().into()).collect(),
         env: options.env,
         cwd: options.workdir,
         tty: options.tty.then(|| window().unwrap_or(Size::DEFAULT)),

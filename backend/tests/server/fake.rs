@@ -5,7 +5,7 @@ use drydock_protocol::{
     NodeName, SessionId,
     control::{FromPage, ToPage},
     frame::Size,
-    pipe::{BINARY, Control, Entry, EntryKind, ErrorKind, FileOp, Open, Reply, Step, TEXT, exec},
+    pipe::{Argument, BINARY, Control, Entry, EntryKind, ErrorKind, FileOp, Open, Reply, Step, TEXT, exec},
     state::{Node, Power, SessionState},
 };
 use drydock_warden::messages::{Answer, Call, FailureKind, MAX_PACKET, Message, Request};
@@ -298,12 +298,12 @@ async fn control(fake: &Fake, id: &SessionId, request: Control) -> Reply {
 /// `cat` echoes its input, `env` prints its environment and the size; anything else is not found.
 async fn exec_command(
     s: &mut UnixStream,
-    argv: &[String],
+    argv: &[Argument],
     env: &[(String, String)],
     tty: Option<Size>,
 ) -> std::io::Result<()> {
-    match argv.first().map(String::as_str) {
-        Some("cat") => loop {
+    match argv.first().map(Argument::as_bytes) {
+        Some(b"cat") => loop {
             let (_, bytes) = read(s).await?;
             match bytes.split_first() {
                 Some((&exec::STDIN, data)) => {
@@ -313,7 +313,7 @@ async fn exec_command(
                 _ => break,
             }
         },
-        Some("env") => {
+        Some(b"env") => {
             let text = format!("{env:?} {tty:?}\n");
             write(s, BINARY, &[&[exec::STDOUT][..], text.as_bytes()].concat()).await?;
             write(s, BINARY, &[&[exec::STDERR][..], b"warned\n"].concat()).await?;

@@ -15,6 +15,47 @@ pub const BINARY: u8 = 1;
 /// Largest payload of a frame, in bytes.
 pub const MAX_FRAME: u32 = 1024 * 1024;
 
+/// An argument of a program: text, or the bytes of what is none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Argument {
+    /// UTF-8.
+    Text(String),
+    /// Anything else.
+    Bytes(Vec<u8>),
+}
+
+impl Argument {
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+
+    /// Its bytes, without a copy.
+    pub fn into_bytes(self) -> Vec<u8> {
+        match self {
+            Self::Text(text) => text.into_bytes(),
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+impl From<Vec<u8>> for Argument {
+    fn from(bytes: Vec<u8>) -> Self {
+        String::from_utf8(bytes).map_or_else(|e| Self::Bytes(e.into_bytes()), Self::Text)
+    }
+}
+
+impl From<&str> for Argument {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
 /// What a connection is for: the first frame, from serve.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "open", rename_all = "snake_case")]
@@ -38,7 +79,7 @@ pub enum Open {
         /// On which node.
         node: NodeName,
         /// Program and arguments; empty: the login shell.
-        argv: Vec<String>,
+        argv: Vec<Argument>,
         /// Added to the environment.
         env: Vec<(String, String)>,
         /// Working directory; absent: the home directory.

@@ -92,7 +92,7 @@ pub enum ToInit {
         /// The session process's own number for this process.
         id: u32,
         /// Program (looked up in PATH) and arguments; empty: root's login shell.
-        argv: Vec<String>,
+        argv: Vec<Vec<u8>>,
         /// Added to the environment (HOME, PATH, TERM, LANG and so on are set).
         env: Vec<(String, String)>,
         /// Working directory; absent: the home directory.

@@ -224,7 +224,7 @@ impl Init {
     fn answer(&mut self, request: ToInit, mut fds: Vec<OwnedFd>) -> Result<()> {
         match request {
             ToInit::Spawn { id, argv, env, cwd, tty } => {
-                let command = Command::new(argv, &env, cwd, tty.is_some());
+                let command = Command::new(&argv, &env, cwd, tty.is_some());
                 let (reply, fds) = match command.and_then(|command| self.spawn(&command, tty)) {
                     Ok((pid, fds)) => {
                         self.started.insert(pid, id);
@@ -338,16 +338,19 @@ struct Command {
 }
 
 impl Command {
-    fn new(argv: Vec<String>, env: &[(String, String)], cwd: Option<String>, tty: bool) -> Result<Self> {
-        let text = |s: String| CString::new(s).step(|| "an argument with a zero byte");
-        let name = argv.first().cloned().unwrap_or_else(|| "bash".into());
-        let programs: Vec<String> = match name.as_str() {
+    fn new(argv: &[Vec<u8>], env: &[(String, String)], cwd: Option<String>, tty: bool) -> Result<Self> {
+        fn text(bytes: impl Into<Vec<u8>>) -> Result<CString> {
+            CString::new(bytes).step(|| "an argument with a zero byte")
+        }
+        let name = argv.first().map_or(&b"bash"[..], Vec::as_slice);
+        let programs: Vec<Vec<u8>> = match name {
             _ if argv.is_empty() => vec!["/bin/bash".into(), "/bin/sh".into()],
-            path if path.contains('/') => vec![path.into()],
-            name => PATH.split(':').map(|dir| format!("{dir}/{name}")).collect(),
+            path if path.contains(&b'/') => vec![path.into()],
+            name => PATH.split(':').map(|dir| [dir.as_bytes(), b"/", name].concat()).collect(),
         };
         // A leading dash makes it a login shell (bash(1), INVOCATION).
-        let argv = if argv.is_empty() { vec!["-bash".into()] } else { argv };
+        let login = [b"-bash".to_vec()];
+        let argv = if argv.is_empty() { &login } else { argv };
         let mut variables = vec![
             ("HOME", "/root"),
             ("USER", "root"),
@@ -365,9 +368,9 @@ impl Command {
         Ok(Self {
             programs: programs.into_iter().map(text).collect::<Result<_>>()?,
             env: env.collect::<Result<_>>()?,
-            argv: argv.into_iter().map(text).collect::<Result<_>>()?,
+            argv: argv.iter().map(|argument| text(argument.as_slice())).collect::<Result<_>>()?,
             cwd: text(cwd.unwrap_or_else(|| "/root".into()))?,
-            name,
+            name: String::from_utf8_lossy(name).into_owned(),
         })
     }
 

@@ -6,7 +6,7 @@ use drydock_protocol::{
     NodeName,
     docker::Docker,
     frame::Size,
-    pipe::FileOp,
+    pipe::{Argument, FileOp},
     state::{self, Port, Power, Usage},
 };
 use drydock_runtime::{
@@ -68,7 +68,7 @@ pub enum ProcessIo {
 /// What a process is started with.
 pub struct Command {
     /// Program and arguments; empty: the login shell.
-    pub argv: Vec<String>,
+    pub argv: Vec<Argument>,
     /// Added to the environment.
     pub env: Vec<(String, String)>,
     /// Working directory; absent: the home directory.
@@ -345,16 +345,17 @@ impl Init {
     /// Starts a process.
     pub async fn spawn(&self, command: Command) -> Result<Process, Error> {
         let Command { argv, env, cwd, tty } = command;
-        let length = argv.iter().map(String::len).sum::<usize>()
+        let length = argv.iter().map(|argument| argument.as_bytes().len()).sum::<usize>()
             + env.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>()
             + cwd.as_ref().map_or(0, String::len);
         if length > MAX_ARGUMENTS || argv.len() + env.len() > 4096 {
             return Err(Error::Limit("the command is too long: at most 96 KiB of arguments".into()));
         }
-        let texts = argv.iter().chain(env.iter().flat_map(|(k, v)| [k, v])).chain(&cwd);
-        if texts.into_iter().any(|text| text.contains('\0')) {
+        let texts = env.iter().flat_map(|(k, v)| [k, v]).chain(&cwd).map(String::as_bytes);
+        if argv.iter().map(Argument::as_bytes).chain(texts).any(|text| text.contains(&0)) {
             return Err(Error::Invalid("an argument holds a zero byte".into()));
         }
+        let argv = argv.into_iter().map(Argument::into_bytes).collect();
         let id = self.last_id.get().wrapping_add(1);
         self.last_id.set(id);
         let (sender, receiver) = oneshot::channel();

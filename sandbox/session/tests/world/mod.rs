@@ -19,11 +19,13 @@ use drydock_runtime::{
 use drydock_session::Options;
 use std::{
     collections::HashMap,
+    ffi::OsStr,
     fs,
     io::{self, Read, Write},
     os::{
         fd::{AsFd, OwnedFd},
         unix::{
+            ffi::OsStrExt,
             net::{UnixListener, UnixStream},
             process::{CommandExt, ExitStatusExt},
         },
@@ -281,12 +283,13 @@ fn play_init(channel: &Arc<Channel>) {
                 } else {
                     argv
                 };
+                let argv: Vec<_> = argv.iter().map(|a| OsStr::from_bytes(a)).collect();
                 let mut command = if tty.is_some() {
                     let mut command = Command::new("setsid");
                     command.arg("-c").args(&argv);
                     command
                 } else {
-                    let mut command = Command::new(&argv[0]);
+                    let mut command = Command::new(argv[0]);
                     command.args(&argv[1..]).process_group(0);
                     command
                 };

@@ -94,6 +94,7 @@ impl Agent {
             return up;
         }
         self.next += 1;
+        let argv = argv.into_iter().map(String::into_bytes).collect();
         let request = ToInit::Spawn { id: self.next, argv, env: vec![], cwd: None, tty: None };
         let init = &self.inits[&node];
         init.send(&request, &[]).unwrap();
