@@ -143,3 +143,49 @@ async fn ps_of_a_container_takes_the_options_of_ps() {
     assert!(lab.sh("docker top web -C sleep -o pid,comm").await.contains("sleep"));
     lab.end().await;
 }
+
+/// `docker compose up` asks what has become of a container as soon as it hears of its end.
+#[tokio::test]
+async fn a_container_that_is_restarted_is_never_seen_ended() {
+    let lab = Lab::docker(1).await;
+    lab.sh("docker run -d --name web busybox sleep 1000").await;
+    let look = "docker events --filter event=die --format '{{.ID}}' | while read -r id; do
+            curl -s --unix-socket /run/docker.sock http://d/containers/$id/json | jq .State.Running; done > /seen & 
+        for i in $(seq 50); do docker restart -t 0 web; [ $(wc -l < /seen) -ge 10 ] && break; done; sort /seen | uniq";
+    assert_eq!(lab.sh(&format!("({look}) | tail -1; pkill -x docker; true")).await, "true");
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn a_volume_that_cannot_be_mounted_is_named() {
+    let lab = Lab::docker(1).await;
+    lab.sh("docker volume create -o type=none -o o=bind -o device=/nodir bv").await;
+    let words = "error while mounting volume '/var/lib/docker/volumes/bv/_data': failed to mount local volume: mount /nodir:/var/lib/docker/volumes/bv/_data";
+    lab.refused("docker run -v bv:/x busybox true", 127, words).await;
+    lab.end().await;
+}
+
+/// Numbers of interfaces are small, as the kernel's own, and one that somebody else has taken is no obstacle.
+#[tokio::test]
+async fn interfaces_have_the_next_numbers() {
+    let lab = Lab::docker(1).await;
+    lab.sh("docker run -d --name first busybox sleep 1000; ip link add own type bridge").await;
+    lab.sh("for i in 1 2 3 4 5; do ip link add own$i type bridge; docker run -d --name b$i busybox sleep 1000; done").await;
+    let highest = lab.sh("cat /sys/class/net/*/ifindex | sort -n | tail -1").await;
+    assert!(highest.parse::<u32>().unwrap() < 100, "{highest}");
+    let pair = "docker exec b5 cat /sys/class/net/eth0/iflink; ip -o link | grep -c veth";
+    let pair = lab.sh(pair).await;
+    assert!(pair.ends_with("\n6"), "{pair}");
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn a_dockerfile_on_a_web_server_is_built() {
+    let lab = Lab::docker(1).await;
+    lab.sh("docker run -d -p 8099:80 busybox sh -c 'printf \"FROM busybox\\nCMD echo from afar\\n\" > /Some; httpd -f -h /'").await;
+    lab.sh("docker build -q -t afar http://127.0.0.1:8099/Some").await;
+    assert_eq!(lab.sh("docker run --rm afar").await, "from afar");
+    lab.sh("docker buildx prune -f --max-used-space 1GB && docker buildx prune -f --min-free-space 1MB")
+        .await;
+    lab.end().await;
+}

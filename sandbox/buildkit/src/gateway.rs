@@ -38,7 +38,7 @@ const GATEWAY: [&str; 11] = [
     "gateway.warnings",
 ];
 /// Capabilities of sources, commands and exporters that the Dockerfile frontend has here.
-const BUILDER: [&str; 38] = [
+const BUILDER: [&str; 39] = [
     "source.image",
     "source.image.resolvemode",
     "source.local",
@@ -71,6 +71,7 @@ const BUILDER: [&str; 38] = [
     "exec.mount.ssh",
     "exec.secretenv",
     "file.base",
+    "gc.freespacefilter",
     "constraints",
     "platform",
     "meta.ignorecache",

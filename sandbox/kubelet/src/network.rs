@@ -149,6 +149,7 @@ impl Network {
         let name = format!("veth{}", container.get(..8).unwrap_or(container));
         let pair = Pair {
             name: &name,
+            index: 0,
             bridge: BRIDGE_INDEX,
             mtu: None,
             peer: Peer { name: "eth0", index: 0, mac: [0x0a, 0x58, 10, 244, c, d] },

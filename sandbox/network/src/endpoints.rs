@@ -31,6 +31,13 @@ use std::{
 
 /// Number of a container's first interface; the loopback interface is 1.
 const FIRST_INDEX: u32 = 2;
+/// How often another number is tried.
+const ATTEMPTS: u32 = 10;
+
+/// How the kernel refuses a number that an interface has, or gets just now.
+fn taken(error: &drydock_runtime::Error) -> bool {
+    [Errno::EEXIST, Errno::EBUSY].iter().any(|errno| error.errno() == Some(*errno as i32))
+}
 
 /// The kernel removes what belonged to a network namespace in this time.
 const AFTERMATH: Duration = Duration::from_secs(2);
@@ -327,27 +334,25 @@ impl Networks {
             return Ok(Vec::new());
         }
         let namespace = Namespace::of(inside)?;
-        let mut batch = Batch::new();
-        for (endpoint, bridge) in &wanted {
-            let Some(mac) = endpoint.mac else { continue };
-            let name = endpoint.interface();
-            let peer = Peer { name: &name, index: index(endpoint), mac: mac.0 };
-            let port_of = self.bridge_index(bridge)?;
-            if let Some(macvlan) = &bridge.macvlan {
-                batch.macvlan(port_of, macvlan.mode(), &peer, namespace.fd().as_fd());
-                continue;
+        let mut attempt = 1;
+        let made = loop {
+            let made = self.batch(&wanted, &namespace, index)?.send();
+            if made.is_err() {
+                for (endpoint, _) in wanted.iter().filter(|(endpoint, _)| !endpoint.host_interface.is_empty())
+                {
+                    let _not_made = Batch::new().delete_named(&endpoint.host_interface).send();
+                }
             }
-            let pair = Pair { name: &endpoint.host_interface, bridge: port_of, mtu: bridge.mtu, peer };
-            batch.pair(&pair, namespace.fd().as_fd());
-            batch.up(port_of);
-            if !bridge.icc {
-                batch.isolate(&endpoint.host_interface);
+            match made {
+                // Somebody else has made an interface with that number.
+                Err(error) if attempt < ATTEMPTS && taken(&error) => {
+                    self.shared.numbers.look()?;
+                }
+                made => break made,
             }
-        }
-        if let Err(error) = batch.send() {
-            for (endpoint, _) in wanted.iter().filter(|(endpoint, _)| !endpoint.host_interface.is_empty()) {
-                let _not_made = Batch::new().delete_named(&endpoint.host_interface).send();
-            }
+            attempt += 1;
+        };
+        if let Err(error) = made {
             let macvlan = wanted.iter().any(|(_, bridge)| bridge.macvlan.is_some());
             let what = if macvlan {
                 "failed to create the macvlan port: "
@@ -364,6 +369,35 @@ impl Networks {
             }
         }
         Ok(wanted.into_iter().map(|(endpoint, _)| endpoint).collect())
+    }
+
+    /// All that makes these interfaces.
+    fn batch(
+        &self,
+        wanted: &[(Endpoint, Bridge)],
+        namespace: &Namespace,
+        index: fn(&Endpoint) -> u32,
+    ) -> Result<Batch> {
+        let mut batch = Batch::new();
+        for (endpoint, bridge) in wanted {
+            let Some(mac) = endpoint.mac else { continue };
+            let name = endpoint.interface();
+            let peer = Peer { name: &name, index: index(endpoint), mac: mac.0 };
+            let port_of = self.bridge_index(bridge)?;
+            if let Some(macvlan) = &bridge.macvlan {
+                batch.macvlan(port_of, macvlan.mode(), &peer, namespace.fd().as_fd());
+                continue;
+            }
+            let number = if peer.index == 0 { 0 } else { self.shared.numbers.next()? };
+            let name = &endpoint.host_interface;
+            let pair = Pair { name, index: number, bridge: port_of, mtu: bridge.mtu, peer };
+            batch.pair(&pair, namespace.fd().as_fd());
+            batch.up(port_of);
+            if !bridge.icc {
+                batch.isolate(name);
+            }
+        }
+        Ok(batch)
     }
 
     /// Takes a container out of one network. If it runs, it loses the interface.

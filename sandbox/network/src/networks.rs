@@ -15,12 +15,16 @@ use crate::{
     store::Store,
     time,
 };
+use drydock_runtime::netlink;
 use ipnet::{Ipv4Net, Ipv6Net};
 use std::{
     collections::{BTreeMap, HashMap},
     net::Ipv4Addr,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 /// Where things are in the node.
@@ -74,6 +78,28 @@ pub(crate) struct Shared {
     pub firewall6: Mutex<Firewall>,
     /// Held while a bridge is made, so that it is made once.
     pub bridges: Mutex<()>,
+    pub numbers: Numbers,
+}
+
+/// Numbers for interfaces of the node: the next ones after those that are there, as the kernel gives them out.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers(AtomicU32);
+
+impl Numbers {
+    /// One that nobody had when [`Self::look`] looked.
+    pub fn next(&self) -> Result<u32> {
+        if self.0.load(Ordering::Relaxed) == 0 {
+            self.look()?;
+        }
+        Ok(self.0.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Sees which there are: somebody else may have made an interface.
+    pub fn look(&self) -> Result<()> {
+        let highest = netlink::links()?.iter().map(|link| link.index).max().unwrap_or(1);
+        self.0.store(highest, Ordering::Relaxed);
+        Ok(())
+    }
 }
 
 /// All that is known. The kernel's part of it is made from it, never the other way round.
@@ -176,6 +202,7 @@ impl Networks {
                 store: Mutex::new(store),
                 state: Mutex::new(state),
                 bridges: Mutex::new(()),
+                numbers: Numbers::default(),
             }),
         };
         let changed = networks.renew_default_bridge()? || changed;

@@ -93,8 +93,7 @@ impl Batch {
             LinkAttribute::NetNsFd(namespace.as_raw_fd()),
         ];
         other.attributes.extend(mtu.clone());
-        // The far end gets the number that it shall have only if the near end has one (see `veth`).
-        let mut link = up(if pair.peer.index == 0 { 0 } else { number_of(pair.name) });
+        let mut link = up(pair.index);
         link.attributes = vec![
             LinkAttribute::IfName(pair.name.into()),
             LinkAttribute::LinkInfo(vec![
@@ -411,6 +410,8 @@ fn read_link(link: &LinkMessage) -> Option<Link> {
 pub struct Pair<'a> {
     /// Name of the one here.
     pub name: &'a str,
+    /// Its number. 0: the kernel chooses, and then it chooses the other one's too (`drivers/net/veth.c`).
+    pub index: u32,
     /// The bridge that it is a port of.
     pub bridge: u32,
     /// Largest packet, for both.
@@ -450,14 +451,6 @@ pub struct Peer<'a> {
     pub index: u32,
     /// Its link-layer address.
     pub mac: [u8; 6],
-}
-
-/// A number for an interface whose name is unlike all others in its namespace: above those that the kernel gives out.
-fn number_of(name: &str) -> u32 {
-    // FNV-1a.
-    let hash =
-        name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    (1 << 24) | (hash & 0x3fff_ffff)
 }
 
 fn family_of(address: IpAddr) -> AddressFamily {

@@ -8,6 +8,7 @@ use crate::vertices::normalise;
 use drydock_dockerfile::build::{Answer, Files, NamedContext};
 use drydock_dockerfile::language::{Dockerfile, Kind, parse_mount};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use tonic::Status;
 
@@ -63,6 +64,17 @@ pub async fn main(site: &Site, attributes: &Attributes, scratch: &Scratch) -> Re
     let reading = if git { "failed to read dockerfile: " } else { "" };
     let files = files.map_err(|e| failed(format!("{reading}failed to load cache key: {e}")))?;
     Ok(Main::Remote(files.path().to_owned(), Mutex::new(files)))
+}
+
+/// What a file from a web server is called that is no archive: a Dockerfile without anything beside it (buildkit
+/// `frontend/dockerui/context.go`).
+pub const ONE_FILE: &str = "context";
+
+/// Whether a context is such a file.
+pub fn is_one_file(root: &Path) -> bool {
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let names: Vec<_> = entries.take(2).map(|entry| entry.file_name()).collect();
+    names.len() == 1 && names[0] == ONE_FILE && root.join(ONE_FILE).is_file()
 }
 
 /// Fetched by the engine, and kept as long as the handle is.

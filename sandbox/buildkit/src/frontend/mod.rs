@@ -104,9 +104,14 @@ impl Main {
 ///
 /// # Errors
 /// BuildKit's, with the lines in question.
-pub async fn prepare(site: Site, attributes: Attributes) -> Result<Prepared, Status> {
+pub async fn prepare(site: Site, mut attributes: Attributes) -> Result<Prepared, Status> {
     let scratch = Scratch::make(Arc::clone(&site.engine)).await?;
     let main = contexts::main(&site, &attributes, &scratch).await?;
+    if let Main::Remote(root, _) = &main
+        && contexts::is_one_file(root)
+    {
+        attributes.filename = contexts::ONE_FILE.into();
+    }
     let (directory, definition) = definition(&site, &attributes, &main, &scratch).await?;
     let name = attributes.filename.clone();
     let (data, own_ignore) = blocking(move || read_definition(&directory, &name)).await?.map_err(failed)?;

@@ -117,6 +117,7 @@ async fn inspect_one(
     query: Query,
 ) -> Answer {
     let container = engine.containers.get(&id)?;
+    container.between_runs().await;
     Ok(answer(StatusCode::OK, &inspect::inspect(&engine, &container, query.flag("size"), version)))
 }
 

@@ -94,6 +94,8 @@ pub struct Container {
     record: Mutex<Record>,
     /// Held while it is started, paused, removed: one thing at a time.
     pub turn: tokio::sync::Mutex<()>,
+    /// Held while somebody restarts it, from its stop to its start.
+    restart: tokio::sync::Mutex<()>,
     /// For those who wait for its end.
     pub ends: watch::Sender<wait::Ends>,
     /// Its input and output.
@@ -132,6 +134,7 @@ impl Container {
             ends: watch::Sender::new(wait::Ends::of(&record)),
             record: Mutex::new(record),
             turn: tokio::sync::Mutex::default(),
+            restart: tokio::sync::Mutex::default(),
             streams: streams::Streams::default(),
             log,
             live: Mutex::default(),
@@ -139,6 +142,14 @@ impl Container {
             wake: tokio::sync::Notify::new(),
             stopping: AtomicBool::new(false),
             unsaved: AtomicBool::new(false),
+        }
+    }
+
+    /// Returns when it runs again, if it does not because somebody restarts it: clients that hear of its end and ask at once what has become
+    /// of it shall not take it for ended (with dockerd they wait for the container's lock).
+    pub async fn between_runs(&self) {
+        if !self.phase().alive() {
+            let _it_runs = self.restart.lock().await;
         }
     }
 

@@ -84,6 +84,12 @@ pub async fn run(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<()>
     }
 }
 
+/// (moby `volume/mounts/mounts.go`)
+fn volume_failed(error: impl Into<Error>, source: &str) -> Error {
+    let error = error.into();
+    Error::new(error.status, format!("error while mounting volume '{source}': {}", error.message))
+}
+
 /// The root file system of a container that is started.
 struct Root {
     path: PathBuf,
@@ -119,8 +125,9 @@ async fn begin(engine: &Arc<Engine>, container: &Arc<Container>, root: &mut Root
         record.clone()
     };
     for mounted in snapshot.mount_points.iter().filter(|m| m.point.kind == "volume") {
-        engine.volumes.mount(&mounted.point.name, id)?;
         let point = &mounted.point;
+        let mounted = engine.volumes.mount(&point.name, id);
+        mounted.map_err(|error| volume_failed(error, &point.source))?;
         let attributes = [
             ("container", id.clone()),
             ("destination", point.destination.clone()),

@@ -200,6 +200,7 @@ pub async fn restart(
     signal: Option<&str>,
     seconds: Option<i64>,
 ) -> Result<()> {
+    let _until_it_runs_again = container.restart.lock().await;
     // A container that removes itself stays for its next run.
     let auto_remove = std::mem::take(&mut container.record().host.auto_remove);
     let stopped = match stop(engine, container, signal, seconds).await {
