@@ -105,3 +105,108 @@ async fn d8_the_classic_builder_goes_on_from_an_image_of_a_registry() {
     assert_eq!(cached("--cache-from nosuch").await, 0, "only those images count");
     lab.end().await;
 }
+
+/// `app` in the working directory: three steps that make layers, of which the last needs a file.
+const APP: &str = "mkdir -p app && cd app && echo 1 > a && echo 1 > b && docker pull -q busybox && \
+    printf 'FROM busybox\\nENV X=1\\nCOPY a /a\\nRUN cat /proc/sys/kernel/random/uuid > /made\\nCOPY b /b\\nCMD [\"cat\", \"/made\"]\\n' > Dockerfile";
+
+#[tokio::test]
+async fn d8_an_image_says_which_steps_made_it() {
+    let lab = Lab::docker(2).await;
+    let image = "registry:5000/inline/app";
+    for node in ["node1", "node2"] {
+        lab.sh_on(node, &format!("docker login -u inline -p pw registry:5000 && {APP}")).await;
+    }
+    let build = |more: &str| format!("cd app && docker build --progress=plain {more} . 2>&1");
+    let output = lab.sh(&build(&format!("-t {image} --cache-to type=inline"))).await;
+    assert!(output.contains("preparing layers for inline cache\n"), "{output}");
+    let made = lab.sh(&format!("docker push -q {image} > /dev/null && docker run --rm {image}")).await;
+
+    // Another node, which has the same files and base image.
+    let from = format!("--cache-from {image}");
+    let output = lab.sh_on("node2", &build(&format!("{from} --cache-to type=inline -t again"))).await;
+    assert!(output.contains(&format!("importing cache manifest from {image}\n")), "{output}");
+    assert_eq!(output.matches(" CACHED").count(), 3, "{output}");
+    assert_eq!(lab.sh_on("node2", "docker run --rm again").await, made);
+    let id = |name: &str| format!("docker inspect -f '{{{{.Id}}}}' {name}");
+    assert_eq!(lab.sh_on("node2", &id("again")).await, lab.sh(&id(image)).await);
+    assert_eq!(
+        lab.sh_on("node2", &format!("docker images -q {image}")).await,
+        "",
+        "only its layers were fetched"
+    );
+    // The steps are this node's own from now on.
+    let output = lab.sh_on("node2", &build("-t plain")).await;
+    assert_eq!(output.matches(" CACHED").count(), 3, "{output}");
+    assert_eq!(
+        lab.sh_on("node2", "docker history plain | wc -l").await,
+        lab.sh(&format!("docker history {image} | wc -l")).await
+    );
+
+    // Up to the file that has changed, also when the image is here.
+    lab.sh_on("node2", "docker rmi -f again plain && docker builder prune -af && docker pull -q registry:5000/inline/app && echo 2 > app/b").await;
+    let output = lab.sh_on("node2", &build(&format!("{from} -t other"))).await;
+    assert_eq!(output.matches(" CACHED").count(), 2, "{output}");
+    assert_eq!(
+        lab.sh_on("node2", "docker run --rm other sh -c 'cat /made /b; echo $X'").await,
+        format!("{made}\n2\n1")
+    );
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn d8_a_cache_that_is_not_there_is_no_hindrance() {
+    let lab = Lab::docker(1).await;
+    lab.sh(&format!("docker login -u inline -p pw registry:5000 && {APP}")).await;
+    let build = |more: &str| format!("cd app && docker build --progress=plain -t x {more} . 2>&1");
+    let output = lab.sh(&build("--cache-from registry:5000/inline/none")).await;
+    let error =
+        "ERROR: failed to configure registry cache importer: registry:5000/inline/none:latest: not found";
+    assert!(output.contains(error), "{output}");
+    // An image without a word of its steps.
+    let output = lab.sh(&build("--cache-from busybox")).await;
+    assert!(
+        output.contains("importing cache manifest from busybox\n") && !output.contains("ERROR"),
+        "{output}"
+    );
+    let refused = lab.try_sh(&build("--cache-to type=registry,ref=registry:5000/inline/cache")).await;
+    let text = String::from_utf8_lossy(&refused.stdout).into_owned();
+    assert!(
+        !refused.status.success() && text.contains("Cache export is not supported for the docker driver"),
+        "{text}"
+    );
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn d8_a_build_that_is_given_up_says_what_was_running() {
+    let lab = Lab::docker(1).await;
+    let script = "mkdir -p /b && cd /b && printf 'FROM busybox\\nRUN echo begun && sleep 1000\\n' > Dockerfile && mkfifo out && \
+        { docker build --progress=plain . > out 2>&1 & } && build=$! && \
+        while read -r line; do echo \"$line\"; case $line in *' begun') kill -INT $build;; esac; done < out; \
+        wait $build; echo \"exit $?\"; docker ps -aq";
+    let output = lab.sh(script).await;
+    assert!(output.contains(" CANCELED\n"), "{output}");
+    let end = "ERROR: failed to build: failed to solve: Canceled: context canceled\nexit 130";
+    assert!(output.ends_with(end), "{output}");
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn d3_what_is_pushed_is_an_image_of_dockers_own_kind() {
+    let lab = Lab::docker(1).await;
+    lab.sh("docker login -u kind -p pw registry:5000 && mkdir c && printf 'FROM busybox\\nRUN echo x > /x\\n' > c/Dockerfile && \
+        docker build -q -t registry:5000/kind/x c && docker push -q registry:5000/kind/x").await;
+    let kinds = "docker manifest inspect --insecure registry:5000/kind/x | grep mediaType";
+    let docker = "application/vnd.docker";
+    let expected = [
+        format!("\"mediaType\": \"{docker}.distribution.manifest.v2+json\","),
+        format!("\"mediaType\": \"{docker}.container.image.v1+json\","),
+        format!("\"mediaType\": \"{docker}.image.rootfs.diff.tar.gzip\","),
+        format!("\"mediaType\": \"{docker}.image.rootfs.diff.tar.gzip\","),
+    ];
+    let kinds = lab.sh(kinds).await;
+    let kinds: Vec<_> = kinds.lines().map(str::trim).collect();
+    assert_eq!(kinds, expected);
+    lab.end().await;
+}

@@ -2,7 +2,7 @@
 
 use crate::engine::{CacheRecord, Prune, Worker};
 use crate::error::{cancelled, failed};
-use crate::export::{self, Export};
+use crate::export::{self, CacheExport, Export};
 use crate::frontend::{NETWORK_HOST, Site, blocking};
 use crate::job::{NewJob, Returned, Running};
 use crate::proto::control::control_server::Control;
@@ -39,7 +39,7 @@ impl Control for BuildKit {
 
     async fn solve(&self, request: Request<SolveRequest>) -> Answer<SolveResponse> {
         let mut request = request.into_inner();
-        let exports = Export::read(&request)?;
+        let what = (Export::read(&request)?, CacheExport::read(&request)?);
         let inputs = std::mem::take(&mut request.frontend_inputs);
         let record = BuildHistoryRecord {
             r#ref: request.r#ref.clone(),
@@ -59,7 +59,7 @@ impl Control for BuildKit {
         // Dropped with this future when the client resets its request, which ends the build.
         let (mut running, returned) = self.jobs.begin(new)?;
         running.internal = request.internal;
-        let result = self.run(&running, returned, &request, &inputs, exports).await;
+        let result = self.run(&running, returned, &request, &inputs, what).await;
         running.ended(&result);
         Ok(Response::new(SolveResponse { exporter_response: result? }))
     }
@@ -141,7 +141,7 @@ impl BuildKit {
         returned: oneshot::Receiver<Returned>,
         request: &SolveRequest,
         inputs: &HashMap<String, pb::Definition>,
-        exports: Vec<Export>,
+        (exports, cache): (Vec<Export>, CacheExport),
     ) -> Result<HashMap<String, String>, Status> {
         let job = &running.job;
         let mut metadata = HashMap::new();
@@ -159,7 +159,7 @@ impl BuildKit {
         };
         let Some(reference) = reference else { return Ok(metadata) };
         let image = self.jobs.reference(&reference)?.evaluate(&self.jobs).await?;
-        let mut response = export::run(&self.site(job), exports, &image).await?;
+        let mut response = export::run(&self.site(job), exports, cache, &image).await?;
         response.extend(metadata);
         Ok(response)
     }

@@ -31,6 +31,18 @@ pub trait BuildEngine: Send + Sync + 'static {
     /// `failed to resolve source metadata for docker.io/library/x:latest: …`; the name as written is put before it.
     fn resolve(&self, base: &BaseImage, log: &mut dyn FnMut(&str)) -> Answer<Config>;
 
+    /// Asks what an image of `--cache-from` is: one that is here, or one at a registry, of which nothing else is fetched.
+    ///
+    /// # Errors
+    /// `x:1: not found`, and those of registries.
+    fn import_cache(&self, import: &CacheImport) -> Answer<ImportedCache>;
+
+    /// Writes into an image's configuration which steps made it (`--cache-to type=inline`). The new image's id.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    fn with_inline_cache(&self, image: &str) -> Answer<String>;
+
     /// The environment of an image that is here and need not be pulled, for checks of a Dockerfile.
     fn environment(&self, image: &str) -> Option<Vec<String>>;
 
@@ -102,6 +114,8 @@ pub struct BuildRequest {
     pub dockerfile: Dockerfile,
     /// Target, arguments, labels, cache, platform, named contexts.
     pub options: Options,
+    /// What images of `--cache-from` say of the steps that made them.
+    pub imports: Vec<ImportedCache>,
     /// Files of the client. Empty for a Dockerfile that needs none.
     pub context: Context,
     /// How commands run.
@@ -126,6 +140,26 @@ pub struct BaseImage {
     pub client: Arc<BuildClient>,
     /// Is cancelled when the client gives up.
     pub cancelled: CancellationToken,
+}
+
+/// An image of `--cache-from`.
+#[derive(Debug)]
+pub struct CacheImport {
+    /// Its name as the client has it.
+    pub name: String,
+    /// For credentials.
+    pub client: Arc<BuildClient>,
+    /// Is cancelled when the client gives up.
+    pub cancelled: CancellationToken,
+}
+
+/// What an image of `--cache-from` is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportedCache {
+    /// Where its layers are: a name with the digest of a manifest. `None`: here.
+    pub registry: Option<String>,
+    /// Its configuration, byte by byte.
+    pub config: Vec<u8>,
 }
 
 /// How the commands of a build run.

@@ -70,6 +70,30 @@ fn full_name(name: &str) -> String {
     if tagged { full } else { full.strip_suffix(":latest").unwrap_or(&full).to_owned() }
 }
 
+/// What becomes of the steps of a build (`--cache-to`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheExport {
+    /// They are this engine's alone.
+    Nothing,
+    /// The image says which made it, so that others can use it as a cache.
+    Inline,
+}
+
+impl CacheExport {
+    /// Reads those of a request. As in an engine without containerd's image store there is one.
+    ///
+    /// # Errors
+    /// BuildKit's, for one that it has not.
+    pub fn read(request: &SolveRequest) -> Result<Self, Status> {
+        let exports = request.cache.as_ref().map_or(&[][..], |cache| &cache.exports);
+        match exports.iter().find(|export| export.r#type != "inline") {
+            Some(other) => Err(failed(format!("unknown cache exporter: {:?}", other.r#type))),
+            None if exports.is_empty() => Ok(Self::Nothing),
+            None => Ok(Self::Inline),
+        }
+    }
+}
+
 /// Exports an image; what the client is told of it.
 ///
 /// # Errors
@@ -77,17 +101,31 @@ fn full_name(name: &str) -> String {
 pub async fn run(
     site: &Site,
     exports: Vec<Export>,
+    cache: CacheExport,
     image: &Image,
 ) -> Result<HashMap<String, String>, Status> {
     let mut response = HashMap::new();
     for (number, export) in exports.into_iter().enumerate() {
         match export {
-            Export::Image(names) => response.extend(to_engine(site, names, &image.id).await?),
+            Export::Image(names) => {
+                let id = match cache {
+                    CacheExport::Nothing => image.id.clone(),
+                    CacheExport::Inline => with_cache(site, &image.id).await?,
+                };
+                response.extend(to_engine(site, names, &id).await?);
+            }
             Export::Local => to_directory(site, number, &image.id).await?,
             Export::Tar => to_archive(site, number, &image.id).await?,
         }
     }
     Ok(response)
+}
+
+async fn with_cache(site: &Site, image: &str) -> Result<String, Status> {
+    let step = site.progress.step("preparing layers for inline cache");
+    let (engine, id) = (Arc::clone(&site.engine), image.to_owned());
+    let written = blocking(move || step.finish(engine.with_inline_cache(&id)));
+    written.await?.map_err(|e| failed(e.to_string()))
 }
 
 async fn to_engine(site: &Site, names: Vec<String>, image: &str) -> Result<HashMap<String, String>, Status> {
@@ -179,6 +217,7 @@ async fn to_archive(site: &Site, number: usize, image: &str) -> Result<(), Statu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::control::{CacheOptions, CacheOptionsEntry};
 
     fn read(kind: &str, name: &str) -> Result<Vec<Export>, Status> {
         let attrs = HashMap::from([("name".to_owned(), name.to_owned())]);
@@ -198,6 +237,19 @@ mod tests {
     fn what_docker_has_not_is_refused() {
         assert_eq!(read("oci", "").unwrap_err().message(), "exporter \"oci\" could not be found");
         assert_eq!(read("tar", "").unwrap(), [Export::Tar]);
+    }
+
+    #[test]
+    fn the_cache_goes_into_the_image_or_nowhere() {
+        let read = |kinds: &[&str]| {
+            let entry = |kind: &&str| CacheOptionsEntry { r#type: (*kind).into(), attrs: HashMap::new() };
+            let exports = kinds.iter().map(entry).collect();
+            let cache = Some(CacheOptions { exports, ..CacheOptions::default() });
+            CacheExport::read(&SolveRequest { cache, ..SolveRequest::default() })
+        };
+        assert_eq!(read(&[]).unwrap(), CacheExport::Nothing);
+        assert_eq!(read(&["inline"]).unwrap(), CacheExport::Inline);
+        assert_eq!(read(&["inline", "gha"]).unwrap_err().message(), "unknown cache exporter: \"gha\"");
     }
 
     #[test]

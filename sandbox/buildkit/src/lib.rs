@@ -29,7 +29,8 @@ mod vertices;
 
 pub use client::BuildClient;
 pub use engine::{
-    BaseImage, BuildEngine, BuildRequest, CacheRecord, NetworkMode, Prune, Settings, Ulimit, Worker,
+    BaseImage, BuildEngine, BuildRequest, CacheImport, CacheRecord, ImportedCache, NetworkMode, Prune,
+    Settings, Ulimit, Worker,
 };
 
 use hyper::server::conn::http2;

@@ -32,6 +32,8 @@ struct Changes {
     log_bytes: usize,
     step_log_bytes: HashMap<String, usize>,
     vertices: u64,
+    /// Steps that have begun and not ended.
+    open: usize,
     ended: bool,
     counts: Counts,
 }
@@ -82,6 +84,7 @@ impl Progress {
     pub fn step(&self, name: &str) -> Step {
         let mut changes = self.lock();
         changes.vertices += 1;
+        changes.open += 1;
         changes.counts.total += 1;
         let id = format!("{}/{}", self.name, changes.vertices);
         drop(changes);
@@ -102,7 +105,7 @@ impl Progress {
         self.push(Change::Warning(warning));
     }
 
-    /// The build is over: streams end when they have told all.
+    /// The build is over: streams end when they have told all, also how the last steps of one that was given up end.
     pub fn end(&self) {
         self.lock().ended = true;
         self.version.send_modify(|version| *version += 1);
@@ -134,7 +137,7 @@ impl Progress {
     pub fn since(&self, at: usize) -> Option<(StatusResponse, usize)> {
         let changes = self.lock();
         let new = changes.list.get(at..).unwrap_or_default();
-        if new.is_empty() && changes.ended {
+        if new.is_empty() && changes.ended && changes.open == 0 {
             return None;
         }
         let (mut response, mut bytes, mut next) = (StatusResponse::default(), 0, at);
@@ -268,11 +271,13 @@ impl Step {
         self.open = false;
         self.vertex.completed = Some(now());
         error.clone_into(&mut self.vertex.error);
+        self.progress.push(Change::Vertex(self.vertex.clone()));
         let mut changes = self.progress.lock();
         changes.counts.completed += 1;
         changes.counts.cached += i32::from(self.vertex.cached);
+        changes.open -= 1;
         drop(changes);
-        self.progress.push(Change::Vertex(self.vertex.clone()));
+        self.progress.version.send_modify(|version| *version += 1);
     }
 }
 
@@ -343,6 +348,20 @@ mod tests {
             at = next;
         }
         assert_eq!((bytes, notes), (MAX_STEP_LOG, 1));
+    }
+
+    #[test]
+    fn a_build_that_was_given_up_tells_how_its_last_step_ends() {
+        let progress = Progress::new("x");
+        let step = progress.step("y");
+        progress.end();
+        let (begun, next) = progress.since(0).unwrap();
+        assert!(begun.vertexes[0].completed.is_none());
+        assert!(progress.since(next).is_some(), "it is still running");
+        step.fail("context canceled");
+        let (ended, next) = progress.since(next).unwrap();
+        assert_eq!(ended.vertexes[0].error, "context canceled");
+        assert!(progress.since(next).is_none());
     }
 
     #[test]

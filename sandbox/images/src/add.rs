@@ -5,7 +5,7 @@ use crate::{
     Digest, Error, Progress, Result, Store,
     config::ImageConfig,
     error::refused,
-    oci::{self, Descriptor, Manifest},
+    oci::{self, Compression, Descriptor, Manifest},
     store::Writer,
 };
 use std::collections::BTreeMap;
@@ -127,7 +127,8 @@ impl Store {
 fn add_layer(writer: &Writer<'_>, layer: NewLayer<'_>) -> Result<(Descriptor, Digest)> {
     match layer {
         NewLayer::Tar(tar) => {
-            let mut taken = writer.take_tar(tar)?;
+            // Nodes push these blobs as they are, in images of a kind that has no other compression.
+            let mut taken = writer.take_tar(tar, Compression::Gzip)?;
             taken.note_sizes()?;
             writer.keep_tar(&taken)?;
             Ok((taken.descriptor, taken.diff_id))

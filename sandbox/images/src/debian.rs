@@ -6,7 +6,7 @@ use crate::{
     Digest, Error, Progress, Result, Store,
     config::{ImageConfig, RootFs, RunConfig},
     mmdebstrap::{self, DOCUMENTATION, DebianRoot, SUITE, now},
-    oci::{self, Descriptor, Manifest},
+    oci::{self, Compression, Descriptor, Manifest},
     store::{Taken, Writer, remove_tree},
 };
 use std::{
@@ -74,7 +74,8 @@ impl Store {
         mmdebstrap::check_host()?;
         let writer = self.writer(progress)?;
         let work = WorkDir::new(&writer)?;
-        let layer = root(&work.0, options).make(&work.0, progress, |tar| writer.take_tar(tar))?;
+        let layer =
+            root(&work.0, options).make(&work.0, progress, |tar| writer.take_tar(tar, Compression::Zstd))?;
         drop(work);
 
         progress(Progress { stage: "storing", detail: "" });

@@ -12,6 +12,7 @@ mod add;
 mod changes;
 pub mod config;
 mod debian;
+mod deflate;
 mod digest;
 mod entries;
 mod error;

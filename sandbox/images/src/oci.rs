@@ -19,6 +19,7 @@ pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(crate) const LAYER_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
+pub(crate) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 pub(crate) const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 pub(crate) const LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 /// The content of the file `oci-layout`.
@@ -106,11 +107,8 @@ impl Compression {
     pub(crate) fn of(media_type: &str) -> Result<Self> {
         match media_type {
             LAYER_ZSTD | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Ok(Self::Zstd),
-            "application/vnd.oci.image.layer.v1.tar+gzip"
-            | "application/vnd.docker.image.rootfs.diff.tar.gzip" => Ok(Self::Gzip),
-            "application/vnd.oci.image.layer.v1.tar" | "application/vnd.docker.image.rootfs.diff.tar" => {
-                Ok(Self::None)
-            }
+            LAYER_GZIP | "application/vnd.docker.image.rootfs.diff.tar.gzip" => Ok(Self::Gzip),
+            LAYER | "application/vnd.docker.image.rootfs.diff.tar" => Ok(Self::None),
             other => refused(format!("a layer has the unknown type `{}`", other.escape_debug())),
         }
     }

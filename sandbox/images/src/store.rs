@@ -21,6 +21,7 @@
 use crate::{
     Digest, Error, Result,
     config::ImageConfig,
+    deflate::Deflating,
     digest::{HashReader, HashWriter, Tee},
     inflate,
     local::content_size,
@@ -257,12 +258,11 @@ impl Drop for Writer<'_> {
 impl Writer<'_> {
     /// Takes an uncompressed layer as it comes: unpacks, hashes and compresses it in one pass. Whether it came whole
     /// only its sender knows; [`Writer::keep_tar`] puts it in its place.
-    pub(crate) fn take_tar(&self, tar: impl Read) -> Result<Taken> {
-        let blob = self.tmp.join("layer.tar.zst");
+    pub(crate) fn take_tar(&self, tar: impl Read, kind: Compression) -> Result<Taken> {
+        let blob = self.tmp.join("layer.tar");
         let file = File::create_new(&blob).map_err(Error::path("make", &blob))?;
         let compress = Error::path::<io::Error>("compress", &blob);
-        // Level 6: a fifth smaller than the default at a speed that unpacking does not notice.
-        let mut encoder = match zstd::Encoder::new(HashWriter::new(file), 6) {
+        let mut encoder = match Deflating::new(kind, HashWriter::new(file)) {
             Ok(encoder) => encoder,
             Err(e) => return Err(compress(e)),
         };
@@ -271,9 +271,10 @@ impl Writer<'_> {
         let mut plain = HashReader::new(Tee { from: tar, copy: &mut encoder }, unpack::MAX_BYTES);
         unpack::unpack(&mut plain, &unpacked, &Rules::Host)?;
         let (diff_id, tar_size) = plain.finish().map_err(Error::io("cannot read the layer"))?;
+        let media_type = encoder.media_type();
         let (file, digest, size) = encoder.finish().map_err(compress)?.finish();
         file.sync_all().map_err(Error::path("write", &blob))?;
-        let descriptor = Descriptor::new(oci::LAYER_ZSTD, digest, size);
+        let descriptor = Descriptor::new(media_type, digest, size);
         Ok(Taken { blob, unpacked, descriptor, diff_id, tar_size })
     }
 

@@ -19,8 +19,8 @@ mod store;
 pub use cache::{Cache, CacheLimits};
 pub use client::{
     Allow, Client, ClientOptions, ImageSink, ImageSource, Inspection, KnownBlob, LayerBlob, LayerContent,
-    LoginOutcome, PullLayer, PullOutcome, PullRequest, PulledImage, PushImage, PushLayer, PushOutcome,
-    PushRequest, Resolver, SearchResult, SinkError, system_roots, tls_text,
+    LoginOutcome, Outline, PullLayer, PullOutcome, PullRequest, PulledImage, PushImage, PushLayer,
+    PushOutcome, PushRequest, Resolver, SearchResult, SinkError, system_roots, tls_text,
 };
 pub use credentials::{AuthConfig, CredentialsError, decode_registry_auth, decode_registry_config};
 pub use digest::Hasher;

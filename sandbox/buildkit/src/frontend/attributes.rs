@@ -11,6 +11,9 @@ use tonic::Status;
 /// Attributes of a request.
 const MAX_ATTRIBUTES: usize = 10_000;
 
+/// `--cache-from` of a request.
+const MAX_IMPORTS: usize = 64;
+
 /// What a request says, read.
 #[derive(Debug, Clone, Default)]
 pub struct Attributes {
@@ -37,20 +40,37 @@ pub struct Attributes {
     target: String,
     build_args: BTreeMap<String, Option<String>>,
     labels: BTreeMap<String, String>,
-    no_cache: bool,
+    /// `--no-cache`.
+    pub no_cache: bool,
     /// Of `--no-cache-filter`.
     no_cache_stages: Vec<String>,
     pull: bool,
-    cache_from: Vec<String>,
+    /// `--cache-from`.
+    pub cache_from: Vec<CacheFrom>,
     platform: Option<Platform>,
 }
 
-#[derive(Deserialize)]
-struct CacheImport {
+/// One `--cache-from`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+pub struct CacheFrom {
+    /// `registry`, `local`, `gha` ….
     #[serde(default, rename = "Type")]
-    kind: String,
+    pub kind: String,
+    /// `ref` of a registry's.
     #[serde(default, rename = "Attrs")]
-    attributes: BTreeMap<String, String>,
+    pub attributes: BTreeMap<String, String>,
+}
+
+impl CacheFrom {
+    /// An image.
+    fn image(name: &str) -> Self {
+        Self { kind: "registry".into(), attributes: [("ref".into(), name.into())].into() }
+    }
+
+    /// The name of its image, if it is one.
+    pub fn name(&self) -> Option<&str> {
+        self.attributes.get("ref").map(String::as_str).filter(|_| self.kind == "registry")
+    }
 }
 
 impl Attributes {
@@ -113,7 +133,7 @@ impl Attributes {
             platform: self.platform.clone(),
             ..Options::default()
         };
-        options.cache_from.clone_from(&self.cache_from);
+        options.cache_from = self.cache_from.iter().filter_map(CacheFrom::name).map(str::to_owned).collect();
         options.host = worker.platforms.first().cloned();
         Ok(options)
     }
@@ -171,13 +191,14 @@ fn ulimit(text: &str) -> Result<Ulimit, Status> {
     Ok(Ulimit { name: name.to_owned(), soft: number(soft)?, hard: number(hard)? })
 }
 
-fn cache_from(imports: &str, old: &str) -> Result<Vec<String>, Status> {
-    let mut list: Vec<String> = old.split(',').filter(|n| !n.is_empty()).map(str::to_owned).collect();
+fn cache_from(imports: &str, old: &str) -> Result<Vec<CacheFrom>, Status> {
+    let mut list: Vec<_> = self::list(old).iter().map(|name| CacheFrom::image(name)).collect();
     if !imports.is_empty() {
-        let read = serde_json::from_str::<Vec<CacheImport>>(imports);
-        let read = read.map_err(|e| failed(format!("failed to unmarshal cache-imports: {e}")))?;
-        let registry = read.into_iter().filter(|import| import.kind == "registry");
-        list.extend(registry.filter_map(|mut import| import.attributes.remove("ref")));
+        let read = serde_json::from_str::<Vec<CacheFrom>>(imports);
+        list.extend(read.map_err(|e| failed(format!("failed to unmarshal cache-imports: {e}")))?);
+    }
+    if list.len() > MAX_IMPORTS {
+        return Err(failed("too many cache imports"));
     }
     Ok(list)
 }

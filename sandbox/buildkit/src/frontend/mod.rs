@@ -6,6 +6,7 @@
 mod attributes;
 mod bases;
 mod contexts;
+mod imports;
 mod paths;
 
 pub use attributes::Attributes;
@@ -361,11 +362,13 @@ impl Prepared {
             Some(own) => own.clone(),
             None => ignored(&self.site, &self.attributes, &self.main, &self.scratch).await?,
         };
+        let imports = self.imports(&client).await?;
         build::check(&self.dockerfile, &options, &found.configs).map_err(|e| of_build(&e, &self.source))?;
         let request = BuildRequest {
             dockerfile: self.dockerfile.clone(),
             context: Context { root: Some(self.context(&options, ignored, found.files).await?) },
             options,
+            imports,
             settings: self.attributes.settings.clone(),
             client,
             cancelled: self.site.cancel.clone(),

@@ -1,9 +1,11 @@
 //! An engine for tests: images are directories, commands are run by this machine's shell in the directory of the image.
 
-use drydock_buildkit::{BaseImage, BuildEngine, BuildRequest, CacheRecord, Prune, Worker};
+use drydock_buildkit::{
+    BaseImage, BuildEngine, BuildRequest, CacheImport, CacheRecord, ImportedCache, Prune, Worker,
+};
 use drydock_dockerfile::build::{
-    Answer, Backend, BackendError, BuildError, CacheKey, Commit, Config, Download, Files, Image, Output,
-    Platform, RunRequest, RunSource, Stream, Workspace, build,
+    Answer, Backend, BackendError, BuildError, Commit, Config, Download, Files, Image, Output, Platform,
+    RunRequest, RunSource, Stream, Workspace, build,
 };
 use drydock_dockerfile::language::Sharing;
 use std::collections::BTreeMap;
@@ -143,6 +145,16 @@ impl BuildEngine for TestEngine {
         Ok(found.config)
     }
 
+    fn import_cache(&self, import: &CacheImport) -> Answer<ImportedCache> {
+        let found = self.find(&import.name);
+        let found = found.ok_or_else(|| BackendError(format!("{}: not found", import.name)))?;
+        Ok(ImportedCache { registry: None, config: serde_json::to_vec(&found.config).unwrap() })
+    }
+
+    fn with_inline_cache(&self, image: &str) -> Answer<String> {
+        Ok(image.to_owned())
+    }
+
     fn environment(&self, image: &str) -> Option<Vec<String>> {
         self.find(image).map(|found| found.config.env)
     }
@@ -213,10 +225,10 @@ impl Backend for Run<'_> {
         self.engine.find(name).ok_or_else(|| BackendError("pull access denied".into()))
     }
 
-    fn cached(&self, parent: &str, key: &CacheKey, _: &[String]) -> Answer<Option<Image>> {
-        let (state, digest) = (self.engine.state.lock().unwrap(), key.digest());
+    fn cached(&self, step: &Commit<'_>, _: &[String]) -> Answer<Option<Image>> {
+        let (state, digest) = (self.engine.state.lock().unwrap(), step.key.digest());
         let mut made = state.made.iter();
-        Ok(made.find(|m| m.parent == parent && m.key == digest).map(|m| m.image.clone()))
+        Ok(made.find(|m| m.parent == step.parent && m.key == digest).map(|m| m.image.clone()))
     }
 
     fn workspace(&self, parent: &str, id: &str) -> Answer<Box<dyn Workspace>> {

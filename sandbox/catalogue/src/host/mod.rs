@@ -6,8 +6,8 @@ mod run;
 use crate::{Error, Result, work::Work};
 use drydock_dockerfile::{
     build::{
-        Answer, Backend, BackendError, CacheKey, Commit, Download, Files, Image, Platform, RunRequest,
-        Stream, Workspace,
+        Answer, Backend, BackendError, Commit, Download, Files, Image, Platform, RunRequest, Stream,
+        Workspace,
     },
     language::Sharing,
 };
@@ -115,7 +115,7 @@ impl Backend for Host {
         Ok(Image { id: image.id.to_string(), config: convert(&image.config.config)?, author })
     }
 
-    fn cached(&self, _parent: &str, _key: &CacheKey, _from: &[String]) -> Answer<Option<Image>> {
+    fn cached(&self, _step: &Commit<'_>, _from: &[String]) -> Answer<Option<Image>> {
         Ok(None)
     }
 

@@ -70,12 +70,12 @@ pub trait Backend: Sync {
         log: &mut dyn FnMut(&str),
     ) -> Answer<Image>;
 
-    /// An image that was made from `parent` (an id, empty for scratch) by this step before, here or among `cache_from`.
-    /// [`CacheKey::digest`] is good for an index, [`CacheKey::is_of`] for a comparison.
+    /// An image that was made from `step.parent` by this step before, here or among `cache_from`. What only a step that was done has
+    /// (`container`, `created_by`) is empty. [`CacheKey::digest`] is good for an index, [`CacheKey::is_of`] for a comparison.
     ///
     /// # Errors
     /// If the store can't be read. Not if there is none.
-    fn cached(&self, parent: &str, key: &CacheKey, cache_from: &[String]) -> Answer<Option<Image>>;
+    fn cached(&self, step: &Commit<'_>, cache_from: &[String]) -> Answer<Option<Image>>;
 
     /// A writable root over the layers of `parent`, named `id` (64 hexadecimal digits: the container of the step).
     ///

@@ -3,7 +3,7 @@
 //! looked for; [`check`] needs their configurations.
 
 use super::backend::{Answer, Backend, BackendError, Commit, Download, Files, Image, Platform, Workspace};
-use super::config::{CacheKey, Config};
+use super::config::Config;
 use super::error::BuildError;
 use super::options::{Context, Options};
 use super::plan::{Plan, global_args};
@@ -128,7 +128,7 @@ impl Backend for Known<'_> {
         Ok(Image { config: self.0.get(name).cloned().unwrap_or_default(), ..Image::default() })
     }
 
-    fn cached(&self, _: &str, _: &CacheKey, _: &[String]) -> Answer<Option<Image>> {
+    fn cached(&self, _: &Commit<'_>, _: &[String]) -> Answer<Option<Image>> {
         nothing()
     }
 

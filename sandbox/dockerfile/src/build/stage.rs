@@ -286,7 +286,8 @@ impl<'a> Builder<'a> {
         if self.cache_missed {
             return Ok(false);
         }
-        let found = self.shared.backend.cached(&self.image, key, &self.shared.options.cache_from)?;
+        let step = self.step(key, "", "", false);
+        let found = self.shared.backend.cached(&step, &self.shared.options.cache_from)?;
         self.cache_missed = found.is_none();
         if let Some(image) = found {
             self.image = image.id;

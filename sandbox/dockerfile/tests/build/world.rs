@@ -1,8 +1,8 @@
 //! An engine for tests: images are directories, commands are played by a closure that gets the root and the request.
 
 use drydock_dockerfile::build::{
-    Answer, Backend, BackendError, BuildError, CacheKey, ClassicLines, Commit, Config, Context, Download,
-    Event, Files, Image, Line, Mode, Options, Output, Platform, RunRequest, Stream, Workspace, build,
+    Answer, Backend, BackendError, BuildError, ClassicLines, Commit, Config, Context, Download, Event, Files,
+    Image, Line, Mode, Options, Output, Platform, RunRequest, Stream, Workspace, build,
 };
 use drydock_dockerfile::language::{Sharing, parse};
 use std::collections::BTreeMap;
@@ -253,10 +253,11 @@ impl Backend for World {
         Ok(state.images.iter().find(|made| made.image.id == *id).unwrap().image.clone())
     }
 
-    fn cached(&self, parent: &str, key: &CacheKey, _: &[String]) -> Answer<Option<Image>> {
+    fn cached(&self, step: &Commit<'_>, _: &[String]) -> Answer<Option<Image>> {
         let state = self.state.lock().unwrap();
-        let (digest, mut images) = (key.digest(), state.images.iter());
-        Ok(images.find(|made| made.parent == parent && made.key == digest).map(|made| made.image.clone()))
+        let (digest, mut images) = (step.key.digest(), state.images.iter());
+        let found = images.find(|made| made.parent == step.parent && made.key == digest);
+        Ok(found.map(|made| made.image.clone()))
     }
 
     fn workspace(&self, parent: &str, id: &str) -> Answer<Box<dyn Workspace>> {

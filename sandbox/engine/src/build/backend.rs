@@ -1,6 +1,7 @@
 //! The engine as the builder sees it. All of this is called in threads that may block.
 
 use super::cache::{Held, Way};
+use super::inline::Import;
 use super::step::{Mounted, Step};
 use super::{Cancel, Request, download, records};
 use crate::clock::Timestamp;
@@ -8,9 +9,9 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::http::{VERSION, lines};
 use crate::images;
-use drydock_buildkit::BuildClient;
+use drydock_buildkit::{BuildClient, ImportedCache};
 use drydock_dockerfile::build::{
-    Answer, Backend, BackendError, CacheKey, Commit, Config, Download, Files, Image, Platform, Workspace,
+    Answer, Backend, BackendError, Commit, Config, Download, Files, Image, Platform, Workspace,
 };
 use drydock_dockerfile::language::Sharing;
 use drydock_images::config::{HistoryEntry, ImageConfig};
@@ -30,6 +31,8 @@ pub struct Node {
     pub(super) runtime: Handle,
     pub(super) request: Request,
     pub(super) cancel: Arc<Cancel>,
+    /// Images of `--cache-from` that say which steps made them.
+    pub(super) imports: Arc<[Import]>,
     /// Can be asked, if the build came over a session.
     client: Option<Arc<BuildClient>>,
     /// What a prune leaves alone meanwhile.
@@ -46,12 +49,19 @@ impl Node {
     /// To be made where a runtime is.
     pub fn new(engine: Arc<Engine>, request: &Request, cancel: Arc<Cancel>) -> Self {
         let held = Arc::new(engine.build_cache.hold());
-        Self { engine, runtime: Handle::current(), request: request.clone(), cancel, client: None, held }
+        let (runtime, request) = (Handle::current(), request.clone());
+        Self { engine, runtime, request, cancel, imports: Arc::default(), client: None, held }
     }
 
     /// With a client that can be asked.
     pub fn with_client(mut self, client: Arc<BuildClient>) -> Self {
         self.client = Some(client);
+        self
+    }
+
+    /// With images whose steps need not be done again.
+    pub fn with_imports(mut self, imports: &[ImportedCache]) -> Self {
+        self.imports = imports.iter().filter_map(Import::read).collect();
         self
     }
 
@@ -65,7 +75,7 @@ impl Node {
     }
 
     /// Who this build is at a registry.
-    fn credentials(&self, domain: &str) -> Result<AuthConfig> {
+    pub(super) fn credentials(&self, domain: &str) -> Result<AuthConfig> {
         let hub = "https://index.docker.io/v1/";
         let known = &self.request.credentials;
         let known = known.get(domain).or_else(|| known.get(hub).filter(|_| domain == "docker.io"));
@@ -99,6 +109,16 @@ impl Node {
             }
         }
         self.runtime.block_on(work).map_err(|_| Error::internal("context canceled"))?
+    }
+
+    /// Waits for work, but no longer than the client does.
+    pub(super) fn unless_cancelled<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.runtime.block_on(async {
+            tokio::select! {
+                done = work => done,
+                () = self.cancel.wait() => Err(Error::internal("context canceled")),
+            }
+        })
     }
 
     /// BuildKit has words of its own for an image that is not for the platform.
@@ -139,7 +159,8 @@ impl Node {
         let created = Some(Timestamp::now().to_string());
         config.config = images::from_builder(step.config)?;
         config.created.clone_from(&created);
-        config.docker_version = Some(VERSION.to_owned());
+        // BuildKit's images say nothing of the engine and its containers.
+        config.docker_version = self.client.is_none().then(|| VERSION.to_owned());
         config.comment = None;
         config.author = Some(step.author.to_owned()).filter(|author| !author.is_empty());
         self.set_platform(&mut config, step.platform, parent.is_some());
@@ -147,7 +168,7 @@ impl Node {
             serde_json::to_value(&step.key.config).map_err(|error| Error::internal(error.to_string()))?;
         config.other.insert("container_config".to_owned(), made_with);
         config.other.remove("container");
-        if !step.container.is_empty() {
+        if self.client.is_none() && !step.container.is_empty() {
             config.other.insert("container".to_owned(), json!(step.container));
         }
         if let Some(layer) = layer {
@@ -169,14 +190,19 @@ impl Node {
             origin: if self.client.is_some() { Origin::Step } else { Origin::Built },
         };
         let id = store.create(&new)?.to_string();
-        self.held.add(&id);
         // As dockerd: what a container of the classic builder has made, so not COPY.
         if self.client.is_none() && !step.container.is_empty() {
             images::emit(&self.engine, "create", &id, &id);
         }
-        let description = records::description(step);
-        self.engine.build_cache.note(self.way(), step.parent, step.key, &id, description);
+        self.note(step, &id);
         Ok(id)
+    }
+
+    /// A step has made this image; the build needs it.
+    pub(super) fn note(&self, step: &Commit<'_>, id: &str) {
+        self.held.add(id);
+        let description = records::description(step);
+        self.engine.build_cache.note(self.way(), step.parent, step.key, id, description);
     }
 
     fn set_platform(&self, config: &mut ImageConfig, asked: Option<&Platform>, inherited: bool) {
@@ -239,10 +265,11 @@ impl Backend for Node {
         Ok(Self::shown(&image)?)
     }
 
-    fn cached(&self, parent: &str, key: &CacheKey, cache_from: &[String]) -> Answer<Option<Image>> {
-        let found = self.engine.build_cache.find(self.way(), parent, key, cache_from);
-        if let Some(found) = &found {
-            self.held.add(&found.id.to_string());
+    fn cached(&self, step: &Commit<'_>, cache_from: &[String]) -> Answer<Option<Image>> {
+        let mut found = self.engine.build_cache.find(self.way(), step.parent, step.key, cache_from);
+        match &found {
+            Some(found) => self.held.add(&found.id.to_string()),
+            None => found = self.imported(step)?,
         }
         Ok(found.as_ref().map(Self::shown).transpose()?)
     }

@@ -1,13 +1,14 @@
 //! The engine as BuildKit's API sees it ([`drydock_buildkit`]): the same builder and the same [`Node`] as the classic way, with a client
 //! that can be asked for secrets, its SSH agent and credentials. All of this is called in threads that may block.
 
-use super::{Cancel, Scratch, backend::Node, download, git_ref, records, request};
+use super::{Cancel, Scratch, backend::Node, download, git_ref, inline, records, request};
 use crate::containers::model::{HostConfig, Ulimit};
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::images;
 use drydock_buildkit::{
-    BaseImage, BuildClient, BuildEngine, BuildRequest, CacheRecord, NetworkMode, Prune, Settings, Worker,
+    BaseImage, BuildClient, BuildEngine, BuildRequest, CacheImport, CacheRecord, ImportedCache, NetworkMode,
+    Prune, Settings, Worker,
 };
 use drydock_dockerfile::build::{
     self, Answer, Backend, BackendError, BuildError, Config, Event, Files, Image, Options, Output,
@@ -107,6 +108,25 @@ impl BuildEngine for Builder {
         Ok(image.config)
     }
 
+    fn import_cache(&self, import: &CacheImport) -> Answer<ImportedCache> {
+        let store = &self.0.images;
+        let name = Reference::parse(&import.name).map_err(Error::from)?.with_default_tag();
+        if let Ok(image) = store.find(&name.familiar()) {
+            let config = store.config_bytes(&image.id).map_err(Error::from)?;
+            return Ok(ImportedCache { registry: None, config });
+        }
+        let cancel = Arc::new(Cancel::default());
+        let _following = Following::start(&Handle::current(), import.cancelled.clone(), cancel.clone());
+        let node = self.node(Options::default(), HostConfig::default(), &import.client, cancel);
+        let auth = node.credentials(name.domain())?;
+        let found = node.unless_cancelled(images::outline(&self.0, &name, auth))?;
+        Ok(ImportedCache { registry: found.at.map(|at| at.to_string()), config: found.config })
+    }
+
+    fn with_inline_cache(&self, image: &str) -> Answer<String> {
+        Ok(inline::export(&self.0, &super::backend::digest(image)?)?.to_string())
+    }
+
     fn environment(&self, image: &str) -> Option<Vec<String>> {
         let store = &self.0.images;
         let config = match store.find(image) {
@@ -126,6 +146,7 @@ impl BuildEngine for Builder {
         let mut options = request.options.clone();
         options.host.get_or_insert_with(request::own_platform);
         let node = self.node(options, host(&request.settings), &request.client, cancel);
+        let node = node.with_imports(&request.imports);
         let mut out = |event: Event<'_>| {
             if let Event::Started { number, total, source, .. } = &event {
                 shown.step(*number as u64, *total as u64, source);

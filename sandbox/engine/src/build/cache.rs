@@ -5,6 +5,7 @@
 //! The two builders know nothing of each other's steps, as in dockerd: the classic one's are images with parents, BuildKit's are the
 //! build cache ([`super::records`]).
 
+use super::inline;
 use crate::error::Result;
 use drydock_dockerfile::build::{CacheKey, Config};
 use drydock_images::Digest;
@@ -140,7 +141,10 @@ impl Cache {
             let of_parent = image.parent.as_ref().map(ToString::to_string).unwrap_or_default() == parent;
             of_parent
                 && match way {
-                    Way::BuildKit => image.cached || among(image),
+                    // One with an inline cache is a copy of the step.
+                    Way::BuildKit => {
+                        image.cached || among(image) && !image.config.other.contains_key(inline::FIELD)
+                    }
                     // With `--cache-from` only those images and their parents count.
                     Way::Classic => !image.is_buildkits() && (from.is_empty() || among(image)),
                 }
@@ -172,6 +176,15 @@ impl Cache {
             index.descriptions.insert(image.to_owned(), description);
             index.used(image);
         });
+    }
+
+    /// The digest of the key of the step that has made an image ([`CacheKey::digest`]).
+    pub fn made_by(&self, image: &Digest) -> Option<String> {
+        let id = image.to_string();
+        self.index(|index| {
+            let (name, _) = index.made.iter().find(|(_, made)| **made == id)?;
+            name.rsplit_once('/').map(|(_, digest)| digest.to_owned())
+        })
     }
 
     /// A cache mount is used.

@@ -1,6 +1,8 @@
 //! `docker build`, the classic way (`POST /build`): a tar with the context comes, lines of output go, and the builder (the
 //! dockerfile crate) makes an image step by step with what this module gives it: [`backend`] is the engine as the builder sees
-//! it, [`step`] the container of a step, [`cache`] what steps have made before, [`records`] what users see of that, [`gc`] what goes by itself, [`download`] what comes from addresses.
+//! it, [`step`] the container of a step, [`cache`] what steps have made before, [`inline`] what images
+//! say of the steps that made them, [`records`] what users see of that, [`gc`] what goes by itself, [`download`] what comes from
+//! addresses.
 //!
 //! A build runs in a thread that may block. A client that goes away cancels it; nothing is left of it but the steps that were done.
 
@@ -10,6 +12,7 @@ mod cache;
 mod download;
 mod gc;
 mod git_ref;
+mod inline;
 mod records;
 mod request;
 mod restore;

@@ -2,8 +2,9 @@
 //! and its layers are what came of it (moby's `image/cache`).
 
 use super::cache::Cache;
+use crate::error::{Error, Result};
 use crate::images;
-use drydock_dockerfile::build::CacheKey;
+use drydock_dockerfile::build::{CacheKey, Config};
 use drydock_images::{
     config::ImageConfig,
     local::{ChainId, Image, LayerRef, LocalStore, NewImage, Origin},
@@ -33,8 +34,22 @@ impl Cache {
     }
 }
 
-fn begins_with(image: &ImageConfig, first: &ImageConfig) -> bool {
+/// Whether an image began as another one.
+pub(super) fn begins_with(image: &ImageConfig, first: &ImageConfig) -> bool {
     image.history.starts_with(&first.history) && image.rootfs.diff_ids.starts_with(&first.rootfs.diff_ids)
+}
+
+/// What an image's configuration was after so many steps; `run` is how containers run then.
+pub(super) fn after(image: &ImageConfig, steps: usize, run: &Config) -> Result<ImageConfig> {
+    let mut config = image.clone();
+    config.history.truncate(steps);
+    config.rootfs.diff_ids.truncate(config.history.iter().filter(|step| !step.empty_layer).count());
+    config.created = config.history.last().and_then(|step| step.created.clone());
+    config.config = images::from_builder(run)?;
+    for of_container in ["container", "container_config"] {
+        config.other.remove(of_container);
+    }
+    Ok(config)
 }
 
 /// The image that another one was after so many steps.
@@ -44,16 +59,9 @@ fn restored(
     parent: Option<&Image>,
     key: &CacheKey,
     steps: usize,
-) -> crate::error::Result<Image> {
-    let mut config = ImageConfig::clone(&source.config);
-    config.history.truncate(steps);
-    config.rootfs.diff_ids.truncate(config.history.iter().filter(|step| !step.empty_layer).count());
-    config.created = config.history.last().and_then(|step| step.created.clone());
-    config.config = images::from_builder(&key.config)?;
-    for of_container in ["container", "container_config"] {
-        config.other.remove(of_container);
-    }
-    let bytes = serde_json::to_vec(&config).map_err(|e| crate::error::Error::internal(e.to_string()))?;
+) -> Result<Image> {
+    let config = after(&source.config, steps, &key.config)?;
+    let bytes = serde_json::to_vec(&config).map_err(|e| Error::internal(e.to_string()))?;
     let top: Option<LayerRef> =
         ChainId::of_all(&config.rootfs.diff_ids).and_then(|chain| store.layer(&chain));
     let parent = parent.map(|parent| &parent.id);

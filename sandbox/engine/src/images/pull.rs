@@ -117,7 +117,7 @@ fn client(root: &Path, config: &DaemonConfig) -> Client {
 }
 
 /// Registries whose images the catalogue may have.
-const CATALOGUE_DOMAINS: [&str; 2] = [DEFAULT_DOMAIN, "registry.k8s.io"];
+pub(super) const CATALOGUE_DOMAINS: [&str; 2] = [DEFAULT_DOMAIN, "registry.k8s.io"];
 
 /// Pulls an image, or all tags of a name that has none.
 pub async fn pull(
@@ -140,7 +140,7 @@ pub async fn pull(
             return Err(not_in_catalogue(engine, name, platform.as_ref()).await);
         }
         let request = PullRequest { reference: name.clone(), platform, auth };
-        let sink = Sink { store: engine.images.clone(), top: Mutex::default() };
+        let sink = Sink::new(engine.images.clone());
         let work = async move |client: Client, events| {
             if request.reference.is_name_only() {
                 client.pull_all(&request, &sink, &events).await?;
@@ -196,14 +196,18 @@ async fn is_repository(engine: &Engine, name: &Reference) -> bool {
 }
 
 /// Whether this node has a route to the Internet. Without one Docker Hub need not be asked.
-fn has_way_out() -> bool {
+pub(super) fn has_way_out() -> bool {
     // proc_pid_net(5), route: the second field is the destination, zero for the default route.
     let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
     routes.lines().skip(1).any(|line| line.split_whitespace().nth(1) == Some("00000000"))
 }
 
 /// The refusal of a name that a registry does not know, in Docker's words, with the way on.
-async fn not_in_catalogue(engine: &Engine, name: &Reference, platform: Option<&Platform>) -> Error {
+pub(super) async fn not_in_catalogue(
+    engine: &Engine,
+    name: &Reference,
+    platform: Option<&Platform>,
+) -> Error {
     if let Some(platform) = platform
         && is_known(engine, name).await
     {
@@ -358,14 +362,18 @@ fn line_of(event: Event) -> Value {
 }
 
 /// Takes a pulled image into the node's store, layer by layer, the lowest first.
-struct Sink {
+pub(super) struct Sink {
     store: LocalStore,
     /// The topmost layer so far, held so that nobody removes it.
     top: Mutex<Option<LayerRef>>,
 }
 
 impl Sink {
-    fn top(&self) -> Option<LayerRef> {
+    pub(super) fn new(store: LocalStore) -> Self {
+        Self { store, top: Mutex::default() }
+    }
+
+    pub(super) fn top(&self) -> Option<LayerRef> {
         self.top.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

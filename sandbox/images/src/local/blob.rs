@@ -65,7 +65,7 @@ struct Known {
 /// A layer's compressed blob, as a file that goes when this is dropped.
 #[derive(Debug)]
 pub struct LayerBlob {
-    /// `application/vnd.oci.image.layer.v1.tar+gzip`, or `+zstd` for a layer of the catalogue.
+    /// `application/vnd.oci.image.layer.v1.tar+gzip`; a layer of the catalogue has what that gave it.
     pub media_type: String,
     /// Its digest.
     pub digest: Digest,

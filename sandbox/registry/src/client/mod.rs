@@ -9,6 +9,7 @@ mod dial;
 mod download;
 mod http;
 mod index;
+mod parts;
 mod pull;
 mod push;
 pub(crate) mod repository;
@@ -17,6 +18,7 @@ mod upload;
 
 pub use dial::{Allow, Resolver, tls_text};
 pub use index::{Inspection, LoginOutcome, SearchResult};
+pub use parts::Outline;
 pub use pull::{ImageSink, LayerBlob, PullLayer, PullOutcome, PullRequest, PulledImage, SinkError};
 pub use push::{ImageSource, KnownBlob, LayerContent, PushImage, PushLayer, PushOutcome, PushRequest};
 pub use tls::system_roots;

@@ -144,10 +144,10 @@ struct TagPage {
 }
 
 /// The manifest for the platform, and what it names.
-struct Chosen {
-    manifest: Fetched,
-    config: Descriptor,
-    layers: Vec<Descriptor>,
+pub(super) struct Chosen {
+    pub(super) manifest: Fetched,
+    pub(super) config: Descriptor,
+    pub(super) layers: Vec<Descriptor>,
 }
 
 /// A task that ends with the one who waits for it.
@@ -272,7 +272,7 @@ impl Client {
         Ok(image)
     }
 
-    async fn collect_layers<S: ImageSink>(
+    pub(super) async fn collect_layers<S: ImageSink>(
         &self,
         repository: Arc<Repository>,
         layers: &[PullLayer],
@@ -388,7 +388,7 @@ pub(super) async fn find(repository: &Repository, reference: &Reference) -> Resu
 }
 
 /// Goes from an index to the manifest for the platform.
-async fn choose(
+pub(super) async fn choose(
     repository: &Repository,
     reference: &Reference,
     mut fetched: Fetched,
@@ -476,7 +476,7 @@ fn check_media_type(kind: &str) -> Result<()> {
 }
 
 /// The layers of the manifest with the digests of the configuration.
-fn match_layers(config: &[u8], layers: Vec<Descriptor>) -> Result<Vec<PullLayer>> {
+pub(super) fn match_layers(config: &[u8], layers: Vec<Descriptor>) -> Result<Vec<PullLayer>> {
     let config: Config = serde_json::from_slice(config).map_err(|e| Error::Content(e.to_string()))?;
     let rootfs =
         config.rootfs.ok_or_else(|| Error::Content("invalid rootfs in image configuration".into()))?;
