@@ -168,7 +168,7 @@ const CHECKS: [(&str, &str); 48] = [
         "here/\n/made/here",
     ),
     (
-        "docker tag busybox moved; docker run -d --name old moved sleep 1000; docker commit old moved; docker ps --filter name=old --format {{.Image}} | wc -c; docker rm -f old; docker rmi moved",
+        "docker tag busybox moved; docker run -d --name old moved sleep 1000; docker commit old moved; docker ps --filter name=^old$ --format {{.Image}} | wc -c; docker rm -f old; docker rmi moved",
         "13\n",
     ),
     // Links are to containers, not to names; who shares a network passes it on.
