@@ -59,8 +59,9 @@ async fn start(
     let asked: StartRequest = read_request(&parts.headers, body).await?;
     let exec = engine.execs.get(&id)?;
     exec.check_container()?;
+    let claim = exec.claim();
     if asked.detach {
-        exec::start(&engine, &exec, false, asked.console_size).await?;
+        exec::start(&engine, claim?, false, asked.console_size).await?;
         return Ok(StatusCode::OK.into_response());
     }
     // Whether there is a terminal was said when the exec was made; whether there are frames is said now.
@@ -78,8 +79,12 @@ async fn start(
     let output = exec.streams.attach(config.attach_stdout || tty, config.attach_stderr);
     tokio::spawn(async move {
         let Ok(mut connection) = pending.open().await else { return };
+        let started = match claim {
+            Ok(claim) => exec::start(&engine, claim, session.input.is_some(), asked.console_size).await,
+            Err(error) => Err(error),
+        };
         // What is wrong from here on is told as output (moby `api/server/router/container/exec.go`).
-        if let Err(error) = exec::start(&engine, &exec, session.input.is_some(), asked.console_size).await {
+        if let Err(error) = started {
             let text = format!("{}\r\n", error.message);
             let piece = if raw {
                 Bytes::from(text)

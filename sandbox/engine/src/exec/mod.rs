@@ -181,18 +181,25 @@ impl Exec {
         check_running(&self.container, &self.container.id)
     }
 
-    /// Refuses one that has been started.
-    fn check_startable(&self) -> Result<()> {
-        match *self.state.borrow() {
+    /// Who comes first may start it; others are refused from then on. A client may ask twice in a row, and means its first request.
+    pub fn claim(self: &Arc<Self>) -> Result<Claim> {
+        let mut before = State::Created;
+        self.state.send_if_modified(|state| {
+            before = *state;
+            if before == State::Created {
+                *state = State::Running { pid: 0 };
+            }
+            before == State::Created
+        });
+        match before {
+            State::Created => Ok(Claim { exec: self.clone(), used: false }),
             State::Running { .. } => {
-                return Err(Error::conflict(format!("Error: Exec command {} is already running", self.id)));
+                Err(Error::conflict(format!("Error: Exec command {} is already running", self.id)))
             }
             State::Ended { .. } => {
-                return Err(Error::conflict(format!("Error: Exec command {} has already run", self.id)));
+                Err(Error::conflict(format!("Error: Exec command {} has already run", self.id)))
             }
-            State::Created => {}
         }
-        self.check_container()
     }
 
     /// `GET /exec/{id}/json`
@@ -260,16 +267,33 @@ impl Exec {
     }
 }
 
+/// The right to start a program. Dropped unused, another may have it.
+#[derive(Debug)]
+pub struct Claim {
+    exec: Arc<Exec>,
+    used: bool,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if !self.used {
+            self.exec.state.send_replace(State::Created);
+        }
+    }
+}
+
 /// `docker exec`, second half: starts it. `input`: somebody will write its standard input.
 pub async fn start(
     engine: &Arc<Engine>,
-    exec: &Arc<Exec>,
+    mut claim: Claim,
     input: bool,
     size: Option<[u32; 2]>,
 ) -> Result<()> {
-    exec.check_startable()?;
-    let live = exec.container.running()?;
-    exec.state.send_replace(State::Running { pid: 0 });
+    claim.exec.check_container()?;
+    let live = claim.exec.container.running()?;
+    // From here on it ends in one way or another.
+    claim.used = true;
+    let exec = &claim.exec;
     exec.tell(engine, "exec_start");
     match begin(engine, exec, &live, input, size).await {
         Ok((process, ends)) => {
@@ -412,7 +436,7 @@ pub async fn run(
     let exec = create(engine, container, &container.id, config)?;
     let mut output = exec.streams.attach(true, true);
     let guard = KillOnDrop(exec.clone());
-    start(engine, &exec, false, None).await?;
+    start(engine, exec.claim()?, false, None).await?;
     while let Some((_, piece)) = output.recv().await {
         let room = max.saturating_sub(collected.len()).min(piece.len());
         collected.extend_from_slice(&piece[..room]);
