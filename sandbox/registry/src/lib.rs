@@ -28,7 +28,7 @@ pub use error::{Error, Kind};
 pub use events::{Amount, Event, Events};
 pub use manifest::{Descriptor, MANIFEST_MAX, media_type};
 pub use platform::{Platform, PlatformError};
-pub use store::{StoreSink, StoreSource, push_image};
+pub use store::{StoreSink, StoreSource};
 
 /// What the client returns.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -3,73 +3,86 @@
 //! The store's calls block; here each goes to a thread that may.
 
 use crate::{
-    Error, Events, ImageSink, ImageSource, KnownBlob, LayerBlob, LayerContent, PullLayer, PulledImage,
-    PushImage, PushLayer, SinkError, digest::short, events::Meter,
+    Descriptor, Error, Events, ImageSink, ImageSource, KnownBlob, LayerBlob, LayerContent, PullLayer,
+    PulledImage, PushImage, PushLayer, SinkError,
+    digest::short,
+    events::Meter,
+    manifest::{Manifest, RawManifest},
+    media_type,
 };
 use bytes::Bytes;
 use drydock_images::{
     Digest, Reference,
-    local::{ChainId, LocalStore, Pull},
+    local::{ChainId, LayerRef, LocalStore, StoreError},
 };
-use serde::Deserialize;
 use std::{
     collections::HashMap,
     fmt::Display,
     io::{self, Read},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
-/// One pull into a store. A sink is for one pull at a time; several tags may come one after another.
+/// Pulls into a store, layer by layer, the lowest first: what has come stays if the rest does not. A sink is for one pull at a time;
+/// several tags may come one after another.
 pub struct StoreSink {
     store: LocalStore,
-    pull: Mutex<Option<Arc<Pull>>>,
+    /// The topmost layer so far, held so that nobody removes it.
+    top: Mutex<Option<LayerRef>>,
 }
 
 impl StoreSink {
     /// A sink that nothing has come to yet.
     pub fn new(store: LocalStore) -> Self {
-        Self { store, pull: Mutex::new(None) }
+        Self { store, top: Mutex::default() }
     }
 
-    fn set(&self, pull: Option<Arc<Pull>>) -> Option<Arc<Pull>> {
-        std::mem::replace(&mut *self.pull.lock().unwrap_or_else(PoisonError::into_inner), pull)
+    /// The topmost layer that has come, or was there.
+    pub fn top(&self) -> Option<LayerRef> {
+        self.top.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn pull(&self) -> Result<Arc<Pull>, SinkError> {
-        let pull = self.pull.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        pull.ok_or_else(|| SinkError("a layer came before its image".into()))
+    fn set_top(&self, layer: Option<LayerRef>) {
+        *self.top.lock().unwrap_or_else(PoisonError::into_inner) = layer;
     }
 }
 
 impl ImageSink for StoreSink {
-    async fn begin(&self, image: &PulledImage) -> Result<(), SinkError> {
-        let (store, image) = (self.store.clone(), image.clone());
-        let pull =
-            blocking(move || store.begin_pull(&image.reference, &image.manifest, &image.config)).await?;
-        self.set(Some(Arc::new(pull)));
-        Ok(())
-    }
-
     async fn has_image(&self, config: &Digest) -> bool {
-        let (store, config) = (self.store.clone(), config.clone());
-        blocking(move || store.get(&config)).await.is_ok()
+        self.store.get(config).is_ok()
     }
 
     async fn has_layers(&self, diff_ids: &[Digest]) -> bool {
-        let Ok(pull) = self.pull() else { return false };
-        diff_ids.len().checked_sub(1).and_then(|n| pull.layers().get(n).map(|layer| layer.2)).unwrap_or(true)
+        let Some(chain) = ChainId::of_all(diff_ids) else { return true };
+        let layer = self.store.layer(&chain);
+        let there = layer.is_some();
+        if there {
+            self.set_top(layer);
+        }
+        there
     }
 
     async fn layer(&self, layer: PullLayer, blob: LayerBlob, events: Events) -> Result<(), SinkError> {
-        let pull = self.pull()?;
-        let meter = Meter::new(events, short(&layer.digest), "Extracting", blob.size);
-        blocking(move || pull.add_layer(layer.index, Watched { inner: blob.file, meter })).await
+        // The lowest layer lies on nothing, whatever an earlier image of this pull had on top.
+        let (store, below) = (self.store.clone(), self.top().filter(|_| layer.index > 0));
+        let added = blocking(move || {
+            let meter = Meter::new(events, short(&layer.digest), "Extracting", blob.size);
+            let mut reader = Watched { inner: blob.file, meter };
+            store.add_known_layer(&mut reader, below.as_ref(), &layer.diff_id)
+        });
+        self.set_top(Some(added.await?));
+        Ok(())
     }
 
     async fn finish(&self, image: PulledImage) -> Result<bool, SinkError> {
-        let pull = self.set(None).ok_or_else(|| SinkError("an image ended that had not begun".into()))?;
-        let pull = Arc::into_inner(pull).ok_or_else(|| SinkError("a layer is still coming".into()))?;
-        blocking(move || pull.finish(Some(&image.digest)).map(|pulled| pulled.newer)).await
+        let store = self.store.clone();
+        let done = blocking(move || {
+            let pull = store.begin_pull(&image.reference, &image.manifest, &image.config)?;
+            let index = (image.digest != image.manifest_digest).then_some(&image.digest);
+            pull.finish(index).map(|pulled| pulled.newer)
+        });
+        let done = done.await;
+        self.set_top(None);
+        done
     }
 }
 
@@ -87,76 +100,97 @@ impl Read for Watched {
     }
 }
 
-/// The layers of an image in a store.
+/// Images of a store that are pushed. A layer of the catalogue goes as it is, one of the node's own is packed once and always to the
+/// same bytes, so that a registry that has it is not sent it again.
 pub struct StoreSource {
     store: LocalStore,
     chains: HashMap<Digest, ChainId>,
 }
 
+impl StoreSource {
+    /// A source without images.
+    pub fn new(store: LocalStore) -> Self {
+        Self { store, chains: HashMap::new() }
+    }
+
+    /// Prepares an image for a push to a registry. It blocks.
+    pub fn add(&mut self, id: &Digest, target: &Reference) -> Result<PushImage, Error> {
+        let refused = |e: StoreError| Error::Sink(e.to_string());
+        let config = Bytes::from(self.store.config_bytes(id).map_err(refused)?);
+        let mut there = self.known_at(target);
+        let mut below: Option<ChainId> = None;
+        let mut layers = Vec::new();
+        for diff_id in &self.store.get(id).map_err(refused)?.config.rootfs.diff_ids {
+            let chain = ChainId::of(below.as_ref(), diff_id);
+            let layer = self.store.layer(&chain);
+            let layer =
+                layer.ok_or_else(|| Error::Sink(format!("layer does not exist: {}", chain.digest())))?;
+            let mut known = there.remove(&chain).unwrap_or_default();
+            // In this repository before others.
+            known.sort_by_key(|blob| blob.repository.as_deref() != Some(&target.name()));
+            let own = self.store.known_blob(&chain).map(|(media_type, digest, size)| KnownBlob {
+                digest,
+                size,
+                media_type,
+                repository: None,
+            });
+            let size = own.as_ref().map_or(layer.size(), |own| own.size);
+            known.extend(own);
+            layers.push(PushLayer { diff_id: diff_id.clone(), size, known });
+            self.chains.insert(diff_id.clone(), chain.clone());
+            below = Some(chain);
+        }
+        Ok(PushImage { config, layers })
+    }
+
+    /// Layers that are known to be at the registry, as blobs of images that were pulled from there or pushed to it: a name with a digest
+    /// says where an image was, its manifests as what.
+    fn known_at(&self, target: &Reference) -> HashMap<ChainId, Vec<KnownBlob>> {
+        let mut known: HashMap<ChainId, Vec<KnownBlob>> = HashMap::new();
+        let names = self.store.names().into_iter();
+        for (name, id) in names.filter(|(n, _)| n.digest().is_some() && n.domain() == target.domain()) {
+            let Ok(image) = self.store.get(&id) else { continue };
+            for blobs in self.store.manifests(&id).iter().filter_map(|digest| self.blobs(digest)) {
+                let mut below: Option<ChainId> = None;
+                for (diff_id, blob) in image.config.rootfs.diff_ids.iter().zip(blobs) {
+                    let chain = ChainId::of(below.as_ref(), diff_id);
+                    // Of another kind than what is pushed.
+                    if blob.media_type != media_type::OCI_LAYER_ZSTD {
+                        let repository = Some(name.name());
+                        known.entry(chain.clone()).or_default().push(KnownBlob { repository, ..blob });
+                    }
+                    below = Some(chain);
+                }
+            }
+        }
+        known
+    }
+
+    /// The layers of a manifest that was kept, the lowest first.
+    fn blobs(&self, manifest: &Digest) -> Option<Vec<KnownBlob>> {
+        let bytes = self.store.manifest(manifest)?;
+        let Manifest::Image { layers, .. } = RawManifest::parse(&bytes).ok()?.understand("").ok()? else {
+            return None;
+        };
+        let blob = |layer: Descriptor| KnownBlob {
+            digest: layer.digest,
+            size: layer.size,
+            media_type: layer.media_type,
+            repository: None,
+        };
+        Some(layers.into_iter().map(blob).collect())
+    }
+}
+
 impl ImageSource for StoreSource {
     fn open(&self, layer: &PushLayer) -> io::Result<LayerContent> {
-        let chain = self.chains.get(&layer.diff_id).ok_or(io::ErrorKind::NotFound)?;
+        let missing =
+            || io::Error::new(io::ErrorKind::NotFound, format!("layer does not exist: {}", layer.diff_id));
+        let chain = self.chains.get(&layer.diff_id).ok_or_else(missing)?;
         let blob = self.store.layer_blob(chain).map_err(io::Error::other)?;
         let reader = Box::new(blob.open().map_err(io::Error::other)?);
         Ok(LayerContent::Blob { reader, size: blob.size, media_type: blob.media_type.clone() })
     }
-}
-
-/// The rootfs of a configuration.
-#[derive(Deserialize)]
-struct Config {
-    rootfs: RootFs,
-}
-
-#[derive(Deserialize)]
-struct RootFs {
-    #[serde(default)]
-    diff_ids: Vec<Digest>,
-}
-
-/// Prepares an image of a store for a push to a registry. It blocks.
-pub fn push_image(
-    store: &LocalStore,
-    id: &Digest,
-    target: &Reference,
-) -> Result<(PushImage, Arc<StoreSource>), Error> {
-    let refused = |e: &dyn Display| Error::Sink(e.to_string());
-    let config = store.config_bytes(id).map_err(|e| refused(&e))?;
-    let parsed: Config = serde_json::from_slice(&config).map_err(|e| refused(&e))?;
-    let elsewhere = repositories(store, id, target);
-    let mut chains = HashMap::new();
-    let mut layers = Vec::new();
-    let mut parent = None;
-    for diff_id in parsed.rootfs.diff_ids {
-        let chain = ChainId::of(parent.as_ref(), &diff_id);
-        let layer =
-            store.layer(&chain).ok_or_else(|| refused(&format!("layer does not exist: {diff_id}")))?;
-        let known = store.known_blob(&chain).into_iter().flat_map(|(media_type, digest, size)| {
-            let blob = KnownBlob { digest, size, media_type, repository: Some(target.name()) };
-            let mounts =
-                elsewhere.iter().map(|name| KnownBlob { repository: Some(name.clone()), ..blob.clone() });
-            std::iter::once(blob.clone()).chain(mounts).collect::<Vec<_>>()
-        });
-        layers.push(PushLayer { diff_id: diff_id.clone(), size: layer.tar_size(), known: known.collect() });
-        chains.insert(diff_id, chain.clone());
-        parent = Some(chain);
-    }
-    let source = StoreSource { store: store.clone(), chains };
-    Ok((PushImage { config: Bytes::from(config), layers }, Arc::new(source)))
-}
-
-/// Other repositories of the registry that have the image: a name with a digest means that it was there.
-fn repositories(store: &LocalStore, id: &Digest, target: &Reference) -> Vec<String> {
-    let mut names: Vec<String> = store
-        .names()
-        .into_iter()
-        .filter(|(name, image)| image == id && name.digest().is_some() && name.domain() == target.domain())
-        .map(|(name, _)| name.name())
-        .filter(|name| *name != target.name())
-        .collect();
-    names.sort();
-    names.dedup();
-    names
 }
 
 async fn blocking<T: Send + 'static, E: Display + Send + 'static>(

@@ -1,12 +1,12 @@
 //! Parts of images at registries, for builds: what an image is, and its lowest layers, without the image.
 
-use super::pull::{Sink, has_way_out, not_in_catalogue};
-use super::{blocking, pull::CATALOGUE_DOMAINS};
+use super::blocking;
+use super::pull::{CATALOGUE_DOMAINS, has_way_out, not_in_catalogue};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use drydock_images::Reference;
 use drydock_images::local::LayerRef;
-use drydock_registry::{AuthConfig, Client, Events, PullRequest};
+use drydock_registry::{AuthConfig, Client, Events, PullRequest, StoreSink};
 use std::sync::Arc;
 
 /// What an image is that is not here.
@@ -59,7 +59,7 @@ pub async fn layers(
     auth: AuthConfig,
 ) -> Result<Option<LayerRef>> {
     let request = PullRequest { reference: name.clone(), platform: None, auth };
-    let sink = Sink::new(engine.images.clone());
+    let sink = StoreSink::new(engine.images.clone());
     let work = async move |client: Client| {
         let unheard: Events = Arc::new(drop);
         client.pull_layers(&request, count, &sink, &unheard).await?;

@@ -6,24 +6,22 @@ use crate::config::DaemonConfig;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::http::{Lines, Progress, lines};
-use drydock_images::local::{ChainId, LayerRef, LocalStore, PullStep, Pulled};
+use drydock_images::local::{ChainId, LocalStore, PullStep, Pulled};
 use drydock_images::{DEFAULT_DOMAIN, Digest, Reference};
 use drydock_registry::{
-    AuthConfig, Client, ClientOptions, Descriptor, Event, Events, ImageSink, Inspection, LayerBlob, Platform,
-    PullLayer, PullRequest, PulledImage, SinkError,
+    AuthConfig, Client, ClientOptions, Descriptor, Event, Events, Inspection, Platform, PullRequest,
+    StoreSink,
 };
 use serde_json::{Value, json};
 use std::future::Future;
-use std::io::{self, Read};
 use std::path::Path;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError, RwLock};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 /// The registry of the site, which speaks plain HTTP: it is reached inside the host only.
-const SITE_REGISTRY: &str = "registry:5000";
+pub const SITE_REGISTRY: &str = "registry:5000";
 /// The host's cache of other registries, at the same address. Where there is none it says so, and the registries are asked.
 const CACHE: &str = "http://registry:5000/drydock/cache";
 
@@ -140,7 +138,7 @@ pub async fn pull(
             return Err(not_in_catalogue(engine, name, platform.as_ref()).await);
         }
         let request = PullRequest { reference: name.clone(), platform, auth };
-        let sink = Sink::new(engine.images.clone());
+        let sink = StoreSink::new(engine.images.clone());
         let work = async move |client: Client, events| {
             if request.reference.is_name_only() {
                 client.pull_all(&request, &sink, &events).await?;
@@ -359,116 +357,6 @@ fn line_of(event: Event) -> Value {
         line["aux"] = aux;
     }
     line
-}
-
-/// Takes a pulled image into the node's store, layer by layer, the lowest first.
-pub(super) struct Sink {
-    store: LocalStore,
-    /// The topmost layer so far, held so that nobody removes it.
-    top: Mutex<Option<LayerRef>>,
-}
-
-impl Sink {
-    pub(super) fn new(store: LocalStore) -> Self {
-        Self { store, top: Mutex::default() }
-    }
-
-    pub(super) fn top(&self) -> Option<LayerRef> {
-        self.top.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set_top(&self, layer: Option<LayerRef>) {
-        *self.top.lock().unwrap_or_else(PoisonError::into_inner) = layer;
-    }
-}
-
-fn refused(error: impl std::fmt::Display) -> SinkError {
-    SinkError(error.to_string())
-}
-
-/// In a thread that may block.
-async fn aside<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, SinkError> + Send + 'static,
-) -> Result<T, SinkError> {
-    tokio::task::spawn_blocking(work).await.map_err(refused)?
-}
-
-impl ImageSink for Sink {
-    async fn has_image(&self, config: &Digest) -> bool {
-        self.store.get(config).is_ok()
-    }
-
-    async fn has_layers(&self, diff_ids: &[Digest]) -> bool {
-        let Some(chain) = ChainId::of_all(diff_ids) else { return true };
-        let layer = self.store.layer(&chain);
-        let there = layer.is_some();
-        if there {
-            self.set_top(layer);
-        }
-        there
-    }
-
-    fn layer(
-        &self,
-        layer: PullLayer,
-        blob: LayerBlob,
-        events: Events,
-    ) -> impl Future<Output = Result<(), SinkError>> + Send {
-        let (store, below) = (self.store.clone(), self.top());
-        async move {
-            let added = aside(move || {
-                // The lowest layer lies on nothing, whatever an earlier image of this pull had on top.
-                let below = below.filter(|_| layer.index > 0);
-                let mut reader = Extracting::new(blob, &layer, events);
-                store.add_known_layer(&mut reader, below.as_ref(), &layer.diff_id).map_err(refused)
-            });
-            self.set_top(Some(added.await?));
-            Ok(())
-        }
-    }
-
-    async fn finish(&self, image: PulledImage) -> Result<bool, SinkError> {
-        let store = self.store.clone();
-        let done = aside(move || {
-            let pull = store.begin_pull(&image.reference, &image.manifest, &image.config).map_err(refused)?;
-            let index = (image.digest != image.manifest_digest).then_some(&image.digest);
-            pull.finish(index).map(|pulled| pulled.newer).map_err(refused)
-        });
-        let done = done.await;
-        self.set_top(None);
-        done
-    }
-}
-
-/// Reads a layer's blob and tells how far it is.
-struct Extracting {
-    blob: std::fs::File,
-    done: u64,
-    total: u64,
-    id: String,
-    events: Events,
-    told: Option<Instant>,
-}
-
-impl Extracting {
-    fn new(blob: LayerBlob, layer: &PullLayer, events: Events) -> Self {
-        let id = layer.digest.hex().get(..12).unwrap_or_default().to_owned();
-        Self { blob: blob.file, done: 0, total: blob.size, id, events, told: None }
-    }
-}
-
-impl Read for Extracting {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.blob.read(buffer)?;
-        self.done += read as u64;
-        let now = Instant::now();
-        let due = self.told.is_none_or(|told| now.duration_since(told) >= Duration::from_millis(100));
-        if read > 0 && (due || self.done == self.total) {
-            self.told = Some(now);
-            (self.events)(Event::bar(self.id.as_str(), "Extracting", self.done, self.total));
-        }
-        Ok(read)
-    }
 }
 
 #[cfg(test)]

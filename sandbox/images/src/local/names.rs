@@ -126,12 +126,6 @@ impl LocalStore {
         self.state().names.iter().map(|(name, id)| (name.clone(), id.clone())).collect()
     }
 
-    /// Notes the digest by which a registry knows an image since it was pushed there: `repository@digest` names it.
-    pub fn note_digest(&self, image: &Digest, repository: &Reference, digest: &Digest) -> Result<()> {
-        let canonical = repository.name_only().with_digest(&digest.to_string())?;
-        self.name_pulled(&canonical, image, digest).map(drop)
-    }
-
     /// Gives an image a name, which another one may lose; tells the image that had it, if it was another one.
     pub fn tag(&self, image: &Digest, name: &Reference) -> Result<Option<Digest>> {
         if name.digest().is_some() {
