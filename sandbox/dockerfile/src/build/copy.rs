@@ -116,7 +116,10 @@ impl Builder<'_> {
         for item in &mut items {
             let directory = self.destination(destination, &item.below);
             let result = target.place(item, context.as_ref().map(|c| &c.tree), &directory);
-            result.map_err(|e| BuildError::failed(format!("failed to copy files: {}", io_text(&e))))?;
+            result.map_err(|e| {
+                let about = if classic { "failed to copy files: " } else { "" };
+                BuildError::failed(format!("{about}{}", io_text(&e)))
+            })?;
         }
         let created_by = self.created_by(&key, &described(&request));
         let image = workspace.commit(&self.step(&key, "", &created_by, true))?;

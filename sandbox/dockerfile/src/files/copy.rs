@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// What happens where a directory is to be and something else is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -80,7 +80,7 @@ impl<'a> Copier<'a> {
     ) -> io::Result<()> {
         let source = from.at(path, OFlags::PATH)?;
         let stat = rustix::fs::fstat(&source)?;
-        let (target, _) = to.make(directory, 0o755, self.parents_owner())?;
+        let target = self.make(to, directory, Made::Parent)?;
         match Kind::of(&stat) {
             Kind::File => self.content(from.open_file(path)?, target.as_fd(), name, &stat),
             _ => self.special(&stat, target.as_fd(), name),
@@ -99,8 +99,30 @@ impl<'a> Copier<'a> {
         directory: &str,
     ) -> io::Result<()> {
         let source = from.directory(path)?;
-        let (target, _) = to.make(directory, 0o755, self.parents_owner())?;
+        let target = self.make(to, directory, Made::Target)?;
         self.children(source.as_fd(), target.as_fd(), "", 0)
+    }
+
+    /// A directory to copy to, made if it is missing.
+    fn make(&self, to: &Tree, path: &str, made: Made) -> io::Result<OwnedFd> {
+        let (directory, _) = to.make(path, 0o755, self.parents_owner()).map_err(|error| {
+            if self.options.existing == Existing::Replace || error.kind() != io::ErrorKind::NotADirectory {
+                return error;
+            }
+            in_the_way(to, path, made).unwrap_or(error)
+        })?;
+        Ok(directory)
+    }
+
+    /// Takes away what is where something else than a directory will be.
+    fn make_way(&self, directory: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+        make_way(directory, name).map_err(|error| {
+            if self.options.existing == Existing::Replace || error.kind() != io::ErrorKind::IsADirectory {
+                return error;
+            }
+            let message = format!("cannot replace to directory {} with file", shown(directory, name));
+            io::Error::new(io::ErrorKind::IsADirectory, message)
+        })
     }
 
     fn children(
@@ -171,8 +193,7 @@ impl<'a> Copier<'a> {
         match rustix::fs::statat(to, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if Kind::of(&stat) == Kind::Directory => {}
             Ok(_) if self.options.existing == Existing::Refuse => {
-                let message = format!("cannot copy to non-directory: /{}", place.relative);
-                return Err(io::Error::new(io::ErrorKind::NotADirectory, message));
+                return Err(non_directory(&shown(to, name)));
             }
             Ok(_) => {
                 rustix::fs::unlinkat(to, name, AtFlags::empty())?;
@@ -185,7 +206,7 @@ impl<'a> Copier<'a> {
     }
 
     fn content(&mut self, mut from: File, to: BorrowedFd<'_>, name: &str, stat: &Stat) -> io::Result<()> {
-        make_way(to, name)?;
+        self.make_way(to, name)?;
         let inode = (stat.st_dev, stat.st_ino);
         if stat.st_nlink > 1 {
             if let Some((directory, first)) = self.linked.get(&inode) {
@@ -204,7 +225,7 @@ impl<'a> Copier<'a> {
     }
 
     fn link(&self, place: &Place<'_>, stat: &Stat) -> io::Result<()> {
-        make_way(place.to, place.target)?;
+        self.make_way(place.to, place.target)?;
         let target = rustix::fs::readlinkat(place.from, place.name, Vec::new())?;
         rustix::fs::symlinkat(&target, place.to, place.target)?;
         let (uid, gid) = self.options.owner.unwrap_or((stat.st_uid, stat.st_gid));
@@ -220,7 +241,7 @@ impl<'a> Copier<'a> {
         if kind == FileType::Socket {
             return Ok(());
         }
-        make_way(to, name)?;
+        self.make_way(to, name)?;
         let mode = self.mode(stat, false);
         rustix::fs::mknodat(to, name, kind, Mode::from_raw_mode(mode), stat.st_rdev)?;
         let (uid, gid) = self.options.owner.unwrap_or((stat.st_uid, stat.st_gid));
@@ -258,8 +279,8 @@ impl<'a> Copier<'a> {
         mode: u32,
         modified: i64,
     ) -> io::Result<()> {
-        let (directory, _) = to.make(directory, 0o755, self.parents_owner())?;
-        make_way(directory.as_fd(), name)?;
+        let directory = self.make(to, directory, Made::Parent)?;
+        self.make_way(directory.as_fd(), name)?;
         let mut file = create(directory.as_fd(), name)?;
         io::copy(content, &mut file)?;
         tree::set_owner(file.as_fd(), self.parents_owner())?;
@@ -269,6 +290,39 @@ impl<'a> Copier<'a> {
         rustix::fs::futimens(&file, &Timestamps { last_access: time, last_modification: time })?;
         Ok(())
     }
+}
+
+/// What a directory is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Made {
+    /// For a file in it.
+    Parent,
+    /// For all that is in another one.
+    Target,
+}
+
+/// What BuildKit says of a path on which something else than a directory lies (tonistiigi/fsutil, `copy`).
+fn in_the_way(to: &Tree, path: &str, made: Made) -> Option<io::Error> {
+    let path = path.trim_end_matches('/');
+    let ends = path.match_indices('/').map(|(at, _)| at).filter(|at| *at > 0).chain([path.len()]);
+    let mut starts = ends.map(|end| &path[..end]);
+    let other = starts.find(|start| matches!(to.kind(start), Ok(Some(kind)) if kind != Kind::Directory))?;
+    let full = shown(to.directory("/").ok()?.as_fd(), other.trim_start_matches('/'));
+    Some(match made {
+        Made::Target if other == path => non_directory(&full),
+        _ => io::Error::new(io::ErrorKind::NotADirectory, format!("mkdir {full}: not a directory")),
+    })
+}
+
+fn non_directory(path: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotADirectory, format!("cannot copy to non-directory: {path}"))
+}
+
+/// The whole path of something in a directory, for messages.
+fn shown(directory: BorrowedFd<'_>, name: &str) -> String {
+    let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    let above = std::fs::read_link(link).unwrap_or_default();
+    above.join(name).display().to_string()
 }
 
 fn times(stat: &Stat) -> Timestamps {

@@ -344,8 +344,17 @@ fn a_directory_in_the_place_of_a_link() {
     assert!(world.build("FROM linked\nCOPY dir /\n").root.join("sub/y.md").exists());
     world.options.mode = Mode::BuildKit;
     world.options.no_cache = true;
-    assert_eq!(
-        world.refused("FROM linked\nCOPY dir /\n").message,
-        "failed to copy files: cannot copy to non-directory: /sub"
-    );
+    for (copy, words) in [
+        ("COPY dir /", "cannot copy to non-directory: /…/sub"),
+        ("WORKDIR /app\nCOPY a.txt sub\nCOPY dir .", "cannot copy to non-directory: /…/app/sub"),
+        ("COPY a.txt /d/f\nCOPY dir /d/f", "cannot copy to non-directory: /…/d/f"),
+        ("COPY a.txt /d/f\nCOPY a.txt /d/f/below/", "mkdir /…/d/f: not a directory"),
+        ("COPY dir /d/a.txt\nCOPY a.txt /d/", "cannot replace to directory /…/d/a.txt with file"),
+    ] {
+        let said = world.refused(&format!("FROM linked\n{copy}\n")).message;
+        // The path is that of the step's root.
+        let (start, end) = words.split_once("/…").unwrap();
+        assert!(said.starts_with(&format!("{start}/")) && said.ends_with(end), "{copy}: {said}");
+        assert!(said.len() > words.len() + 20, "{said}");
+    }
 }
