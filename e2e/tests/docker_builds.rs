@@ -210,3 +210,42 @@ async fn d3_what_is_pushed_is_an_image_of_dockers_own_kind() {
     assert_eq!(kinds, expected);
     lab.end().await;
 }
+
+#[tokio::test]
+async fn d8_the_agent_of_a_client_is_for_whom_the_file_says() {
+    let lab = Lab::docker(1).await;
+    let file = "FROM busybox\nRUN --mount=type=ssh ls -ln $SSH_AUTH_SOCK\n\
+                RUN --mount=type=ssh,uid=1000,gid=1001,mode=0640 ls -ln $SSH_AUTH_SOCK";
+    let output = lab
+        .sh(&format!(
+            "eval $(ssh-agent) > /dev/null; mkdir -p /b && cd /b && printf '{}\\n' > Dockerfile && \
+             docker build --progress=plain --ssh default . 2>&1; kill $SSH_AGENT_PID",
+            file.replace('\n', "\\n")
+        ))
+        .await;
+    let shown: Vec<Vec<&str>> = output
+        .lines()
+        .filter(|line| line.contains(" srw"))
+        .map(|line| line.split_whitespace().skip(2).take(4).collect())
+        .collect();
+    assert_eq!(shown, [["srw-------", "1", "0", "0"], ["srw-r-----", "1", "1000", "1001"]], "{output}");
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn d8_another_frontend_than_dockers_is_refused() {
+    let lab = Lab::docker(1).await;
+    for own in ["docker/dockerfile:1", "docker/dockerfile:1.7-labs", "docker.io/docker/dockerfile:latest"] {
+        let output = build(&lab, "", &format!("# syntax={own}\nFROM busybox")).await;
+        assert!(!output.contains("ERROR"), "{output}");
+    }
+    let output = build(&lab, "", "# syntax=foo/bar:1\nwhatever it is").await;
+    assert!(output.contains("resolve image config for docker-image://docker.io/foo/bar:1"), "{output}");
+    assert!(
+        output.contains("failed to solve: failed to resolve source metadata for docker.io/foo/bar:1"),
+        "{output}"
+    );
+    let output = build(&lab, "", "# syntax=busybox\nFROM busybox").await;
+    assert!(output.contains("frontend docker.io/library/busybox:latest can't be run here"), "{output}");
+    lab.end().await;
+}

@@ -14,7 +14,6 @@ async fn a_mount_of_the_wrong_kind_is_told_as_docker_tells_it() {
         ("to rootfs at \"/etc/passwd\"", "-v named:/etc/passwd"),
         ("error mounting \"tmpfs\" to rootfs at \"/etc/passwd\"", "--tmpfs /etc/passwd"),
         ("error mounting \"/etc/hostname\" to rootfs at \"/etc/group/x\"", "-v /etc/hostname:/etc/group/x"),
-        ("chdir to cwd (\"/etc/passwd\") set in config.json failed", "-w /etc/passwd"),
     ] {
         let run = format!("cd /root; docker run --name wrong {option} busybox true");
         lab.refused(&run, 125, what).await;
@@ -191,5 +190,87 @@ async fn a_dockerfile_on_a_web_server_is_built() {
     assert_eq!(lab.sh("docker run --rm afar").await, "from afar");
     lab.sh("docker buildx prune -f --max-used-space 1GB && docker buildx prune -f --min-free-space 1MB")
         .await;
+    lab.end().await;
+}
+
+/// Compose's `watch` starts an exec a second time on another connection at once, and shows what the first one says.
+#[tokio::test]
+async fn d13_the_first_who_starts_an_exec_has_it() {
+    let lab = Lab::docker(1).await;
+    lab.sh("docker pull -q busybox && docker run -d --name box busybox sleep 1000").await;
+    // The second request goes out when the answer to the first has begun.
+    let program = r#"use IO::Socket::UNIX;
+        sub start {
+            my $link = IO::Socket::UNIX->new(Peer => "/var/run/docker.sock") or die;
+            my $body = "{\"Tty\":true}";
+            my $length = length $body;
+            print $link "POST /v1.50/exec/$ARGV[0]/start HTTP/1.1\r\nHost: d\r\n$_[0]Content-Type: application/json\r\n" .
+                "Content-Length: $length\r\n\r\n$body";
+            return $link;
+        }
+        my $first = start("Connection: Upgrade\r\nUpgrade: tcp\r\n");
+        sysread $first, my $got, 1000;
+        my $second = start("");
+        while ($got !~ /\r\n\r\n.*\n/s && sysread $first, my $piece, 1000) { $got .= $piece }
+        $got =~ /\r\n\r\n(.*)/s and print $1;
+    "#;
+    let script = format!(
+        "cat > twice.pl <<'PROGRAM'\n{program}\nPROGRAM\n\
+         for i in 1 2 3 4 5 6 7 8 9 10; do \
+             id=$(curl -s --unix-socket /var/run/docker.sock -H 'Content-Type: application/json' \
+                 -d '{{\"Cmd\":[\"echo\",\"mine\"],\"AttachStdout\":true}}' http://d/containers/box/exec | cut -d'\"' -f4); \
+             perl twice.pl $id; \
+         done"
+    );
+    let output = lab.sh(&script).await;
+    assert_eq!(output.lines().collect::<Vec<_>>(), ["mine"; 10], "{output}");
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn d12_an_address_of_the_link_is_on_the_interface() {
+    let lab = Lab::docker(1).await;
+    lab.sh("docker pull -q busybox && docker network create n1 && docker run -d --name ll --network n1 --link-local-ip 169.254.9.9 busybox sleep 1000").await;
+    lab.sh("docker run --rm --network n1 --link-local-ip 169.254.9.10 busybox ping -c1 -W3 169.254.9.9")
+        .await;
+    lab.sh("docker run -d --name late busybox sleep 1000 && docker network connect --link-local-ip 169.254.9.11 n1 late").await;
+    lab.sh("docker exec ll ping -c1 -W3 169.254.9.11").await;
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn d5_process_one_of_init_is_shown_as_dockers() {
+    let lab = Lab::docker(1).await;
+    let output = lab
+        .sh("docker pull -q busybox > /dev/null; docker run --rm --init busybox ps -o pid,comm,args")
+        .await;
+    let line = output.lines().find(|line| line.trim_start().starts_with("1 ")).unwrap_or_default();
+    assert_eq!(
+        line.split_whitespace().collect::<Vec<_>>(),
+        ["1", "docker-init", "/sbin/docker-init", "--", "ps", "-o", "pid,comm,args"]
+    );
+    let refused = lab.try_sh("docker create -w /etc/passwd busybox true").await;
+    let words = "Cannot mkdir: /etc/passwd is not a directory";
+    assert!(refused.stderr.contains(words), "{refused:?}");
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn d9_a_layer_that_the_registry_has_is_not_sent_again() {
+    let lab = Lab::docker(1).await;
+    let registry = "registry:5000/sent";
+    lab.sh(&format!("docker login -u sent -p pw registry:5000 && mkdir -p /s && cd /s && printf 'FROM busybox\\nRUN echo x > /x\\n' > Dockerfile && docker build -q -t {registry}/one . && docker push -q {registry}/one")).await;
+    let push =
+        lab.sh(&format!("docker tag {registry}/one {registry}/two && docker push {registry}/two")).await;
+    assert_eq!(push.matches("Mounted from sent/one").count(), 2, "{push}");
+    // What was pulled is known as the registry has it, and so is what an image shares with it.
+    lab.sh(&format!("docker rmi -f {registry}/one {registry}/two && docker builder prune -af && docker pull -q {registry}/one")).await;
+    let push = lab.sh(&format!("docker push {registry}/one")).await;
+    assert_eq!(push.matches("Layer already exists").count(), 2, "{push}");
+    let build = format!(
+        "cd /s && printf 'FROM {registry}/one\\nRUN echo y > /y\\n' > Dockerfile && docker build -q -t {registry}/three . && docker push {registry}/three"
+    );
+    let push = lab.sh(&build).await;
+    assert_eq!((push.matches("Mounted from").count(), push.matches(": Pushed").count()), (2, 1), "{push}");
     lab.end().await;
 }

@@ -23,7 +23,7 @@ use drydock_runtime::{
 use nix::{errno::Errno, net::if_::if_nametoindex};
 use serde::{Deserialize, Serialize};
 use std::{
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::AsFd,
     sync::Arc,
     time::Duration,
@@ -61,6 +61,8 @@ pub struct EndpointRequest {
     pub address: Option<String>,
     /// `--ip6`
     pub ipv6_address: Option<String>,
+    /// `--link-local-ip`
+    pub link_local: Vec<IpAddr>,
     /// `--mac-address`
     pub mac: Option<String>,
     /// Name of the interface in the container (`com.docker.network.endpoint.ifname`).
@@ -113,6 +115,9 @@ pub struct Endpoint {
     /// The same of IPv6, where the network has it.
     #[serde(default)]
     pub ipv6: Option<EndpointIpv6>,
+    /// Addresses beside those of the network's subnets.
+    #[serde(default)]
+    pub link_local: Vec<IpAddr>,
     /// Its link-layer address.
     pub mac: Option<Mac>,
     /// The interfaces have been made.
@@ -131,6 +136,13 @@ pub struct EndpointIpv6 {
 }
 
 impl Endpoint {
+    /// The addresses beside those of the network's subnets that its interface can have, with lengths of their prefixes
+    /// (libnetwork, `endpoint.go`).
+    pub(crate) fn link_local(&self) -> impl Iterator<Item = (IpAddr, u8)> {
+        let possible = self.link_local.iter().filter(|address| address.is_ipv4() || self.ipv6.is_some());
+        possible.map(|address| (*address, if address.is_ipv4() { 16 } else { 64 }))
+    }
+
     /// Its IPv6 address with the length of the prefix, as text.
     pub(crate) fn ipv6_text(&self) -> String {
         self.ipv6.as_ref().map(|ipv6| format!("{}/{}", ipv6.address, ipv6.prefix)).unwrap_or_default()
@@ -236,6 +248,7 @@ impl Networks {
                 gateway: gateway.and_then(|bridge| Some(bridge.ipv6.as_ref()?.gateway)),
             }),
             gateway: gateway.filter(|bridge| !bridge.no_ipv4).map(|bridge| bridge.gateway),
+            link_local: request.link_local.clone(),
             mac: definition.driver.has_interfaces().then(|| mac.unwrap_or_else(Mac::random)),
             plugged: false,
             network_id: id,
@@ -268,6 +281,7 @@ impl Networks {
                 prefix: endpoint.prefix,
                 gateway: endpoint.gateway.filter(|_| is(&ways.ipv4, endpoint)),
                 ipv6: ipv6.map(|ipv6| (ipv6.address, ipv6.prefix)),
+                more: endpoint.link_local().collect(),
                 ipv6_gateway: ipv6.and_then(|ipv6| ipv6.gateway).filter(|_| is(&ways.ipv6, endpoint)),
             }
         });

@@ -46,6 +46,9 @@ pub(crate) fn set_up(endpoint: &Endpoint) -> Result<()> {
     if let Some(ipv6) = &endpoint.ipv6 {
         batch.address(index, ipv6.address, ipv6.prefix);
     }
+    for (address, prefix) in endpoint.link_local() {
+        batch.address(index, address, prefix);
+    }
     Ok(batch.up(index).send()?)
 }
 

@@ -126,12 +126,17 @@ pub fn make_untraceable() -> Result<()> {
 
 /// Sets what `ps` shows: the name (at most 15 bytes) and, where it fits, the command line.
 pub fn set_title(title: &str) {
-    if let Ok(name) = std::ffi::CString::new(title) {
+    set_command(title, title.as_bytes());
+}
+
+/// The same with a name and arguments that differ; each argument but the last ends with a zero.
+pub fn set_command(name: &str, arguments: &[u8]) {
+    if let Ok(name) = std::ffi::CString::new(name) {
         let _only_cosmetic = rustix::thread::set_name(&name);
     }
     // Forks have it where their parent has it, so it is looked up once.
-    let Some((start, room)) = *ARGUMENTS.get_or_init(arguments) else { return };
-    let mut text = title.as_bytes()[..title.len().min(room - 1)].to_vec();
+    let Some((start, room)) = *ARGUMENTS.get_or_init(self::arguments) else { return };
+    let mut text = arguments[..arguments.len().min(room - 1)].to_vec();
     text.resize(room, 0);
     // SAFETY: it is the kernel's own record of this process's argument area, which is mapped,
     // writable and as long as `text`. A forked child that calls this never reads its arguments again.

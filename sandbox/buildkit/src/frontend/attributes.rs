@@ -33,6 +33,8 @@ pub struct Attributes {
     pub request: Option<String>,
     /// `BUILDKIT_CONTEXT_KEEP_GIT_DIR`.
     pub keep_git_dir: bool,
+    /// `BUILDKIT_SYNTAX`: the frontend, whatever the file says.
+    pub syntax: Option<String>,
     /// `BUILDKIT_DOCKERFILE_CHECK`.
     pub check: Option<String>,
     /// How commands run.
@@ -104,6 +106,7 @@ impl Attributes {
             inputs,
             request: text("requestid"),
             keep_git_dir: flag("BUILDKIT_CONTEXT_KEEP_GIT_DIR"),
+            syntax: build_args.get("BUILDKIT_SYNTAX").filter(|name| !name.is_empty()).cloned(),
             check: build_args.get("BUILDKIT_DOCKERFILE_CHECK").cloned(),
             settings: settings(&get, &build_args)?,
             target: get("target").to_owned(),

@@ -8,6 +8,7 @@ mod bases;
 mod contexts;
 mod imports;
 mod paths;
+mod syntax;
 
 pub use attributes::Attributes;
 pub use paths::needed;
@@ -121,6 +122,7 @@ pub async fn prepare(site: Site, mut attributes: Attributes) -> Result<Prepared,
     }
     let source = Source { name: attributes.filename.clone(), data: data.into() };
     let text = String::from_utf8_lossy(&source.data);
+    syntax::check(&site, &attributes, &text, &scratch).await?;
     let mut problem = None;
     let dockerfile = match language::parse(&text).map_err(BuildError::from) {
         Ok(dockerfile) => dockerfile,

@@ -215,6 +215,13 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The frontend that a file is written for (`# syntax=`), before anything else of it is read.
+pub fn syntax(text: &str) -> Option<String> {
+    let mut directives = text.lines().map_while(|line| line.strip_prefix('#').and_then(directive));
+    let (_, value) = directives.find(|(name, _)| name == "syntax")?;
+    value.split_whitespace().next().map(str::to_owned)
+}
+
 fn directive(comment: &str) -> Option<(String, String)> {
     let (name, value) = comment.trim_start().split_once('=')?;
     let (name, value) = (name.trim_end().to_lowercase(), value.trim());

@@ -17,5 +17,6 @@ pub use instruction::{
     CommandLine, Copy, Dockerfile, Health, InlineFile, Instruction, Kind, LineWarning, Network, Pair, Run,
     Stage, description,
 };
+pub use lines::syntax;
 pub use mount::{Expand, Mount, MountKind, Sharing, parse_mount};
 pub use parse::{parse, parse_instructions};

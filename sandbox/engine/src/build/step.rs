@@ -261,6 +261,11 @@ impl Drop for Step {
     }
 }
 
+fn belongs(path: &Path, mode: u32, uid: u32, gid: u32) -> std::io::Result<()> {
+    chown(path, Some(uid), Some(gid))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
 /// What is hidden and read-only in every container.
 fn paths(host: &mut HostConfig) {
     crate::containers::create::paths(host);
@@ -312,13 +317,15 @@ impl Sources {
                 let path = self.place();
                 let write = || {
                     fs::write(&path, data)?;
-                    chown(&path, Some(*uid), Some(*gid))?;
-                    fs::set_permissions(&path, fs::Permissions::from_mode(*mode))
+                    belongs(&path, *mode, *uid, *gid)
                 };
                 write().doing(|| "write a file for a build step".to_owned())?;
                 path
             }
-            RunSource::Socket { path, .. } => path.clone(),
+            RunSource::Socket { path, mode, uid, gid } => {
+                belongs(path, *mode, *uid, *gid).doing(|| format!("chown {}", path.display()))?;
+                path.clone()
+            }
         };
         point.source = source.to_string_lossy().into_owned();
         Ok(MountedPoint { point, ..MountedPoint::default() })

@@ -233,14 +233,17 @@ fn populate(engine: &Engine, record: &Record, layers: &LayerStack) -> Result<()>
     let volumes: Vec<(&Mounted, PathBuf)> =
         wanted.filter_map(|m| Some((m, content(m).filter(empty)?))).collect();
     // Only if one of the layers has something there is it worth mounting them all.
-    let in_layers =
-        |inside: &str| layers.dirs.iter().any(|dir| fs::symlink_metadata(dir.join(inside)).is_ok());
+    let found = |inside: &str| layers.dirs.iter().find_map(|dir| fs::symlink_metadata(dir.join(inside)).ok());
     let has = |(m, _): &(&Mounted, PathBuf)| {
         let inside = m.point.destination.trim_start_matches('/');
-        in_layers(inside) || inside.contains('/')
+        found(inside).is_some() || inside.contains('/')
     };
+    if found(record.config.working_dir.trim_start_matches('/')).is_some_and(|found| found.is_file()) {
+        let path = &record.config.working_dir;
+        return Err(Error::internal(format!("Cannot mkdir: {path} is not a directory")));
+    }
     let work = Some(record.config.working_dir.trim_start_matches('/'))
-        .filter(|work| !work.is_empty() && !in_layers(work));
+        .filter(|work| !work.is_empty() && found(work).is_none());
     if work.is_none() && !volumes.iter().any(has) {
         return Ok(());
     }

@@ -110,6 +110,13 @@ fn request(record: &Record, network: &str, settings: &EndpointSettings) -> Endpo
         has_aliases: !aliases.is_empty(),
         address: settings.ipam_config.as_ref().and_then(|c| some(&c.ipv4_address)),
         ipv6_address: settings.ipam_config.as_ref().and_then(|c| some(&c.ipv6_address)),
+        // What is no address has been refused.
+        link_local: settings
+            .ipam_config
+            .iter()
+            .flat_map(|config| config.link_local_ips.iter().flatten())
+            .filter_map(|address| address.parse().ok())
+            .collect(),
         mac,
         interface: option(settings, addresses::IFNAME),
         sysctls: option(settings, addresses::SYSCTLS)

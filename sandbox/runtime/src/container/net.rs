@@ -29,6 +29,9 @@ pub fn set_up(interfaces: &[Interface], prepared: bool) -> Result<()> {
         if let Some((address, prefix)) = interface.ipv6 {
             links.address(interface.index, address, prefix);
         }
+        for (address, prefix) in &interface.more {
+            links.address(interface.index, *address, *prefix);
+        }
         links.up(interface.index);
     }
     for gateway in interfaces.iter().filter_map(|i| i.gateway) {

@@ -42,6 +42,13 @@ pub struct Program<'a> {
     env: Vec<CString>,
 }
 
+impl Program<'_> {
+    /// Its arguments, the first one its name.
+    pub(super) fn arguments(&self) -> &[CString] {
+        &self.argv
+    }
+}
+
 /// Where its code is.
 enum ProgramFile<'a> {
     /// In the container, by path.

@@ -13,10 +13,11 @@ use nix::{
     },
     unistd::Pid,
 };
+use std::ffi::CString;
 
 /// Runs the program and returns its exit status.
 pub fn run(program: &Program<'_>, report: &Channel) -> i32 {
-    process::set_title("docker-init");
+    process::set_command("docker-init", &command(program.arguments()));
     let signals = SigSet::all();
     let _always_valid = signals.thread_block();
     let started = process::fork(|| {
@@ -53,6 +54,14 @@ pub fn run(program: &Program<'_>, report: &Channel) -> i32 {
             Err(_) => {}
         }
     }
+}
+
+/// What `ps` shows: tini's command line (moby `daemon/oci_linux.go`).
+fn command(program: &[CString]) -> Vec<u8> {
+    let own = [c"/sbin/docker-init", c"--"].into_iter();
+    let words: Vec<&[u8]> =
+        own.chain(program.iter().map(CString::as_c_str)).map(std::ffi::CStr::to_bytes).collect();
+    words.join(&0)
 }
 
 /// Takes in all that have ended; the status of the program if it is among them.

@@ -163,6 +163,8 @@ pub struct Interface {
     pub ipv6: Option<(std::net::Ipv6Addr, u8)>,
     /// The same of the default route of IPv6.
     pub ipv6_gateway: Option<std::net::Ipv6Addr>,
+    /// More addresses, with lengths of their prefixes.
+    pub more: Vec<(std::net::IpAddr, u8)>,
 }
 
 impl Namespaces {
