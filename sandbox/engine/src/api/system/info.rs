@@ -6,7 +6,6 @@ use crate::config::DaemonConfig;
 use crate::containers::record::Phase;
 use crate::engine::Engine;
 use crate::http::{Answer, ApiVersion, Json, VERSION, answer};
-use crate::images::SITE_REGISTRY;
 use crate::wasm::RUNTIME as WASM_RUNTIME;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -238,8 +237,7 @@ fn configured(config: &DaemonConfig) -> Value {
         "docker.io": { "Mirrors": mirrors, "Name": "docker.io", "Official": true, "Secure": true },
     });
     let mut cidrs = vec!["::1/128".to_owned(), "127.0.0.0/8".to_owned()];
-    let site = SITE_REGISTRY.to_owned();
-    for registry in config.insecure_registries.iter().chain([&site]) {
+    for registry in &config.insecure_registries {
         if registry.contains('/') {
             cidrs.insert(cidrs.len() - 1, registry.clone());
         } else {
