@@ -255,14 +255,10 @@ impl Tracker<'_> {
     /// `managedFields` itself; an empty list, or one of an empty entry, forgets them all.
     pub fn update(&self, live: &Value, new: &mut Value, manager: &str) {
         if self.is_simple_creation(live, new) {
-            let fields = created::fields(new, self.schema, self.reset);
-            let mine = (!fields.is_empty()).then(|| {
-                let raw = if self.writes_texts() {
-                    // Names of fields are text.
-                    fields.into_text().unwrap_or_default().into()
-                } else {
-                    fields.into_json()
-                };
+            // Names of fields are text.
+            let fields = created::fields(new, self.schema, self.reset).unwrap_or_default();
+            let mine = (fields.len() > "{}".len()).then(|| {
+                let raw = if self.writes_texts() { fields.into() } else { text::tree(fields.into()) };
                 self.entry(manager, Fields::Raw(raw))
             });
             return write_entries(new, mine.into_iter().collect(), self.writes_texts());

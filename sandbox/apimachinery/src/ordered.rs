@@ -217,31 +217,44 @@ fn plain_key(out: &mut Vec<u8>, name: &str) {
 }
 
 /// Writes a string.
-pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
-    let is_marked = |byte: u8| byte == b'"' || byte == b'\\';
-    // All of them, and not up to the first: so the processor looks at many at once.
-    let (control, marked) = text
-        .bytes()
-        .fold((false, false), |(control, marked), byte| (control | (byte < b' '), marked | is_marked(byte)));
-    if control {
-        // Writing to memory can't fail.
-        let _infallible = serde_json::to_writer(out, text);
-        return;
-    }
+fn string(out: &mut Vec<u8>, text: &str) {
     out.reserve(text.len() + 2);
     out.push(b'"');
-    if marked {
+    escaped(out, text);
+    out.push(b'"');
+}
+
+/// Writes what stands between the quotes of a string.
+pub(crate) fn escaped(out: &mut Vec<u8>, text: &str) {
+    let bytes = text.as_bytes();
+    if !has_any(bytes, |byte| byte < b' ' || is_marked(byte)) {
+        out.extend_from_slice(bytes);
+    } else if has_any(bytes, |byte| byte < b' ') {
+        // A text can't fail.
+        let quoted = serde_json::to_string(text).unwrap_or_default();
+        let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        out.extend_from_slice(inner.unwrap_or_default().as_bytes());
+    } else {
         // Elements of `fieldsV1`, mostly.
-        for byte in text.bytes() {
+        for byte in bytes.iter().copied() {
             if is_marked(byte) {
                 out.push(b'\\');
             }
             out.push(byte);
         }
-    } else {
-        out.extend_from_slice(text.as_bytes());
     }
-    out.push(b'"');
+}
+
+fn is_marked(byte: u8) -> bool {
+    byte == b'"' || byte == b'\\'
+}
+
+/// Whether some of the bytes are of a kind.
+fn has_any(bytes: &[u8], is_one: impl Fn(u8) -> bool) -> bool {
+    // Of a chunk all, and not up to the first: so the processor looks at them together.
+    let (chunks, rest) = bytes.as_chunks::<16>();
+    chunks.iter().any(|chunk| chunk.iter().fold(false, |found, byte| found | is_one(*byte)))
+        || rest.iter().any(|byte| is_one(*byte))
 }
 
 fn plain(out: &mut Vec<u8>, value: &Value) {

@@ -1,162 +1,151 @@
-//! What whoever creates an object owns, at once as `FieldsV1` has it: [`super::walk::compare`] with nothing, and without the sets that
-//! other writes need because they take fields from each other.
+//! What whoever creates an object owns, at once as the text that `FieldsV1` is: [`super::walk::compare`] with nothing, and without the sets
+//! that other writes need because they take fields from each other.
 
 use super::place::{Place, Shape};
 use super::walk::{Absent, alike, element, is_empty};
 use super::{UNOWNED, UNOWNED_METADATA};
 use crate::ordered;
 use serde_json::Value;
+use std::string::FromUtf8Error;
 
-/// Elements with what is below them, each once.
-#[derive(Debug, Default)]
-pub(super) struct Elements(Vec<(String, Elements)>);
+/// Elements as they are written, in their order, one within the other.
+#[derive(Debug)]
+struct Text(Vec<u8>);
 
-impl Elements {
-    fn with_capacity(elements: usize) -> Self {
-        Self(Vec::with_capacity(elements))
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn push(&mut self, element: String, below: Self) {
-        self.0.push((element, below));
-    }
-
-    /// The mark of a member that has others below it.
-    fn push_itself(&mut self) {
-        self.push(".".into(), Self::default());
-    }
-
-    /// As a tree.
-    pub fn into_json(self) -> Value {
-        Value::Object(self.0.into_iter().map(|(element, below)| (element, below.into_json())).collect())
-    }
-
-    /// As the text of that tree.
-    pub fn into_text(self) -> Result<String, std::string::FromUtf8Error> {
-        let mut out = Vec::with_capacity(1024);
-        self.write(&mut out);
-        String::from_utf8(out)
-    }
-
-    fn write(mut self, out: &mut Vec<u8>) {
-        self.0.sort_unstable_by(|one, other| one.0.cmp(&other.0));
-        out.push(b'{');
-        for (index, (element, below)) in self.0.into_iter().enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            ordered::string(out, &element);
-            out.push(b':');
-            below.write(out);
+impl Text {
+    /// Writes an element and what `below` writes within it. It stays if `below` says that it is a member, or wrote something.
+    fn element(&mut self, prefix: &str, name: &str, below: impl FnOnce(&mut Self) -> bool) {
+        let start = self.0.len();
+        if self.0.last() != Some(&b'{') {
+            self.0.push(b',');
         }
-        out.push(b'}');
+        self.0.push(b'"');
+        self.0.extend_from_slice(prefix.as_bytes());
+        ordered::escaped(&mut self.0, name);
+        self.0.extend_from_slice(b"\":{");
+        let within = self.0.len();
+        let is_member = below(self);
+        if is_member || self.0.len() > within {
+            self.0.push(b'}');
+        } else {
+            self.0.truncate(start);
+        }
+    }
+
+    /// A field of a map.
+    fn field(&mut self, name: &str, below: impl FnOnce(&mut Self) -> bool) {
+        self.element("f:", name, below);
+    }
+
+    /// The mark of a member, which it needs if there is something else below it: whatever `others` writes.
+    fn marked(&mut self, others: impl FnOnce(&mut Self)) {
+        let start = self.0.len();
+        self.element(".", "", |_| true);
+        let end = self.0.len();
+        others(self);
+        if self.0.len() == end {
+            self.0.truncate(start);
+        }
     }
 }
 
-/// The fields of a new (sparse) object, but for some that the request can't set.
-pub(super) fn fields(new: &Value, place: Place<'_>, reset: &[&[&str]]) -> Elements {
-    let mut out = Elements::default();
+/// The fields of a new (sparse) object, but for some that the request can't set, as a JSON object.
+pub(super) fn fields(new: &Value, place: Place<'_>, reset: &[&[&str]]) -> Result<String, FromUtf8Error> {
+    let mut out = Text(Vec::with_capacity(1024));
+    out.0.push(b'{');
     for (name, value) in new.as_object().into_iter().flatten() {
         if reset.contains(&&[name.as_str()][..]) {
             continue;
         }
-        let below = at(place, name);
-        match below.own_zero() {
-            None if name == "metadata" => {
-                put(&mut out, name, false, whole(value, below, false, &UNOWNED_METADATA))
+        let (is_metadata, below) = (name == "metadata", at(place, name));
+        let unowned = if is_metadata { &UNOWNED_METADATA[..] } else { &[] };
+        out.field(name, |out| match below.own_zero() {
+            None if is_metadata => {
+                whole(out, value, below, false, unowned);
+                false
             }
-            zero => {
-                let unowned = if name == "metadata" { &UNOWNED_METADATA[..] } else { &[] };
-                let (member, inner) = changed(zero, value, below, unowned);
-                put(&mut out, name, member && !UNOWNED.contains(&name.as_str()), inner);
-            }
-        }
+            zero => changed(out, zero, value, below, unowned) && !UNOWNED.contains(&name.as_str()),
+        });
     }
-    out
+    out.0.push(b'}');
+    String::from_utf8(out.0)
 }
 
 fn at<'a>(place: Place<'a>, name: &str) -> Place<'a> {
     place.field(name).map_or(Place::Deduced, |found| found.0)
 }
 
-/// Puts in a field, unless it and all below are somebody else's.
-fn put(out: &mut Elements, name: &str, member: bool, below: Elements) {
-    if member || !below.is_empty() {
-        let mut element = String::with_capacity(name.len() + 2);
-        element.push_str("f:");
-        element.push_str(name);
-        out.push(element, below);
-    }
-}
-
-/// Whether a value that was zero (none: not there) is owned itself, and what is below it.
-fn changed(zero: Option<Value>, value: &Value, place: Place<'_>, unowned: &[&str]) -> (bool, Elements) {
-    let Some(zero) = zero else { return (true, whole(value, place, true, &[])) };
+/// Writes what is below a value that was zero (none: not there); whether it is owned itself.
+fn changed(out: &mut Text, zero: Option<Value>, value: &Value, place: Place<'_>, unowned: &[&str]) -> bool {
+    let Some(zero) = zero else {
+        whole(out, value, place, true, &[]);
+        return true;
+    };
     if zero == *value {
-        return (false, Elements::default());
+        return false;
     }
     match place.shape(Some(&zero), Some(value)) {
-        Shape::Leaf => (!alike(&zero, value, place, Absent::Zero), Elements::default()),
-        _ if is_empty(&zero) && is_empty(value) => (true, Elements::default()),
+        Shape::Leaf => return !alike(&zero, value, place, Absent::Zero),
+        _ if is_empty(&zero) && is_empty(value) => return true,
         Shape::Map => {
-            let map = value.as_object();
-            let mut out = Elements::with_capacity(map.map_or(0, |map| map.len()));
-            for (name, value) in map.into_iter().flatten() {
+            for (name, value) in value.as_object().into_iter().flatten() {
                 let below = at(place, name);
-                let (member, inner) = changed(below.own_zero(), value, below, &[]);
-                put(&mut out, name, member && !unowned.contains(&name.as_str()), inner);
+                let is_owned = !unowned.contains(&name.as_str());
+                out.field(name, |out| changed(out, below.own_zero(), value, below, &[]) && is_owned);
             }
-            (false, out)
         }
-        shape => (false, listed(value, place, shape, false)),
+        shape => listed(out, value, place, shape, false),
+    }
+    false
+}
+
+/// Writes what is below a value that came as a whole, and itself if it is owned.
+fn whole(out: &mut Text, value: &Value, place: Place<'_>, is_member: bool, unowned: &[&str]) {
+    match place.shape(Some(value), None) {
+        Shape::Leaf => {}
+        Shape::Map if is_member => out.marked(|out| entries(out, value, place, unowned)),
+        Shape::Map => entries(out, value, place, unowned),
+        shape => listed(out, value, place, shape, is_member),
     }
 }
 
-/// What is below a value that came as a whole, and itself if it is owned.
-fn whole(value: &Value, place: Place<'_>, member: bool, unowned: &[&str]) -> Elements {
-    let map = match place.shape(Some(value), None) {
-        Shape::Leaf => return Elements::default(),
-        Shape::Map => value.as_object(),
-        shape => return listed(value, place, shape, member),
+/// Writes the entries of a map, with those that Go's encoder always writes.
+fn entries(out: &mut Text, map: &Value, place: Place<'_>, unowned: &[&str]) {
+    let Some(map) = map.as_object() else { return };
+    let mut put = |name: &str, value: &Value, place: Place<'_>| {
+        out.field(name, |out| {
+            whole(out, value, place, true, &[]);
+            !unowned.contains(&name)
+        });
     };
-    let Some(map) = map else { return Elements::default() };
-    let mut out = Elements::with_capacity(map.len() + 1);
-    if member {
-        out.push_itself();
-    }
+    // Both are in the order of names.
+    let mut zeros = place.zeros().filter(|(name, ..)| !map.contains_key(*name)).peekable();
     for (name, value) in map {
-        put(&mut out, name, !unowned.contains(&name.as_str()), whole(value, at(place, name), true, &[]));
+        while let Some((zero_name, zero, place)) = zeros.next_if(|(zero_name, ..)| *zero_name < name.as_str())
+        {
+            put(zero_name, &zero, place);
+        }
+        put(name, value, at(place, name));
     }
-    for (name, zero, place) in place.zeros().filter(|(name, ..)| !map.contains_key(*name)) {
-        put(&mut out, name, !unowned.contains(&name), whole(&zero, place, true, &[]));
-    }
-    // A member without anything below it needs no mark.
-    if out.0.len() == usize::from(member) { Elements::default() } else { out }
+    zeros.for_each(|(name, zero, place)| put(name, &zero, place));
 }
 
-/// The elements of a list in which they are recognized.
-fn listed(list: &Value, place: Place<'_>, shape: Shape, member: bool) -> Elements {
+/// Writes the elements of a list in which they are recognized.
+fn listed(out: &mut Text, list: &Value, place: Place<'_>, shape: Shape, is_member: bool) {
     let all = list.as_array().map_or(&[][..], Vec::as_slice);
     let recognized = |one| Some((element(place, shape, one, Absent::Zero).ok()?, one));
     let mut all: Vec<(String, &Value)> = all.iter().filter_map(recognized).collect();
     all.sort_by(|one, other| one.0.cmp(&other.0));
-    let mut out = Elements::with_capacity(all.len() + 1);
-    if member && !all.is_empty() {
-        out.push_itself();
-    }
-    let mut all = all.into_iter().peekable();
-    while let Some((element, one)) = all.next() {
-        let mut is_twice = false;
-        while all.next_if(|next| next.0 == element).is_some() {
-            is_twice = true;
+    let write = |out: &mut Text| {
+        for same in all.chunk_by(|one, other| one.0 == other.0) {
+            out.element("", &same[0].0, |out| {
+                // What stands twice comes as a whole.
+                if let [(_, one)] = same {
+                    whole(out, one, place.element(), true, &[]);
+                }
+                true
+            });
         }
-        // What stands twice comes as a whole.
-        let below = if is_twice { Elements::default() } else { whole(one, place.element(), true, &[]) };
-        out.push(element, below);
-    }
-    out
+    };
+    if is_member { out.marked(write) } else { write(out) }
 }
