@@ -128,29 +128,30 @@ fn as_messages(call: &mut Call, answer: Answer) -> Answer {
 
 async fn verb(call: &mut Call, body: hyper::body::Incoming) -> Result<Answer, Status> {
     let has_name = !call.info.name.is_empty();
+    // Each in a box of its own: else all requests would be as large in memory as the largest, and are moved once.
     if !call.info.subresource.is_empty() {
-        return rest::subresource::answer(call, body).await;
+        return Box::pin(rest::subresource::answer(call, body)).await;
     }
     if call.resource.group == usage::GROUP && matches!(call.info.verb, "get" | "list") {
-        return usage::answer(call).await;
+        return Box::pin(usage::answer(call)).await;
     }
     if call.resource.is("", "componentstatuses") && matches!(call.info.verb, "get" | "list") {
-        return components::answer(call).await;
+        return Box::pin(components::answer(call)).await;
     }
     let is_offered = call.resource.verbs.contains(&call.info.verb);
     let is_named_watch = call.info.verb == "watch" && call.info.watch_by_path;
     match call.info.verb {
         _ if !is_offered => Err(refused(&call.info)),
         "get" => rest::get::get(call).await,
-        "list" => rest::list::list(call).await,
+        "list" => Box::pin(rest::list::list(call)).await,
         "watch" if !has_name || is_named_watch || call.query.get("fieldSelector").is_some() => {
-            rest::watch::watch(call).await
+            Box::pin(rest::watch::watch(call)).await
         }
-        "create" if !has_name => rest::create::create(call, body).await,
-        "update" if has_name => rest::update::update(call, body).await,
-        "patch" if has_name => rest::patch::patch(call, body).await,
-        "delete" if has_name => rest::delete::delete(call, body).await,
-        "deletecollection" => rest::delete::delete_collection(call, body).await,
+        "create" if !has_name => Box::pin(rest::create::create(call, body)).await,
+        "update" if has_name => Box::pin(rest::update::update(call, body)).await,
+        "patch" if has_name => Box::pin(rest::patch::patch(call, body)).await,
+        "delete" if has_name => Box::pin(rest::delete::delete(call, body)).await,
+        "deletecollection" => Box::pin(rest::delete::delete_collection(call, body)).await,
         _ => Err(refused(&call.info)),
     }
 }

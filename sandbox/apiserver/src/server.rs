@@ -15,6 +15,7 @@ use crate::resource::Registry;
 use crate::router;
 use drydock_apimachinery::Status;
 use drydock_etcd::Store;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -89,16 +90,14 @@ impl Server {
         let pretty = query.flag_given("pretty");
         let plain = Style::new(request.headers(), Output::JSON, pretty);
         let (verb, resource, is_long) = (info.verb, info.resource.clone(), info.is_long_running());
-        // In a box: it is some kilobytes, and what holds it moves several times until it runs.
         let mut flow = None;
-        let work = Box::pin(self.clone().chain(request, &peer, query, info, plain, &mut flow));
-        let answer = if is_long {
-            work.await
-        } else {
-            let Ok(_permit) = self.in_flight.try_acquire() else { return too_many(plain) };
-            match tokio::time::timeout(SLOWEST, work).await {
-                Ok(answer) => answer,
-                Err(_) => Err(timed_out()),
+        let answer = {
+            let work = pin!(self.clone().chain(request, &peer, query, info, plain, &mut flow));
+            if is_long {
+                work.await
+            } else {
+                let Ok(_permit) = self.in_flight.try_acquire() else { return too_many(plain) };
+                tokio::time::timeout(SLOWEST, work).await.unwrap_or_else(|_| Err(timed_out()))
             }
         };
         let mut answer = answer.unwrap_or_else(|status| respond::status(&status, plain));

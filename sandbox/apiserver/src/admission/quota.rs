@@ -45,7 +45,8 @@ impl Quotas {
         let Some(asked) = usage::of(context, tree, old) else { return Ok(()) };
         let _one_after_the_other = self.lock.lock().await;
         for quota in reader::once(store, &place, usize::MAX)? {
-            charge(store, context, tree, &asked, &format!("{place}/{}", object::name(&quota))).await?;
+            let place = format!("{place}/{}", object::name(&quota));
+            Box::pin(charge(store, context, tree, &asked, &place)).await?;
         }
         Ok(())
     }

@@ -77,7 +77,8 @@ pub async fn mutate(
         if rounds.is_second && !rounds.due.contains(&hook.id) {
             continue;
         }
-        match ask(server, context, &hook.tree, object, old, true, warnings).await? {
+        // In a box: it is large, and mostly there is no webhook.
+        match Box::pin(ask(server, context, &hook.tree, object, old, true, warnings)).await? {
             Verdict::None => continue,
             Verdict::Ignored => {}
             Verdict::Allowed(response, version) => {

@@ -156,9 +156,10 @@ where
     let address = peer.address;
     let service = service_fn(move |request| {
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        let answer = handler(request, peer.clone());
+        // At once, so that what hyper makes of it is small.
+        let answer = contained(handler(request, peer.clone()));
         async move {
-            let answer = contained(answer).await.unwrap_or_else(|| {
+            let answer = answer.await.unwrap_or_else(|| {
                 tracing::error!(%method, %uri, "apiserver panic'd");
                 respond::text(StatusCode::INTERNAL_SERVER_ERROR, PANICKED)
             });

@@ -61,7 +61,10 @@ pub fn bytes(code: StatusCode, media: &'static str, content: impl Into<Bytes>) -
     let headers = answer.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(content.len()));
+    // Of a body that is there the connection tells the length; one header more here, and the map would have to grow.
+    if content.is_empty() {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
+    }
     *answer.body_mut() = body::full(content);
     answer
 }

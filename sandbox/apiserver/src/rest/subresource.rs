@@ -26,8 +26,8 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
     };
     let verb = call.info.verb;
     match name.as_str() {
-        "proxy" => return proxy::to_object(call, body).await,
-        "exec" | "attach" | "portforward" | "log" => return proxy::to_container(call, body).await,
+        "proxy" => return Box::pin(proxy::to_object(call, body)).await,
+        "exec" | "attach" | "portforward" | "log" => return Box::pin(proxy::to_container(call, body)).await,
         _ => {}
     }
     if !sub.verbs.contains(&verb) {
