@@ -13,7 +13,8 @@ fn is_new_pod(context: &Context<'_>) -> bool {
     context.is("", "pods") && context.subresource.is_empty() && context.operation == Operation::Create
 }
 
-fn push(tree: &mut Value, path: &[&str], field: &str, value: Value) {
+/// Adds an element to a list below a path, which is made if it is not there.
+pub(super) fn push(tree: &mut Value, path: &[&str], field: &str, value: Value) {
     let map = map_mut(tree, path);
     let all = map.entry(field).or_insert_with(|| json!([]));
     if !all.is_array() {

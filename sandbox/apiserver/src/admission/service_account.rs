@@ -1,5 +1,6 @@
 //! ServiceAccount: each pod has one, and gets a token of it (k8s.io/kubernetes `plugin/pkg/admission/serviceaccount`).
 
+use super::pods::push;
 use super::{Context, Operation, forbidden, reader};
 use crate::rest::meta;
 use drydock_apimachinery::Status;
@@ -60,15 +61,18 @@ pub async fn mutate(store: &Store, context: &Context<'_>, pod: &mut Value) -> Re
 
 async fn find(store: &Store, namespace: &str, name: &str) -> Result<Option<Arc<Value>>, Status> {
     let path = format!("serviceaccounts/{namespace}/{name}");
-    let watch = store.watch(&KeyRange::key(format!("/registry/{path}")), None);
+    let found = reader::get(store, &path)?;
+    if found.is_some() || name != "default" {
+        return Ok(found);
+    }
+    // Somebody who makes a namespace and a pod in it is quicker than the controller.
+    let Ok(mut watch) = store.watch(&KeyRange::key(format!("/registry/{path}")), None) else {
+        return Ok(None);
+    };
+    // It may have come before it was watched.
     if let Some(found) = reader::get(store, &path)? {
         return Ok(Some(found));
     }
-    let Ok(mut watch) = watch else { return Ok(None) };
-    if name != "default" {
-        return Ok(None);
-    }
-    // Somebody who makes a namespace and a pod in it is quicker than the controller.
     let _made_or_not = tokio::time::timeout(PATIENCE, watch.next()).await;
     reader::get(store, &path)
 }
@@ -102,19 +106,13 @@ fn mount(pod: &mut Value) -> Result<(), Status> {
             }
             is_needed = true;
             let mount = json!({"name": name, "readOnly": true, "mountPath": MOUNT_PATH});
-            push(container, "volumeMounts", mount);
+            push(container, &[], "volumeMounts", mount);
         }
     }
     if is_needed && !is_there {
-        push(&mut pod["spec"], "volumes", volume(&name));
+        push(pod, &["spec"], "volumes", volume(&name));
     }
     Ok(())
-}
-
-fn push(tree: &mut Value, field: &str, value: Value) {
-    let mut all = list(tree, &[field]).to_vec();
-    all.push(value);
-    map_mut(tree, &[]).insert(field.into(), all.into());
 }
 
 /// `TokenVolumeSource`.
