@@ -131,13 +131,14 @@ impl Compare {
     }
 
     fn holds(&self, state: &State) -> bool {
+        // As applyCompare: a value that does not exist fulfils nothing, not even "is different".
+        let absent = || !matches!(self.target, Target::Value(_)) && self.fits(None);
+        if let KeyRange::Key(key) = &self.keys {
+            return state.newest(key).map_or_else(absent, |record| self.fits(Some(record)));
+        }
         let mut records = state.present(&self.keys).peekable();
         if records.peek().is_none() {
-            // As applyCompare: a value that does not exist fulfils nothing, not even "is different".
-            return match self.target {
-                Target::Value(_) => false,
-                _ => self.fits(None),
-            };
+            return absent();
         }
         records.all(|record| self.fits(Some(record)))
     }
@@ -237,16 +238,12 @@ pub(crate) fn apply(state: &mut State, txn: &Txn) -> Result<(TxnResult, Vec<Arc<
 fn apply_op(state: &mut State, op: &Op, events: &mut Vec<Arc<Event>>) -> Result<OpResult, Error> {
     match op {
         Op::Put { key, value, lease } => {
-            let prev = state.newest(key).cloned();
-            let value = match (value, &prev) {
-                (Some(value), _) => value.clone(),
-                (None, Some(prev)) => prev.value.clone(),
-                (None, None) => return Err(Error::KeyNotFound),
-            };
-            let lease = match (lease, &prev) {
-                (Some(lease), _) => *lease,
-                (None, Some(prev)) => prev.lease,
-                (None, None) => return Err(Error::KeyNotFound),
+            let (value, lease) = match (value, lease) {
+                (Some(value), Some(lease)) => (value.clone(), *lease),
+                _ => {
+                    let prev = state.newest(key).ok_or(Error::KeyNotFound)?;
+                    (value.as_ref().unwrap_or(&prev.value).clone(), lease.unwrap_or(prev.lease))
+                }
             };
             if lease != 0 && !state.leases.exists(lease) {
                 return Err(Error::LeaseNotFound);
