@@ -146,10 +146,9 @@ fn matches_qualified(value: &str) -> bool {
 /// `IsQualifiedName`: keys of labels and annotations.
 pub fn is_qualified_name(value: &str) -> Vec<String> {
     let mut errors = Vec::new();
-    let parts: Vec<_> = value.split('/').collect();
-    let name = match parts[..] {
-        [name] => name,
-        [prefix, name] => {
+    let name = match value.split_once('/') {
+        None => value,
+        Some((prefix, name)) if !name.contains('/') => {
             if prefix.is_empty() {
                 errors.push("prefix part must be non-empty".into());
             } else {
@@ -158,7 +157,7 @@ pub fn is_qualified_name(value: &str) -> Vec<String> {
             }
             name
         }
-        _ => {
+        Some(_) => {
             let text = regex_error(
                 "a qualified name must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an \
                  alphanumeric character",

@@ -5,6 +5,7 @@ use drydock_apimachinery::field::ErrorList;
 use drydock_apimachinery::names;
 use jiff::Timestamp;
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// Verbs of a resource that can do everything.
 pub const ALL_VERBS: &[&str] =
@@ -128,7 +129,7 @@ impl Kind {
 }
 
 /// Label of a field selector, and its value of an object.
-pub type SelectableField = (&'static str, fn(&Value) -> String);
+pub type SelectableField = (&'static str, for<'a> fn(&'a Value) -> Cow<'a, str>);
 
 /// A cell of a table: a string, a number or null.
 pub type Cell = Value;

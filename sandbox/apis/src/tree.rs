@@ -1,6 +1,7 @@
 //! Reading and changing JSON trees in the way that Go code works on structs: what is absent or of another type is empty. All of the
 //! crate's defaults, checks and printers stand on these few functions; none of them can panic, whatever the tree looks like.
 
+use drydock_apimachinery::object;
 use serde_json::{Map, Value};
 
 /// A JSON object.
@@ -10,7 +11,7 @@ static NOTHING: Value = Value::Null;
 
 /// A field; null if it is not there.
 pub fn get<'a>(value: &'a Value, field: &str) -> &'a Value {
-    value.get(field).unwrap_or(&NOTHING)
+    object::field(value, field).unwrap_or(&NOTHING)
 }
 
 /// A field below fields; null if it is not there.
@@ -67,14 +68,14 @@ pub fn is_zero(value: &Value) -> bool {
 
 /// Sets a field that is not there (Go: a nil pointer).
 pub fn default(map: &mut Object, field: &str, value: impl Into<Value>) {
-    if map.get(field).is_none_or(Value::is_null) {
+    if object::find(map, field).is_none_or(Value::is_null) {
         map.insert(field.into(), value.into());
     }
 }
 
 /// Sets a field that is not there, empty or 0 (Go: the zero value).
 pub fn default_zero(map: &mut Object, field: &str, value: impl Into<Value>) {
-    if map.get(field).is_none_or(is_zero) {
+    if object::find(map, field).is_none_or(is_zero) {
         map.insert(field.into(), value.into());
     }
 }

@@ -297,9 +297,11 @@ impl Resource {
             ("metadata.namespace", _) if self.namespaced => {
                 Some(drydock_apimachinery::object::namespace(object).into())
             }
-            (_, Form::Builtin(kind)) => {
-                kind.fields.iter().find(|(label, _)| *label == name).map(|(_, value)| value(object))
-            }
+            (_, Form::Builtin(kind)) => kind
+                .fields
+                .iter()
+                .find(|(label, _)| *label == name)
+                .map(|(_, value)| value(object).into_owned()),
             (_, Form::Custom(custom)) => custom.field(object, name),
         }
     }

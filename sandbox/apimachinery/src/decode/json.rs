@@ -69,6 +69,14 @@ impl Walk {
         }
     }
 
+    /// Leaves a value that stands behind a key, which it gives back.
+    fn leave_key(&mut self) -> String {
+        match self.path.pop() {
+            Some(Step::Key(key)) => key,
+            _ => unreachable!("the path ends with what was entered last"),
+        }
+    }
+
     /// A value of a type that the field has not (`json.UnmarshalTypeError`).
     fn mismatch(&mut self, found: &str, type_: Type) {
         self.fail(|walk| {
@@ -439,11 +447,10 @@ impl Typed<'_> {
             if out.contains_key(&key) {
                 self.walk.strict("duplicate", &key);
             }
-            self.walk.path.push(Step::Key(key.clone()));
+            self.walk.path.push(Step::Key(key));
             let value = map.next_value_seed(Typed { type_, walk: self.walk })?;
-            self.walk.path.pop();
             let value = if value.is_null() { zero(type_) } else { value };
-            out.insert(key, value);
+            out.insert(self.walk.leave_key(), value);
         }
         Ok(Value::Object(out))
     }
@@ -556,10 +563,9 @@ impl<'de> Visitor<'de> for Untyped<'_> {
             if out.contains_key(&key) {
                 self.0.strict("duplicate", &key);
             }
-            self.0.path.push(Step::Key(key.clone()));
+            self.0.path.push(Step::Key(key));
             let value = map.next_value_seed(Untyped(self.0))?;
-            self.0.path.pop();
-            out.insert(key, value);
+            out.insert(self.0.leave_key(), value);
         }
         Ok(Value::Object(out))
     }

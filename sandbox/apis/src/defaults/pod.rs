@@ -1,7 +1,7 @@
 //! Pods, and the pod templates of everything that makes pods (`pkg/apis/core/v1/defaults.go`).
 
 use crate::tree::{
-    Object, at, child, default, default_zero, each, flag, get, is_zero, made, text, with_spec,
+    Object, at, child, default, default_zero, each, flag, get, has, is_zero, made, text, with_spec,
 };
 use drydock_apimachinery::quantity::Quantity;
 use serde_json::{Value, json};
@@ -51,11 +51,12 @@ fn requests_from_limits(spec: &mut Object) {
     for field in ["containers", "initContainers"] {
         each(spec, field, |container| {
             let Some(resources) = child(container, "resources") else { return };
-            let Some(limits) = child(resources, "limits").cloned() else { return };
+            let Some(limits) = resources.get("limits").and_then(Value::as_object) else { return };
+            let requests = resources.get("requests").unwrap_or(&Value::Null);
+            let lacking = limits.iter().filter(|(name, _)| !has(requests, name));
+            let lacking: Vec<_> = lacking.map(|(name, limit)| (name.clone(), limit.clone())).collect();
             if let Some(requests) = made(resources, "requests") {
-                for (name, quantity) in limits {
-                    default(requests, &name, quantity);
-                }
+                requests.extend(lacking);
             }
         });
     }

@@ -58,7 +58,7 @@ pub static REPLICA_SET: Kind = Kind {
     singular: "replicaset",
     short: &["rs"],
     subresources: &[Subresource::SCALE, Subresource::status("ReplicaSet")],
-    fields: &[("status.replicas", |o| int(o, &["status", "replicas"]).unwrap_or(0).to_string())],
+    fields: &[("status.replicas", |o| int(o, &["status", "replicas"]).unwrap_or(0).to_string().into())],
     defaults: apps::replica_set,
     prepare: prepare::replicas,
     columns: printers::workloads::REPLICAS,

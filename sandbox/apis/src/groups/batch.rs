@@ -29,7 +29,7 @@ pub static JOB: Kind = Kind {
     plural: "jobs",
     singular: "job",
     subresources: &[Subresource::status("Job")],
-    fields: &[("status.successful", |o| int(o, &["status", "succeeded"]).unwrap_or(0).to_string())],
+    fields: &[("status.successful", |o| int(o, &["status", "succeeded"]).unwrap_or(0).to_string().into())],
     defaults: batch::job,
     prepare: batch::prepare_job,
     columns: printers::workloads::JOB,

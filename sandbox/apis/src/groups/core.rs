@@ -24,8 +24,8 @@ const fn connect(name: &'static str, kind: &'static str) -> Subresource {
     Subresource { name, group_version: None, kind, verbs: CONNECT }
 }
 
-fn flag(object: &Value, path: &[&str]) -> String {
-    at(object, path).and_then(Value::as_bool).unwrap_or(false).to_string()
+fn flag(object: &Value, path: &[&str]) -> &'static str {
+    if at(object, path) == Some(&Value::Bool(true)) { "true" } else { "false" }
 }
 
 pub static BINDING: Kind = Kind {
@@ -152,7 +152,7 @@ pub static NODE: Kind = Kind {
     short: &["no"],
     scope: Scope::Cluster,
     subresources: &[proxy("NodeProxyOptions"), Subresource::status("Node")],
-    fields: &[("spec.unschedulable", |o| flag(o, &["spec", "unschedulable"]))],
+    fields: &[("spec.unschedulable", |o| flag(o, &["spec", "unschedulable"]).into())],
     defaults: core::node,
     prepare: prepare::node,
     columns: printers::core::NODE,
@@ -224,7 +224,7 @@ pub static POD: Kind = Kind {
         ("spec.restartPolicy", |o| text(o, &["spec", "restartPolicy"]).into()),
         ("spec.schedulerName", |o| text(o, &["spec", "schedulerName"]).into()),
         ("spec.serviceAccountName", |o| text(o, &["spec", "serviceAccountName"]).into()),
-        ("spec.hostNetwork", |o| flag(o, &["spec", "hostNetwork"])),
+        ("spec.hostNetwork", |o| flag(o, &["spec", "hostNetwork"]).into()),
         ("status.phase", |o| text(o, &["status", "phase"]).into()),
         ("status.podIP", |o| text(o, &["status", "podIP"]).into()),
         ("status.podIPs", |o| text(o, &["status", "podIP"]).into()),
@@ -267,7 +267,7 @@ pub static REPLICATION_CONTROLLER: Kind = Kind {
     categories: &["all"],
     subresources: &[Subresource::SCALE, Subresource::status("ReplicationController")],
     generation: Generation::Spec,
-    fields: &[("status.replicas", |o| int(o, &["status", "replicas"]).unwrap_or(0).to_string())],
+    fields: &[("status.replicas", |o| int(o, &["status", "replicas"]).unwrap_or(0).to_string().into())],
     defaults: core::replication_controller,
     prepare: prepare::replicas,
     columns: printers::workloads::REPLICAS,

@@ -8,7 +8,7 @@ use drydock_apimachinery::Status;
 use drydock_apimachinery::field::{ErrorList, Path};
 use drydock_apimachinery::object::{self, at, list};
 use drydock_etcd::Store;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::HashSet;
 use std::fmt;
 
@@ -35,12 +35,12 @@ enum Level {
 
 /// A level, as of a version of Kubernetes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Standard {
+struct Standard<'a> {
     level: Level,
-    version: String,
+    version: &'a str,
 }
 
-impl fmt::Display for Standard {
+impl fmt::Display for Standard<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let level = match self.level {
             Level::Privileged => "privileged",
@@ -52,27 +52,33 @@ impl fmt::Display for Standard {
 }
 
 /// What a namespace says.
-struct Policy {
-    enforce: Standard,
-    warn: Standard,
+struct Policy<'a> {
+    enforce: Standard<'a>,
+    warn: Standard<'a>,
     errors: ErrorList,
 }
 
-impl Policy {
+impl<'a> Policy<'a> {
     /// From the labels. What is not understood is taken as the strictest, so that a slip does not open anything.
-    fn of(namespace: &Value) -> Self {
+    fn of(namespace: &'a Value) -> Self {
         let mut errors = ErrorList::default();
-        let enforce = standard(namespace, ENFORCE, &mut errors, Level::Restricted);
-        standard(namespace, AUDIT, &mut errors, Level::Privileged);
-        let warn = standard(namespace, WARN, &mut errors, Level::Privileged);
+        let labels = object::map(namespace, &["metadata", "labels"]);
+        let enforce = standard(labels, ENFORCE, &mut errors, Level::Restricted);
+        standard(labels, AUDIT, &mut errors, Level::Privileged);
+        let warn = standard(labels, WARN, &mut errors, Level::Privileged);
         Self { enforce, warn, errors }
     }
 }
 
-fn standard(namespace: &Value, labels: [&str; 2], errors: &mut ErrorList, in_doubt: Level) -> Standard {
-    let [mode, of_version] = labels;
+fn standard<'a>(
+    labels: Option<&'a Map<String, Value>>,
+    [mode, of_version]: [&str; 2],
+    errors: &mut ErrorList,
+    in_doubt: Level,
+) -> Standard<'a> {
+    let label = |key: &str| labels.and_then(|labels| labels.get(key)).and_then(Value::as_str);
     let path = |key: &str| Path::new("metadata").child("labels").key(key);
-    let level = match object::label(namespace, mode) {
+    let level = match label(mode) {
         None | Some("privileged") => Level::Privileged,
         Some("baseline") => Level::Baseline,
         Some("restricted") => Level::Restricted,
@@ -81,7 +87,7 @@ fn standard(namespace: &Value, labels: [&str; 2], errors: &mut ErrorList, in_dou
             in_doubt
         }
     };
-    let version = match object::label(namespace, of_version) {
+    let version = match label(of_version) {
         None | Some("latest") => "latest",
         Some(version) => {
             let minor = version.strip_prefix("v1.").and_then(|minor| minor.parse::<u16>().ok());
@@ -91,7 +97,7 @@ fn standard(namespace: &Value, labels: [&str; 2], errors: &mut ErrorList, in_dou
             minor.map_or("latest", |_| version)
         }
     };
-    Standard { level, version: version.into() }
+    Standard { level, version }
 }
 
 /// Looks at a pod, at something that makes pods, or at a namespace.
@@ -162,7 +168,7 @@ fn is_significant(pod: &Value, old: Option<&Value>) -> bool {
 }
 
 /// What a pod violates, as one text.
-fn violations(standard: &Standard, pod: &Value) -> Option<String> {
+fn violations(standard: &Standard<'_>, pod: &Value) -> Option<String> {
     let found = match standard.level {
         Level::Privileged => return None,
         Level::Baseline => checks::baseline(pod),
@@ -202,7 +208,7 @@ fn namespace(
 fn warn_of_pods(
     store: &Store,
     namespace: &str,
-    standard: &Standard,
+    standard: &Standard<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<(), Status> {
     let mut found: Vec<(String, Vec<String>)> = Vec::new();

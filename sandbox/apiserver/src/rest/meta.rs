@@ -8,7 +8,7 @@ use drydock_apimachinery::field::{ErrorKind, ErrorList, Path};
 use drydock_apimachinery::names;
 use drydock_apimachinery::object::{self, at, int, list, map, map_mut, text};
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// Of all annotations together.
 const LARGEST_ANNOTATIONS: usize = 256 << 10;
@@ -110,18 +110,13 @@ pub fn check_name(tree: &Value, name: &str) -> Result<(), Status> {
 /// Drops owners that are named twice; the warning, if there were some.
 pub fn dedup_owners(tree: &mut Value, after_admission: bool) -> Option<String> {
     let owners = list(tree, &["metadata", "ownerReferences"]);
-    let mut kept: Vec<Value> = Vec::with_capacity(owners.len());
-    let mut twice = Vec::new();
-    for owner in owners {
-        if kept.contains(owner) {
-            twice.push(text(owner, &["uid"]).to_string());
-        } else {
-            kept.push(owner.clone());
-        }
-    }
-    if twice.is_empty() {
+    let is_repeated = |&(index, owner): &(usize, &Value)| owners[..index].contains(owner);
+    let (repeated, kept): (Vec<_>, Vec<_>) = owners.iter().enumerate().partition(is_repeated);
+    if repeated.is_empty() {
         return None;
     }
+    let twice: Vec<_> = repeated.into_iter().map(|(_, owner)| text(owner, &["uid"]).to_string()).collect();
+    let kept: Vec<_> = kept.into_iter().map(|(_, owner)| owner.clone()).collect();
     of(tree).insert("ownerReferences".into(), kept.into());
     let when = if after_admission { " after mutating admission happens" } else { "" };
     Some(format!(
@@ -177,7 +172,8 @@ fn validate_finalizers(errors: &mut ErrorList, tree: &Value, resource: &Resource
             errors.invalid(path, name, why);
         }
     }
-    if finalizers.contains(&json!("orphan")) && finalizers.contains(&json!("foregroundDeletion")) {
+    let has = |name: &str| finalizers.iter().any(|one| one == name);
+    if has("orphan") && has("foregroundDeletion") {
         let why = "finalizer orphan and foregroundDeletion cannot be both set";
         errors.invalid(path, finalizers.to_vec(), why);
     }
@@ -343,6 +339,7 @@ pub fn validate_update(new: &Value, old: &Value, resource: &Resource) -> ErrorLi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn generated_names_fit() {
