@@ -14,7 +14,6 @@ const ALWAYS: u16 = 32;
 
 /// Bits of a struct's flags.
 const ATOMIC: u8 = 1;
-const HAS_ALWAYS: u8 = 2;
 
 /// One string in which every name stands once.
 #[derive(Default)]
@@ -180,7 +179,7 @@ pub fn write(types: &BTreeMap<String, Value>) -> String {
     w.merge(&Value::Null);
     let (mut structs, mut fields, mut protos, mut gvks) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut order, mut ranks, mut prefixes) = (Vec::new(), Vec::new(), Vec::new());
-    let mut hashed = Vec::new();
+    let (mut hashed, mut always) = (Vec::new(), Vec::new());
     for (number, row) in types.values().enumerate() {
         let mut flat = Vec::new();
         w.flatten(row, &mut flat);
@@ -209,7 +208,11 @@ pub fn write(types: &BTreeMap<String, Value>) -> String {
         }
         tags.sort_unstable();
         protos.extend(tags.iter().map(|(tag, target)| format!("P({tag}, {target})")));
+        let first_always = always.len();
         for field in &flat {
+            if w.is_always_written(field) {
+                always.push(fields.len().to_string());
+            }
             let mut flags = 0;
             for (on, flag) in [
                 (text(field, "o").contains('e'), OMIT_EMPTY),
@@ -225,12 +228,12 @@ pub fn write(types: &BTreeMap<String, Value>) -> String {
             fields.push(format!("F({}, {kind}, {flags}, {merge})", w.strings.add(text(field, "n"))));
         }
         structs.push(format!(
-            "T({}, {first}, {}, {first_proto}, {}, {})",
+            "T({}, {first}, {}, {first_proto}, {}, {}, {first_always}, {})",
             w.strings.add(text(row, "full")),
             flat.len(),
             tags.len(),
-            if text(row, "map") == "atomic" { ATOMIC } else { 0 }
-                | if flat.iter().any(|field| w.is_always_written(field)) { HAS_ALWAYS } else { 0 }
+            if text(row, "map") == "atomic" { ATOMIC } else { 0 },
+            always.len() - first_always
         ));
         if let Some(gvk) = row["gvk"].as_array() {
             let gvk: Vec<_> = gvk.iter().filter_map(Value::as_str).collect();
@@ -249,6 +252,7 @@ pub fn write(types: &BTreeMap<String, Value>) -> String {
         ("RANKS", "u8", &ranks),
         ("PREFIXES", "u64", &prefixes),
         ("PLACES", "u16", &places(&hashed)),
+        ("ALWAYS_WRITTEN", "u16", &always),
         ("PROTOS", "P", &protos),
         ("KINDS", "Type", &w.kinds),
         ("MERGES", "G", &w.merges),

@@ -108,7 +108,7 @@ impl Quantity {
 
     /// True if it is a whole number.
     pub fn is_whole(self) -> bool {
-        self.nanos % NANO == 0
+        divided(self.nanos, NANO).1 == 0
     }
 
     /// The sum, written as the first is (a 0 takes the second's way).
@@ -138,9 +138,29 @@ impl Quantity {
     }
 }
 
+/// Quotient and rest. Most numbers fit what a processor counts with.
+fn divided(number: i128, by: i128) -> (i128, i128) {
+    match (i64::try_from(number), i64::try_from(by)) {
+        (Ok(number), Ok(by)) => ((number / by).into(), (number % by).into()),
+        _ => (number / by, number % by),
+    }
+}
+
 fn divide_up(number: i128, by: i128) -> i128 {
-    let rest = number % by;
-    number / by + if rest == 0 { 0 } else { rest.signum() }
+    let (whole, rest) = divided(number, by);
+    whole + rest.signum()
+}
+
+/// A number without a power of `base` that divides it, the largest up to `most`; and which.
+fn taken_apart(mut number: i128, base: i128, most: usize) -> (i128, usize) {
+    for power in 0..most {
+        let (whole, rest) = divided(number, base);
+        if rest != 0 {
+            return (number, power);
+        }
+        number = whole;
+    }
+    (number, most)
 }
 
 fn clamp(number: i128) -> i64 {
@@ -211,25 +231,30 @@ impl FromStr for Quantity {
             Some(b'+') => (false, &text[1..]),
             Some(_) => (false, text),
         };
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let (number, suffix) = rest.split_at(end);
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        let (whole, rest) = digits(rest);
+        let (fraction, suffix) = rest.strip_prefix('.').map_or(("", rest), digits);
+        if suffix.starts_with('.') {
+            return Err(QuantityError::Numeric);
+        }
         if whole.is_empty() && fraction.is_empty() {
             return Err(QuantityError::Format);
         }
-        if fraction.contains('.') {
-            return Err(QuantityError::Numeric);
-        }
-        if !suffix.bytes().all(|byte| b"eEinumkKMGTP+-0123456789".contains(&byte)) {
-            return Err(QuantityError::Format);
-        }
-        let (scale, format) = suffix_scale(suffix).ok_or(QuantityError::Suffix)?;
+        let Some((scale, format)) = suffix_scale(suffix) else {
+            let is_possible = suffix.bytes().all(|byte| b"eEinumkKMGTP+-0123456789".contains(&byte));
+            return Err(if is_possible { QuantityError::Suffix } else { QuantityError::Format });
+        };
         let digits =
             if fraction.is_empty() { Cow::Borrowed(whole) } else { [whole, fraction].concat().into() };
         let places = i32::try_from(fraction.len()).map_err(|_| QuantityError::Numeric)?;
         let nanos = scaled(digits.trim_start_matches('0'), places, &scale);
         Ok(Self { nanos: if negative { -nanos } else { nanos }, format })
     }
+}
+
+/// The digits that a text begins with, and what follows.
+fn digits(text: &str) -> (&str, &str) {
+    let end = text.bytes().position(|byte| !byte.is_ascii_digit());
+    text.split_at(end.unwrap_or(text.len()))
 }
 
 /// Digits, of which the last `places` stand behind the point, times the scale, in billionths; capped, and rounded up.
@@ -252,11 +277,17 @@ fn scaled(digits: &str, places: i32, scale: &Scale) -> i128 {
     // Most fit what a processor counts with.
     let mut number = rest.parse::<u64>().map(i128::from).or_else(|_| rest.parse()).unwrap_or(MOST);
     // None: more than an i128 holds.
-    let power = 10_i128.checked_pow(exponent.unsigned_abs());
+    let power = match exponent.unsigned_abs() {
+        small @ 0..=19 => Some(10_u64.pow(small).into()),
+        large => 10_i128.checked_pow(large),
+    };
     if exponent > 0 {
         number = power.map_or(MOST, |power| number.saturating_mul(power));
     }
-    number = number.min(MOST * 10).saturating_mul(factor);
+    number = number.min(MOST * 10);
+    if factor != 1 {
+        number = number.saturating_mul(factor);
+    }
     if exponent < 0 {
         let (whole, rest) = power.map_or((0, number), |power| (number / power, number % power));
         inexact |= rest != 0;
@@ -272,36 +303,15 @@ impl fmt::Display for Quantity {
         }
         let binary = self.format == Format::BinarySi && self.is_whole() && self.nanos.abs() >= 1024 * NANO;
         if binary {
-            let mut number = self.nanos / NANO;
-            let mut power = 0;
-            while number % 1024 == 0 && power < 6 {
-                number /= 1024;
-                power += 1;
-            }
+            let (number, power) = taken_apart(self.nanos / NANO, 1024, 6);
             return write!(f, "{number}{}", ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][power]);
         }
-        let mut number = self.nanos;
-        let mut exponent = -9;
-        while number % 1000 == 0 && exponent < 18 {
-            number /= 1000;
-            exponent += 3;
-        }
+        let (number, power) = taken_apart(self.nanos, 1000, 9);
         if self.format == Format::DecimalExponent {
+            let exponent = 3 * power as i32 - 9;
             return if exponent == 0 { write!(f, "{number}") } else { write!(f, "{number}e{exponent}") };
         }
-        let suffix = match exponent {
-            -9 => "n",
-            -6 => "u",
-            -3 => "m",
-            3 => "k",
-            6 => "M",
-            9 => "G",
-            12 => "T",
-            15 => "P",
-            18 => "E",
-            _ => "",
-        };
-        write!(f, "{number}{suffix}")
+        write!(f, "{number}{}", ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"][power])
     }
 }
 

@@ -5,8 +5,8 @@
 // How the generated tables are written.
 /// A piece of `TEXT`: where, how long.
 struct S(u32, u16);
-/// A struct: name, first field, fields, first tag, tags, flags.
-struct T(S, u16, u16, u16, u16, u8);
+/// A struct: name, first field, fields, first tag, tags, flags, and those of its fields that are always written: first, how many.
+struct T(S, u16, u16, u16, u16, u8, u16, u16);
 /// A field: name, type, flags, rule of merging.
 struct F(S, u16, u16, u16);
 /// A protobuf tag: number, and the field (or, with the highest bit, the struct) behind it.
@@ -19,12 +19,13 @@ mod tables {
 }
 
 use smallvec::SmallVec;
-use tables::{FIELDS, GVKS, KINDS, MERGES, ORDER, PLACES, PREFIXES, PROTOS, RANKS, STRUCTS, TEXT};
+use tables::{
+    ALWAYS_WRITTEN, FIELDS, GVKS, KINDS, MERGES, ORDER, PLACES, PREFIXES, PROTOS, RANKS, STRUCTS, TEXT,
+};
 
 /// Bits of flags: of a field, and of a struct (`schema/tables.rs`).
 const ALWAYS: u16 = 32;
 const ATOMIC: u8 = 1;
-const HAS_ALWAYS: u8 = 2;
 
 /// Where the search for a field begins in `PLACES`: of its struct and the first bytes of its name. `schema/tables.rs` has the same.
 fn place(of: u16, prefix: u64) -> usize {
@@ -103,8 +104,8 @@ impl Struct {
     /// Those of its fields that Go's encoder writes though nobody has set them.
     pub(crate) fn always_written(self) -> impl Iterator<Item = Field> {
         let row = self.row();
-        let count = if row.5 & HAS_ALWAYS == 0 { 0 } else { row.2 };
-        (row.1..row.1 + count).map(Field).filter(|field| field.is_always_written())
+        let all = ALWAYS_WRITTEN.get(usize::from(row.6)..usize::from(row.6 + row.7)).unwrap_or_default();
+        all.iter().map(|field| Field(*field))
     }
 
     /// Where one of its fields is in the order in which Go's struct has them.
@@ -187,7 +188,13 @@ impl Field {
     /// Whether it has this name, of which the first bytes are known to be the same.
     fn is_rest_of(self, name: &str) -> bool {
         let length = usize::from(self.row().0.1);
-        length == name.len() && (length <= 8 || self.name().as_bytes()[8..] == name.as_bytes()[8..])
+        length == name.len()
+            && match length {
+                0..=8 => true,
+                // At once, as a number.
+                9..=16 => self.name().as_bytes().last_chunk::<8>() == name.as_bytes().last_chunk(),
+                _ => self.name().as_bytes()[8..] == name.as_bytes()[8..],
+            }
     }
 
     /// Its name in JSON.

@@ -194,13 +194,13 @@ fn cidr(value: &str) -> Option<(IpAddr, u8)> {
 }
 
 /// `ValidatePortNumOrName`.
-fn port_number_or_name(errors: &mut ErrorList, port: &Value, path: &Path) {
+fn port_number_or_name(errors: &mut ErrorList, port: &Value, at: impl At) {
     match port {
-        Value::String(name) => reasons(errors, path, name, names::is_valid_port_name(name)),
+        Value::String(name) => reasons(errors, at, name, names::is_valid_port_name(name)),
         other => {
             let number = other.as_i64().unwrap_or_default();
             for reason in names::is_valid_port_num(number) {
-                errors.invalid(path, number, reason);
+                errors.invalid(&at.path(), number, reason);
             }
         }
     }

@@ -156,6 +156,9 @@ fn dns_config(errors: &mut ErrorList, spec: &Value, path: &Path) {
             return;
         }
     }
+    if config.is_null() {
+        return;
+    }
     let servers = get(config, "nameservers");
     if list(config, "nameservers").len() > 3 {
         errors.invalid(&path.child("nameservers"), servers.clone(), "must not have more than 3 nameservers");

@@ -12,11 +12,12 @@ const MAX_CODES: usize = 255;
 /// A container's own policy and its rules.
 pub fn policy_and_rules(errors: &mut ErrorList, container: &Value, path: &Path) {
     let rules = list(container, "restartPolicyRules");
-    let at = path.child("restartPolicy");
     if has(container, "restartPolicy") {
-        one_of(errors, text(container, "restartPolicy"), &at, &["Always", "Never", "OnFailure"], true);
+        let (policy, at) = (text(container, "restartPolicy"), (path, "restartPolicy"));
+        one_of(errors, policy, at, &["Always", "Never", "OnFailure"], true);
     } else if !rules.is_empty() {
-        errors.required(&at, "must specify restartPolicy when restart rules are used");
+        let why = "must specify restartPolicy when restart rules are used";
+        errors.required(&path.child("restartPolicy"), why);
     }
     if rules.len() > MAX_RULES {
         errors.too_many(&path.child("restartPolicyRules"), rules.len(), MAX_RULES);

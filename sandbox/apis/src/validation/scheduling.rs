@@ -15,6 +15,9 @@ const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
 
 /// `validateAffinity`.
 pub fn affinity(errors: &mut ErrorList, affinity: &Value, path: &Path) {
+    if affinity.is_null() {
+        return;
+    }
     let node = get(affinity, "nodeAffinity");
     let node_path = path.child("nodeAffinity");
     if has(node, REQUIRED) {

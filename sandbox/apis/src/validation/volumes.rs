@@ -66,7 +66,7 @@ pub fn volumes<'a>(
         if name.is_empty() {
             own.required(&path.child("name"), "");
         } else {
-            dns_label(&mut own, &path.child("name"), name);
+            dns_label(&mut own, (&path, "name"), name);
         }
         if found.contains_key(name) {
             own.duplicate(&path.child("name"), name);

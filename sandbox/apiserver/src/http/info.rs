@@ -141,6 +141,9 @@ fn exact_name(selector: &str) -> Option<&str> {
 }
 
 fn decoded(part: &str) -> String {
+    if !part.contains('%') {
+        return part.into();
+    }
     percent_decode_str(part).decode_utf8_lossy().into_owned()
 }
 

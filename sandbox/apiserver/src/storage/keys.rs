@@ -37,9 +37,9 @@ pub fn custom_prefix(group: &str, plural: &str) -> String {
 /// The key of an object.
 pub fn of(resource: &Resource, namespace: &str, name: &str) -> String {
     if resource.namespaced {
-        format!("{}{namespace}/{name}", resource.prefix)
+        [&*resource.prefix, namespace, "/", name].concat()
     } else {
-        format!("{}{name}", resource.prefix)
+        [&*resource.prefix, name].concat()
     }
 }
 

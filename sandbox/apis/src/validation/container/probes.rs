@@ -59,7 +59,7 @@ fn handler(errors: &mut ErrorList, handler: &Value, grace: i64, path: &Path) {
             if text(action, "path").is_empty() {
                 errors.required(&at.child("path"), "");
             }
-            port_number_or_name(errors, get(action, "port"), &at.child("port"));
+            port_number_or_name(errors, get(action, "port"), (&at, "port"));
             let scheme = text(action, "scheme");
             if !matches!(scheme, "HTTP" | "HTTPS") {
                 errors.not_supported(&at.child("scheme"), scheme, &["HTTP", "HTTPS"]);
@@ -69,7 +69,7 @@ fn handler(errors: &mut ErrorList, handler: &Value, grace: i64, path: &Path) {
                 reasons(errors, (&at, "httpHeaders"), name, names::is_http_header_name(name));
             }
         }
-        "tcpSocket" | "grpc" => port_number_or_name(errors, get(action, "port"), &at.child("port")),
+        "tcpSocket" | "grpc" => port_number_or_name(errors, get(action, "port"), (&at, "port")),
         _ => {
             let seconds = int(action, "seconds");
             if !(0..=grace).contains(&seconds) {

@@ -2,11 +2,14 @@
 
 use super::super::{descending_path, indexed, one_of};
 use crate::tree::{flag, get, has, list, text};
-use drydock_apimachinery::field::{ErrorList, Path};
+use drydock_apimachinery::field::{At, ErrorList, Path};
 use serde_json::Value;
 
 /// A container's own security context.
 pub(super) fn security(errors: &mut ErrorList, context: &Value, path: &Path) {
+    if context.is_null() {
+        return;
+    }
     user_and_group(errors, context, path);
     if has(context, "procMount") {
         one_of(errors, text(context, "procMount"), (path, "procMount"), &["Default", "Unmasked"], true);
@@ -28,16 +31,16 @@ pub(super) fn security(errors: &mut ErrorList, context: &Value, path: &Path) {
 /// Numbers of users and groups of a security context.
 pub fn user_and_group(errors: &mut ErrorList, context: &Value, path: &Path) {
     for field in ["fsGroup", "runAsUser", "runAsGroup"] {
-        id(errors, get(context, field), &path.child(field));
+        id(errors, get(context, field), (path, field));
     }
     for (path, group) in indexed(context, "supplementalGroups", path) {
         id(errors, group, &path);
     }
 }
 
-fn id(errors: &mut ErrorList, id: &Value, path: &Path) {
+fn id(errors: &mut ErrorList, id: &Value, at: impl At) {
     if let Some(id) = id.as_i64().filter(|id| !(0..=i64::from(i32::MAX)).contains(id)) {
-        errors.invalid(path, id, "must be between 0 and 2147483647, inclusive");
+        errors.invalid(&at.path(), id, "must be between 0 and 2147483647, inclusive");
     }
 }
 
