@@ -83,3 +83,21 @@ pub fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
 pub fn is_deleting(object: &Value) -> bool {
     at(object, &["metadata", "deletionTimestamp"]).is_some_and(|time| !time.is_null())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_in_small_and_large_maps() {
+        for size in 0..3 * FEW {
+            let map: Map<String, Value> =
+                (0..size).map(|number| (number.to_string(), number.into())).collect();
+            for number in 0..size {
+                assert_eq!(find(&map, &number.to_string()), Some(&json!(number)));
+            }
+            assert_eq!(find(&map, &size.to_string()), None);
+        }
+        assert_eq!(field(&json!([1]), "0"), None);
+    }
+}

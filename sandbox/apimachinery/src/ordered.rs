@@ -357,6 +357,18 @@ mod tests {
     }
 
     #[test]
+    fn strings_are_escaped_wherever_it_is_due() {
+        for odd in ['"', '\\', '\n', '\u{1f}', '\u{7f}', 'ü'] {
+            for at in 0..40 {
+                let text = format!("{}{odd}{}\"", "a".repeat(at), "b".repeat(20));
+                let mut out = Vec::new();
+                string(&mut out, &text);
+                assert_eq!(String::from_utf8_lossy(&out), json!(text).to_string());
+            }
+        }
+    }
+
+    #[test]
     fn nothing_is_lost_that_no_schema_knows() {
         written(
             &json!({"kind": "Pod", "apiVersion": "v1", "spec": {"new": {"er": 1}, "containers": null}, "more": []}),

@@ -367,6 +367,9 @@ mod tests {
         for (text, error) in [
             ("", QuantityError::Format),
             ("Mi", QuantityError::Format),
+            (".", QuantityError::Format),
+            ("..", QuantityError::Numeric),
+            ("..5", QuantityError::Numeric),
             ("1.1.M", QuantityError::Numeric),
             ("1+1.0M", QuantityError::Format),
             ("0.1mi", QuantityError::Suffix),
