@@ -1,111 +1,113 @@
 //! Paths of fields and errors about them, worded as `k8s.io/apimachinery/pkg/util/validation/field` words them.
 
 use serde_json::Value;
-use smallvec::SmallVec;
-use std::borrow::Cow;
 use std::fmt::{self, Write};
 
-/// Paths up to this length lie on the stack.
-const SHORT: usize = 64;
+/// Path of a field: `spec.containers[0].name`, `metadata.labels[app]`. It knows its last step and what that is below. Validation makes one
+/// for every field that it looks at and shows few of them: only then they become text.
+#[derive(Debug, Clone, Copy)]
+pub struct Path<'a> {
+    above: Option<&'a Path<'a>>,
+    step: Step<'a>,
+}
 
-/// Path of a field: `spec.containers[0].name`, `metadata.labels[app]`. Validation makes one for every field that it looks at and shows
-/// few of them, so most lie on the stack.
-#[derive(Debug, PartialEq, Eq, Default)]
-pub struct Path(SmallVec<[u8; SHORT]>);
+/// The end of a path.
+#[derive(Debug, Clone, Copy)]
+enum Step<'a> {
+    /// Nothing: where all paths begin.
+    Root,
+    Field(&'a str),
+    Index(usize),
+    Key(&'a str),
+    /// A field, and an element of the list in it.
+    Element(&'a str, usize),
+    /// A field, and an entry of the map in it.
+    Entry(&'a str, &'a str),
+}
 
-impl Clone for Path {
-    fn clone(&self) -> Self {
-        // At once: `SmallVec`'s own goes byte by byte.
-        Self(SmallVec::from_slice(&self.0))
+impl Default for Path<'_> {
+    fn default() -> Self {
+        Self { above: None, step: Step::Root }
     }
 }
 
-impl Path {
-    /// A path of one field.
-    pub fn new(name: &str) -> Self {
-        Self(SmallVec::from_slice(name.as_bytes()))
+impl<'a> Path<'a> {
+    /// A path that is written so; an empty one has no dot before what is below.
+    pub const fn new(text: &'a str) -> Self {
+        Self { above: None, step: if text.is_empty() { Step::Root } else { Step::Field(text) } }
     }
 
-    /// A field below.
+    const fn below(&'a self, step: Step<'a>) -> Self {
+        Self { above: Some(self), step }
+    }
+
+    /// A field below, or one below that (`a.b`).
     #[must_use]
-    pub fn child(&self, name: &str) -> Self {
-        if self.0.is_empty() { Self::new(name) } else { self.with(&[".", name]) }
+    pub const fn child(&'a self, name: &'a str) -> Self {
+        self.below(Step::Field(name))
     }
 
     /// An element of the list that this is.
     #[must_use]
-    pub fn index(&self, index: usize) -> Self {
-        let mut digits = [0; 20];
-        self.with(&["[", decimal(index, &mut digits), "]"])
+    pub const fn index(&'a self, index: usize) -> Self {
+        self.below(Step::Index(index))
     }
 
     /// An entry of the map that this is.
     #[must_use]
-    pub fn key(&self, key: &str) -> Self {
-        self.with(&["[", key, "]"])
+    pub const fn key(&'a self, key: &'a str) -> Self {
+        self.below(Step::Key(key))
     }
 
     /// An element of a list below.
     #[must_use]
-    pub fn element(&self, list: &str, index: usize) -> Self {
-        let mut digits = [0; 20];
-        let dot = if self.0.is_empty() { "" } else { "." };
-        self.with(&[dot, list, "[", decimal(index, &mut digits), "]"])
+    pub const fn element(&'a self, list: &'a str, index: usize) -> Self {
+        self.below(Step::Element(list, index))
     }
 
-    fn with(&self, pieces: &[&str]) -> Self {
-        let length = self.0.len() + pieces.iter().map(|piece| piece.len()).sum::<usize>();
-        let all = [&*self.0].into_iter().chain(pieces.iter().map(|piece| piece.as_bytes()));
-        let mut short = [0; SHORT];
-        if length > SHORT {
-            return Self(all.flatten().copied().collect());
-        }
-        let mut at = 0;
-        for piece in all {
-            short[at..at + piece.len()].copy_from_slice(piece);
-            at += piece.len();
-        }
-        Self(SmallVec::from_buf_and_len(short, length))
+    /// An entry of a map below.
+    #[must_use]
+    pub const fn entry(&'a self, map: &'a str, key: &'a str) -> Self {
+        self.below(Step::Entry(map, key))
     }
-}
-
-/// A number in the end of a buffer, which is as long as the longest.
-fn decimal(mut number: usize, digits: &mut [u8; 20]) -> &str {
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    str::from_utf8(&digits[at..]).unwrap_or_default()
 }
 
 /// Where something may be wrong: a path, or one that is put together only if something is.
 pub trait At {
     /// The path.
-    fn path(&self) -> Cow<'_, Path>;
+    fn path(&self) -> Path<'_>;
 }
 
-impl At for &Path {
-    fn path(&self) -> Cow<'_, Path> {
-        Cow::Borrowed(self)
+impl At for &Path<'_> {
+    fn path(&self) -> Path<'_> {
+        **self
     }
 }
 
 /// A field below a path.
-impl At for (&Path, &str) {
-    fn path(&self) -> Cow<'_, Path> {
-        Cow::Owned(self.0.child(self.1))
+impl At for (&Path<'_>, &str) {
+    fn path(&self) -> Path<'_> {
+        self.0.child(self.1)
     }
 }
 
-impl fmt::Display for Path {
+impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Made of whole texts alone.
-        f.write_str(str::from_utf8(&self.0).map_err(|_| fmt::Error)?)
+        let dot = match self.above {
+            None | Some(Path { step: Step::Root, .. }) => "",
+            Some(_) => ".",
+        };
+        if let Some(above) = self.above {
+            above.fmt(f)?;
+        }
+        match self.step {
+            Step::Root => Ok(()),
+            Step::Field(name) => write!(f, "{dot}{name}"),
+            Step::Index(index) => write!(f, "[{index}]"),
+            Step::Key(key) => write!(f, "[{key}]"),
+            Step::Element(list, index) => write!(f, "{dot}{list}[{index}]"),
+            Step::Entry(map, key) => write!(f, "{dot}{map}[{key}]"),
+        }
     }
 }
 
@@ -363,11 +365,17 @@ mod tests {
     fn paths_of_elements() {
         let spec = Path::new("spec");
         for index in [0, 7, 10, usize::MAX] {
-            assert_eq!(spec.element("ports", index), spec.child("ports").index(index));
+            assert_eq!(
+                spec.element("ports", index).to_string(),
+                spec.child("ports").index(index).to_string()
+            );
             assert_eq!(spec.element("ports", index).to_string(), format!("spec.ports[{index}]"));
         }
-        assert_eq!(Path::default().element("a", 1), Path::new("a[1]"));
-        assert_eq!(*(&spec, "a").path(), spec.child("a"));
+        assert_eq!(spec.entry("limits", "cpu").to_string(), "spec.limits[cpu]");
+        assert_eq!(Path::default().element("a", 1).to_string(), "a[1]");
+        assert_eq!(Path::default().to_string(), "");
+        assert_eq!(Path::new("").child("a").to_string(), "a");
+        assert_eq!((&spec, "a").path().to_string(), "spec.a");
     }
 
     #[test]

@@ -346,7 +346,7 @@ impl Resource {
     }
 
     /// `metadata` as a path.
-    pub fn metadata_path() -> Path {
+    pub fn metadata_path() -> Path<'static> {
         Path::new("metadata")
     }
 }

@@ -81,7 +81,7 @@ fn subject(call: &Call, tree: &Value) -> Result<User, Status> {
     let (name, groups) = (text(spec, &["user"]), strings(spec, &["groups"]));
     if name.is_empty() && groups.is_empty() {
         let mut errors = ErrorList::default();
-        let path = Path::new("spec").child("user");
+        let path = Path::new("spec.user");
         errors.invalid(&path, name, "at least one of user or group must be specified");
         return Err(Status::invalid(call.resource.group_kind(), "", &errors));
     }
@@ -227,7 +227,7 @@ pub async fn token(call: &mut Call, incoming: Incoming) -> Result<Answer, Status
 /// `ValidateTokenRequest`.
 fn check_seconds(seconds: i64) -> Result<(), Status> {
     let mut errors = ErrorList::default();
-    let path = Path::new("spec").child("expirationSeconds");
+    let path = Path::new("spec.expirationSeconds");
     if seconds < 600 {
         errors.invalid(&path, seconds, "may not specify a duration less than 10 minutes");
     }

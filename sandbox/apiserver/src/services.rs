@@ -182,7 +182,7 @@ fn allocate_address(
         return Ok(());
     }
     if !wanted.is_empty() {
-        let path = Path::new("spec").child("clusterIPs");
+        let path = Path::new("spec.clusterIPs");
         let refuse = |why: String| format!("failed to allocate IP {wanted}: {why}");
         match wanted.parse::<Ipv4Addr>() {
             Ok(address) if !ranges.iter().any(|range| range.contains(address)) => errors.invalid(
@@ -211,7 +211,7 @@ fn allocate_address(
     let Some(address) = free else {
         errors.push(
             drydock_apimachinery::field::ErrorKind::Internal,
-            &Path::new("spec").child("clusterIPs"),
+            &Path::new("spec.clusterIPs"),
             None,
             "failed to allocate a serviceIP: range is full",
         );
@@ -272,13 +272,14 @@ fn allocate_ports(
         old.map(|old| list(old, &["spec", "ports"]).iter().filter_map(port_of).collect()).unwrap_or_default();
     let mut own: HashSet<u16> = list(new, &["spec", "ports"]).iter().filter_map(port_of).collect();
     let Some(ports) = new["spec"]["ports"].as_array_mut() else { return Ok(()) };
-    let path = Path::new("spec").child("ports");
+    let path = Path::new("spec.ports");
     for (index, port) in ports.iter_mut().enumerate() {
         let protocol = text(port, &["protocol"]).to_string();
         match port_of(port) {
             Some(number) if had.contains(&number) => {}
             Some(number) => {
-                let path = path.index(index).child("nodePort");
+                let path = path.index(index);
+                let path = path.child("nodePort");
                 if !range.contains(&number) {
                     let why = format!(
                         "provided port is not in the valid range. The range of valid ports is {}-{}",

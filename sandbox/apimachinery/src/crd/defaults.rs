@@ -37,13 +37,13 @@ fn walk(schema: &Structural, path: &Path, is_resource: bool, pruned: bool, error
         if is_resource && META.contains(&name.as_str()) {
             continue;
         }
-        walk(below, &path.child("properties").key(name), below.embedded_resource, pruned, errors);
+        walk(below, &path.entry("properties", name), below.embedded_resource, pruned, errors);
     }
 }
 
 fn push(at: &Path, error: FieldError, errors: &mut ErrorList) {
     let field = match error.field.as_str() {
-        "" | "<nil>" => at.clone(),
+        "" | "<nil>" => *at,
         below => at.child(below),
     };
     errors.push(error.kind, &field, error.value, error.detail);

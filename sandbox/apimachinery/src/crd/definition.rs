@@ -96,7 +96,8 @@ fn approval(definition: &Value, group: &str, errors: &mut ErrorList) {
     if !protected {
         return;
     }
-    let path = Path::new("metadata").child("annotations").key(APPROVED);
+    let metadata = Path::new("metadata");
+    let path = metadata.entry("annotations", APPROVED);
     let annotation = text(definition, &["metadata", "annotations", APPROVED]);
     if annotation.is_empty() {
         let detail = format!(
@@ -116,7 +117,7 @@ fn versions(spec: &Value, path: &Path, old: Option<&Value>, errors: &mut ErrorLi
     let versions = list(spec, &["versions"]);
     let (mut names, mut unique, mut storage) = (Vec::new(), true, 0);
     for (index, version) in versions.iter().enumerate() {
-        let at = path.child("versions").index(index);
+        let at = path.element("versions", index);
         let name = text(version, &["name"]);
         unique &= !names.contains(&name);
         names.push(name);
@@ -142,24 +143,25 @@ fn versions(spec: &Value, path: &Path, old: Option<&Value>, errors: &mut ErrorLi
 
 /// Where errors of a part of a version are told; none: they were already. What all versions have alike is told once, of the definition
 /// (`Convert_v1_CustomResourceDefinitionSpec_To_apiextensions_…`).
-fn place(versions: &[Value], index: usize, part: &str, path: &Path) -> Option<Path> {
+fn place(versions: &[Value], index: usize, part: &str, path: &Path) -> Option<String> {
     let of = |version: &'_ Value| version.get(part).filter(|value| !value.is_null()).cloned();
     let first = versions.first().and_then(of);
     if versions.iter().any(|version| of(version) != first) {
-        return Some(path.child("versions").index(index).child(part));
+        return Some(path.element("versions", index).child(part).to_string());
     }
-    (index == 0).then(|| path.child(if part == "schema" { "validation" } else { part }))
+    (index == 0).then(|| path.child(if part == "schema" { "validation" } else { part }).to_string())
 }
 
 fn one_version(versions: &[Value], index: usize, path: &Path, old: Option<&Value>, errors: &mut ErrorList) {
     let version = &versions[index];
     match version.pointer("/schema/openAPIV3Schema").filter(|schema| !schema.is_null()) {
         None => {
-            let at = path.child("versions").index(index).child("schema");
-            errors.required(&at.child("openAPIV3Schema"), "schemas are required");
+            let at = path.element("versions", index);
+            errors.required(&at.child("schema").child("openAPIV3Schema"), "schemas are required");
         }
         Some(schema) => {
             if let Some(at) = place(versions, index, "schema", path) {
+                let at = Path::new(&at);
                 let status = version.pointer("/subresources/status").is_some();
                 let before = old.map(|old| {
                     let versions = list(&old["spec"], &["versions"]);
@@ -173,14 +175,17 @@ fn one_version(versions: &[Value], index: usize, path: &Path, old: Option<&Value
         }
     }
     if let Some(at) = place(versions, index, "additionalPrinterColumns", path) {
+        let at = Path::new(&at);
         for (index, column) in list(version, &["additionalPrinterColumns"]).iter().enumerate() {
             printer_column(column, &at.index(index), errors);
         }
     }
     if let Some(at) = place(versions, index, "subresources", path) {
+        let at = Path::new(&at);
         subresources(&version["subresources"], &at, errors);
     }
     if let Some(at) = place(versions, index, "selectableFields", path) {
+        let at = Path::new(&at);
         selectable(version, &at, errors);
     }
 }
@@ -263,7 +268,8 @@ fn subresources(value: &Value, path: &Path, errors: &mut ErrorList) {
             false,
         ),
     ] {
-        let path = path.child(&format!("scale.{name}"));
+        let path = path.child("scale");
+        let path = path.child(name);
         match text(scale, &[name]) {
             "" if required => errors.required(&path, ""),
             "" => {}
@@ -277,7 +283,8 @@ fn selectable(version: &Value, path: &Path, errors: &mut ErrorList) {
     let all = list(version, &["selectableFields"]);
     let mut seen = Vec::new();
     for (index, one) in all.iter().enumerate() {
-        let path = path.index(index).child("jsonPath");
+        let path = path.index(index);
+        let path = path.child("jsonPath");
         let written = text(one, &["jsonPath"]);
         let parsed = JsonPath::parse(written);
         let fields = parsed.as_ref().ok().and_then(JsonPath::fields);
@@ -334,7 +341,7 @@ fn names(names: &Value, path: &Path, errors: &mut ErrorList) {
             let value = one.as_str().unwrap_or_default();
             let reasons = is_dns1035_label(value);
             if !reasons.is_empty() {
-                errors.invalid(&path.child(field).index(index), value, reasons.join(","));
+                errors.invalid(&path.element(field, index), value, reasons.join(","));
             }
         }
     }
@@ -381,8 +388,7 @@ fn update(new: &Value, old: &Value, path: &Path, errors: &mut ErrorList) {
     for fields in immutable {
         let value = text(&new["spec"], fields);
         if value != text(&old["spec"], fields) {
-            let path = fields.iter().fold(path.clone(), |path, name| path.child(name));
-            errors.invalid(&path, value, "field is immutable");
+            errors.invalid(&path.child(&fields.join(".")), value, "field is immutable");
         }
     }
 }
@@ -390,7 +396,8 @@ fn update(new: &Value, old: &Value, path: &Path, errors: &mut ErrorList) {
 /// `ValidateCustomResourceDefinitionStoredVersions`.
 fn stored_versions(definition: &Value, errors: &mut ErrorList) {
     let versions = list(&definition["spec"], &["versions"]);
-    let path = Path::new("status").child("storedVersions");
+    let status = Path::new("status");
+    let path = status.child("storedVersions");
     let stored = list(definition, &["status", "storedVersions"]);
     if stored.is_empty() {
         return errors.invalid(&path, json!([]), "must have at least one stored version");

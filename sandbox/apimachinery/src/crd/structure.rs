@@ -40,7 +40,7 @@ fn schema_at(schema: &Value, level: Level, nested: bool, path: &Path, depth: usi
     extensions(schema, type_, path, errors);
     rules(schema, path, errors);
     for (name, below) in map.get("properties").and_then(Value::as_object).into_iter().flatten() {
-        let path = path.child("properties").key(name);
+        let path = path.entry("properties", name);
         if name == "metadata" && level == Level::Root && !nested {
             let only_names = below.get("properties").and_then(Value::as_object).is_none_or(|properties| {
                 properties.keys().all(|name| matches!(name.as_str(), "name" | "generateName"))
@@ -85,7 +85,7 @@ fn schema_at(schema: &Value, level: Level, nested: bool, path: &Path, depth: usi
             if int_or_string && (name == "anyOf" || index == 0) {
                 continue;
             }
-            schema_at(below, level, true, &path.child(name).index(index), depth + 1, errors);
+            schema_at(below, level, true, &path.element(name, index), depth + 1, errors);
         }
     }
     if let Some(not) = map.get("not") {
@@ -150,10 +150,7 @@ fn not_structural(schema: &Value, path: &Path, errors: &mut ErrorList) {
         }
     }
     if schema.pointer("/properties/metadata").is_some() {
-        errors.forbidden(
-            &path.child("properties").key("metadata"),
-            "must not be specified in a nested context",
-        );
+        errors.forbidden(&path.entry("properties", "metadata"), "must not be specified in a nested context");
     }
 }
 
@@ -251,7 +248,8 @@ fn list_keys(schema: &Value, list_type: Option<&str>, path: &Path, errors: &mut 
     let required: Vec<_> = list(items, &["required"]).iter().filter_map(Value::as_str).collect();
     for (index, key) in keys.iter().enumerate() {
         let property = &items["properties"][*key];
-        let below = path.child("items").child("properties").key(key);
+        let below = path.child("items");
+        let below = below.entry("properties", key);
         if property.is_null() {
             errors.invalid(&at, json!(keys), "entries must all be names of item properties");
             continue;
@@ -279,7 +277,7 @@ fn list_keys(schema: &Value, list_type: Option<&str>, path: &Path, errors: &mut 
 fn rules(schema: &Value, path: &Path, errors: &mut ErrorList) {
     let reasons = ["FieldValueRequired", "FieldValueForbidden", "FieldValueInvalid", "FieldValueDuplicate"];
     for (index, rule) in list(schema, &["x-kubernetes-validations"]).iter().enumerate() {
-        let path = path.child("x-kubernetes-validations").index(index);
+        let path = path.element("x-kubernetes-validations", index);
         let (expression, message) = (text(rule, &["rule"]), text(rule, &["message"]));
         if expression.trim().is_empty() {
             errors.required(&path.child("rule"), "rule is not specified");

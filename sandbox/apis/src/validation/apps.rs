@@ -37,14 +37,14 @@ fn selector_and_template(errors: &mut ErrorList, given: &Value, required: bool, 
 fn selects(errors: &mut ErrorList, query: &LabelSelector, given: &Value) {
     let labels = at(given, &["template", "metadata", "labels"]);
     if !query.is_empty() && !query.matches(|key| get(labels, key).as_str()) {
-        let path = spec().child("template").child("metadata").child("labels");
+        let path = Path::new("spec.template.metadata.labels");
         errors.invalid(&path, labels.clone(), MISMATCH);
     }
 }
 
 /// Pods that are kept running are always started again.
 fn template(errors: &mut ErrorList, template: &Value, kind: &str) {
-    let path = spec().child("template");
+    let path = Path::new("spec.template");
     pod::template(errors, template, &path);
     let (given, path) = (get(template, "spec"), path.child("spec"));
     let policy = text(given, "restartPolicy");
@@ -224,8 +224,8 @@ pub fn validate_stateful_set(object: &Value, old: Option<&Value>) -> ErrorList {
     stateful_strategy(&mut errors, get(given, "updateStrategy"), &path.child("updateStrategy"));
     let retention = get(given, "persistentVolumeClaimRetentionPolicy");
     for field in ["whenDeleted", "whenScaled"] {
-        let at = path.child("persistentVolumeClaimRetentionPolicy").child(field);
-        one_of(&mut errors, text(retention, field), &at, &["Retain", "Delete"], false);
+        let at = path.child("persistentVolumeClaimRetentionPolicy");
+        one_of(&mut errors, text(retention, field), (&at, field), &["Retain", "Delete"], false);
     }
     if old.is_none() {
         for (path, claim) in super::indexed(given, "volumeClaimTemplates", &path) {

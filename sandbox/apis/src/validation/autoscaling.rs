@@ -156,7 +156,7 @@ fn source(errors: &mut ErrorList, kind: &str, source: &Value, path: &Path) {
 
 fn identifier(errors: &mut ErrorList, source: &Value, path: &Path) {
     let name = at(source, &["metric", "name"]).as_str().unwrap_or_default();
-    let path = path.child("metric").child("name");
+    let path = path.child("metric.name");
     if name.is_empty() {
         errors.required(&path, "must specify a metric name");
     } else {

@@ -29,7 +29,7 @@ pub fn validate_job(job: &Value, old: Option<&Value>) -> ErrorList {
     if let Ok(query) = LabelSelector::of_object(get(given, "selector"))
         && !query.matches(|key| get(labels, key).as_str())
     {
-        let at = path.child("template").child("metadata").child("labels");
+        let at = path.child("template.metadata.labels");
         errors.invalid(&at, labels.clone(), "`selector` does not match template `labels`");
     }
     let completions = int(given, "completions");
@@ -37,7 +37,7 @@ pub fn validate_job(job: &Value, old: Option<&Value>) -> ErrorList {
         let host = format!("{}-{}", object::name(job), completions - 1);
         if !names::is_dns1123_label(&host).is_empty() {
             let detail = format!("will not able to create pod with invalid DNS label: {host}");
-            errors.invalid(&Path::new("metadata").child("name"), object::name(job), detail);
+            errors.invalid(&Path::new("metadata.name"), object::name(job), detail);
         }
     }
     if let Some(old) = old {
@@ -51,7 +51,7 @@ fn generated_selector(errors: &mut ErrorList, job: &Value) {
     if flag(get(job, "spec"), "manualSelector") {
         return;
     }
-    let path = spec().child("template").child("metadata").child("labels");
+    let path = Path::new("spec.template.metadata.labels");
     let labels = at(job, &["spec", "template", "metadata", "labels"]);
     for (key, value) in [
         ("controller-uid", object::uid(job)),
@@ -74,7 +74,7 @@ fn generated_selector(errors: &mut ErrorList, job: &Value) {
         && !query.matches(|key| get(&expected, key).as_str())
     {
         errors.invalid(
-            &spec().child("selector"),
+            &Path::new("spec.selector"),
             internal::shown("LabelSelector", selector),
             "`selector` not auto-generated",
         );
@@ -109,7 +109,7 @@ fn job_spec(errors: &mut ErrorList, given: &Value, path: &Path) {
     one_of(errors, replacement, (path, "podReplacementPolicy"), supported, false);
     pod::template(errors, get(given, "template"), &path.child("template"));
     let restart = at(given, &["template", "spec", "restartPolicy"]).as_str().unwrap_or_default();
-    let at = path.child("template").child("spec").child("restartPolicy");
+    let at = path.child("template.spec.restartPolicy");
     match restart {
         "Always" | "" => errors.required(&at, "valid values: \"OnFailure\", \"Never\""),
         "OnFailure" if has(given, "podFailurePolicy") => {
@@ -380,7 +380,7 @@ pub fn validate_cron_job(object: &Value, old: Option<&Value>) -> ErrorList {
     let policies = &["Allow", "Forbid", "Replace"];
     one_of(&mut errors, text(given, "concurrencyPolicy"), &path.child("concurrencyPolicy"), policies, true);
     let job = at(given, &["jobTemplate", "spec"]);
-    let job_path = path.child("jobTemplate").child("spec");
+    let job_path = path.child("jobTemplate.spec");
     job_spec(&mut errors, job, &job_path);
     if has(job, "selector") {
         let detail = "`selector` will be auto-generated";
@@ -394,7 +394,7 @@ pub fn validate_cron_job(object: &Value, old: Option<&Value>) -> ErrorList {
     }
     if old.is_none() && object::name(object).len() > 52 {
         // Jobs are named after it and the time, eleven characters more.
-        let at = Path::new("metadata").child("name");
+        let at = Path::new("metadata.name");
         errors.invalid(&at, object::name(object), "must be no more than 52 characters");
     }
     errors

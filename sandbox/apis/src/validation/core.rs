@@ -94,7 +94,7 @@ fn secret_type(errors: &mut ErrorList, object: &Value) {
         "kubernetes.io/service-account-token" => {
             const KEY: &str = "kubernetes.io/service-account.name";
             if at(object, &["metadata", "annotations", KEY]).as_str().is_none_or(str::is_empty) {
-                errors.required(&Path::new("metadata").child("annotations").key(KEY), "");
+                errors.required(&Path::new("metadata").entry("annotations", KEY), "");
             }
         }
         "kubernetes.io/dockercfg" => docker_config(errors, data, ".dockercfg"),
@@ -111,7 +111,8 @@ fn secret_type(errors: &mut ErrorList, object: &Value) {
 }
 
 fn docker_config(errors: &mut ErrorList, data: &Value, key: &str) {
-    let path = Path::new("data").key(key);
+    let data_path = Path::new("data");
+    let path = data_path.key(key);
     let Some(encoded) = get(data, key).as_str() else {
         errors.required(&path, "");
         return;
@@ -159,7 +160,7 @@ pub fn validate_namespace_status(object: &Value, _old: &Value) -> ErrorList {
         ("Active", "may only be 'Active' if `deletionTimestamp` is empty")
     };
     if phase != wanted {
-        errors.invalid(&Path::new("status").child("Phase"), phase, when);
+        errors.invalid(&Path::new("status.Phase"), phase, when);
     }
     errors
 }
@@ -173,7 +174,7 @@ pub fn validate_node(object: &Value, old: Option<&Value>) -> ErrorList {
     let (given, path) = (get(object, "spec"), spec());
     for (index, network) in texts(given, "podCIDRs").into_iter().enumerate() {
         if super::cidr(network).is_none() {
-            let at = path.child("podCIDRs").index(index);
+            let at = path.element("podCIDRs", index);
             errors.invalid(&at, network, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");
         }
     }
@@ -206,8 +207,7 @@ pub fn validate_node_status(object: &Value, _old: &Value) -> ErrorList {
 fn node_resources(errors: &mut ErrorList, object: &Value) {
     for field in ["capacity", "allocatable"] {
         for (name, amount) in entries(get(object, "status"), field) {
-            let path = Path::new("status").child(field).child(name);
-            resource_quantity(errors, name, amount, &path);
+            resource_quantity(errors, name, amount, &Path::new("status").child(field).child(name));
         }
     }
 }
@@ -286,10 +286,10 @@ fn limit_order(errors: &mut ErrorList, name: &str, of: &dyn Fn(&str) -> Option<Q
         if smaller > larger {
             let detail = format!("{small_name} {smaller} is greater than {large_name} {larger}");
             let shown = if show_large { larger } else { smaller };
-            errors.invalid(&path.child(field).key(name), shown.to_string(), detail);
+            errors.invalid(&path.entry(field, name), shown.to_string(), detail);
         }
     }
-    let ratio_path = path.child("maxLimitRequestRatio").key(name);
+    let ratio_path = path.entry("maxLimitRequestRatio", name);
     if let Some(ratio) = of("maxLimitRequestRatio") {
         if ratio < Quantity::new(1, Format::DecimalSi) {
             errors.invalid(&ratio_path, ratio.to_string(), format!("ratio {ratio} is less than 1"));
@@ -309,7 +309,7 @@ fn limit_order(errors: &mut ErrorList, name: &str, of: &dyn Fn(&str) -> Option<Q
         && limit != request
     {
         let detail = format!("default value {limit} must equal to defaultRequest value {request} in {name}");
-        errors.invalid(&path.child("defaultRequest").key(name), request.to_string(), detail);
+        errors.invalid(&path.entry("defaultRequest", name), request.to_string(), detail);
     }
 }
 
@@ -323,7 +323,7 @@ pub fn validate_quota(object: &Value, old: Option<&Value>) -> ErrorList {
             texts(get(one, "spec"), "scopes").into_iter().map(str::to_string).collect()
         };
         if scopes(object) != scopes(old) {
-            let path = spec().child("scopes");
+            let path = Path::new("spec.scopes");
             errors.invalid(&path, at(object, &["spec", "scopes"]).clone(), super::IMMUTABLE);
         }
     }
@@ -365,7 +365,7 @@ fn quota_scopes(errors: &mut ErrorList, given: &Value) {
         "VolumeAttributesClass",
     ];
     let scopes = texts(given, "scopes");
-    let path = spec().child("scopes");
+    let path = Path::new("spec.scopes");
     let shown = get(given, "scopes").clone();
     for scope in &scopes {
         if !SCOPES.contains(scope) {
@@ -387,7 +387,7 @@ fn quota_scopes(errors: &mut ErrorList, given: &Value) {
         }
     }
     for expression in list(get(given, "scopeSelector"), "matchExpressions") {
-        let path = spec().child("scopeSelector").child("matchExpressions");
+        let path = Path::new("spec.scopeSelector.matchExpressions");
         let scope = text(expression, "scopeName");
         if !SCOPES.contains(&scope) {
             errors.invalid(&path.child("scopeName"), scope, "unsupported scope");

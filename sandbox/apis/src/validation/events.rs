@@ -75,10 +75,10 @@ fn series(errors: &mut ErrorList, object: &Value) {
         return;
     }
     if int(series, "count") < 2 {
-        errors.invalid(&Path::new("series").child("count"), "", "should be at least 2");
+        errors.invalid(&Path::new("series.count"), "", "should be at least 2");
     }
     if !has(series, "lastObservedTime") {
-        errors.required(&Path::new("series").child("lastObservedTime"), "");
+        errors.required(&Path::new("series.lastObservedTime"), "");
     }
 }
 
@@ -94,7 +94,7 @@ fn legacy(object: &Value, controller: &str) -> ErrorList {
         (_, true) => true,
     };
     if !agrees {
-        let path = Path::new("involvedObject").child("namespace");
+        let path = Path::new("involvedObject.namespace");
         errors.invalid(&path, about, "does not match event.namespace");
     }
     if is_new {

@@ -107,7 +107,7 @@ pub fn validate_api_service(object: &Value, _old: Option<&Value>) -> ErrorList {
     let wanted = format!("{version}.{group}");
     if object::name(object) != wanted {
         let detail = format!("must be `spec.version+\".\"+spec.group`: {wanted:?}");
-        errors.invalid(&Path::new("metadata").child("name"), object::name(object), detail);
+        errors.invalid(&Path::new("metadata.name"), object::name(object), detail);
     }
     if group.is_empty() && version != "v1" {
         errors.required(&path.child("group"), "only v1 may have an empty group and it better be legacy kube");
@@ -135,7 +135,7 @@ pub fn validate_definition(object: &Value, old: Option<&Value>) -> ErrorList {
     let wanted = format!("{plural}.{group}");
     if object::name(object) != wanted {
         let detail = "must be spec.names.plural+\".\"+spec.group";
-        errors.invalid(&Path::new("metadata").child("name"), object::name(object), detail);
+        errors.invalid(&Path::new("metadata.name"), object::name(object), detail);
     }
     if group.is_empty() {
         errors.required(&path.child("group"), "");

@@ -80,10 +80,10 @@ pub fn validate_flow_schema(tree: &Value, _old: Option<&Value>) -> ErrorList {
     }
     let method = get(given, "distinguisherMethod");
     if has(given, "distinguisherMethod") && !matches!(text(method, "type"), "ByUser" | "ByNamespace") {
-        let at = path.child("distinguisherMethod").child("type");
+        let at = path.child("distinguisherMethod.type");
         errors.not_supported(&at, method.clone(), &["ByNamespace", "ByUser"]);
     }
-    let at = path.child("priorityLevelConfiguration").child("name");
+    let at = path.child("priorityLevelConfiguration.name");
     match text(get(given, "priorityLevelConfiguration"), "name") {
         "" => errors.required(&at, "must reference a priority level"),
         level => dns_subdomain(&mut errors, &at, level),

@@ -36,7 +36,7 @@ const NEGATIVE: &str = "must be greater than or equal to 0";
 const NOT_POSITIVE: &str = "must be greater than zero";
 const IMMUTABLE: &str = "field is immutable";
 
-fn spec() -> Path {
+fn spec() -> Path<'static> {
     Path::new("spec")
 }
 
@@ -103,9 +103,9 @@ fn same(one: &Value, other: &Value) -> bool {
 fn labels(errors: &mut ErrorList, labels: &Value, at: impl At) {
     for (key, value) in labels.as_object().into_iter().flatten() {
         let path = at.path();
-        qualified_name(errors, &*path, key);
+        qualified_name(errors, &path, key);
         let value = value.as_str().unwrap_or_default();
-        reasons(errors, &*path, value, names::is_valid_label_value(value));
+        reasons(errors, &path, value, names::is_valid_label_value(value));
     }
 }
 
@@ -127,7 +127,7 @@ fn annotations(errors: &mut ErrorList, annotations: &Value, path: &Path) {
 fn label_selector(errors: &mut ErrorList, selector: &Value, path: &Path) {
     labels(errors, get(selector, "matchLabels"), (path, "matchLabels"));
     for (index, expression) in list(selector, "matchExpressions").iter().enumerate() {
-        let path = path.child("matchExpressions").index(index);
+        let path = path.element("matchExpressions", index);
         let values = list(expression, "values");
         match text(expression, "operator") {
             "In" | "NotIn" if values.is_empty() => {
@@ -382,17 +382,17 @@ fn no_backsteps(errors: &mut ErrorList, value: &str, at: impl At) {
 fn keyed<'a>(
     holder: &'a Value,
     field: &'a str,
-    path: &'a Path,
-) -> impl Iterator<Item = (&'a str, &'a Value, Path)> {
-    entries(holder, field).map(move |(key, value)| (&key[..], value, path.child(field).key(key)))
+    path: &'a Path<'a>,
+) -> impl Iterator<Item = (&'a str, &'a Value, Path<'a>)> {
+    entries(holder, field).map(move |(key, value)| (&key[..], value, path.entry(field, key)))
 }
 
 /// Elements of a list, with the path of each.
 fn indexed<'a, 'p>(
     holder: &'a Value,
     field: &'p str,
-    path: &'p Path,
-) -> impl Iterator<Item = (Path, &'a Value)> + use<'a, 'p> {
+    path: &'p Path<'p>,
+) -> impl Iterator<Item = (Path<'p>, &'a Value)> + use<'a, 'p> {
     list(holder, field).iter().enumerate().map(move |(index, value)| (path.element(field, index), value))
 }
 

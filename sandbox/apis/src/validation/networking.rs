@@ -58,7 +58,7 @@ pub fn validate_ingress(object: &Value, old: Option<&Value>) -> ErrorList {
     if let (None, Some(annotation), Some(class)) = (old, annotation, get(given, "ingressClassName").as_str())
         && annotation != class
     {
-        let at = Path::new("annotations").child("kubernetes.io/ingress.class");
+        let at = Path::new("annotations.kubernetes.io/ingress.class");
         errors.invalid(&at, annotation, "must match `ingressClassName` when both are specified");
     }
     errors
@@ -137,7 +137,7 @@ fn service_backend(errors: &mut ErrorList, service: &Value, path: &Path) {
         ("", 0) => errors.required(path, "port name or number is required"),
         ("", number) => {
             for why in names::is_valid_port_num(number) {
-                errors.invalid(&at.child("port").child("number"), number, why);
+                errors.invalid(&at.child("port.number"), number, why);
             }
         }
         (name, 0) => reasons(errors, (&at.child("port"), "name"), name, names::is_valid_port_name(name)),
@@ -194,7 +194,7 @@ pub fn validate_ingress_class(object: &Value, old: Option<&Value>) -> ErrorList 
 /// A range of addresses of services, new or changed.
 pub fn validate_service_cidr(object: &Value, old: Option<&Value>) -> ErrorList {
     let mut errors = ErrorList::default();
-    let (given, path) = (get(object, "spec"), spec().child("cidrs"));
+    let (given, path) = (get(object, "spec"), Path::new("spec.cidrs"));
     let ranges = list(given, "cidrs");
     if let Some(old) = old {
         immutable(&mut errors, get(given, "cidrs"), at(old, &["spec", "cidrs"]), &path);
@@ -264,7 +264,7 @@ pub fn validate_network_policy(object: &Value, _old: Option<&Value>) -> ErrorLis
         return errors;
     }
     for (index, kind) in types.into_iter().enumerate() {
-        one_of(&mut errors, kind, &path.child("policyTypes").index(index), &["Ingress", "Egress"], true);
+        one_of(&mut errors, kind, &path.element("policyTypes", index), &["Ingress", "Egress"], true);
     }
     errors
 }
@@ -356,7 +356,7 @@ fn contains(network: (std::net::IpAddr, u8), ip: std::net::IpAddr) -> bool {
 /// An address of a service, new or changed.
 pub fn validate_ip_address(object: &Value, old: Option<&Value>) -> ErrorList {
     let mut errors = ErrorList::default();
-    let (parent, path) = (at(object, &["spec", "parentRef"]), spec().child("parentRef"));
+    let (parent, path) = (at(object, &["spec", "parentRef"]), Path::new("spec.parentRef"));
     if let Some(old) = old {
         immutable(&mut errors, parent, at(old, &["spec", "parentRef"]), &path);
         return errors;
@@ -466,7 +466,7 @@ fn slice_endpoint(errors: &mut ErrorList, endpoint: &Value, kind: &str, path: &P
     }
     super::labels(errors, get(endpoint, "deprecatedTopology"), (path, "deprecatedTopology"));
     if !is_zero(at(endpoint, &["deprecatedTopology", "kubernetes.io/hostname"])) {
-        errors.forbidden(&path.child("deprecatedTopology").key("kubernetes.io/hostname"), "may not be set");
+        errors.forbidden(&path.entry("deprecatedTopology", "kubernetes.io/hostname"), "may not be set");
     }
 }
 

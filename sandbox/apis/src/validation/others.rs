@@ -183,7 +183,7 @@ pub fn validate_priority_class(object: &Value, old: Option<&Value>) -> ErrorList
             let detail = format!(
                 "priority class names with 'system-' prefix are reserved for system use only. error: {why}"
             );
-            errors.forbidden(&Path::new("metadata").child("name"), detail);
+            errors.forbidden(&Path::new("metadata.name"), detail);
         }
     } else if value > MOST {
         let detail = format!("maximum allowed value of a user defined priority is {MOST}");
@@ -199,7 +199,7 @@ pub fn validate_lease(object: &Value, _old: Option<&Value>) -> ErrorList {
     let mut errors = ErrorList::default();
     let given = get(object, "spec");
     if let Some(seconds) = get(given, "leaseDurationSeconds").as_i64().filter(|seconds| *seconds <= 0) {
-        errors.invalid(&spec().child("leaseDurationSeconds"), seconds, "must be greater than 0");
+        errors.invalid(&Path::new("spec.leaseDurationSeconds"), seconds, "must be greater than 0");
     }
     nonnegative(&mut errors, given, "leaseTransitions", &spec());
     errors
@@ -211,14 +211,15 @@ pub fn validate_runtime_class(object: &Value, old: Option<&Value>) -> ErrorList 
     dns_label(&mut errors, &Path::new("handler"), text(object, "handler"));
     let overhead = at(object, &["overhead", "podFixed"]);
     for (name, amount) in overhead.as_object().into_iter().flatten() {
-        let path = Path::new("overhead").child("podFixed").key(name);
+        let path = Path::new("overhead.podFixed");
+        let path = path.key(name);
         super::container_resource_name(&mut errors, name, &path);
         super::resource_quantity(&mut errors, name, amount, &path);
     }
     super::labels(
         &mut errors,
         at(object, &["scheduling", "nodeSelector"]),
-        &Path::new("scheduling").child("nodeSelector"),
+        &Path::new("scheduling.nodeSelector"),
     );
     if let Some(old) = old {
         immutable(&mut errors, get(object, "handler"), get(old, "handler"), &Path::new("handler"));
@@ -326,7 +327,7 @@ fn signer_name(errors: &mut ErrorList, name: &str, path: &Path) {
 /// Approvals are final, and a request is never both approved and denied.
 pub fn validate_signing_status(object: &Value, old: &Value) -> ErrorList {
     let mut errors = ErrorList::default();
-    let path = Path::new("status").child("conditions");
+    let path = Path::new("status.conditions");
     let holds = |one: &Value, kind: &str| {
         list(get(one, "status"), "conditions").iter().any(|one| text(one, "type") == kind)
     };

@@ -20,7 +20,7 @@ pub fn validate(pod: &Value, old: Option<&Value>) -> ErrorList {
     match old {
         None => {
             let annotations = get(get(pod, "metadata"), "annotations");
-            let place = Path::new("metadata").child("annotations");
+            let place = Path::new("metadata.annotations");
             pod_update::own_annotations(&mut errors, annotations, get(pod, "spec"), &place);
             if !list(get(pod, "spec"), "ephemeralContainers").is_empty() {
                 errors.forbidden(&path.child("ephemeralContainers"), "cannot be set on create");
@@ -270,7 +270,7 @@ fn os(errors: &mut ErrorList, spec: &Value, path: &Path) {
         return;
     }
     match text(get(spec, "os"), "name") {
-        "" => errors.required(&path.child("os").child("name"), "cannot be empty"),
+        "" => errors.required(&path.child("os.name"), "cannot be empty"),
         "linux" | "windows" => {}
         other => errors.not_supported(&path.child("os"), other, &["linux", "windows"]),
     }

@@ -29,7 +29,7 @@ pub fn own_annotations(errors: &mut ErrorList, annotations: &Value, spec: &Value
 
 /// `ValidatePodSpecificAnnotationUpdates`: some annotations are as they were when the pod was made.
 fn kept_annotations(errors: &mut ErrorList, pod: &Value, old: &Value) {
-    let path = Path::new("metadata").child("annotations");
+    let path = Path::new("metadata.annotations");
     let (now, before) = (at(pod, &["metadata", "annotations"]), at(old, &["metadata", "annotations"]));
     let kind = |key: &str| match key {
         MIRROR => Some("mirror pod annotation"),
@@ -91,7 +91,7 @@ pub fn update(errors: &mut ErrorList, pod: &Value, old: &Value) {
 
 /// False if no more is to be said.
 fn deadline(errors: &mut ErrorList, new: &Value, old: &Value) -> bool {
-    let path = spec().child("activeDeadlineSeconds");
+    let path = Path::new("spec.activeDeadlineSeconds");
     match (get(new, "activeDeadlineSeconds").as_i64(), get(old, "activeDeadlineSeconds").as_i64()) {
         (Some(seconds), _) if !(0..=i64::from(i32::MAX)).contains(&seconds) => {
             errors.invalid(&path, seconds, "must be between 0 and 2147483647, inclusive");
@@ -155,7 +155,7 @@ fn gated(errors: &mut ErrorList, new: &Value, old: &Value) {
     let kept = crate::tree::entries(old, "nodeSelector")
         .all(|(key, value)| at(new, &["nodeSelector", key]) == value);
     if !kept {
-        let path = spec().child("nodeSelector");
+        let path = Path::new("spec.nodeSelector");
         errors.invalid(
             &path,
             get(new, "nodeSelector").clone(),
@@ -233,7 +233,7 @@ pub fn validate_ephemeral_containers(pod: &Value, old: &Value) -> ErrorList {
         return errors;
     }
     pod_spec(&mut errors, get(pod, "spec"), object::name(pod), true, &spec());
-    let path = spec().child("ephemeralContainers");
+    let path = Path::new("spec.ephemeralContainers");
     let now = list(get(pod, "spec"), "ephemeralContainers");
     for before in list(get(old, "spec"), "ephemeralContainers") {
         let name = text(before, "name");
@@ -343,7 +343,7 @@ mod tests {
         let profile = json!({"container.apparmor.security.beta.kubernetes.io/c": "unconfined"});
         assert!(told(json!({}), profile)[0].ends_with("may not add AppArmor annotations"));
         let mut errors = ErrorList::default();
-        own_annotations(&mut errors, &mirror(), &json!({}), &Path::new("metadata").child("annotations"));
+        own_annotations(&mut errors, &mirror(), &json!({}), &Path::new("metadata.annotations"));
         assert_eq!(
             errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
             [

@@ -80,7 +80,7 @@ fn required_subdomain(errors: &mut ErrorList, path: &Path, value: &str) {
 pub fn validate_claim(claim: &Value, old: Option<&Value>) -> ErrorList {
     let mut errors = ErrorList::default();
     match old {
-        None => devices(&mut errors, get(get(claim, "spec"), "devices"), &spec().child("devices")),
+        None => devices(&mut errors, get(get(claim, "spec"), "devices"), &Path::new("spec.devices")),
         Some(old) => {
             immutable_struct(&mut errors, "ResourceClaimSpec", get(claim, "spec"), get(old, "spec"), &spec());
         }
@@ -94,7 +94,7 @@ pub fn validate_template(template: &Value, old: Option<&Value>) -> ErrorList {
     let given = get(template, "spec");
     match old {
         None => {
-            let path = spec().child("spec").child("devices");
+            let path = Path::new("spec.spec.devices");
             devices(&mut errors, get(get(given, "spec"), "devices"), &path);
         }
         Some(old) => {

@@ -119,7 +119,7 @@ fn pod_affinity_term(errors: &mut ErrorList, term: &Value, path: &Path) {
     let mismatched = texts(term, "mismatchLabelKeys");
     for (index, key) in texts(term, "matchLabelKeys").into_iter().enumerate() {
         if mismatched.contains(&key) {
-            let path = path.child("matchLabelKeys").index(index);
+            let path = path.element("matchLabelKeys", index);
             errors.invalid(&path, key, "exists in both matchLabelKeys and mismatchLabelKeys");
         }
     }

@@ -78,7 +78,7 @@ fn by_type(errors: &mut ErrorList, service: &Value, path: &Path) {
             }
             if is_headless(service) {
                 let detail = format!("may not be set to 'None' for {kind} services");
-                errors.invalid(&path.child("clusterIPs").index(0), "None", detail);
+                errors.invalid(&path.element("clusterIPs", 0), "None", detail);
             }
         }
         "ExternalName" => {
@@ -149,7 +149,7 @@ fn session_affinity(errors: &mut ErrorList, service: &Value, affinity: &str, pat
     match affinity {
         "ClientIP" => {
             let seconds = at(service, &["sessionAffinityConfig", "clientIP", "timeoutSeconds"]).as_i64();
-            let at = path.child("clientIP").child("timeoutSeconds");
+            let at = path.child("clientIP.timeoutSeconds");
             match seconds {
                 None => errors.required(&at, "when session affinity type is ClientIP"),
                 Some(seconds) if seconds <= 0 || seconds > MOST => {
@@ -286,7 +286,8 @@ fn addresses_stay(errors: &mut ErrorList, new: &Value, old: &Value) {
             continue;
         }
         let (after, before) = (texts(new, field), texts(old, field));
-        let path = spec().child(field);
+        let path = spec();
+        let path = path.child(field);
         let shown = get(new, field).clone();
         if after.is_empty() && !before.is_empty() {
             errors.invalid(&path.index(0), shown, unset);
@@ -304,7 +305,7 @@ fn addresses_stay(errors: &mut ErrorList, new: &Value, old: &Value) {
 fn class_stays(errors: &mut ErrorList, new: &Value, old: &Value) {
     let both = [new, old].iter().all(|one| text(one, "type") == "LoadBalancer");
     if both && get(new, "loadBalancerClass") != get(old, "loadBalancerClass") {
-        let path = spec().child("loadBalancerClass");
+        let path = Path::new("spec.loadBalancerClass");
         errors.invalid(&path, get(new, "loadBalancerClass").clone(), "may not change once set");
     }
 }
@@ -313,14 +314,14 @@ fn health_port_stays(errors: &mut ErrorList, new: &Value, old: &Value) {
     let needs =
         |one: &Value| text(one, "type") == "LoadBalancer" && text(one, "externalTrafficPolicy") == "Local";
     if needs(new) && needs(old) && int(new, "healthCheckNodePort") != int(old, "healthCheckNodePort") {
-        errors.forbidden(&spec().child("healthCheckNodePort"), super::IMMUTABLE);
+        errors.forbidden(&Path::new("spec.healthCheckNodePort"), super::IMMUTABLE);
     }
 }
 
 /// What a load balancer may say of a service, and of an ingress (`ValidateLoadBalancerStatus`).
 pub fn validate_status(object: &Value, _old: &Value) -> ErrorList {
     let mut errors = ErrorList::default();
-    let path = Path::new("status").child("loadBalancer");
+    let path = Path::new("status.loadBalancer");
     for (path, ingress) in indexed(at(object, &["status", "loadBalancer"]), "ingress", &path) {
         let (ip, host) = (text(ingress, "ip"), text(ingress, "hostname"));
         if !ip.is_empty() && !is_valid_ip(ip).is_empty() {

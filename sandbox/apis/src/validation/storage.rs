@@ -33,7 +33,7 @@ pub fn claim_spec(errors: &mut ErrorList, claim: &Value, path: &Path) {
     label_selector(errors, get(claim, "selector"), &path.child("selector"));
     access_modes(errors, claim, path);
     let size = at(claim, &["resources", "requests", "storage"]);
-    let size_path = path.child("resources").key("storage");
+    let size_path = path.entry("resources", "storage");
     match Quantity::of(size) {
         None => errors.required(&size_path, ""),
         Some(size) if size.is_zero() || size.is_negative() => {
@@ -112,7 +112,7 @@ fn claim_update(errors: &mut ErrorList, claim: &Value, old: &Value) {
     let (Some(before), Some(after)) = (Quantity::of(&before), Quantity::of(&after)) else { return };
     let real = Quantity::of(at(old, &["status", "capacity", "storage"])).unwrap_or_default();
     if after < before && after <= real {
-        let path = spec().child("resources").child("requests").child("storage");
+        let path = Path::new("spec.resources.requests.storage");
         errors.forbidden(&path, "field can not be less than status.capacity");
     }
 }
@@ -149,7 +149,7 @@ pub fn validate_volume(volume: &Value, old: Option<&Value>) -> ErrorList {
     }
     let affinity = get(given, "nodeAffinity");
     if has(given, "nodeAffinity") {
-        let path = path.child("nodeAffinity").child("required");
+        let path = path.child("nodeAffinity.required");
         if has(affinity, "required") {
             scheduling::node_selector(&mut errors, get(affinity, "required"), &path);
         } else {
@@ -227,7 +227,7 @@ fn source_stays(errors: &mut ErrorList, new: &Value, old: &Value) {
     if !same(&before, &after) {
         let changes = diff::of("PersistentVolumeSource", &before, &after);
         let detail = format!("spec.persistentvolumesource is immutable after creation\n{changes}");
-        errors.forbidden(&spec().child("persistentvolumesource"), detail);
+        errors.forbidden(&Path::new("spec.persistentvolumesource"), detail);
     }
     immutable(errors, get(new, "volumeMode"), get(old, "volumeMode"), &Path::new("volumeMode"));
     if has(old, "nodeAffinity") {
@@ -334,7 +334,7 @@ pub fn validate_csi_driver(object: &Value, old: Option<&Value>) -> ErrorList {
     }
     let policies = &["File", "None", "ReadWriteOnceWithFSType"];
     let given = get(object, "spec");
-    one_of(&mut errors, text(given, "fsGroupPolicy"), &spec().child("fsGroupPolicy"), policies, true);
+    one_of(&mut errors, text(given, "fsGroupPolicy"), &Path::new("spec.fsGroupPolicy"), policies, true);
     if let Some(old) = old {
         for field in ["attachRequired", "volumeLifecycleModes"] {
             immutable(&mut errors, get(given, field), get(get(old, "spec"), field), &spec().child(field));

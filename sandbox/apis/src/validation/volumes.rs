@@ -78,7 +78,7 @@ pub fn volumes<'a>(
         let claim = text(get(volume, "persistentVolumeClaim"), "claimName");
         if created.contains(claim) {
             let detail = "must not reference a PVC that gets created for an ephemeral volume";
-            errors.invalid(&path.child("persistentVolumeClaim").child("claimName"), claim, detail);
+            errors.invalid(&path.child("persistentVolumeClaim.claimName"), claim, detail);
         }
     }
     found
@@ -407,14 +407,14 @@ fn token_projection(errors: &mut ErrorList, token: &Value, volume: &Path, path: 
 }
 
 fn ephemeral(errors: &mut ErrorList, source: &Value, pod: &str, volume: &str, path: &Path) {
-    let at = path.child("ephemeral").child("volumeClaimTemplate");
+    let at = path.child("ephemeral.volumeClaimTemplate");
     if !has(source, "volumeClaimTemplate") {
         errors.required(&at, "");
         return;
     }
     let template = get(source, "volumeClaimTemplate");
     let metadata = get(template, "metadata");
-    super::annotations(errors, get(metadata, "annotations"), &at.child("metadata").child("annotations"));
+    super::annotations(errors, get(metadata, "annotations"), &at.child("metadata.annotations"));
     super::labels(errors, get(metadata, "labels"), (&at.child("metadata"), "labels"));
     for (field, value) in entries(template, "metadata") {
         if !matches!(&field[..], "annotations" | "labels") && !crate::tree::is_zero(value) {

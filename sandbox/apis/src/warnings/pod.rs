@@ -57,9 +57,9 @@ pub fn of(path: &str, metadata: &Value, spec: &Value) -> Vec<String> {
     }
     duplicates(&mut all, spec, &path);
     for (field, index, container) in containers(spec) {
-        let path = || path.element(field, index);
-        fractions(&mut all, container, path);
-        environment(&mut all, container, path);
+        let path = path.element(field, index);
+        fractions(&mut all, container, &path);
+        environment(&mut all, container, &path);
     }
     ports(&mut all, spec, &path);
     if int(spec, "terminationGracePeriodSeconds") < 0 {
@@ -81,25 +81,26 @@ fn containers(spec: &Value) -> impl Iterator<Item = (&'static str, usize, &Value
 fn placement(all: &mut Vec<String>, spec: &Value, path: &Path) {
     for (label, _) in entries(spec, "nodeSelector") {
         if let Some(why) = deprecated_label(label) {
-            all.push(format!("{}: {why}", path.child("nodeSelector").key(label)));
+            all.push(format!("{}: {why}", path.entry("nodeSelector", label)));
         }
     }
     const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
     let node = at(spec, &["affinity", "nodeAffinity"]);
     let terms = list(get(node, REQUIRED), "nodeSelectorTerms");
     for (index, term) in terms.iter().enumerate() {
-        let terms_path = path.child("affinity").child("nodeAffinity").child(REQUIRED);
+        let node_path = path.child("affinity.nodeAffinity");
+        let terms_path = node_path.child(REQUIRED);
         for (at, expression) in list(term, "matchExpressions").iter().enumerate() {
             let key = text(expression, "key");
             if let Some(why) = deprecated_label(key) {
                 let term_path = terms_path.element("nodeSelectorTerms", index);
-                let path = term_path.element("matchExpressions", at).child("key");
-                all.push(format!("{path}: {key} is {why}"));
+                let path = term_path.element("matchExpressions", at);
+                all.push(format!("{}: {key} is {why}", path.child("key")));
             }
         }
     }
     for (index, constraint) in list(spec, "topologySpreadConstraints").iter().enumerate() {
-        let path = path.child("topologySpreadConstraints").index(index);
+        let path = path.element("topologySpreadConstraints", index);
         let key = text(constraint, "topologyKey");
         if let Some(why) = deprecated_label(key) {
             all.push(format!("{}: {key} is {why}", path.child("topologyKey")));
@@ -116,7 +117,7 @@ fn annotations(all: &mut Vec<String>, metadata: &Value, spec: &Value, root: &Pat
     if !given.is_object() {
         return;
     }
-    let path = root.child("metadata").child("annotations");
+    let path = root.child("metadata.annotations");
     for (key, why) in ANNOTATIONS {
         if has(given, key) {
             all.push(format!("{}: {why}", path.key(key)));
@@ -133,7 +134,8 @@ fn duplicates(all: &mut Vec<String>, spec: &Value, path: &Path) {
         let mut seen = Seen::default();
         for (index, item) in list(spec, field).iter().enumerate() {
             let value = text(item, name);
-            let at = path.element(field, index).child(name);
+            let at = path.element(field, index);
+            let at = at.child(name);
             if !seen.insert(value) {
                 all.push(format!("{at}: duplicate {name} {}", go_quote(value)));
             }
@@ -144,7 +146,7 @@ fn duplicates(all: &mut Vec<String>, spec: &Value, path: &Path) {
     }
 }
 
-fn fractions(all: &mut Vec<String>, container: &Value, path: impl Fn() -> Path) {
+fn fractions(all: &mut Vec<String>, container: &Value, path: &Path) {
     let resources = get(container, "resources");
     for (part, name) in [
         ("limits", "memory"),
@@ -154,13 +156,14 @@ fn fractions(all: &mut Vec<String>, container: &Value, path: impl Fn() -> Path) 
     ] {
         let Some(amount) = Quantity::of(at(resources, &[part, name])) else { continue };
         if !amount.round_up_to_millis().is_whole() {
-            let at = path().child("resources").child(part).key(name);
+            let at = path.child("resources");
+            let at = at.entry(part, name);
             all.push(format!("{at}: fractional byte value \"{amount}\" is invalid, must be an integer"));
         }
     }
 }
 
-fn environment(all: &mut Vec<String>, container: &Value, path: impl Fn() -> Path) {
+fn environment(all: &mut Vec<String>, container: &Value, path: &Path) {
     let mut seen = Seen::default();
     for (index, variable) in list(container, "env").iter().enumerate() {
         let name = text(variable, "name");
@@ -171,7 +174,7 @@ fn environment(all: &mut Vec<String>, container: &Value, path: impl Fn() -> Path
         let reference = format!("$({name})");
         let value = text(variable, "value");
         if has(variable, "valueFrom") || value == reference || !value.contains(&reference) {
-            let at = path().element("env", index);
+            let at = path.element("env", index);
             let name = go_quote(name);
             all.push(format!(
                 "{at}: hides previous definition of {name}, which may be dropped when using apply"
@@ -188,7 +191,7 @@ fn ports(all: &mut Vec<String>, spec: &Value, path: &Path) {
     if !numbers.windows(2).any(|two| two[0] == two[1]) {
         return;
     }
-    let mut seen: HashMap<(i64, &str), Vec<(Path, &Value)>> = HashMap::new();
+    let mut seen: HashMap<(i64, &str), Vec<(String, &Value)>> = HashMap::new();
     for (field, index, container) in containers(spec) {
         let path = path.element(field, index);
         for (index, port) in list(container, "ports").iter().enumerate() {
@@ -199,7 +202,7 @@ fn ports(all: &mut Vec<String>, spec: &Value, path: &Path) {
                     all.push(format!("{path}: {words} port definition with {other_path}"));
                 }
             }
-            others.push((path, port));
+            others.push((path.to_string(), port));
         }
     }
 }
@@ -225,18 +228,19 @@ fn affinity(all: &mut Vec<String>, spec: &Value, path: &Path) {
         if terms.is_null() {
             continue;
         }
-        let path = path.child("affinity").child(field);
+        let path = path.child("affinity");
+        let path = path.child(field);
         let required = "requiredDuringSchedulingIgnoredDuringExecution";
         for (index, term) in list(terms, required).iter().enumerate() {
             if !has(term, "labelSelector") {
-                all.push(format!("{}: {WHY}", path.child(required).index(index).child("labelSelector")));
+                all.push(format!("{}: {WHY}", path.element(required, index).child("labelSelector")));
             }
         }
         let preferred = "preferredDuringSchedulingIgnoredDuringExecution";
         for (index, term) in list(terms, preferred).iter().enumerate() {
             if !has(get(term, "podAffinityTerm"), "labelSelector") {
-                let at = path.child(preferred).index(index).child("podAffinityTerm").child("labelSelector");
-                all.push(format!("{at}: {WHY}"));
+                let path = path.element(preferred, index);
+                all.push(format!("{}: {WHY}", path.child("podAffinityTerm.labelSelector")));
             }
         }
     }

@@ -77,13 +77,17 @@ fn standard<'a>(
     in_doubt: Level,
 ) -> Standard<'a> {
     let label = |key: &str| labels.and_then(|labels| labels.get(key)).and_then(Value::as_str);
-    let path = |key: &str| Path::new("metadata").child("labels").key(key);
+    let metadata = Path::new("metadata");
     let level = match label(mode) {
         None | Some("privileged") => Level::Privileged,
         Some("baseline") => Level::Baseline,
         Some("restricted") => Level::Restricted,
         Some(other) => {
-            errors.invalid(&path(mode), other, "must be one of privileged, baseline, restricted");
+            errors.invalid(
+                &metadata.entry("labels", mode),
+                other,
+                "must be one of privileged, baseline, restricted",
+            );
             in_doubt
         }
     };
@@ -92,7 +96,11 @@ fn standard<'a>(
         Some(version) => {
             let minor = version.strip_prefix("v1.").and_then(|minor| minor.parse::<u16>().ok());
             if minor.is_none() {
-                errors.invalid(&path(of_version), version, "must be \"latest\" or \"v1.x\"");
+                errors.invalid(
+                    &metadata.entry("labels", of_version),
+                    version,
+                    "must be \"latest\" or \"v1.x\"",
+                );
             }
             minor.map_or("latest", |_| version)
         }

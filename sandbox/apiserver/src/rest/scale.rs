@@ -117,7 +117,7 @@ fn scaled(resource: &Resource, old: &Value, scale: &Value) -> Result<Value, Stat
     if replicas < 0 {
         let mut errors = ErrorList::default();
         let why = "must be greater than or equal to 0";
-        errors.invalid(&Path::new("spec").child("replicas"), replicas, why);
+        errors.invalid(&Path::new("spec.replicas"), replicas, why);
         let of = GroupResource { group: "autoscaling", resource: "Scale" };
         return Err(Status::invalid(of, object::name(scale), &errors));
     }

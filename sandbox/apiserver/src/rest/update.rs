@@ -303,7 +303,7 @@ fn check_version(call: &Call, new: &mut Value, old: &Value) -> Result<(), Status
     let wanted = text(new, &["metadata", "resourceVersion"]);
     let wanted = super::options::resource_version(wanted).map_err(|_| {
         let mut errors = ErrorList::default();
-        let path = Path::new("metadata").child("resourceVersion");
+        let path = Path::new("metadata.resourceVersion");
         errors.invalid(&path, wanted, format!("strconv.ParseUint: parsing {wanted:?}: invalid syntax"));
         Status::invalid(resource.group_kind(), &call.info.name, &errors)
     })?;
@@ -311,7 +311,7 @@ fn check_version(call: &Call, new: &mut Value, old: &Value) -> Result<(), Status
         0 if resource.takes_unconditional_updates() => Ok(()),
         0 => {
             let mut errors = ErrorList::default();
-            let path = Path::new("metadata").child("resourceVersion");
+            let path = Path::new("metadata.resourceVersion");
             errors.invalid(&path, 0, "must be specified for an update");
             // The resource where the kind should be: upstream's own note says that this is an oversight.
             Err(Status::invalid(resource.group_resource(), &call.info.name, &errors))

@@ -26,7 +26,7 @@ pub fn check(schema: &Structural, path: &Path, known: bool, errors: &mut ErrorLi
         for (path, _) in &costs.dearest {
             let detail =
                 "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
-            errors.forbidden(path, detail);
+            errors.forbidden(&Path::new(path), detail);
         }
         let what = "x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema";
         errors.forbidden(path, too_much(what, costs.total, MOST_TOTAL));
@@ -38,7 +38,7 @@ struct Costs {
     known: bool,
     total: u64,
     /// Those that cost most, and how much.
-    dearest: Vec<(Path, u64)>,
+    dearest: Vec<(String, u64)>,
 }
 
 impl Costs {
@@ -49,7 +49,7 @@ impl Costs {
         }
         self.total = self.total.saturating_add(cost);
         if cost >= MOST_TOTAL / 100 {
-            self.dearest.push((path.clone(), cost));
+            self.dearest.push((path.to_string(), cost));
             self.dearest.sort_by_key(|(_, cost)| std::cmp::Reverse(*cost));
             self.dearest.truncate(DEAREST);
         }
@@ -79,7 +79,7 @@ struct Place {
     /// Whether there is a rule here or above.
     within: bool,
     /// The outermost list above whose old and new elements nobody can match.
-    uncorrelated: Option<Path>,
+    uncorrelated: Option<String>,
     /// How many values of this place an object can have, if the lists and maps above say.
     count: Option<u64>,
 }
@@ -132,12 +132,12 @@ fn walk(
     for (name, property) in &schema.properties {
         let field = escape(name).and_then(|name| declared?.get(&name));
         let below = place.below(schema, property, field);
-        walk(property, &below, false, &path.child("properties").key(name), costs, errors);
+        walk(property, &below, false, &path.entry("properties", name), costs, errors);
     }
     if let Some(items) = &schema.items {
         let mut below = place.below(schema, items, declared.and_then(|list| list.elements()));
         if schema.list_type.as_deref() != Some("map") && below.uncorrelated.is_none() {
-            below.uncorrelated = Some(path.clone());
+            below.uncorrelated = Some(path.to_string());
         }
         walk(items, &below, false, &path.child("items"), costs, errors);
     }

@@ -33,7 +33,8 @@ pub(super) fn environment(errors: &mut ErrorList, container: &Value, path: &Path
             }
         }
         // Upstream names the list itself here.
-        let list_path = Path::new(path.to_string().rsplit_once('[').map_or("envFrom", |(head, _)| head));
+        let path = path.to_string();
+        let list_path = Path::new(path.rsplit_once('[').map_or("envFrom", |(head, _)| head));
         if sources == 0 {
             errors.invalid(&list_path, "", "must specify one of: `configMapRef` or `secretRef`");
         } else if sources > 1 {

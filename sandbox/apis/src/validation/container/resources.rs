@@ -40,7 +40,7 @@ pub fn pod_resources(errors: &mut ErrorList, spec: &Value, path: &Path) {
         let Some(whole) = Quantity::of(at(given, &["requests", &name])) else { continue };
         if asked > whole {
             let detail = format!("must be greater than or equal to aggregate container requests of {asked}");
-            errors.invalid(&path.child("requests").key(&name), whole.to_string(), detail);
+            errors.invalid(&path.entry("requests", &name), whole.to_string(), detail);
         }
     }
     // The path is upstream's.
@@ -150,7 +150,7 @@ pub fn pod_claims(errors: &mut ErrorList, spec: &Value, path: &Path) {
 /// Resources that the pod as a whole has.
 pub fn overhead(errors: &mut ErrorList, spec: &Value, path: &Path) {
     for (name, quantity) in entries(spec, "overhead") {
-        let path = path.child("overhead").key(name);
+        let path = path.entry("overhead", name);
         container_resource_name(errors, name, &path);
         if quantity::is_negative(quantity) {
             errors.invalid(&path, quantity::shown(quantity), NEGATIVE);
