@@ -21,7 +21,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::api::{Api, Patch, PatchParams, PostParams};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 
 /// How often the lease is renewed (a quarter of its duration).
@@ -105,6 +105,14 @@ impl Machine {
     fn architecture(&self) -> &str {
         &self.info.architecture
     }
+
+    /// What the node has for pods, given its capacity: what the machine has for them, and all of what somebody else said that the node has
+    /// (`MachineInfo` of `nodestatus/setters.go`).
+    fn allocatable_of(&self, capacity: Option<&BTreeMap<String, Quantity>>) -> BTreeMap<String, Quantity> {
+        let others = capacity.into_iter().flatten().filter(|(name, _)| !self.capacity.contains_key(*name));
+        let others = others.map(|(name, quantity)| (name.clone(), quantity.clone()));
+        self.allocatable.clone().into_iter().chain(others).collect()
+    }
 }
 
 /// The machine's identity (machine-id(5)). A node that has none yet is given one, as systemd does at the first start.
@@ -173,7 +181,7 @@ fn wanted(kubelet: &Kubelet) -> Node {
             taints: taints(kubelet),
             ..NodeSpec::default()
         }),
-        status: Some(status(kubelet, None, &[])),
+        status: Some(status(kubelet, None, None, &[])),
     }
 }
 
@@ -198,7 +206,13 @@ fn condition(
     }
 }
 
-fn status(kubelet: &Kubelet, old: Option<&NodeStatus>, images: &[Image]) -> NodeStatus {
+/// The node's status. `old` is what the kubelet told last, `known` what others see of it.
+fn status(
+    kubelet: &Kubelet,
+    old: Option<&NodeStatus>,
+    known: Option<&NodeStatus>,
+    images: &[Image],
+) -> NodeStatus {
     let pressure = |kind, reason, message| condition(kind, false, reason, message, old);
     let failure = kubelet.engine_failure();
     let ready = match &failure {
@@ -224,7 +238,7 @@ fn status(kubelet: &Kubelet, old: Option<&NodeStatus>, images: &[Image]) -> Node
             address("Hostname", kubelet.node.clone()),
         ]),
         capacity: Some(kubelet.machine.capacity.clone()),
-        allocatable: Some(kubelet.machine.allocatable.clone()),
+        allocatable: Some(kubelet.machine.allocatable_of(known.and_then(|known| known.capacity.as_ref()))),
         conditions: Some(vec![
             pressure(
                 "MemoryPressure",
@@ -263,10 +277,15 @@ pub async fn keep(kubelet: Arc<Kubelet>) {
     loop {
         let now = Timestamp::now().as_second();
         look_at_engine(&kubelet, &mut images).await;
-        let current = status(&kubelet, told.as_ref(), &images);
+        if let Ok(node) = nodes.get(&kubelet.node).await {
+            kubelet.set_own_node(node);
+        }
+        let node = kubelet.own_node();
+        let known = node.as_ref().and_then(|node| node.status.as_ref());
+        let current = status(&kubelet, told.as_ref(), known, &images);
         let same = told.as_ref().is_some_and(|t| same(t, &current));
         if !same || now - told_at >= REPORT {
-            let patch = json!({ "status": current });
+            let patch = change(known, &current);
             match nodes.patch_status(&kubelet.node, &PatchParams::default(), &Patch::Strategic(&patch)).await
             {
                 Ok(node) => {
@@ -280,14 +299,13 @@ pub async fn keep(kubelet: Arc<Kubelet>) {
                 Err(error) => tracing::error!(%error, "Error updating node status, will retry"),
             }
         }
-        // Upstream reads it each time, too (`recordNodeSchedulableEvent`).
-        if let Ok(node) = nodes.get(&kubelet.node).await {
-            let now = node.spec.as_ref().is_some_and(|spec| spec.unschedulable == Some(true));
+        // `recordNodeSchedulableEvent`.
+        if let Some(spec) = kubelet.own_node().and_then(|node| node.spec.clone()) {
+            let now = spec.unschedulable == Some(true);
             if now != cordoned {
                 tell(&kubelet, if now { "NodeNotSchedulable" } else { "NodeSchedulable" });
             }
             cordoned = now;
-            kubelet.set_own_node(node);
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
@@ -333,6 +351,17 @@ fn events(old: Option<&NodeStatus>, new: &NodeStatus) -> Vec<&'static str> {
 /// `recordNodeStatusEvent`.
 fn tell(kubelet: &Kubelet, event: &str) {
     kubelet.node_event(EventType::Normal, event, &format!("Node {} status is now: {event}", kubelet.node));
+}
+
+/// The patch that makes `known` what it is now. What the node does not have for pods any more is taken away by name.
+fn change(known: Option<&NodeStatus>, current: &NodeStatus) -> Value {
+    let mut patch = json!({ "status": current });
+    let has = |name: &String| current.allocatable.as_ref().is_some_and(|all| all.contains_key(name));
+    let before = known.and_then(|known| known.allocatable.as_ref());
+    for gone in before.into_iter().flat_map(BTreeMap::keys).filter(|name| !has(name)) {
+        patch["status"]["allocatable"][gone] = Value::Null;
+    }
+    patch
 }
 
 /// Nothing but times has changed.
@@ -483,6 +512,30 @@ mod tests {
         );
         assert_eq!(events(Some(&status(true)), &status(false)), ["NodeNotReady"]);
         assert!(events(Some(&status(true)), &status(true)).is_empty());
+    }
+
+    #[test]
+    fn what_others_say_that_a_node_has_is_for_pods() {
+        let of = |list: &[(&str, &str)]| -> BTreeMap<String, Quantity> {
+            list.iter().map(|(name, text)| ((*name).to_owned(), Quantity((*text).to_owned()))).collect()
+        };
+        let machine = Machine {
+            capacity: of(&[("memory", "4Gi"), ("pods", "110")]),
+            allocatable: of(&[("memory", "3Gi"), ("pods", "110")]),
+            ..Machine::default()
+        };
+        let status = |allocatable| NodeStatus { allocatable: Some(allocatable), ..NodeStatus::default() };
+        let known = of(&[("memory", "4Gi"), ("pods", "110"), ("example.com/dongle", "4")]);
+        let more = machine.allocatable_of(Some(&known));
+        assert_eq!(more, of(&[("memory", "3Gi"), ("pods", "110"), ("example.com/dongle", "4")]));
+        let less = machine.allocatable_of(None);
+        assert_eq!(less, machine.allocatable);
+        // A patch leaves what it does not name.
+        let patch = change(Some(&status(more)), &status(less));
+        assert_eq!(
+            patch["status"]["allocatable"],
+            json!({"memory": "3Gi", "pods": "110", "example.com/dongle": null})
+        );
     }
 
     #[test]
