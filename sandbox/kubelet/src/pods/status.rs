@@ -148,7 +148,7 @@ fn one(facts: &Facts<'_>, container: &Container, list: List) -> ContainerStatus 
         ..ContainerStatus::default()
     };
     if status.state.is_none() {
-        status.state = Some(waiting(facts, list));
+        status.state = Some(waiting(facts));
     }
     if status.last_state.is_none() {
         // The one before was tidied away.
@@ -187,7 +187,7 @@ fn absent(
     let mut status = ContainerStatus {
         name: container.name.clone(),
         image: container.image.clone().unwrap_or_default(),
-        state: Some(waiting(facts, list)),
+        state: Some(waiting(facts)),
         started: Some(false),
         ..ContainerStatus::default()
     };
@@ -224,9 +224,11 @@ fn absent(
     status
 }
 
-fn waiting(facts: &Facts<'_>, list: List) -> ContainerState {
-    let before = list != List::Init && !pod::init_containers(facts.pod).is_empty();
-    let reason = if before { "PodInitializing" } else { "ContainerCreating" };
+/// Why a container waits of which nothing else is known: in a pod with init containers, whichever it is, those are gone through first
+/// (`convertToAPIContainerStatuses`).
+fn waiting(facts: &Facts<'_>) -> ContainerState {
+    let initializes = !pod::init_containers(facts.pod).is_empty();
+    let reason = if initializes { "PodInitializing" } else { "ContainerCreating" };
     let waiting = ContainerStateWaiting { reason: Some(reason.into()), message: None };
     ContainerState { waiting: Some(waiting), ..ContainerState::default() }
 }
@@ -330,7 +332,7 @@ mod tests {
         let main = told.container_statuses.unwrap();
         assert_eq!(main.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(waiting(&main[0]), Some("PodInitializing"));
-        assert_eq!(waiting(&told.init_container_statuses.unwrap()[0]), Some("ContainerCreating"));
+        assert_eq!(waiting(&told.init_container_statuses.unwrap()[0]), Some("PodInitializing"));
         let conditions = told.conditions.unwrap();
         let kinds: Vec<&str> = conditions.iter().map(|c| c.type_.as_str()).collect();
         assert_eq!(
