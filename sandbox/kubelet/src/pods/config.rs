@@ -21,9 +21,18 @@ pub const PAUSE: &str = "registry.k8s.io/pause:3.10.1";
 /// CFS period, in microseconds.
 const PERIOD: i128 = 100_000;
 
+/// The engine has no user namespaces for containers of their own (`pkg/kubelet/userns/userns_manager.go`).
+fn no_user_namespaces(runtime: Option<&str>) -> String {
+    let who = runtime.map_or("runtime".to_owned(), |handler| format!("RuntimeClass handler {handler:?}"));
+    format!("can't set `spec.hostUsers: false`, {who} does not support user namespaces")
+}
+
 /// A pod's first container; `runtime`: what runs it, if not what usually does.
 pub fn sandbox(pod: &Pod, runtime: Option<&str>) -> Result<Value, String> {
     let spec = pod::spec(pod);
+    if spec.host_users == Some(false) {
+        return Err(no_user_namespaces(runtime));
+    }
     let host_network = pod::is_host_network(pod);
     let mut marks = pod.metadata.labels.clone().unwrap_or_default();
     for (key, value) in pod.metadata.annotations.iter().flatten() {
@@ -344,4 +353,25 @@ fn make_termination_log(path: &std::path::Path) -> std::io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o666).open(path)?;
     file.flush()?;
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_namespaces_are_refused_in_upstreams_words() {
+        let pod = |host_users: bool| -> Pod {
+            serde_json::from_value(json!({
+                "metadata": { "name": "web", "namespace": "default", "uid": "u" },
+                "spec": { "hostUsers": host_users, "containers": [] }
+            }))
+            .unwrap()
+        };
+        let words = "can't set `spec.hostUsers: false`, runtime does not support user namespaces";
+        assert_eq!(sandbox(&pod(false), None).unwrap_err(), words);
+        let words = "can't set `spec.hostUsers: false`, RuntimeClass handler \"wasm\" does not support user namespaces";
+        assert_eq!(sandbox(&pod(false), Some("wasm")).unwrap_err(), words);
+        assert!(sandbox(&pod(true), None).is_ok());
+    }
 }
