@@ -113,7 +113,9 @@ pub fn state(container: &Container, message: Option<String>) -> Option<Container
         container_id: Some(id(container)),
         exit_code: state.exit_code,
         reason: Some(reason.into()),
-        message: message.or_else(|| never.then(|| state.error.clone())).filter(|m| !m.is_empty()),
+        message: message
+            .filter(|word| !word.is_empty())
+            .or_else(|| never.then(|| state.error.clone()).filter(|error| !error.is_empty())),
         started_at: time(&state.started_at).or_else(|| made.clone()),
         finished_at: time(&state.finished_at).or(made),
         signal: None,
@@ -176,6 +178,9 @@ mod tests {
         never.state.finished_at = "0001-01-01T00:00:00Z".into();
         never.state.error = "no such file".into();
         assert_eq!(reason(&never), "ContainerCannotRun");
+        // It has left no last word; the engine says why.
+        let told = state(&never, Some(String::new())).unwrap().terminated.unwrap();
+        assert_eq!(told.message.as_deref(), Some("no such file"));
         never.state.exit_code = 0;
         assert!(state(&never, None).is_none());
     }
