@@ -1,12 +1,20 @@
 //! Volumes that a pod has by a claim: what PersistentVolume is bound to it, and where that is on this node.
 
-use super::{Mounted, host_path};
+use super::{Failure, Mounted, host_path};
 use crate::{kubelet::Kubelet, pods::pod};
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec, Pod};
 use kube::Api;
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
-/// Finds the volume of a claim.
-pub async fn find(kubelet: &Kubelet, pod: &Pod, name: &str, read_only: bool) -> Result<Mounted, String> {
+/// Finds the volume of a claim: its name, and what it is.
+pub async fn find(
+    kubelet: &Kubelet,
+    pod: &Pod,
+    name: &str,
+) -> Result<(String, PersistentVolumeSpec), String> {
     let namespace = pod::namespace(pod);
     let failed = |why: String| format!("error processing PVC {namespace}/{name}: {why}");
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(kubelet.client.clone(), namespace);
@@ -22,16 +30,30 @@ pub async fn find(kubelet: &Kubelet, pod: &Pod, name: &str, read_only: bool) -> 
     let volumes: Api<PersistentVolume> = Api::all(kubelet.client.clone());
     let found = volumes.get(&volume).await;
     let found = found.map_err(|e| failed(format!("failed to fetch PV {volume} from API server: {e}")))?;
-    let spec = found.spec.unwrap_or_default();
-    if let Some(source) = &spec.host_path {
-        let path = host_path::check(&source.path, source.type_.as_deref().unwrap_or_default())?;
-        return Ok(Mounted { path, read_only });
+    Ok((volume, found.spec.unwrap_or_default()))
+}
+
+/// Where a volume is.
+pub fn mount(spec: &PersistentVolumeSpec, read_only: bool) -> Result<Mounted, Failure> {
+    let path = match (&spec.host_path, &spec.local) {
+        (Some(source), _) => host_path::check(&source.path, source.type_.as_deref().unwrap_or_default())?,
+        (None, Some(source)) => local(&source.path)
+            .map_err(|why| Failure { step: "MountVolume.NewMounter initialization", ..why.into() })?,
+        (None, None) => {
+            let why = "its type is none that this node can mount: hostPath and local are what there is";
+            return Err(why.to_owned().into());
+        }
+    };
+    Ok(Mounted { path, read_only })
+}
+
+/// A directory that somebody has made on this node (`pkg/volume/local/local.go`).
+fn local(path: &str) -> Result<PathBuf, String> {
+    let place = Path::new("/").join(path);
+    match fs::metadata(&place) {
+        Ok(found) if found.is_dir() => Ok(place),
+        Ok(_) => Err("only directory and block device are supported".into()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(format!("path {path:?} does not exist")),
+        Err(e) => Err(e.to_string()),
     }
-    if let Some(source) = &spec.local {
-        let path = host_path::check(&source.path, "Directory")?;
-        return Ok(Mounted { path, read_only });
-    }
-    Err(format!(
-        "volume {volume} is of a type that this node can't mount: hostPath and local are what there is"
-    ))
 }

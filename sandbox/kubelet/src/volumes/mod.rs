@@ -51,12 +51,35 @@ pub type Volumes = BTreeMap<String, Mounted>;
 
 /// A volume that can't be set up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("MountVolume.SetUp failed for volume \"{volume}\" : {message}")]
+#[error("{step} failed for volume \"{name}\" : {message}", step = .failure.step, name = .failure.name.as_ref().unwrap_or(.volume), message = .failure.message)]
 pub struct VolumeError {
-    /// Which.
+    /// Which: its name in the pod.
     pub volume: String,
     /// Why.
+    pub failure: Failure,
+}
+
+/// Why a volume can't be set up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What could not be done.
+    pub step: &'static str,
+    /// The PersistentVolume, if it is one: then that is the volume's name (`Spec.Name` of `pkg/volume/plugins.go`).
+    pub name: Option<String>,
+    /// The reason.
     pub message: String,
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self { step: "MountVolume.SetUp", name: None, message }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        error.to_string().into()
+    }
 }
 
 /// Sets up all volumes of a pod. One that fails does not keep the others from being set up.
@@ -67,7 +90,7 @@ pub async fn set_up(kubelet: &Kubelet, pod: &Pod, here: &Here) -> Result<Volumes
             Ok(mounted) => {
                 volumes.insert(volume.name.clone(), mounted);
             }
-            Err(message) => errors.push(VolumeError { volume: volume.name.clone(), message }),
+            Err(failure) => errors.push(VolumeError { volume: volume.name.clone(), failure }),
         }
     }
     if errors.is_empty() { Ok(volumes) } else { Err(errors) }
@@ -116,7 +139,7 @@ impl Unmounted {
     }
 }
 
-async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, here: &Here) -> Result<Mounted, String> {
+async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, here: &Here) -> Result<Mounted, Failure> {
     let uid = pod::uid(pod);
     let writable = |path: PathBuf| Mounted { path, read_only: false };
     let group = pod::spec(pod).security_context.as_ref().and_then(|s| s.fs_group);
@@ -128,29 +151,31 @@ async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, here: &Here) -> Resu
         let path = paths::volume(uid, "empty-dir", &volume.name);
         let ready = paths::plugin(uid, "empty-dir", &volume.name).join("ready");
         let medium = medium(source, kubelet.machine.memory);
-        empty(&path, &ready, medium, group, |path| nested::make(pod, &volume.name, path))
-            .map_err(|e| e.to_string())?;
+        empty(&path, &ready, medium, group, |path| nested::make(pod, &volume.name, path))?;
         return Ok(writable(path));
     }
     if volume.image.is_some() {
-        return image::place(uid, volume).map_err(|e| e.to_string());
+        return Ok(image::place(uid, volume)?);
     }
     let claim =
         volume.persistent_volume_claim.as_ref().map(|c| (c.claim_name.clone(), c.read_only == Some(true)));
     let ephemeral = volume.ephemeral.as_ref().map(|_| (format!("{}-{}", pod::name(pod), volume.name), false));
     if let Some((name, read_only)) = claim.or(ephemeral) {
-        let mounted = claims::find(kubelet, pod, &name, read_only).await?;
-        give_to_group(&mounted.path, group, RW, true).map_err(|e| e.to_string())?;
-        return Ok(mounted);
+        let (name, volume) = claims::find(kubelet, pod, &name).await?;
+        let mounted = claims::mount(&volume, read_only).and_then(|mounted| {
+            give_to_group(&mounted.path, group, RW, true)?;
+            Ok(mounted)
+        });
+        return mounted.map_err(|failure| Failure { name: Some(name), ..failure });
     }
     let (plugin, files) = payload::of(kubelet, pod, volume, here).await?;
     let path = paths::volume(uid, plugin, &volume.name);
     let medium = if plugin == "configmap" { Medium::Disk } else { Medium::Memory(kubelet.machine.memory) };
-    directory(&path, medium).map_err(|e| e.to_string())?;
-    nested::make(pod, &volume.name, &path).map_err(|e| e.to_string())?;
-    let changed = atomic::write(&path, &files).map_err(|e| e.to_string())?;
+    directory(&path, medium)?;
+    nested::make(pod, &volume.name, &path)?;
+    let changed = atomic::write(&path, &files)?;
     if changed {
-        give_to_group(&path, group, RO, false).map_err(|e| e.to_string())?;
+        give_to_group(&path, group, RO, false)?;
     }
     // What the kubelet writes is not a container's to change.
     Ok(Mounted { path, read_only: true })
@@ -288,7 +313,8 @@ mod tests {
 
     #[test]
     fn who_waits_long_for_volumes_is_told_which() {
-        let error = |volume: &str| VolumeError { volume: volume.into(), message: "no".into() };
+        let error =
+            |volume: &str| VolumeError { volume: volume.into(), failure: Failure::from("no".to_owned()) };
         let (mut unmounted, now) = (Unmounted::default(), Instant::now());
         let errors = [error("v"), error("s")];
         assert_eq!(unmounted.waited(&errors, now), None);
@@ -300,6 +326,16 @@ mod tests {
             )
         );
         assert_eq!(unmounted.waited(&errors, now + PATIENCE), None, "it begins anew");
+    }
+
+    #[test]
+    fn a_claimed_volume_is_called_by_its_own_name() {
+        let error = |failure: Failure| VolumeError { volume: "data".into(), failure }.to_string();
+        assert_eq!(error("no".to_owned().into()), "MountVolume.SetUp failed for volume \"data\" : no");
+        let spec = serde_json::json!({ "local": { "path": "/nowhere/at/all" } });
+        let failure = claims::mount(&serde_json::from_value(spec).unwrap(), false).unwrap_err();
+        let words = "MountVolume.NewMounter initialization failed for volume \"loc\" : path \"/nowhere/at/all\" does not exist";
+        assert_eq!(error(Failure { name: Some("loc".into()), ..failure }), words);
     }
 
     #[test]
