@@ -81,8 +81,8 @@ pub fn assess(job: &Job, pods: &[Arc<Pod>], now: Timestamp) -> Assessment {
     all.must_note = Some(&all.noted) != job.status.as_ref() && job.status.is_some();
     let verdicts = count(job, pods, &mut all);
     judge_end(job, pods, &verdicts, &mut all, now);
-    if all.end.is_some() {
-        count_rest_as_failed(job, pods, &mut all);
+    if let Some(fails) = all.end.as_ref().map(|end| !end.success) {
+        release_rest(job, pods, fails, &mut all);
     }
     all
 }
@@ -129,6 +129,20 @@ fn length(list: &Option<Vec<String>>) -> usize {
 }
 
 impl<'a> Tally<'a> {
+    fn new(job: &'a Job, noted: &JobStatus) -> Self {
+        Self {
+            job,
+            uncounted: noted.uncounted_terminated_pods.clone().unwrap_or_default(),
+            verdicts: Vec::new(),
+            failed_of: BTreeMap::new(),
+        }
+    }
+
+    /// Whether a pod that failed is one of those that are counted.
+    fn counts(&self, place: Option<i32>, verdict: &Verdict) -> bool {
+        (!is_indexed(self.job) || place.is_some()) && *verdict != Verdict::Ignore
+    }
+
     /// Notes a uid; false if no more can be noted at once.
     fn note(&mut self, pod: &Arc<Pod>, success: bool, all: &mut Assessment) -> bool {
         let full = length(&self.uncounted.succeeded) + length(&self.uncounted.failed) >= MOST_UNCOUNTED;
@@ -165,8 +179,7 @@ impl<'a> Tally<'a> {
             let entry = (failures_before(pod), super::backoff::ended_at(pod), pod, verdict.clone());
             self.failed_of.entry(place).or_default().push(entry);
         }
-        let counts = (!is_indexed(self.job) || place.is_some()) && verdict != Verdict::Ignore;
-        if counts && !self.note(pod, false, all) {
+        if self.counts(place, &verdict) && !self.note(pod, false, all) {
             return;
         }
         if of_index.is_none() {
@@ -188,12 +201,7 @@ fn count(job: &Job, pods: &[Arc<Pod>], all: &mut Assessment) -> Vec<Verdict> {
         all.failed_indexes = read(&all.noted.failed_indexes);
     }
     let before = (all.succeeded_indexes.clone(), all.failed_indexes.clone());
-    let mut tally = Tally {
-        job,
-        uncounted: all.noted.uncounted_terminated_pods.clone().unwrap_or_default(),
-        verdicts: Vec::new(),
-        failed_of: BTreeMap::new(),
-    };
+    let mut tally = Tally::new(job, &all.noted);
     for pod in pods.iter().filter(|pod| pod.has_finalizer(FINALIZER)) {
         let place = index(pod).filter(|index| *index < completions);
         if phase(pod) == "Succeeded" {
@@ -367,13 +375,21 @@ fn indexes_failed(job: &Job, all: &Assessment) -> Option<End> {
     })
 }
 
-/// When a Job has ended, pods that have not are deleted, and count as failed when they are gone.
-fn count_rest_as_failed(job: &Job, pods: &[Arc<Pod>], all: &mut Assessment) {
+/// When a Job has ended, pods that have not are deleted. If it has failed, so have they.
+fn release_rest(job: &Job, pods: &[Arc<Pod>], fails: bool, all: &mut Assessment) {
+    let completions = completions(job).unwrap_or(0);
+    let mut tally = Tally::new(job, &all.noted);
     for pod in pods.iter().filter(|pod| pod.has_finalizer(FINALIZER)) {
         let goes =
             phase(pod) == "Failed" || has_failed(job, pod) || (pod.deleting() && phase(pod) != "Succeeded");
-        if goes && !all.to_release.iter().any(|other| Arc::ptr_eq(other, pod)) {
+        if !goes || all.to_release.iter().any(|other| Arc::ptr_eq(other, pod)) {
+            continue;
+        }
+        let place = index(pod).filter(|index| *index < completions);
+        let counts = fails && tally.counts(place, &judge(spec(job).pod_failure_policy.as_ref(), pod));
+        if !counts || tally.note(pod, false, all) {
             all.to_release.push(pod.clone());
         }
     }
+    tell_counts(job, tally.uncounted, all);
 }

@@ -143,6 +143,27 @@ fn restarts_in_place_count_against_the_limit() {
     assert_eq!(end(&assess(&job, &restarted(2), at(1))), Some((false, "BackoffLimitExceeded")));
 }
 
+/// Whether the Job waits for the real end of pods or not, and whatever its policy does not ignore.
+#[test]
+fn what_still_runs_when_a_job_fails_has_failed_too() {
+    for (replaces, completions, failed) in [("Failed", 2, 2), ("TerminatingOrFailed", 2, 2), ("Failed", 1, 1)]
+    {
+        let mut job = indexed(completions, 2);
+        let spec = job.spec.as_mut().unwrap();
+        spec.pod_replacement_policy = Some(replaces.into());
+        spec.backoff_limit = Some(0);
+        let mut going = with_index(of("Running", 0), 1, 0);
+        going.metadata.deletion_timestamp = Some(Time(at(1)));
+        let pods = [Arc::new(with_index(of("Failed", 0), 0, 0)), Arc::new(going)];
+        let all = assess(&job, &pods, at(2));
+        assert_eq!(end(&all), Some((false, "BackoffLimitExceeded")));
+        // An index that the Job does not have counts for nothing.
+        assert_eq!((all.failed, all.to_release.len()), (failed, 2), "{replaces} {completions}");
+        let noted = all.noted.uncounted_terminated_pods.unwrap().failed.unwrap();
+        assert_eq!((noted.len(), all.must_note), (usize::try_from(failed).unwrap(), true));
+    }
+}
+
 /// A pod is noted, released and counted: once, whatever is read in between.
 #[test]
 fn pods_are_counted_once() {
