@@ -18,7 +18,7 @@ use kube::{Api, Client};
 
 use crate::context::{Context, Reconcile, Running, wait, work};
 use crate::error::Error;
-use crate::shared::meta::{Meta, selects};
+use crate::shared::meta::{Meta, go_text, selects};
 use crate::shared::numbers::{Round, scaled};
 use crate::shared::pods::{is_ready, is_terminal};
 
@@ -150,12 +150,16 @@ fn conditions(budget: &PodDisruptionBudget, allowed: i32, now: Timestamp) -> Vec
 }
 
 impl Controller {
-    /// How many pods the owners of these pods want together; pods without an owner are not counted (`getExpectedScale`).
-    fn expected(&self, namespace: &str, pods: &[Arc<Pod>]) -> Result<i32, String> {
+    /// How many pods the owners of these pods want together, and whether there are pods without an owner, which are not counted
+    /// (`getExpectedScale`).
+    fn expected(&self, namespace: &str, pods: &[Arc<Pod>]) -> Result<(i32, bool), String> {
         let mut seen = BTreeSet::new();
-        let mut sum = 0_i32;
+        let (mut sum, mut any_unmanaged) = (0_i32, false);
         for pod in pods {
-            let Some(owner) = pod.controller() else { continue };
+            let Some(owner) = pod.controller() else {
+                any_unmanaged = true;
+                continue;
+            };
             let (uid, replicas) = self.scale(namespace, &owner.kind, &owner.name).ok_or_else(|| {
                 format!(
                     "found no controllers for pod {:?}: {} does not implement the scale subresource",
@@ -167,7 +171,18 @@ impl Controller {
                 sum = sum.saturating_add(replicas);
             }
         }
-        Ok(sum)
+        Ok((sum, any_unmanaged))
+    }
+
+    /// Tells that a budget cannot count its pods.
+    fn warn_of_unmanaged(&self, budget: &PodDisruptionBudget) {
+        let selector = go_text(budget.spec.as_ref().and_then(|spec| spec.selector.as_ref()));
+        let message = format!(
+            "Pods selected by this PodDisruptionBudget (selector: {selector}) were found to be unmanaged. As a result, the status of the PDB \
+             cannot be calculated correctly, which may result in undefined behavior. To account for these pods please set \
+             \".spec.minAvailable\" field of the PDB to an integer value."
+        );
+        self.recorder.event(budget, EventType::Warning, "UnmanagedPods", message);
     }
 
     /// The uid and size of an owner; of a ReplicaSet that of its Deployment.
@@ -212,9 +227,14 @@ impl Reconcile for Controller {
         let needs_owners = budget.spec.as_ref().is_some_and(|spec| {
             spec.max_unavailable.is_some() || matches!(spec.min_available, Some(IntOrString::String(_)))
         });
-        let expected = if needs_owners { self.expected(&key.namespace, &pods) } else { Ok(0) };
+        let expected = if needs_owners { self.expected(&key.namespace, &pods) } else { Ok((0, false)) };
         let new = match expected {
-            Ok(expected) => status(&budget, &pods, expected, disrupted, now),
+            Ok((expected, any_unmanaged)) => {
+                if any_unmanaged {
+                    self.warn_of_unmanaged(&budget);
+                }
+                status(&budget, &pods, expected, disrupted, now)
+            }
             Err(why) => {
                 let message = format!("Failed to calculate the number of expected pods: {why}");
                 self.recorder.event(&*budget, EventType::Warning, "CalculateExpectedPodCountFailed", message);

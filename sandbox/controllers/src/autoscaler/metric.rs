@@ -7,9 +7,9 @@ use k8s_openapi::api::autoscaling::v2::{
     ResourceMetricStatus,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::replicas::{Answer, Target};
+use crate::shared::meta::go_text;
 
 /// Why a metric gives no number of replicas.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,7 +141,7 @@ pub fn no_adapter(namespace: &str, metric: &MetricSpec) -> Failure {
     }
     if let Some(external) = &metric.external {
         let name = &external.metric.name;
-        let selector = written(external.metric.selector.as_ref());
+        let selector = go_text(external.metric.selector.as_ref());
         let message = format!(
             "unable to get external metric {namespace}/{name}/{selector}: unable to fetch metrics from external metrics API: the server could not find the requested resource (get {name}.external.metrics.k8s.io)"
         );
@@ -154,21 +154,6 @@ pub fn no_adapter(namespace: &str, metric: &MetricSpec) -> Failure {
     }
     let message = format!("unknown metric source type {:?}", metric.type_);
     Failure { reason: "InvalidMetricSourceType", whole: message.clone(), message }
-}
-
-/// A selector as Go prints the structure.
-fn written(selector: Option<&LabelSelector>) -> String {
-    let Some(selector) = selector else { return "nil".into() };
-    let labels: String =
-        selector.match_labels.iter().flatten().map(|(key, value)| format!("{key}: {value},")).collect();
-    let requirement = |one: &k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement| {
-        let values = one.values.as_deref().unwrap_or_default().join(" ");
-        format!("LabelSelectorRequirement{{Key:{},Operator:{},Values:[{values}],}},", one.key, one.operator)
-    };
-    let expressions: String = selector.match_expressions.iter().flatten().map(requirement).collect();
-    format!(
-        "&LabelSelector{{MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}"
-    )
 }
 
 /// What all metrics say together.

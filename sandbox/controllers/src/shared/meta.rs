@@ -7,7 +7,9 @@ use k8s_openapi::api::{
     apps, autoscaling, batch, certificates, coordination, core, discovery, networking, policy, rbac,
     resource, storage,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
+    LabelSelector, LabelSelectorRequirement, ObjectMeta, OwnerReference,
+};
 use k8s_openapi::jiff::Timestamp;
 
 /// Labels or annotations.
@@ -152,6 +154,21 @@ pub fn selects(selector: &LabelSelector, labels: &Labels) -> bool {
         })
 }
 
+/// A selector as Go prints the structure.
+pub fn go_text(selector: Option<&LabelSelector>) -> String {
+    let Some(selector) = selector else { return "nil".into() };
+    let labels: String =
+        selector.match_labels.iter().flatten().map(|(key, value)| format!("{key}: {value},")).collect();
+    let requirement = |one: &LabelSelectorRequirement| {
+        let values = one.values.as_deref().unwrap_or_default().join(" ");
+        format!("LabelSelectorRequirement{{Key:{},Operator:{},Values:[{values}],}},", one.key, one.operator)
+    };
+    let expressions: String = selector.match_expressions.iter().flatten().map(requirement).collect();
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}"
+    )
+}
+
 /// Whether a selector says nothing.
 pub fn selects_everything(selector: &LabelSelector) -> bool {
     selector.match_labels.as_ref().is_none_or(BTreeMap::is_empty)
@@ -165,8 +182,6 @@ pub fn has_all(wanted: &Labels, labels: &Labels) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement;
-
     use super::*;
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {

@@ -50,6 +50,23 @@ async fn a_budget_counts_what_may_go() {
 }
 
 #[tokio::test]
+async fn a_budget_says_that_it_cannot_count_pods_without_owner() {
+    let cluster = Cluster::start().await;
+    let template = template("alone", "nginx");
+    let mut pod = json!({"metadata": template["metadata"], "spec": template["spec"]});
+    pod["metadata"]["name"] = json!("alone");
+    cluster.create::<Pod>(pod).await;
+    let selector = json!({"matchLabels": {"app": "alone"}});
+    let spec = json!({"minAvailable": "50%", "selector": selector});
+    cluster.create::<PodDisruptionBudget>(json!({"metadata": {"name": "alone"}, "spec": spec})).await;
+    let words = "Pods selected by this PodDisruptionBudget (selector: &LabelSelector{MatchLabels:map[string]string{app: alone,},\
+        MatchExpressions:[]LabelSelectorRequirement{},}) were found to be unmanaged. As a result, the status of the PDB cannot be \
+        calculated correctly, which may result in undefined behavior. To account for these pods please set \".spec.minAvailable\" \
+        field of the PDB to an integer value.";
+    cluster.event("UnmanagedPods", words).await;
+}
+
+#[tokio::test]
 async fn a_quota_counts_and_gives_back() {
     let cluster = Cluster::start().await;
     cluster
