@@ -3,14 +3,15 @@
 
 use super::call::Call;
 use super::options::{WriteOptions, Writing};
-use super::update::{self, Change, View};
+use super::update::{self, Applied, Change, View};
 use super::{get, meta, patch, table};
 use crate::codec::{self, Expected};
-use crate::http::negotiate::Shape;
+use crate::http::negotiate::{Input, Shape};
 use crate::http::respond::{self, Answer};
 use crate::resource::Resource;
 use crate::storage;
 use drydock_apimachinery::Status;
+use drydock_apimachinery::decode::{self, Format};
 use drydock_apimachinery::field::{ErrorList, Path};
 use drydock_apimachinery::object::{self, int, map_mut, text};
 use drydock_apimachinery::selectors::LabelSelector;
@@ -84,22 +85,56 @@ pub async fn update(call: &mut Call, incoming: Incoming) -> Result<Answer, Statu
     let options = WriteOptions::new(&call.query, Writing::Update)?;
     let (input, bytes) = call.body(incoming).await?;
     let scale = codec::decode_typed(&SCALE, input, &bytes, options.field_validation, &mut call.warnings)?;
-    write(call, &options, |_, _| Ok(scale.clone())).await
+    write(call, &options, None, |_, _| Ok(scale.clone())).await
 }
 
 /// Patches the scale.
 pub async fn patch(call: &mut Call, incoming: Incoming) -> Result<Answer, Status> {
     let patch = patch::Patch::read(call, incoming).await?;
-    let options = patch.options.clone();
-    write(call, &options, |old, warnings| patch.of_typed(&SCALE, old, warnings)).await
+    if patch.form == patch::Form::Apply {
+        return apply(call, &patch).await;
+    }
+    write(call, &patch.options, None, |old, warnings| patch.of_typed(&SCALE, old, warnings)).await
+}
+
+/// Server-side apply: its manager owns the number of replicas in the object itself (k8s.io/apimachinery
+/// `pkg/util/managedfields/scalehandler.go`).
+async fn apply(call: &mut Call, patch: &patch::Patch) -> Result<Answer, Status> {
+    let options = &patch.options;
+    let validation = options.field_validation;
+    let scale = codec::decode_typed(&SCALE, Input::Yaml, &patch.body, validation, &mut call.warnings)?;
+    // As it was written: of a scale that was read, Go leaves zero out.
+    let written = decode::decode_untyped(&patch.body, Format::Yaml);
+    let written = written.map_err(|error| error.status(SCALE.kind, &patch.body))?.object;
+    let replicas = int(&written, &["spec", "replicas"]);
+    let resource = &call.resource;
+    let mut wanted = json!({"apiVersion": resource.api_version, "kind": resource.kind, "metadata": {}});
+    if let Some(replicas) = replicas {
+        set_replicas(resource, &mut wanted, replicas);
+    }
+    let applied = Applied { wanted, force: options.force };
+    write(call, options, Some(applied), |old, _| {
+        let mut new = old.clone();
+        for field in ["name", "namespace", "uid", "resourceVersion"] {
+            if let Some(value) = scale["metadata"].get(field) {
+                new["metadata"][field] = value.clone();
+            }
+        }
+        if let Some(replicas) = replicas {
+            new["spec"]["replicas"] = replicas.into();
+        }
+        Ok(new)
+    })
+    .await
 }
 
 async fn write(
     call: &mut Call,
     options: &WriteOptions,
+    applied: Option<Applied>,
     mut make: impl FnMut(&Value, &mut Vec<String>) -> Result<Value, Status>,
 ) -> Result<Answer, Status> {
-    let change = Change { view: Some(VIEW), ..Change::default() };
+    let change = Change { view: Some(VIEW), applied, ..Change::default() };
     let (written, _) = update::apply(call, options, &change, |old, warnings| {
         make(old.ok_or_else(|| Status::internal("a scale creates nothing"))?, warnings)
     })
@@ -109,6 +144,16 @@ async fn write(
         super::write::Written::Imagined(tree) => tree,
     };
     answer(call, of_object(&call.resource, &tree)?)
+}
+
+/// Writes a number of replicas to where the kind has it.
+fn set_replicas(resource: &Resource, object: &mut Value, replicas: i64) {
+    match resource.custom() {
+        Some(custom) => custom.served.set_scale(object, replicas),
+        None => {
+            map_mut(object, &["spec"]).insert("replicas".into(), replicas.into());
+        }
+    }
 }
 
 /// The object with the scale's replicas.
@@ -130,12 +175,7 @@ fn scaled(resource: &Resource, old: &Value, scale: &Value) -> Result<Value, Stat
         return Err(Status::conflict(resource.group_resource(), object::name(old), &why));
     }
     let mut new = old.clone();
-    match resource.custom() {
-        Some(custom) => custom.served.set_scale(&mut new, replicas),
-        None => {
-            map_mut(&mut new, &["spec"]).insert("replicas".into(), replicas.into());
-        }
-    }
+    set_replicas(resource, &mut new, replicas);
     let version = text(scale, &["metadata", "resourceVersion"]);
     // A scale without version overwrites, whatever the kind's rule.
     let version = if version.is_empty() {

@@ -65,6 +65,17 @@ pub struct Change {
     pub is_internal: bool,
     /// What the writer sees, if it is not the object.
     pub view: Option<View>,
+    /// What the writer applies to the object that he does not see.
+    pub applied: Option<Applied>,
+}
+
+/// A server-side apply through a view.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// What its manager wants of the object itself.
+    pub wanted: Value,
+    /// Even if another one owns it.
+    pub force: bool,
 }
 
 /// What writers of a subresource, and admission, see of an object instead of itself: its scale.
@@ -210,6 +221,11 @@ async fn make_new(
     managed::update(&resource, &call.info.subresource, Some(old), &mut whole, &manager);
     Ok(whole)
 }
+    let (sub, manager) = (&call.info.subresource, call.manager(&options.field_manager));
+    if let Some(Applied { wanted, force }) = &change.applied {
+        let merged = managed::apply(&resource, sub, Some(old), wanted, &manager, *force)?;
+        return (view.set)(&resource, &merged, &new);
+    }
 
 /// Writes it; none: somebody else was quicker.
 async fn put(call: &Call, new: Value, old: &Value, record: &Record) -> Result<Option<Written>, Status> {

@@ -61,6 +61,27 @@ async fn a_scale_is_checked_by_the_schema() {
 }
 
 #[tokio::test]
+async fn a_scale_is_applied_to_where_the_definition_says() {
+    let client = start().await;
+    client
+        .post(
+            WIDGETS,
+            &json!({"apiVersion": "ex.io/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {}}),
+        )
+        .await
+        .ok();
+    let scale = json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "w"}, "spec": {"replicas": 4}});
+    let path = format!("{WIDGETS}/w/scale?fieldManager=scaler");
+    client.send("PATCH", &path, "application/apply-patch+yaml", scale.to_string()).await.ok();
+    let widget = client.get(&format!("{WIDGETS}/w")).await.ok();
+    assert_eq!(widget["spec"]["replicas"], 4);
+    let managers = widget["metadata"]["managedFields"].as_array().expect("managers");
+    let own = managers.iter().find(|one| one["manager"] == "scaler").expect("an entry");
+    assert_eq!(own["fieldsV1"], json!({"f:spec": {"f:replicas": {}}}));
+    assert_eq!((&own["subresource"], &own["apiVersion"]), (&json!("scale"), &json!("ex.io/v1")));
+}
+
+#[tokio::test]
 async fn a_deprecated_version_says_which_to_use() {
     let client = start().await;
     let answer = client.raw("GET", WIDGETS, "", "").await;

@@ -263,6 +263,43 @@ async fn labels_and_annotations_may_come_with_a_status() {
 }
 
 #[tokio::test]
+async fn who_applies_a_scale_owns_the_number_of_replicas() {
+    let client = Client::start().await;
+    let deployments = "/apis/apps/v1/namespaces/default/deployments";
+    let template =
+        json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let deployment = json!({
+        "metadata": {"name": "d"},
+        "spec": {"replicas": 2, "selector": {"matchLabels": {"a": "b"}}, "template": template},
+    });
+    client.post(deployments, &deployment).await.ok();
+    let apply = async |options: &str, replicas: u32| {
+        let scale = format!(
+            "apiVersion: autoscaling/v1\nkind: Scale\nmetadata: {{name: d}}\nspec: {{replicas: {replicas}}}"
+        );
+        let path = format!("{deployments}/d/scale?fieldManager=scaler{options}");
+        client.send("PATCH", &path, "application/apply-patch+yaml", scale).await
+    };
+    let words = apply("", 0).await.refused(409);
+    assert!(words.starts_with("Apply failed with 1 conflict: conflict with \"test\""), "{words}");
+    let scale = apply("&force=true", 0).await.ok();
+    assert_eq!((&scale["kind"], &scale["spec"]), (&json!("Scale"), &json!({})));
+    assert_eq!(apply("", 3).await.ok()["spec"]["replicas"], 3);
+    let deployment = client.get(&format!("{deployments}/d")).await.ok();
+    assert_eq!(deployment["spec"]["replicas"], 3);
+    let managers = deployment["metadata"]["managedFields"].as_array().expect("managers");
+    let owners: Vec<_> =
+        managers.iter().filter(|one| !one["fieldsV1"]["f:spec"]["f:replicas"].is_null()).collect();
+    assert_eq!(owners.len(), 1);
+    assert_eq!(owners[0]["fieldsV1"], json!({"f:spec": {"f:replicas": {}}}));
+    for (field, value) in
+        [("manager", "scaler"), ("operation", "Apply"), ("apiVersion", "apps/v1"), ("subresource", "scale")]
+    {
+        assert_eq!(owners[0][field], value);
+    }
+}
+
+#[tokio::test]
 async fn a_scale_has_columns_of_its_own() {
     let client = Client::start().await;
     let deployments = "/apis/apps/v1/namespaces/default/deployments";
