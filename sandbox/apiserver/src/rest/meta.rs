@@ -103,6 +103,11 @@ pub fn check_name(tree: &Value, name: &str) -> Result<(), Status> {
     if has == name {
         return Ok(());
     }
+    if has.is_empty() {
+        let why =
+            format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
+        return Err(Status::bad_request(why));
+    }
     let why = format!("the name of the object ({has}) does not match the name on the URL ({name})");
     Err(Status::bad_request(why))
 }

@@ -117,6 +117,10 @@ pub async fn apply(
         // Warnings of an attempt that came to nothing would be said twice.
         call.warnings.truncate(before);
         let Some(record) = call.server.store.get(key.as_bytes(), None).map_err(write::refusal)? else {
+            if !change.is_internal {
+                // An object that is gone has no uid.
+                check_uid(call, change, "", key.as_bytes())?;
+            }
             match create_instead(call, options, change, &mut make).await {
                 Err(status) if status.reason == "AlreadyExists" => continue,
                 done => return done.map(|written| (written, true)),
@@ -142,7 +146,8 @@ async fn create_instead(
     let mut warnings = Vec::new();
     let mut tree = make(None, &mut warnings)?;
     call.warnings.append(&mut warnings);
-    if let Some(uid) = change.uid.as_ref().filter(|uid| !uid.is_empty()) {
+    let uid = object::uid(&tree);
+    if !uid.is_empty() {
         let why = format!(
             "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
         );
@@ -167,7 +172,7 @@ async fn attempt(
 ) -> Result<Option<Written>, Status> {
     let resource = call.resource.clone();
     let old = call.load(storage::object::decode_to_change(record, &resource)?);
-    check_uid(call, change, &old, record)?;
+    check_uid(call, change, object::uid(&old), &record.key)?;
     let mut new = make_new(call, options, change, make, &old).await?;
     check_version(call, &mut new, &old)?;
     let server = call.server.clone();
@@ -216,16 +221,15 @@ async fn make_new(
         call.warnings.push(warning);
     }
     let Some(view) = change.view else { return Ok(new) };
-    let mut whole = (view.set)(&resource, old, &new)?;
-    let manager = call.manager(&options.field_manager);
-    managed::update(&resource, &call.info.subresource, Some(old), &mut whole, &manager);
-    Ok(whole)
-}
     let (sub, manager) = (&call.info.subresource, call.manager(&options.field_manager));
     if let Some(Applied { wanted, force }) = &change.applied {
         let merged = managed::apply(&resource, sub, Some(old), wanted, &manager, *force)?;
         return (view.set)(&resource, &merged, &new);
     }
+    let mut whole = (view.set)(&resource, old, &new)?;
+    managed::update(&resource, sub, Some(old), &mut whole, &manager);
+    Ok(whole)
+}
 
 /// Writes it; none: somebody else was quicker.
 async fn put(call: &Call, new: Value, old: &Value, record: &Record) -> Result<Option<Written>, Status> {
@@ -343,18 +347,18 @@ pub fn conflict(call: &Call) -> Status {
     Status::conflict(call.resource.group_resource(), &call.info.name, why)
 }
 
-fn check_uid(call: &Call, change: &Change, old: &Value, record: &Record) -> Result<(), Status> {
-    let Some(wanted) = &change.uid else { return Ok(()) };
-    let has = object::uid(old);
-    if wanted == has {
-        return Ok(());
+fn check_uid(call: &Call, change: &Change, has: &str, key: &[u8]) -> Result<(), Status> {
+    match &change.uid {
+        Some(wanted) if wanted != has => {
+            Err(precondition(call.resource.group_resource(), &call.info.name, key, wanted, has))
+        }
+        _ => Ok(()),
     }
-    Err(precondition(call.resource.group_resource(), &call.info.name, record, wanted, has))
 }
 
 /// A precondition of the store does not hold, in the words of `pkg/storage/errors.go`.
-pub fn precondition(of: GroupResource<'_>, name: &str, record: &Record, wanted: &str, has: &str) -> Status {
-    let key = String::from_utf8_lossy(&record.key);
+fn precondition(of: GroupResource<'_>, name: &str, key: &[u8], wanted: &str, has: &str) -> Status {
+    let key = String::from_utf8_lossy(key);
     let why = format!(
         "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: \
          Precondition failed: UID in precondition: {wanted}, UID in object meta: {has}"

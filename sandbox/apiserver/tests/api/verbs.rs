@@ -300,6 +300,27 @@ async fn who_applies_a_scale_owns_the_number_of_replicas() {
 }
 
 #[tokio::test]
+async fn a_replacement_says_which_object_it_is_of() {
+    let client = Client::start().await;
+    let path = format!("{MAPS}/gone");
+    let made = client.post(MAPS, &map("gone")).await.ok();
+    let words = client.put(&path, &json!({"data": {"a": "2"}})).await.refused(400);
+    assert_eq!(words, "the name of the object (gone based on URL) was undeterminable: name must be provided");
+    client.delete(&path, &json!({})).await.ok();
+    let words = client.put(&path, &made).await.refused(409);
+    let uid = made["metadata"]["uid"].as_str().expect("a uid");
+    assert_eq!(
+        words,
+        format!(
+            "Operation cannot be fulfilled on configmaps \"gone\": StorageError: invalid object, Code: 4, \
+             Key: /registry/configmaps/default/gone, ResourceVersion: 0, AdditionalErrorMsg: \
+             Precondition failed: UID in precondition: {uid}, UID in object meta: "
+        )
+    );
+    client.put(&path, &map("gone")).await.refused(404);
+}
+
+#[tokio::test]
 async fn a_scale_has_columns_of_its_own() {
     let client = Client::start().await;
     let deployments = "/apis/apps/v1/namespaces/default/deployments";
