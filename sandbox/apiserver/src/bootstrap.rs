@@ -36,6 +36,11 @@ const PRIORITIES: &[(&str, i64, &str)] = &[
     ),
 ];
 
+/// Whether a class of pods is one of those.
+pub fn is_system_priority(name: &str) -> bool {
+    PRIORITIES.iter().any(|(known, ..)| *known == name)
+}
+
 /// Group, version, and the priorities of both (`pkg/controlplane/apiserver/aggregator.go`).
 const API_SERVICES: &[(&str, &str, u32, u32)] = &[
     ("", "v1", 18_000, 1),

@@ -8,6 +8,7 @@ use super::meta;
 use super::options::{DeleteOptions, Options, Propagation};
 use super::write;
 use crate::admission::Operation;
+use crate::bootstrap;
 use crate::codec;
 use crate::custom;
 use crate::http::respond::{self, Answer};
@@ -52,9 +53,20 @@ async fn options(call: &Call, incoming: Incoming) -> Result<DeleteOptions, Statu
 pub async fn delete(call: &mut Call, incoming: Incoming) -> Result<Answer, Status> {
     let mut options = options(call, incoming).await?;
     let name = call.info.name.clone();
+    check_priority(&call.resource, &name)?;
     warn_of_orphans(call, &options);
     let outcome = delete_named(call, &name, &mut options, Some(&name)).await?;
     answer(call, outcome, &options)
+}
+
+/// Nobody deletes the cluster's own priority classes, unless he deletes the collection
+/// (`pkg/registry/scheduling/priorityclass/storage/storage.go`, whose `Delete` that does not go through).
+fn check_priority(resource: &Resource, name: &str) -> Result<(), Status> {
+    if !resource.is("scheduling.k8s.io", "priorityclasses") || !bootstrap::is_system_priority(name) {
+        return Ok(());
+    }
+    let why = "this is a system priority class and cannot be deleted";
+    Err(Status::forbidden(resource.group_resource(), name, why))
 }
 
 /// Deletes the object that the path names for somebody who needs no answer and has asked admission.

@@ -321,6 +321,23 @@ async fn a_replacement_says_which_object_it_is_of() {
 }
 
 #[tokio::test]
+async fn the_clusters_own_priority_classes_stay() {
+    let client = Client::start().await;
+    let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    client.post(classes, &json!({"metadata": {"name": "mine"}, "value": 7})).await.ok();
+    for name in ["system-node-critical", "system-cluster-critical"] {
+        let words = client.delete(&format!("{classes}/{name}"), &json!({})).await.refused(403);
+        assert_eq!(
+            words,
+            format!(
+                "priorityclasses.scheduling.k8s.io \"{name}\" is forbidden: this is a system priority class and cannot be deleted"
+            )
+        );
+    }
+    client.delete(&format!("{classes}/mine"), &json!({})).await.ok();
+}
+
+#[tokio::test]
 async fn a_scale_has_columns_of_its_own() {
     let client = Client::start().await;
     let deployments = "/apis/apps/v1/namespaces/default/deployments";
