@@ -59,13 +59,15 @@ pub async fn non_resource(
 /// handlers look for no method (kube-aggregator `pkg/apiserver/handler_apis.go`).
 fn is_for_get_alone(server: &Server, path: &str) -> bool {
     let only = ["/version", "/openid/v1/jwks", "/.well-known/openid-configuration", "/api", "/api/v1"];
-    let builtin = |(group, version): (&str, &str)| {
-        let served = server.registry.snapshot();
-        let mut all = served.all.iter().filter(|one| one.builtin_kind().is_some());
-        all.any(|one| (&*one.group, &*one.version) == (group, version))
-    };
-    only.contains(&path)
-        || path.strip_prefix("/apis/").and_then(|path| path.split_once('/')).is_some_and(builtin)
+    let of_group = path.strip_prefix("/apis/").and_then(|path| path.split_once('/'));
+    only.contains(&path) || of_group.is_some_and(|(group, version)| is_builtin(server, group, version))
+}
+
+/// Whether a group and version is one of built-in kinds.
+fn is_builtin(server: &Server, group: &str, version: &str) -> bool {
+    let served = server.registry.snapshot();
+    let mut all = served.all.iter().filter(|one| one.builtin_kind().is_some());
+    all.any(|one| (&*one.group, &*one.version) == (group, version))
 }
 
 /// Paths that name a resource.
@@ -79,7 +81,14 @@ pub async fn resource(
     not_acceptable: Option<Status>,
 ) -> Result<Answer, Status> {
     let found = server.registry.snapshot().find(&info.group, &info.version, &info.resource).cloned();
-    let Some(resource) = found else { return Ok(respond::page_not_found()) };
+    let Some(resource) = found else {
+        // A group of custom resources alone has a handler of all paths; the others have a container that knows its routes.
+        return if is_builtin(&server, &info.group, &info.version) {
+            Err(no_route())
+        } else {
+            Ok(respond::page_not_found())
+        };
+    };
     match route(&resource, &info) {
         Route::Served => {}
         Route::OtherMethod => return Err(refused(&info)),

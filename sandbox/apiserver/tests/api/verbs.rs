@@ -338,6 +338,17 @@ async fn the_clusters_own_priority_classes_stay() {
 }
 
 #[tokio::test]
+async fn a_built_in_group_says_that_it_has_no_such_resource() {
+    let client = Client::start().await;
+    for path in ["/api/v1/namespaces/api/nosuch", "/apis/apps/v1/nosuch", "/apis/apps/v1/nosuch/a/status"] {
+        let words = client.get(path).await.refused(404);
+        assert_eq!(words, "the server could not find the requested resource", "{path}");
+    }
+    let other = client.get("/apis/nosuch.example.com/v1/widgets").await;
+    assert_eq!((other.code, other.tree), (404, json!("404 page not found\n")));
+}
+
+#[tokio::test]
 async fn a_scale_has_columns_of_its_own() {
     let client = Client::start().await;
     let deployments = "/apis/apps/v1/namespaces/default/deployments";
