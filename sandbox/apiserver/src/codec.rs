@@ -72,8 +72,24 @@ pub fn decode_typed(
     validation: FieldValidation,
     warnings: &mut Vec<String>,
 ) -> Result<Value, Status> {
+    decode_versions(expected, None, input, body, validation, warnings)
+}
+
+/// The same of a kind that has the same fields in an older version, which is taken, too.
+pub fn decode_versions(
+    expected: &Expected<'_>,
+    older: Option<&str>,
+    input: Input,
+    body: &[u8],
+    validation: FieldValidation,
+    warnings: &mut Vec<String>,
+) -> Result<Value, Status> {
     let decoded = decode::decode(body, format(input), expected.schema()?);
     let mut decoded = decoded.map_err(|error| error.status(expected.kind, body))?;
+    let older = older.map(|version| crate::resource::api_version(expected.group, version));
+    if older.is_some_and(|older| text(&decoded.object, &["apiVersion"]) == older) {
+        decoded.object["apiVersion"] = expected.api_version().into();
+    }
     check_kind(expected, &mut decoded.object)?;
     judge(expected, decoded, validation, warnings)
 }

@@ -23,6 +23,7 @@ pub async fn bind(call: &mut Call, incoming: Incoming) -> Result<Answer, Status>
     let expected = Expected { group: "", version: "v1", kind: "Binding" };
     let mut binding =
         codec::decode_typed(&expected, input, &bytes, options.field_validation, &mut call.warnings)?;
+    meta::set_namespace(&mut binding, &call.resource, call.namespace())?;
     check(call, &binding)?;
     write::admit_other(call, Operation::Create, expected, Options::Write(&options), &mut binding).await?;
     let uid = Some(object::uid(&binding).to_string()).filter(|uid| !uid.is_empty());

@@ -31,12 +31,14 @@ pub async fn evict(call: &mut Call, incoming: Incoming) -> Result<Answer, Status
     let write = WriteOptions::new(&call.query, Writing::Create)?;
     let (input, bytes) = call.body(incoming).await?;
     let expected = Expected { group: "policy", version: "v1", kind: "Eviction" };
+    let (older, validation) = (Some("v1beta1"), write.field_validation);
     let mut eviction =
-        codec::decode_typed(&expected, input, &bytes, write.field_validation, &mut call.warnings)?;
+        codec::decode_versions(&expected, older, input, &bytes, validation, &mut call.warnings)?;
     let name = object::name(&eviction);
     if !name.is_empty() && name != call.info.name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
+    meta::set_namespace(&mut eviction, &call.resource, call.namespace())?;
     let mut options = DeleteOptions::of_object(&eviction["deleteOptions"])?;
     options.dry_run |= write.dry_run;
     admit_other(call, Operation::Create, expected, Options::Write(&write), &mut eviction).await?;

@@ -102,6 +102,16 @@ async fn an_eviction_is_of_the_pod_that_is_meant() {
     assert!(words.contains("the resource version in the precondition (1) does not match"), "{words}");
     let words = client.post(&path, &of(json!({"uid": "other"}))).await.refused(409);
     assert!(words.contains("the UID in the precondition (other) does not match"), "{words}");
+    let elsewhere = json!({"metadata": {"name": "a", "namespace": "kube-system"}});
+    let words = client.post(&path, &elsewhere).await.refused(400);
+    assert_eq!(
+        words,
+        "the namespace of the provided object does not match the namespace sent on the request"
+    );
+    let mut older = of(json!({"uid": "other"}));
+    older["apiVersion"] = json!("policy/v1beta1");
+    older["kind"] = json!("Eviction");
+    client.post(&path, &older).await.refused(409);
     let version = client.get(&format!("{PODS}/a")).await.ok()["metadata"]["resourceVersion"].clone();
     client.post(&path, &of(json!({"resourceVersion": version}))).await.ok();
     assert!(client.get(&format!("{PODS}/a")).await.ok()["metadata"]["deletionTimestamp"].is_string());
