@@ -46,7 +46,10 @@ pub async fn answer(call: &mut Call, mut tree: Value) -> Result<Answer, Status> 
         (AUTHORIZATION, "selfsubjectrulesreviews") => rules(call, &tree)?,
         _ => return Err(Status::method_not_supported(call.resource.group_resource(), "create")),
     };
-    // Upstream's reviews have a time and nothing else that stored objects have.
+    // Upstream's reviews have a time and nothing else that stored objects have. That of whoever asks of himself is made by the server.
+    if call.resource.is(AUTHENTICATION, "selfsubjectreviews") {
+        map_mut(&mut tree, &[]).insert("metadata".into(), json!({"creationTimestamp": meta::now()}));
+    }
     let metadata = meta::of(&mut tree);
     metadata.entry("creationTimestamp").or_insert(Value::Null);
     map_mut(&mut tree, &[]).insert("status".into(), status);

@@ -39,6 +39,7 @@ async fn a_role_allows_and_its_binding_can_be_taken_away() {
     let whoami = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
     let answer = client.as_user("jane", "POST", whoami, &json!({})).await.ok();
     assert_eq!(answer["status"]["userInfo"]["username"], "jane");
+    assert!(answer["metadata"]["creationTimestamp"].is_string());
 
     let binding = format!("{RBAC}/namespaces/default/rolebindings/jane-view");
     client.delete(&binding, &json!({})).await.ok();
