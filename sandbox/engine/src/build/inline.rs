@@ -205,3 +205,43 @@ fn records(engine: &Engine, image: &Image) -> Vec<CacheRecord> {
     }
     records
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine as _;
+
+    /// An image with two steps in its history that says this of its steps.
+    fn import(records: &Value) -> Option<Import> {
+        let text = base64::engine::general_purpose::STANDARD.encode(records.to_string());
+        let config = json!({ "history": [{}, { "empty_layer": true }], FIELD: text });
+        Import::read(&ImportedCache { registry: None, config: config.to_string().into_bytes() })
+    }
+
+    #[test]
+    fn steps_are_read_in_their_order() {
+        let step = |name: &str, link: usize| json!({ "digest": name, "inputs": [[{ "link": link }]] });
+        let read = import(&json!([{ "digest": "base" }, step("one", 0), step("two", 1)])).unwrap();
+        assert_eq!(read.steps, ["one", "two"]);
+        for (wrong, why) in [
+            (json!([{ "digest": "base" }, step("one", 1)]), "it depends on itself"),
+            (json!([{ "digest": "base" }, { "digest": "one" }]), "it depends on nothing"),
+            (json!([{ "digest": "base" }, step("one", 0), step("two", 0)]), "they are no row"),
+            (
+                json!([{ "digest": "base" }, step("one", 0), step("two", 1), step("three", 2)]),
+                "there are more than were made",
+            ),
+            (json!({ "layers": [] }), "it is a cache of another kind"),
+        ] {
+            assert!(import(&wrong).is_none(), "{why}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_cache_is_none() {
+        for config in ["{}", "", r#"{"moby.buildkit.cache.v0": "!"}"#, r#"{"moby.buildkit.cache.v0": 5}"#] {
+            let from = ImportedCache { registry: None, config: config.as_bytes().to_vec() };
+            assert!(Import::read(&from).is_none(), "{config}");
+        }
+    }
+}
