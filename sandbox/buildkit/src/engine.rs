@@ -31,11 +31,11 @@ pub trait BuildEngine: Send + Sync + 'static {
     /// `failed to resolve source metadata for docker.io/library/x:latest: …`; the name as written is put before it.
     fn resolve(&self, base: &BaseImage, log: &mut dyn FnMut(&str)) -> Answer<Config>;
 
-    /// Asks what an image of `--cache-from` is: one that is here, or one at a registry, of which nothing else is fetched.
+    /// Asks what an image is: one that is here, or one at a registry, of which nothing else is fetched.
     ///
     /// # Errors
     /// `x:1: not found`, and those of registries.
-    fn import_cache(&self, import: &CacheImport) -> Answer<ImportedCache>;
+    fn outline(&self, import: &OutlineRequest) -> Answer<ImageOutline>;
 
     /// Writes into an image's configuration which steps made it (`--cache-to type=inline`). The new image's id.
     ///
@@ -115,7 +115,7 @@ pub struct BuildRequest {
     /// Target, arguments, labels, cache, platform, named contexts.
     pub options: Options,
     /// What images of `--cache-from` say of the steps that made them.
-    pub imports: Vec<ImportedCache>,
+    pub imports: Vec<ImageOutline>,
     /// Files of the client. Empty for a Dockerfile that needs none.
     pub context: Context,
     /// How commands run.
@@ -142,9 +142,9 @@ pub struct BaseImage {
     pub cancelled: CancellationToken,
 }
 
-/// An image of `--cache-from`.
+/// An image that a build wants to know of: one of `--cache-from`, or a frontend.
 #[derive(Debug)]
-pub struct CacheImport {
+pub struct OutlineRequest {
     /// Its name as the client has it.
     pub name: String,
     /// For credentials.
@@ -153,9 +153,9 @@ pub struct CacheImport {
     pub cancelled: CancellationToken,
 }
 
-/// What an image of `--cache-from` is.
+/// What such an image is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImportedCache {
+pub struct ImageOutline {
     /// Where its layers are: a name with the digest of a manifest. `None`: here.
     pub registry: Option<String>,
     /// Its configuration, byte by byte.

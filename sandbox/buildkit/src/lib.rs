@@ -29,7 +29,7 @@ mod vertices;
 
 pub use client::BuildClient;
 pub use engine::{
-    BaseImage, BuildEngine, BuildRequest, CacheImport, CacheRecord, ImportedCache, NetworkMode, Prune,
+    BaseImage, BuildEngine, BuildRequest, CacheRecord, ImageOutline, NetworkMode, OutlineRequest, Prune,
     Settings, Ulimit, Worker,
 };
 

@@ -262,9 +262,8 @@ async fn labels_and_annotations_may_come_with_a_status() {
     assert_eq!(client.get(&format!("{deployments}/d")).await.ok()["metadata"]["uid"], uid);
 }
 
-#[tokio::test]
-async fn who_applies_a_scale_owns_the_number_of_replicas() {
-    let client = Client::start().await;
+/// Makes the Deployment `d` of two replicas; tells where.
+async fn scalable(client: &Client) -> &'static str {
     let deployments = "/apis/apps/v1/namespaces/default/deployments";
     let template =
         json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
@@ -273,6 +272,13 @@ async fn who_applies_a_scale_owns_the_number_of_replicas() {
         "spec": {"replicas": 2, "selector": {"matchLabels": {"a": "b"}}, "template": template},
     });
     client.post(deployments, &deployment).await.ok();
+    deployments
+}
+
+#[tokio::test]
+async fn who_applies_a_scale_owns_the_number_of_replicas() {
+    let client = Client::start().await;
+    let deployments = scalable(&client).await;
     let apply = async |options: &str, replicas: u32| {
         let scale = format!(
             "apiVersion: autoscaling/v1\nkind: Scale\nmetadata: {{name: d}}\nspec: {{replicas: {replicas}}}"
@@ -351,14 +357,7 @@ async fn a_built_in_group_says_that_it_has_no_such_resource() {
 #[tokio::test]
 async fn a_scale_has_columns_of_its_own() {
     let client = Client::start().await;
-    let deployments = "/apis/apps/v1/namespaces/default/deployments";
-    let template =
-        json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
-    let deployment = json!({
-        "metadata": {"name": "d"},
-        "spec": {"replicas": 2, "selector": {"matchLabels": {"a": "b"}}, "template": template},
-    });
-    client.post(deployments, &deployment).await.ok();
+    let deployments = scalable(&client).await;
     let path = format!("{deployments}/d/scale");
     let table = client.get_as(&path, "application/json;as=Table;v=v1;g=meta.k8s.io").await.ok();
     let names: Vec<_> =

@@ -4,7 +4,7 @@
 use super::attributes::CacheFrom;
 use super::{Prepared, blocking};
 use crate::client::BuildClient;
-use crate::engine::{CacheImport, ImportedCache};
+use crate::engine::{ImageOutline, OutlineRequest};
 use drydock_dockerfile::build::{Answer, BackendError};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -27,19 +27,19 @@ impl Prepared {
     ///
     /// # Errors
     /// If the engine breaks down.
-    pub(super) async fn imports(&self, client: &Arc<BuildClient>) -> Result<Vec<ImportedCache>, Status> {
+    pub(super) async fn imports(&self, client: &Arc<BuildClient>) -> Result<Vec<ImageOutline>, Status> {
         let mut imports = Vec::new();
         for from in self.attributes.cache_from.iter().filter(|_| !self.attributes.no_cache) {
             let step = self.site.progress.step(&format!("importing cache manifest from {}", shown(from)));
-            let import = from.name().map(|name| CacheImport {
+            let import = from.name().map(|name| OutlineRequest {
                 name: name.to_owned(),
                 client: Arc::clone(client),
                 cancelled: self.site.cancel.clone(),
             });
             let (engine, kind) = (self.engine(), from.kind.clone());
-            let work = move || -> Answer<ImportedCache> {
+            let work = move || -> Answer<ImageOutline> {
                 let unknown = || BackendError(format!("unknown cache importer: {kind}"));
-                let found = engine.import_cache(&import.ok_or_else(unknown)?);
+                let found = engine.outline(&import.ok_or_else(unknown)?);
                 found.map_err(|error| {
                     BackendError(format!("failed to configure {kind} cache importer: {error}"))
                 })

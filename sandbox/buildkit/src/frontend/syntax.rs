@@ -3,7 +3,7 @@
 
 use super::{Attributes, Site, blocking};
 use crate::client::BuildClient;
-use crate::engine::BaseImage;
+use crate::engine::OutlineRequest;
 use crate::error::failed;
 use crate::scratch::Scratch;
 use crate::vertices::normalise;
@@ -52,16 +52,15 @@ pub(super) async fn check(
     }
     let step = site.progress.step(&format!("resolve image config for docker-image://{full}"));
     let session = site.sessions.get(&site.session).await?;
-    let image = BaseImage {
+    let image = OutlineRequest {
         name,
-        platform: None,
-        pull: false,
         client: Arc::new(BuildClient::new(session, scratch.clone())),
         cancelled: site.cancel.clone(),
     };
     let engine = Arc::clone(&site.engine);
-    let found = blocking(move || engine.resolve(&image, &mut |_| {})).await?;
-    let found = found.map_err(|error| error.to_string()).and_then(|_| {
+    let found = blocking(move || engine.outline(&image)).await?;
+    let missing = |error| format!("failed to resolve source metadata for {full}: {error}");
+    let found = found.map_err(missing).and_then(|_| {
         if OWN.contains(&split(&full).0) {
             return Ok(());
         }

@@ -1,7 +1,7 @@
 //! An engine for tests: images are directories, commands are run by this machine's shell in the directory of the image.
 
 use drydock_buildkit::{
-    BaseImage, BuildEngine, BuildRequest, CacheImport, CacheRecord, ImportedCache, Prune, Worker,
+    BaseImage, BuildEngine, BuildRequest, CacheRecord, ImageOutline, OutlineRequest, Prune, Worker,
 };
 use drydock_dockerfile::build::{
     Answer, Backend, BackendError, BuildError, Commit, Config, Download, Files, Image, Output, Platform,
@@ -145,10 +145,10 @@ impl BuildEngine for TestEngine {
         Ok(found.config)
     }
 
-    fn import_cache(&self, import: &CacheImport) -> Answer<ImportedCache> {
+    fn outline(&self, import: &OutlineRequest) -> Answer<ImageOutline> {
         let found = self.find(&import.name);
         let found = found.ok_or_else(|| BackendError(format!("{}: not found", import.name)))?;
-        Ok(ImportedCache { registry: None, config: serde_json::to_vec(&found.config).unwrap() })
+        Ok(ImageOutline { registry: None, config: serde_json::to_vec(&found.config).unwrap() })
     }
 
     fn with_inline_cache(&self, image: &str) -> Answer<String> {

@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::http::{VERSION, lines};
 use crate::images;
-use drydock_buildkit::{BuildClient, ImportedCache};
+use drydock_buildkit::{BuildClient, ImageOutline};
 use drydock_dockerfile::build::{
     Answer, Backend, BackendError, Commit, Config, Download, Files, Image, Platform, Workspace,
 };
@@ -60,7 +60,7 @@ impl Node {
     }
 
     /// With images whose steps need not be done again.
-    pub fn with_imports(mut self, imports: &[ImportedCache]) -> Self {
+    pub fn with_imports(mut self, imports: &[ImageOutline]) -> Self {
         self.imports = imports.iter().filter_map(Import::read).collect();
         self
     }

@@ -7,8 +7,8 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::images;
 use drydock_buildkit::{
-    BaseImage, BuildClient, BuildEngine, BuildRequest, CacheImport, CacheRecord, ImportedCache, NetworkMode,
-    Prune, Settings, Worker,
+    BaseImage, BuildClient, BuildEngine, BuildRequest, CacheRecord, ImageOutline, NetworkMode,
+    OutlineRequest, Prune, Settings, Worker,
 };
 use drydock_dockerfile::build::{
     self, Answer, Backend, BackendError, BuildError, Config, Event, Files, Image, Options, Output,
@@ -108,19 +108,19 @@ impl BuildEngine for Builder {
         Ok(image.config)
     }
 
-    fn import_cache(&self, import: &CacheImport) -> Answer<ImportedCache> {
+    fn outline(&self, import: &OutlineRequest) -> Answer<ImageOutline> {
         let store = &self.0.images;
         let name = Reference::parse(&import.name).map_err(Error::from)?.with_default_tag();
         if let Ok(image) = store.find(&name.familiar()) {
             let config = store.config_bytes(&image.id).map_err(Error::from)?;
-            return Ok(ImportedCache { registry: None, config });
+            return Ok(ImageOutline { registry: None, config });
         }
         let cancel = Arc::new(Cancel::default());
         let _following = Following::start(&Handle::current(), import.cancelled.clone(), cancel.clone());
         let node = self.node(Options::default(), HostConfig::default(), &import.client, cancel);
         let auth = node.credentials(name.domain())?;
         let found = node.unless_cancelled(images::outline(&self.0, &name, auth))?;
-        Ok(ImportedCache { registry: found.at.map(|at| at.to_string()), config: found.config })
+        Ok(ImageOutline { registry: found.at.map(|at| at.to_string()), config: found.config })
     }
 
     fn with_inline_cache(&self, image: &str) -> Answer<String> {

@@ -10,7 +10,7 @@ use super::restore;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::images;
-use drydock_buildkit::ImportedCache;
+use drydock_buildkit::ImageOutline;
 use drydock_dockerfile::build::Commit;
 use drydock_images::config::ImageConfig;
 use drydock_images::local::{ChainId, Image, LayerRef, NewImage, Origin};
@@ -57,7 +57,7 @@ pub(super) struct Import {
 
 impl Import {
     /// `None`: it says nothing of its steps, or nothing that can be understood.
-    pub(super) fn read(from: &ImportedCache) -> Option<Self> {
+    pub(super) fn read(from: &ImageOutline) -> Option<Self> {
         use base64::Engine as _;
         let config: ImageConfig = serde_json::from_slice(&from.config).ok()?;
         let text = config.other.get(FIELD)?.as_str().filter(|text| text.len() <= MAX_RECORDS)?;
@@ -215,7 +215,7 @@ mod tests {
     fn import(records: &Value) -> Option<Import> {
         let text = base64::engine::general_purpose::STANDARD.encode(records.to_string());
         let config = json!({ "history": [{}, { "empty_layer": true }], FIELD: text });
-        Import::read(&ImportedCache { registry: None, config: config.to_string().into_bytes() })
+        Import::read(&ImageOutline { registry: None, config: config.to_string().into_bytes() })
     }
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn what_is_no_cache_is_none() {
         for config in ["{}", "", r#"{"moby.buildkit.cache.v0": "!"}"#, r#"{"moby.buildkit.cache.v0": 5}"#] {
-            let from = ImportedCache { registry: None, config: config.as_bytes().to_vec() };
+            let from = ImageOutline { registry: None, config: config.as_bytes().to_vec() };
             assert!(Import::read(&from).is_none(), "{config}");
         }
     }
