@@ -53,6 +53,9 @@ async fn k2_pods_that_fail() {
     lab.sh("kubectl run nothing --image=no-such-image-here").await;
     lab.sh("kubectl run done --image=busybox --restart=Never -- true").await;
     lab.sh("kubectl wait --for=jsonpath='{.status.phase}'=Succeeded pod/done --timeout=60s").await;
+    // As the engine names it, although it was pulled just now.
+    let image = "kubectl get pod done -o jsonpath='{.status.containerStatuses[0].image}'";
+    assert_eq!(lab.sh(image).await, "busybox:latest");
     let waiting = "{.status.containerStatuses[0].state.waiting.reason}";
     lab.sh(&format!("kubectl wait --for=jsonpath='{waiting}'=CrashLoopBackOff pod/crash --timeout=60s"))
         .await;

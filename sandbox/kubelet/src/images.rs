@@ -86,8 +86,14 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// Makes sure that an image is there.
+/// Makes sure that an image is there, and notes how it is named.
 pub async fn ensure(kubelet: &Kubelet, which: &Wanted<'_>) -> Result<Image, Waiting> {
+    let image = find(kubelet, which).await?;
+    kubelet.name_images(std::slice::from_ref(&image));
+    Ok(image)
+}
+
+async fn find(kubelet: &Kubelet, which: &Wanted<'_>) -> Result<Image, Waiting> {
     let wanted = which.image;
     let event = |kind, reason, message: &str| which.event(kubelet, kind, reason, message);
     let image = with_tag(wanted).map_err(|message| {

@@ -72,11 +72,13 @@ fn no_content() -> Response {
 }
 
 async fn ps(State(engine): Engined, query: Query) -> Answer {
-    let limit = query.number("limit").and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+    // As an error of its own: dockerd does not call it the client's.
+    let wrong = |text| Error::internal(format!("strconv.Atoi: parsing {text:?}: invalid syntax"));
+    let limit = query.text("limit").map(|text| text.parse::<i64>().map_err(|_| wrong(text))).transpose()?;
     let wanted = list::Wanted {
         all: query.flag("all"),
         size: query.flag("size"),
-        limit,
+        limit: limit.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0),
         filters: Filters::of(&query)?,
     };
     Ok(answer(StatusCode::OK, &list::list(&engine, &wanted)?))

@@ -232,6 +232,8 @@ fn versions_are_negotiated() {
         );
         client.get("/v1.99/nothing").await.refused(404, "page not found");
         client.get("/nothing").await.refused(404, "page not found");
+        let limited = client.get("/containers/json?limit=foo").await;
+        limited.refused(500, "strconv.Atoi: parsing \"foo\": invalid syntax");
         client.post("/version", Value::Null).await.refused(404, "page not found");
         assert_eq!(client.get("/v1.30/version").await.status, 200);
     });
@@ -244,8 +246,8 @@ fn the_engine_tells_what_it_is() {
         same_shape(&version, &golden("version.json"), &[], "version");
         assert_eq!((&version["Version"], &version["MinAPIVersion"]), (&json!("28.5.2"), &json!("1.24")));
         let info = client.get("/v1.51/info").await.json();
-        // No containerd is there, and warnings are this machine's.
-        let but = ["Containerd", "Warnings", "KernelMemoryTCP"];
+        // No containerd is there, warnings are this machine's, and the site has a registry.
+        let but = ["Containerd", "Warnings", "KernelMemoryTCP", "registry:5000"];
         same_shape(&info, &golden("info.json"), &but, "info");
         assert_eq!((&info["Containers"], &info["Images"]), (&json!(0), &json!(0)));
         assert!(info["NCPU"].as_u64().unwrap() > 0 && info["MemTotal"].as_u64().unwrap() > 1 << 20);

@@ -13,7 +13,7 @@ mod show;
 pub use archive::{changed, from_builder, import, load};
 pub use filter::select;
 pub use parts::{layers, outline};
-pub use pull::{Registries, inspect_remote, pull};
+pub use pull::{Registries, SITE_REGISTRY, inspect_remote, pull};
 pub use push::push;
 pub use show::{chains, inspect, layers_size, removed, shared_sizes, summary};
 

@@ -21,7 +21,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 /// The registry of the site, which speaks plain HTTP: it is reached inside the host only.
-const SITE_REGISTRY: &str = "registry:5000";
+pub const SITE_REGISTRY: &str = "registry:5000";
 /// The host's cache of other registries, at the same address. Where there is none it says so, and the registries are asked.
 const CACHE: &str = "http://registry:5000/drydock/cache";
 

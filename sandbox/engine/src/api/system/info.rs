@@ -6,6 +6,7 @@ use crate::config::DaemonConfig;
 use crate::containers::record::Phase;
 use crate::engine::Engine;
 use crate::http::{Answer, ApiVersion, Json, VERSION, answer};
+use crate::images::SITE_REGISTRY;
 use crate::wasm::RUNTIME as WASM_RUNTIME;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -237,9 +238,9 @@ fn configured(config: &DaemonConfig) -> Value {
         "docker.io": { "Mirrors": mirrors, "Name": "docker.io", "Official": true, "Secure": true },
     });
     let mut cidrs = vec!["::1/128".to_owned(), "127.0.0.0/8".to_owned()];
-    for registry in &config.insecure_registries {
+    for registry in config.insecure_registries.iter().map(String::as_str).chain([SITE_REGISTRY]) {
         if registry.contains('/') {
-            cidrs.insert(cidrs.len() - 1, registry.clone());
+            cidrs.insert(cidrs.len() - 1, registry.to_owned());
         } else {
             index[registry] = json!({ "Mirrors": [], "Name": registry, "Official": false, "Secure": false });
         }
@@ -530,10 +531,12 @@ mod tests {
         let text = serde_json::to_string(&arranged(&info)).unwrap();
         assert!(text.starts_with(r#"{"ID":"x","Containers":0,"Plugins":{"Volume":["local"],"#), "{text}");
         assert!(text.ends_with(r#""CDISpecDirs":[],"Warnings":null}"#), "{text}");
-        assert!(
-            text.contains(r#"{"Name":"docker.io","Mirrors":[],"Secure":true,"Official":true}"#),
-            "{text}"
-        );
+        for index in [
+            r#"{"Name":"docker.io","Mirrors":[],"Secure":true,"Official":true}"#,
+            r#"{"Name":"registry:5000","Mirrors":[],"Secure":false,"Official":false}"#,
+        ] {
+            assert!(text.contains(index), "{text}");
+        }
     }
 
     #[test]
