@@ -195,6 +195,7 @@ pub fn memory_file<T: Serialize>(specification: &T) -> Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use drydock_runtime::container::messages::With;
 
     fn null() -> OwnedFd {
         File::open("/dev/null").unwrap().into()
@@ -227,10 +228,7 @@ mod tests {
             key: key.into(),
             flags: 0,
             join_pid: None,
-            code: false,
-            net: false,
-            dev: false,
-            groups: false,
+            with: With::default(),
         };
         let process = init.start("a", &run("a"), &[]).await.unwrap();
         assert_eq!((process.pid, process.exit.await), (9, Ok(137)));

@@ -17,7 +17,7 @@ use crate::{
         CANNOT_START, EngineBoot,
         beforehand::Beforehand,
         child::{self, ChildBoot},
-        messages::{EngineToInit, InitToEngine, Key, MAX_KEY},
+        messages::{EXPECTED, EngineToInit, InitToEngine, Key, MAX_KEY, With},
         process::Stdio,
         seccomp::Filters,
     },
@@ -59,9 +59,15 @@ const MAX_WAITING: usize = 256;
 const YOUNG: Duration = Duration::from_secs(1);
 /// How long an engine may take to stop, perhaps with its containers, before it is killed (systemd's `TimeoutStopSec`).
 const STOP_TIME: Duration = Duration::from_secs(90);
+/// How long a child may wait for its container, which is as old as its first process for whoever asks `ps`, to the second.
+const FRESH: Duration = Duration::from_secs(1);
 /// Namespaces that an engine may ask for.
 const NAMESPACES: i32 =
     libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+
+/// Namespaces that a child has while it waits for its container. The mount namespace is none: it is to have all that the node has
+/// mounted when the container is asked for.
+const CLONED: i32 = libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
 
 /// A process that the engine has asked for.
 struct Kept {
@@ -69,6 +75,14 @@ struct Kept {
     pidfd: OwnedFd,
     fds: Vec<OwnedFd>,
     exited: Option<i32>,
+}
+
+/// A child that waits for the container that it is to be.
+struct Expected {
+    pid: i32,
+    /// What it is given comes here. When this is closed, it ends.
+    channel: Channel,
+    since: Instant,
 }
 
 enum State {
@@ -97,6 +111,7 @@ pub struct EngineHost {
     state: State,
     stopping: Option<Stopping>,
     kept: BTreeMap<Key, Kept>,
+    expected: Option<Expected>,
     outbox: VecDeque<(InitToEngine, Vec<OwnedFd>)>,
     filters: Option<Filters>,
     hierarchies: Vec<Option<Vec<String>>>,
@@ -124,6 +139,7 @@ impl EngineHost {
             state: State::Idle,
             stopping: None,
             kept: BTreeMap::new(),
+            expected: None,
             outbox: VecDeque::new(),
             filters: None,
             hierarchies,
@@ -164,15 +180,18 @@ impl EngineHost {
 
     /// When [`Self::work`] must be called at the latest.
     pub fn deadline(&self) -> Option<Instant> {
-        match (&self.stopping, &self.state) {
+        let of_state = match (&self.stopping, &self.state) {
             (Some(stopping), _) => Some(stopping.kill_at),
             (None, State::Resting { until }) => Some(*until),
             _ => None,
-        }
+        };
+        let of_expected = self.expected.as_ref().map(|expected| expected.since + FRESH);
+        of_state.into_iter().chain(of_expected).min()
     }
 
     /// Does what is to do. `ready`: [`Self::poll_fd`] is. `session` takes the page's end of a new engine.
     pub fn work(&mut self, ready: bool, session: &Channel) -> Result<()> {
+        self.expected.take_if(|expected| expected.since.elapsed() >= FRESH);
         match &self.state {
             State::Running { pid, .. } => {
                 if let Some(stopping) = &self.stopping
@@ -274,16 +293,20 @@ impl EngineHost {
 
     fn answer(&mut self, request: EngineToInit, fds: Vec<OwnedFd>) {
         let (key, made) = match request {
-            EngineToInit::Run { key, flags, join_pid, code, net, dev, groups } => {
+            EngineToInit::Run { key, flags, join_pid, with } => {
                 let made = self.check(&key).and_then(|()| {
-                    let mut fds = fds;
-                    let beforehand = Beforehand::take(&mut fds, dev, groups);
-                    let net = net.then(|| fds.pop()).flatten();
-                    let code = code.then(|| fds.pop()).flatten();
-                    let boot = ChildBoot { code, net, beforehand, ..self.child_boot(fds.into_iter())? };
-                    clone_container(&boot, flags, join_pid)
+                    if let Some(pid) = self.hand_over(flags, join_pid, with, &fds) {
+                        return Ok(pid);
+                    }
+                    clone_container(&self.container_boot(with, fds)?, flags, join_pid)
                 });
                 (key, made)
+            }
+            EngineToInit::Expect => {
+                if let Err(error) = self.expect() {
+                    tracing::debug!(%error, "no child waits for the next container");
+                }
+                return;
             }
             EngineToInit::Exec { key, cgroup } => {
                 let made = self.check(&key).and_then(|()| self.clone_exec(&cgroup, fds));
@@ -325,12 +348,52 @@ impl EngineHost {
         if self.kept.len() >= MAX_KEPT {
             return wrong("too many processes in containers");
         }
+        self.look_up()
+    }
+
+    /// Looks up what no child shall have to.
+    fn look_up(&mut self) -> Result<()> {
         if self.filters.is_none() {
             self.filters = Some(Filters::compile()?);
-            // Looked up here, so that no child has to.
             let _remembered = crate::container::process::known();
         }
         Ok(())
+    }
+
+    /// Has a child wait for the next container.
+    fn expect(&mut self) -> Result<()> {
+        if self.expected.is_some() {
+            return Ok(());
+        }
+        self.look_up()?;
+        let (channel, theirs) = Channel::pair().step(|| "make a channel")?;
+        let host = &*self;
+        let keep = [host.root.as_fd()].into_iter().chain(host.wasm.as_ref().map(AsFd::as_fd));
+        let pid = process::clone(EXPECTED & CLONED, || {
+            child::wait(&theirs, keep, |with, fds| host.container_boot(with, fds))
+        })?;
+        self.expected = Some(Expected { pid, channel, since: Instant::now() });
+        Ok(())
+    }
+
+    /// Gives a container to the child that waits for one, if one does and it is as the container wants it; else to nobody.
+    fn hand_over(&mut self, flags: i32, join_pid: Option<i32>, with: With, fds: &[OwnedFd]) -> Option<i32> {
+        let expected = self.expected.take()?;
+        let flags = namespaces(flags, with.net);
+        let usual = join_pid.is_none() && flags & !libc::CLONE_NEWNET == EXPECTED;
+        if !usual || expected.since.elapsed() >= FRESH {
+            return None;
+        }
+        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        // It is gone if somebody has ended it.
+        expected.channel.send(&(with, flags & !CLONED), &fds).is_ok().then_some(expected.pid)
+    }
+
+    fn container_boot(&self, with: With, mut fds: Vec<OwnedFd>) -> Result<ChildBoot<'_>> {
+        let beforehand = Beforehand::take(&mut fds, with.dev, with.groups);
+        let net = with.net.then(|| fds.pop()).flatten();
+        let code = with.code.then(|| fds.pop()).flatten();
+        Ok(ChildBoot { code, net, beforehand, ..self.child_boot(fds.into_iter())? })
     }
 
     fn child_boot(&self, mut fds: impl Iterator<Item = OwnedFd>) -> Result<ChildBoot<'_>> {
@@ -439,12 +502,14 @@ impl EngineHost {
     }
 }
 
+/// What is left to be made of the namespaces that are asked for.
+fn namespaces(flags: i32, has_net: bool) -> i32 {
+    flags & NAMESPACES & if has_net { !libc::CLONE_NEWNET } else { !0 }
+}
+
 /// Clones a container's first process.
 fn clone_container(boot: &ChildBoot<'_>, flags: i32, join_pid: Option<i32>) -> Result<i32> {
-    let mut flags = flags & NAMESPACES;
-    if boot.net.is_some() {
-        flags &= !libc::CLONE_NEWNET;
-    }
+    let flags = namespaces(flags, boot.net.is_some());
     let Some(join) = join_pid else {
         return process::clone(flags, || child::run(boot));
     };

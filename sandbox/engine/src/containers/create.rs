@@ -17,7 +17,7 @@ use crate::{
 };
 use drydock_images::local::{Image, LayerStack};
 use drydock_registry::Platform;
-use drydock_runtime::clear;
+use drydock_runtime::{clear, container::messages::EngineToInit};
 use std::{collections::BTreeMap, fs, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc};
 
 /// Hidden or read-only in every container that is not privileged.
@@ -75,6 +75,8 @@ pub fn create(
 
     let id = names::new_id();
     let name = take_name(engine, name, &id)?;
+    // Most are started as soon as they are made.
+    engine.init.tell(&EngineToInit::Expect, &[]);
     let hostname_of_node = host.uts_mode == "host" || host.network_mode == "host";
     if config.hostname.is_empty() && !host.network_mode.starts_with("container:") {
         config.hostname = if hostname_of_node { engine.node.to_string() } else { id[..12].to_string() };

@@ -24,7 +24,7 @@ use drydock_runtime::{
     channel::Channel,
     container::{
         beforehand::Beforehand,
-        messages::{EngineToInit, Failure, FailureKind, FromChild, ToChild},
+        messages::{EngineToInit, Failure, FailureKind, FromChild, ToChild, With},
         spec::{ContainerSpec, Namespace},
     },
 };
@@ -50,6 +50,7 @@ pub async fn start(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<(
             Phase::Created | Phase::Exited | Phase::Restarting => {}
         }
     }
+    engine.init.tell(&EngineToInit::Expect, &[]);
     container.stopping.store(false, Ordering::Release);
     container.wake.notify_waiters();
     {
@@ -282,10 +283,12 @@ async fn spawn(
         key: record.id.clone(),
         flags: description.namespaces.clone_flags(),
         join_pid: spec::join_pid(description),
-        code: given.code.is_some(),
-        net: given.net.is_some(),
-        dev: given.beforehand.dev.is_some(),
-        groups: given.beforehand.groups.is_some(),
+        with: With {
+            code: given.code.is_some(),
+            net: given.net.is_some(),
+            dev: given.beforehand.dev.is_some(),
+            groups: given.beforehand.groups.is_some(),
+        },
     };
     let mut fds: Vec<BorrowedFd<'_>> = vec![memory.as_fd(), theirs.as_fd()];
     fds.extend(plumbing.theirs.iter().chain(&given.code).map(AsFd::as_fd));

@@ -4,10 +4,11 @@
 use super::{
     beforehand::Beforehand,
     groups::Hierarchy,
-    messages::{Failure, FailureKind, FromChild, ToChild},
+    messages::{Failure, FailureKind, FromChild, ToChild, With},
     net,
     process::{self as program, Parent, Program, Start, Stdio},
-    reaper, root,
+    reaper,
+    root::{self, Root},
     seccomp::Filters,
     spec::{ContainerSpec, Namespace, ProcessSpec},
 };
@@ -21,6 +22,7 @@ use serde::de::DeserializeOwned;
 use std::{
     fs::File,
     io::{self, Write},
+    mem::ManuallyDrop,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
@@ -78,6 +80,24 @@ pub fn run(boot: &ChildBoot<'_>) -> i32 {
     }
 }
 
+/// Waits for a container and becomes its first process, as [`run`] does; ends when the other end of `channel` is closed. What comes over it
+/// is what the container is made with, and the namespaces that are still to be made (`CLONE_NEW…`). `boot` makes of it, and of `keep`,
+/// which alone stays open, what the process would have been born with.
+pub fn wait<'a>(
+    channel: &'a Channel,
+    keep: impl Iterator<Item = BorrowedFd<'a>>,
+    boot: impl FnOnce(With, Vec<OwnedFd>) -> Result<ChildBoot<'a>>,
+) -> i32 {
+    process::set_title(TITLE);
+    process::close_all_but(&keep.chain([channel.as_fd()]).collect::<Vec<_>>());
+    let Ok(Some(((with, flags), fds))) = channel.recv::<(With, i32)>() else { return 0 };
+    let Ok(boot) = boot(with, fds).map(ManuallyDrop::new) else { return 128 };
+    match unshare(CloneFlags::from_bits_truncate(flags)).step(|| "make namespaces") {
+        Ok(()) => run(&boot),
+        Err(e) => report(&boot.report, other(e)),
+    }
+}
+
 /// Becomes a process of `docker exec` in the container whose namespaces this process is in by now.
 pub fn exec(boot: &ChildBoot<'_>) -> i32 {
     let begin = || -> std::result::Result<(ProcessSpec, Stdio), Failure> {
@@ -128,9 +148,11 @@ fn other(e: impl std::fmt::Display) -> Failure {
 /// The steps from a fresh clone to a container that only lacks its program.
 fn build(boot: &ChildBoot<'_>) -> std::result::Result<(ContainerSpec, Stdio), Failure> {
     let spec: ContainerSpec = read_spec(boot.spec.as_fd()).map_err(other)?;
-    let hierarchies = prepare(boot, &spec).map_err(other)?;
-    let beforehand = boot.beforehand.try_clone().map_err(other)?;
-    let devpts = root::enter(&spec, &hierarchies, beforehand, || mounted_root(boot)).map_err(other)?;
+    leave(boot, &spec).map_err(other)?;
+    let Beforehand { dev, groups } = boot.beforehand.try_clone().map_err(other)?;
+    let root = Root::begin(&spec, dev).map_err(other)?;
+    let hierarchies = take_place(boot, &spec).map_err(other)?;
+    let devpts = root.enter(&spec, &hierarchies, groups, || mounted_root(boot)).map_err(other)?;
     let size = spec.process.tty;
     let stdio = stdio(boot, size.map(|size| root::open_pty(devpts.as_fd(), size, true)))?;
     if size.is_none() {
@@ -162,8 +184,8 @@ fn mounted_root(boot: &ChildBoot<'_>) -> Result<OwnedFd> {
     tree.ok_or_else(|| Error::new("hear from the engine", io::ErrorKind::UnexpectedEof))
 }
 
-/// Control group and namespaces, in the node's tree. Returns the hierarchies, with what it has in them.
-fn prepare<'a>(boot: &ChildBoot<'a>, spec: &ContainerSpec) -> Result<Vec<Hierarchy<'a>>> {
+/// Leaves all that was the init's, and enters the namespaces that are there.
+fn leave(boot: &ChildBoot<'_>, spec: &ContainerSpec) -> Result<()> {
     let mut keep = vec![boot.spec.as_fd(), boot.report.as_fd(), boot.node_root];
     keep.extend(boot.stdio.iter().flatten().map(AsFd::as_fd));
     keep.extend(boot.wasm.into_iter().chain(boot.beforehand.fds()));
@@ -176,14 +198,6 @@ fn prepare<'a>(boot: &ChildBoot<'a>, spec: &ContainerSpec) -> Result<Vec<Hierarc
     } else if spec.namespaces.net == Namespace::New {
         let namespace = File::open("/proc/thread-self/ns/net").step(|| "open the network namespace")?;
         boot.report.send(&FromChild::Network, &[namespace.as_fd()]).step(|| "report")?;
-    }
-    // The engine makes them while the init clones.
-    let Some((ToChild::Place, _)) = boot.report.recv().step(|| "hear from the engine")? else {
-        return Err(Error::new("hear from the engine", io::ErrorKind::UnexpectedEof));
-    };
-    let hierarchies = join_groups(boot.node_root, boot.hierarchies, &spec.cgroup)?;
-    if spec.namespaces.cgroup == Namespace::New {
-        unshare(CloneFlags::CLONE_NEWCGROUP).step(|| "unshare the control group namespace")?;
     }
     let others = [
         (spec.namespaces.ipc, "ipc", CloneFlags::CLONE_NEWIPC),
@@ -206,6 +220,18 @@ fn prepare<'a>(boot: &ChildBoot<'a>, spec: &ContainerSpec) -> Result<Vec<Hierarc
         if !spec.domainname.is_empty() {
             rustix::system::setdomainname(spec.domainname.as_bytes()).step(|| "setdomainname")?;
         }
+    }
+    Ok(())
+}
+
+/// Goes into the control groups that the engine makes meanwhile. Returns the hierarchies, with what it has in them.
+fn take_place<'a>(boot: &ChildBoot<'a>, spec: &ContainerSpec) -> Result<Vec<Hierarchy<'a>>> {
+    let Some((ToChild::Place, _)) = boot.report.recv().step(|| "hear from the engine")? else {
+        return Err(Error::new("hear from the engine", io::ErrorKind::UnexpectedEof));
+    };
+    let hierarchies = join_groups(boot.node_root, boot.hierarchies, &spec.cgroup)?;
+    if spec.namespaces.cgroup == Namespace::New {
+        unshare(CloneFlags::CLONE_NEWCGROUP).step(|| "unshare the control group namespace")?;
     }
     Ok(hierarchies)
 }

@@ -31,16 +31,11 @@ pub enum EngineToInit {
         flags: i32,
         /// Process of the node whose pid namespace it joins.
         join_pid: Option<i32>,
-        /// One more descriptor comes after these: the compiled code of a WebAssembly container, for reading.
-        code: bool,
-        /// One more descriptor comes then: the network namespace that it takes for its own, made beforehand
-        /// ([`super::net::prepare`]). Without it a new one is cloned.
-        net: bool,
-        /// One more descriptor comes then: the `/dev` that it takes for its own ([`super::beforehand`]). Without it it makes one.
-        dev: bool,
-        /// One more descriptor comes last: its `/sys/fs/cgroup`, likewise.
-        groups: bool,
+        /// The descriptors that come after these.
+        with: With,
     },
+    /// A container will soon be made, with [`EXPECTED`] namespaces: its child may be cloned now, and wait. Not answered.
+    Expect,
     /// Start a process in a container. Descriptors: `[spec, report, pidfd]`, then as for `Run`; `spec` holds a
     /// [`super::spec::ProcessSpec`], `pidfd` is the container's first process. Answered as `Run` is.
     Exec {
@@ -61,6 +56,22 @@ pub enum EngineToInit {
         key: Key,
     },
 }
+
+/// What more a container's child is given, a descriptor for each that is true, in this order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct With {
+    /// The compiled code of a WebAssembly container, for reading.
+    pub code: bool,
+    /// The network namespace that it takes for its own, made beforehand ([`super::net::prepare`]). Without it a new one is cloned.
+    pub net: bool,
+    /// The `/dev` that it takes for its own ([`super::beforehand`]). Without it it makes one.
+    pub dev: bool,
+    /// Its `/sys/fs/cgroup`, likewise.
+    pub groups: bool,
+}
+
+/// The namespaces that most containers have of their own, without that of their network, which is made beforehand.
+pub const EXPECTED: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
 /// node init → engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,6 @@
 //! tree, and attached after it, in the container's; a target is looked up inside the root only (openat2), whatever links an image has.
 
 use super::{
-    beforehand::Beforehand,
     dev::{Dev, attach_new},
     groups::{self, Groups, Hierarchy, TMPFS},
     spec::{Below, ContainerSpec, Mount, MountSource, Namespace},
@@ -42,49 +41,66 @@ struct Prepared {
     propagation: Option<String>,
 }
 
-/// Builds the container's root and pivots into it. Returns the container's devpts. `mounted` waits for the root file system, which is a
-/// detached mount, and for the files that are mounted in it.
-pub fn enter(
-    spec: &ContainerSpec,
-    hierarchies: &[Hierarchy<'_>],
-    beforehand: Beforehand,
-    mounted: impl FnOnce() -> Result<OwnedFd>,
-) -> Result<OwnedFd> {
-    // What shall hear of the node's later mounts, or tell the node of its own, is opened while it is still one with the node's.
-    let shared = |mount: &Mount| {
-        mount.propagation.as_deref().is_some_and(|p| p.ends_with("shared") || p.ends_with("slave"))
-    };
-    let mut early: Vec<Option<Prepared>> =
-        spec.mounts.iter().map(|m| shared(m).then(|| prepare(m)).transpose()).collect::<Result<_>>()?;
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .step(|| "make mounts private")?;
-    let mut dev = beforehand.dev.map_or_else(Dev::make, Dev::prepared)?;
-    let own = kernel_mounts(spec, hierarchies, beforehand.groups)?;
-    mounts::attach_at(mounted()?.as_fd(), Path::new(&spec.root))?;
-    let root = open(spec.root.as_str(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .step(|| format!("open {}", spec.root))?;
-    let wanted = spec.mounts.iter().zip(&mut early);
-    let wanted = wanted.map(|(m, early)| early.take().map_or_else(|| prepare(m), Ok));
-    let wanted = wanted.collect::<Result<Vec<_>>>()?;
-    mounts::pivot(root.as_fd())?;
-    let root =
-        open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).step(|| "open /")?;
-    attach_fd(root.as_fd(), own.proc.as_fd(), "/proc")?;
-    attach_fd(root.as_fd(), dev.tree.as_fd(), "/dev")?;
-    attach_fd(root.as_fd(), own.sys.as_fd(), "/sys")?;
-    if let Some(top) = own.groups.top() {
-        attach_fd(root.as_fd(), top, groups::DIR)?;
-        own.groups.fill(spec.privileged)?;
+/// A container's root on its way.
+pub struct Root {
+    /// For each mount what was opened early, if it was.
+    early: Vec<Option<Prepared>>,
+    dev: Dev,
+    own: Own,
+}
+
+impl Root {
+    /// Makes what wants neither the container's control groups nor its files. `dev`: see [`super::beforehand`].
+    pub fn begin(spec: &ContainerSpec, dev: Option<OwnedFd>) -> Result<Self> {
+        // What shall hear of the node's later mounts, or tell the node of its own, is opened while it is still one with the node's.
+        let shared = |mount: &Mount| {
+            mount.propagation.as_deref().is_some_and(|p| p.ends_with("shared") || p.ends_with("slave"))
+        };
+        let early = spec.mounts.iter().map(|m| shared(m).then(|| prepare(m)).transpose());
+        let early = early.collect::<Result<_>>()?;
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+            .step(|| "make mounts private")?;
+        Ok(Self { early, dev: dev.map_or_else(Dev::make, Dev::prepared)?, own: kernel_mounts(spec)? })
     }
-    dev.fill()?;
-    attach_new(dev.tree.as_fd(), "mqueue", own.mqueue.as_fd())?;
-    if let Some(shm) = &own.shm {
-        attach_new(dev.tree.as_fd(), "shm", shm.as_fd())?;
+
+    /// Builds it and pivots into it. Returns the container's devpts. `groups`: see [`super::beforehand`]. `mounted` waits for the root file
+    /// system, which is a detached mount, and for the files that are mounted in it.
+    pub fn enter(
+        self,
+        spec: &ContainerSpec,
+        hierarchies: &[Hierarchy<'_>],
+        groups: Option<OwnedFd>,
+        mounted: impl FnOnce() -> Result<OwnedFd>,
+    ) -> Result<OwnedFd> {
+        let Self { mut early, mut dev, own } = self;
+        let groups = Groups::make(spec, hierarchies, groups, locked(spec))?;
+        mounts::attach_at(mounted()?.as_fd(), Path::new(&spec.root))?;
+        let root =
+            open(spec.root.as_str(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .step(|| format!("open {}", spec.root))?;
+        let wanted = spec.mounts.iter().zip(&mut early);
+        let wanted = wanted.map(|(m, early)| early.take().map_or_else(|| prepare(m), Ok));
+        let wanted = wanted.collect::<Result<Vec<_>>>()?;
+        mounts::pivot(root.as_fd())?;
+        let root =
+            open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).step(|| "open /")?;
+        attach_fd(root.as_fd(), own.proc.as_fd(), "/proc")?;
+        attach_fd(root.as_fd(), dev.tree.as_fd(), "/dev")?;
+        attach_fd(root.as_fd(), own.sys.as_fd(), "/sys")?;
+        if let Some(top) = groups.top() {
+            attach_fd(root.as_fd(), top, groups::DIR)?;
+            groups.fill(spec.privileged)?;
+        }
+        dev.fill()?;
+        attach_new(dev.tree.as_fd(), "mqueue", own.mqueue.as_fd())?;
+        if let Some(shm) = &own.shm {
+            attach_new(dev.tree.as_fd(), "shm", shm.as_fd())?;
+        }
+        for mount in &wanted {
+            attach(root.as_fd(), mount, false)?;
+        }
+        Ok(dev.devpts)
     }
-    for mount in &wanted {
-        attach(root.as_fd(), mount, false)?;
-    }
-    Ok(dev.devpts)
 }
 
 /// What is left to do when nothing more must be written to the kernel's file systems: hides and locks paths, and the root.
@@ -142,20 +158,14 @@ pub fn find_devpts() -> Result<OwnedFd> {
 struct Own {
     proc: OwnedFd,
     sys: OwnedFd,
-    groups: Groups,
     mqueue: OwnedFd,
     /// Unless the learner mounts something else there.
     shm: Option<OwnedFd>,
 }
 
 /// Made while the node's own are in sight (the kernel asks for that).
-fn kernel_mounts(
-    spec: &ContainerSpec,
-    hierarchies: &[Hierarchy<'_>],
-    prepared: Option<OwnedFd>,
-) -> Result<Own> {
-    let safe = session_root::safe();
-    let locked = if spec.privileged { safe } else { safe | MountAttrFlags::MOUNT_ATTR_RDONLY };
+fn kernel_mounts(spec: &ContainerSpec) -> Result<Own> {
+    let (safe, locked) = (session_root::safe(), locked(spec));
     let sys = match spec.namespaces.net {
         Namespace::New => mounts::create("sysfs", &[], locked)?,
         // That of another network namespace: the node's view of it is all that may be had.
@@ -178,13 +188,13 @@ fn kernel_mounts(
             Some(mounts::create("tmpfs", &[("source", "shm"), ("mode", "1777"), ("size", &size)], safe)?)
         }
     };
-    Ok(Own {
-        proc: mounts::create("proc", &[], safe)?,
-        sys,
-        groups: Groups::make(spec, hierarchies, prepared, locked)?,
-        mqueue,
-        shm,
-    })
+    Ok(Own { proc: mounts::create("proc", &[], safe)?, sys, mqueue, shm })
+}
+
+/// Of what only a privileged container may write to.
+fn locked(spec: &ContainerSpec) -> MountAttrFlags {
+    let safe = session_root::safe();
+    if spec.privileged { safe } else { safe | MountAttrFlags::MOUNT_ATTR_RDONLY }
 }
 
 /// The `/dev/shm` of the container whose first process this is, if it has one. Only who is in a mount namespace may copy a mount of it.

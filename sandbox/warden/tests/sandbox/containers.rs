@@ -16,6 +16,7 @@ pub fn tests() -> Vec<Trial> {
         Trial::test("a_container_has_its_own_of_everything", a_container_has_its_own_of_everything),
         Trial::test("a_container_is_walled_in", a_container_is_walled_in),
         Trial::test("a_container_gets_its_mounts", a_container_gets_its_mounts),
+        Trial::test("a_child_waits_for_its_container", a_child_waits_for_its_container),
         Trial::test("a_process_enters_a_container", a_process_enters_a_container),
         Trial::test("containers_outlive_their_engine", containers_outlive_their_engine),
         Trial::test(
@@ -229,6 +230,31 @@ fn a_container_gets_its_mounts() -> Outcome {
     evil.mounts = vec![bind("/srv/a", "/proc/sys", false)];
     let (status, why) = run(&s, evil);
     assert!(status == -1 && why.contains("inside /proc"), "{why}");
+    Ok(())
+}
+
+/// It sees what was mounted in the node while it waited; it is no harm if somebody ends it, and it ends by itself.
+fn a_child_waits_for_its_container() -> Outcome {
+    let host = Host::new();
+    let s = prepare(&host);
+    let mut late = spec("cat /data/f; exit 3");
+    late.mounts = vec![Mount {
+        source: MountSource::Bind("/srv".into()),
+        target: "/data".into(),
+        read_only: false,
+        propagation: None,
+        below: Below::Same,
+    }];
+    // On a busy host it may be gone before we look.
+    let waits = "timeout 5 sh -c 'until pgrep -x drydock-init; do :; done' || true";
+    order(&s, &Order::Expect);
+    s.run(1, &format!("{waits}; mount -t tmpfs x /srv; echo late > /srv/f"));
+    assert_eq!(run(&s, late.clone()), (3, "late".into()));
+    order(&s, &Order::Expect);
+    s.run(1, &format!("{waits}; pkill -KILL -x drydock-init || true"));
+    assert_eq!(run(&s, late), (3, "late".into()));
+    order(&s, &Order::Expect);
+    s.run(1, &format!("{waits}; while pgrep -x drydock-init; do :; done"));
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use drydock_runtime::{
     channel::Channel,
     container::{
         EngineBoot,
-        messages::{EngineToInit, FromChild, InitToEngine, ToChild},
+        messages::{EngineToInit, FromChild, InitToEngine, ToChild, With},
         spec::{ContainerSpec, ProcessSpec},
     },
     mounts,
@@ -26,7 +26,9 @@ use std::{
 
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Order {
-    /// Run a container to its end.
+    /// Have a child wait for the next container.
+    Expect,
+    /// Run a container to its end, with a child that waited for it if it may have one.
     Run(String, ContainerSpec),
     /// Start a container and leave it.
     Start(String, ContainerSpec),
@@ -88,7 +90,12 @@ impl Engine {
     fn carry_out(&mut self, order: Order) -> (i32, String) {
         match order {
             Order::Told => (0, self.told.clone()),
+            Order::Expect => {
+                self.channel.send(&EngineToInit::Expect, &[]).unwrap();
+                (0, String::new())
+            }
             Order::Run(key, spec) => {
+                self.channel.send(&EngineToInit::Expect, &[]).unwrap();
                 let (pidfd, output) = match self.start(&key, &spec) {
                     Ok(started) => started,
                     Err(e) => return (-1, e),
@@ -124,15 +131,7 @@ impl Engine {
             drydock_runtime::container::spec::Namespace::Of(pid) => Some(pid),
             _ => None,
         };
-        let request = EngineToInit::Run {
-            key: key.into(),
-            flags,
-            join_pid,
-            code: false,
-            net: false,
-            dev: false,
-            groups: false,
-        };
+        let request = EngineToInit::Run { key: key.into(), flags, join_pid, with: With::default() };
         let root = mounts::copy(CWD, &spec.root, false).unwrap();
         self.ask(request, &postcard::to_stdvec(spec).unwrap(), spec.process.tty, root)
     }
