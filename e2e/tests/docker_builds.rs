@@ -249,3 +249,29 @@ async fn d8_another_frontend_than_dockers_is_refused() {
     assert!(output.contains("frontend docker.io/library/busybox:latest can't be run here"), "{output}");
     lab.end().await;
 }
+
+#[tokio::test]
+async fn d8_a_step_that_fails_leaves_nothing() {
+    let lab = Lab::docker(1).await;
+    let output = build(&lab, "-t none", "FROM busybox\nRUN echo x > /x; exit 3\n").await;
+    assert!(output.contains("did not complete successfully: exit code: 3"), "{output}");
+    assert_eq!(lab.sh("docker rmi busybox | head -n 1").await, "Untagged: busybox:latest");
+    assert!(!lab.sh("docker system prune -f").await.contains("Deleted Containers"));
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn d8_builds_at_the_same_time_make_a_step_once() {
+    let lab = Lab::docker(1).await;
+    let stages = "FROM busybox AS base\nCOPY f /\nRUN sleep 1; cat /proc/sys/kernel/random/uuid > /u\n\
+                  FROM base AS x\nRUN echo x > /x\nFROM base AS y\nRUN echo y > /y\n";
+    let script = format!(
+        "mkdir /s && cd /s && echo content > f && cat > Dockerfile <<'DOCKERFILE'\n{stages}DOCKERFILE\n\
+         docker build -q -t of-x --target x . & docker build -q -t of-y --target y . & wait\n\
+         for i in of-x of-y; do docker run --rm $i cat /u; done"
+    );
+    let output = lab.sh(&script).await;
+    let seen: Vec<&str> = output.lines().filter(|line| line.len() == 36).collect();
+    assert!(seen.len() == 2 && seen[0] == seen[1], "{output}");
+    lab.end().await;
+}

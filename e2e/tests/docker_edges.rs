@@ -376,3 +376,26 @@ docker events --since $since --until $(date +%s.%N) --format '{{.Type}}' | sort 
     assert_eq!(lab.sh(build).await, "0 0\nimage");
     lab.end().await;
 }
+
+#[tokio::test]
+async fn what_is_asked_of_a_container_is_done_or_refused() {
+    let lab = Lab::docker(1).await;
+    // Of process 1 and its child, or of the program alone.
+    let inside = "docker pull -q busybox > /dev/null
+docker run -d --name oom --init --oom-score-adj 444 busybox sleep 100 > /dev/null
+until [ \"$(cat /proc/$(pgrep -P $(docker inspect -f '{{.State.Pid}}' oom))/oom_score_adj)\" = 444 ]; do :; done
+docker run --rm --init --user 1000 busybox sh -c 'grep CapEff /proc/1/status'
+docker run --rm --security-opt writable-cgroups=true busybox sh -c 'd=$(ls -d /sys/fs/cgroup/pids 2>/dev/null || echo /sys/fs/cgroup); mkdir $d/x && echo made'
+docker run --rm busybox sh -c 'd=$(ls -d /sys/fs/cgroup/pids 2>/dev/null || echo /sys/fs/cgroup); mkdir $d/x 2>&1 | grep -o Read-only'";
+    assert_eq!(lab.sh(inside).await, "CapEff:\t0000000000000000\nmade\nRead-only");
+    lab.refused("docker run --rm -v /etc/passwd busybox true", 125, "cannot mount volume over existing file")
+        .await;
+    lab.refused("docker run --rm --volume-driver foo -v /anon busybox true", 125, "plugin \"foo\" not found")
+        .await;
+    let create = "curl -sf --unix-socket /run/docker.sock -H 'content-type: application/json' http://d/containers/create?name=typo \
+                  -d '{\"Image\":\"busybox\",\"HostConfig\":{\"Ulimits\":[{\"Name\":\"nofiles\",\"Soft\":1,\"Hard\":1}]}}'";
+    lab.sh(create).await;
+    lab.refused("docker start typo", 1, "wrong rlimit value: RLIMIT_NOFILES").await;
+    assert_eq!(lab.sh("docker volume ls -q").await, "");
+    lab.end().await;
+}

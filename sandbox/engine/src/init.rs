@@ -4,7 +4,7 @@
 use crate::error::{Error, Result};
 use drydock_runtime::{
     channel::Channel,
-    container::messages::{EngineToInit, InitToEngine, Key},
+    container::messages::{EngineToInit, FRESH, InitToEngine, Key},
 };
 use nix::{
     fcntl::{FcntlArg, SealFlag, fcntl},
@@ -17,6 +17,7 @@ use std::{
     io::{Seek, Write},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 use tokio::sync::oneshot;
 
@@ -24,6 +25,8 @@ use tokio::sync::oneshot;
 #[derive(Debug)]
 pub struct Init {
     channel: Channel,
+    /// When it was last told to expect a container that has not come since.
+    expects: Mutex<Option<Instant>>,
     waiting: Mutex<Waiting>,
 }
 
@@ -70,7 +73,7 @@ impl Init {
         channel: Channel,
         gone: oneshot::Sender<()>,
     ) -> (Arc<Self>, oneshot::Receiver<Vec<Survivor>>) {
-        let init = Arc::new(Self { channel, waiting: Mutex::default() });
+        let init = Arc::new(Self { channel, expects: Mutex::default(), waiting: Mutex::default() });
         let (synced, survivors) = oneshot::channel();
         let reader = init.clone();
         std::thread::spawn(move || {
@@ -152,6 +155,15 @@ impl Init {
         }
     }
 
+    /// A container will soon be started: its child can be cloned while it is made. To be told again costs nothing.
+    pub fn expect(&self) {
+        let mut expects = self.expects.lock().unwrap_or_else(PoisonError::into_inner);
+        if expects.is_none_or(|since| since.elapsed() >= FRESH) {
+            *expects = Some(Instant::now());
+            self.tell(&EngineToInit::Expect, &[]);
+        }
+    }
+
     /// Asks for a process and waits until it is cloned. `message` is a `Run` or an `Exec` of this `key`.
     pub async fn start(
         &self,
@@ -159,6 +171,9 @@ impl Init {
         message: &EngineToInit,
         fds: &[BorrowedFd<'_>],
     ) -> Result<Process, Refused> {
+        if matches!(message, EngineToInit::Run { .. }) {
+            *self.expects.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
         let (tell, started) = oneshot::channel();
         self.waiting().starts.insert(key.into(), tell);
         let exit = self.expect_exit(key);

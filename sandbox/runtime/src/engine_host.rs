@@ -17,7 +17,7 @@ use crate::{
         CANNOT_START, EngineBoot,
         beforehand::Beforehand,
         child::{self, ChildBoot},
-        messages::{EXPECTED, EngineToInit, InitToEngine, Key, MAX_KEY, With},
+        messages::{EXPECTED, EngineToInit, FRESH, InitToEngine, Key, MAX_KEY, With},
         process::Stdio,
         seccomp::Filters,
     },
@@ -59,8 +59,6 @@ const MAX_WAITING: usize = 256;
 const YOUNG: Duration = Duration::from_secs(1);
 /// How long an engine may take to stop, perhaps with its containers, before it is killed (systemd's `TimeoutStopSec`).
 const STOP_TIME: Duration = Duration::from_secs(90);
-/// How long a child may wait for its container, which is as old as its first process for whoever asks `ps`, to the second.
-const FRESH: Duration = Duration::from_secs(1);
 /// Namespaces that an engine may ask for.
 const NAMESPACES: i32 =
     libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;

@@ -55,6 +55,9 @@ pub struct Image {
     pub author: String,
 }
 
+/// Whoever has it makes a step, until it is dropped.
+pub type Turn = Box<dyn std::any::Any + Send>;
+
 /// The engine. Methods may be called from several threads at once (stages that don't need each other).
 pub trait Backend: Sync {
     /// The image of a `FROM`, a `COPY --from` or a mount: found here, or pulled (always, with `pull`). A name may also be an
@@ -76,6 +79,15 @@ pub trait Backend: Sync {
     /// # Errors
     /// If the store can't be read. Not if there is none.
     fn cached(&self, step: &Commit<'_>, cache_from: &[String]) -> Answer<Option<Image>>;
+
+    /// The right to make a step. Whoever shares its cache with other builds waits for the one that is making this step, and says whether there
+    /// was one.
+    ///
+    /// # Errors
+    /// If the build is cancelled meanwhile.
+    fn turn(&self, _step: &Commit<'_>) -> Answer<(Turn, bool)> {
+        Ok((Box::new(()), false))
+    }
 
     /// A writable root over the layers of `parent`, named `id` (64 hexadecimal digits: the container of the step).
     ///

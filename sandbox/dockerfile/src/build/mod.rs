@@ -23,7 +23,7 @@ mod told;
 
 pub use backend::{
     Answer, Backend, BackendError, Commit, Download, Files, Image, Platform, RunMount, RunRequest, RunSource,
-    Workspace,
+    Turn, Workspace,
 };
 pub use check::{check, check_references};
 pub use config::{CacheKey, Config, DEFAULT_PATH};

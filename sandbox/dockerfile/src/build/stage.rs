@@ -1,7 +1,7 @@
 //! One stage: its base image, then its instructions, each of which makes an image or finds one in the cache.
 
 use super::args::Args;
-use super::backend::{Backend, Commit, Files, Image, Platform, Workspace};
+use super::backend::{Backend, Commit, Files, Image, Platform, Turn, Workspace};
 use super::config::{CacheKey, Config, DEFAULT_PATH};
 use super::error::{BuildError, ErrorKind};
 use super::options::{Context, Mode, NamedContext, Options};
@@ -71,6 +71,10 @@ pub(super) struct Builder<'a> {
     platform: Option<Platform>,
     /// A step was not in the cache, so none after it is.
     cache_missed: bool,
+    /// Nothing is looked up.
+    no_cache: bool,
+    /// The right to make the step that is being made.
+    turn: Option<Turn>,
     /// What BuildKit calls the step; empty if it does not show it.
     pub title: String,
     /// Steps that BuildKit has numbered so far, the FROM of an image among them, and of how many it speaks.
@@ -82,6 +86,7 @@ pub(super) struct Builder<'a> {
 pub(super) fn build(shared: &Shared<'_>, results: &Results, index: usize) -> Result<Args, BuildError> {
     let name = shared.plan.stages[index].name.as_deref();
     let filtered = |stage: &String| name.is_some_and(|name| name.eq_ignore_ascii_case(stage));
+    let no_cache = shared.options.no_cache || shared.options.no_cache_stages.iter().any(filtered);
     let mut builder = Builder {
         shared,
         results,
@@ -93,7 +98,9 @@ pub(super) fn build(shared: &Shared<'_>, results: &Results, index: usize) -> Res
         image: String::new(),
         args: shared.plan.args.of_stage(),
         platform: None,
-        cache_missed: shared.options.no_cache || shared.options.no_cache_stages.iter().any(filtered),
+        cache_missed: no_cache,
+        no_cache,
+        turn: None,
         title: String::new(),
         shown: 1,
         counted: 1,
@@ -151,7 +158,8 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    fn done(&self) {
+    fn done(&mut self) {
+        self.turn = None;
         self.emit(Event::Done { id: self.id, image: &self.image });
     }
 
@@ -278,17 +286,28 @@ impl<'a> Builder<'a> {
 
     // === Images
 
-    /// Looks a step up; true: it was found and is the image now.
+    /// Looks a step up; true: it was found and is the image now. One that another build is making is waited for, as BuildKit does
+    /// (its `docs/dev/solver.md`).
     pub fn cached(&mut self, key: &CacheKey) -> Result<bool, BuildError> {
         if self.shared.dry {
             return Ok(true);
         }
-        if self.cache_missed {
+        let step = self.step(key, "", "", false);
+        let mut waited = false;
+        let turn = if self.mode() == Mode::BuildKit && !self.no_cache {
+            let (turn, other) = self.shared.backend.turn(&step)?;
+            waited = other;
+            Some(turn)
+        } else {
+            None
+        };
+        if self.cache_missed && !waited {
+            self.turn = turn;
             return Ok(false);
         }
-        let step = self.step(key, "", "", false);
         let found = self.shared.backend.cached(&step, &self.shared.options.cache_from)?;
         self.cache_missed = found.is_none();
+        self.turn = turn.filter(|_| found.is_none());
         if let Some(image) = found {
             self.image = image.id;
             self.emit(Event::Cached(self.id));
@@ -358,7 +377,11 @@ impl<'a> Builder<'a> {
     /// It is gone; not told of a failed one (which Docker leaves there) unless that is wished.
     pub fn removed(&self, container: &str, succeeded: bool) -> bool {
         let options = self.shared.options;
-        let removed = options.force_remove || (succeeded && !options.keep_containers);
+        let removed = match options.mode {
+            Mode::Classic => options.force_remove || (succeeded && !options.keep_containers),
+            // It has no containers of anybody's.
+            Mode::BuildKit => true,
+        };
         if removed {
             self.emit(Event::Removed { id: self.id, container });
         }

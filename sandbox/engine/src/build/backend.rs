@@ -11,7 +11,7 @@ use crate::http::{VERSION, lines};
 use crate::images;
 use drydock_buildkit::{BuildClient, ImageOutline};
 use drydock_dockerfile::build::{
-    Answer, Backend, BackendError, Commit, Config, Download, Files, Image, Platform, Workspace,
+    Answer, Backend, BackendError, Commit, Config, Download, Files, Image, Platform, Turn, Workspace,
 };
 use drydock_dockerfile::language::Sharing;
 use drydock_images::config::{HistoryEntry, ImageConfig};
@@ -272,6 +272,12 @@ impl Backend for Node {
             None => found = self.imported(step)?,
         }
         Ok(found.as_ref().map(Self::shown).transpose()?)
+    }
+
+    fn turn(&self, step: &Commit<'_>) -> Answer<(Turn, bool)> {
+        let turn = self.engine.build_cache.turn(self.way(), step.parent, step.key);
+        let (guard, waited) = self.unless_cancelled(async { Ok(turn.await) })?;
+        Ok((Box::new(guard), waited))
     }
 
     fn workspace(&self, parent: &str, id: &str) -> Answer<Box<dyn Workspace>> {

@@ -5,7 +5,7 @@
 //! The two builders know nothing of each other's steps, as in dockerd: the classic one's are images with parents, BuildKit's are the
 //! build cache ([`super::records`]).
 
-use super::inline;
+use super::{inline, turns::Turns};
 use crate::error::Result;
 use drydock_dockerfile::build::{CacheKey, Config};
 use drydock_images::Digest;
@@ -16,6 +16,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::OwnedMutexGuard;
 
 /// Entries that are kept. One more empties the index: the images are still found, only more slowly.
 const MAX_ENTRIES: usize = 20_000;
@@ -36,6 +37,8 @@ pub struct Cache {
     index: Mutex<Option<Index>>,
     /// What running builds have made, found or mounted, and how many of them.
     held: Mutex<BTreeMap<String, usize>>,
+    /// Steps that are being made.
+    turns: Turns,
     /// When it was tidied last.
     tidied: Mutex<Option<Instant>>,
 }
@@ -104,7 +107,13 @@ impl Drop for Held {
 impl Cache {
     /// The index beside a store.
     pub fn new(store: LocalStore) -> Arc<Self> {
-        Arc::new(Self { store, index: Mutex::default(), held: Mutex::default(), tidied: Mutex::default() })
+        Arc::new(Self {
+            store,
+            index: Mutex::default(),
+            held: Mutex::default(),
+            turns: Turns::default(),
+            tidied: Mutex::default(),
+        })
     }
 
     /// The images.
@@ -130,6 +139,11 @@ impl Cache {
     /// Whether a running build needs it.
     pub fn is_held(&self, name: &str) -> bool {
         lock(&self.held).contains_key(name)
+    }
+
+    /// The right to make a step ([`Turns::take`]).
+    pub async fn turn(&self, way: Way, parent: &str, key: &CacheKey) -> (OwnedMutexGuard<()>, bool) {
+        self.turns.take(name(way, parent, key)).await
     }
 
     /// The image that a step has made of a parent before.

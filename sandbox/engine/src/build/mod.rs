@@ -17,6 +17,7 @@ mod records;
 mod request;
 mod restore;
 mod step;
+mod turns;
 
 pub use buildkit::Builder;
 pub use cache::Cache;

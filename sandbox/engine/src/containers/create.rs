@@ -17,7 +17,7 @@ use crate::{
 };
 use drydock_images::local::{Image, LayerStack};
 use drydock_registry::Platform;
-use drydock_runtime::{clear, container::messages::EngineToInit};
+use drydock_runtime::clear;
 use std::{collections::BTreeMap, fs, os::unix::fs::DirBuilderExt, path::PathBuf, sync::Arc};
 
 /// Hidden or read-only in every container that is not privileged.
@@ -76,7 +76,7 @@ pub fn create(
     let id = names::new_id();
     let name = take_name(engine, name, &id)?;
     // Most are started as soon as they are made.
-    engine.init.tell(&EngineToInit::Expect, &[]);
+    engine.init.expect();
     let hostname_of_node = host.uts_mode == "host" || host.network_mode == "host";
     if config.hostname.is_empty() && !host.network_mode.starts_with("container:") {
         config.hostname = if hostname_of_node { engine.node.to_string() } else { id[..12].to_string() };
@@ -144,6 +144,7 @@ fn furnish(engine: &Arc<Engine>, mut record: Record, image: &Image) -> Result<St
         engine.roots.create(&id)?;
         fs::DirBuilder::new().mode(0o710).create(&dir).doing(|| format!("mkdir {}", dir.display()))?;
         record.mount_points = mounts::resolve(engine, &record.config, &record.host)?;
+        check_anonymous(engine, record, &layers)?;
         sources::hold_images(engine, record)?;
         populate(engine, record, &layers)?;
         record.save(&dir).doing(|| format!("write {}", dir.display()))
@@ -227,6 +228,27 @@ fn check_containers(engine: &Engine, host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
+/// No volume of an image, or of `-v TARGET`, hides a file. (moby `daemon/create_unix.go`)
+fn check_anonymous(engine: &Engine, record: &Record, layers: &LayerStack) -> Result<()> {
+    let wanted = |target: &str| record.config.volumes.iter().flatten().any(|(path, _)| path == target);
+    for mounted in record.mount_points.iter().filter(|m| m.anonymous && wanted(&m.point.destination)) {
+        let inside = mounted.point.destination.trim_start_matches('/');
+        if found(layers, inside).is_some_and(|found| found.is_file()) {
+            let path = engine.roots.parts(&record.id).merged.join(inside);
+            let path = path.display();
+            return Err(Error::internal(format!(
+                "cannot mount volume over existing file, file exists {path}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What the uppermost layer that knows a path has there.
+fn found(layers: &LayerStack, inside: &str) -> Option<fs::Metadata> {
+    layers.dirs.iter().find_map(|dir| fs::symlink_metadata(dir.join(inside)).ok())
+}
+
 /// Copies what the image has at the place of a volume into the volume, if that is empty (`docker run -v new:/usr/share`), and makes the
 /// directory that the program shall work in.
 fn populate(engine: &Engine, record: &Record, layers: &LayerStack) -> Result<()> {
@@ -235,7 +257,7 @@ fn populate(engine: &Engine, record: &Record, layers: &LayerStack) -> Result<()>
     let volumes: Vec<(&Mounted, PathBuf)> =
         wanted.filter_map(|m| Some((m, content(m).filter(empty)?))).collect();
     // Only if one of the layers has something there is it worth mounting them all.
-    let found = |inside: &str| layers.dirs.iter().find_map(|dir| fs::symlink_metadata(dir.join(inside)).ok());
+    let found = |inside: &str| found(layers, inside);
     let has = |(m, _): &(&Mounted, PathBuf)| {
         let inside = m.point.destination.trim_start_matches('/');
         found(inside).is_some() || inside.contains('/')

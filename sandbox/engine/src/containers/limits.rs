@@ -1,6 +1,6 @@
 //! Limits that a request asks for: memory, processors, block devices, what may be used of the host. Refusals are in Docker's words.
 
-use super::model::Resources;
+use super::{failures::refused_by_runc, model::Resources};
 use crate::{
     cgroup::Groups,
     error::{Error, Result},
@@ -31,6 +31,33 @@ pub fn check(limits: &mut Resources, groups: &Groups) -> Result<Vec<String>> {
         }
     }
     Ok(warnings)
+}
+
+/// What is refused only at the start: by dockerd (`oci.AppendDevicePermissionsFromCgroupRules`), and by runc (`strToRlimit`).
+pub fn check_at_start(limits: &Resources) -> Result<()> {
+    for rule in limits.device_cgroup_rules.iter().flatten() {
+        if !is_device_rule(rule) {
+            return Err(Error::internal(format!("invalid device cgroup rule format: '{rule}'")));
+        }
+    }
+    for limit in limits.ulimits.iter().flatten() {
+        if !rlimits::is_known(&limit.name.to_ascii_lowercase()) {
+            let name = limit.name.to_ascii_uppercase();
+            return Err(refused_by_runc(&format!("wrong rlimit value: RLIMIT_{name}")));
+        }
+    }
+    Ok(())
+}
+
+/// `c 13:* rwm`
+fn is_device_rule(rule: &str) -> bool {
+    let number = |text: &str| text == "*" || !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let parts: Vec<&str> = rule.split(' ').collect();
+    let [kind, device, access] = parts[..] else { return false };
+    matches!(kind, "a" | "b" | "c")
+        && device.split_once(':').is_some_and(|(major, minor)| number(major) && number(minor))
+        && (1..=3).contains(&access.len())
+        && access.bytes().all(|b| b"rwm".contains(&b))
 }
 
 fn check_block_devices(limits: &mut Resources, groups: &Groups, warnings: &mut Vec<String>) -> Result<()> {
@@ -334,6 +361,27 @@ mod tests {
         assert_eq!(
             told("0-9999", "").unwrap_err(),
             "Invalid value 0-9999 for cpuset cpus: value of out range, maximum is 8192"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_at_the_start() {
+        let rules =
+            |rule: &str| Resources { device_cgroup_rules: Some(vec![rule.into()]), ..Resources::default() };
+        for rule in ["c 1:3 mr", "a 7:* rmw", "b *:* m"] {
+            check_at_start(&rules(rule)).unwrap();
+        }
+        for rule in ["foo", "", "d 1:3 r", "c 1 r", "c 1:x r", "c 1:3 rwmr", "c 1:3 x", "c 1:3  r"] {
+            let refused = check_at_start(&rules(rule)).unwrap_err();
+            assert_eq!(refused.message, format!("invalid device cgroup rule format: '{rule}'"));
+        }
+        let limit = |name: &str| Ulimit { name: name.into(), soft: 1, hard: 1 };
+        let limits = |name| Resources { ulimits: Some(vec![limit(name)]), ..Resources::default() };
+        check_at_start(&limits("NOFILE")).unwrap();
+        let refused = check_at_start(&limits("nofiles")).unwrap_err().message;
+        assert!(
+            refused.ends_with("runc create failed: wrong rlimit value: RLIMIT_NOFILES: unknown"),
+            "{refused}"
         );
     }
 

@@ -66,7 +66,8 @@ pub fn resolve(engine: &Engine, config: &Config, host: &HostConfig) -> Result<Ve
             return Err(Error::invalid(format!("invalid volume specification: '{target}'")));
         }
         if !tmpfs && !wishes.contains_key(&target) {
-            let mounted = volume("", &target, true, "");
+            let mut mounted = volume("", &target, true, "");
+            mounted.point.driver.clone_from(&host.volume_driver);
             wishes.insert(target, Wish { mounted, ..Wish::default() });
         }
     }

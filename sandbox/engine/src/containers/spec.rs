@@ -54,6 +54,7 @@ pub fn container(engine: &Engine, record: &Record, root: &Path) -> Result<Contai
         init: host.init == Some(true),
         wasm: wasm::is_runtime(&host.runtime),
         privileged: host.privileged,
+        writable_cgroups: is_set(host, "writable-cgroups"),
     })
 }
 
@@ -221,15 +222,20 @@ pub fn capabilities(host: &HostConfig, privileged: bool) -> Vec<String> {
 
 /// `--security-opt no-new-privileges`
 pub fn no_new_privileges(host: &HostConfig) -> bool {
+    is_set(host, "no-new-privileges")
+}
+
+/// Whether a `--security-opt` is there that can be true or false, and is true.
+fn is_set(host: &HostConfig, name: &str) -> bool {
     host.security_opt.iter().flatten().rev().find_map(|option| {
-        let value = option.strip_prefix("no-new-privileges")?;
+        let value = option.strip_prefix(name)?;
         value.strip_prefix(['=', ':']).map_or(Some(true), parse_bool)
     }) == Some(true)
 }
 
 fn rlimit(limit: &Ulimit) -> (String, u64, u64) {
     let value = |n: i64| u64::try_from(n).unwrap_or(u64::MAX);
-    (limit.name.clone(), value(limit.soft), value(limit.hard))
+    (limit.name.to_ascii_lowercase(), value(limit.soft), value(limit.hard))
 }
 
 /// All mounts, so that what is mounted in a directory that is itself mounted comes after it.

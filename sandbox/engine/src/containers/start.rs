@@ -6,7 +6,7 @@ use super::{
     child::{Child, Ends, Plumbing, kept_from_its_program, report_pair},
     exit,
     failures::{code_of, create_failed, network_failed, start_failed},
-    files, health, links, log_options, mounts, net,
+    files, health, limits, links, log_options, mounts, net,
     record::{Phase, Record},
     sources, spec,
     streams::{Input, Io},
@@ -50,7 +50,7 @@ pub async fn start(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<(
             Phase::Created | Phase::Exited | Phase::Restarting => {}
         }
     }
-    engine.init.tell(&EngineToInit::Expect, &[]);
+    engine.init.expect();
     container.stopping.store(false, Ordering::Release);
     container.wake.notify_waiters();
     {
@@ -142,6 +142,7 @@ async fn begin(engine: &Arc<Engine>, container: &Arc<Container>, root: &mut Root
     sources::mount_images(engine, &snapshot)?;
     sources::check(&snapshot)?;
     validate::check_sysctls(&snapshot.host)?;
+    limits::check_at_start(&snapshot.host.resources)?;
     engine.groups.set_parent(id, &snapshot.host.resources.cgroup_parent);
     engine.groups.check_devices(&snapshot.host.resources)?;
     log_options::check_log_driver(&snapshot.host)?;
@@ -359,7 +360,12 @@ fn running(engine: &Arc<Engine>, container: &Arc<Container>, process: Process, e
 /// Makes it likelier that the kernel ends this one when memory is short. The program itself could do so only now, as what becomes a
 /// container has no say about its own process. Making it less likely needs a privilege that no session has.
 pub fn raise_oom_score(pid: i32, score: i32) {
-    if score > 0 {
+    if score <= 0 {
+        return;
+    }
+    // Of process 1 of `--init` nobody may say so, but of its program.
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    for pid in std::iter::once(pid.to_string().as_str()).chain(children.split_whitespace()) {
         let _gone = std::fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string());
     }
 }

@@ -50,7 +50,7 @@ impl Groups {
         prepared: Option<OwnedFd>,
         attributes: MountAttrFlags,
     ) -> Result<Self> {
-        let usual = !spec.privileged
+        let usual = !spec.writes_cgroups()
             && spec.namespaces.cgroup == Namespace::New
             && hierarchies.iter().all(|h| h.own != h.controllers.is_some_and(cgroup::shared));
         let top = prepared.filter(|_| usual);
@@ -80,7 +80,7 @@ impl Groups {
     }
 
     /// Attaches the hierarchies below it.
-    pub(super) fn fill(&self, privileged: bool) -> Result<()> {
+    pub(super) fn fill(&self, writable: bool) -> Result<()> {
         let Some(top) = &self.top else { return Ok(()) };
         for (name, tree) in &self.hierarchies {
             if self.prepared {
@@ -89,7 +89,7 @@ impl Groups {
                 attach_new(top.as_fd(), name, tree.as_fd())?;
             }
         }
-        if !privileged && !self.prepared && !self.hierarchies.is_empty() {
+        if !writable && !self.prepared && !self.hierarchies.is_empty() {
             mounts::set_attributes(top.as_fd(), libc::MOUNT_ATTR_RDONLY, false)?;
         }
         Ok(())

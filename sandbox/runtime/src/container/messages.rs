@@ -11,6 +11,7 @@
 
 use super::spec::Interface;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// Names a process that the engine has asked for: a container's id, or an exec's.
 pub type Key = String;
@@ -72,6 +73,9 @@ pub struct With {
 
 /// The namespaces that most containers have of their own, without that of their network, which is made beforehand.
 pub const EXPECTED: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+
+/// How long a child may wait for its container, which is as old as its first process for whoever asks `ps`, to the second.
+pub const FRESH: Duration = Duration::from_secs(1);
 
 /// node init → engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

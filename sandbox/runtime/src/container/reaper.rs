@@ -13,6 +13,7 @@ use nix::{
     },
     unistd::Pid,
 };
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use std::ffi::CString;
 
 /// Runs the program and returns its exit status.
@@ -33,6 +34,12 @@ pub fn run(program: &Program<'_>, report: &Channel) -> i32 {
             return child::report(report, super::messages::Failure { kind, message });
         }
     };
+    // What tini's exec takes from a user who is not root.
+    if !rustix::process::getuid().is_root() {
+        let none = CapabilitySet::empty();
+        let _less_is_always_granted =
+            set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none });
+    }
     // From here on the engine sees that the program runs when the child's exec has closed the last copy.
     process::close_all_but(&[]);
     if let Ok(stdin) =

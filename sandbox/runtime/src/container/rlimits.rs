@@ -25,6 +25,11 @@ pub fn most(name: &str) -> Option<u64> {
     Some(most).filter(|most| *most != RLIM_INFINITY)
 }
 
+/// Whether there is a limit of this name.
+pub fn is_known(name: &str) -> bool {
+    resource(name).is_some()
+}
+
 /// By its name in `docker run --ulimit`.
 fn resource(name: &str) -> Option<Resource> {
     Some(match name {

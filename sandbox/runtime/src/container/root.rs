@@ -73,7 +73,7 @@ impl Root {
         mounted: impl FnOnce() -> Result<OwnedFd>,
     ) -> Result<OwnedFd> {
         let Self { mut early, mut dev, own } = self;
-        let groups = Groups::make(spec, hierarchies, groups, locked(spec))?;
+        let groups = Groups::make(spec, hierarchies, groups, locked(spec.writes_cgroups()))?;
         mounts::attach_at(mounted()?.as_fd(), Path::new(&spec.root))?;
         let root =
             open(spec.root.as_str(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
@@ -89,7 +89,7 @@ impl Root {
         attach_fd(root.as_fd(), own.sys.as_fd(), "/sys")?;
         if let Some(top) = groups.top() {
             attach_fd(root.as_fd(), top, groups::DIR)?;
-            groups.fill(spec.privileged)?;
+            groups.fill(spec.writes_cgroups())?;
         }
         dev.fill()?;
         attach_new(dev.tree.as_fd(), "mqueue", own.mqueue.as_fd())?;
@@ -165,7 +165,7 @@ struct Own {
 
 /// Made while the node's own are in sight (the kernel asks for that).
 fn kernel_mounts(spec: &ContainerSpec) -> Result<Own> {
-    let (safe, locked) = (session_root::safe(), locked(spec));
+    let (safe, locked) = (session_root::safe(), locked(spec.privileged));
     let sys = match spec.namespaces.net {
         Namespace::New => mounts::create("sysfs", &[], locked)?,
         // That of another network namespace: the node's view of it is all that may be had.
@@ -191,10 +191,10 @@ fn kernel_mounts(spec: &ContainerSpec) -> Result<Own> {
     Ok(Own { proc: mounts::create("proc", &[], safe)?, sys, mqueue, shm })
 }
 
-/// Of what only a privileged container may write to.
-fn locked(spec: &ContainerSpec) -> MountAttrFlags {
+/// Of what most containers may not write to.
+fn locked(writable: bool) -> MountAttrFlags {
     let safe = session_root::safe();
-    if spec.privileged { safe } else { safe | MountAttrFlags::MOUNT_ATTR_RDONLY }
+    if writable { safe } else { safe | MountAttrFlags::MOUNT_ATTR_RDONLY }
 }
 
 /// The `/dev/shm` of the container whose first process this is, if it has one. Only who is in a mount namespace may copy a mount of it.

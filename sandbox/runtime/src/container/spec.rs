@@ -37,6 +37,15 @@ pub struct ContainerSpec {
     pub wasm: bool,
     /// `/sys` is writable and nothing is masked (`docker run --privileged`, as far as a session has such privileges).
     pub privileged: bool,
+    /// Its control groups can be written to, as those of a privileged container can.
+    pub writable_cgroups: bool,
+}
+
+impl ContainerSpec {
+    /// Whether it may make control groups below its own.
+    pub fn writes_cgroups(&self) -> bool {
+        self.privileged || self.writable_cgroups
+    }
 }
 
 /// A process in a container: its first one, or one of `docker exec`.

@@ -78,6 +78,7 @@ fn spec(script: &str) -> ContainerSpec {
         init: false,
         wasm: false,
         privileged: false,
+        writable_cgroups: false,
     }
 }
 
