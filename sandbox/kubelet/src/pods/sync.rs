@@ -17,7 +17,7 @@ use crate::{
     images::Waiting,
     kubelet::Kubelet,
     text,
-    volumes::{self, Unmounted, VolumeError, Volumes},
+    volumes::{self, Step, Unmounted, VolumeError, Volumes},
 };
 use drydock_kubeclient::EventType;
 use k8s_openapi::{
@@ -191,11 +191,22 @@ impl<'a> Round<'a> {
 
     /// Tells of each volume that cannot be set up, and now and then of all that the pod waits for.
     fn without_volumes(&mut self, errors: &[VolumeError]) -> Failure {
-        let tell = |message: &str| self.kubelet.event(self.pod, EventType::Warning, "FailedMount", message);
+        let tell = |reason: &str, message: &str| {
+            self.kubelet.event(self.pod, EventType::Warning, reason, message);
+        };
         let (now, unmounted) = (Instant::now(), &mut self.memory.unmounted);
-        errors.iter().filter(|error| unmounted.is_due(&error.volume, now)).for_each(|e| tell(&e.to_string()));
-        if let Some(all) = unmounted.waited(errors, now) {
-            tell(&format!("Unable to attach or mount volumes: {all}"));
+        let mut due = errors.to_vec();
+        due.retain(|error| unmounted.is_due(&error.volume, now));
+        let (unknown, failed): (Vec<_>, Vec<_>) =
+            due.into_iter().partition(|error| error.failure.step == Step::Process);
+        failed.iter().for_each(|error| tell(error.failure.step.reason(), &error.to_string()));
+        // Nobody waits for what is not known: that is said at once.
+        let all = match volumes::unprocessed(errors) {
+            Some(all) => Some(all).filter(|_| !unknown.is_empty()),
+            None => unmounted.waited(errors, now),
+        };
+        if let Some(all) = all {
+            tell(Step::Process.reason(), &format!("Unable to attach or mount volumes: {all}"));
         }
         Failure::Other(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
     }

@@ -1,6 +1,6 @@
 //! Volumes that a pod has by a claim: what PersistentVolume is bound to it, and where that is on this node.
 
-use super::{Failure, Mounted, host_path};
+use super::{Failure, Mounted, Step, host_path};
 use crate::{kubelet::Kubelet, pods::pod};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec, Pod};
 use kube::Api;
@@ -33,12 +33,43 @@ pub async fn find(
     Ok((volume, found.spec.unwrap_or_default()))
 }
 
+/// How containers use a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usage {
+    /// Its files.
+    Directory,
+    /// The device itself.
+    Device,
+}
+
+/// How a pod's containers use a volume. All must use it as what it is (`createVolumeSpec`).
+pub fn usage(pod: &Pod, name: &str, spec: &PersistentVolumeSpec) -> Result<Usage, String> {
+    let mode = spec.volume_mode.as_deref().unwrap_or("Filesystem");
+    let containers = pod::all_containers(pod);
+    let misused = |field| Err(format!("volume {name} has volumeMode {mode}, but is specified in {field}"));
+    let mounted = containers.iter().flat_map(|c| c.volume_mounts.iter().flatten()).any(|m| m.name == name);
+    if mounted && mode != "Filesystem" {
+        return misused("volumeMounts");
+    }
+    let is_device = containers.iter().flat_map(|c| c.volume_devices.iter().flatten()).any(|d| d.name == name);
+    match is_device {
+        true if mode != "Block" => misused("volumeDevices"),
+        true => Ok(Usage::Device),
+        false => Ok(Usage::Directory),
+    }
+}
+
 /// Where a volume is.
-pub fn mount(spec: &PersistentVolumeSpec, read_only: bool) -> Result<Mounted, Failure> {
+pub fn mount(spec: &PersistentVolumeSpec, usage: Usage, read_only: bool) -> Result<Mounted, Failure> {
+    if usage == Usage::Device {
+        let why = "block devices are not given to containers on this node";
+        return Err(Failure { step: Step::Map, ..why.to_owned().into() });
+    }
     let path = match (&spec.host_path, &spec.local) {
         (Some(source), _) => host_path::check(&source.path, source.type_.as_deref().unwrap_or_default())?,
-        (None, Some(source)) => local(&source.path)
-            .map_err(|why| Failure { step: "MountVolume.NewMounter initialization", ..why.into() })?,
+        (None, Some(source)) => {
+            local(&source.path).map_err(|why| Failure { step: Step::NewMounter, ..why.into() })?
+        }
         (None, None) => {
             let why = "its type is none that this node can mount: hostPath and local are what there is";
             return Err(why.to_owned().into());

@@ -51,7 +51,7 @@ pub type Volumes = BTreeMap<String, Mounted>;
 
 /// A volume that can't be set up.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{step} failed for volume \"{name}\" : {message}", step = .failure.step, name = .failure.name.as_ref().unwrap_or(.volume), message = .failure.message)]
+#[error("{step}{message}", step = .failure.step.failed(.failure.name.as_ref().unwrap_or(.volume)), message = .failure.message)]
 pub struct VolumeError {
     /// Which: its name in the pod.
     pub volume: String,
@@ -63,16 +63,48 @@ pub struct VolumeError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// What could not be done.
-    pub step: &'static str,
+    pub step: Step,
     /// The PersistentVolume, if it is one: then that is the volume's name (`Spec.Name` of `pkg/volume/plugins.go`).
     pub name: Option<String>,
     /// The reason.
     pub message: String,
 }
 
+/// What is done with a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// To find out what it is (`createVolumeSpec` of `desired_state_of_world_populator.go`).
+    Process,
+    /// To have something that mounts it.
+    NewMounter,
+    /// To mount it.
+    SetUp,
+    /// To have something that gives it to containers as a device.
+    Map,
+}
+
+impl Step {
+    /// The reason of the event that it failed.
+    pub fn reason(self) -> &'static str {
+        if self == Self::Map { "FailedMapVolume" } else { "FailedMount" }
+    }
+
+    /// That it failed, before the why.
+    fn failed(self, volume: &str) -> String {
+        let step = match self {
+            // The why says it all.
+            Self::Process => return String::new(),
+            Self::NewMounter => "MountVolume.NewMounter initialization",
+            Self::SetUp => "MountVolume.SetUp",
+            Self::Map => "MapVolume.FindMapperPluginBySpec",
+        };
+        format!("{step} failed for volume {volume:?} : ")
+    }
+}
+
 impl From<String> for Failure {
     fn from(message: String) -> Self {
-        Self { step: "MountVolume.SetUp", name: None, message }
+        Self { step: Step::SetUp, name: None, message }
     }
 }
 
@@ -130,13 +162,29 @@ impl Unmounted {
             return None;
         }
         self.since = None;
-        let mut names: Vec<&str> = errors.iter().map(|error| error.volume.as_str()).collect();
-        names.sort_unstable();
-        Some(format!(
-            "unmounted volumes=[{}], unattached volumes=[], failed to process volumes=[]: context deadline exceeded",
-            names.join(" ")
-        ))
+        Some(waiting(errors.iter(), "context deadline exceeded"))
     }
+}
+
+/// What a pod waits for that has some volumes of which it is not known what they are; `None`: all are known.
+pub fn unprocessed(errors: &[VolumeError]) -> Option<String> {
+    let why: Vec<_> = unknown(errors.iter()).map(ToString::to_string).collect();
+    (!why.is_empty()).then(|| waiting(errors.iter(), &why.join("; ")))
+}
+
+fn unknown<'a>(errors: impl Iterator<Item = &'a VolumeError>) -> impl Iterator<Item = &'a VolumeError> {
+    errors.filter(|error| error.failure.step == Step::Process)
+}
+
+/// What a pod waits for, and why (`WaitForAttachAndMount`).
+fn waiting<'a>(errors: impl Iterator<Item = &'a VolumeError> + Clone, why: &str) -> String {
+    let names = |errors: &mut dyn Iterator<Item = &VolumeError>| {
+        let mut names: Vec<&str> = errors.map(|error| error.volume.as_str()).collect();
+        names.sort_unstable();
+        names.join(" ")
+    };
+    let (all, unknown) = (names(&mut errors.clone()), names(&mut unknown(errors)));
+    format!("unmounted volumes=[{all}], unattached volumes=[], failed to process volumes=[{unknown}]: {why}")
 }
 
 async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, here: &Here) -> Result<Mounted, Failure> {
@@ -161,8 +209,10 @@ async fn one(kubelet: &Kubelet, pod: &Pod, volume: &Volume, here: &Here) -> Resu
         volume.persistent_volume_claim.as_ref().map(|c| (c.claim_name.clone(), c.read_only == Some(true)));
     let ephemeral = volume.ephemeral.as_ref().map(|_| (format!("{}-{}", pod::name(pod), volume.name), false));
     if let Some((name, read_only)) = claim.or(ephemeral) {
-        let (name, volume) = claims::find(kubelet, pod, &name).await?;
-        let mounted = claims::mount(&volume, read_only).and_then(|mounted| {
+        let unknown = |message| Failure { step: Step::Process, name: None, message };
+        let (name, spec) = claims::find(kubelet, pod, &name).await.map_err(unknown)?;
+        let used = claims::usage(pod, &volume.name, &spec).map_err(unknown)?;
+        let mounted = claims::mount(&spec, used, read_only).and_then(|mounted| {
             give_to_group(&mounted.path, group, RW, true)?;
             Ok(mounted)
         });
@@ -333,9 +383,54 @@ mod tests {
         let error = |failure: Failure| VolumeError { volume: "data".into(), failure }.to_string();
         assert_eq!(error("no".to_owned().into()), "MountVolume.SetUp failed for volume \"data\" : no");
         let spec = serde_json::json!({ "local": { "path": "/nowhere/at/all" } });
-        let failure = claims::mount(&serde_json::from_value(spec).unwrap(), false).unwrap_err();
+        let spec = serde_json::from_value(spec).unwrap();
+        let failure = claims::mount(&spec, claims::Usage::Directory, false).unwrap_err();
         let words = "MountVolume.NewMounter initialization failed for volume \"loc\" : path \"/nowhere/at/all\" does not exist";
         assert_eq!(error(Failure { name: Some("loc".into()), ..failure }), words);
+    }
+
+    #[test]
+    fn a_claimed_volume_is_used_as_what_it_is() {
+        let pod = |how: &str| -> Pod {
+            let uses = if how == "volumeMounts" {
+                serde_json::json!([{ "name": "data", "mountPath": "/d" }])
+            } else {
+                serde_json::json!([{ "name": "data", "devicePath": "/dev/d" }])
+            };
+            let spec = serde_json::json!({ "containers": [{ "name": "c", how: uses }] });
+            serde_json::from_value(serde_json::json!({ "metadata": { "name": "p" }, "spec": spec })).unwrap()
+        };
+        let spec = |mode: Option<&str>| {
+            let host = serde_json::json!({ "path": "/" });
+            serde_json::from_value(serde_json::json!({ "volumeMode": mode, "hostPath": host })).unwrap()
+        };
+        let said = |how: &str, mode| claims::usage(&pod(how), "data", &spec(mode));
+        assert_eq!(said("volumeMounts", None), Ok(claims::Usage::Directory));
+        let words = "volume data has volumeMode Filesystem, but is specified in volumeDevices";
+        assert_eq!(said("volumeDevices", None), Err(words.into()));
+        let words = "volume data has volumeMode Block, but is specified in volumeMounts";
+        assert_eq!(said("volumeMounts", Some("Block")), Err(words.into()));
+        let used = said("volumeDevices", Some("Block")).unwrap();
+        let failure = claims::mount(&spec(Some("Block")), used, false).unwrap_err();
+        assert_eq!(failure.step.reason(), "FailedMapVolume");
+        let error =
+            VolumeError { volume: "data".into(), failure: Failure { name: Some("pv".into()), ..failure } };
+        let words = "MapVolume.FindMapperPluginBySpec failed for volume \"pv\" : block devices are not given to containers on this node";
+        assert_eq!(error.to_string(), words);
+    }
+
+    #[test]
+    fn volumes_that_nobody_knows_are_told_apart() {
+        let error = |volume: &str, step, message: &str| VolumeError {
+            volume: volume.into(),
+            failure: Failure { step, name: None, message: message.into() },
+        };
+        let errors = [error("s", Step::SetUp, "no"), error("data", Step::Process, "why")];
+        assert_eq!(unprocessed(&errors[..1]), None);
+        assert_eq!(
+            unprocessed(&errors).as_deref(),
+            Some("unmounted volumes=[data s], unattached volumes=[], failed to process volumes=[data]: why")
+        );
     }
 
     #[test]
