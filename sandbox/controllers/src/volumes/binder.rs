@@ -16,8 +16,8 @@ use serde_json::json;
 
 use super::matching::{class_of_claim, find, is_for, satisfies};
 use super::provision::{
-    BIND_COMPLETED, BOUND_BY, PROVISIONER, SELECTED_NODE, STORAGE_PROVISIONER, reference, standard_class,
-    volume, volume_name, waits,
+    BIND_COMPLETED, BOUND_BY, PROVISIONER, SELECTED_NODE, STORAGE_PROVISIONER, place, reference,
+    standard_class, volume, volume_name, waits,
 };
 use super::reclaim::Reclaimer;
 use crate::context::{Context, Reconcile, Running, work};
@@ -242,14 +242,9 @@ impl Claims {
             self.event(claim, EventType::Normal, "ExternalProvisioning", message);
             return self.pending(claim).await;
         }
-        // A class that does not wait has no pod to ask: any node will do, the first that is ready.
-        let any = || {
-            self.nodes
-                .all()
-                .into_iter()
-                .find(|node| crate::node::taints::condition(node, "Ready") == Some("True"))
-        };
-        let chosen = node.cloned().or_else(|| any().map(|node| Node::clone(&node)));
+        let chosen = node
+            .cloned()
+            .or_else(|| place(&self.nodes.all(), &self.volumes.all()).map(|node| Node::clone(node)));
         let Some(chosen) = chosen else {
             return Err(Error::NotYet("no node is ready to hold the volume".into()));
         };

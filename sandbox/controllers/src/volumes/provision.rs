@@ -1,6 +1,8 @@
 //! The class `standard` and the volumes that it makes: directories on the disk of the node on which the pod will run, as local-path-provisioner
 //! makes them. The kubelet of that node makes the directory when the volume is first mounted. Pure.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::{
     HostPathVolumeSource, Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, ObjectReference,
     PersistentVolume, PersistentVolumeClaim, PersistentVolumeSpec, VolumeNodeAffinity,
@@ -8,7 +10,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::matching::class_of_claim;
+use super::matching::{class_of_claim, reachable};
+use crate::node::taints::{NO_EXECUTE, NO_SCHEDULE, condition, taints};
 use crate::shared::meta::Meta;
 
 /// The provisioner whose claims are served here.
@@ -46,6 +49,21 @@ pub fn standard_class() -> StorageClass {
 /// Whether a class waits for the pod.
 pub fn waits(class: &StorageClass) -> bool {
     class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer")
+}
+
+/// The node for a volume whose class does not wait for a pod: one where pods may go, if there is any, with the fewest volumes.
+pub fn place<'a>(nodes: &'a [Arc<Node>], volumes: &[Arc<PersistentVolume>]) -> Option<&'a Arc<Node>> {
+    let ready = nodes.iter().filter(|node| condition(node, "Ready") == Some("True"));
+    ready.min_by_key(|node| {
+        let ours = volumes.iter().filter(|volume| volume.annotation(PROVISIONED_BY) == Some(PROVISIONER));
+        (!takes_pods(node), ours.filter(|volume| reachable(volume, node)).count(), node.name())
+    })
+}
+
+/// Whether a pod without tolerations may go to a node.
+fn takes_pods(node: &Node) -> bool {
+    let cordoned = node.spec.as_ref().is_some_and(|spec| spec.unschedulable == Some(true));
+    !cordoned && !taints(node).iter().any(|taint| [NO_SCHEDULE, NO_EXECUTE].contains(&&*taint.effect))
 }
 
 /// The name of a claim's volume.
@@ -116,6 +134,34 @@ mod tests {
     use super::super::matching::tests::claim;
     use super::super::matching::{is_for, satisfies};
     use super::*;
+
+    #[test]
+    fn a_volume_for_no_pod_goes_where_pods_may_go() {
+        let node = |name: &str, status: &str, spec: serde_json::Value| {
+            let conditions = serde_json::json!([{"type": "Ready", "status": status}]);
+            let metadata = serde_json::json!({"name": name, "labels": {"kubernetes.io/hostname": name}});
+            let node =
+                serde_json::json!({"metadata": metadata, "spec": spec, "status": {"conditions": conditions}});
+            Arc::new(serde_json::from_value::<Node>(node).unwrap())
+        };
+        let taint = |effect: &str| serde_json::json!({"taints": [{"key": "k", "effect": effect}]});
+        let free = serde_json::json!({});
+        let nodes = [
+            node("n1", "True", taint("NoSchedule")),
+            node("n2", "True", serde_json::json!({"unschedulable": true})),
+            node("n3", "False", free.clone()),
+            node("n4", "True", taint("NoExecute")),
+            node("n6", "True", taint("PreferNoSchedule")),
+            node("n5", "True", free),
+        ];
+        let name = |node: Option<&Arc<Node>>| node.map(|node| node.name().to_owned());
+        assert_eq!(name(place(&nodes, &[])).as_deref(), Some("n5"));
+        let there =
+            Arc::new(volume(&claim("1Mi", "standard", "ReadWriteOnce"), &standard_class(), &nodes[5]));
+        assert_eq!(name(place(&nodes, std::slice::from_ref(&there))).as_deref(), Some("n6"));
+        assert_eq!(name(place(&nodes[..4], &[there])).as_deref(), Some("n1"), "better there than nowhere");
+        assert_eq!(name(place(&nodes[2..3], &[])), None);
+    }
 
     #[test]
     fn a_new_volume_is_for_its_claim_and_on_its_node() {
