@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::matching::{class_of_claim, find, is_for, satisfies};
 use super::provision::{
-    BIND_COMPLETED, BOUND_BY, PROVISIONER, SELECTED_NODE, STORAGE_PROVISIONER, place, reference,
+    BIND_COMPLETED, BOUND_BY, PROVISIONER, SELECTED_NODE, STORAGE_PROVISIONER, place, reference, refusal,
     standard_class, volume, volume_name, waits,
 };
 use super::reclaim::Reclaimer;
@@ -240,6 +240,10 @@ impl Claims {
                 class.provisioner
             );
             self.event(claim, EventType::Normal, "ExternalProvisioning", message);
+            return self.pending(claim).await;
+        }
+        if let Some(why) = refusal(claim, class) {
+            self.event(claim, EventType::Warning, "ProvisioningFailed", why);
             return self.pending(claim).await;
         }
         let chosen = node

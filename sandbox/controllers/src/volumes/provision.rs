@@ -66,6 +66,24 @@ fn takes_pods(node: &Node) -> bool {
     !cordoned && !taints(node).iter().any(|taint| [NO_SCHEDULE, NO_EXECUTE].contains(&&*taint.effect))
 }
 
+/// Why no volume is made for a claim (`canProvision` of sig-storage-lib-external-provisioner, `provisionClaimOperation` of pv_controller.go);
+/// `None`: one is.
+pub fn refusal(claim: &PersistentVolumeClaim, class: &StorageClass) -> Option<String> {
+    let spec = claim.spec.as_ref()?;
+    if spec.volume_mode.as_deref() == Some("Block") {
+        return Some(format!("{PROVISIONER} does not support block volume provisioning"));
+    }
+    let one = spec.data_source.as_ref().map(|source| (&source.api_group, &source.kind, &source.name));
+    let other = spec.data_source_ref.as_ref().map(|source| (&source.api_group, &source.kind, &source.name));
+    let (group, kind, name) = other.or(one)?;
+    let group = group.as_deref().filter(|group| !group.is_empty());
+    let kind = group.map_or_else(|| kind.clone(), |group| format!("{kind}.{group}"));
+    Some(format!(
+        "failed to provision volume with StorageClass {:?}: data source {kind} {name:?} is not supported: plugin {PROVISIONER:?} is not a CSI plugin. Only CSI plugin can provision a claim with a datasource",
+        class.name()
+    ))
+}
+
 /// The name of a claim's volume.
 pub fn volume_name(claim: &PersistentVolumeClaim) -> String {
     format!("pvc-{}", claim.uid())
@@ -161,6 +179,25 @@ mod tests {
         assert_eq!(name(place(&nodes, std::slice::from_ref(&there))).as_deref(), Some("n6"));
         assert_eq!(name(place(&nodes[..4], &[there])).as_deref(), Some("n1"), "better there than nowhere");
         assert_eq!(name(place(&nodes[2..3], &[])), None);
+    }
+
+    #[test]
+    fn what_cannot_be_made_is_refused() {
+        let mut claim = claim("10Mi", "standard", "ReadWriteOnce");
+        assert_eq!(refusal(&claim, &standard_class()), None);
+        let spec = claim.spec.as_mut().unwrap();
+        let source =
+            serde_json::json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "s"});
+        spec.data_source = Some(serde_json::from_value(source).unwrap());
+        assert_eq!(
+            refusal(&claim, &standard_class()).as_deref(),
+            Some(
+                "failed to provision volume with StorageClass \"standard\": data source VolumeSnapshot.snapshot.storage.k8s.io \"s\" is not supported: plugin \"drydock.dev/hostpath\" is not a CSI plugin. Only CSI plugin can provision a claim with a datasource"
+            )
+        );
+        claim.spec.as_mut().unwrap().volume_mode = Some("Block".into());
+        let words = "drydock.dev/hostpath does not support block volume provisioning";
+        assert_eq!(refusal(&claim, &standard_class()).as_deref(), Some(words));
     }
 
     #[test]

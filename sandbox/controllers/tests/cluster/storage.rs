@@ -1,7 +1,7 @@
 //! Claims and volumes.
 
 use drydock_controllers::manager::Settings;
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimTemplate};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -81,6 +81,39 @@ async fn a_volume_is_made_on_the_node_of_its_pod_and_goes_with_its_claim() {
     cluster
         .until("the volume gone", || async { volumes.get_opt(&name).await.unwrap().is_none().then_some(()) })
         .await;
+}
+
+#[tokio::test]
+async fn a_class_that_waits_for_no_pod_makes_volumes_where_pods_may_go_and_refuses_devices_and_copies() {
+    let cluster = Cluster::start().await;
+    cluster.node("n1", json!({"kubernetes.io/hostname": "n1"})).await;
+    let taint = json!({"spec": {"taints": [{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}]}});
+    let nodes = cluster.all::<Node>();
+    nodes.patch("n1", &PatchParams::default(), &Patch::Merge(taint)).await.unwrap();
+    cluster.node("n2", json!({"kubernetes.io/hostname": "n2"})).await;
+    let class = json!({"metadata": {"name": "now"}, "provisioner": "drydock.dev/hostpath", "volumeBindingMode": "Immediate"});
+    let class = serde_json::from_value(class).unwrap();
+    cluster.all::<StorageClass>().create(&PostParams::default(), &class).await.unwrap();
+    cluster.create::<PersistentVolumeClaim>(claim("data", "now")).await;
+    let name = cluster.when("data", is_bound).await.spec.unwrap().volume_name.unwrap();
+    let volume = cluster.all::<PersistentVolume>().get(&name).await.unwrap();
+    let affinity = serde_json::to_value(volume.spec.unwrap().node_affinity).unwrap();
+    let host = &affinity["required"]["nodeSelectorTerms"][0]["matchExpressions"][0]["values"];
+    assert_eq!(*host, json!(["n2"]));
+
+    let mut device = claim("device", "now");
+    device["spec"]["volumeMode"] = "Block".into();
+    cluster.create::<PersistentVolumeClaim>(device).await;
+    let words = "drydock.dev/hostpath does not support block volume provisioning";
+    cluster.event("ProvisioningFailed", words).await;
+    let mut copy = claim("copy", "now");
+    copy["spec"]["dataSource"] = json!({"kind": "PersistentVolumeClaim", "name": "data"});
+    cluster.create::<PersistentVolumeClaim>(copy).await;
+    cluster.event("ProvisioningFailed", "data source PersistentVolumeClaim \"data\" is not supported").await;
+    for name in ["device", "copy"] {
+        let pending = cluster.api::<PersistentVolumeClaim>().get(name).await.unwrap();
+        assert_eq!(pending.status.unwrap().phase.as_deref(), Some("Pending"));
+    }
 }
 
 #[tokio::test]
