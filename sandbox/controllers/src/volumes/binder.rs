@@ -14,10 +14,10 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::matching::{class_of_claim, find, is_for, satisfies};
+use super::matching::{class_of_claim, find, has_class, is_for, satisfies};
 use super::provision::{
-    BIND_COMPLETED, BOUND_BY, PROVISIONER, SELECTED_NODE, STORAGE_PROVISIONER, place, reference, refusal,
-    standard_class, volume, volume_name, waits,
+    BIND_COMPLETED, BOUND_BY, PROVISIONER, SELECTED_NODE, STORAGE_PROVISIONER, default_class, place,
+    reference, refusal, standard_class, volume, volume_name, waits,
 };
 use super::reclaim::Reclaimer;
 use crate::context::{Context, Reconcile, Running, work};
@@ -187,6 +187,16 @@ impl Claims {
         if let Some(volume) = find(&volumes, claim, node.as_deref()) {
             let volume = self.take(&volume, claim).await?;
             return self.give(claim, &volume, true).await;
+        }
+        // Since the claim was made, there may be a class for those that name none (`assignDefaultStorageClass`).
+        if !has_class(claim)
+            && let Some(default) = default_class(&self.classes.all())
+        {
+            let mut copy = claim.clone();
+            copy.spec.get_or_insert_default().storage_class_name = Some(default.name().into());
+            let api = self.claim_api(claim);
+            errors::unless_gone(api.replace(claim.name(), &PostParams::default(), &copy).await)?;
+            return Ok(());
         }
         let Some(class) = class else {
             if class_name.is_empty() {

@@ -20,6 +20,12 @@ pub fn class_of_claim(claim: &PersistentVolumeClaim) -> &str {
         .unwrap_or_default()
 }
 
+/// Whether a claim says what class it wants, if only that it wants none.
+pub fn has_class(claim: &PersistentVolumeClaim) -> bool {
+    let named = claim.spec.as_ref().is_some_and(|spec| spec.storage_class_name.is_some());
+    named || claim.annotation(BETA_CLASS).is_some()
+}
+
 /// The class of a volume.
 pub fn class_of_volume(volume: &PersistentVolume) -> &str {
     volume

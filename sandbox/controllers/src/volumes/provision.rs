@@ -26,6 +26,9 @@ pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 /// Who is to make the volume of a claim.
 pub const STORAGE_PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
+/// What marks a class as the one for claims that name none.
+const DEFAULT_CLASS: [&str; 2] =
+    ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
 /// Where volumes are, on their node.
 pub const DIRECTORY: &str = "/var/lib/kubernetes/volumes";
 
@@ -34,9 +37,7 @@ pub fn standard_class() -> StorageClass {
     StorageClass {
         metadata: ObjectMeta {
             name: Some("standard".into()),
-            annotations: Some(
-                [("storageclass.kubernetes.io/is-default-class".to_owned(), "true".to_owned())].into(),
-            ),
+            annotations: Some([(DEFAULT_CLASS[0].to_owned(), "true".to_owned())].into()),
             ..ObjectMeta::default()
         },
         provisioner: PROVISIONER.into(),
@@ -44,6 +45,16 @@ pub fn standard_class() -> StorageClass {
         volume_binding_mode: Some("WaitForFirstConsumer".into()),
         ..StorageClass::default()
     }
+}
+
+/// The class for claims that name none: of those that are marked the newest (pkg/volume/util `GetDefaultClass`).
+pub fn default_class(classes: &[Arc<StorageClass>]) -> Option<&Arc<StorageClass>> {
+    let marked =
+        |class: &&Arc<StorageClass>| DEFAULT_CLASS.iter().any(|key| class.annotation(key) == Some("true"));
+    classes
+        .iter()
+        .filter(marked)
+        .min_by_key(|class| (std::cmp::Reverse(class.created()), class.name().to_owned()))
 }
 
 /// Whether a class waits for the pod.
@@ -179,6 +190,26 @@ mod tests {
         assert_eq!(name(place(&nodes, std::slice::from_ref(&there))).as_deref(), Some("n6"));
         assert_eq!(name(place(&nodes[..4], &[there])).as_deref(), Some("n1"), "better there than nowhere");
         assert_eq!(name(place(&nodes[2..3], &[])), None);
+    }
+
+    #[test]
+    fn the_newest_class_that_is_marked_is_the_default() {
+        let class = |name: &str, made: &str, annotations: serde_json::Value| {
+            let metadata =
+                serde_json::json!({"name": name, "creationTimestamp": made, "annotations": annotations});
+            let class = serde_json::json!({"metadata": metadata, "provisioner": "p"});
+            Arc::new(serde_json::from_value::<StorageClass>(class).unwrap())
+        };
+        let (old, new) = ("2024-01-01T00:00:00Z", "2024-01-02T00:00:00Z");
+        let marked = |key: &str| serde_json::json!({key: "true"});
+        let classes = [
+            class("old", old, marked(DEFAULT_CLASS[0])),
+            class("b", new, marked(DEFAULT_CLASS[0])),
+            class("a", new, marked(DEFAULT_CLASS[1])),
+            class("no", new, serde_json::json!({DEFAULT_CLASS[0]: "false"})),
+        ];
+        assert_eq!(default_class(&classes).map(|class| class.name()), Some("a"));
+        assert_eq!(default_class(&classes[3..]), None);
     }
 
     #[test]

@@ -117,6 +117,29 @@ async fn a_class_that_waits_for_no_pod_makes_volumes_where_pods_may_go_and_refus
 }
 
 #[tokio::test]
+async fn a_claim_that_names_no_class_gets_the_default_one_that_is_set_later() {
+    let cluster = Cluster::start().await;
+    let classes = cluster.all::<StorageClass>();
+    cluster.until("the class", || async { classes.get_opt("standard").await.unwrap() }).await;
+    let mark = |is: &str| {
+        let annotations = json!({"storageclass.kubernetes.io/is-default-class": is});
+        Patch::Merge(json!({"metadata": {"annotations": annotations}}))
+    };
+    classes.patch("standard", &PatchParams::default(), &mark("false")).await.unwrap();
+    let mut unnamed = claim("unnamed", "");
+    unnamed["spec"].as_object_mut().unwrap().remove("storageClassName");
+    cluster.create::<PersistentVolumeClaim>(unnamed).await;
+    cluster.create::<PersistentVolumeClaim>(claim("none", "")).await;
+    let words = "no persistent volumes available for this claim and no storage class is set";
+    cluster.event("FailedBinding", words).await;
+    classes.patch("standard", &PatchParams::default(), &mark("true")).await.unwrap();
+    let class = |claim: &PersistentVolumeClaim| claim.spec.as_ref().unwrap().storage_class_name.clone();
+    cluster.when("unnamed", |claim| class(claim).as_deref() == Some("standard")).await;
+    let none = cluster.api::<PersistentVolumeClaim>().get("none").await.unwrap();
+    assert_eq!(class(&none).as_deref(), Some(""), "it wants none");
+}
+
+#[tokio::test]
 async fn a_claim_that_a_pod_uses_waits_for_it() {
     let cluster = Cluster::start().await;
     cluster.create::<PersistentVolumeClaim>(claim("used", "")).await;
