@@ -8,13 +8,12 @@ use drydock_kubeclient::informer::{Event, Informer};
 use drydock_kubeclient::{EventType, ObjectKey, Recorder, WorkQueue, errors};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 
 use super::matching::{class_of_claim, find, has_class, is_for, satisfies};
+use super::phase;
 use super::provision::{
     BIND_COMPLETED, BOUND_BY, PROVISIONER, SELECTED_NODE, STORAGE_PROVISIONER, default_class, place,
     reference, refusal, standard_class, volume, volume_name, waits,
@@ -402,12 +401,12 @@ impl Reconcile for Volumes {
     async fn reconcile(&self, key: &ObjectKey) -> Result<Option<Duration>, Error> {
         let Some(volume) = self.volumes.get(key) else { return Ok(None) };
         let Some(reference) = volume.spec.as_ref().and_then(|spec| spec.claim_ref.clone()) else {
-            self.phase(&volume, "Available").await?;
+            phase::set(&self.client, &volume, "Available", None).await?;
             return Ok(None);
         };
         // Kept by the learner for a claim that has not taken it yet.
         let Some(uid) = reference.uid.filter(|uid| !uid.is_empty()) else {
-            self.phase(&volume, "Available").await?;
+            phase::set(&self.client, &volume, "Available", None).await?;
             return Ok(None);
         };
         let claim_key =
@@ -422,32 +421,17 @@ impl Reconcile for Volumes {
             Some(claim) => {
                 let complete = named(&claim) == Some(volume.name());
                 if complete {
-                    self.phase(&volume, "Bound").await?;
+                    phase::set(&self.client, &volume, "Bound", None).await?;
                 }
                 Ok(None)
             }
             None => {
-                let volume = self.phase(&volume, "Released").await?;
+                // That it failed stays to be read while it is tried again.
+                let failed = phase::is_in(&volume, "Failed");
+                let volume =
+                    if failed { volume } else { phase::set(&self.client, &volume, "Released", None).await? };
                 self.reclaimer.reclaim(&volume).await
             }
         }
-    }
-}
-
-impl Volumes {
-    async fn phase(
-        &self,
-        volume: &Arc<PersistentVolume>,
-        phase: &str,
-    ) -> Result<Arc<PersistentVolume>, Error> {
-        if volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some(phase) {
-            return Ok(volume.clone());
-        }
-        let mut copy = PersistentVolume::clone(volume);
-        let status = copy.status.get_or_insert_default();
-        status.phase = Some(phase.into());
-        status.last_phase_transition_time = Some(Time(Timestamp::now()));
-        let api: Api<PersistentVolume> = Api::all(self.client.clone());
-        Ok(Arc::new(api.replace_status(volume.name(), &PostParams::default(), &copy).await?))
     }
 }

@@ -4,6 +4,8 @@
 pub mod binder;
 pub mod ephemeral;
 pub mod matching;
+pub mod phase;
 pub mod protection;
 pub mod provision;
 pub mod reclaim;
+pub mod recycle;

@@ -139,6 +139,101 @@ async fn a_claim_that_names_no_class_gets_the_default_one_that_is_set_later() {
     assert_eq!(class(&none).as_deref(), Some(""), "it wants none");
 }
 
+/// A volume whose claim was there and is gone.
+async fn released(cluster: &Cluster, name: &str, policy: &str, source: Value) {
+    let mut volume = json!({
+        "metadata": {"name": name},
+        "spec": {
+            "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "storageClassName": name,
+            "persistentVolumeReclaimPolicy": policy,
+        },
+    });
+    let spec = volume["spec"].as_object_mut().unwrap();
+    spec.extend(source.as_object().unwrap().clone());
+    let volume = serde_json::from_value(volume).unwrap();
+    cluster.all::<PersistentVolume>().create(&PostParams::default(), &volume).await.unwrap();
+    cluster.create::<PersistentVolumeClaim>(claim(name, name)).await;
+    cluster.when(name, is_bound).await;
+    cluster.api::<PersistentVolumeClaim>().delete(name, &DeleteParams::default()).await.unwrap();
+}
+
+/// Waits until a volume is in a phase.
+async fn when_volume(cluster: &Cluster, name: &str, phase: &str) -> PersistentVolume {
+    let volumes = cluster.all::<PersistentVolume>();
+    let is = |volume: &PersistentVolume| volume.status.as_ref().unwrap().phase.as_deref() == Some(phase);
+    cluster
+        .until(&format!("{name} {phase}"), || async { volumes.get_opt(name).await.unwrap().filter(is) })
+        .await
+}
+
+#[tokio::test]
+async fn a_volume_that_cannot_be_deleted_has_failed_and_says_why() {
+    let cluster = Cluster::start().await;
+    let local = json!({"local": {"path": "/mnt/disk"}, "nodeAffinity": {"required": {"nodeSelectorTerms": [
+        {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["n1"]}]},
+    ]}}});
+    let host = json!({"hostPath": {"path": "/mnt/data"}});
+    let cases = [
+        ("host", host, "host_path deleter only supports /tmp/.+ but received provided /mnt/data"),
+        (
+            "loc",
+            local.clone(),
+            "error getting deleter volume plugin for volume \"loc\": no deletable volume plugin matched",
+        ),
+    ];
+    for (name, source, why) in cases {
+        released(&cluster, name, "Delete", source).await;
+        let failed = when_volume(&cluster, name, "Failed").await;
+        assert_eq!(failed.status.unwrap().message.as_deref(), Some(why));
+        cluster.event("VolumeFailedDelete", why).await;
+    }
+    released(&cluster, "again", "Recycle", local).await;
+    let why = "No recycler plugin found for the volume!";
+    let failed = when_volume(&cluster, "again", "Failed").await;
+    assert_eq!(failed.status.unwrap().message.as_deref(), Some(why));
+    cluster.event("VolumeFailedRecycle", why).await;
+    released(&cluster, "tmp", "Delete", json!({"hostPath": {"path": "/tmp/data"}})).await;
+    let volumes = cluster.all::<PersistentVolume>();
+    cluster
+        .until("the volume gone", || async { volumes.get_opt("tmp").await.unwrap().is_none().then_some(()) })
+        .await;
+}
+
+#[tokio::test]
+async fn a_volume_is_emptied_for_the_next_claim() {
+    // One of an earlier claim has done its work, one of this claim of the volume `worn` cannot.
+    let empties = |pod: &Pod| {
+        let annotations = pod.metadata.annotations.as_ref();
+        let now = annotations.is_some_and(|all| all.contains_key("drydock.dev/recycles-after"));
+        match pod.metadata.name.as_deref() {
+            Some("recycler-for-worn") => Some(now.into()),
+            name => (name == Some("recycler-for-disk")).then_some(0),
+        }
+    };
+    let cluster = Cluster::with(Settings::default(), empties).await;
+    let mut old = template("web", "nginx");
+    old["metadata"]["name"] = "recycler-for-worn".into();
+    old["spec"]["restartPolicy"] = "Never".into();
+    cluster.create::<Pod>(old).await;
+    let ended = |pod: &Pod| pod.status.as_ref().unwrap().phase.as_deref() == Some("Succeeded");
+    cluster.when("recycler-for-worn", ended).await;
+    released(&cluster, "worn", "Recycle", json!({"hostPath": {"path": "/data"}})).await;
+    let why = "Recycle failed: pod failed, pod.Status.Message unknown";
+    let failed = when_volume(&cluster, "worn", "Failed").await;
+    assert_eq!(failed.status.unwrap().message.as_deref(), Some(why));
+    cluster.event("VolumeFailedRecycle", why).await;
+
+    released(&cluster, "disk", "Recycle", json!({"hostPath": {"path": "/data"}})).await;
+    cluster.event("VolumeRecycled", "Volume recycled").await;
+    let free = when_volume(&cluster, "disk", "Available").await;
+    assert_eq!(free.spec.unwrap().claim_ref, None);
+    let pods = cluster.api::<Pod>();
+    let gone = || async { pods.get_opt("recycler-for-disk").await.unwrap().is_none().then_some(()) };
+    cluster.until("its pod gone", gone).await;
+    cluster.create::<PersistentVolumeClaim>(claim("next", "disk")).await;
+    cluster.when("next", is_bound).await;
+}
+
 #[tokio::test]
 async fn a_claim_that_a_pod_uses_waits_for_it() {
     let cluster = Cluster::start().await;
