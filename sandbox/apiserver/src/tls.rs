@@ -13,7 +13,9 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
-use tokio_rustls::rustls::{CertificateError, ClientConfig, Error as TlsError, RootCertStore, ServerConfig};
+use tokio_rustls::rustls::{
+    CertificateError, ClientConfig, Error as TlsError, InvalidMessage, RootCertStore, ServerConfig,
+};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// TLS for connections that come in.
@@ -81,6 +83,9 @@ pub fn handshake_error(error: &Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<TlsError>()) {
         Some(why @ (TlsError::InvalidCertificate(_) | TlsError::Other(_))) => {
             format!("tls: failed to verify certificate: {}", words(why))
+        }
+        Some(TlsError::InvalidMessage(InvalidMessage::InvalidContentType)) => {
+            "http: server gave HTTP response to HTTPS client".into()
         }
         _ => format!("tls: {error}"),
     }

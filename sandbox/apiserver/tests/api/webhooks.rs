@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Barrier, Notify};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -167,8 +168,39 @@ async fn a_webhook_that_cannot_be_asked_refuses_or_not() {
     open["webhooks"][0]["clientConfig"] = service;
     open["webhooks"][0]["failurePolicy"] = "Fail".into();
     client.merge(&format!("{configurations}/judge"), &json!({"webhooks": open["webhooks"]})).await.ok();
-    let words = client.post(MAPS, &map("b", json!({}))).await.refused(500);
-    assert!(words.ends_with("failed to call webhook: service \"nobody\" not found"), "{words}");
+    let to = "failed to call webhook: Post \"https://nobody.default.svc:443/?timeout=10s\": ";
+    let told = async |end: &str| {
+        let words = client.post(MAPS, &map("b", json!({}))).await.refused(500);
+        assert!(words.ends_with(&format!("{to}{end}")), "{words}");
+    };
+    told("service \"nobody\" not found").await;
+    let services = "/api/v1/namespaces/default/services";
+    client
+        .post(services, &json!({"metadata": {"name": "nobody"}, "spec": {"ports": [{"port": 80}]}}))
+        .await
+        .ok();
+    told("no service port 443 found for service \"nobody\"").await;
+    client.merge(&format!("{services}/nobody"), &json!({"spec": {"ports": [{"port": 443}]}})).await.ok();
+    told("no endpoints available for service \"nobody\"").await;
+}
+
+#[tokio::test]
+async fn a_webhook_without_tls_is_told_apart() {
+    let (client, hook) = (Client::start().await, Hook::start().await);
+    let plain = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("https://{}/judge", plain.local_addr().expect("its address"));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = plain.accept().await {
+            let _heard = stream.read_u8().await;
+            let _sent = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n").await;
+        }
+    });
+    let config = json!({"clientConfig": {"url": url, "caBundle": hook.certificate}});
+    let configuration = hook.configuration("ValidatingWebhookConfiguration", "judge", config);
+    client.post(&format!("{GROUP}/validatingwebhookconfigurations"), &configuration).await.ok();
+    let words = client.post(MAPS, &map("a", json!({}))).await.refused(500);
+    let told = format!("Post \"{url}?timeout=10s\": http: server gave HTTP response to HTTPS client");
+    assert!(words.ends_with(&told), "{words}");
 }
 
 #[tokio::test]

@@ -154,7 +154,8 @@ async fn call(server: &Server, hook: &Value, review: Vec<u8>, seconds: u64) -> R
     let host = uri.host().unwrap_or_default().to_string();
     let config = &hook["clientConfig"];
     let (to, port) = match text(config, &["url"]) {
-        "" => endpoint(server, &config["service"])?,
+        // As upstream's client, which asks when it dials.
+        "" => endpoint(server, &config["service"]).map_err(failed)?,
         _ => (host.clone(), uri.port_u16().unwrap_or(443)),
     };
     let dialled = TcpStream::connect((to.as_str(), port)).await;
@@ -193,17 +194,15 @@ async fn call(server: &Server, hook: &Value, review: Vec<u8>, seconds: u64) -> R
 /// An address behind a service, and the port there.
 fn endpoint(server: &Server, service: &Value) -> Result<(String, u16), String> {
     let (namespace, name) = (text(service, &["namespace"]), text(service, &["name"]));
-    let gone = |status: Status| format!("failed to call webhook: {}", status.message);
+    let gone = |status: Status| status.message;
     let found = reader::get(&server.store, &format!("services/specs/{namespace}/{name}")).map_err(gone)?;
-    let missing = || format!("failed to call webhook: service {name:?} not found");
+    let missing = || format!("service {name:?} not found");
     let found = found.ok_or_else(missing)?;
     let wanted = int(service, &["port"]).unwrap_or(443);
     let ports = list(&found, &["spec", "ports"]);
     let port = ports.iter().find(|port| int(port, &["port"]) == Some(wanted));
-    let port = port.ok_or_else(|| {
-        format!("failed to call webhook: no service port {wanted} found for service {name:?}")
-    })?;
-    let none = || format!("failed to call webhook: no endpoints available for service {name:?}");
+    let port = port.ok_or_else(|| format!("no service port {wanted} found for service {name:?}"))?;
+    let none = || format!("no endpoints available for service {name:?}");
     let endpoints =
         reader::get(&server.store, &format!("services/endpoints/{namespace}/{name}")).map_err(gone)?;
     let endpoints = endpoints.ok_or_else(none)?;
