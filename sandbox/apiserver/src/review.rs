@@ -184,15 +184,11 @@ pub async fn token(call: &mut Call, incoming: Incoming) -> Result<Answer, Status
     let expected = Expected { group: AUTHENTICATION, version: "v1", kind: "TokenRequest" };
     let mut request =
         codec::decode_typed(&expected, input, &bytes, options.field_validation, &mut call.warnings)?;
-    let account = find(call, "serviceaccounts", "serviceaccounts", &call.info.name)?;
-    let name = object::name(&request);
-    if !name.is_empty() && name != call.info.name {
-        let why = format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            call.info.name
-        );
-        return Err(Status::bad_request(why));
-    }
+    meta::set_namespace(&mut request, &call.resource, call.namespace())?;
+    let name = call.info.name.as_str();
+    check_token_name(&request, name)?;
+    let account = find(call, "serviceaccounts", "serviceaccounts", name)?;
+    check_token_uid(&request, &account)?;
     let server = call.server.clone();
     let issuer = &server.authenticator.service_accounts.issuer;
     let mut audiences = strings(&request, &["spec", "audiences"]);
@@ -218,6 +214,7 @@ pub async fn token(call: &mut Call, incoming: Incoming) -> Result<Answer, Status
     let until = Timestamp::now().checked_add(SignedDuration::from_secs(wanted)).map_err(Status::internal)?;
     meta::of(&mut request).insert("name".into(), call.info.name.clone().into());
     meta::of(&mut request).insert("namespace".into(), call.namespace().into());
+    meta::of(&mut request).insert("uid".into(), object::uid(&account).into());
     meta::of(&mut request).insert("creationTimestamp".into(), meta::now().into());
     let spec = map_mut(&mut request, &["spec"]);
     spec.insert("audiences".into(), audiences.into());
@@ -225,6 +222,30 @@ pub async fn token(call: &mut Call, incoming: Incoming) -> Result<Answer, Status
     spec.entry("boundObjectRef").or_insert(Value::Null);
     request["status"] = json!({"token": token, "expirationTimestamp": meta::seconds(until)});
     call.answer_tree(StatusCode::CREATED, request)
+}
+
+/// Whoever says an account in the request says that of the path.
+fn check_token_name(request: &Value, account: &str) -> Result<(), Status> {
+    let name = object::name(request);
+    if name.is_empty() || name == account {
+        return Ok(());
+    }
+    let mut errors = ErrorList::default();
+    errors.invalid(&Path::new("metadata.name"), name, "must match the service account name if specified");
+    let of = GroupResource { group: AUTHENTICATION, resource: "TokenRequest" };
+    Err(Status::invalid(of, account, &errors))
+}
+
+/// The same of the account's uid.
+fn check_token_uid(request: &Value, account: &Value) -> Result<(), Status> {
+    let (uid, has) = (object::uid(request), object::uid(account));
+    if uid.is_empty() || uid == has {
+        return Ok(());
+    }
+    let why =
+        format!("the UID in the token request ({uid}) does not match the UID of the service account ({has})");
+    let of = GroupResource { group: AUTHENTICATION, resource: "TokenRequest" };
+    Err(Status::conflict(of, object::name(account), &why))
 }
 
 /// `ValidateTokenRequest`.
@@ -278,7 +299,7 @@ fn bound(call: &Call, request: &Value, account: &Value) -> Result<Bound, Status>
             "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been \
              deleted and then recreated"
         );
-        return Err(Status::conflict(GroupResource { group: "", resource: plural }, name, &why));
+        return Err(Status::conflict(GroupResource { group: "", resource: kind }, name, &why));
     }
     let this = Some((name.to_string(), has));
     Ok(match kind {

@@ -254,3 +254,38 @@ async fn the_server_tells_that_it_is_there() {
         "/api/v1/namespaces/kube-system/configmaps/kube-apiserver-legacy-service-account-token-tracking";
     assert_eq!(client.get(tracked).await.ok()["data"]["since"].as_str().map(str::len), Some(10));
 }
+
+#[tokio::test]
+async fn a_token_is_of_the_account_that_the_path_names() {
+    let client = Client::start().await;
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    let account = client.post(accounts, &json!({"metadata": {"name": "robot"}})).await.ok();
+    let asked = async |metadata: Value| {
+        client.post(&format!("{accounts}/robot/token"), &json!({"metadata": metadata, "spec": {}})).await
+    };
+    let words = asked(json!({"namespace": "elsewhere"})).await.refused(400);
+    assert_eq!(
+        words,
+        "the namespace of the provided object does not match the namespace sent on the request"
+    );
+    let words = asked(json!({"name": "other"})).await.refused(422);
+    let of = "TokenRequest.authentication.k8s.io";
+    assert_eq!(
+        words,
+        format!(
+            "{of} \"robot\" is invalid: metadata.name: Invalid value: \"other\": must match the service account name if specified"
+        )
+    );
+    let words = asked(json!({"uid": "old"})).await.refused(409);
+    let uid = account["metadata"]["uid"].as_str().expect("a uid");
+    assert_eq!(
+        words,
+        format!(
+            "Operation cannot be fulfilled on {of} \"robot\": the UID in the token request (old) does not match the UID of the service account ({uid})"
+        )
+    );
+    let own = json!({"name": "robot", "namespace": "default", "uid": uid});
+    // This server can sign none.
+    let words = asked(own).await.refused(404);
+    assert!(words.contains("no key to sign tokens"), "{words}");
+}
