@@ -184,8 +184,10 @@ impl Served {
     pub fn scale(&self, object: &Value) -> Option<Value> {
         let paths = self.scale.as_ref()?;
         let metadata = &object["metadata"];
+        let replicas = paths.spec.first(object).and_then(Value::as_i64).unwrap_or(0);
         let mut scale = json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": {},
-            "spec": {"replicas": paths.spec.first(object).and_then(Value::as_i64).unwrap_or(0)},
+            // As Go leaves zero out.
+            "spec": if replicas == 0 { json!({}) } else { json!({"replicas": replicas}) },
             "status": {"replicas": paths.status.first(object).and_then(Value::as_i64).unwrap_or(0)}});
         for name in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
             if let Some(value) = metadata.get(name) {
@@ -197,6 +199,12 @@ impl Served {
             scale["status"]["selector"] = selector.into();
         }
         Some(scale)
+    }
+
+    /// Where an object would say how many replicas it is to have, if it does not.
+    pub fn missing_replicas(&self, object: &Value) -> Option<&str> {
+        let paths = self.scale.as_ref()?;
+        paths.spec.first(object).is_none().then_some(paths.spec_written.as_str())
     }
 
     /// Writes a scale's replicas into an object.
@@ -433,6 +441,10 @@ mod tests {
         let mut object = object;
         served.set_scale(&mut object, 5);
         assert_eq!(object["spec"]["replicas"], 5);
+        served.set_scale(&mut object, 0);
+        assert_eq!(served.scale(&object).unwrap()["spec"], json!({}));
+        assert_eq!(served.missing_replicas(&object), None);
+        assert_eq!(served.missing_replicas(&json!({"spec": {}})), Some(".spec.replicas"));
     }
 
     #[test]

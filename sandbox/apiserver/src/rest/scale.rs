@@ -29,6 +29,9 @@ const VIEW: View = View { kind: SCALE, of: of_object, set: scaled };
 pub fn get(call: &Call) -> Result<Answer, Status> {
     let record = get::read(call)?;
     let tree = call.load(storage::decode(&record)?);
+    if let Some(path) = call.resource.custom().and_then(|custom| custom.served.missing_replicas(&tree)) {
+        return Err(Status::internal(format!("the spec replicas field {path:?} does not exist")));
+    }
     answer(call, of_object(&call.resource, &tree)?)
 }
 

@@ -82,6 +82,21 @@ async fn a_scale_is_applied_to_where_the_definition_says() {
 }
 
 #[tokio::test]
+async fn a_scale_of_zero_is_written_as_go_writes_it() {
+    let client = start().await;
+    let widget = json!({"apiVersion": "ex.io/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"replicas": 0}});
+    client.post(WIDGETS, &widget).await.ok();
+    let scale = client.get(&format!("{WIDGETS}/w/scale")).await.ok();
+    assert_eq!((&scale["spec"], &scale["status"]), (&json!({}), &json!({"replicas": 0})));
+    let scale = client.merge(&format!("{WIDGETS}/w/scale"), &json!({"spec": {"replicas": 2}})).await.ok();
+    assert_eq!(scale["spec"], json!({"replicas": 2}));
+    let silent = json!({"apiVersion": "ex.io/v1", "kind": "Widget", "metadata": {"name": "v"}, "spec": {}});
+    client.post(WIDGETS, &silent).await.ok();
+    let words = client.get(&format!("{WIDGETS}/v/scale")).await.refused(500);
+    assert_eq!(words, "Internal error occurred: the spec replicas field \".spec.replicas\" does not exist");
+}
+
+#[tokio::test]
 async fn a_deprecated_version_says_which_to_use() {
     let client = start().await;
     let answer = client.raw("GET", WIDGETS, "", "").await;
