@@ -84,6 +84,8 @@ fn definitions(server: &Server) -> Result<Vec<(Arc<Record>, Value)>, Status> {
 /// One look at all definitions; true if something must be looked at again soon.
 async fn sync(server: &Arc<Server>, known: &mut Known) -> Result<bool, Status> {
     let mut all = definitions(server)?;
+    // Of two that want a name, the older one has it.
+    all.sort_by_key(|(record, _)| record.create_revision);
     let mut changed = Vec::new();
     for index in 0..all.len() {
         let mut accepted = accept(&all, index);
@@ -133,52 +135,74 @@ fn is_true(tree: &Value, type_: &str) -> bool {
     conditions.iter().any(|one| text(one, &["type"]) == type_ && text(one, &["status"]) == "True")
 }
 
-/// The names of a definition with their fields.
-fn names(tree: &Value) -> Vec<(&'static str, String)> {
-    let names = &tree["spec"]["names"];
-    let mut all: Vec<(&'static str, String)> = ["plural", "singular", "kind", "listKind"]
-        .into_iter()
-        .map(|field| (field, text(names, &[field]).to_string()))
-        .collect();
-    let short = list(names, &["shortNames"]).iter().filter_map(Value::as_str);
-    all.extend(short.map(|name| ("shortNames", name.to_string())));
-    all
+/// The fields of names in the order in which they are checked: of several that clash, the last is told.
+const NAMES: [(&str, &str); 5] = [
+    ("plural", "PluralConflict"),
+    ("singular", "SingularConflict"),
+    ("shortNames", "ShortNamesConflict"),
+    ("kind", "KindConflict"),
+    ("listKind", "ListKindConflict"),
+];
+
+/// Kinds and resources have names apart.
+fn is_kind(field: &str) -> bool {
+    matches!(field, "kind" | "listKind")
 }
 
-/// The definition with its names accepted or not (`pkg/controller/status/naming_controller.go`).
+/// The names in a field, which holds one or a list.
+fn names_in<'a>(names: &'a Value, field: &str) -> Vec<&'a str> {
+    let all = match &names[field] {
+        Value::Array(all) => all.iter().filter_map(Value::as_str).collect(),
+        one => one.as_str().into_iter().collect::<Vec<_>>(),
+    };
+    all.into_iter().filter(|name| !name.is_empty()).collect()
+}
+
+/// The definition with its names accepted or not (`pkg/controller/status/naming_controller.go`): who has a name keeps it.
 fn accept(all: &[(Arc<Record>, Value)], index: usize) -> Value {
-    let (own, tree) = &all[index];
+    let tree = &all[index].1;
     let group = text(tree, &["spec", "group"]);
-    let taken = all.iter().enumerate().filter(|(other, (record, one))| {
-        // Of two that want a name, the older one has it.
-        *other != index
-            && text(one, &["spec", "group"]) == group
-            && record.create_revision < own.create_revision
-    });
-    let taken: Vec<_> = taken.flat_map(|(_, (_, one))| names(one)).collect();
-    let is_kind = |field: &str| matches!(field, "kind" | "listKind");
-    let clash = names(tree).into_iter().find(|(field, name)| {
-        taken.iter().any(|(other, taken)| taken == name && is_kind(other) == is_kind(field))
-    });
+    let others = all.iter().map(|(_, one)| one).filter(|one| text(one, &["spec", "group"]) == group);
+    let taken: Vec<_> = others.map(|one| &one["status"]["acceptedNames"]).collect();
+    let is_taken = |field: &str, name: &str| {
+        let alike = NAMES.iter().filter(|(other, _)| is_kind(other) == is_kind(field));
+        alike.into_iter().any(|(other, _)| taken.iter().any(|names| names_in(names, other).contains(&name)))
+    };
+    let (wanted, before) = (&tree["spec"]["names"], &tree["status"]["acceptedNames"]);
+    let is_own = |field: &str, name: &str| {
+        let fields: &[&str] =
+            if field == "shortNames" { &["shortNames", "plural", "singular"] } else { &[field] };
+        fields.iter().any(|field| names_in(before, field).contains(&name))
+    };
+    let mut accepted = before.as_object().cloned().unwrap_or_default();
+    let mut take = |field: &str| match wanted.get(field) {
+        Some(names) => accepted.insert(field.into(), names.clone()),
+        None => accepted.remove(field),
+    };
+    let mut clash = None;
+    for (field, reason) in NAMES {
+        let in_use = |name: &&str| !is_own(field, name) && is_taken(field, name);
+        let mut in_use: Vec<_> = names_in(wanted, field).into_iter().filter(in_use).collect();
+        in_use.dedup();
+        let told: Vec<_> = in_use.iter().map(|name| format!("{name:?} is already in use")).collect();
+        match &told[..] {
+            [] => drop(take(field)),
+            [one] => clash = Some((reason, one.clone())),
+            several => clash = Some((reason, format!("[{}]", several.join(", ")))),
+        }
+    }
+    take("categories");
     let mut new = tree.clone();
+    map_mut(&mut new, &["status"]).insert("acceptedNames".into(), accepted.into());
     match clash {
-        Some((field, name)) => {
-            let reason = match field {
-                "plural" => "PluralConflict",
-                "singular" => "SingularConflict",
-                "shortNames" => "ShortNamesConflict",
-                "kind" => "KindConflict",
-                _ => "ListKindConflict",
-            };
-            condition(&mut new, "NamesAccepted", "False", reason, &format!("{name:?} is already in use"));
+        Some((reason, message)) => {
+            condition(&mut new, "NamesAccepted", "False", reason, &message);
             if !is_true(&new, "Established") {
                 condition(&mut new, "Established", "False", "NotAccepted", "not all names are accepted");
             }
         }
         None => {
             condition(&mut new, "NamesAccepted", "True", "NoConflicts", "no conflicts found");
-            let accepted = tree["spec"]["names"].clone();
-            map_mut(&mut new, &["status"]).insert("acceptedNames".into(), accepted);
             let words = "the initial names have been accepted";
             condition(&mut new, "Established", "True", "InitialNamesAccepted", words);
         }

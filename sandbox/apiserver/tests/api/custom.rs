@@ -97,6 +97,38 @@ async fn a_scale_of_zero_is_written_as_go_writes_it() {
 }
 
 #[tokio::test]
+async fn of_several_names_that_clash_the_last_is_told() {
+    let client = start().await;
+    let clash = async |name: &str, names: Value| {
+        let mut other = definition();
+        other["metadata"]["name"] = format!("{name}.ex.io").into();
+        other["spec"]["names"] = names;
+        client.post(DEFINITIONS, &other).await.ok();
+        for _ in 0..1000 {
+            let tree = client.get(&format!("{DEFINITIONS}/{name}.ex.io")).await.ok();
+            let conditions = tree["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            if let Some(one) = conditions.into_iter().find(|one| one["type"] == "NamesAccepted") {
+                assert_eq!(one["status"], "False");
+                let text = |field: &str| one[field].as_str().unwrap_or_default().to_string();
+                return (text("reason"), text("message"), tree["status"]["acceptedNames"].clone());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        panic!("its names are not looked at");
+    };
+    let names =
+        json!({"plural": "gadgets", "singular": "widget", "kind": "Widget", "listKind": "GadgetList"});
+    let (reason, message, accepted) = clash("gadgets", names).await;
+    assert_eq!((reason.as_str(), message.as_str()), ("KindConflict", "\"Widget\" is already in use"));
+    assert_eq!(accepted["plural"], "gadgets");
+    let names = json!({"plural": "things", "singular": "thing", "shortNames": ["widget", "t", "widgets"], "kind": "Thing"});
+    let (reason, message, accepted) = clash("things", names).await;
+    assert_eq!(reason, "ShortNamesConflict");
+    assert_eq!(message, "[\"widget\" is already in use, \"widgets\" is already in use]");
+    assert_eq!((&accepted["kind"], &accepted["listKind"]), (&json!("Thing"), &json!("ThingList")));
+}
+
+#[tokio::test]
 async fn a_deprecated_version_says_which_to_use() {
     let client = start().await;
     let answer = client.raw("GET", WIDGETS, "", "").await;
