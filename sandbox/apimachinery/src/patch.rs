@@ -61,7 +61,7 @@ impl Patched {
                 // The result of a strategic patch is not decoded, but converted.
                 let converted =
                     self.shown.as_ref().and_then(|_| decode::unstructured_error(&self.object, schema));
-                Err(invalid(self.shown(), converted.unwrap_or_else(|| error.to_string())))
+                Err(self.refused(converted.unwrap_or_else(|| error.to_string())))
             }
         }
     }
@@ -70,9 +70,14 @@ impl Patched {
         self.shown.clone().unwrap_or_else(|| self.object.to_string())
     }
 
+    /// The refusal of a result that is no object of its kind (422).
+    pub fn refused(&self, why: impl Into<String>) -> Status {
+        invalid(self.shown(), why.into())
+    }
+
     /// The refusal under `fieldValidation=Strict` (422), with the strict errors that [`Self::conform`] told.
     pub fn strict_status(&self, strict: &[String]) -> Status {
-        invalid(self.shown(), format!("strict decoding error: {}", strict.join(", ")))
+        self.refused(format!("strict decoding error: {}", strict.join(", ")))
     }
 }
 

@@ -9,6 +9,7 @@ use drydock_apimachinery::Status;
 use drydock_apimachinery::decode::{self, Decoded, Format};
 use drydock_apimachinery::field::{ErrorList, Path};
 use drydock_apimachinery::object::text;
+use drydock_apimachinery::patch::Patched;
 use drydock_apimachinery::schema::{self, Struct};
 use drydock_apimachinery::status::GroupResource;
 use serde_json::Value;
@@ -198,14 +199,13 @@ fn check_custom_kind(expected: &Expected<'_>, object: &Value) -> Result<(), Stat
 pub fn conform_custom(
     custom: &CustomKind,
     expected: &Expected<'_>,
-    mut decoded: Decoded,
-    validation: FieldValidation,
-    warnings: &mut Vec<String>,
-) -> Result<Value, Status> {
-    check_custom_kind(expected, &decoded.object)?;
-    decode::conform_metadata(&mut decoded).map_err(|error| error.status(expected.kind, b""))?;
+    patched: &Patched,
+) -> Result<Decoded, Status> {
+    check_custom_kind(expected, &patched.object)?;
+    let mut decoded = Decoded { object: patched.object.clone(), strict: patched.strict.clone() };
+    decode::conform_metadata(&mut decoded).map_err(|error| patched.refused(error.to_string()))?;
     custom.prune(&mut decoded);
-    judge(expected, decoded, validation, warnings)
+    Ok(decoded)
 }
 
 /// Reads what a server-side apply wants: YAML (or JSON) of the resource's kind, in which nothing is filled in.

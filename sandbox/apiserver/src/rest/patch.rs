@@ -10,7 +10,7 @@ use crate::managed;
 use crate::resource::Resource;
 use bytes::Bytes;
 use drydock_apimachinery::decode::Decoded;
-use drydock_apimachinery::patch::{self, PatchKind};
+use drydock_apimachinery::patch::{self, PatchKind, Patched};
 use drydock_apimachinery::{Status, managed_fields};
 use http::StatusCode;
 use hyper::body::Incoming;
@@ -62,9 +62,8 @@ impl Patch {
             None => self.of_typed(&expected, old, warnings),
             Some(custom) => {
                 let patched = patch::apply(self.kind()?, old.clone(), &self.body, None)?;
-                let decoded = Decoded { object: patched.object, strict: patched.strict };
-                let validation = self.options.field_validation;
-                codec::conform_custom(custom, &expected, decoded, validation, warnings)
+                let decoded = codec::conform_custom(custom, &expected, &patched)?;
+                self.judge(&patched, decoded, warnings)
             }
         }
     }
@@ -83,7 +82,19 @@ impl Patch {
             managed_fields::without_texts(&mut old);
         }
         let mut patched = patch::apply(self.kind()?, old, &self.body, Some(schema))?;
-        let mut decoded = patched.conform(schema)?;
+        let decoded = patched.conform(schema)?;
+        let mut object = self.judge(&patched, decoded, warnings)?;
+        codec::check_kind(expected, &mut object)?;
+        Ok(object)
+    }
+
+    /// What becomes of what is no field.
+    fn judge(
+        &self,
+        patched: &Patched,
+        mut decoded: Decoded,
+        warnings: &mut Vec<String>,
+    ) -> Result<Value, Status> {
         match self.options.field_validation {
             FieldValidation::Strict if !decoded.strict.is_empty() => {
                 return Err(patched.strict_status(&decoded.strict));
@@ -91,7 +102,6 @@ impl Patch {
             FieldValidation::Warn => warnings.append(&mut decoded.strict),
             _ => {}
         }
-        codec::check_kind(expected, &mut decoded.object)?;
         Ok(decoded.object)
     }
 

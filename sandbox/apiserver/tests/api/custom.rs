@@ -82,6 +82,26 @@ async fn a_scale_is_applied_to_where_the_definition_says() {
 }
 
 #[tokio::test]
+async fn a_patch_of_what_is_no_field_is_refused_as_that_of_any_object() {
+    let client = start().await;
+    let widget = json!({"apiVersion": "ex.io/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {}});
+    client.post(WIDGETS, &widget).await.ok();
+    let path = format!("{WIDGETS}/w?fieldValidation=Strict");
+    let refused = client.merge(&path, &json!({"spec": {"b": 1}})).await;
+    assert_eq!(refused.tree["details"]["causes"][0]["field"], "patch");
+    let words = refused.refused(422);
+    assert!(words.starts_with(" \"\" is invalid: patch: Invalid value: \"{\\\"apiVersion\\\":"), "{words}");
+    assert!(words.ends_with("\": strict decoding error: unknown field \"spec.b\""), "{words}");
+    let operations = json!([{"op": "add", "path": "/spec/b", "value": 1}]).to_string();
+    let words = client.send("PATCH", &path, "application/json-patch+json", operations).await.refused(422);
+    assert!(words.ends_with("\": strict decoding error: unknown field \"spec.b\""), "{words}");
+    let words = client.merge(&path, &json!({"metadata": {"labels": "x"}})).await.refused(422);
+    assert!(words.contains("cannot unmarshal string into Go struct field"), "{words}");
+    let dropped = client.merge(&format!("{WIDGETS}/w"), &json!({"spec": {"b": 1}})).await.ok();
+    assert_eq!(dropped["spec"], json!({}));
+}
+
+#[tokio::test]
 async fn a_scale_of_zero_is_written_as_go_writes_it() {
     let client = start().await;
     let widget = json!({"apiVersion": "ex.io/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"replicas": 0}});
