@@ -125,6 +125,23 @@ pub fn decode_untyped(body: &[u8], format: Format) -> Result<Decoded, DecodeErro
     }
 }
 
+/// Reads a configuration for server-side apply: YAML (or JSON), which must be an object.
+pub fn decode_applied(body: &[u8]) -> Result<Decoded, DecodeError> {
+    let mut decoded = yaml::parse(body)?;
+    match &decoded.object {
+        Value::Object(_) => {}
+        // Go leaves the map as it was.
+        Value::Null => decoded.object = Value::Object(Map::new()),
+        other => {
+            let why = go_json::wrong_type(other, "Go value of type map[string]interface {}");
+            return Err(DecodeError::unreadable(format!(
+                "error unmarshaling JSON: while decoding JSON: {why}"
+            )));
+        }
+    }
+    Ok(decoded)
+}
+
 /// Makes the metadata of a custom resource what that of any object is: unknown fields are dropped and told, wrong types refused. Its other
 /// fields are the schema's affair (`crd::Served::prune`).
 pub fn conform_metadata(decoded: &mut Decoded) -> Result<(), DecodeError> {

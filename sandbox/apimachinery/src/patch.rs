@@ -2,7 +2,7 @@
 //! object, then [`Patched::conform`] for built-in kinds, which makes of the result what decoding makes of a body. Server-side apply is
 //! no patch of this kind: see `apply`. Errors are those of apiserver's `pkg/endpoints/handlers/patch.go`.
 
-mod go_format;
+pub(crate) mod go_format;
 mod strategic;
 
 use crate::Status;

@@ -6,7 +6,7 @@ use crate::http::negotiate::Input;
 use crate::resource::{Resource, group_version};
 use crate::rest::options::FieldValidation;
 use drydock_apimachinery::Status;
-use drydock_apimachinery::decode::{self, Decoded, Format};
+use drydock_apimachinery::decode::{self, DecodeError, Decoded, Format};
 use drydock_apimachinery::field::{ErrorList, Path};
 use drydock_apimachinery::object::text;
 use drydock_apimachinery::patch::Patched;
@@ -131,7 +131,7 @@ fn name_kind(expected: &Expected<'_>, object: &mut Value) {
 }
 
 /// What becomes of what is no field.
-fn judge(
+pub fn judge(
     expected: &Expected<'_>,
     decoded: Decoded,
     validation: FieldValidation,
@@ -208,18 +208,17 @@ pub fn conform_custom(
     Ok(decoded)
 }
 
-/// Reads what a server-side apply wants: YAML (or JSON) of the resource's kind, in which nothing is filled in.
-pub fn decode_applied(
-    resource: &Resource,
-    body: &[u8],
-    validation: FieldValidation,
-    warnings: &mut Vec<String>,
-) -> Result<Value, Status> {
+/// Makes what a server-side apply wants, in which nothing is filled in, what it would be had it come as an object.
+pub fn conform_applied(resource: &Resource, wanted: Value) -> Result<Value, Status> {
     let expected = Expected::of(resource);
-    if resource.custom().is_some() {
-        return decode_custom(resource, &expected, Input::Yaml, body, validation, warnings);
-    }
-    decode_typed(&expected, Input::Yaml, body, validation, warnings)
+    let refused = |error: DecodeError| error.status(expected.kind, b"");
+    let Some(custom) = resource.custom() else {
+        return Ok(decode::conform(&wanted, expected.schema()?).map_err(refused)?.object);
+    };
+    let mut decoded = Decoded { object: wanted, strict: Vec::new() };
+    decode::conform_metadata(&mut decoded).map_err(refused)?;
+    custom.prune(&mut decoded);
+    Ok(decoded.object)
 }
 
 /// A stored object as it was before it was completed.

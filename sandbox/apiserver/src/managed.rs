@@ -55,6 +55,11 @@ pub fn update(resource: &Resource, subresource: &str, old: Option<&Value>, new: 
     with_tracker(resource, subresource, |tracker| tracker.update(old.unwrap_or(&empty), new, manager));
 }
 
+/// Refuses a configuration, as it was written, that is none of the kind.
+pub fn check(resource: &Resource, subresource: &str, config: &Value) -> Result<(), Status> {
+    with_tracker(resource, subresource, |tracker| tracker.check(config))
+}
+
 /// Merges what a manager wants into what there is (nothing: a new object).
 pub fn apply(
     resource: &Resource,

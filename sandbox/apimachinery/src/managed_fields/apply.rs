@@ -53,8 +53,9 @@ impl Tracker<'_> {
         Ok(object)
     }
 
-    /// What upstream refuses before it looks at the object.
-    fn check(&self, config: &Value) -> Result<(), Status> {
+    /// What upstream refuses before it looks at the object: of a configuration as it was written, since no field that the schema has not
+    /// may be dropped silently.
+    pub fn check(&self, config: &Value) -> Result<(), Status> {
         let text = |name: &str| config[name].as_str().unwrap_or_default();
         let (version, kind) = (text("apiVersion"), text("kind"));
         if (version, kind) != (self.api_version, self.kind) {

@@ -135,7 +135,10 @@ impl<'a> Place<'a> {
                 if let Some(below) = &schema.additional {
                     return Some((Self::Structural(below), false));
                 }
-                (schema.preserve_unknown || schema.additional_any).then_some((Self::Deduced, false))
+                // An object of which nothing is said may have any fields (kube-openapi `pkg/schemaconv/openapi.go`).
+                let is_free =
+                    schema.properties.is_empty() || schema.preserve_unknown || schema.additional_any;
+                is_free.then_some((Self::Deduced, false))
             }
             Self::Deduced => Some((Self::Deduced, false)),
         }

@@ -312,7 +312,18 @@ fn wrong_configurations_are_refused() {
         (
             of(json!({"replicas": "1"})),
             500,
-            format!("{start}.spec.replicas: expected numeric (int or float), got 1"),
+            format!("{start}.spec.replicas: expected numeric (int or float), got string"),
+        ),
+        (
+            of(
+                json!({"bogus": 1, "paused": "yes", "strategy": 3, "template": {"metadata": {"labels": {"a": 1}}}}),
+            ),
+            500,
+            format!(
+                "{start}errors:\n  .spec.paused: expected boolean, got &{{yes}}\n  .spec.strategy: expected map, got &{{3}}\n  \
+                 .spec.template.metadata.labels.a: expected string, got &value.valueUnstructured{{Value:1}}\n  \
+                 .spec.bogus: field not declared in schema"
+            ),
         ),
         (
             of(json!({"template": {"spec": {"containers": [{"name": "a"}, {"name": "a"}]}}})),

@@ -3,6 +3,7 @@
 
 use super::place::{Place, Shape};
 use super::set::Set;
+use crate::patch::go_format;
 use serde_json::{Map, Value};
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -498,25 +499,24 @@ fn check(value: &Value, place: Place<'_>, path: &mut String, errors: &mut Vec<St
         },
     };
     if !fits {
-        let wanted = match place.scalar().or(place.composite()).unwrap_or_default() {
-            "numeric" => "numeric (int or float)",
-            other => other,
-        };
-        let shown = value.as_str().map_or_else(|| value.to_string(), Into::into);
-        return fail(path, format!("expected {wanted}, got {shown}"));
+        let wanted = place.scalar().or(place.composite()).unwrap_or_default();
+        return fail(path, misfit(wanted, value));
     }
     let length = path.len();
     match value {
         Value::Object(map) => {
+            let mut unknown = None;
             for (name, value) in map {
                 path.push('.');
                 path.push_str(name);
                 match place.field(name) {
                     Some((below, _)) => check(value, below, path, errors),
-                    None => errors.push(format!("{path}: field not declared in schema")),
+                    None => unknown = unknown.or_else(|| Some(path.clone())),
                 }
                 path.truncate(length);
             }
+            // As upstream, which leaves a map at the first that it does not know (in no order: it may come to it last).
+            errors.extend(unknown.map(|path| format!("{path}: field not declared in schema")));
         }
         Value::Array(all) => {
             let shape = place.shape(Some(value), None);
@@ -528,13 +528,12 @@ fn check(value: &Value, place: Place<'_>, path: &mut String, errors: &mut Vec<St
                             let shown = super::set::shown(std::slice::from_ref(&element));
                             if !seen.insert(element) {
                                 errors.push(format!("{path}: duplicate entries for key {shown}"));
-                                continue;
                             }
                             shown
                         }
                         Err(message) => {
                             errors.push(format!("{path}: element {index}: {message}"));
-                            continue;
+                            break;
                         }
                     }
                 } else {
@@ -546,5 +545,25 @@ fn check(value: &Value, place: Place<'_>, path: &mut String, errors: &mut Vec<St
             }
         }
         _ => {}
+    }
+}
+
+/// What a value is where something else was wanted, in the words of structured-merge-diff, which shows its own types.
+fn misfit(wanted: &str, value: &Value) -> String {
+    match wanted {
+        "numeric" => {
+            let type_ = match value {
+                Value::Bool(_) => "bool",
+                Value::Array(_) => "[]interface {}",
+                Value::Object(_) => "map[string]interface {}",
+                _ => "string",
+            };
+            format!("expected numeric (int or float), got {type_}")
+        }
+        "string" => {
+            let shown = go_format::syntax(value);
+            format!("expected string, got &value.valueUnstructured{{Value:{shown}}}")
+        }
+        other => format!("expected {other}, got &{{{}}}", go_format::value(value)),
     }
 }

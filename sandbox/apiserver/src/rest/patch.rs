@@ -9,7 +9,7 @@ use crate::http::respond::Answer;
 use crate::managed;
 use crate::resource::Resource;
 use bytes::Bytes;
-use drydock_apimachinery::decode::Decoded;
+use drydock_apimachinery::decode::{self, Decoded};
 use drydock_apimachinery::patch::{self, PatchKind, Patched};
 use drydock_apimachinery::{Status, managed_fields};
 use http::StatusCode;
@@ -158,13 +158,16 @@ async fn apply(call: &mut Call, patch: &Patch) -> Result<Answer, Status> {
     let resource = call.resource.clone();
     let sub = call.info.subresource.clone();
     let manager = patch.options.field_manager.clone();
-    let mut said = Vec::new();
-    let wanted = codec::decode_applied(&resource, &patch.body, patch.options.field_validation, &mut said)?;
+    let written = decode::decode_applied(&patch.body)
+        .map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
+    let validation = patch.options.field_validation;
     let change = Change { may_create: sub.is_empty(), ..Change::default() };
     let force = patch.options.force;
-    call.warnings.append(&mut said);
-    let (written, created) = update::apply(call, &patch.options, &change, |old, _| {
+    let (written, created) = update::apply(call, &patch.options, &change, |old, warnings| {
+        managed::check(&resource, &sub, &written.object)?;
+        let wanted = codec::conform_applied(&resource, written.object.clone())?;
         let mut new = managed::apply(&resource, &sub, old, &wanted, &manager, force)?;
+        codec::judge(&Expected::of(&resource), written.clone(), validation, warnings)?;
         resource.default(&mut new);
         Ok(new)
     })

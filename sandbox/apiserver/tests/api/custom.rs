@@ -102,6 +102,23 @@ async fn a_patch_of_what_is_no_field_is_refused_as_that_of_any_object() {
 }
 
 #[tokio::test]
+async fn what_is_applied_may_have_no_other_fields() {
+    let client = start().await;
+    let apply = async |spec: Value| {
+        let widget =
+            json!({"apiVersion": "ex.io/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": spec});
+        let path = format!("{WIDGETS}/w?fieldManager=a");
+        client.send("PATCH", &path, "application/apply-patch+yaml", widget.to_string()).await
+    };
+    let start = "failed to create typed patch object (/w; ex.io/v1, Kind=Widget): .spec.";
+    let words = apply(json!({"replicas": 1, "b": 2})).await.refused(500);
+    assert_eq!(words, format!("{start}b: field not declared in schema"));
+    let words = apply(json!({"replicas": "1"})).await.refused(500);
+    assert_eq!(words, format!("{start}replicas: expected numeric (int or float), got string"));
+    assert_eq!(apply(json!({"replicas": 1})).await.ok()["spec"], json!({"replicas": 1}));
+}
+
+#[tokio::test]
 async fn a_scale_of_zero_is_written_as_go_writes_it() {
     let client = start().await;
     let widget = json!({"apiVersion": "ex.io/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"replicas": 0}});

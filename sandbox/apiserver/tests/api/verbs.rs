@@ -491,3 +491,43 @@ async fn owned_fields_are_objects_for_everybody() {
     forged["metadata"]["managedFields"][0]["fieldsV1"] = "}{".into();
     assert!(own(&client.put(&path, &forged).await.ok()).is_object());
 }
+
+#[tokio::test]
+async fn what_is_applied_may_have_no_other_fields() {
+    let client = Client::start().await;
+    let apply = async |path: &str, body: &str| {
+        client.send("PATCH", path, "application/apply-patch+yaml", body.to_string()).await
+    };
+    let deployment =
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d, namespace: default}\nspec: {foo: 1}";
+    for validation in ["Strict", "Warn", "Ignore"] {
+        let path = format!(
+            "/apis/apps/v1/namespaces/default/deployments/d?fieldManager=a&fieldValidation={validation}"
+        );
+        let refused = apply(&path, deployment).await;
+        assert_eq!(refused.tree["reason"], Value::Null);
+        let words = refused.refused(500);
+        assert_eq!(
+            words,
+            "failed to create typed patch object (default/d; apps/v1, Kind=Deployment): .spec.foo: field not declared in schema"
+        );
+    }
+    let maps = "/api/v1/namespaces/default/configmaps/m?fieldManager=a&fieldValidation=";
+    let map = |data: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: m}}\n{data}");
+    let words = apply(&format!("{maps}Strict"), &map("data: {a: 1}")).await.refused(500);
+    assert_eq!(
+        words,
+        "failed to create typed patch object (/m; /v1, Kind=ConfigMap): .data.a: expected string, got &value.valueUnstructured{Value:1}"
+    );
+    let twice = map("data: {a: x, a: z}");
+    let words = apply(&format!("{maps}Strict"), &twice).await.refused(400);
+    assert!(words.contains("duplicate field \"data.a\""), "{words}");
+    let made = apply(&format!("{maps}Ignore"), &twice).await.ok();
+    assert_eq!(made["data"], json!({"a": "z"}));
+    let words = apply(&format!("{maps}Strict"), "- a").await.refused(400);
+    assert_eq!(
+        words,
+        "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal array into Go value of type \
+         map[string]interface {}"
+    );
+}
