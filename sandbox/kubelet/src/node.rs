@@ -9,8 +9,8 @@ use k8s_openapi::{
     api::{
         coordination::v1::{Lease, LeaseSpec},
         core::v1::{
-            ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec,
-            NodeStatus, NodeSystemInfo, Taint,
+            ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints,
+            NodeFeatures, NodeSpec, NodeStatus, NodeSystemInfo, Taint,
         },
         storage::v1::{CSINode, CSINodeSpec},
     },
@@ -253,6 +253,7 @@ fn status(
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(KUBELET_PORT) }),
         }),
         images: Some(list),
+        features: Some(NodeFeatures { supplemental_groups_policy: Some(true) }),
         node_info: Some(kubelet.machine.info.clone()),
         ..NodeStatus::default()
     }

@@ -4,6 +4,7 @@ use super::{
     env,
     expand::{expand, expand_all},
     fields::Here,
+    identity::{self, Identity},
     labels, pod, qos,
 };
 use crate::{
@@ -126,8 +127,18 @@ pub async fn container(
     set("Entrypoint", words(&container.command).map(Value::from));
     set("Cmd", words(&container.args).map(Value::from));
     set("WorkingDir", container.working_dir.clone().filter(|d| !d.is_empty()).map(Value::from));
-    set("User", user(&of_pod, &own).map(Value::from));
-    let mut host = host_config(kubelet, pod, container, &of_pod, &own, parts)?;
+    // A user that there is not, the engine refuses at the start.
+    let identity = Identity::of(&of_pod, &own, parts.image).ok();
+    let differs = identity.as_ref().filter(|identity| identity.differs);
+    let user = differs.map(Identity::user).or_else(|| user(&of_pod, &own));
+    set("User", user.map(Value::from));
+    let ids = identity.as_ref().and_then(|identity| serde_json::to_string(&identity.ids).ok());
+    if let Some(ids) = ids {
+        body["Labels"][labels::IDENTITY] = ids.into();
+    }
+    let mut host = host_config(kubelet, pod, container, &own, parts)?;
+    let groups = differs.map_or_else(|| identity::wanted_groups(&of_pod), Identity::groups);
+    host.insert("GroupAdd".into(), json!(groups));
     host.insert("Mounts".into(), mounts(pod, container, parts, &known)?.into());
     body["HostConfig"] = host.into();
     Ok(body)
@@ -207,7 +218,6 @@ fn host_config(
     kubelet: &Kubelet,
     pod: &Pod,
     container: &Container,
-    of_pod: &PodSecurityContext,
     own: &SecurityContext,
     parts: &Parts<'_>,
 ) -> Result<Map<String, Value>, String> {
@@ -236,10 +246,6 @@ fn host_config(
         host.insert("CapAdd".into(), json!(capabilities.add.clone().unwrap_or_default()));
         host.insert("CapDrop".into(), json!(capabilities.drop.clone().unwrap_or_default()));
     }
-    let mut groups: Vec<String> =
-        of_pod.supplemental_groups.iter().flatten().map(ToString::to_string).collect();
-    groups.extend(of_pod.fs_group.map(|g| g.to_string()));
-    host.insert("GroupAdd".into(), json!(groups));
     let mut options = Vec::new();
     if own.allow_privilege_escalation == Some(false) {
         options.push("no-new-privileges".to_owned());

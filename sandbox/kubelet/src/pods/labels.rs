@@ -26,6 +26,8 @@ pub const RESTART_COUNT: &str = "annotation.io.kubernetes.container.restartCount
 pub const TERMINATION_PATH: &str = "annotation.io.kubernetes.container.terminationMessagePath";
 /// Label: when the log counts as a last word.
 pub const TERMINATION_POLICY: &str = "annotation.io.kubernetes.container.terminationMessagePolicy";
+/// Label: whom its first process runs as.
+pub const IDENTITY: &str = "annotation.io.kubernetes.container.user";
 /// Label: how long it may take to stop.
 pub const GRACE_PERIOD: &str = "annotation.io.kubernetes.pod.terminationGracePeriod";
 

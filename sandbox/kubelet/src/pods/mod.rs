@@ -11,6 +11,7 @@ pub mod eviction;
 pub mod expand;
 pub mod fields;
 pub mod files;
+pub mod identity;
 pub mod labels;
 pub mod manager;
 pub mod memory;

@@ -4,7 +4,7 @@
 use super::{labels, pod};
 use crate::docker::{Container, Docker, DockerError};
 use k8s_openapi::{
-    api::core::v1::{ContainerState, ContainerStateRunning, ContainerStateTerminated, Pod},
+    api::core::v1::{ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerUser, Pod},
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use std::collections::BTreeMap;
@@ -74,6 +74,12 @@ fn label<'a>(container: &'a Container, key: &str) -> &'a str {
 /// How often it was started before.
 pub fn restart_count(container: &Container) -> u32 {
     label(container, labels::RESTART_COUNT).parse().unwrap_or(0)
+}
+
+/// Whom its first process was made to run as.
+pub fn user(container: &Container) -> Option<ContainerUser> {
+    let linux = serde_json::from_str(label(container, labels::IDENTITY)).ok()?;
+    Some(ContainerUser { linux: Some(linux) })
 }
 
 /// Digest of the specification that it was made from.

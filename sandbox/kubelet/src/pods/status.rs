@@ -145,6 +145,7 @@ fn one(facts: &Facts<'_>, container: &Container, list: List) -> ContainerStatus 
         last_state: attempts.get(1).and_then(terminated),
         resources: resources(container),
         volume_mounts: mounts(container),
+        user: observed::user(newest),
         ..ContainerStatus::default()
     };
     if status.state.is_none() {
