@@ -147,3 +147,35 @@ async fn k2_a_pod_has_a_seccomp_profile_of_the_node() {
     lab.refused("kubectl exec default -- unshare -U true", 1, "Operation not permitted").await;
     lab.end().await;
 }
+
+#[tokio::test]
+async fn k18_the_groups_of_an_image_are_taken_or_left() {
+    let lab = Lab::kubernetes(1).await;
+    lab.sh(
+        "mkdir groups && printf 'FROM busybox\\nRUN adduser -D -u 1000 alice && addgroup -g 50000 secret && addgroup alice secret\\n' \
+         > groups/Dockerfile && docker build -q -t groups groups",
+    )
+    .await;
+    for (name, policy, groups) in [
+        ("merged", "", "3000,4000,50000(secret)"),
+        ("strict", ", supplementalGroupsPolicy: Strict", "3000,4000"),
+    ] {
+        let context = format!("{{runAsUser: 1000, runAsGroup: 3000, supplementalGroups: [4000]{policy}}}");
+        let pod = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  securityContext: {context}\n  containers:\n  - name: c\n    \
+             image: groups\n    imagePullPolicy: Never\n    command: [sleep, '3600']\n"
+        );
+        apply(&lab, &pod).await;
+        lab.sh(&format!("kubectl wait --for=condition=Ready pod/{name} --timeout=60s")).await;
+        let ids = lab.sh(&format!("kubectl exec {name} -- id")).await;
+        assert_eq!(ids.trim(), format!("uid=1000(alice) gid=3000 groups={groups}"));
+        let user =
+            format!("kubectl get pod {name} -o jsonpath='{{.status.containerStatuses[0].user.linux}}'");
+        let numbers = groups.trim_end_matches("(secret)");
+        assert_eq!(
+            lab.sh(&user).await.trim(),
+            format!("{{\"gid\":3000,\"supplementalGroups\":[{numbers}],\"uid\":1000}}")
+        );
+    }
+    lab.end().await;
+}
