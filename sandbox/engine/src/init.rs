@@ -25,8 +25,8 @@ use tokio::sync::oneshot;
 #[derive(Debug)]
 pub struct Init {
     channel: Channel,
-    /// When it was last told to expect a container that has not come since.
-    expects: Mutex<Option<Instant>>,
+    /// A child that waits for a container.
+    expected: Mutex<Option<Expected>>,
     waiting: Mutex<Waiting>,
 }
 
@@ -34,6 +34,14 @@ pub struct Init {
 struct Waiting {
     starts: HashMap<Key, oneshot::Sender<Result<Started, Refused>>>,
     exits: HashMap<Key, oneshot::Sender<i32>>,
+}
+
+/// A child that the init has cloned, or soon will have.
+#[derive(Debug)]
+struct Expected {
+    /// To it. When this is closed, it ends.
+    channel: Channel,
+    since: Instant,
 }
 
 type Started = (i32, OwnedFd);
@@ -73,7 +81,7 @@ impl Init {
         channel: Channel,
         gone: oneshot::Sender<()>,
     ) -> (Arc<Self>, oneshot::Receiver<Vec<Survivor>>) {
-        let init = Arc::new(Self { channel, expects: Mutex::default(), waiting: Mutex::default() });
+        let init = Arc::new(Self { channel, expected: Mutex::default(), waiting: Mutex::default() });
         let (synced, survivors) = oneshot::channel();
         let reader = init.clone();
         std::thread::spawn(move || {
@@ -157,11 +165,28 @@ impl Init {
 
     /// A container will soon be started: its child can be cloned while it is made. To be told again costs nothing.
     pub fn expect(&self) {
-        let mut expects = self.expects.lock().unwrap_or_else(PoisonError::into_inner);
-        if expects.is_none_or(|since| since.elapsed() >= FRESH) {
-            *expects = Some(Instant::now());
-            self.tell(&EngineToInit::Expect, &[]);
+        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        if expected.as_ref().is_some_and(|expected| expected.since.elapsed() < FRESH) {
+            return;
         }
+        match Channel::pair() {
+            Ok((channel, theirs)) => {
+                self.tell(&EngineToInit::Expect, &[theirs.as_fd()]);
+                *expected = Some(Expected { channel, since: Instant::now() });
+            }
+            Err(error) => tracing::debug!(%error, "no child waits for the next container"),
+        }
+    }
+
+    /// Gives a container to the child that waits for one, if one does and it is as the container wants it.
+    fn hand_over(&self, message: &EngineToInit, fds: &[BorrowedFd<'_>]) -> Option<EngineToInit> {
+        let EngineToInit::Run { key, flags, join_pid: None, with } = message else { return None };
+        let left = with.of_expected(*flags)?;
+        let expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let expected = expected.filter(|expected| expected.since.elapsed() < FRESH)?;
+        // It is gone if somebody has ended it.
+        expected.channel.send(&(*with, left), fds).ok()?;
+        Some(EngineToInit::Adopt { key: key.clone() })
     }
 
     /// Asks for a process and waits until it is cloned. `message` is a `Run` or an `Exec` of this `key`.
@@ -171,13 +196,13 @@ impl Init {
         message: &EngineToInit,
         fds: &[BorrowedFd<'_>],
     ) -> Result<Process, Refused> {
-        if matches!(message, EngineToInit::Run { .. }) {
-            *self.expects.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        }
         let (tell, started) = oneshot::channel();
         self.waiting().starts.insert(key.into(), tell);
         let exit = self.expect_exit(key);
-        let sent = self.channel.send(message, fds);
+        let sent = match self.hand_over(message, fds) {
+            Some(adopt) => self.channel.send(&adopt, &[]),
+            None => self.channel.send(message, fds),
+        };
         let answer = match sent {
             Ok(()) => started.await.unwrap_or_else(|_| Err(Refused { message: "the node ends".into() })),
             Err(e) => Err(Refused { message: e.to_string() }),

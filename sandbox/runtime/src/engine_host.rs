@@ -17,7 +17,7 @@ use crate::{
         CANNOT_START, EngineBoot,
         beforehand::Beforehand,
         child::{self, ChildBoot},
-        messages::{EXPECTED, EngineToInit, FRESH, InitToEngine, Key, MAX_KEY, With},
+        messages::{CLONED, EngineToInit, InitToEngine, Key, MAX_KEY, With},
         process::Stdio,
         seccomp::Filters,
     },
@@ -63,24 +63,12 @@ const STOP_TIME: Duration = Duration::from_secs(90);
 const NAMESPACES: i32 =
     libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
 
-/// Namespaces that a child has while it waits for its container. The mount namespace is none: it is to have all that the node has
-/// mounted when the container is asked for.
-const CLONED: i32 = libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
-
 /// A process that the engine has asked for.
 struct Kept {
     pid: i32,
     pidfd: OwnedFd,
     fds: Vec<OwnedFd>,
     exited: Option<i32>,
-}
-
-/// A child that waits for the container that it is to be.
-struct Expected {
-    pid: i32,
-    /// What it is given comes here. When this is closed, it ends.
-    channel: Channel,
-    since: Instant,
 }
 
 enum State {
@@ -109,7 +97,8 @@ pub struct EngineHost {
     state: State,
     stopping: Option<Stopping>,
     kept: BTreeMap<Key, Kept>,
-    expected: Option<Expected>,
+    /// A child that waits for the container that it is to be.
+    expected: Option<i32>,
     outbox: VecDeque<(InitToEngine, Vec<OwnedFd>)>,
     filters: Option<Filters>,
     hierarchies: Vec<Option<Vec<String>>>,
@@ -178,18 +167,15 @@ impl EngineHost {
 
     /// When [`Self::work`] must be called at the latest.
     pub fn deadline(&self) -> Option<Instant> {
-        let of_state = match (&self.stopping, &self.state) {
+        match (&self.stopping, &self.state) {
             (Some(stopping), _) => Some(stopping.kill_at),
             (None, State::Resting { until }) => Some(*until),
             _ => None,
-        };
-        let of_expected = self.expected.as_ref().map(|expected| expected.since + FRESH);
-        of_state.into_iter().chain(of_expected).min()
+        }
     }
 
     /// Does what is to do. `ready`: [`Self::poll_fd`] is. `session` takes the page's end of a new engine.
     pub fn work(&mut self, ready: bool, session: &Channel) -> Result<()> {
-        self.expected.take_if(|expected| expected.since.elapsed() >= FRESH);
         match &self.state {
             State::Running { pid, .. } => {
                 if let Some(stopping) = &self.stopping
@@ -292,19 +278,21 @@ impl EngineHost {
     fn answer(&mut self, request: EngineToInit, fds: Vec<OwnedFd>) {
         let (key, made) = match request {
             EngineToInit::Run { key, flags, join_pid, with } => {
-                let made = self.check(&key).and_then(|()| {
-                    if let Some(pid) = self.hand_over(flags, join_pid, with, &fds) {
-                        return Ok(pid);
-                    }
-                    clone_container(&self.container_boot(with, fds)?, flags, join_pid)
-                });
+                let made = self
+                    .check(&key)
+                    .and_then(|()| clone_container(&self.container_boot(with, fds)?, flags, join_pid));
                 (key, made)
             }
             EngineToInit::Expect => {
-                if let Err(error) = self.expect() {
+                if let Err(error) = self.expect(fds) {
                     tracing::debug!(%error, "no child waits for the next container");
                 }
                 return;
+            }
+            EngineToInit::Adopt { key } => {
+                let gone = || Error::new("take the child that waited", io::ErrorKind::NotFound);
+                let made = self.check(&key).and_then(|()| self.expected.take().ok_or_else(gone));
+                (key, made)
             }
             EngineToInit::Exec { key, cgroup } => {
                 let made = self.check(&key).and_then(|()| self.clone_exec(&cgroup, fds));
@@ -358,33 +346,18 @@ impl EngineHost {
         Ok(())
     }
 
-    /// Has a child wait for the next container.
-    fn expect(&mut self) -> Result<()> {
-        if self.expected.is_some() {
-            return Ok(());
-        }
+    /// Has a child wait for the next container, in the place of one that waited too long.
+    fn expect(&mut self, mut fds: Vec<OwnedFd>) -> Result<()> {
         self.look_up()?;
-        let (channel, theirs) = Channel::pair().step(|| "make a channel")?;
+        let missing = || Error::new("expect a container", io::ErrorKind::InvalidInput);
+        let channel = Channel::from(fds.pop().ok_or_else(missing)?);
         let host = &*self;
         let keep = [host.root.as_fd()].into_iter().chain(host.wasm.as_ref().map(AsFd::as_fd));
-        let pid = process::clone(EXPECTED & CLONED, || {
-            child::wait(&theirs, keep, |with, fds| host.container_boot(with, fds))
+        let pid = process::clone(CLONED, || {
+            child::wait(&channel, keep, |with, fds| host.container_boot(with, fds))
         })?;
-        self.expected = Some(Expected { pid, channel, since: Instant::now() });
+        self.expected = Some(pid);
         Ok(())
-    }
-
-    /// Gives a container to the child that waits for one, if one does and it is as the container wants it; else to nobody.
-    fn hand_over(&mut self, flags: i32, join_pid: Option<i32>, with: With, fds: &[OwnedFd]) -> Option<i32> {
-        let expected = self.expected.take()?;
-        let flags = namespaces(flags, with.net);
-        let usual = join_pid.is_none() && flags & !libc::CLONE_NEWNET == EXPECTED;
-        if !usual || expected.since.elapsed() >= FRESH {
-            return None;
-        }
-        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-        // It is gone if somebody has ended it.
-        expected.channel.send(&(with, flags & !CLONED), &fds).is_ok().then_some(expected.pid)
     }
 
     fn container_boot(&self, with: With, mut fds: Vec<OwnedFd>) -> Result<ChildBoot<'_>> {
@@ -444,6 +417,7 @@ impl EngineHost {
             }
             return true;
         }
+        self.expected.take_if(|expected| *expected == pid);
         let Some((key, kept)) = self.kept.iter_mut().find(|(_, k)| k.pid == pid && k.exited.is_none()) else {
             return false;
         };
@@ -500,14 +474,9 @@ impl EngineHost {
     }
 }
 
-/// What is left to be made of the namespaces that are asked for.
-fn namespaces(flags: i32, has_net: bool) -> i32 {
-    flags & NAMESPACES & if has_net { !libc::CLONE_NEWNET } else { !0 }
-}
-
 /// Clones a container's first process.
 fn clone_container(boot: &ChildBoot<'_>, flags: i32, join_pid: Option<i32>) -> Result<i32> {
-    let flags = namespaces(flags, boot.net.is_some());
+    let flags = With { net: boot.net.is_some(), ..With::default() }.namespaces(flags & NAMESPACES);
     let Some(join) = join_pid else {
         return process::clone(flags, || child::run(boot));
     };

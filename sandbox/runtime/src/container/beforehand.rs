@@ -13,6 +13,8 @@ pub struct Beforehand {
     pub dev: Option<OwnedFd>,
     /// Its `/sys/fs/cgroup`.
     pub groups: Option<OwnedFd>,
+    /// Its `/proc`, which belongs to its pid namespace: of a child that waited for its container.
+    pub proc: Option<OwnedFd>,
 }
 
 impl Beforehand {
@@ -25,24 +27,24 @@ impl Beforehand {
         unshare(CloneFlags::CLONE_NEWNS).step(|| "make a mount namespace")?;
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
             .step(|| "make mounts private")?;
-        Ok(Self { groups: groups::prepare()?, dev: Some(dev::prepare()?) })
+        Ok(Self { groups: groups::prepare()?, dev: Some(dev::prepare()?), proc: None })
     }
 
-    /// What is there, in the order in which [`Self::take`] expects it.
+    /// What is there; what is given to a child in the order in which [`Self::take`] expects it.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        [&self.dev, &self.groups].into_iter().flatten().map(AsFd::as_fd)
+        [&self.dev, &self.groups, &self.proc].into_iter().flatten().map(AsFd::as_fd)
     }
 
     /// Takes them from the end of a message's descriptors; `dev` and `groups` tell what has come.
     pub(crate) fn take(fds: &mut Vec<OwnedFd>, dev: bool, groups: bool) -> Self {
         let groups = groups.then(|| fds.pop()).flatten();
-        Self { dev: dev.then(|| fds.pop()).flatten(), groups }
+        Self { dev: dev.then(|| fds.pop()).flatten(), groups, proc: None }
     }
 
     /// Another handle to the same.
     pub(crate) fn try_clone(&self) -> Result<Self> {
         let again = |fd: &Option<OwnedFd>| fd.as_ref().map(OwnedFd::try_clone).transpose();
         let again = |fd| again(fd).step(|| "duplicate a descriptor");
-        Ok(Self { dev: again(&self.dev)?, groups: again(&self.groups)? })
+        Ok(Self { dev: again(&self.dev)?, groups: again(&self.groups)?, proc: again(&self.proc)? })
     }
 }

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{Error, Result, cgroup, channel::Channel, error::Context, mounts, process};
 use nix::{
+    poll::{PollFd, PollFlags},
     sched::{CloneFlags, setns, unshare},
     unistd::{sethostname, setsid},
 };
@@ -28,6 +29,8 @@ use std::{
 
 /// Its name until it is its program.
 pub const TITLE: &str = "drydock-init";
+/// How long a child waits for its container, in milliseconds: longer than anybody gives it one ([`super::messages::FRESH`]).
+const WAIT: u16 = 3000;
 /// Largest specification, in bytes.
 const MAX_SPEC: u64 = 4 << 20;
 
@@ -58,7 +61,20 @@ pub struct ChildBoot<'a> {
 /// Becomes a container's first process; returns the exit status of a child that could not. What `boot` owns is closed on the way: the caller
 /// must never drop it.
 pub fn run(boot: &ChildBoot<'_>) -> i32 {
+    match detach() {
+        Ok(()) => become_first(boot),
+        Err(e) => report(&boot.report, other(e)),
+    }
+}
+
+/// Leaves what the init has that no descriptor stands for.
+fn detach() -> Result<()> {
     process::set_title(TITLE);
+    process::reset_signals();
+    setsid().step(|| "setsid").map(drop)
+}
+
+fn become_first(boot: &ChildBoot<'_>) -> i32 {
     match build(boot) {
         // Nobody reads this status: the report tells why.
         Err(failure) => report(&boot.report, failure),
@@ -80,20 +96,25 @@ pub fn run(boot: &ChildBoot<'_>) -> i32 {
     }
 }
 
-/// Waits for a container and becomes its first process, as [`run`] does; ends when the other end of `channel` is closed. What comes over it
-/// is what the container is made with, and the namespaces that are still to be made (`CLONE_NEW…`). `boot` makes of it, and of `keep`,
-/// which alone stays open, what the process would have been born with.
+/// Waits for a container and becomes its first process, as [`run`] does; ends when none comes, or the other end of `channel` is closed. What
+/// comes over it is told at [`super::messages::EngineToInit::Expect`]; `boot` makes of it, and of `keep`, which alone stays open, what
+/// the process would have been born with.
 pub fn wait<'a>(
     channel: &'a Channel,
     keep: impl Iterator<Item = BorrowedFd<'a>>,
     boot: impl FnOnce(With, Vec<OwnedFd>) -> Result<ChildBoot<'a>>,
 ) -> i32 {
-    process::set_title(TITLE);
     process::close_all_but(&keep.chain([channel.as_fd()]).collect::<Vec<_>>());
+    let Ok(proc) = detach().and_then(|()| root::proc()) else { return 128 };
+    let mut ready = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
+    if nix::poll::poll(&mut ready, WAIT) != Ok(1) {
+        return 0;
+    }
     let Ok(Some(((with, flags), fds))) = channel.recv::<(With, i32)>() else { return 0 };
-    let Ok(boot) = boot(with, fds).map(ManuallyDrop::new) else { return 128 };
+    let Ok(mut boot) = boot(with, fds).map(ManuallyDrop::new) else { return 128 };
+    boot.beforehand.proc = Some(proc);
     match unshare(CloneFlags::from_bits_truncate(flags)).step(|| "make namespaces") {
-        Ok(()) => run(&boot),
+        Ok(()) => become_first(&boot),
         Err(e) => report(&boot.report, other(e)),
     }
 }
@@ -149,8 +170,8 @@ fn other(e: impl std::fmt::Display) -> Failure {
 fn build(boot: &ChildBoot<'_>) -> std::result::Result<(ContainerSpec, Stdio), Failure> {
     let spec: ContainerSpec = read_spec(boot.spec.as_fd()).map_err(other)?;
     leave(boot, &spec).map_err(other)?;
-    let Beforehand { dev, groups } = boot.beforehand.try_clone().map_err(other)?;
-    let root = Root::begin(&spec, dev).map_err(other)?;
+    let Beforehand { dev, groups, proc } = boot.beforehand.try_clone().map_err(other)?;
+    let root = Root::begin(&spec, dev, proc).map_err(other)?;
     let hierarchies = take_place(boot, &spec).map_err(other)?;
     let devpts = root.enter(&spec, &hierarchies, groups, || mounted_root(boot)).map_err(other)?;
     let size = spec.process.tty;
@@ -184,15 +205,13 @@ fn mounted_root(boot: &ChildBoot<'_>) -> Result<OwnedFd> {
     tree.ok_or_else(|| Error::new("hear from the engine", io::ErrorKind::UnexpectedEof))
 }
 
-/// Leaves all that was the init's, and enters the namespaces that are there.
+/// Closes what was the init's, and enters the namespaces that are there.
 fn leave(boot: &ChildBoot<'_>, spec: &ContainerSpec) -> Result<()> {
     let mut keep = vec![boot.spec.as_fd(), boot.report.as_fd(), boot.node_root];
     keep.extend(boot.stdio.iter().flatten().map(AsFd::as_fd));
     keep.extend(boot.wasm.into_iter().chain(boot.beforehand.fds()));
     keep.extend([&boot.code, &boot.net].into_iter().flatten().map(AsFd::as_fd));
     process::close_all_but(&keep);
-    process::reset_signals();
-    setsid().step(|| "setsid")?;
     if let Some(namespace) = &boot.net {
         setns(namespace, CloneFlags::CLONE_NEWNET).step(|| "enter the network namespace")?;
     } else if spec.namespaces.net == Namespace::New {

@@ -35,8 +35,14 @@ pub enum EngineToInit {
         /// The descriptors that come after these.
         with: With,
     },
-    /// A container will soon be made, with [`EXPECTED`] namespaces: its child may be cloned now, and wait. Not answered.
+    /// A container will soon be made, with [`EXPECTED`] namespaces: clone its child now. Descriptor: `[channel]`, over which it is given what
+    /// `Run` would have given it, with a `(`[`With`]`, i32)`: the namespaces that are still to be made. Not answered.
     Expect,
+    /// The expected child has been given its container. Answered as `Run` is.
+    Adopt {
+        /// Names it from now on.
+        key: Key,
+    },
     /// Start a process in a container. Descriptors: `[spec, report, pidfd]`, then as for `Run`; `spec` holds a
     /// [`super::spec::ProcessSpec`], `pidfd` is the container's first process. Answered as `Run` is.
     Exec {
@@ -71,8 +77,25 @@ pub struct With {
     pub groups: bool,
 }
 
+impl With {
+    /// What is left to be made of the namespaces that a container shall have of its own (`CLONE_NEW…`).
+    pub fn namespaces(self, flags: i32) -> i32 {
+        flags & if self.net { !libc::CLONE_NEWNET } else { !0 }
+    }
+
+    /// What is left to be made of them by a child that was expected; nothing if it is not for this container.
+    pub fn of_expected(self, flags: i32) -> Option<i32> {
+        let left = self.namespaces(flags);
+        (left & !libc::CLONE_NEWNET == EXPECTED).then_some(left & !CLONED)
+    }
+}
+
 /// The namespaces that most containers have of their own, without that of their network, which is made beforehand.
-pub const EXPECTED: i32 = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+pub const EXPECTED: i32 = libc::CLONE_NEWNS | CLONED;
+
+/// Those that a child has while it waits for its container. The mount namespace is none: it is to have all that the node has mounted
+/// when the container is asked for.
+pub const CLONED: i32 = libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
 /// How long a child may wait for its container, which is as old as its first process for whoever asks `ps`, to the second.
 pub const FRESH: Duration = Duration::from_secs(1);

@@ -50,8 +50,8 @@ pub struct Root {
 }
 
 impl Root {
-    /// Makes what wants neither the container's control groups nor its files. `dev`: see [`super::beforehand`].
-    pub fn begin(spec: &ContainerSpec, dev: Option<OwnedFd>) -> Result<Self> {
+    /// Makes what wants neither the container's control groups nor its files. `dev`, `proc`: see [`super::beforehand`].
+    pub fn begin(spec: &ContainerSpec, dev: Option<OwnedFd>, proc: Option<OwnedFd>) -> Result<Self> {
         // What shall hear of the node's later mounts, or tell the node of its own, is opened while it is still one with the node's.
         let shared = |mount: &Mount| {
             mount.propagation.as_deref().is_some_and(|p| p.ends_with("shared") || p.ends_with("slave"))
@@ -60,7 +60,7 @@ impl Root {
         let early = early.collect::<Result<_>>()?;
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
             .step(|| "make mounts private")?;
-        Ok(Self { early, dev: dev.map_or_else(Dev::make, Dev::prepared)?, own: kernel_mounts(spec)? })
+        Ok(Self { early, dev: dev.map_or_else(Dev::make, Dev::prepared)?, own: kernel_mounts(spec, proc)? })
     }
 
     /// Builds it and pivots into it. Returns the container's devpts. `groups`: see [`super::beforehand`]. `mounted` waits for the root file
@@ -164,7 +164,7 @@ struct Own {
 }
 
 /// Made while the node's own are in sight (the kernel asks for that).
-fn kernel_mounts(spec: &ContainerSpec) -> Result<Own> {
+fn kernel_mounts(spec: &ContainerSpec, made: Option<OwnedFd>) -> Result<Own> {
     let (safe, locked) = (session_root::safe(), locked(spec.privileged));
     let sys = match spec.namespaces.net {
         Namespace::New => mounts::create("sysfs", &[], locked)?,
@@ -188,7 +188,12 @@ fn kernel_mounts(spec: &ContainerSpec) -> Result<Own> {
             Some(mounts::create("tmpfs", &[("source", "shm"), ("mode", "1777"), ("size", &size)], safe)?)
         }
     };
-    Ok(Own { proc: mounts::create("proc", &[], safe)?, sys, mqueue, shm })
+    Ok(Own { proc: made.map_or_else(proc, Ok)?, sys, mqueue, shm })
+}
+
+/// A `/proc` of the calling process's pid namespace.
+pub fn proc() -> Result<OwnedFd> {
+    mounts::create("proc", &[], session_root::safe())
 }
 
 /// Of what most containers may not write to.

@@ -19,7 +19,7 @@ use std::{
     fs::File,
     io::{BufRead, BufReader, Read, Write},
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::{UnixListener, UnixStream},
     },
 };
@@ -41,11 +41,14 @@ pub enum Order {
 struct Engine {
     channel: Channel,
     running: BTreeMap<String, OwnedFd>,
+    /// To a child that waits for a container.
+    expected: Option<Channel>,
     told: String,
 }
 
 pub fn main(boot: EngineBoot) -> i32 {
-    let mut engine = Engine { channel: boot.channel, running: BTreeMap::new(), told: String::new() };
+    let mut engine =
+        Engine { channel: boot.channel, running: BTreeMap::new(), expected: None, told: String::new() };
     loop {
         match engine.channel.recv::<InitToEngine>().unwrap().unwrap() {
             (InitToEngine::Alive { key, exited, .. }, fds) => {
@@ -91,11 +94,13 @@ impl Engine {
         match order {
             Order::Told => (0, self.told.clone()),
             Order::Expect => {
-                self.channel.send(&EngineToInit::Expect, &[]).unwrap();
+                self.expect();
                 (0, String::new())
             }
             Order::Run(key, spec) => {
-                self.channel.send(&EngineToInit::Expect, &[]).unwrap();
+                if self.expected.is_none() {
+                    self.expect();
+                }
                 let (pidfd, output) = match self.start(&key, &spec) {
                     Ok(started) => started,
                     Err(e) => return (-1, e),
@@ -122,6 +127,23 @@ impl Engine {
                 }
             }
         }
+    }
+
+    fn expect(&mut self) {
+        let (ours, theirs) = Channel::pair().unwrap();
+        self.channel.send(&EngineToInit::Expect, &[theirs.as_fd()]).unwrap();
+        self.expected = Some(ours);
+    }
+
+    /// Gives a container to the child that waits, if it can be its.
+    fn hand_over(&mut self, request: EngineToInit, fds: &[BorrowedFd<'_>]) -> (EngineToInit, bool) {
+        if let EngineToInit::Run { key, flags, join_pid: None, with } = &request
+            && let (Some(left), Some(expected)) = (with.of_expected(*flags), self.expected.take())
+            && expected.send(&(*with, left), fds).is_ok()
+        {
+            return (EngineToInit::Adopt { key: key.clone() }, true);
+        }
+        (request, false)
     }
 
     fn start(&mut self, key: &str, spec: &ContainerSpec) -> Result<(OwnedFd, Vec<OwnedFd>), String> {
@@ -163,7 +185,8 @@ impl Engine {
             outputs.push(OwnedFd::from(out_read));
         }
         let fds: Vec<_> = give.iter().map(AsFd::as_fd).collect();
-        self.channel.send(&request, &fds).unwrap();
+        let (request, given) = self.hand_over(request, &fds);
+        self.channel.send(&request, if given { &[] } else { &fds }).unwrap();
         drop(give);
         if let Some(root) = root {
             report.send(&ToChild::Place, &[]).unwrap();
