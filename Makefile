@@ -193,6 +193,9 @@ prepared = DRYDOCK_IMAGES=$(TEST_IMAGES) DRYDOCK_CATALOGUE=$(TEST_CATALOGUE) DRY
 test test-host test-browser: export RUSTC_WORKSPACE_WRAPPER := clippy-driver
 test test-host test-browser: export CLIPPY_ARGS := -Dwarnings__CLIPPY_HACKERY__
 
+# The next tests are compiled while the first ones run, which mostly wait.
+test: ahead = nice -n 19 cargo test --quiet --locked -p frontend --no-run && \
+    nice -n 19 cargo test --quiet --locked -p drydock-e2e --all-targets --no-run
 test: format test-host test-browser ## Install what is missing and run every check and test
 	@$(say) "All tests passed"
 
@@ -216,7 +219,9 @@ test-host: root $(TESTED) ## Unit and integration tests
 	    $(call prepare_tests,$(TESTED)); \
 	    wait $$compiler
 	@$(say) "Unit and integration tests"
-	@$(call prepared,$(TESTED)) $(NICE) cargo test --locked $(HOST_CRATES)
+	@# Cargo compiles one thing at a time: the next begins with the first line of a test.
+	@$(call prepared,$(TESTED)) $(NICE) cargo test --locked $(HOST_CRATES) | \
+	    { IFS= read -r line; echo "$$line"; ($(or $(ahead),true)) & cat; wait $$!; }
 	@$(say) "Tests of the page's logic"
 	@$(NICE) cargo test --locked -p frontend
 
