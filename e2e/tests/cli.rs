@@ -70,7 +70,7 @@ async fn list_show_extend_delete() {
     let shown: Session = server.cli(&["session", "show", id, "--json"]).await.json();
     assert_eq!(shown.status, Status::Running);
     assert_eq!(shown.state.expect("it runs").nodes.len(), 1);
-    for step in ["warden: clone namespaces", "session: shell prompt"] {
+    for step in ["warden: record", "session: shell prompt"] {
         assert!(shown.trace.iter().any(|s| s.name == step), "no step '{step}' in {:?}", shown.trace);
     }
     let text = server.cli(&["session", "show", id]).await.ok().text();
