@@ -20,7 +20,8 @@ const DIFFERENCES: [(&str, &str, &str); 5] = [
 ];
 
 /// Objects whose keys are data: every value has the shape of a recorded one.
-const MAPS: [&str; 9] = [
+const MAPS: [&str; 10] = [
+    "IndexConfigs",
     "Labels",
     "Networks",
     "Ports",
