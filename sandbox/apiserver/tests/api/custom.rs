@@ -1,6 +1,7 @@
 //! Custom resources as clients see them, where the golden requests do not go.
 
-use crate::client::Client;
+use crate::client::{Client, Lines};
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
@@ -36,13 +37,26 @@ fn definition() -> Value {
 async fn start() -> Client {
     let client = Client::start().await;
     client.post(DEFINITIONS, &definition()).await.ok();
-    for _ in 0..1000 {
-        if client.get(WIDGETS).await.code == 200 {
-            return client;
+    let established = judged(&client, "widgets", "Established").await;
+    assert_eq!(condition(&established, "Established")["status"], "True");
+    client
+}
+
+/// A definition as soon as it has a condition.
+async fn judged(client: &Client, name: &str, type_: &str) -> Value {
+    let path = format!("{DEFINITIONS}?watch=true&fieldSelector=metadata.name%3D{name}.ex.io");
+    let mut lines = Lines::of(client.raw("GET", &path, "", Bytes::new()).await);
+    loop {
+        let (_, tree) = lines.next().await.expect("it is looked at");
+        if !condition(&tree, type_).is_null() {
+            return tree;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
-    panic!("it is never served");
+}
+
+fn condition<'a>(tree: &'a Value, type_: &str) -> &'a Value {
+    let all = tree["status"]["conditions"].as_array();
+    all.and_then(|all| all.iter().find(|one| one["type"] == type_)).unwrap_or(&Value::Null)
 }
 
 #[tokio::test]
@@ -141,17 +155,11 @@ async fn of_several_names_that_clash_the_last_is_told() {
         other["metadata"]["name"] = format!("{name}.ex.io").into();
         other["spec"]["names"] = names;
         client.post(DEFINITIONS, &other).await.ok();
-        for _ in 0..1000 {
-            let tree = client.get(&format!("{DEFINITIONS}/{name}.ex.io")).await.ok();
-            let conditions = tree["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            if let Some(one) = conditions.into_iter().find(|one| one["type"] == "NamesAccepted") {
-                assert_eq!(one["status"], "False");
-                let text = |field: &str| one[field].as_str().unwrap_or_default().to_string();
-                return (text("reason"), text("message"), tree["status"]["acceptedNames"].clone());
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-        panic!("its names are not looked at");
+        let tree = judged(&client, name, "NamesAccepted").await;
+        let one = condition(&tree, "NamesAccepted");
+        assert_eq!(one["status"], "False");
+        let text = |field: &str| one[field].as_str().unwrap_or_default().to_string();
+        (text("reason"), text("message"), tree["status"]["acceptedNames"].clone())
     };
     let names =
         json!({"plural": "gadgets", "singular": "widget", "kind": "Widget", "listKind": "GadgetList"});
