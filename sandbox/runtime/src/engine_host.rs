@@ -97,8 +97,8 @@ pub struct EngineHost {
     state: State,
     stopping: Option<Stopping>,
     kept: BTreeMap<Key, Kept>,
-    /// A child that waits for the container that it is to be.
-    expected: Option<i32>,
+    /// A child that waits for the container that it is to be, or why there is none: whoever gave it one is told.
+    expected: Option<Result<i32>>,
     outbox: VecDeque<(InitToEngine, Vec<OwnedFd>)>,
     filters: Option<Filters>,
     hierarchies: Vec<Option<Vec<String>>>,
@@ -278,20 +278,19 @@ impl EngineHost {
     fn answer(&mut self, request: EngineToInit, fds: Vec<OwnedFd>) {
         let (key, made) = match request {
             EngineToInit::Run { key, flags, join_pid, with } => {
-                let made = self
-                    .check(&key)
-                    .and_then(|()| clone_container(&self.container_boot(with, fds)?, flags, join_pid));
+                let made = self.check(&key).and_then(|()| {
+                    clone_container(&self.container_boot(with, fds)?, with.namespaces(flags), join_pid)
+                });
                 (key, made)
             }
             EngineToInit::Expect => {
-                if let Err(error) = self.expect(fds) {
-                    tracing::debug!(%error, "no child waits for the next container");
-                }
+                self.expected = Some(self.expect(fds));
                 return;
             }
             EngineToInit::Adopt { key } => {
                 let gone = || Error::new("take the child that waited", io::ErrorKind::NotFound);
-                let made = self.check(&key).and_then(|()| self.expected.take().ok_or_else(gone));
+                let expected = self.expected.take().unwrap_or_else(|| Err(gone()));
+                let made = self.check(&key).and(expected);
                 (key, made)
             }
             EngineToInit::Exec { key, cgroup } => {
@@ -347,17 +346,13 @@ impl EngineHost {
     }
 
     /// Has a child wait for the next container, in the place of one that waited too long.
-    fn expect(&mut self, mut fds: Vec<OwnedFd>) -> Result<()> {
+    fn expect(&mut self, mut fds: Vec<OwnedFd>) -> Result<i32> {
         self.look_up()?;
         let missing = || Error::new("expect a container", io::ErrorKind::InvalidInput);
         let channel = Channel::from(fds.pop().ok_or_else(missing)?);
         let host = &*self;
         let keep = [host.root.as_fd()].into_iter().chain(host.wasm.as_ref().map(AsFd::as_fd));
-        let pid = process::clone(CLONED, || {
-            child::wait(&channel, keep, |with, fds| host.container_boot(with, fds))
-        })?;
-        self.expected = Some(pid);
-        Ok(())
+        process::clone(CLONED, || child::wait(&channel, keep, |with, fds| host.container_boot(with, fds)))
     }
 
     fn container_boot(&self, with: With, mut fds: Vec<OwnedFd>) -> Result<ChildBoot<'_>> {
@@ -417,7 +412,7 @@ impl EngineHost {
             }
             return true;
         }
-        self.expected.take_if(|expected| *expected == pid);
+        self.expected.take_if(|expected| matches!(expected, Ok(waits) if *waits == pid));
         let Some((key, kept)) = self.kept.iter_mut().find(|(_, k)| k.pid == pid && k.exited.is_none()) else {
             return false;
         };
@@ -476,7 +471,7 @@ impl EngineHost {
 
 /// Clones a container's first process.
 fn clone_container(boot: &ChildBoot<'_>, flags: i32, join_pid: Option<i32>) -> Result<i32> {
-    let flags = With { net: boot.net.is_some(), ..With::default() }.namespaces(flags & NAMESPACES);
+    let flags = flags & NAMESPACES;
     let Some(join) = join_pid else {
         return process::clone(flags, || child::run(boot));
     };

@@ -105,14 +105,18 @@ pub fn wait<'a>(
     boot: impl FnOnce(With, Vec<OwnedFd>) -> Result<ChildBoot<'a>>,
 ) -> i32 {
     process::close_all_but(&keep.chain([channel.as_fd()]).collect::<Vec<_>>());
-    let Ok(proc) = detach().and_then(|()| root::proc()) else { return 128 };
+    if detach().is_err() {
+        return 128;
+    }
+    // Without it the container makes its own, and tells what refuses it.
+    let proc = root::proc().ok();
     let mut ready = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
     if nix::poll::poll(&mut ready, WAIT) != Ok(1) {
         return 0;
     }
     let Ok(Some(((with, flags), fds))) = channel.recv::<(With, i32)>() else { return 0 };
     let Ok(mut boot) = boot(with, fds).map(ManuallyDrop::new) else { return 128 };
-    boot.beforehand.proc = Some(proc);
+    boot.beforehand.proc = proc;
     match unshare(CloneFlags::from_bits_truncate(flags)).step(|| "make namespaces") {
         Ok(()) => become_first(&boot),
         Err(e) => report(&boot.report, other(e)),
