@@ -193,9 +193,9 @@ impl Server {
         let mut command = self.command(args);
         let shown = format!("drydock {}", args.join(" "));
         let work = tokio::task::spawn_blocking(move || run(&mut command, input));
-        match tokio::time::timeout(3 * PATIENCE, work).await {
+        match tokio::time::timeout(6 * PATIENCE, work).await {
             Ok(output) => output.expect("the command was run"),
-            Err(_) => panic!("{shown} did not end within {:?}", 3 * PATIENCE),
+            Err(_) => panic!("{shown} did not end within {:?}", 6 * PATIENCE),
         }
     }
 

@@ -73,7 +73,7 @@ async fn k14_probes() {
     apply(
         &lab,
         "apiVersion: v1\nkind: Pod\nmetadata: {name: probed}\nspec:\n  terminationGracePeriodSeconds: 0\n  containers:\n  - name: c\n    image: busybox\n    \
-         command: [sh, -c, 'touch /live; exec httpd -f -h /']\n    livenessProbe: {exec: {command: [cat, /live]}, periodSeconds: 1, failureThreshold: 1}\n    \
+         command: [sh, -c, 'sleep 1; touch /live; exec httpd -f -h /']\n    livenessProbe: {exec: {command: [cat, /live]}, periodSeconds: 5, timeoutSeconds: 5, failureThreshold: 1}\n    \
          readinessProbe: {httpGet: {path: /ready, port: 80}, periodSeconds: 1}\n",
     )
     .await;
@@ -83,7 +83,7 @@ async fn k14_probes() {
         "false"
     );
     lab.sh(
-        "kubectl exec probed -- touch /ready && kubectl wait --for=condition=Ready pod/probed --timeout=60s",
+        "kubectl exec probed -- touch /ready && kubectl wait --for=condition=Ready pod/probed --timeout=60s || { kubectl describe pod probed; exit 1; }",
     )
     .await;
     lab.sh("kubectl exec probed -- rm /live; kubectl wait --for=jsonpath='{.status.containerStatuses[0].restartCount}'=1 pod/probed --timeout=60s").await;

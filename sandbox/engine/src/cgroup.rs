@@ -12,10 +12,11 @@ use std::{
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::{PoisonError, RwLock},
+    sync::{PoisonError, RwLock, atomic::AtomicBool},
 };
 
 mod block;
+mod ready;
 
 const MOUNT: &str = "/sys/fs/cgroup";
 /// Where containers are below the node's group.
@@ -32,6 +33,8 @@ pub struct Groups {
     bfq: bool,
     /// Where the groups of containers are that have asked for another parent (`--cgroup-parent`), below the node's group.
     elsewhere: RwLock<HashMap<String, String>>,
+    /// Groups lie ready for the next container.
+    ready: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -65,6 +68,7 @@ impl Groups {
                 v2: true,
                 bfq,
                 elsewhere: RwLock::default(),
+                ready: AtomicBool::default(),
             };
         }
         let mut trees = Vec::new();
@@ -79,7 +83,7 @@ impl Groups {
                 _ => trees.push(Tree { controllers: names.split(',').map(Into::into).collect(), dir }),
             }
         }
-        Self { trees, v2: false, bfq, elsewhere: RwLock::default() }
+        Self { trees, v2: false, bfq, elsewhere: RwLock::default(), ready: AtomicBool::default() }
     }
 
     /// Whether this is one tree for all controllers.
@@ -169,12 +173,13 @@ impl Groups {
 
     /// Makes a container's group with its limits.
     pub fn create(&self, id: &str, limits: &Resources) -> Result<()> {
-        for tree in self.trees.iter().filter(|tree| !self.on_demand(tree)) {
+        let lay_ready = self.take_ready(id);
+        for tree in self.trees.iter().filter(|tree| !self.on_demand(tree) && !lay_ready(tree)) {
             self.make(tree, id)?;
-        }
-        if let Some(sockets) = self.file("memory", id, SOCKETS_LIMIT).filter(|_| !self.v2) {
-            // No limit, but from now on counted for the session, which has one. A kernel may be built without.
-            let _not_counted = fs::write(sockets, "-1");
+            if !self.v2 && tree.controllers.iter().any(|name| name == "memory") {
+                // No limit, but from now on counted for the session, which has one. A kernel may be built without.
+                let _not_counted = fs::write(self.dir(tree, id).join(SOCKETS_LIMIT), "-1");
+            }
         }
         self.limit(id, limits)
     }

@@ -60,7 +60,7 @@ pub struct Engine {
     /// The pulls, pushes and builds under way, for the page.
     pub activities: Activities,
     /// Control groups of containers.
-    pub groups: Groups,
+    pub groups: Arc<Groups>,
     /// BuildKit's API, once a client has asked for it.
     pub buildkit: OnceLock<drydock_buildkit::BuildKit>,
     /// Steps of builds.
@@ -179,7 +179,7 @@ fn open(node: NodeName, init: Arc<Init>, wasm: Option<OwnedFd>) -> Result<Arc<En
         volumes: Volumes::open(&root),
         events: Events::default(),
         activities: Activities::default(),
-        groups: Groups::detect(),
+        groups: Arc::new(Groups::detect()),
         buildkit: OnceLock::new(),
         wasm: wasm.and_then(|program| {
             let wasm = Wasm::new(program, &root);

@@ -1,8 +1,12 @@
-//! What is made before a container asks for it: a network namespace, and file systems that are the same in all. The first is the largest single step of a container's
-//! start (the kernel sets up a loopback interface, its tables and some hundred files), and both need nothing of the container; so one
-//! of each lies ready, made on a thread of its own after the last start, and thrown away when nothing was started for a while.
+//! What is made before a container asks for it: a network namespace, control groups, and file systems that are the same in all. The first
+//! is the largest single step of a container's start (the kernel sets up a loopback interface, its tables and some hundred files), and all
+//! need nothing of the container; so one of each lies ready, made on a thread of its own after the last start, and thrown away when
+//! nothing was started for a while.
 
-use crate::error::{Context, Error, Result};
+use crate::{
+    cgroup::Groups,
+    error::{Context, Error, Result},
+};
 use drydock_runtime::container::{beforehand::Beforehand, net};
 use nix::sched::{CloneFlags, unshare};
 use std::{
@@ -51,19 +55,21 @@ impl Ready {
         self.state().mounts.take().unwrap_or_default()
     }
 
-    /// Has both lie ready for the next container. Call it in the runtime, when nothing waits for this.
-    pub fn refill(&self) {
+    /// Has one of each lie ready for the next container. Call it in the runtime, when nothing waits for this.
+    pub fn refill(&self, groups: &Arc<Groups>) {
         let (net, mounts) = {
             let mut state = self.state();
             let missing = (state.net.is_none(), state.mounts.is_none());
-            if missing == (false, false) || state.making {
+            if missing == (false, false) && groups.lie_ready() || state.making {
                 return;
             }
             state.making = true;
             missing
         };
-        let ready = self.clone();
+        let (ready, groups) = (self.clone(), Arc::clone(groups));
         tokio::spawn(async move {
+            let made = Arc::clone(&groups);
+            let _only_slower = tokio::task::spawn_blocking(move || made.make_ready()).await;
             let made = (
                 if net { in_background(network).await.map(Some) } else { Ok(None) },
                 if mounts { in_background(file_systems).await.map(Some) } else { Ok(None) },
@@ -73,6 +79,7 @@ impl Ready {
             let mut state = ready.state();
             if state.count == count {
                 (state.net, state.mounts) = (None, None);
+                groups.discard_ready();
             }
         });
     }
@@ -141,13 +148,14 @@ mod tests {
         if !nix::unistd::geteuid().is_root() {
             return;
         }
-        let ready = Ready::default();
+        let (ready, temp) = (Ready::default(), tempfile::tempdir().unwrap());
+        let groups = Arc::new(Groups::at(temp.path()));
         let own = fs::metadata("/proc/thread-self/ns/net").unwrap().ino();
         let first = ready.network().await.unwrap();
         assert_ne!(number(&first).1, own, "it is a new one");
         assert!(ready.mounts().dev.is_none());
-        ready.refill();
-        ready.refill();
+        ready.refill(&groups);
+        ready.refill(&groups);
         while ready.state().making {
             tokio::task::yield_now().await;
         }
@@ -156,7 +164,7 @@ mod tests {
         assert_eq!(number(&ready.network().await.unwrap()), net);
         assert_eq!(number(&ready.mounts().dev.unwrap()), dev);
         assert!(ready.state().net.is_none() && ready.mounts().dev.is_none(), "one only");
-        ready.refill();
+        ready.refill(&groups);
         tokio::time::sleep(KEPT * 2).await;
         assert!(ready.state().net.is_none() && ready.mounts().dev.is_none(), "nobody wanted it");
     }

@@ -166,7 +166,7 @@ fn engine(root: &Path) -> (Arc<Engine>, Channel) {
         volumes: Volumes::open(root),
         events: Events::default(),
         activities: crate::picture::Activities::default(),
-        groups: Groups::detect(),
+        groups: Arc::new(Groups::detect()),
         buildkit: std::sync::OnceLock::new(),
         wasm: None,
         root: root.to_owned(),

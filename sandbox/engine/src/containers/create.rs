@@ -45,6 +45,8 @@ pub fn create(
     request: CreateRequest,
 ) -> Result<Created> {
     let CreateRequest { mut config, host_config: mut host, mut networking_config } = request;
+    // Most are started as soon as they are made.
+    engine.init.expect();
     let mut warnings = Vec::new();
     if matches!(host.network_mode.as_str(), "" | "default")
         && let Some(settings) = networking_config.endpoints_config.remove("default")
@@ -75,8 +77,6 @@ pub fn create(
 
     let id = names::new_id();
     let name = take_name(engine, name, &id)?;
-    // Most are started as soon as they are made.
-    engine.init.expect();
     let hostname_of_node = host.uts_mode == "host" || host.network_mode == "host";
     if config.hostname.is_empty() && !host.network_mode.starts_with("container:") {
         config.hostname = if hostname_of_node { engine.node.to_string() } else { id[..12].to_string() };

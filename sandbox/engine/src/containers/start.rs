@@ -33,6 +33,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
 };
+use tokio::task::JoinHandle;
 
 /// Starts a container because somebody asks for it.
 pub async fn start(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<()> {
@@ -69,13 +70,15 @@ pub async fn start(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<(
 
 /// Starts a container's program. The caller has the turn and has checked the phase.
 pub async fn run(engine: &Arc<Engine>, container: &Arc<Container>) -> Result<()> {
-    let mut root = Root { path: engine.roots.parts(&container.id).merged, mounted: false };
+    let mut root = Root { path: engine.roots.parts(&container.id).merged, mounting: None, mounted: false };
     match begin(engine, container, &mut root).await {
         Ok((process, ends)) => {
             running(engine, container, process, ends);
             Ok(())
         }
         Err(error) => {
+            // What failed first is told.
+            let _second = root.mount().await;
             if root.mounted {
                 engine.roots.unmount(&container.id);
             }
@@ -91,17 +94,26 @@ fn volume_failed(error: impl Into<Error>, source: &str) -> Error {
     Error::new(error.status, format!("error while mounting volume '{source}': {}", error.message))
 }
 
-/// The root file system of a container that is started.
+/// The root file system of a container that is started. It is mounted on a thread of its own, since the kernel takes as long for it as
+/// all else takes until the child asks for it.
 struct Root {
     path: PathBuf,
+    mounting: Option<JoinHandle<Result<PathBuf>>>,
     /// By this start, so that it must unmount it if it fails.
     mounted: bool,
 }
 
 impl Root {
-    fn mount(&mut self, engine: &Engine, id: &str, layers: &LayerStack) -> Result<()> {
-        if !self.mounted {
-            engine.roots.mount(id, layers)?;
+    /// Begins to mount it.
+    fn begin(&mut self, engine: &Arc<Engine>, id: &str, layers: LayerStack) {
+        let (engine, id) = (Arc::clone(engine), id.to_owned());
+        self.mounting = Some(tokio::task::spawn_blocking(move || engine.roots.mount(&id, &layers)));
+    }
+
+    /// Waits until it is mounted.
+    async fn mount(&mut self) -> Result<()> {
+        if let Some(mounting) = self.mounting.take() {
+            mounting.await.map_err(|error| Error::internal(error.to_string()))??;
             self.mounted = true;
         }
         Ok(())
@@ -117,6 +129,7 @@ async fn begin(engine: &Arc<Engine>, container: &Arc<Container>, root: &mut Root
         None if container.record().image.is_empty() => LayerStack { dirs: vec![], links: vec![] },
         None => return Err(Error::internal(format!("the layers of container {id} are gone"))),
     };
+    root.begin(engine, id, layers);
     links::check(engine, &container.record().clone())?;
     let snapshot = {
         let mut record = container.record();
@@ -150,7 +163,7 @@ async fn begin(engine: &Arc<Engine>, container: &Arc<Container>, root: &mut Root
     snapshot.host.tmpfs.iter().flatten().try_for_each(|(_, options)| mounts::check_tmpfs(options))?;
     let description = spec::container(engine, &snapshot, &root.path)?;
     let code = if description.wasm {
-        root.mount(engine, id, &layers)?;
+        root.mount().await?;
         wasm_code(engine, &snapshot, &root.path, &description).await?
     } else {
         None
@@ -160,7 +173,7 @@ async fn begin(engine: &Arc<Engine>, container: &Arc<Container>, root: &mut Root
         Namespace::Host | Namespace::Of(_) => None,
     };
     let given = Given { code, net: net.clone(), beforehand: engine.ready.mounts() };
-    let place = |report: &Channel| place(engine, &snapshot, report, root, &layers);
+    let place = async |report: &Channel| place(engine, &snapshot, report, root).await;
     let Spawned { mut child, ends, placed } = spawn(engine, &snapshot, &description, given, place).await?;
     let prepared = match placed {
         Ok(()) => prepare(engine, &snapshot, &mut child, ends, &description, net).await,
@@ -275,7 +288,7 @@ async fn spawn(
     record: &Record,
     description: &ContainerSpec,
     given: Given,
-    place: impl FnOnce(&Channel) -> Result<()>,
+    place: impl AsyncFnOnce(&Channel) -> Result<()>,
 ) -> Result<Spawned> {
     let memory = memory_file(description)?;
     let (report, theirs) = report_pair()?;
@@ -295,27 +308,21 @@ async fn spawn(
     fds.extend(plumbing.theirs.iter().chain(&given.code).map(AsFd::as_fd));
     fds.extend(given.net.iter().map(|net| net.as_fd()).chain(given.beforehand.fds()));
     // The init clones meanwhile.
-    let place = async { place(report.get_ref()) };
+    let place = place(report.get_ref());
     let (started, placed) = tokio::join!(biased; engine.init.start(&record.id, &message, &fds), place);
     let process = started.map_err(|refused| create_failed(Error::internal(refused.message)))?;
     Ok(Spawned { child: Child { process, report }, ends: plumbing.ends, placed })
 }
 
 /// Makes the child's control groups, root and files, and tells it.
-fn place(
-    engine: &Engine,
-    record: &Record,
-    report: &Channel,
-    root: &mut Root,
-    layers: &LayerStack,
-) -> Result<()> {
+async fn place(engine: &Engine, record: &Record, report: &Channel, root: &mut Root) -> Result<()> {
     engine.groups.create(&record.id, &record.host.resources).map_err(create_failed)?;
     // If it has failed meanwhile, its report tells why.
     let _told_below = report.send(&ToChild::Place, &[]);
-    root.mount(engine, &record.id, layers)?;
     if files::own(record) {
         files::prepare(engine, record)?;
     }
+    root.mount().await?;
     let tree = drydock_runtime::mounts::copy(rustix::fs::CWD, &root.path.to_string_lossy(), false);
     let tree = tree.map_err(|error| create_failed(Error::internal(error.to_string())))?;
     let _told_below = report.send(&ToChild::Root, &[tree.as_fd()]);
@@ -353,7 +360,7 @@ fn running(engine: &Arc<Engine>, container: &Arc<Container>, process: Process, e
     container.log.set_live(true);
     exit::watch(engine, container, exit, ends);
     health::watch(engine, container);
-    engine.ready.refill();
+    engine.ready.refill(&engine.groups);
     engine.save_soon(container);
 }
 

@@ -152,8 +152,13 @@ async fn probe_all(subject: Subject, running_for: Duration) {
 /// Probes again and again. Returns when a startup probe was good (true), or when the container must be started anew (false).
 async fn repeat(subject: &Subject, kind: Kind, probe: &Probe, running_for: Duration) -> bool {
     let times = pod::probe_times(probe);
-    let delay = Duration::from_secs(times.initial_delay).saturating_sub(running_for);
-    tokio::time::sleep(delay).await;
+    // Upstream's workers tick from when the pod came, and only readiness is asked for at once besides: a process has
+    // about a period to become alive, so a container that is fit a moment later is not started anew.
+    let first = match kind {
+        Kind::Liveness => times.initial_delay.max(times.period),
+        Kind::Startup | Kind::Readiness => times.initial_delay,
+    };
+    tokio::time::sleep(Duration::from_secs(first).saturating_sub(running_for)).await;
     let mut ticks = tokio::time::interval(Duration::from_secs(times.period));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut last_good, mut in_a_row) = (None, 0);
