@@ -61,6 +61,8 @@ impl Root {
         let opened = opened.collect::<Result<_>>()?;
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
             .step(|| "make mounts private")?;
+        // `/proc/mounts` has them by their age, where `/dev` comes before what is in it.
+        let early = early.filter(|_| dev.is_some());
         Ok(Self { opened, dev: dev.map_or_else(Dev::make, Dev::prepared)?, own: kernel_mounts(spec, early)? })
     }
 
