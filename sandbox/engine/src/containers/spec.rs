@@ -14,7 +14,7 @@ use crate::{
 };
 use drydock_protocol::frame::Size;
 use drydock_runtime::container::spec::{
-    Below, ContainerSpec, Mount, MountSource, Namespace, Namespaces, ProcessSpec, SHM_SIZE,
+    Below, ContainerSpec, Mount, MountSource, Namespace, Namespaces, ProcessSpec,
 };
 use std::path::Path;
 
@@ -50,7 +50,7 @@ pub fn container(engine: &Engine, record: &Record, root: &Path) -> Result<Contai
         masked: host.masked_paths.clone().unwrap_or_default(),
         read_only_paths: host.readonly_paths.clone().unwrap_or_default(),
         sysctls,
-        shm_size: if host.ipc_mode == "none" { 0 } else { u64::try_from(host.shm_size).unwrap_or(SHM_SIZE) },
+        shm_size: if host.ipc_mode == "none" { 0 } else { u64::try_from(host.shm_size).unwrap_or(64 << 20) },
         init: host.init == Some(true),
         wasm: wasm::is_runtime(&host.runtime),
         privileged: host.privileged,

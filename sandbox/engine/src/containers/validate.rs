@@ -14,7 +14,6 @@ use crate::{
     error::{Error, Result},
     wasm,
 };
-use drydock_runtime::container::spec::SHM_SIZE;
 
 /// Checks a request, and puts in what Docker puts in. Returns warnings.
 pub fn check(config: &mut Config, host: &mut HostConfig, groups: &Groups) -> Result<Vec<String>> {
@@ -43,7 +42,7 @@ pub fn check(config: &mut Config, host: &mut HostConfig, groups: &Groups) -> Res
         return Err(Error::invalid("SHM size can not be less than 0"));
     }
     if host.shm_size == 0 {
-        host.shm_size = SHM_SIZE.cast_signed();
+        host.shm_size = 64 << 20;
     }
     if host.storage_opt.as_ref().is_some_and(|o| !o.is_empty()) {
         return Err(Error::internal(

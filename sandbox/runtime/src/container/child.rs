@@ -2,7 +2,7 @@
 //! bottom. It is a fork without exec of an untraceable process: what it holds can't be reached from the container.
 
 use super::{
-    beforehand::{Beforehand, Early},
+    beforehand::Beforehand,
     groups::Hierarchy,
     messages::{Failure, FailureKind, FromChild, ToChild, With},
     net,
@@ -109,14 +109,14 @@ pub fn wait<'a>(
         return 128;
     }
     // Without it the container makes its own, and tells what refuses it.
-    let early = Early::make().ok();
+    let proc = root::proc().ok();
     let mut ready = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
     if nix::poll::poll(&mut ready, WAIT) != Ok(1) {
         return 0;
     }
     let Ok(Some(((with, flags), fds))) = channel.recv::<(With, i32)>() else { return 0 };
     let Ok(mut boot) = boot(with, fds).map(ManuallyDrop::new) else { return 128 };
-    boot.beforehand.early = early;
+    boot.beforehand.proc = proc;
     match unshare(CloneFlags::from_bits_truncate(flags)).step(|| "make namespaces") {
         Ok(()) => become_first(&boot),
         Err(e) => report(&boot.report, other(e)),
@@ -174,8 +174,8 @@ fn other(e: impl std::fmt::Display) -> Failure {
 fn build(boot: &ChildBoot<'_>) -> std::result::Result<(ContainerSpec, Stdio), Failure> {
     let spec: ContainerSpec = read_spec(boot.spec.as_fd()).map_err(other)?;
     leave(boot, &spec).map_err(other)?;
-    let Beforehand { dev, groups, early } = boot.beforehand.try_clone().map_err(other)?;
-    let root = Root::begin(&spec, dev, early).map_err(other)?;
+    let Beforehand { dev, groups, proc } = boot.beforehand.try_clone().map_err(other)?;
+    let root = Root::begin(&spec, dev, proc).map_err(other)?;
     let hierarchies = take_place(boot, &spec).map_err(other)?;
     let devpts = root.enter(&spec, &hierarchies, groups, || mounted_root(boot)).map_err(other)?;
     let size = spec.process.tty;

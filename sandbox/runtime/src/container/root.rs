@@ -3,10 +3,9 @@
 //! tree, and attached after it, in the container's; a target is looked up inside the root only (openat2), whatever links an image has.
 
 use super::{
-    beforehand::{Early, mqueue, proc, shm},
     dev::{Dev, attach_new},
     groups::{self, Groups, Hierarchy, TMPFS},
-    spec::{Below, ContainerSpec, Mount, MountSource, Namespace, SHM_SIZE},
+    spec::{Below, ContainerSpec, Mount, MountSource, Namespace},
 };
 use crate::{Error, Result, error::Context, mounts, session_root};
 use drydock_protocol::frame::Size;
@@ -45,25 +44,23 @@ struct Prepared {
 /// A container's root on its way.
 pub struct Root {
     /// For each mount what was opened early, if it was.
-    opened: Vec<Option<Prepared>>,
+    early: Vec<Option<Prepared>>,
     dev: Dev,
     own: Own,
 }
 
 impl Root {
-    /// Makes what wants neither the container's control groups nor its files. `dev`, `early`: see [`super::beforehand`].
-    pub fn begin(spec: &ContainerSpec, dev: Option<OwnedFd>, early: Option<Early>) -> Result<Self> {
+    /// Makes what wants neither the container's control groups nor its files. `dev`, `proc`: see [`super::beforehand`].
+    pub fn begin(spec: &ContainerSpec, dev: Option<OwnedFd>, proc: Option<OwnedFd>) -> Result<Self> {
         // What shall hear of the node's later mounts, or tell the node of its own, is opened while it is still one with the node's.
         let shared = |mount: &Mount| {
             mount.propagation.as_deref().is_some_and(|p| p.ends_with("shared") || p.ends_with("slave"))
         };
-        let opened = spec.mounts.iter().map(|m| shared(m).then(|| prepare(m)).transpose());
-        let opened = opened.collect::<Result<_>>()?;
+        let early = spec.mounts.iter().map(|m| shared(m).then(|| prepare(m)).transpose());
+        let early = early.collect::<Result<_>>()?;
         mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
             .step(|| "make mounts private")?;
-        // `/proc/mounts` has them by their age, where `/dev` comes before what is in it.
-        let early = early.filter(|_| dev.is_some());
-        Ok(Self { opened, dev: dev.map_or_else(Dev::make, Dev::prepared)?, own: kernel_mounts(spec, early)? })
+        Ok(Self { early, dev: dev.map_or_else(Dev::make, Dev::prepared)?, own: kernel_mounts(spec, proc)? })
     }
 
     /// Builds it and pivots into it. Returns the container's devpts. `groups`: see [`super::beforehand`]. `mounted` waits for the root file
@@ -75,14 +72,14 @@ impl Root {
         groups: Option<OwnedFd>,
         mounted: impl FnOnce() -> Result<OwnedFd>,
     ) -> Result<OwnedFd> {
-        let Self { mut opened, mut dev, own } = self;
+        let Self { mut early, mut dev, own } = self;
         let groups = Groups::make(spec, hierarchies, groups, locked(spec.writes_cgroups()))?;
         mounts::attach_at(mounted()?.as_fd(), Path::new(&spec.root))?;
         let root =
             open(spec.root.as_str(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                 .step(|| format!("open {}", spec.root))?;
-        let wanted = spec.mounts.iter().zip(&mut opened);
-        let wanted = wanted.map(|(m, opened)| opened.take().map_or_else(|| prepare(m), Ok));
+        let wanted = spec.mounts.iter().zip(&mut early);
+        let wanted = wanted.map(|(m, early)| early.take().map_or_else(|| prepare(m), Ok));
         let wanted = wanted.collect::<Result<Vec<_>>>()?;
         mounts::pivot(root.as_fd())?;
         let root =
@@ -166,9 +163,9 @@ struct Own {
     shm: Option<OwnedFd>,
 }
 
-/// Made while the node's own are in sight (the kernel asks for that). `early`: what is there of those that are the container's alone.
-fn kernel_mounts(spec: &ContainerSpec, early: Option<Early>) -> Result<Own> {
-    let locked = locked(spec.privileged);
+/// Made while the node's own are in sight (the kernel asks for that).
+fn kernel_mounts(spec: &ContainerSpec, made: Option<OwnedFd>) -> Result<Own> {
+    let (safe, locked) = (session_root::safe(), locked(spec.privileged));
     let sys = match spec.namespaces.net {
         Namespace::New => mounts::create("sysfs", &[], locked)?,
         // That of another network namespace: the node's view of it is all that may be had.
@@ -178,12 +175,8 @@ fn kernel_mounts(spec: &ContainerSpec, early: Option<Early>) -> Result<Own> {
             tree
         }
     };
-    let (proc_made, queues, memory) = match early {
-        Some(Early { proc, mqueue, shm }) => (Some(proc), Some(mqueue), Some(shm)),
-        None => (None, None, None),
-    };
     let mqueue = match spec.namespaces.ipc {
-        Namespace::New => queues.map_or_else(mqueue, Ok)?,
+        Namespace::New => mounts::create("mqueue", &[], safe)?,
         Namespace::Host | Namespace::Of(_) => mounts::copy(CWD, "/dev/mqueue", false)?,
     };
     let shm = match spec.namespaces.ipc {
@@ -191,11 +184,16 @@ fn kernel_mounts(spec: &ContainerSpec, early: Option<Early>) -> Result<Own> {
         Namespace::Host => Some(mounts::copy(CWD, "/dev/shm", false)?),
         Namespace::Of(pid) => shm_of(pid)?,
         Namespace::New => {
-            let memory = memory.filter(|_| spec.shm_size == SHM_SIZE);
-            Some(memory.map_or_else(|| shm(spec.shm_size), Ok)?)
+            let size = spec.shm_size.to_string();
+            Some(mounts::create("tmpfs", &[("source", "shm"), ("mode", "1777"), ("size", &size)], safe)?)
         }
     };
-    Ok(Own { proc: proc_made.map_or_else(proc, Ok)?, sys, mqueue, shm })
+    Ok(Own { proc: made.map_or_else(proc, Ok)?, sys, mqueue, shm })
+}
+
+/// A `/proc` of the calling process's pid namespace.
+pub fn proc() -> Result<OwnedFd> {
+    mounts::create("proc", &[], session_root::safe())
 }
 
 /// Of what most containers may not write to.

@@ -4,9 +4,6 @@
 use drydock_protocol::frame::Size;
 use serde::{Deserialize, Serialize};
 
-/// Size of `/dev/shm` where nobody wishes another, in bytes (Docker's default).
-pub const SHM_SIZE: u64 = 64 << 20;
-
 /// A container: its first process and all around it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ContainerSpec {
