@@ -7,7 +7,7 @@ use super::{
     watch::watch,
 };
 use crate::{
-    logic::{paths, units},
+    logic::{back::Back, paths, units},
     net::rest::{self, If, Problem},
 };
 use drydock_protocol::{
@@ -131,7 +131,7 @@ impl Files {
     /// When the node is removed whose files show, another one's do. When the connection or the node is back, what could not be read is
     /// read.
     fn follow_nodes(self) {
-        let mut was = (false, false);
+        let mut back = Back::default();
         watch(move || {
             let names: Vec<_> = self.session.state.with(|s| s.nodes.iter().map(|n| n.name).collect());
             let ready =
@@ -139,9 +139,7 @@ impl Files {
             let up = self.session.connection.get() == Connection::Up;
             let node = self.node.get_untracked();
             let is_on = |n: &Node| Some(n.name) == node && n.power == Power::On;
-            let now = (up, self.session.state.with(|s| s.nodes.iter().any(is_on)));
-            let back = up && now > std::mem::replace(&mut was, now);
-            if back
+            if back.note(up, self.session.state.with(|s| s.nodes.iter().any(is_on)))
                 && self
                     .shown
                     .with_untracked(|shown| matches!(shown, Shown::Failed(p) if matches!(p.status, 0 | 409)))
