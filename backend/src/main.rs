@@ -57,6 +57,7 @@ const READER_GONE: u8 = 128 + 13;
 const WRONG_LINE: u8 = 2;
 
 fn main() -> ExitCode {
+    drydock_runtime::heap::join_at_once();
     let line: Line = match Config::parse_with_file("serve", std::env::args_os()) {
         Ok(line) => line,
         Err(e) => e.exit(),

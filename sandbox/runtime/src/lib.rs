@@ -13,6 +13,7 @@ pub mod container;
 pub mod egress;
 mod engine_host;
 pub mod files;
+pub mod heap;
 mod initctl;
 pub mod launch;
 pub mod limits;
