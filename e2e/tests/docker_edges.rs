@@ -399,3 +399,30 @@ docker run --rm busybox sh -c 'd=$(ls -d /sys/fs/cgroup/pids 2>/dev/null || echo
     assert_eq!(lab.sh("docker volume ls -q").await, "");
     lab.end().await;
 }
+
+#[tokio::test]
+async fn what_has_begun_is_done_although_its_client_is_gone() {
+    let lab = Lab::docker(1).await;
+    lab.sh("docker run -d --name deaf busybox sh -c 'trap \"\" TERM; while :; do sleep 0.1; done'").await;
+    lab.sh("timeout -s INT 0.5 docker stop -t 1 deaf; [ $(timeout 20 docker wait deaf) = 137 ] && docker rm deaf").await;
+    // At every moment of a start.
+    lab.sh(
+        "for wait in $(seq 10 2 38); do docker create --name begun busybox sleep 777 > /dev/null; \
+         timeout 0.0$wait curl -s --unix-socket /var/run/docker.sock -X POST http://d/containers/begun/start; \
+         docker rm -f begun > /dev/null || exit 1; done; ! pgrep -x sleep",
+    )
+    .await;
+    assert_eq!(lab.sh("docker network inspect bridge -f '{{len .Containers}}'").await, "0");
+    lab.end().await;
+}
+
+#[tokio::test]
+async fn removal_by_force_wins_against_a_restart() {
+    let lab = Lab::docker(1).await;
+    lab.sh(
+        "for i in $(seq 10); do docker run -d --name both busybox sleep 100 > /dev/null; docker restart -t 0 both > /dev/null 2>&1 & \
+         docker rm -f both > /dev/null || exit 1; wait; done; [ -z \"$(docker ps -aq)\" ]",
+    )
+    .await;
+    lab.end().await;
+}

@@ -16,6 +16,7 @@ use crate::{
     filters::Filters,
     http::{
         Answer, ApiVersion, Connection, Form, Query, answer, body_of, hijack, produce, read_json, websocket,
+        whole::to_its_end,
     },
     images,
 };
@@ -24,6 +25,7 @@ use axum::{
     body::Body,
     extract::{Path, Request, State, ws::WebSocketUpgrade},
     http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
@@ -39,10 +41,8 @@ const PIECES: usize = 32;
 /// Where they are.
 pub fn routes() -> Router<Arc<Engine>> {
     Router::new()
-        .route("/containers/json", get(ps))
         .route("/containers/create", post(create_one))
         .route("/containers/prune", post(prune_all))
-        .route("/containers/{id}/json", get(inspect_one))
         .route("/containers/{id}/start", post(start_one))
         .route("/containers/{id}/stop", post(stop_one))
         .route("/containers/{id}/restart", post(restart_one))
@@ -51,6 +51,12 @@ pub fn routes() -> Router<Arc<Engine>> {
         .route("/containers/{id}/unpause", post(unpause_one))
         .route("/containers/{id}/rename", post(rename_one))
         .route("/containers/{id}/update", post(update_one))
+        .route("/containers/{id}", delete(remove_one))
+        .route("/containers/{id}/{alias}", delete(remove_link))
+        .route("/commit", post(commit_one))
+        .route_layer(middleware::from_fn(to_its_end))
+        .route("/containers/json", get(ps))
+        .route("/containers/{id}/json", get(inspect_one))
         .route("/containers/{id}/wait", post(wait_for))
         .route("/containers/{id}/resize", post(resize))
         .route("/containers/{id}/attach", post(attach_to))
@@ -60,9 +66,6 @@ pub fn routes() -> Router<Arc<Engine>> {
         .route("/containers/{id}/stats", get(stats_of))
         .route("/containers/{id}/changes", get(changes_of))
         .route("/containers/{id}/export", get(export))
-        .route("/containers/{id}", delete(remove_one))
-        .route("/containers/{id}/{alias}", delete(remove_link))
-        .route("/commit", post(commit_one))
 }
 
 type Engined = State<Arc<Engine>>;
@@ -148,11 +151,7 @@ async fn stop_one(State(engine): Engined, Path(id): Path<String>, query: Query) 
 
 async fn restart_one(State(engine): Engined, Path(id): Path<String>, query: Query) -> Answer {
     let container = engine.containers.get(&id)?;
-    let (signal, seconds) = (query.text("signal").map(str::to_owned), seconds(&query)?);
-    // A client that goes away between the two halves must not leave the container stopped.
-    let restarting =
-        tokio::spawn(async move { stop::restart(&engine, &container, signal.as_deref(), seconds).await });
-    restarting.await.map_err(|error| Error::internal(error.to_string()))??;
+    stop::restart(&engine, &container, query.text("signal"), seconds(&query)?).await?;
     Ok(no_content())
 }
 

@@ -19,7 +19,8 @@ use crate::clock::Timestamp;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::filters::Filters;
-use axum::Router;
+use crate::http::whole::to_its_end;
+use axum::{Router, middleware};
 use std::sync::Arc;
 
 /// All endpoints.
@@ -32,8 +33,7 @@ pub fn routes() -> Router<Arc<Engine>> {
         .merge(images::routes())
         .merge(build::routes())
         .merge(buildkit::routes())
-        .merge(volumes::routes())
-        .merge(networks::routes())
+        .merge(volumes::routes().merge(networks::routes()).route_layer(middleware::from_fn(to_its_end)))
         .merge(swarm::routes())
         .merge(plugins::routes())
 }

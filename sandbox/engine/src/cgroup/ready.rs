@@ -3,7 +3,12 @@
 //! `cgroup1_rename`), there is only one to make.
 
 use super::{Groups, PARENT, SOCKETS_LIMIT, Tree};
-use std::{fs, io, path::PathBuf, sync::atomic::Ordering};
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+};
 
 /// What it is called beside those of the containers.
 const NAME: &str = "ready";
@@ -47,7 +52,10 @@ impl Groups {
     pub(super) fn take_ready(&self, id: &str) -> impl Fn(&Tree) -> bool {
         let usual = self.name(id) == format!("{PARENT}/{id}");
         let taken = usual && self.ready.swap(false, Ordering::AcqRel);
-        let renamed = |tree: &Tree| fs::rename(tree.dir.join(NAME), tree.dir.join(id)).is_ok();
+        let renamed = |tree: &Tree| {
+            let ready = tree.dir.join(NAME);
+            is_empty(&ready) && fs::rename(ready, tree.dir.join(id)).is_ok()
+        };
         let taken: Vec<PathBuf> = self
             .trees
             .iter()
@@ -56,6 +64,12 @@ impl Groups {
             .collect();
         move |tree| taken.contains(&tree.dir)
     }
+}
+
+/// Whether no other group is in it: somebody may have chosen it as the parent of a container.
+fn is_empty(group: &Path) -> bool {
+    // A directory counts its own name, its `.`, and those below it.
+    fs::metadata(group).is_ok_and(|found| found.nlink() <= 2)
 }
 
 #[cfg(test)]
@@ -83,6 +97,11 @@ mod tests {
         assert!(temp.path().join("pids/docker/x/mark").exists());
         groups.create("y", &Resources::default()).unwrap();
         assert!(is("memory/docker/y") && is("pids/docker/y"));
+        groups.make_ready();
+        groups.set_parent("child", "docker/ready");
+        groups.create("child", &Resources::default()).unwrap();
+        groups.create("z", &Resources::default()).unwrap();
+        assert!(is("pids/docker/ready/child") && is("pids/docker/z") && !is("pids/docker/z/child"));
     }
 
     #[test]

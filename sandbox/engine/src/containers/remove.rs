@@ -52,19 +52,30 @@ pub async fn remove(engine: &Arc<Engine>, container: &Arc<Container>, options: O
         }
         _ => {}
     }
-    let _turn = container.turn.lock().await;
-    {
-        let mut record = container.record();
-        match record.state.phase {
-            // With `--rm` its own end was faster.
-            Phase::Removing => return Ok(()),
-            Phase::Running | Phase::Paused => {
-                drop(record);
-                return refuse("container is running: stop the container before removing or force remove");
+    let _turn = loop {
+        let turn = container.turn.lock().await;
+        {
+            let mut record = container.record();
+            match record.state.phase {
+                // With `--rm` its own end was faster.
+                Phase::Removing => return Ok(()),
+                // Somebody has started it meanwhile.
+                Phase::Running | Phase::Paused if options.force => {}
+                Phase::Running | Phase::Paused => {
+                    drop(record);
+                    return refuse(
+                        "container is running: stop the container before removing or force remove",
+                    );
+                }
+                _ => {
+                    record.state.phase = Phase::Removing;
+                    break turn;
+                }
             }
-            _ => record.state.phase = Phase::Removing,
         }
-    }
+        drop(turn);
+        stop::kill_for_removal(engine, container).await?;
+    };
     let removed = discard(engine, container).await;
     if let Err(error) = removed {
         container.record().state.phase = Phase::Dead;

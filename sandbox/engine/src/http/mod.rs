@@ -13,6 +13,7 @@ mod query;
 mod server;
 mod version;
 pub mod websocket;
+pub mod whole;
 
 pub use bytes::{drain, produce, reader};
 pub use hijack::{Connection, Form, hijack, upgrade};

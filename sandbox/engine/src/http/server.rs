@@ -2,6 +2,7 @@
 
 use super::bytes::Drained;
 use super::version::{self, Asked, MAX_API, VERSION};
+use super::whole::ConnectionPlace;
 use crate::engine::Engine;
 use crate::error::Error;
 use axum::Router;
@@ -50,11 +51,11 @@ pub async fn accept(listener: UnixListener, routes: Router) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let app = app.clone();
+                let place: ConnectionPlace = Arc::new(place);
                 tokio::spawn(async move {
-                    if let Err(error) = converse(stream, app).await {
+                    if let Err(error) = converse(stream, app, place).await {
                         tracing::debug!(%error, "a connection ended");
                     }
-                    drop(place);
                 });
             }
             Err(error) => {
@@ -73,9 +74,10 @@ fn application(routes: Router) -> Router {
         .method_not_allowed_fallback(nothing_here)
 }
 
-async fn converse(stream: UnixStream, app: Router) -> hyper::Result<()> {
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
+async fn converse(stream: UnixStream, app: Router, place: ConnectionPlace) -> hyper::Result<()> {
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         let app = app.clone();
+        request.extensions_mut().insert(place.clone());
         async move { Ok::<_, Infallible>(handle(app, request.map(|body| Body::new(Drained::new(body)))).await) }
     });
     http1::Builder::new()
