@@ -174,6 +174,7 @@ fn options(command: Command) -> anyhow::Result<Options> {
         command.kubelet_client_key,
         "--kubelet-client-certificate and --kubelet-client-key",
     )?;
+    check_names(&command)?;
     let range = &command.service_cluster_ip_range;
     let request_header = command.requestheader_client_ca_file.map(|client_ca| RequestHeader {
         client_ca,
@@ -204,6 +205,24 @@ fn options(command: Command) -> anyhow::Result<Options> {
         bootstrap_tokens: command.enable_bootstrap_token_auth,
         request_header,
     })
+}
+
+/// A name that nobody knows would be a protection that is not there (`pkg/kubeapiserver/options/authorization.go`, apiserver
+/// `pkg/server/options/admission.go`).
+fn check_names(command: &Command) -> anyhow::Result<()> {
+    const MODES: [&str; 6] = ["ABAC", "AlwaysAllow", "AlwaysDeny", "Node", "RBAC", "Webhook"];
+    if let Some(mode) = command.authorization_mode.iter().find(|mode| !MODES.contains(&mode.as_str())) {
+        anyhow::bail!("authorization-mode {mode:?} is not a valid mode");
+    }
+    for (flag, names) in [
+        ("enable-admission-plugins", &command.enable_admission_plugins),
+        ("disable-admission-plugins", &command.disable_admission_plugins),
+    ] {
+        if let Some(name) = names.iter().find(|name| !drydock_apiserver::admission::is_plugin(name)) {
+            anyhow::bail!("{flag} plugin {name:?} is unknown");
+        }
+    }
+    Ok(())
 }
 
 /// `PortRange` of k8s.io/apimachinery `pkg/util/net`.
@@ -257,6 +276,20 @@ mod tests {
         assert_eq!(options.authorization_modes, ["Node", "RBAC"]);
         assert_eq!(options.kubelet_address_types[0], "InternalIP");
         assert!(options.bootstrap_tokens && options.request_header.is_some());
+    }
+
+    #[test]
+    fn names_that_nobody_knows_are_refused() {
+        let of = |flag: &str| {
+            let command = Command::try_parse_from(["kube-apiserver", "--etcd-servers=unix:///x", flag]);
+            check_names(&command.expect(flag)).map_err(|error| error.to_string())
+        };
+        assert_eq!(of("--authorization-mode=Node,RBAC"), Ok(()));
+        assert_eq!(of("--enable-admission-plugins=NodeRestriction,AlwaysPullImages"), Ok(()));
+        let mode = "authorization-mode \"Nope\" is not a valid mode";
+        assert_eq!(of("--authorization-mode=Node,Nope"), Err(mode.into()));
+        let plugin = "enable-admission-plugins plugin \"Foo\" is unknown";
+        assert_eq!(of("--enable-admission-plugins=Foo"), Err(plugin.into()));
     }
 
     #[test]

@@ -148,6 +148,37 @@ const PLUGINS: &[(&str, Plugin, bool)] = &[
     ("ValidatingAdmissionWebhook", Plugin::ValidatingAdmissionWebhook, true),
 ];
 
+/// What upstream has beside them (`pkg/kubeapiserver/options/plugins.go`): to name one is no mistake, and without effect.
+const OTHERS: &[&str] = &[
+    "AlwaysAdmit",
+    "AlwaysDeny",
+    "AlwaysPullImages",
+    "CertificateSigning",
+    "CertificateSubjectRestriction",
+    "ClusterTrustBundleAttest",
+    "DenyServiceExternalIPs",
+    "EventRateLimit",
+    "ExtendedResourceToleration",
+    "ImagePolicyWebhook",
+    "LimitPodHardAntiAffinityTopology",
+    "MutatingAdmissionPolicy",
+    "NamespaceAutoProvision",
+    "NamespaceExists",
+    "NodeDeclaredFeatureValidator",
+    "PodNodeSelector",
+    "PodTolerationRestriction",
+    "PodTopologyLabels",
+];
+
+/// Whether there is a plug-in of this name.
+pub fn is_plugin(name: &str) -> bool {
+    if OTHERS.contains(&name) {
+        tracing::warn!("the admission plugin {name} has no effect here");
+        return true;
+    }
+    PLUGINS.iter().any(|(known, ..)| *known == name)
+}
+
 /// All plug-ins.
 #[derive(Debug)]
 pub struct Admission {

@@ -4,13 +4,14 @@ use crate::{
     containers::{attach, streams::Input},
     engine::Engine,
     exec::{self, Exec, ExecConfig},
-    http::{Answer, ApiVersion, Form, Query, answer, hijack, read_request},
+    http::{Answer, ApiVersion, Form, Query, answer, hijack, read_request, whole::to_its_end},
 };
 use axum::{
     Router,
     body::Body,
     extract::{Path, Request, State},
     http::{HeaderMap, StatusCode},
+    middleware,
     response::IntoResponse,
     routing::{get, post},
 };
@@ -25,6 +26,7 @@ pub fn routes() -> Router<Arc<Engine>> {
     Router::new()
         .route("/containers/{id}/exec", post(create))
         .route("/exec/{id}/start", post(start))
+        .route_layer(middleware::from_fn(to_its_end))
         .route("/exec/{id}/json", get(inspect))
         .route("/exec/{id}/resize", post(resize))
 }

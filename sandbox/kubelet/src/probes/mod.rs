@@ -4,6 +4,7 @@
 mod grpc;
 mod http;
 mod run;
+mod times;
 
 pub use http::{get, words};
 pub use run::target;
@@ -23,7 +24,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::task::AbortHandle;
+use times::{Plan, Row};
+use tokio::{task::AbortHandle, time::Instant};
 
 /// How a probe went.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +102,8 @@ impl Probes {
         };
         let health =
             Health { started: container.startup_probe.is_none(), ready: container.readiness_probe.is_none() };
-        let task = tokio::spawn(probe_all(subject, running_for)).abort_handle();
+        let begun = Instant::now().checked_sub(running_for).unwrap_or_else(Instant::now);
+        let task = tokio::spawn(probe_all(subject, begun)).abort_handle();
         known.insert(id.into(), Watched { health, failed: None, task });
     }
 
@@ -128,72 +131,76 @@ impl Probes {
     }
 }
 
-async fn probe_all(subject: Subject, running_for: Duration) {
+async fn probe_all(subject: Subject, begun: Instant) {
     let container = &subject.container;
     if let Some(probe) = &container.startup_probe {
-        let good = repeat(&subject, Kind::Startup, probe, running_for).await;
+        let good = repeat(&subject, Kind::Startup, probe, begun).await;
         if !good {
             return;
         }
     }
     let liveness = async {
         if let Some(probe) = &container.liveness_probe {
-            repeat(&subject, Kind::Liveness, probe, running_for).await;
+            repeat(&subject, Kind::Liveness, probe, begun).await;
         }
     };
     let readiness = async {
         if let Some(probe) = &container.readiness_probe {
-            repeat(&subject, Kind::Readiness, probe, running_for).await;
+            repeat(&subject, Kind::Readiness, probe, begun).await;
         }
     };
     tokio::join!(liveness, readiness);
 }
 
 /// Probes again and again. Returns when a startup probe was good (true), or when the container must be started anew (false).
-async fn repeat(subject: &Subject, kind: Kind, probe: &Probe, running_for: Duration) -> bool {
+async fn repeat(subject: &Subject, kind: Kind, probe: &Probe, begun: Instant) -> bool {
     let times = pod::probe_times(probe);
-    // Upstream's workers tick from when the pod came, and only readiness is asked for at once besides: a process has
-    // about a period to become alive, so a container that is fit a moment later is not started anew.
-    let first = match kind {
-        Kind::Liveness => times.initial_delay.max(times.period),
-        Kind::Startup | Kind::Readiness => times.initial_delay,
-    };
-    tokio::time::sleep(Duration::from_secs(first).saturating_sub(running_for)).await;
-    let mut ticks = tokio::time::interval(Duration::from_secs(times.period));
+    let plan = Plan::of(kind, times);
+    let mut row = Row::default();
+    for soon in plan.soon.iter().filter(|soon| begun + soon.after > Instant::now()) {
+        tokio::time::sleep_until(begun + soon.after).await;
+        let found = if soon.counts {
+            once(subject, kind, probe, times).await
+        } else {
+            let outcome = run::once(subject, probe, Duration::from_secs(times.timeout)).await;
+            (outcome == Outcome::Good).then_some(true)
+        };
+        if let Some(end) = found.and_then(|good| note(subject, kind, row.verdict(good, times))) {
+            return end;
+        }
+        if found == Some(true) {
+            break;
+        }
+    }
+    let mut ticks = tokio::time::interval_at(begun + plan.first, Duration::from_secs(times.period));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut last_good, mut in_a_row) = (None, 0);
     loop {
         ticks.tick().await;
-        let good = match once(subject, kind, probe, times).await {
-            Some(good) => good,
-            None => continue,
-        };
-        if last_good == Some(good) {
-            in_a_row += 1;
-        } else {
-            (last_good, in_a_row) = (Some(good), 1);
+        let found = once(subject, kind, probe, times).await;
+        if let Some(end) = found.and_then(|good| note(subject, kind, row.verdict(good, times))) {
+            return end;
         }
-        if in_a_row < if good { times.successes } else { times.failures } {
-            continue;
+    }
+}
+
+/// Notes what is certain of a container by now, if something is. Answers what ends its probing.
+fn note(subject: &Subject, kind: Kind, verdict: Option<bool>) -> Option<bool> {
+    match (kind, verdict?) {
+        (Kind::Startup, true) => {
+            change(subject, |w| w.health.started = true);
+            Some(true)
         }
-        match (kind, good) {
-            (Kind::Startup, true) => {
-                change(subject, |w| w.health.started = true);
-                return true;
+        (Kind::Startup | Kind::Liveness, false) => {
+            change(subject, |w| w.failed = Some(if kind == Kind::Startup { "startup" } else { "liveness" }));
+            Some(false)
+        }
+        (Kind::Liveness, true) => None,
+        (Kind::Readiness, good) => {
+            let before = subject.kubelet.probes.health(&subject.id).is_some_and(|h| h.ready);
+            if before != good {
+                change(subject, |w| w.health.ready = good);
             }
-            (Kind::Startup | Kind::Liveness, false) => {
-                change(subject, |w| {
-                    w.failed = Some(if kind == Kind::Startup { "startup" } else { "liveness" })
-                });
-                return false;
-            }
-            (Kind::Liveness, true) => {}
-            (Kind::Readiness, _) => {
-                let before = subject.kubelet.probes.health(&subject.id).is_some_and(|h| h.ready);
-                if before != good {
-                    change(subject, |w| w.health.ready = good);
-                }
-            }
+            None
         }
     }
 }
