@@ -412,6 +412,19 @@ impl Groups {
         }
     }
 
+    /// Removes the groups of containers that no longer are, as long as nothing runs in them. `known`: by id.
+    pub fn sweep(&self, known: impl Fn(&str) -> bool) {
+        for tree in &self.trees {
+            for entry in fs::read_dir(&tree.dir).into_iter().flatten().flatten() {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let is_id = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+                if is_id && !known(&name) {
+                    let _something_runs = remove_tree(&entry.path());
+                }
+            }
+        }
+    }
+
     /// Removes a container's group. False while a process is left in it.
     pub fn remove(&self, id: &str) -> bool {
         // All are tried, whatever becomes of the first.
@@ -494,6 +507,20 @@ mod tests {
         assert_eq!(groups.read("cpu", "x", "cpu.cfs_quota_us"), "50000");
         assert_eq!(groups.read("cpu", "x", "cpu.shares"), "");
         assert_eq!(groups.read("pids", "x", "pids.max"), "max");
+    }
+
+    #[test]
+    fn groups_of_nobody_are_swept() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::create_dir(temp.path().join("pids")).unwrap();
+        let groups = Groups::at(temp.path());
+        let (known, unknown) = ("a".repeat(64), "b".repeat(64));
+        for id in [&known, &unknown, "ready"] {
+            groups.create(id, &Resources::default()).unwrap();
+        }
+        groups.sweep(|id| id == known);
+        let left = |id: &str| temp.path().join("pids/docker").join(id).is_dir();
+        assert_eq!([&known, &unknown, "ready"].map(left), [true, false, true]);
     }
 
     #[test]

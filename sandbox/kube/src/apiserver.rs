@@ -158,6 +158,7 @@ async fn connect(socket: &Path) -> Store {
 }
 
 fn options(command: Command) -> anyhow::Result<Options> {
+    check_names(&command)?;
     let pair = |certificate: Option<PathBuf>, key: Option<PathBuf>, flags: &str| match (certificate, key) {
         (Some(certificate), Some(key)) => Ok(Some(KeyPair { certificate, key })),
         (None, None) => Ok(None),
@@ -174,7 +175,6 @@ fn options(command: Command) -> anyhow::Result<Options> {
         command.kubelet_client_key,
         "--kubelet-client-certificate and --kubelet-client-key",
     )?;
-    check_names(&command)?;
     let range = &command.service_cluster_ip_range;
     let request_header = command.requestheader_client_ca_file.map(|client_ca| RequestHeader {
         client_ca,

@@ -260,6 +260,7 @@ pub async fn adopt(engine: &Arc<Engine>, survivors: Vec<Survivor>) {
         }
     }
     end(engine, survivors);
+    engine.groups.sweep(|id| engine.containers.get(id).is_ok());
     if let Err(error) = engine.networks.sweep() {
         tracing::warn!(%error, "interfaces of containers that are gone stay");
     }
