@@ -178,15 +178,14 @@ impl Init {
         }
     }
 
-    /// Gives a container to the child that waits for one, if one does and it is as the container wants it.
-    fn hand_over(&self, message: &EngineToInit, fds: &[BorrowedFd<'_>]) -> Option<EngineToInit> {
-        let EngineToInit::Run { key, flags, join_pid: None, with } = message else { return None };
-        let left = with.of_expected(*flags)?;
-        let expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let expected = expected.filter(|expected| expected.since.elapsed() < FRESH)?;
-        // It is gone if somebody has ended it.
-        expected.channel.send(&(*with, left), fds).ok()?;
-        Some(EngineToInit::Adopt { key: key.clone() })
+    /// Sends what asks for a process: a container goes to the child that waits for one, if one does and it is as the container wants it.
+    fn send(&self, message: &EngineToInit, fds: &[BorrowedFd<'_>]) -> std::io::Result<()> {
+        // Held until the init is told: it takes the last child that was expected for the one that is adopted.
+        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        match hand_over(&mut expected, message, fds) {
+            Some(adopt) => self.channel.send(&adopt, &[]),
+            None => self.channel.send(message, fds),
+        }
     }
 
     /// Asks for a process and waits until it is cloned. `message` is a `Run` or an `Exec` of this `key`.
@@ -199,11 +198,7 @@ impl Init {
         let (tell, started) = oneshot::channel();
         self.waiting().starts.insert(key.into(), tell);
         let exit = self.expect_exit(key);
-        let sent = match self.hand_over(message, fds) {
-            Some(adopt) => self.channel.send(&adopt, &[]),
-            None => self.channel.send(message, fds),
-        };
-        let answer = match sent {
+        let answer = match self.send(message, fds) {
             Ok(()) => started.await.unwrap_or_else(|_| Err(Refused { message: "the node ends".into() })),
             Err(e) => Err(Refused { message: e.to_string() }),
         };
@@ -217,6 +212,20 @@ impl Init {
             }
         }
     }
+}
+
+/// Gives a container to the child that is expected. Answers what is still to be told to the init.
+fn hand_over(
+    expected: &mut Option<Expected>,
+    message: &EngineToInit,
+    fds: &[BorrowedFd<'_>],
+) -> Option<EngineToInit> {
+    let EngineToInit::Run { key, flags, join_pid: None, with } = message else { return None };
+    let left = with.of_expected(*flags)?;
+    let expected = expected.take().filter(|expected| expected.since.elapsed() < FRESH)?;
+    // It is gone if somebody has ended it.
+    expected.channel.send(&(*with, left), fds).ok()?;
+    Some(EngineToInit::Adopt { key: key.clone() })
 }
 
 /// A sealed memory file with a specification from its start.
@@ -274,6 +283,62 @@ mod tests {
         assert_eq!((process.pid, process.exit.await), (9, Ok(137)));
         assert_eq!(init.start("b", &run("b"), &[]).await.unwrap_err().message, "clone: no");
         node.join().unwrap();
+    }
+
+    /// As the init does it: of the children that were expected the last one is adopted.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn every_container_goes_to_the_child_that_is_adopted_for_it() {
+        const EACH: usize = 500;
+        let (ours, theirs) = Channel::pair().unwrap();
+        let (gone, _) = oneshot::channel();
+        let (init, survivors) = Init::connect(ours, gone);
+        theirs.send(&InitToEngine::Synced, &[]).unwrap();
+        survivors.await.unwrap();
+        let node = std::thread::spawn(move || {
+            let (mut expected, mut mistaken) = (None, Vec::new());
+            for _ in 0..2 * EACH {
+                let (key, fds) = loop {
+                    match theirs.recv::<EngineToInit>().unwrap().unwrap() {
+                        (EngineToInit::Expect, mut fds) => expected = fds.pop().map(Channel::from),
+                        (EngineToInit::Run { key, .. }, fds) => break (key, fds),
+                        (EngineToInit::Adopt { key }, _) => {
+                            let given = expected.take().and_then(|c| c.recv::<(With, i32)>().unwrap());
+                            break (key, given.map(|(_, fds)| fds).unwrap_or_default());
+                        }
+                        _ => {}
+                    }
+                };
+                let is = fds.into_iter().next().map(|file| {
+                    let mut text = String::new();
+                    std::io::Read::read_to_string(&mut File::from(file), &mut text).unwrap();
+                    text
+                });
+                if is.as_ref() != Some(&key) {
+                    mistaken.push((key.clone(), is));
+                }
+                theirs.send(&InitToEngine::Started { key, pid: 9 }, &[null().as_fd()]).unwrap();
+            }
+            mistaken
+        });
+        let run = |who: &'static str| {
+            let init = Arc::clone(&init);
+            tokio::spawn(async move {
+                for number in 0..EACH {
+                    let key = format!("{who}{number}");
+                    let file = memfd_create("key", MFdFlags::MFD_CLOEXEC).unwrap();
+                    let mut file = File::from(file);
+                    file.write_all(key.as_bytes()).and_then(|()| file.rewind()).unwrap();
+                    let with = With::default();
+                    let flags = drydock_runtime::container::messages::EXPECTED;
+                    let message = EngineToInit::Run { key: key.clone(), flags, join_pid: None, with };
+                    init.expect();
+                    init.start(&key, &message, &[file.as_fd()]).await.unwrap();
+                }
+            })
+        };
+        let (a, b) = tokio::join!(run("a"), run("b"));
+        a.and(b).unwrap();
+        assert_eq!(node.join().unwrap(), []);
     }
 
     #[test]
