@@ -1,5 +1,6 @@
 //! An engine behind a Unix socket, ours or another: by its API over one connection, and by the official client.
 
+use super::execs::{Execs, now};
 use crate::table::ms;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -18,7 +19,9 @@ use tokio::net::UnixStream;
 pub struct Times {
     /// `POST /containers/create`
     pub create: f64,
-    /// `POST /containers/ID/start`: answered when the program runs.
+    /// `POST /containers/ID/start`, until the program was executed.
+    pub exec: f64,
+    /// The same, until the client had the answer.
     pub start: f64,
     /// `DELETE /containers/ID`
     pub remove: f64,
@@ -78,17 +81,18 @@ impl Api {
     }
 
     /// A whole life of a container.
-    pub async fn life(&mut self, network: &str) -> Times {
+    pub async fn life(&mut self, network: &str, execs: &Execs) -> Times {
         let began = Instant::now();
         let id = self.create(network, &["true"]).await;
         let create = ms(began.elapsed());
-        let began = Instant::now();
+        let began = now();
         self.start(&id).await;
-        let start = ms(began.elapsed());
+        let start = now() - began;
+        let exec = execs.of_true() - began;
         self.post(&format!("/containers/{id}/wait"), None).await;
         let began = Instant::now();
         self.remove(&id).await;
-        Times { create, start, remove: ms(began.elapsed()) }
+        Times { create, exec, start, remove: ms(began.elapsed()) }
     }
 
     /// Builds an image from a tar archive; milliseconds, and whether every step came from the cache.

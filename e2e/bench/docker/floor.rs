@@ -2,8 +2,9 @@
 //! of interfaces on a bridge, an address and a route. No limits, no devices, no filter, no supervision.
 //!
 //! It is measured inside a user namespace, where a session's containers are, by a process of its own with one thread: a
-//! line on its standard input asks for one container, the milliseconds to its exec come back on its standard output.
+//! line on its standard input asks for one container; when that has ended, the time at which it was begun comes back on its standard output.
 
+use super::execs::{Execs, now};
 use drydock_runtime::{
     mounts,
     netlink::{Batch, In, LOOPBACK, Peer},
@@ -20,7 +21,6 @@ use std::{
     os::fd::{AsFd, OwnedFd},
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    time::Instant,
 };
 
 /// A host user that no server uses.
@@ -56,12 +56,13 @@ impl Floor {
     }
 
     /// Milliseconds from the beginning to the exec of a container's program.
-    pub fn measure(&mut self, network: bool) -> f64 {
+    pub fn measure(&mut self, network: bool, execs: &Execs) -> f64 {
         let mut ask = self.ask.as_ref().expect("open until it is dropped");
         writeln!(ask, "{network}").expect("the floor reads");
         let mut line = String::new();
         self.answers.read_line(&mut line).expect("the floor answers");
-        line.trim().parse().expect("the floor's answer is a number")
+        let began: f64 = line.trim().parse().expect("the floor's answer is a number");
+        execs.of_true() - began
     }
 }
 
@@ -92,21 +93,22 @@ pub fn serve(layer: &Path, scratch: &Path) {
         links.bridge("bench0", BRIDGE, [2, 0, 0, 0, 0, 1]).address(BRIDGE, GATEWAY, 24).up(BRIDGE);
         links.send().expect("bridge");
         for (number, line) in std::io::stdin().lines().map_while(Result::ok).enumerate() {
-            let took = container(&lower, &disk.join(number.to_string()), number, line == "true");
-            println!("{took}");
+            let began = container(&lower, &disk.join(number.to_string()), number, line == "true");
+            println!("{began}");
         }
         0
     });
     process::wait(pid.expect("clone")).expect("wait");
 }
 
+/// When it was begun, by [`now`]'s clock; it has ended.
 fn container(lower: &Path, dir: &Path, number: usize, network: bool) -> f64 {
     let text = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
     let (upper, work) = (dir.join("upper"), dir.join("work"));
     for dir in [&upper, &work] {
         fs::create_dir_all(dir).expect("mkdir");
     }
-    let began = Instant::now();
+    let began = now();
     let options = [
         ("lowerdir", &*text(lower)),
         ("upperdir", &*text(&upper)),
@@ -114,7 +116,6 @@ fn container(lower: &Path, dir: &Path, number: usize, network: bool) -> f64 {
         ("userxattr", ""),
     ];
     let root = mounts::create("overlay", &options, MountAttrFlags::empty()).expect("overlay");
-    let (mut ready, at_exec) = std::io::pipe().expect("pipe");
     let (mut go, mut tell) = std::io::pipe().expect("pipe");
     let all = libc::CLONE_NEWPID
         | libc::CLONE_NEWNS
@@ -143,13 +144,10 @@ fn container(lower: &Path, dir: &Path, number: usize, network: bool) -> f64 {
             .expect("pair of interfaces");
         tell.write_all(b".").expect("the child listens");
     }
-    drop(at_exec);
-    let end = ready.read(&mut [0]).expect("the end of the pipe");
-    let took = began.elapsed();
-    assert_eq!((end, process::wait(pid).expect("wait")), (0, 0));
+    assert_eq!(process::wait(pid).expect("wait"), 0);
     drop(root);
     fs::remove_dir_all(dir).expect("remove the overlay's directories");
-    took.as_secs_f64() * 1000.0
+    began
 }
 
 fn enter(root: &OwnedFd) {

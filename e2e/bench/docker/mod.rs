@@ -5,6 +5,7 @@
 //! (<https://github.com/mattn/go-runewidth/issues/104>), whatever it talks to.
 
 mod engine;
+mod execs;
 pub mod floor;
 mod instant;
 mod peers;
@@ -16,6 +17,7 @@ use crate::{
 use bytes::Bytes;
 use drydock_e2e::{Lab, server};
 use engine::{Api, Client, Times, at_once, run as time};
+use execs::Execs;
 use floor::Floor;
 use peers::Peers;
 use serde_json::Value;
@@ -73,10 +75,10 @@ impl Subject {
         }
     }
 
-    async fn live(&mut self, keep: bool) {
+    async fn live(&mut self, execs: &Execs, keep: bool) {
         for (i, network) in NETWORKS.into_iter().enumerate() {
             tokio::time::sleep(SETTLE).await;
-            let life = self.api.life(network).await;
+            let life = self.api.life(network, execs).await;
             if keep {
                 self.lives[i].push(life);
             }
@@ -138,6 +140,7 @@ async fn measure() {
     let nothing = scratch.path().join("instant.sock");
     instant::serve(&nothing);
     let (nothing, mut alone) = (Client::new(&client, &nothing, &settings), Vec::new());
+    let execs = Execs::start();
     let mut floor = Floor::start(&layer, &scratch.path().join("floor"));
     let mut peers = Peers::start(&layer, scratch.path());
     let mut theirs = None;
@@ -153,14 +156,14 @@ async fn measure() {
     for keep in rounds() {
         for (i, times) in floors.iter_mut().enumerate() {
             tokio::time::sleep(SETTLE).await;
-            let took = floor.measure(i == 1);
+            let took = floor.measure(i == 1, &execs);
             if keep {
                 times.push(took);
             }
         }
-        ours.live(keep).await;
+        ours.live(&execs, keep).await;
         if let Some(theirs) = &mut theirs {
-            theirs.live(keep).await;
+            theirs.live(&execs, keep).await;
         }
     }
     // Programs of their own, which leave the processors' caches to nobody else.
@@ -330,8 +333,10 @@ fn print(
         let floors = if of_floor { format!("{:.2}x", we / base) } else { none() };
         table.row([name.into(), cell(we), cell(they), times, floors, text, met]);
     };
-    row("start at the API, no network", &|s| s.of_lives(0, |t| t.start), true, Goal::OfFloor(1.5));
-    row("start at the API, bridge", &|s| s.of_lives(1, |t| t.start), true, Goal::OfFloor(2.5));
+    row("request to exec, no network", &|s| s.of_lives(0, |t| t.exec), true, Goal::OfFloor(1.5));
+    row("request to exec, bridge", &|s| s.of_lives(1, |t| t.exec), true, Goal::OfFloor(2.5));
+    row("start at the API, no network", &|s| s.of_lives(0, |t| t.start), true, Goal::None);
+    row("start at the API, bridge", &|s| s.of_lives(1, |t| t.start), true, Goal::None);
     row("create at the API", &|s| s.of_lives(1, |t| t.create), true, Goal::None);
     row("remove at the API", &|s| s.of_lives(1, |t| t.remove), true, Goal::None);
     row("docker run --rm --network none busybox true", &|s| median(&s.runs[0]), false, Goal::Faster(7.0));
