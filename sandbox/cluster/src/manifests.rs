@@ -1,13 +1,11 @@
 //! The manifests of the control plane's static pods, as kubeadm 1.35 writes them (`cmd/kubeadm/app/phases/controlplane/manifests.go`,
-//! `phases/etcd/local.go`), with one thing more: etcd and the API server share a directory with a socket, over which the API server
-//! keeps a replica of the store; and one less: the controllers of bootstrap tokens, which are for machines that join by themselves.
+//! `phases/etcd/local.go`), but for three flags: etcd does not wait for the disk, the API server's port may be held for it, and there are no
+//! controllers of bootstrap tokens, which are for machines that join by themselves.
 
 use crate::{API_PORT, Cluster, POD_CIDR, SERVICE_CIDR, VERSION};
 use std::{fmt::Write, net::Ipv4Addr};
 
 const PKI: &str = "/etc/kubernetes/pki";
-/// Where the socket of etcd's replicas is.
-const SOCKET_DIR: &str = "/run/etcd";
 
 /// A component: all that its manifest says.
 struct Component {
@@ -65,7 +63,6 @@ fn etcd(cluster: &Cluster<'_>) -> Component {
             format!("--listen-client-urls=https://127.0.0.1:2379,{clients}"),
             "--listen-metrics-urls=http://127.0.0.1:2381".into(),
             format!("--listen-peer-urls={peers}"),
-            format!("--listen-replica-socket={SOCKET_DIR}/replica.sock"),
             format!("--name={node}"),
             format!("--peer-cert-file={PKI}/etcd/peer.crt"),
             "--peer-client-cert-auth=true".into(),
@@ -90,7 +87,6 @@ fn etcd(cluster: &Cluster<'_>) -> Component {
         volumes: vec![
             Volume::new("etcd-data", "/var/lib/etcd", "DirectoryOrCreate", false),
             Volume::new("etcd-certs", "/etc/kubernetes/pki/etcd", "DirectoryOrCreate", false),
-            Volume::new("etcd-socket", SOCKET_DIR, "DirectoryOrCreate", false),
         ],
     }
 }
@@ -113,7 +109,7 @@ fn api_server(cluster: &Cluster<'_>) -> Component {
             format!("--etcd-cafile={PKI}/etcd/ca.crt"),
             format!("--etcd-certfile={PKI}/apiserver-etcd-client.crt"),
             format!("--etcd-keyfile={PKI}/apiserver-etcd-client.key"),
-            format!("--etcd-servers=unix://{SOCKET_DIR}/replica.sock"),
+            "--etcd-servers=https://127.0.0.1:2379".into(),
             format!("--kubelet-client-certificate={PKI}/apiserver-kubelet-client.crt"),
             format!("--kubelet-client-key={PKI}/apiserver-kubelet-client.key"),
             "--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname".into(),
@@ -155,7 +151,6 @@ fn api_server(cluster: &Cluster<'_>) -> Component {
                 true,
             ),
             Volume::new("usr-share-ca-certificates", "/usr/share/ca-certificates", "DirectoryOrCreate", true),
-            Volume::new("etcd-socket", SOCKET_DIR, "DirectoryOrCreate", false),
         ],
     }
 }

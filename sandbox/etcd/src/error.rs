@@ -45,9 +45,16 @@ pub enum Error {
     #[error("etcdserver: mvcc: database space exceeded: {0}")]
     NoSpace(String),
     /// The process that owns the store cannot be reached. A write may or may not have happened.
-    #[error("etcdserver: the store cannot be reached: {0}")]
+    #[error("rpc error: code = Unavailable desc = {0}")]
     Unavailable(String),
     /// A file is no journal, or one that is damaged before its end.
     #[error("etcdserver: {0}")]
     Corrupt(String),
+}
+
+impl Error {
+    /// No connection comes about, as gRPC's client says it.
+    pub(crate) fn connection(why: String) -> Self {
+        Self::Unavailable(format!("connection error: desc = \"{why}\""))
+    }
 }

@@ -21,7 +21,9 @@ mod record;
 mod replica;
 mod replication;
 mod serve;
+mod servers;
 mod store;
+mod tls;
 mod txn;
 mod watch;
 
@@ -29,6 +31,8 @@ pub use error::Error;
 pub use mvcc::{Found, Query};
 pub use record::{Event, EventKind, KeyRange, Record};
 pub use serve::{Options, ServeError, serve};
+pub use servers::Servers;
 pub use store::{Outcome, Store};
+pub use tls::{ClientFiles, FlagError};
 pub use txn::{Compare, CompareOp, Op, OpResult, Target, Txn, TxnResult};
 pub use watch::{Batch, Watcher};

@@ -2,16 +2,14 @@
 //! connection; while there is none, writes fail with [`Error::Unavailable`], reads are of what was last known, and watchers wait.
 
 use crate::frame::{self, Builder, Frame};
-use crate::replication::{Answer, Reader, Request, ToOwner, ToReplica};
+use crate::replication::{Answer, Reader, Request, ToOwner, ToReplica, write};
+use crate::servers::{Servers, Stream};
 use crate::store::{Inner, Store, Writer};
 use crate::{Error, mvcc::State};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
-use tokio::net::UnixStream;
-use tokio::net::unix::OwnedWriteHalf;
+use tokio::io::{WriteHalf, split};
 use tokio::sync::{mpsc, oneshot};
 
 /// Requests that may wait to be sent.
@@ -24,7 +22,11 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_s
 /// The way to the owner.
 pub(crate) struct Link {
     requests: mpsc::Sender<Asked>,
+    lost: Lost,
 }
+
+/// Why there is no connection; none: there is one.
+type Lost = Arc<Mutex<Option<Error>>>;
 
 struct Asked {
     request: Request,
@@ -32,6 +34,11 @@ struct Asked {
 }
 
 impl Link {
+    /// Refuses if nothing has been heard of the owner since a connection ended.
+    pub fn is_connected(&self) -> Result<(), Error> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone().map_or(Ok(()), Err)
+    }
+
     /// Asks the owner. The answer speaks of revisions that are here.
     pub async fn ask(&self, request: Request) -> Result<Answer, Error> {
         let (reply, answer) = oneshot::channel();
@@ -50,14 +57,15 @@ impl Link {
 }
 
 /// Connects, fetches the state, and keeps it up to date for as long as anybody has the store.
-pub(crate) async fn open(path: &Path) -> Result<Store, Error> {
-    let mut connection = Connection::open(path, 0, 0).await?;
+pub(crate) async fn open(servers: Servers) -> Result<Store, Error> {
+    let mut connection = Connection::open(&servers, 0, 0).await?;
     let Some(state) = connection.first_state().await? else {
         return Err(Error::Corrupt("the owner sends no state".into()));
     };
     let (requests, asked) = mpsc::channel(REQUESTS);
-    let store = Store::with(state, Writer::Replica(Link { requests }));
-    let keeper = Keeper { path: path.into(), inner: Arc::downgrade(&store.inner), asked };
+    let lost = Lost::default();
+    let store = Store::with(state, Writer::Replica(Link { requests, lost: Arc::clone(&lost) }));
+    let keeper = Keeper { servers, inner: Arc::downgrade(&store.inner), asked, lost };
     tokio::spawn(keeper.run(connection));
     Ok(store)
 }
@@ -65,16 +73,15 @@ pub(crate) async fn open(path: &Path) -> Result<Store, Error> {
 /// A connection to the owner.
 struct Connection {
     reader: Reader,
-    writer: OwnedWriteHalf,
+    writer: WriteHalf<Stream>,
 }
 
 impl Connection {
-    async fn open(path: &Path, id: u64, revision: i64) -> Result<Self, Error> {
-        let lost = |error: std::io::Error| Error::Unavailable(format!("{}: {error}", path.display()));
-        let (reader, mut writer) = UnixStream::connect(path).await.map_err(lost)?.into_split();
+    async fn open(servers: &Servers, id: u64, revision: i64) -> Result<Self, Error> {
+        let (reader, mut writer) = split(servers.connect().await?);
         let mut hello = Vec::new();
         frame::encode(&ToOwner::Hello { id, revision }, &mut hello)?;
-        writer.write_all(&hello).await.map_err(lost)?;
+        write(&mut writer, &hello).await.map_err(|error| Error::Unavailable(error.to_string()))?;
         Ok(Self { reader: Reader::new(reader), writer })
     }
 
@@ -106,9 +113,10 @@ impl Connection {
 
 /// Keeps a copy up to date.
 struct Keeper {
-    path: PathBuf,
+    servers: Servers,
     inner: Weak<Inner>,
     asked: mpsc::Receiver<Asked>,
+    lost: Lost,
 }
 
 impl Keeper {
@@ -119,13 +127,19 @@ impl Keeper {
                 Ok(()) => return,
                 Err(error) => error,
             };
-            tracing::warn!(%error, "lost the owner of the store");
+            tracing::warn!(%error, "lost the store");
+            self.set_lost(Some(error));
             connection = match self.connect_again().await {
                 Some(connection) => connection,
                 None => return,
             };
-            tracing::info!("found the owner of the store again");
+            self.set_lost(None);
+            tracing::info!("found the store again");
         }
+    }
+
+    fn set_lost(&self, why: Option<Error>) {
+        *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     /// Until the connection fails, or nobody has the store any more.
@@ -141,7 +155,7 @@ impl Keeper {
                 asked = self.asked.recv() => {
                     let Some(asked) = asked else { break Ok(()) };
                     let buffer = open.encode(asked, &mut self.asked);
-                    if let Err(error) = writer.write_all(&buffer).await {
+                    if let Err(error) = write(&mut writer, &buffer).await {
                         break Err(Error::Unavailable(error.to_string()));
                     }
                 }
@@ -175,7 +189,7 @@ impl Keeper {
                 (state.id, state.revision())
             };
             let attempt = async {
-                let mut connection = Connection::open(&self.path, id, revision).await?;
+                let mut connection = Connection::open(&self.servers, id, revision).await?;
                 let state = connection.first_state().await?;
                 Ok::<_, Error>((connection, state))
             };
@@ -186,7 +200,10 @@ impl Keeper {
                     }
                     return Some(connection);
                 }
-                Err(error) => tracing::debug!(%error, "the owner of the store is not there yet"),
+                Err(error) => {
+                    tracing::debug!(%error, "the store is not there yet");
+                    self.set_lost(Some(error));
+                }
             }
             drop(inner);
             let until = tokio::time::sleep(pause);
@@ -195,7 +212,9 @@ impl Keeper {
                 tokio::select! {
                     () = &mut until => break,
                     asked = self.asked.recv() => {
-                        let error = Error::Unavailable("connection refused".into());
+                        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                        let error = lost.unwrap_or_else(|| Error::Unavailable("the connection ended".into()));
+                        // Whoever asked may have gone.
                         let _gone = asked?.reply.send(Err(error));
                     }
                 }

@@ -1,4 +1,4 @@
-//! How a copy of the store in another process is fed: over a Unix socket, in frames. The copy says what it has, and gets what it
+//! How a copy of the store in another process is fed: over a connection to etcd's port, in frames. The copy says what it has, and gets what it
 //! lacks: the events since, or, if these are compacted or of another history, the whole state. From then on it gets each revision as
 //! it is made. Its writes come the other way, and are answered after the revision that they made was sent; so a copy that hears of a
 //! success can read it.
@@ -8,6 +8,7 @@
 use crate::Error;
 use crate::frame::{self, Frame};
 use crate::record::{KeyRange, Record};
+use crate::servers::Stream;
 use crate::store::{Inner, Store};
 use crate::txn::{Op, OpResult, Txn, TxnResult};
 use crate::watch::Watcher;
@@ -15,9 +16,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, ReadHalf, WriteHalf, split};
 use tokio::sync::mpsc;
 
 /// Answers that may wait to be sent; a copy that asks more and reads nothing is not read either.
@@ -70,26 +69,15 @@ pub(crate) enum Told {
     Range { records: Vec<(Bytes, i64)>, more: bool, count: usize },
 }
 
-/// Feeds copies until the listener fails.
-pub(crate) async fn serve(store: Store, listener: UnixListener) -> std::io::Error {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let store = store.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = serve_one(store, stream).await {
-                        tracing::info!(%error, "a copy of the store has left");
-                    }
-                });
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
-            Err(error) => return error,
-        }
-    }
+/// Whether what begins with this byte is a copy's first word: that is shorter than 80 bytes, as its first byte says, and a client of etcd's
+/// API begins with a `P` (RFC 9113, 3.4).
+pub(crate) fn is_hello(first: u8) -> bool {
+    first != b'P'
 }
 
-async fn serve_one(store: Store, stream: UnixStream) -> Result<(), Error> {
-    let (reader, writer) = stream.into_split();
+/// Feeds a copy until it leaves.
+pub(crate) async fn serve(store: Store, stream: Stream) -> Result<(), Error> {
+    let (reader, writer) = split(stream);
     let mut reader = Reader::new(reader);
     let ToOwner::Hello { id, revision } = reader.next().await? else {
         return Err(Error::Corrupt("it does not say what it has".into()));
@@ -162,7 +150,7 @@ struct Pending {
 /// What one copy is sent.
 struct Feed {
     store: Store,
-    writer: OwnedWriteHalf,
+    writer: WriteHalf<Stream>,
     pending: mpsc::Receiver<Pending>,
     waiting: VecDeque<Pending>,
     /// The compaction that it knows of.
@@ -273,18 +261,27 @@ impl Feed {
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.writer.write_all(bytes).await.map_err(|error| Error::Unavailable(error.to_string()))
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        write(&mut self.writer, bytes).await.map_err(|error| Error::Unavailable(error.to_string()))
     }
 }
 
-/// Reads frames from a socket.
+/// Writes to a connection, which may keep what it has not been told to flush.
+pub(crate) async fn write(writer: &mut WriteHalf<Stream>, bytes: &[u8]) -> std::io::Result<()> {
+    writer.write_all(bytes).await?;
+    writer.flush().await
+}
+
+/// Reads frames from a connection.
 pub(crate) struct Reader {
-    socket: BufReader<OwnedReadHalf>,
+    socket: BufReader<ReadHalf<Stream>>,
     body: Vec<u8>,
 }
 
 impl Reader {
-    pub fn new(socket: OwnedReadHalf) -> Self {
+    pub fn new(socket: ReadHalf<Stream>) -> Self {
         Self { socket: BufReader::with_capacity(32 << 10, socket), body: Vec::new() }
     }
 

@@ -2,28 +2,24 @@
 //! serves etcd's API to clients that show a certificate; and, without one, whether it is well.
 
 use crate::grpc::{Api, Member, VERSION};
-use crate::{Error, Store};
+use crate::tls::{self, FlagError};
+use crate::{Error, Store, replication};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http_body_util::Full;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::fmt::Write;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
-use tokio_rustls::rustls::{RootCertStore, ServerConfig, crypto};
 use tonic::body::Body;
 
 /// Connections at once.
@@ -56,8 +52,6 @@ pub struct Options {
     pub trusted_ca_file: Option<PathBuf>,
     /// Whether clients must show one.
     pub client_cert_auth: bool,
-    /// The socket at which the API server fetches its copy.
-    pub replica_socket: Option<PathBuf>,
     /// Whether an acknowledged write survives the machine and not only this process.
     pub fsync: bool,
 }
@@ -69,13 +63,8 @@ pub enum ServeError {
     #[error(transparent)]
     Store(#[from] Error),
     /// A flag makes no sense.
-    #[error("--{flag}: {why}")]
-    Flag {
-        /// Which.
-        flag: &'static str,
-        /// Why.
-        why: String,
-    },
+    #[error(transparent)]
+    Flag(#[from] FlagError),
     /// An address or a file can't be used.
     #[error("{what}: {error}")]
     Io {
@@ -102,15 +91,10 @@ async fn listen(options: Options, shutdown: BoxFuture<'static, ()>) -> Result<()
     let clients = urls("listen-client-urls", &options.listen_client_urls)?;
     let metrics = urls("listen-metrics-urls", &options.listen_metrics_urls)?;
     let acceptor = match clients.iter().any(|url| url.is_tls) {
-        true => Some(acceptor(&options)?),
+        true => Some(tls::acceptor(&options)?),
         false => None,
     };
     let mut tasks = JoinSet::new();
-    if let Some(path) = &options.replica_socket {
-        let listener = bind_socket(path)?;
-        let store = store.clone();
-        tasks.spawn(async move { fail("replica-socket", store.serve_replicas(listener).await) });
-    }
     let member = Member {
         name: options.name.clone(),
         peer_urls: options.initial_advertise_peer_urls.clone(),
@@ -121,7 +105,8 @@ async fn listen(options: Options, shutdown: BoxFuture<'static, ()>) -> Result<()
     for url in clients {
         let listener = bind(url.address).await?;
         let acceptor = acceptor.clone().filter(|_| url.is_tls);
-        tasks.spawn(accept(listener, Arc::clone(&permits), Protocol::Api(api.clone(), acceptor)));
+        let protocol = Protocol::Client { store: store.clone(), api: api.clone(), acceptor };
+        tasks.spawn(accept(listener, Arc::clone(&permits), protocol));
     }
     for url in metrics {
         let listener = bind(url.address).await?;
@@ -156,9 +141,9 @@ struct Url {
     is_tls: bool,
 }
 
-fn urls(flag: &'static str, urls: &[String]) -> Result<Vec<Url>, ServeError> {
+fn urls(flag: &'static str, urls: &[String]) -> Result<Vec<Url>, FlagError> {
     let parse = |url: &String| {
-        let wrong = |why: &str| ServeError::Flag { flag, why: format!("{url:?}: {why}") };
+        let wrong = |why: &str| FlagError { flag, why: format!("{url:?}: {why}") };
         let (scheme, address) =
             url.split_once("://").ok_or_else(|| wrong("URL scheme must be http or https"))?;
         let is_tls = match scheme {
@@ -174,67 +159,19 @@ fn urls(flag: &'static str, urls: &[String]) -> Result<Vec<Url>, ServeError> {
     urls.iter().map(parse).collect()
 }
 
-fn acceptor(options: &Options) -> Result<TlsAcceptor, ServeError> {
-    let needed = |flag: &'static str, path: &Option<PathBuf>| {
-        let why = || ServeError::Flag { flag, why: "needed for https".into() };
-        path.clone().ok_or_else(why)
-    };
-    let cert = needed("cert-file", &options.cert_file)?;
-    let key = needed("key-file", &options.key_file)?;
-    let wrong = |flag: &'static str| move |error: String| ServeError::Flag { flag, why: error };
-    let provider = Arc::new(crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| wrong("cert-file")(error.to_string()))?;
-    let builder = match options.client_cert_auth {
-        true => {
-            let ca = needed("trusted-ca-file", &options.trusted_ca_file)?;
-            let mut roots = RootCertStore::empty();
-            for cert in certificates("trusted-ca-file", &ca)? {
-                roots.add(cert).map_err(|error| wrong("trusted-ca-file")(error.to_string()))?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                .build()
-                .map_err(|error| wrong("trusted-ca-file")(error.to_string()))?;
-            builder.with_client_cert_verifier(verifier)
-        }
-        false => builder.with_no_client_auth(),
-    };
-    let chain = certificates("cert-file", &cert)?;
-    let key = PrivateKeyDer::from_pem_file(&key)
-        .map_err(|error| wrong("key-file")(format!("{}: {error}", key.display())))?;
-    let mut config =
-        builder.with_single_cert(chain, key).map_err(|error| wrong("cert-file")(error.to_string()))?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
-fn certificates(flag: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, ServeError> {
-    let wrong = |error| ServeError::Flag { flag, why: format!("{}: {error}", path.display()) };
-    CertificateDer::pem_file_iter(path).map_err(wrong)?.collect::<Result<_, _>>().map_err(wrong)
-}
-
 async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|error| fail(format!("listen on {address}"), error))
-}
-
-fn bind_socket(path: &Path) -> Result<UnixListener, ServeError> {
-    let failed = |error| fail(path.display().to_string(), error);
-    // The journal's lock says that its last owner is gone.
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    // Whoever can write to it can write to the store.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    Ok(listener)
 }
 
 /// What is spoken at a port.
 #[derive(Clone)]
 enum Protocol {
-    Api(Api, Option<TlsAcceptor>),
+    /// etcd's API, and what feeds copies.
+    Client {
+        store: Store,
+        api: Api,
+        acceptor: Option<TlsAcceptor>,
+    },
     Health(Store),
 }
 
@@ -265,9 +202,19 @@ async fn accept(listener: TcpListener, permits: Arc<Semaphore>, protocol: Protoc
 impl Protocol {
     async fn serve(self, stream: tokio::net::TcpStream) {
         match self {
-            Self::Api(api, None) => serve_api(api, stream).await,
-            Self::Api(api, Some(acceptor)) => {
+            Self::Client { store, api, acceptor: None } => {
+                let mut first = [0];
+                match tokio::time::timeout(PATIENCE, stream.peek(&mut first)).await {
+                    Ok(Ok(1)) if replication::is_hello(first[0]) => feed(store, stream).await,
+                    Ok(Ok(1)) => serve_api(api, stream).await,
+                    _ => tracing::debug!("a client said nothing"),
+                }
+            }
+            Self::Client { store, api, acceptor: Some(acceptor) } => {
                 match tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(tls::REPLICA) => {
+                        feed(store, stream).await;
+                    }
                     Ok(Ok(stream)) => serve_api(api, stream).await,
                     Ok(Err(error)) => tracing::warn!(%error, "rejected connection"),
                     Err(_) => tracing::debug!("a client did not finish its handshake"),
@@ -288,6 +235,12 @@ impl Protocol {
                 }
             }
         }
+    }
+}
+
+async fn feed(store: Store, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    if let Err(error) = store.serve_replica(io).await {
+        tracing::info!(%error, "a copy of the store has left");
     }
 }
 

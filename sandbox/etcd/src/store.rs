@@ -9,12 +9,13 @@ use crate::owner::Owner;
 use crate::record::{KeyRange, Record};
 use crate::replica::{self, Link};
 use crate::replication::{self, Request};
+use crate::servers::Servers;
 use crate::txn::{Compare, Op, OpResult, Txn, TxnResult};
 use crate::watch::Watcher;
 use bytes::Bytes;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use tokio::net::UnixListener;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
@@ -89,14 +90,25 @@ impl Store {
         Ok(Self::with(state, Writer::Owner(Owner::kept(journal, fsync))))
     }
 
-    /// A copy of the store whose owner listens at this socket ([`Self::serve_replicas`]).
-    pub async fn replica(socket: &Path) -> Result<Self, Error> {
-        replica::open(socket).await
+    /// A copy of the store that another process serves ([`crate::serve`]).
+    pub async fn replica(servers: Servers) -> Result<Self, Error> {
+        replica::open(servers).await
     }
 
-    /// Feeds copies in other processes until the listener fails.
-    pub async fn serve_replicas(&self, listener: UnixListener) -> std::io::Error {
-        replication::serve(self.clone(), listener).await
+    /// Feeds a copy in another process until it leaves.
+    pub async fn serve_replica(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) -> Result<(), Error> {
+        replication::serve(self.clone(), Box::new(io)).await
+    }
+
+    /// Refuses if this is a copy that has lost its owner: what is read is what was known then.
+    pub fn is_connected(&self) -> Result<(), Error> {
+        match &self.inner.writer {
+            Writer::Owner(_) => Ok(()),
+            Writer::Replica(link) => link.is_connected(),
+        }
     }
 
     /// All that it knows as one file, a piece at a time: what [`Self::restore`] takes.

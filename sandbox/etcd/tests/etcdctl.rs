@@ -2,7 +2,7 @@
 //! command by command. Needs the package `etcd-client`; the comparison also `etcd-server`, which starts a server of its own on machines
 //! with systemd, so it runs only when asked for.
 
-use drydock_etcd::{Options, serve};
+use drydock_etcd::{ClientFiles, Options, Servers, Store, serve};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -192,11 +192,41 @@ async fn etcdctl_saves_a_snapshot_and_clients_need_a_certificate() {
     let saved = ours.run(&["snapshot", "save", &file.display().to_string()]).await;
     assert!(saved.status.success(), "{saved:?}");
     let second = data.path().join("second");
-    drydock_etcd::Store::restore(&file, &second).expect("a snapshot");
+    Store::restore(&file, &second).expect("a snapshot");
     let restored = start(&pki, &second).await;
     assert_eq!(restored.answer(&["get", "kept"], "").await, ("kept\nvalue\n".into(), true));
 
     let nobody =
         Ctl { url: ours.url.clone(), flags: vec![ours.flags[0].clone(), "--command-timeout=2s".into()] };
     assert!(!nobody.run(&["get", "kept"]).await.status.success());
+}
+
+#[tokio::test]
+async fn a_copy_is_fed_at_the_same_port_with_the_same_certificates() {
+    let (pki, other) = (Pki::new(), Pki::new());
+    let data = tempfile::tempdir().expect("a directory");
+    let ours = start(&pki, data.path()).await;
+    let replica = |authority: &Pki, own: Option<&Pki>| {
+        let files = ClientFiles {
+            ca: Some(authority.path("ca.crt")),
+            cert: own.map(|pki| pki.path("client.crt")),
+            key: own.map(|pki| pki.path("client.key")),
+        };
+        Store::replica(Servers::new(std::slice::from_ref(&ours.url), &files).expect("its files"))
+    };
+    let copy = replica(&pki, Some(&pki)).await.expect("a copy");
+    assert!(ours.run(&["put", "a", "1"]).await.status.success());
+    copy.sync().await.expect("the owner");
+    assert!(copy.get(b"a", None).expect("readable").is_some());
+    copy.create("b".into(), "2".into(), 0).await.expect("a write");
+    assert_eq!(ours.answer(&["get", "b"], "").await, ("b\n2\n".into(), true));
+
+    let said =
+        replica(&other, Some(&pki)).await.expect_err("an authority that it does not trust").to_string();
+    assert!(
+        said.contains("tls: failed to verify certificate: x509: certificate signed by unknown authority"),
+        "{said}"
+    );
+    replica(&pki, Some(&other)).await.expect_err("a certificate of somebody else's");
+    replica(&pki, None).await.expect_err("no certificate");
 }

@@ -1,16 +1,15 @@
-//! `kube-apiserver`: the API server, with upstream's flags as kubeadm's manifest gives them. Flags for what this one does not have (etcd's
-//! client certificates: its way to the store is a Unix socket) are taken and mean nothing.
+//! `kube-apiserver`: the API server, with upstream's flags as kubeadm's manifest gives them.
 
 use anyhow::{Context, bail};
 use clap::{ArgAction, Parser};
 use drydock_apiserver::options::{KeyPair, RequestHeader, TlsFiles};
 use drydock_apiserver::services::Range;
 use drydock_apiserver::{Options, run as serve};
-use drydock_etcd::Store;
+use drydock_etcd::{ClientFiles, Servers, Store};
 use futures_util::future::BoxFuture;
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The Kubernetes API server validates and configures data for the api objects.
@@ -29,8 +28,8 @@ pub struct Command {
     /// Whether others of the same user may listen at that port, too (SO_REUSEPORT).
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, default_value = "false", default_missing_value = "true")]
     permit_port_sharing: bool,
-    /// The store: `unix://` and the path of its replication socket.
-    #[arg(long, required = true, value_delimiter = ',')]
+    /// List of etcd servers to connect with (scheme://ip:port).
+    #[arg(long, value_delimiter = ',')]
     etcd_servers: Vec<String>,
     /// File with the authority that signs clients' certificates.
     #[arg(long)]
@@ -108,13 +107,13 @@ pub struct Command {
     /// Taken and without meaning: privileged containers are the node's matter.
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, default_value = "true", default_missing_value = "true")]
     allow_privileged: bool,
-    /// Taken and without meaning: a Unix socket needs no certificates.
+    /// Who signs etcd's certificate.
     #[arg(long)]
     etcd_cafile: Option<PathBuf>,
-    /// See `--etcd-cafile`.
+    /// Certificate that etcd is shown.
     #[arg(long)]
     etcd_certfile: Option<PathBuf>,
-    /// See `--etcd-cafile`.
+    /// Its key.
     #[arg(long)]
     etcd_keyfile: Option<PathBuf>,
     /// Taken and without meaning: there are no aggregated API servers.
@@ -125,31 +124,40 @@ pub struct Command {
     proxy_client_key_file: Option<PathBuf>,
 }
 
+/// How long the store may take to be there (`dialTimeout` of apiserver's `storage/storagebackend/factory/etcd3.go`).
+const STORE_IN: Duration = Duration::from_secs(20);
+
 /// Runs until `stop` is done.
 pub async fn run(command: Command, mut stop: BoxFuture<'static, ()>) -> anyhow::Result<()> {
-    let socket = match &command.etcd_servers[..] {
-        [one] => one.strip_prefix("unix://").map(PathBuf::from),
-        _ => None,
+    let files = ClientFiles {
+        ca: command.etcd_cafile.clone(),
+        cert: command.etcd_certfile.clone(),
+        key: command.etcd_keyfile.clone(),
     };
-    let Some(socket) = socket else {
-        bail!("--etcd-servers must be unix:// and the path of etcd's --listen-replica-socket");
-    };
+    let urls = command.etcd_servers.clone();
     let options = options(command)?;
+    if urls.is_empty() {
+        bail!("--etcd-servers must be specified");
+    }
+    let servers = Servers::new(&urls, &files).context("error creating storage factory")?;
     let store = tokio::select! {
         () = &mut stop => return Ok(()),
-        store = connect(&socket) => store,
+        store = connect(&servers) => store,
+        () = tokio::time::sleep(STORE_IN) => bail!("error creating storage factory: context deadline exceeded"),
     };
     Ok(serve(store, options, stop).await?)
 }
 
-/// The store may come up after us, and come back while we wait.
-async fn connect(socket: &Path) -> Store {
+/// The store may come up after us.
+async fn connect(servers: &Servers) -> Store {
     let mut pause = Duration::from_millis(20);
     loop {
-        match Store::replica(socket).await {
+        match Store::replica(servers.clone()).await {
             Ok(store) => return store,
             Err(error) => {
-                tracing::info!("waiting for the store at {}: {error}", socket.display());
+                tracing::warn!(
+                    "grpc: addrConn.createTransport failed to connect to {servers:?}. Err: {error}"
+                );
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(2));
             }
@@ -258,7 +266,7 @@ mod tests {
             "--enable-admission-plugins=NodeRestriction",
             "--enable-bootstrap-token-auth=true",
             "--etcd-cafile=/p/etcd/ca.crt",
-            "--etcd-servers=unix:///run/etcd.sock",
+            "--etcd-servers=https://127.0.0.1:2379",
             "--kubelet-client-certificate=/p/k.crt",
             "--kubelet-client-key=/p/k.key",
             "--kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname",
@@ -281,7 +289,7 @@ mod tests {
     #[test]
     fn names_that_nobody_knows_are_refused() {
         let of = |flag: &str| {
-            let command = Command::try_parse_from(["kube-apiserver", "--etcd-servers=unix:///x", flag]);
+            let command = Command::try_parse_from(["kube-apiserver", "--etcd-servers=https://x:1", flag]);
             check_names(&command.expect(flag)).map_err(|error| error.to_string())
         };
         assert_eq!(of("--authorization-mode=Node,RBAC"), Ok(()));

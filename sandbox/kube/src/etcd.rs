@@ -60,9 +60,6 @@ struct Serve {
     /// Don't wait until writes are on the disk: they survive this process, not the machine.
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, default_value = "false", default_missing_value = "true")]
     unsafe_no_fsync: bool,
-    /// Socket at which the API server of this node fetches its copy of the store.
-    #[arg(long)]
-    listen_replica_socket: Option<PathBuf>,
     /// URLs that are told to other members. There are none: nothing listens at them.
     #[arg(long, value_delimiter = ',')]
     initial_advertise_peer_urls: Vec<String>,
@@ -111,7 +108,6 @@ pub async fn run(command: Command, shutdown: BoxFuture<'static, ()>) -> anyhow::
         trusted_ca_file,
         client_cert_auth,
         unsafe_no_fsync,
-        listen_replica_socket,
         initial_advertise_peer_urls,
         _without_meaning: _,
     } = command.serve;
@@ -129,7 +125,6 @@ pub async fn run(command: Command, shutdown: BoxFuture<'static, ()>) -> anyhow::
         key_file,
         trusted_ca_file,
         client_cert_auth,
-        replica_socket: listen_replica_socket,
         fsync: !unsafe_no_fsync,
     };
     drydock_etcd::serve(options, shutdown).await.context("the store can't be served")

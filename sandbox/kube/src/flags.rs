@@ -195,7 +195,7 @@ mod tests {
             "--audit-log-path",
             "/var/log/audit.log",
             "--etcd-servers",
-            "unix:///s",
+            "https://s",
             "--profiling",
             "--version",
             "--anonymous_auth",
@@ -206,7 +206,7 @@ mod tests {
             "--v=3",
         ])
         .unwrap();
-        assert_eq!(own, ["--etcd-servers=unix:///s", "--version", "--anonymous-auth=true"]);
+        assert_eq!(own, ["--etcd-servers=https://s", "--version", "--anonymous-auth=true"]);
         assert_eq!(unused, ["audit-policy-file", "audit-log-path", "profiling", "feature-gates"]);
         for (args, words) in [
             (&["--etcd-server=x"][..], "unknown flag: --etcd-server"),

@@ -10,7 +10,6 @@ mod docker;
 mod early;
 mod host_ports;
 mod images;
-mod klog;
 mod kubelet;
 mod logs;
 mod network;

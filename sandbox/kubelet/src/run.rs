@@ -6,7 +6,6 @@ use crate::{
     early,
     host_ports::HostPorts,
     images::Images,
-    klog::Klog,
     kubelet::{Kubelet, Notes},
     network::Network,
     node::{self, Machine},
@@ -19,7 +18,7 @@ use crate::{
     volumes::Tokens,
 };
 use drydock_cluster::{Cluster, Paths};
-use drydock_kubeclient::{Informer, Recorder, crash::panics_end_the_process, informer::Source};
+use drydock_kubeclient::{Informer, Klog, Recorder, crash::panics_end_the_process, informer::Source};
 use drydock_runtime::cluster::KubeletBoot;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use std::{sync::Arc, time::Duration};

@@ -1,7 +1,7 @@
 //! `get`: one object, copied out of the store's memory.
 
 use super::call::Call;
-use super::options;
+use super::{options, write};
 use crate::http::respond::Answer;
 use drydock_apimachinery::Status;
 use drydock_etcd::Record;
@@ -13,8 +13,9 @@ pub const WAIT: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// Answers with the object that the path names.
 pub async fn get(call: &Call) -> Result<Answer, Status> {
-    if let Some(revision) = options::resource_version(call.query.text("resourceVersion"))? {
-        not_older_than(call, revision).await?;
+    match options::resource_version(call.query.text("resourceVersion"))? {
+        Some(revision) => not_older_than(call, revision).await?,
+        None => newest(call)?,
     }
     let record = read(call)?;
     call.answer_record(StatusCode::OK, &record)
@@ -24,6 +25,11 @@ pub async fn get(call: &Call) -> Result<Answer, Status> {
 pub fn read(call: &Call) -> Result<Arc<Record>, Status> {
     let found = call.server.store.get(call.key().as_bytes(), None).map_err(Status::internal)?;
     found.ok_or_else(|| call.not_found())
+}
+
+/// Refuses if it can't be told whether what is here is the newest: whoever names no revision wants that.
+pub fn newest(call: &Call) -> Result<(), Status> {
+    call.server.store.is_connected().map_err(write::refusal)
 }
 
 /// Waits until the store is as new as a reader wants, for a while.

@@ -166,7 +166,11 @@ async fn place(
         // As tradition has it: a limit with a version means that version.
         || (options.version_match.is_none() && options.limit > 0);
     match options.resource_version {
-        None | Some(0) => Ok((None, None)),
+        None => {
+            get::newest(call)?;
+            Ok((None, None))
+        }
+        Some(0) => Ok((None, None)),
         Some(revision) => {
             get::not_older_than(call, revision).await?;
             Ok((exact.then_some(revision), None))

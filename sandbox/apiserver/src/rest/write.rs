@@ -207,9 +207,9 @@ pub async fn admit_other(
 pub fn refusal(error: Error) -> Status {
     match error {
         // Without a reason, as upstream passes it on.
-        Error::TooLarge => Status::failure(500, "", error.to_string()),
-        Error::Unavailable(_) => Status::failure(503, "ServiceUnavailable", error.to_string()),
-        Error::NoSpace(_) => Status::failure(500, "", error.to_string()),
+        Error::TooLarge | Error::Unavailable(_) | Error::NoSpace(_) => {
+            Status::failure(500, "", error.to_string())
+        }
         other => Status::internal(other),
     }
 }

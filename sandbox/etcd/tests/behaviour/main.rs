@@ -1,14 +1,15 @@
 //! The contract of a store, run on each kind of store: in memory, with a journal, and as a copy of one in another process (here: in
-//! the same process, but over the socket).
+//! the same process, but over a connection).
 
 mod contract;
 mod durability;
 mod model;
 mod replicas;
 
-use drydock_etcd::Store;
-use std::path::Path;
-use tokio::net::UnixListener;
+use drydock_etcd::{ClientFiles, Servers, Store};
+use std::net::SocketAddr;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 /// A store with what it needs to live.
 pub(crate) struct Fixture {
@@ -31,9 +32,9 @@ impl Fixture {
             Kind::Memory => Store::memory(),
             Kind::Journal => Store::open(dir.path(), true).expect("a journal"),
             Kind::Replica => {
-                let socket = dir.path().join("socket");
-                serve(&Store::memory(), &socket);
-                Store::replica(&socket).await.expect("a copy")
+                let (listener, address) = listen().await;
+                serve(&Store::memory(), listener);
+                replica(address).await
             }
         };
         let leases = store.clone();
@@ -42,11 +43,35 @@ impl Fixture {
     }
 }
 
+/// A port that is free.
+pub(crate) async fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    (listener, address)
+}
+
+/// A copy of what is served there, without TLS.
+pub(crate) async fn replica(address: SocketAddr) -> Store {
+    let servers = Servers::new(&[format!("http://{address}")], &ClientFiles::default()).expect("an address");
+    Store::replica(servers).await.expect("a copy")
+}
+
 /// Feeds copies of a store until the task is aborted.
-pub(crate) fn serve(store: &Store, socket: &Path) -> tokio::task::JoinHandle<()> {
-    let listener = UnixListener::bind(socket).expect("a socket");
+pub(crate) fn serve(store: &Store, listener: TcpListener) -> tokio::task::JoinHandle<()> {
     let owner = store.clone();
     tokio::spawn(async move {
-        tokio::join!(owner.serve_replicas(listener), owner.run_leases());
+        let accept = async {
+            let mut copies = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.expect("a connection");
+                stream.set_nodelay(true).expect("a socket");
+                let owner = owner.clone();
+                copies.spawn(async move { owner.serve_replica(stream).await });
+            }
+        };
+        tokio::select! {
+            () = accept => {}
+            () = owner.run_leases() => {}
+        }
     })
 }

@@ -1,8 +1,10 @@
 //! Copies whose owner comes and goes.
 
-use crate::serve;
-use drydock_etcd::{Error, KeyRange, Op, Outcome, Store, Txn};
+use crate::{listen, replica, serve};
+use drydock_etcd::{ClientFiles, Error, KeyRange, Op, Outcome, Servers, Store, Txn};
+use std::net::SocketAddr;
 use std::path::Path;
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 /// An owner that can be ended as a kill would end it: its connections close and its journal is free.
@@ -12,10 +14,9 @@ struct Owner {
 }
 
 impl Owner {
-    fn start(dir: &Path, socket: &Path) -> Self {
-        let _not_there_at_first = std::fs::remove_file(socket);
+    async fn start(dir: &Path, address: SocketAddr) -> Self {
         let store = Store::open(dir, false).expect("a journal");
-        let serving = serve(&store, socket);
+        let serving = serve(&store, TcpListener::bind(address).await.expect("the port"));
         Self { store, serving }
     }
 }
@@ -23,15 +24,15 @@ impl Owner {
 /// Runs an owner in a runtime of its own, so that all of its tasks end with it.
 fn owner_thread(
     dir: &Path,
-    socket: &Path,
+    address: SocketAddr,
 ) -> (std::thread::JoinHandle<()>, tokio::sync::oneshot::Sender<()>) {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let (ready, is_ready) = std::sync::mpsc::channel();
-    let (dir, socket) = (dir.to_path_buf(), socket.to_path_buf());
+    let dir = dir.to_path_buf();
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let owner = Owner::start(&dir, &socket);
+            let owner = Owner::start(&dir, address).await;
             ready.send(()).expect("somebody waits");
             let _either_way = stopped.await;
             owner.serving.abort();
@@ -56,10 +57,10 @@ async fn create_in_the_end(store: &Store, key: &str) {
 #[tokio::test]
 async fn a_copy_outlives_its_owner() {
     let dir = tempfile::tempdir().expect("a directory");
-    let socket = dir.path().join("socket");
+    let address = listen().await.1;
     let data = dir.path().join("data");
-    let (thread, stop) = owner_thread(&data, &socket);
-    let store = Store::replica(&socket).await.expect("a copy");
+    let (thread, stop) = owner_thread(&data, address);
+    let store = replica(address).await;
     let mut watch = store.watch(&KeyRange::prefix(""), None).expect("a watch");
     create(&store, "before").await.expect("a write");
     drop(stop);
@@ -68,9 +69,17 @@ async fn a_copy_outlives_its_owner() {
     // It may have been accepted by a dying socket, but nobody says that it was done.
     assert!(matches!(create(&store, "between").await, Err(Error::Unavailable(_))));
     assert!(store.get(b"before", None).expect("readable").is_some());
+    let said = format!(
+        "rpc error: code = Unavailable desc = connection error: desc = \"transport: Error while dialing: \
+         dial tcp {address}: connect: connection refused\""
+    );
+    while store.is_connected().map_err(|error| error.to_string()) != Err(said.clone()) {
+        tokio::task::yield_now().await;
+    }
 
-    let (thread, stop) = owner_thread(&data, &socket);
+    let (thread, stop) = owner_thread(&data, address);
     create_in_the_end(&store, "after").await;
+    assert_eq!(store.is_connected(), Ok(()));
     let mut seen = Vec::new();
     while seen.last().is_none_or(|key| key != "after") {
         let batch = watch.next().await.expect("no event is lost");
@@ -84,9 +93,9 @@ async fn a_copy_outlives_its_owner() {
 #[tokio::test]
 async fn a_copy_follows_another_history() {
     let dir = tempfile::tempdir().expect("a directory");
-    let socket = dir.path().join("socket");
-    let (thread, stop) = owner_thread(&dir.path().join("first"), &socket);
-    let store = Store::replica(&socket).await.expect("a copy");
+    let address = listen().await.1;
+    let (thread, stop) = owner_thread(&dir.path().join("first"), address);
+    let store = replica(address).await;
     for n in 0..5 {
         create(&store, &format!("first {n}")).await.expect("a write");
     }
@@ -95,7 +104,7 @@ async fn a_copy_follows_another_history() {
     drop(stop);
     thread.join().expect("its end");
 
-    let (thread, stop) = owner_thread(&dir.path().join("second"), &socket);
+    let (thread, stop) = owner_thread(&dir.path().join("second"), address);
     create_in_the_end(&store, "second").await;
     assert_ne!(store.id(), before);
     assert_eq!(store.get(b"first 0", None), Ok(None));
@@ -110,16 +119,14 @@ async fn a_copy_follows_another_history() {
 
 #[tokio::test]
 async fn what_others_write_arrives() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let socket = dir.path().join("socket");
     let owner = Store::memory();
     for n in 0..300 {
         create(&owner, &n.to_string()).await.expect("a write");
     }
     owner.compact(100).await.expect("compaction");
-    let serving = serve(&owner, &socket);
-    let (one, two) = (Store::replica(&socket).await, Store::replica(&socket).await);
-    let (one, two) = (one.expect("a copy"), two.expect("a copy"));
+    let (listener, address) = listen().await;
+    let serving = serve(&owner, listener);
+    let (one, two) = (replica(address).await, replica(address).await);
     assert_eq!((one.revision(), one.compacted(), one.id()), (301, 100, owner.id()));
     create(&two, "two").await.expect("a write");
     one.sync().await.expect("the owner");
@@ -143,4 +150,21 @@ async fn what_others_write_arrives() {
     let gone = one.txn(txn).await.expect("a write");
     assert!(matches!(&gone.results[..], [drydock_etcd::OpResult::Delete(gone)] if gone.len() == 200));
     serving.abort();
+}
+
+#[tokio::test]
+async fn an_address_that_is_none_is_told_as_upstreams_client_tells_it() {
+    let try_with = async |url: &str| {
+        let servers = Servers::new(&[url.into()], &ClientFiles::default()).expect("no file");
+        Store::replica(servers).await.expect_err(url).to_string()
+    };
+    for (url, said) in [
+        ("this-is-very-wrong", ": address this-is-very-wrong: missing port in address"),
+        ("https://127.0.0.1:1", " 127.0.0.1:1: connect: connection refused"),
+    ] {
+        assert!(try_with(url).await.contains(&format!("dial tcp{said}\"")), "{}", try_with(url).await);
+    }
+    let files = ClientFiles { ca: Some("/no/ca.crt".into()), ..ClientFiles::default() };
+    let error = Servers::new(&["https://127.0.0.1:1".into()], &files).expect_err("no such file");
+    assert_eq!(error.to_string(), "--etcd-cafile: open /no/ca.crt: no such file or directory");
 }
