@@ -426,3 +426,31 @@ async fn removal_by_force_wins_against_a_restart() {
     .await;
     lab.end().await;
 }
+
+/// The end of a program is told to who gave it more input than it read; and to who was busy with what is gone by then.
+#[tokio::test]
+async fn how_something_ended_is_told_whatever_happens_beside_it() {
+    let lab = Lab::docker(1).await;
+    lab.sh("docker run -d --name box busybox sleep 1000").await;
+    let unread = "for i in $(seq 10); do yes | docker exec -i box sh -c 'head -1 > /dev/null; exit 3' 2>&1; echo $?; \
+                  head -c 1000000 /dev/zero | docker run --rm -i busybox sh -c 'exit 4' 2>&1; echo $?; done | sort | uniq -c";
+    let told = lab.sh(unread).await;
+    assert_eq!(told.split_whitespace().collect::<Vec<_>>(), ["10", "3", "10", "4"], "{told}");
+    let gone = "for i in 1 2 3; do docker run -d --name away busybox sleep 1000 > /dev/null; docker exec away sleep 1000 & \
+                until docker top away | grep -c sleep | grep -q 2; do :; done; docker rm -f away > /dev/null; wait $!; echo $?; done; \
+                docker inspect box away 2>&1 > /dev/null";
+    assert!(lab.sh(&format!("{gone} || true")).await.starts_with("137\n137\n137\n"));
+    lab.refused("docker inspect away", 1, "No such object: away").await;
+    // Compose hears of the end of what it did not start, and asks about it.
+    let compose = "mkdir -p /c && cd /c && cat > compose.yaml <<'X'
+services:
+  a: {image: busybox, init: true, command: sleep 1000}
+  b: {image: busybox, init: true, command: sleep 1000}
+X
+docker compose up > up.log 2>&1 & up=$!
+until [ $(docker ps -q -f label=com.docker.compose.project=c | wc -l) = 2 ]; do :; done
+for i in 1 2 3; do docker compose run --rm -T b echo one-off 2> /dev/null; done
+docker rm -f c-b-1 > /dev/null; docker compose stop -t 1 2> /dev/null; wait $up; grep -c panic up.log";
+    assert_eq!(lab.try_sh(compose).await.text().trim_end(), "one-off\none-off\none-off\n0");
+    lab.end().await;
+}

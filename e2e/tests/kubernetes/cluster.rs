@@ -87,6 +87,16 @@ async fn c1_the_control_plane_is_made_of_pods() {
     lab.sh("mv /root/kube-scheduler.yaml /etc/kubernetes/manifests/ && kubectl wait --for=condition=Ready pod/waits --timeout=60s").await;
     // A component that dies is started again.
     lab.sh("pkill -KILL -x kube-controller && kubectl wait --for=jsonpath='{.status.containerStatuses[0].restartCount}'=1 pod/kube-controller-manager-node1 -n kube-system --timeout=60s").await;
+    // Nothing is told that may be old while the store is away.
+    lab.sh("mv /etc/kubernetes/manifests/etcd.yaml /root/; while ss -Hltn 'sport = :2379' | grep -q .; do sleep 0.1; done").await;
+    let away = "rpc error: code = Unavailable desc = connection error: desc = \"transport: Error while dialing: dial tcp \
+                127.0.0.1:2379: connect: connection refused\"";
+    lab.refused("until kubectl get pods 2>&1 | grep -q refused; do :; done; kubectl get pods", 1, away).await;
+    lab.sh("kubectl get --raw '/api/v1/namespaces/default/pods?resourceVersion=0' | grep -q waits").await;
+    lab.sh("mv /root/etcd.yaml /etc/kubernetes/manifests/; for i in $(seq 600); do kubectl get pods && exit 0; sleep 0.1; done; exit 1").await;
+    let logs = |name: &str| format!("kubectl logs -n kube-system {name}-node1 | head -n 1");
+    until(&lab, &format!("{} | grep '^{{\"level\":\"info\",\"ts\":\"'", logs("etcd"))).await;
+    until(&lab, &format!("{} | grep '^[IW][0-9]\\{{4\\}} '", logs("kube-scheduler"))).await;
     // What was acknowledged is there after the store and the API server were killed.
     lab.sh("kubectl create configmap kept --from-literal=a=b && pkill -KILL -x etcd; pkill -KILL -x kube-apiserver; for i in $(seq 60); do kubectl get configmap kept && exit 0; sleep 1; done; exit 1").await;
     lab.end().await;

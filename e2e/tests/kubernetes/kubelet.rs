@@ -57,6 +57,66 @@ async fn k18_a_pod_that_names_its_node_may_not_fit_there() {
     lab.end().await;
 }
 
+/// The files that every administrator of kubeadm's clusters knows, and what comes of a slip in them.
+#[tokio::test]
+async fn k1_the_kubelet_is_started_as_kubeadm_does() {
+    let lab = Lab::kubernetes(2).await;
+    let on = async |script: &str| lab.sh_on("node2", script).await;
+    let unit = on("systemctl cat kubelet").await;
+    assert!(
+        unit.contains("Environment=\"KUBELET_CONFIG_ARGS=--config=/var/lib/kubelet/config.yaml\""),
+        "{unit}"
+    );
+    let drop_in = "/usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf";
+    let breaks = [
+        (
+            "/var/lib/kubelet/config.yaml",
+            "s#pki/ca.crt#pki/other.crt#",
+            "unable to load client CA file /etc/kubernetes/pki/other.crt: open /etc/kubernetes/pki/other.crt: no such file",
+        ),
+        (
+            "/var/lib/kubelet/config.yaml",
+            "s#^kind: .*#kind: Kubelet#",
+            "no kind \\\"Kubelet\\\" is registered",
+        ),
+        (drop_in, "s#--config=#--confg=#", "failed to parse kubelet flag: unknown flag: --confg"),
+        (
+            drop_in,
+            "s#=/usr/bin/kubelet#=/usr/local/bin/kubelet#",
+            "spawning /usr/local/bin/kubelet: No such file",
+        ),
+    ];
+    for (file, change, said) in breaks {
+        on(&format!("cp {file} /root/kept && sed -i '{change}' {file} && systemctl restart kubelet")).await;
+        let log =
+            on("until journalctl -u kubelet | tail -n 1 | grep 'command failed'; do sleep 0.1; done").await;
+        assert!(log.contains(said), "{log}");
+        on(&format!("systemctl status kubelet | grep 'activating (auto-restart)' && mv /root/kept {file}"))
+            .await;
+    }
+    on("echo 'maxPods: 9' >> /var/lib/kubelet/config.yaml; echo 'systemReserved: {cpu: 500m}' >> /var/lib/kubelet/config.yaml; \
+        echo 'KUBELET_EXTRA_ARGS=--max-pods=7' > /etc/default/kubelet; systemctl restart kubelet")
+        .await;
+    until(&lab, "kubectl get node node2 -o jsonpath='{.status.allocatable}' | grep '\"cpu\":\"[0-9]*500m\".*\"pods\":\"7\"'")
+        .await;
+    lab.sh("kubectl wait --for=condition=Ready node/node2 --timeout=60s").await;
+    assert!(lab.sh("kubectl get --raw /api/v1/nodes/node2/proxy/configz").await.contains(r#""maxPods":7,"#));
+    // Without its volumes a pod has no sandbox, and no address.
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: waits}\nspec:\n  nodeName: node2\n  volumes: [{name: v, configMap: {name: later}}]\n  \
+               containers: [{name: c, image: nginx, volumeMounts: [{name: v, mountPath: /v}]}]\n";
+    apply(&lab, pod).await;
+    until(&lab, "kubectl get events | grep FailedMount").await;
+    let told = "kubectl get pod waits -o jsonpath='{.status.podIP}{.status.conditions[?(@.type==\"PodReadyToStartContainers\")].status}'";
+    assert_eq!(lab.sh(told).await, "False");
+    assert_eq!(on("docker ps -aq --filter name=waits").await, "");
+    lab.sh("kubectl create configmap later && kubectl wait --for=condition=Ready pod/waits --timeout=120s")
+        .await;
+    let status = "kubectl get pod waits -o jsonpath='{.status.containerStatuses[0].imageID} {.status.containerStatuses[0].resources}'";
+    let status = lab.sh(status).await;
+    assert!(status.starts_with("docker-pullable://nginx@sha256:") && status.ends_with(" {}"), "{status}");
+    lab.end().await;
+}
+
 #[tokio::test]
 async fn k18_a_running_pod_gets_other_limits() {
     let lab = Lab::kubernetes(1).await;
@@ -84,6 +144,9 @@ async fn k18_a_running_pod_gets_other_limits() {
     let condition = "{.status.conditions[?(@.type==\"PodResizePending\")].reason}";
     assert_eq!(lab.sh(&format!("kubectl get pod p -o jsonpath='{condition}'")).await, "Infeasible");
     assert!(lab.sh(quota).await.starts_with("30000 "));
+    // It has what it had, and leaves the rest to others.
+    lab.sh("kubectl run beside --image=whoami --overrides='{\"spec\":{\"containers\":[{\"name\":\"c\",\"image\":\"whoami\",\"resources\":{\"requests\":{\"cpu\":\"10m\"}}}]}}' && \
+            kubectl wait --for=condition=Ready pod/beside --timeout=60s").await;
     lab.sh(&resize(r#"{"requests":{"cpu":"100m"},"limits":{"cpu":"300m"}}"#)).await;
     until(&lab, &format!("test -z \"$(kubectl get pod p -o jsonpath='{condition}')\"")).await;
     // What its policy names begins anew with it.

@@ -52,7 +52,7 @@ fn status(name: &str, checked: Result<String, String>) -> Value {
     json!({
         "kind": "ComponentStatus",
         "apiVersion": "v1",
-        "metadata": {"name": name, "creationTimestamp": null},
+        "metadata": {"name": name},
         "conditions": [condition],
     })
 }

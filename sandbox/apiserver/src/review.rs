@@ -50,8 +50,7 @@ pub async fn answer(call: &mut Call, mut tree: Value) -> Result<Answer, Status> 
     if call.resource.is(AUTHENTICATION, "selfsubjectreviews") {
         map_mut(&mut tree, &[]).insert("metadata".into(), json!({"creationTimestamp": meta::now()}));
     }
-    let metadata = meta::of(&mut tree);
-    metadata.entry("creationTimestamp").or_insert(Value::Null);
+    meta::of(&mut tree);
     map_mut(&mut tree, &[]).insert("status".into(), status);
     call.answer_tree(StatusCode::CREATED, tree)
 }

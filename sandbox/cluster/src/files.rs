@@ -1,7 +1,7 @@
 //! Which files a node of a cluster has, and writing those that are missing.
 
 use crate::{
-    Cluster, Error, NETWORK_USER, kubeconfig, manifests,
+    Cluster, Error, NETWORK_USER, kubeconfig, kubelet, manifests,
     pki::{Authority, Certificate, Identity, service_account_keys},
 };
 use std::{
@@ -50,6 +50,16 @@ impl Paths {
         self.config("kubelet.conf")
     }
 
+    /// A path of the node's.
+    pub fn at(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// What the kubelet's unit says how it is started.
+    pub fn kubelet_drop_in(&self) -> PathBuf {
+        self.at("/usr/lib/systemd/system/kubelet.service.d/10-kubeadm.conf")
+    }
+
     /// The pod network's.
     pub fn network_config(&self) -> PathBuf {
         self.config("pod-network.conf")
@@ -70,6 +80,10 @@ impl Paths {
 /// Writes what a node of this cluster has and this one lacks. The directory of the manifests comes to be last of all and whole: a
 /// learner who takes a manifest away has it away.
 pub fn set_up(cluster: &Cluster<'_>, paths: &Paths) -> Result<(), Error> {
+    // Later what is missing there was taken away.
+    if !paths.kubelet_config().exists() {
+        kubelet_files(paths)?;
+    }
     let ca = Authority::Cluster.certificate(cluster)?;
     let pki = paths.pki();
     write(&pki.join("ca.crt"), 0o644, || Ok(ca.certificate.clone()))?;
@@ -111,6 +125,18 @@ pub fn set_up(cluster: &Cluster<'_>, paths: &Paths) -> Result<(), Error> {
         write(&draft.join(name), 0o600, || Ok(content.clone()))?;
     }
     fs::rename(&draft, paths.manifests()).map_err(file(&paths.manifests()))
+}
+
+/// What the kubelet is started with.
+fn kubelet_files(paths: &Paths) -> Result<(), Error> {
+    let files = [
+        (paths.kubelet_drop_in(), kubelet::DROP_IN.to_owned()),
+        (paths.at("/usr/lib/systemd/system/kubelet.service"), kubelet::UNIT.into()),
+        (paths.at("/etc/default/kubelet"), kubelet::DEFAULT.into()),
+        (paths.at("/var/lib/kubelet/kubeadm-flags.env"), kubelet::flags()),
+        (paths.at("/var/lib/kubelet/config.yaml"), kubelet::kubelet_configuration()),
+    ];
+    files.into_iter().try_for_each(|(path, content)| write(&path, 0o644, || Ok(content)))
 }
 
 fn control_plane_certificates(cluster: &Cluster<'_>, pki: &Path) -> Result<(), Error> {
@@ -218,11 +244,11 @@ mod tests {
             assert!(paths.pki().join(file).exists(), "{file}");
         }
         assert!(paths.config("super-admin.conf").exists());
-        let taken = paths.manifests().join("kube-scheduler.yaml");
-        fs::remove_file(&taken).unwrap();
+        let taken = [paths.manifests().join("kube-scheduler.yaml"), paths.at("/var/lib/kubelet/config.yaml")];
+        taken.iter().for_each(|path| fs::remove_file(path).unwrap());
         fs::write(paths.admin_home(), "mine").unwrap();
         set_up(&cluster("node1", 1), &paths).unwrap();
-        assert!(!taken.exists());
+        assert!(taken.iter().all(|path| !path.exists()));
         assert_eq!(fs::read_to_string(paths.admin_home()).unwrap(), "mine");
     }
 

@@ -6,10 +6,12 @@
 mod files;
 mod keys;
 mod kubeconfig;
+mod kubelet;
 mod manifests;
 mod pki;
 
 pub use files::{Paths, set_up};
+pub use kubelet::{RUNTIME_ENDPOINT, kubelet_configuration};
 pub use pki::{Authority, Certificate, Identity};
 
 use std::{io, net::Ipv4Addr, path::PathBuf};

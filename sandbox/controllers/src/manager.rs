@@ -167,6 +167,9 @@ static CONTROLLERS: &[Entry] = &[
     entry("persistentvolume-binder-controller", "persistentvolume-binder", |context| {
         Some(volumes::binder::start(context))
     }),
+    entry("persistentvolume-expander-controller", "persistentvolume-expander", |context| {
+        Some(volumes::expand::start(context))
+    }),
     entry("persistentvolumeclaim-protection-controller", "pvc-protection", |context| {
         Some(volumes::protection::start_claims(context))
     }),

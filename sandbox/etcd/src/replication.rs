@@ -10,6 +10,7 @@ use crate::frame::{self, Frame};
 use crate::record::{KeyRange, Record};
 use crate::servers::Stream;
 use crate::store::{Inner, Store};
+use crate::tls::in_go;
 use crate::txn::{Op, OpResult, Txn, TxnResult};
 use crate::watch::Watcher;
 use bytes::Bytes;
@@ -287,7 +288,12 @@ impl Reader {
 
     /// The next message. What was read of it is lost if it is not awaited to its end.
     pub async fn next<T: serde::de::DeserializeOwned>(&mut self) -> Result<T, Error> {
-        let lost = |error: std::io::Error| Error::Unavailable(error.to_string());
+        let lost = |error: std::io::Error| {
+            Error::Unavailable(match error.kind() {
+                std::io::ErrorKind::UnexpectedEof => "error reading from server: EOF".into(),
+                _ => format!("error reading from server: {}", in_go(&error)),
+            })
+        };
         let mut header = [0; frame::HEADER];
         self.socket.read_exact(&mut header).await.map_err(lost)?;
         let (length, sum) = frame::header(header)?;

@@ -23,9 +23,8 @@ pub fn wrong_type(value: &Value, into: &str) -> String {
 }
 
 /// How errors of serde_json begin, and where Go was when it met the same.
-const PLACES: [(&str, &str); 11] = [
+const PLACES: [(&str, &str); 10] = [
     ("expected value", "looking for beginning of value"),
-    ("expected ident", "looking for beginning of value"),
     ("invalid number", "looking for beginning of value"),
     ("expected `,` or `}`", "after object key:value pair"),
     ("expected `,` or `]`", "after array element"),
@@ -48,15 +47,34 @@ pub fn words(text: &[u8], error: &serde_json::Error, end: &str) -> String {
     if said.starts_with("recursion limit") {
         return "exceeded max depth".into();
     }
-    let Some((_, place)) = PLACES.iter().find(|(begins, _)| said.starts_with(begins)) else { return said };
     let line = text.split(|byte| *byte == b'\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
-    let rest = String::from_utf8_lossy(line.get(error.column().saturating_sub(1)..).unwrap_or_default());
+    let (before, rest) = line.split_at_checked(error.column().saturating_sub(1)).unwrap_or_default();
+    let rest = String::from_utf8_lossy(rest);
+    let place = if said.starts_with("expected ident") {
+        in_literal(before)
+    } else {
+        match PLACES.iter().find(|(begins, _)| said.starts_with(begins)) {
+            Some((_, place)) => (*place).into(),
+            None => return said,
+        }
+    };
     match rest.chars().next() {
         Some('\'') => format!(r"invalid character '\'' {place}"),
         Some('"') => format!("invalid character '\"' {place}"),
         Some(c) => format!("invalid character '{}' {place}", c.escape_debug()),
         None => end.into(),
     }
+}
+
+/// Where a word ends that began as one of JSON's.
+fn in_literal(before: &[u8]) -> String {
+    for literal in ["null", "true", "false"] {
+        let begun = (1..literal.len()).rev().find(|count| before.ends_with(&literal.as_bytes()[..*count]));
+        if let Some(expected) = begun.and_then(|count| literal.chars().nth(count)) {
+            return format!("in literal {literal} (expecting '{expected}')");
+        }
+    }
+    "looking for beginning of value".into()
 }
 
 #[cfg(test)]
@@ -74,6 +92,8 @@ mod tests {
         assert_eq!(said("{\"a\" 1}"), "invalid character '1' after object key");
         assert_eq!(said("{\n \"a\": x}"), "invalid character 'x' looking for beginning of value");
         assert_eq!(said("[\"\"\"\"]"), "invalid character '\"' after array element");
+        assert_eq!(said("{\"a\": nope}"), "invalid character 'o' in literal null (expecting 'u')");
+        assert_eq!(said("{\"a\": tru}"), "invalid character '}' in literal true (expecting 'e')");
         assert_eq!(said("{\"a\": "), END);
         assert_eq!(said(&"[".repeat(200)), "exceeded max depth");
     }

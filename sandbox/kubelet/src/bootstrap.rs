@@ -2,7 +2,7 @@
 //! cluster was set up (`cmd/kubeadm/app/phases/{kubeconfig,uploadconfig,markcontrolplane}`). The kubelet of the control plane does it, by the
 //! kubeconfig that is made for this.
 
-use drydock_cluster::{DNS_SERVICE, DOMAIN, NETWORK_USER, POD_CIDR, Paths, SERVICE_CIDR, VERSION};
+use drydock_cluster::{DOMAIN, NETWORK_USER, POD_CIDR, Paths, SERVICE_CIDR, VERSION, kubelet_configuration};
 use drydock_kubeclient::errors;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, Patch, PatchParams};
@@ -110,20 +110,6 @@ networking:
   serviceSubnet: {SERVICE_CIDR}
 "
     );
-    let kubelet = format!(
-        "apiVersion: kubelet.config.k8s.io/v1beta1
-authentication:
-  anonymous:
-    enabled: false
-  x509:
-    clientCAFile: /etc/kubernetes/pki/ca.crt
-clusterDNS:
-- {DNS_SERVICE}
-clusterDomain: {DOMAIN}
-kind: KubeletConfiguration
-staticPodPath: /etc/kubernetes/manifests
-"
-    );
     let network = json!({
         "apiVersion": format!("{RBAC}/v1"),
         "kind": "ClusterRole",
@@ -150,7 +136,7 @@ staticPodPath: /etc/kubernetes/manifests
         (ACCOUNTS, account("kube-proxy")),
         (BINDINGS, binding("kubeadm:node-proxier", "system:node-proxier", of_account("kube-proxy"))),
         (CONFIG_MAPS, config_map("kubeadm-config", "ClusterConfiguration", cluster)),
-        (CONFIG_MAPS, config_map("kubelet-config", "kubelet", kubelet)),
+        (CONFIG_MAPS, config_map("kubelet-config", "kubelet", kubelet_configuration())),
     ]
 }
 

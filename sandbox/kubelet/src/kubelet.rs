@@ -10,6 +10,7 @@ use crate::{
     pods::{fields::Here, manager::Pods, pod},
     probes::Probes,
     server::Figures,
+    settings::Settings,
     statuses::Statuses,
     volumes::Tokens,
 };
@@ -27,6 +28,8 @@ use tokio::sync::Notify;
 pub struct Kubelet {
     /// What it was born with.
     pub boot: KubeletBoot,
+    /// How it is configured.
+    pub settings: Settings,
     /// The node's name.
     pub node: String,
     /// The node's address.
@@ -69,10 +72,16 @@ pub struct Kubelet {
 #[derive(Default)]
 pub struct Notes {
     own: Mutex<Option<Arc<Node>>>,
-    images: Mutex<HashMap<String, String>>,
+    images: Mutex<HashMap<String, ImageNames>>,
     statuses: Mutex<HashMap<String, Arc<PodStatus>>>,
     failure: Mutex<Option<String>>,
     changed: Notify,
+}
+
+/// Under what an image is known.
+struct ImageNames {
+    tag: Option<String>,
+    digest: Option<String>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -116,11 +125,11 @@ impl Kubelet {
     }
 
     /// What a pod knows of itself only here.
-    pub fn here(&self, _pod: &Pod, address: Ipv4Addr) -> Here {
+    pub fn here(&self, address: Option<Ipv4Addr>) -> Here {
         Here {
             node: self.node.clone(),
             host_ip: Some(self.host_ip),
-            pod_ip: Some(address),
+            pod_ip: address,
             allocatable: self.machine.allocatable.clone(),
         }
     }
@@ -177,15 +186,21 @@ impl Kubelet {
 
     /// A name of an image, by its id.
     pub fn image_name(&self, id: &str) -> Option<String> {
-        lock(&self.notes.images).get(id).cloned()
+        lock(&self.notes.images).get(id)?.tag.clone()
+    }
+
+    /// The name with a digest by which an image can be pulled, by its id.
+    pub fn image_digest(&self, id: &str) -> Option<String> {
+        lock(&self.notes.images).get(id)?.digest.clone()
     }
 
     /// Notes the names of images.
     pub fn name_images(&self, images: &[Image]) {
         let mut names = lock(&self.notes.images);
         for image in images {
-            if let Some(tag) = image.repo_tags.first() {
-                names.insert(image.id.clone(), tag.clone());
+            let (tag, digest) = (image.repo_tags.first(), image.repo_digests.first());
+            if tag.or(digest).is_some() {
+                names.insert(image.id.clone(), ImageNames { tag: tag.cloned(), digest: digest.cloned() });
             }
         }
     }

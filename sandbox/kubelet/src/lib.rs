@@ -6,6 +6,7 @@
 //! To follow a pod: `pods/manager.rs` → `pods/worker.rs` → `pods/sync.rs` → `pods/start.rs` → `docker/client.rs`.
 
 mod bootstrap;
+mod command_line;
 mod docker;
 mod early;
 mod host_ports;
@@ -23,6 +24,7 @@ mod quantity;
 mod routes;
 mod run;
 mod server;
+mod settings;
 mod statuses;
 mod text;
 mod volumes;

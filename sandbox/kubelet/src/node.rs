@@ -3,6 +3,7 @@
 use crate::bootstrap;
 use crate::docker::{Docker, DockerError, Image};
 use crate::kubelet::Kubelet;
+use crate::settings::Settings;
 use drydock_cluster::{KUBELET_PORT, VERSION};
 use drydock_kubeclient::{EventType, errors};
 use k8s_openapi::{
@@ -40,8 +41,6 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_s
 const REGISTER_RETRY: Duration = Duration::from_millis(50);
 /// Most images that the status lists (`nodeStatusMaxImages`).
 const MAX_IMAGES: usize = 50;
-/// Most pods.
-const MAX_PODS: &str = "110";
 const NAMESPACE: &str = "kube-node-lease";
 
 /// What the machine is, which does not change while it is on.
@@ -56,34 +55,38 @@ pub struct Machine {
     info: NodeSystemInfo,
 }
 
-/// What upstream takes off the memory for itself (`evictionHard: memory.available<100Mi`).
-const RESERVED: i64 = 100 << 20;
-
 impl Machine {
     /// Asks the engine and the kernel.
-    pub async fn of(docker: &Docker) -> Result<Self, DockerError> {
+    pub async fn of(docker: &Docker, settings: &Settings) -> Result<Self, DockerError> {
         let info = docker.info().await?;
         let disk = nix::sys::statvfs::statvfs("/").map(|s| s.blocks() * s.fragment_size()).unwrap_or(0);
         let quantity = |text: String| Quantity(text);
-        let common = |memory: i64, disk: u64| -> BTreeMap<String, Quantity> {
+        let cpu = i128::from(info.ncpu) * 1000;
+        let common = |cpu: i128, memory: i64, disk: u64| -> BTreeMap<String, Quantity> {
             [
-                ("cpu", info.ncpu.to_string()),
+                ("cpu", if cpu % 1000 == 0 { (cpu / 1000).to_string() } else { format!("{cpu}m") }),
                 ("memory", format!("{}Ki", memory / 1024)),
                 ("ephemeral-storage", disk.to_string()),
                 ("hugepages-1Gi", "0".into()),
                 ("hugepages-2Mi", "0".into()),
-                ("pods", MAX_PODS.into()),
+                ("pods", settings.max_pods().to_string()),
             ]
             .map(|(k, v)| (k.to_owned(), quantity(v)))
             .into()
         };
-        let mut capacity = common(info.mem_total, 0);
+        let mut capacity = common(cpu, info.mem_total, 0);
         capacity.insert("ephemeral-storage".into(), quantity(format!("{}Ki", disk / 1024)));
         let read = |path: &str| fs::read_to_string(path).map(|t| t.trim().to_owned()).unwrap_or_default();
         let machine_id = machine_id(Path::new("/etc/machine-id"));
+        let reserved_memory = settings.reserved("memory", i128::from(info.mem_total) * 1000) / 1000;
+        let reserved_memory = i64::try_from(reserved_memory).unwrap_or(info.mem_total);
         let architecture = if info.architecture == "aarch64" { "arm64" } else { "amd64" };
         Ok(Self {
-            allocatable: common((info.mem_total - RESERVED).max(0), disk / 10 * 9),
+            allocatable: common(
+                cpu - settings.reserved("cpu", cpu),
+                info.mem_total - reserved_memory,
+                disk / 10 * 9,
+            ),
             capacity,
             memory: info.mem_total,
             info: NodeSystemInfo {

@@ -1,7 +1,8 @@
-//! The kubelet's life, from its birth to its end. Read [`live`] for what starts in which order.
+//! The kubelet's life, from its birth to its end. Read [`start`] for what starts in which order.
 
 use crate::{
     bootstrap,
+    command_line::{CommandLine, CommandLineError},
     docker::Docker,
     early,
     host_ports::HostPorts,
@@ -14,6 +15,7 @@ use crate::{
     probes::Probes,
     routes,
     server::{self, Figures},
+    settings::{Settings, SettingsError},
     statuses::Statuses,
     volumes::Tokens,
 };
@@ -21,22 +23,19 @@ use drydock_cluster::{Cluster, Paths};
 use drydock_kubeclient::{Informer, Klog, Recorder, crash::panics_end_the_process, informer::Source};
 use drydock_runtime::cluster::KubeletBoot;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
 /// How long after a failure the engine is asked again.
 const ENGINE_RETRY: Duration = Duration::from_millis(200);
 
-/// Where a node's root gives the kubelet flags; of these `--v` has a meaning here.
-const EXTRA_ARGS: &str = "/etc/default/kubelet";
+/// From this one of klog's levels on everything is told.
+const DEBUG: u64 = 4;
 
-/// `KUBELET_EXTRA_ARGS="--v=4"`: from klog's level 4 on everything is told.
-fn verbosity(text: &str) -> LevelFilter {
-    let args = text.lines().filter_map(|line| line.trim().strip_prefix("KUBELET_EXTRA_ARGS="));
-    let mut words = args.flat_map(|args| args.trim_matches('"').split_whitespace());
-    let level = words.find_map(|word| word.strip_prefix("--v=")?.parse::<u8>().ok());
-    if level.is_some_and(|l| l >= 4) { LevelFilter::DEBUG } else { LevelFilter::INFO }
+fn log(verbosity: u64) -> impl tracing::Subscriber + Send + Sync {
+    let filter = if verbosity >= DEBUG { LevelFilter::DEBUG } else { LevelFilter::INFO };
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(filter).event_format(Klog).finish()
 }
 
 /// Runs the kubelet of a node until it is told to stop. Returns the exit status for the process.
@@ -45,13 +44,10 @@ pub fn run(boot: KubeletBoot) -> i32 {
     let mut pipe = nix::sys::signal::SigSet::empty();
     pipe.add(nix::sys::signal::Signal::SIGPIPE);
     let _always_works = pipe.thread_block();
-    let filter = verbosity(&std::fs::read_to_string(EXTRA_ARGS).unwrap_or_default());
-    let log = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(filter)
-        .event_format(Klog)
-        .finish();
-    let _log = tracing::subscriber::set_default(log);
+    let paths = Paths::default();
+    let line = CommandLine::of_unit(&paths.kubelet_drop_in());
+    let verbosity = line.as_ref().map_or(0, CommandLine::verbosity);
+    let _log = tracing::subscriber::set_default(log(verbosity));
     // Its init starts it again; a pod whose task panicked would have nobody.
     panics_end_the_process(|| false);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -61,7 +57,15 @@ pub fn run(boot: KubeletBoot) -> i32 {
             return 1;
         }
     };
-    let status = runtime.block_on(live(boot));
+    let status = runtime.block_on(async {
+        match start(boot, line, &paths).await {
+            Ok(()) => 0,
+            Err(error) => {
+                tracing::error!(%error, "command failed");
+                1
+            }
+        }
+    });
     runtime.shutdown_background();
     status
 }
@@ -69,6 +73,10 @@ pub fn run(boot: KubeletBoot) -> i32 {
 /// Why the kubelet can't start.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
+    #[error(transparent)]
+    CommandLine(#[from] CommandLineError),
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     #[error(transparent)]
     Cluster(#[from] drydock_cluster::Error),
     #[error(transparent)]
@@ -79,20 +87,14 @@ enum StartError {
     Signals(std::io::Error),
 }
 
-async fn live(boot: KubeletBoot) -> i32 {
-    match start(boot).await {
-        Ok(()) => 0,
-        Err(error) => {
-            tracing::error!(%error, "Failed to run kubelet");
-            1
-        }
-    }
-}
-
-async fn start(boot: KubeletBoot) -> Result<(), StartError> {
+async fn start(
+    boot: KubeletBoot,
+    line: Result<CommandLine, CommandLineError>,
+    paths: &Paths,
+) -> Result<(), StartError> {
+    let line = line?;
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals)?;
     let node = boot.node.to_string();
-    let paths = Paths::default();
     let cluster = Cluster {
         seed: &boot.cluster.seed.0,
         created: boot.cluster.created,
@@ -101,19 +103,26 @@ async fn start(boot: KubeletBoot) -> Result<(), StartError> {
         control_plane: boot.control_plane,
     };
     if cluster.is_control_plane()
-        && let Some(held) = early::hold(&paths)
+        && let Some(held) = early::hold(paths)
     {
         tokio::spawn(early::hand_over(held));
     }
-    drydock_cluster::set_up(&cluster, &paths)?;
+    drydock_cluster::set_up(&cluster, paths)?;
+    for flag in &line.unused {
+        tracing::warn!("Flag --{flag} has no effect here");
+    }
+    let settings = Settings::read(&line, paths)?;
+    let _log = (settings.verbosity() != line.verbosity())
+        .then(|| tracing::subscriber::set_default(log(settings.verbosity())));
     let server = cluster.server();
     let network = Network::new(boot.node.number());
     network.prepare()?;
-    let kubelet = assemble(boot, &paths, network).await?;
+    let config = line.kubeconfig.unwrap_or_else(|| paths.kubelet_config());
+    let kubelet = assemble(boot, &config, settings, network).await?;
     if kubelet.boot.is_control_plane() {
         tokio::spawn(bootstrap::run(server, node.clone()));
     }
-    let manifests = paths.manifests();
+    let manifests = kubelet.settings.manifests();
     tokio::spawn({
         let kubelet = kubelet.clone();
         async move { static_pods::watch(kubelet, &manifests).await }
@@ -138,7 +147,7 @@ async fn start(boot: KubeletBoot) -> Result<(), StartError> {
     });
     tokio::spawn({
         let kubelet = kubelet.clone();
-        let ((certificate, key), authority) = (paths.kubelet_serving(), paths.pki().join("ca.crt"));
+        let ((certificate, key), authority) = (paths.kubelet_serving(), kubelet.settings.client_ca());
         async move { server::serve(kubelet, &certificate, &key, &authority).await }
     });
     tokio::spawn(server::serve_health());
@@ -157,11 +166,16 @@ async fn start(boot: KubeletBoot) -> Result<(), StartError> {
     Ok(())
 }
 
-async fn assemble(boot: KubeletBoot, paths: &Paths, network: Network) -> Result<Arc<Kubelet>, StartError> {
-    let docker = Docker::default();
-    let client = drydock_kubeclient::connect(&paths.kubelet_config(), "kubelet")?;
+async fn assemble(
+    boot: KubeletBoot,
+    config: &Path,
+    settings: Settings,
+    network: Network,
+) -> Result<Arc<Kubelet>, StartError> {
+    let docker = Docker::at(settings.engine_socket());
+    let client = drydock_kubeclient::connect(config, "kubelet")?;
     let machine = loop {
-        match Machine::of(&docker).await {
+        match Machine::of(&docker, &settings).await {
             Ok(machine) => break machine,
             Err(error) => {
                 tracing::error!(%error, "Container runtime sanity check failed");
@@ -208,6 +222,7 @@ async fn assemble(boot: KubeletBoot, paths: &Paths, network: Network) -> Result<
         client,
         docker,
         machine,
+        settings,
         node,
         boot,
     }))
@@ -232,17 +247,5 @@ async fn listen_to_engine(kubelet: Arc<Kubelet>) {
             // What happened meanwhile was not heard.
             kubelet.pods.wake_all();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nodes_root_may_ask_for_more_words() {
-        assert_eq!(verbosity(""), LevelFilter::INFO);
-        assert_eq!(verbosity("# x\nKUBELET_EXTRA_ARGS=\"--x=1 --v=5\"\n"), LevelFilter::DEBUG);
-        assert_eq!(verbosity("KUBELET_EXTRA_ARGS=--v=2"), LevelFilter::INFO);
     }
 }

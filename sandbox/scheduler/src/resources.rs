@@ -110,12 +110,10 @@ pub struct NonZero {
 /// container that restarts always) counts from its own start on; and the pod's overhead.
 pub fn pod_requests(pod: &Pod) -> (Resources, NonZero) {
     let Some(spec) = &pod.spec else { return (Resources::default(), NonZero::default()) };
-    let requests = total(spec, |container| {
-        Resources::of(container.resources.as_ref().and_then(|resources| resources.requests.as_ref()))
-    });
+    let requests = total(spec, |container| container_requests(pod, container));
     let non_zero = total(spec, |container| {
         let list = container.resources.as_ref().and_then(|resources| resources.requests.as_ref());
-        let mut resources = Resources::of(list);
+        let mut resources = container_requests(pod, container);
         let says = |name: &str| list.is_some_and(|list| list.contains_key(name));
         if !says("cpu") {
             resources.milli_cpu = DEFAULT_MILLI_CPU;
@@ -126,6 +124,27 @@ pub fn pod_requests(pod: &Pod) -> (Resources, NonZero) {
         resources
     });
     (requests, NonZero { milli_cpu: non_zero.milli_cpu, memory: non_zero.memory })
+}
+
+/// What a container asks for, and what it was given already if that is more; if it can never get what it asks for, only that
+/// (`determineContainerReqs`).
+fn container_requests(pod: &Pod, container: &Container) -> Resources {
+    let asked = Resources::of(container.resources.as_ref().and_then(|resources| resources.requests.as_ref()));
+    let Some(status) = &pod.status else { return asked };
+    let lists = [&status.container_statuses, &status.init_container_statuses];
+    let known = lists.into_iter().flatten().flatten().find(|known| known.name == container.name);
+    let Some((known, given)) = known.and_then(|known| Some((known, known.resources.as_ref()?))) else {
+        return asked;
+    };
+    let infeasible = status.conditions.iter().flatten().any(|condition| {
+        condition.type_ == "PodResizePending" && condition.reason.as_deref() == Some("Infeasible")
+    });
+    let mut requests = Resources::of(given.requests.as_ref());
+    requests.raise_to(&Resources::of(known.allocated_resources.as_ref()));
+    if !infeasible {
+        requests.raise_to(&asked);
+    }
+    requests
 }
 
 fn total(spec: &PodSpec, of: impl Fn(&Container) -> Resources) -> Resources {
@@ -176,6 +195,28 @@ mod tests {
         let mut value = container(cpu, memory);
         value["restartPolicy"] = json!("Always");
         value
+    }
+
+    #[test]
+    fn a_pod_that_can_not_grow_counts_with_what_it_has() {
+        let pod = |reason: &str| -> Pod {
+            let has = json!({"cpu": "100m", "memory": "1Gi"});
+            let status = json!({"name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                "resources": {"requests": has}, "allocatedResources": has});
+            serde_json::from_value(json!({
+                "spec": {"containers": [container("3", "1Mi")]},
+                "status": {"containerStatuses": [status],
+                    "conditions": [{"type": "PodResizePending", "status": "True", "reason": reason}]}
+            }))
+            .unwrap()
+        };
+        let of = |reason| {
+            let (requests, non_zero) = pod_requests(&pod(reason));
+            assert_eq!((requests.milli_cpu, requests.memory), (non_zero.milli_cpu, non_zero.memory));
+            (requests.milli_cpu, requests.memory)
+        };
+        assert_eq!(of("Infeasible"), (100, 1 << 30));
+        assert_eq!(of("Deferred"), (3000, 1 << 30));
     }
 
     #[test]

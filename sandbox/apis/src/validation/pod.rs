@@ -3,7 +3,7 @@
 use super::container::{self, Pod};
 use super::{
     annotations, dns_label, dns_subdomain, indexed, is_valid_ip, labels, one_of, pod_update, qualified_name,
-    scheduling, spec, volumes,
+    reasons, scheduling, spec, volumes,
 };
 use crate::seen::Seen;
 use crate::tree::{flag, get, has, list, text, texts};
@@ -165,9 +165,7 @@ fn dns_config(errors: &mut ErrorList, spec: &Value, path: &Path) {
     }
     for (path, server) in indexed(config, "nameservers", &path) {
         let server = server.as_str().unwrap_or_default();
-        if !is_valid_ip(server).is_empty() {
-            errors.invalid(&path, server, "must be valid IP address");
-        }
+        reasons(errors, &path, server, is_valid_ip(server));
     }
     let searches = texts(config, "searches");
     let at = path.child("searches");
@@ -253,14 +251,11 @@ fn names_and_numbers(errors: &mut ErrorList, spec: &Value, path: &Path) {
 }
 
 fn host_aliases(errors: &mut ErrorList, spec: &Value, path: &Path) {
-    let path = path.child("hostAliases");
-    for alias in list(spec, "hostAliases") {
-        let ip = text(alias, "ip");
-        if !is_valid_ip(ip).is_empty() {
-            errors.invalid(&path.child("ip"), ip, "must be valid IP address");
-        }
-        for host in texts(alias, "hostnames") {
-            dns_subdomain(errors, (&path, "hostnames"), host);
+    for (path, alias) in indexed(spec, "hostAliases", path) {
+        reasons(errors, (&path, "ip"), text(alias, "ip"), is_valid_ip(text(alias, "ip")));
+        for (at, host) in indexed(alias, "hostnames", &path) {
+            let host = host.as_str().unwrap_or_default();
+            dns_subdomain(errors, &at, host);
         }
     }
 }

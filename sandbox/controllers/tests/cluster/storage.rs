@@ -101,6 +101,22 @@ async fn a_class_that_waits_for_no_pod_makes_volumes_where_pods_may_go_and_refus
     let host = &affinity["required"]["nodeSelectorTerms"][0]["matchExpressions"][0]["values"];
     assert_eq!(*host, json!(["n2"]));
 
+    // A claim that grows, and one whose volume is somebody else's.
+    let grow = Patch::Merge(json!({"spec": {"resources": {"requests": {"storage": "80Mi"}}}}));
+    let claims = cluster.api::<PersistentVolumeClaim>();
+    let larger = Patch::Merge(json!({"allowVolumeExpansion": true}));
+    cluster.all::<StorageClass>().patch("now", &PatchParams::default(), &larger).await.unwrap();
+    claims.patch("data", &PatchParams::default(), &grow).await.unwrap();
+    let has = |claim: &PersistentVolumeClaim| {
+        let capacity =
+            claim.status.as_ref().and_then(|status| status.capacity.as_ref()?.get("storage").cloned());
+        capacity.is_some_and(|capacity| capacity.0 == "80Mi")
+    };
+    cluster.when("data", has).await;
+    cluster.event("VolumeResizeSuccessful", "Resize volume succeeded").await;
+    let volume = cluster.all::<PersistentVolume>().get(&name).await.unwrap();
+    assert_eq!(volume.spec.unwrap().capacity.unwrap()["storage"].0, "80Mi");
+
     let mut device = claim("device", "now");
     device["spec"]["volumeMode"] = "Block".into();
     cluster.create::<PersistentVolumeClaim>(device).await;

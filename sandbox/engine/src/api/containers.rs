@@ -15,8 +15,8 @@ use crate::{
     error::{Context, Error, Result},
     filters::Filters,
     http::{
-        Answer, ApiVersion, Connection, Form, Query, answer, body_of, hijack, produce, read_json, websocket,
-        whole::to_its_end,
+        Answer, ApiVersion, Connection, Form, Peer, Query, answer, body_of, hijack, produce, read_json,
+        websocket, whole::to_its_end,
     },
     images,
 };
@@ -120,8 +120,12 @@ async fn inspect_one(
     Path(id): Path<String>,
     version: ApiVersion,
     query: Query,
+    peer: Peer,
 ) -> Answer {
-    let container = engine.containers.get(&id)?;
+    let container = match engine.containers.get(&id) {
+        Ok(container) => container,
+        Err(error) => engine.containers.departed.get(&id, peer.0).ok_or(error)?,
+    };
     container.between_runs().await;
     Ok(answer(StatusCode::OK, &inspect::inspect(&engine, &container, query.flag("size"), version)))
 }

@@ -11,7 +11,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::filters::Filters;
-use crate::http::{Answer, ApiVersion, MAX_API, MIN_API, Query, VERSION, answer, body_of, ordered};
+use crate::http::{Answer, ApiVersion, MAX_API, MIN_API, Peer, Query, VERSION, answer, body_of, ordered};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
@@ -93,7 +93,7 @@ async fn version(State(engine): State<Arc<Engine>>) -> Answer {
 }
 
 /// A stream of events. Its head goes out at once, also when nothing happens.
-async fn events(State(engine): State<Arc<Engine>>, version: ApiVersion, query: Query) -> Answer {
+async fn events(State(engine): State<Arc<Engine>>, version: ApiVersion, query: Query, peer: Peer) -> Answer {
     let since = time(query.get("since"))?;
     let until = time(query.get("until"))?;
     let now = Timestamp::now();
@@ -119,14 +119,15 @@ async fn events(State(engine): State<Arc<Engine>>, version: ApiVersion, query: Q
         let left = u64::try_from(until.nanos().saturating_sub(now.nanos())).unwrap_or(0);
         Instant::now() + Duration::from_nanos(left)
     });
-    let live = stream::unfold(subscription, move |mut subscription| async move {
+    let listening = engine.containers.departed.listen(peer.0);
+    let live = stream::unfold((subscription, listening), move |(mut subscription, listening)| async move {
         loop {
             let event = match end {
                 Some(end) => tokio::time::timeout_at(end, subscription.next()).await.ok()??,
                 None => subscription.next().await?,
             };
             if shown(&event) {
-                return Some((line(&event), subscription));
+                return Some((line(&event), (subscription, listening)));
             }
         }
     });

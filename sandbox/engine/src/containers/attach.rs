@@ -4,7 +4,7 @@
 use super::streams::{Input, Io, Stream, frame};
 use crate::error::{Error, Result};
 use bytes::Bytes;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     sync::{mpsc, watch},
@@ -12,6 +12,9 @@ use tokio::{
 
 /// Most bytes that are read from a client at once.
 const PIECE: usize = 32 * 1024;
+
+/// How long a client may take to read its last words.
+const LINGER: Duration = Duration::from_secs(10);
 
 /// Keys that detach, if nothing else was asked for: ctrl-p, ctrl-q.
 const DEFAULT_KEYS: [u8; 2] = [16, 17];
@@ -158,8 +161,12 @@ pub async fn serve(
             Typed::End => Ended::InputOver,
         },
     };
-    drop(printing);
+    drop((printing, typing));
     let _client_gone = to.shutdown().await;
+    // A connection that is closed with input unread is reset, and the client loses the end of what it was told.
+    tokio::spawn(tokio::time::timeout(LINGER, async move {
+        watch_client(&mut from).await;
+    }));
     ended
 }
 

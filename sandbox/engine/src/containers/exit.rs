@@ -15,12 +15,13 @@ use crate::{
     engine::Engine,
     init::{Process, Survivor},
 };
+use bytes::Bytes;
 use drydock_runtime::container::messages::EngineToInit;
 use std::{
     collections::HashMap,
     fs,
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 use tokio::{sync::oneshot, task::JoinSet};
@@ -73,14 +74,33 @@ async fn output(container: Arc<Container>, io: Arc<Io>, stream: Stream) {
     pump(io, move |piece| {
         let (container, cutter) = to.clone();
         async move {
-            let lines = cutter.lock().map(|mut cutter| container.log.write(&mut cutter, &piece));
-            container.log.deliver(lines.unwrap_or_default()).await;
-            container.streams.hand_out(stream, &piece).await;
+            tokio::join!(
+                log(&container, &cutter, Some(piece.clone())),
+                container.streams.hand_out(stream, &piece)
+            );
         }
     })
     .await;
-    let lines = cutter.lock().map(|mut cutter| container.log.finish(&mut cutter));
-    container.log.deliver(lines.unwrap_or_default()).await;
+    log(&container, &cutter, None).await;
+}
+
+/// A piece of a stream to the log, or its end. On a thread that may wait for the disk: only the program itself waits for its log.
+async fn log(container: &Arc<Container>, cutter: &Arc<Mutex<Cutter>>, piece: Option<Bytes>) {
+    if !container.log.takes_lines() {
+        return;
+    }
+    let (of, cutter) = (container.clone(), cutter.clone());
+    let written = tokio::task::spawn_blocking(move || {
+        let mut cutter = cutter.lock().unwrap_or_else(PoisonError::into_inner);
+        match piece {
+            Some(piece) => of.log.write(&mut cutter, &piece),
+            None => of.log.finish(&mut cutter),
+        }
+    });
+    match written.await {
+        Ok(lines) => container.log.deliver(lines).await,
+        Err(error) => tracing::error!(container = container.id, %error, "output was not logged"),
+    }
 }
 
 /// A run has ended.
@@ -459,6 +479,33 @@ pub fn save_all(engine: &Engine) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_log_that_waits_for_the_disk_holds_up_its_program_and_nobody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let record = Record { id: "x".into(), ..Record::default() };
+        let container = Arc::new(Container::new(record, dir.path()));
+        let cutter = Arc::new(Mutex::new(Cutter::new(Stream::Out)));
+        let (held, (waits, is_held), (go_on, goes_on)) =
+            (cutter.clone(), std::sync::mpsc::channel(), std::sync::mpsc::channel::<()>());
+        let disk = std::thread::spawn(move || {
+            let _busy = held.lock().unwrap();
+            waits.send(()).unwrap();
+            goes_on.recv().unwrap();
+        });
+        is_held.recv().unwrap();
+        let of = container.clone();
+        let logging =
+            tokio::spawn(async move { log(&of, &cutter, Some(Bytes::from_static(b"line\n"))).await });
+        // Whoever else has something to do on this thread does it.
+        tokio::task::yield_now().await;
+        assert!(!logging.is_finished());
+        go_on.send(()).unwrap();
+        logging.await.unwrap();
+        disk.join().unwrap();
+        let text = fs::read_to_string(dir.path().join("x/x-json.log")).unwrap();
+        assert!(text.starts_with(r#"{"log":"line\n""#), "{text}");
+    }
 
     fn policy(name: &str, retries: i64) -> Record {
         let mut record = Record::default();

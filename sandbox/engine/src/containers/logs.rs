@@ -143,6 +143,11 @@ impl Log {
         self.path.is_some()
     }
 
+    /// Whether anybody gets what the program prints.
+    pub fn takes_lines(&self) -> bool {
+        self.path.is_some() || self.run().remote.is_some()
+    }
+
     fn writer(&self) -> MutexGuard<'_, Writer> {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }

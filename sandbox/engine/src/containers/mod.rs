@@ -9,6 +9,7 @@ pub mod child;
 pub mod commit;
 pub mod copy;
 pub mod create;
+pub mod departed;
 pub mod exit;
 pub mod failures;
 pub mod files;
@@ -76,6 +77,8 @@ pub struct Containers {
     root: PathBuf,
     /// Where their states go while the disk is full.
     pub spare: spare::Spare,
+    /// Those that were removed a moment ago.
+    pub departed: Arc<departed::Departed>,
     index: RwLock<Index>,
 }
 
@@ -208,7 +211,7 @@ impl Container {
 impl Containers {
     /// None yet; [`adopt`] reads the disk.
     pub fn new(root: PathBuf, spare: spare::Spare) -> Self {
-        Self { root, spare, index: RwLock::default() }
+        Self { root, spare, departed: Arc::default(), index: RwLock::default() }
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Index> {

@@ -132,7 +132,8 @@ async fn out_of_the_way(path: PathBuf, to: impl FnOnce(&Path) -> PathBuf) -> Res
 }
 
 fn forget(engine: &Arc<Engine>, container: &Arc<Container>, volumes: bool) {
-    engine.execs.forget_container(&container.id);
+    engine.execs.forget_container(engine, &container.id);
+    engine.containers.departed.add(container.clone());
     engine.containers.forget(container);
     engine.containers.spare.forget(&container.id);
     container.wake.notify_waiters();

@@ -38,6 +38,9 @@ pub fn check(config: &mut Config, host: &mut HostConfig, groups: &Groups) -> Res
         );
         host.oom_score_adj = 0;
     }
+    if host.mounts.iter().flatten().any(|mount| mount.kind == "image") {
+        warnings.push("Image mount is an experimental feature".into());
+    }
     if host.shm_size < 0 {
         return Err(Error::invalid("SHM size can not be less than 0"));
     }
@@ -95,7 +98,7 @@ fn check_modes(config: &Config, host: &mut HostConfig) -> Result<()> {
     }
     if !host.isolation.is_empty() && host.isolation != "default" {
         return Err(Error::invalid(format!(
-            "invalid isolation mode: {}: isolation mode is not supported on linux",
+            "invalid isolation ({}): linux only supports 'default'",
             host.isolation
         )));
     }

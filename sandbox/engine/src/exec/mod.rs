@@ -33,6 +33,8 @@ use tokio::{sync::watch, task::JoinSet};
 
 /// How long a finished exec is known.
 const REMEMBERED: Duration = Duration::from_secs(300);
+/// How long a client may still ask about a program whose container is gone.
+const OUTLIVES: Duration = Duration::from_secs(10);
 /// How long output may still come after the end of the program.
 const DRAIN: Duration = Duration::from_secs(2);
 /// How long a client's size waits for the program's terminal (moby's `daemon/resize.go`).
@@ -104,9 +106,21 @@ impl Execs {
         all.values().filter(runs).map(|e| e.id.clone()).collect()
     }
 
-    /// A container is gone.
-    pub fn forget_container(&self, container: &str) {
-        self.all().retain(|_, exec| exec.container.id != container);
+    /// A container is gone, and with it what was never started. Who has started something in it has yet to ask how that ended.
+    pub fn forget_container(&self, engine: &Arc<Engine>, container: &str) {
+        let mut any = false;
+        self.all().retain(|_, exec| {
+            let is_in = exec.container.id == container;
+            any |= is_in;
+            !is_in || *exec.state.borrow() != State::Created
+        });
+        if any {
+            let (engine, container) = (engine.clone(), container.to_owned());
+            tokio::spawn(async move {
+                tokio::time::sleep(OUTLIVES).await;
+                engine.execs.all().retain(|_, exec| exec.container.id != container);
+            });
+        }
     }
 
     /// A container's run has ended, and with it all programs in it; their own ends come by themselves.
@@ -322,6 +336,12 @@ async fn begin(
     size: Option<[u32; 2]>,
 ) -> Result<(Process, Ends)> {
     let description = describe(engine, exec, size)?;
+    if !description.cwd.starts_with('/') {
+        // runc `utils_linux.go`, validateProcessSpec.
+        return Err(Error::internal(
+            "OCI runtime exec failed: exec failed: Cwd must be an absolute path: unknown",
+        ));
+    }
     let pid = engine.way_in(&exec.container, live);
     let other = rustix::process::Pid::from_raw(pid).filter(|_| pid != live.pid);
     let other =

@@ -8,6 +8,7 @@ mod hijack;
 mod json;
 pub mod lines;
 mod ordered;
+mod peer;
 mod progress;
 mod query;
 mod server;
@@ -21,6 +22,7 @@ pub use json::{Answer, answer, read_json, read_request};
 pub use lines::{Lines, body_of, stream};
 pub use ordered::Json;
 pub(crate) use ordered::ordered;
+pub use peer::Peer;
 pub use progress::Progress;
 pub use query::Query;
 #[cfg(test)]

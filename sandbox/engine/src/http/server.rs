@@ -1,6 +1,7 @@
 //! The server: accepts on the node's socket, a task per connection, so that nobody waits for another's request.
 
 use super::bytes::Drained;
+use super::peer::Peer;
 use super::version::{self, Asked, MAX_API, VERSION};
 use super::whole::ConnectionPlace;
 use crate::engine::Engine;
@@ -75,9 +76,11 @@ fn application(routes: Router) -> Router {
 }
 
 async fn converse(stream: UnixStream, app: Router, place: ConnectionPlace) -> hyper::Result<()> {
+    let peer = Peer::of(&stream);
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         let app = app.clone();
         request.extensions_mut().insert(place.clone());
+        request.extensions_mut().insert(peer);
         async move { Ok::<_, Infallible>(handle(app, request.map(|body| Body::new(Drained::new(body)))).await) }
     });
     http1::Builder::new()

@@ -22,8 +22,6 @@ use tokio::{
     net::UnixStream,
 };
 
-/// Where the engine listens.
-const SOCKET: &str = "/run/docker.sock";
 /// As long as the engine may take for what takes no time of its own (dockershim's `defaultTimeout`).
 const PATIENCE: Duration = Duration::from_secs(2 * 60);
 /// Longest answer that is read whole.
@@ -50,12 +48,6 @@ pub struct Docker {
     socket: PathBuf,
 }
 
-impl Default for Docker {
-    fn default() -> Self {
-        Self { socket: SOCKET.into() }
-    }
-}
-
 /// Percent-encodes what stands in a query.
 fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
@@ -70,6 +62,11 @@ fn encode(text: &str) -> String {
 }
 
 impl Docker {
+    /// The engine that listens at a socket.
+    pub fn at(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
     async fn send(
         &self,
         method: Method,
@@ -327,7 +324,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("docker.sock");
         let _listens_and_never_accepts = tokio::net::UnixListener::bind(&socket).unwrap();
-        let docker = Docker { socket };
+        let docker = Docker::at(socket);
         let failed = docker.images().await.unwrap_err();
         assert!(matches!(failed, DockerError::Timeout), "{failed}");
         let failed = docker.start("c").await.unwrap_err();

@@ -2,7 +2,6 @@
 
 use super::pod;
 use crate::{kubelet::Kubelet, paths};
-use drydock_cluster::{DNS_SERVICE, DOMAIN};
 use k8s_openapi::api::core::v1::Pod;
 use std::{fmt::Write, fs, io, net::Ipv4Addr};
 
@@ -26,7 +25,8 @@ pub fn write(kubelet: &Kubelet, pod: &Pod, address: Option<Ipv4Addr>) -> io::Res
     let hosts = format!("{hosts}{}", aliases(pod));
     update(&paths::hosts(uid), &hosts)?;
     let node = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    update(&paths::resolv_conf(uid), &resolv_conf(pod, kubelet.has_cluster_dns(), &node))
+    let servers = if kubelet.has_cluster_dns() { kubelet.settings.cluster_dns() } else { Vec::new() };
+    update(&paths::resolv_conf(uid), &resolv_conf(pod, &servers, kubelet.settings.cluster_domain(), &node))
 }
 
 /// In place: containers have the file itself mounted.
@@ -69,7 +69,7 @@ fn aliases(pod: &Pod) -> String {
 
 /// What a pod's resolver is told. Without a DNS of the cluster, the node's name servers stand in, as with a kubelet that has none
 /// configured.
-fn resolv_conf(pod: &Pod, cluster_dns: bool, node: &str) -> String {
+fn resolv_conf(pod: &Pod, cluster_dns: &[String], domain: &str, node: &str) -> String {
     let spec = pod::spec(pod);
     let mut servers: Vec<String> = Vec::new();
     let mut searches: Vec<String> = Vec::new();
@@ -90,10 +90,10 @@ fn resolv_conf(pod: &Pod, cluster_dns: bool, node: &str) -> String {
                 _ => {}
             }
         }
-        if of_cluster && cluster_dns {
+        if of_cluster && !cluster_dns.is_empty() {
             let namespace = pod::namespace(pod);
-            servers = vec![DNS_SERVICE.to_string()];
-            let own = [format!("{namespace}.svc.{DOMAIN}"), format!("svc.{DOMAIN}"), DOMAIN.to_owned()];
+            servers = cluster_dns.to_vec();
+            let own = [format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.to_owned()];
             searches = own.into_iter().chain(searches).collect();
             options = vec!["ndots:5".into()];
         }
@@ -153,16 +153,18 @@ mod tests {
     fn resolvers_follow_the_policy() {
         let node = "search example.com\nnameserver 192.168.0.1\n";
         let cluster = pod(json!({ "containers": [] }));
+        let dns = ["10.96.0.10".to_owned()];
+        let resolv_conf = |pod: &Pod, dns: &[String], node| resolv_conf(pod, dns, "cluster.local", node);
         assert_eq!(
-            resolv_conf(&cluster, true, node),
+            resolv_conf(&cluster, &dns, node),
             "search shop.svc.cluster.local svc.cluster.local cluster.local example.com\nnameserver 10.96.0.10\noptions ndots:5\n"
         );
-        assert_eq!(resolv_conf(&cluster, false, node), node);
-        assert_eq!(resolv_conf(&pod(json!({ "containers": [], "hostNetwork": true })), true, node), node);
+        assert_eq!(resolv_conf(&cluster, &[], node), node);
+        assert_eq!(resolv_conf(&pod(json!({ "containers": [], "hostNetwork": true })), &dns, node), node);
         let none = json!({ "containers": [], "dnsPolicy": "None", "dnsConfig": {
             "nameservers": ["1.1.1.1"], "searches": ["x.y"], "options": [{ "name": "ndots", "value": "2" }, { "name": "edns0" }] } });
         assert_eq!(
-            resolv_conf(&pod(none), true, node),
+            resolv_conf(&pod(none), &dns, node),
             "search x.y\nnameserver 1.1.1.1\noptions ndots:2 edns0\n"
         );
     }

@@ -2,7 +2,7 @@
 //! server are kept as they are (`pkg/kubelet/pod`, `pkg/kubelet/config`).
 
 use super::{
-    admission, labels, pod, stop,
+    admission, labels, pod, resize, stop,
     worker::{self, Desired},
 };
 use crate::kubelet::Kubelet;
@@ -157,7 +157,9 @@ impl Pods {
     pub fn beside(&self, kubelet: &Kubelet, uid: &str) -> Vec<Arc<Pod>> {
         let running = self.lock();
         let others = running.iter().filter(|(other, entry)| *other != uid && entry.takes(kubelet));
-        others.map(|(_, entry)| entry.desired.borrow().pod.clone()).collect()
+        others
+            .map(|(uid, entry)| resize::with_what_it_has(kubelet, uid, &entry.desired.borrow().pod))
+            .collect()
     }
 
     /// Nothing of a pod runs any more: what it had taken of the node is free, though its task still tidies up.

@@ -12,7 +12,7 @@ use drydock_scheduler::{
     pod::PodInfo,
 };
 use k8s_openapi::{
-    api::core::v1::{Container, ContainerStatus, Node, Pod, ResourceClaim, ResourceRequirements},
+    api::core::v1::{Container, ContainerStatus, Node, Pod, PodStatus, ResourceClaim, ResourceRequirements},
     apimachinery::pkg::api::resource::Quantity,
 };
 use serde::Serialize;
@@ -32,13 +32,18 @@ pub struct Allotted {
     whole: Option<ResourceRequirements>,
 }
 
+/// Nothing, if nothing is asked for.
+fn any(resources: ResourceRequirements) -> Option<ResourceRequirements> {
+    (resources != ResourceRequirements::default()).then_some(resources)
+}
+
 impl Allotted {
     /// What a pod's specification says.
     pub fn wanted(pod: &Pod) -> Self {
         let spec = pod::spec(pod);
         let all = pod::init_containers(pod).iter().chain(&spec.containers);
         Self {
-            containers: all.map(|c| (c.name.clone(), c.resources.clone())).collect(),
+            containers: all.map(|c| (c.name.clone(), c.resources.clone().and_then(any))).collect(),
             whole: spec.resources.clone(),
         }
     }
@@ -50,7 +55,7 @@ impl Allotted {
         let lists = status.flat_map(|s| [&s.container_statuses, &s.init_container_statuses]);
         for ContainerStatus { name, resources, .. } in lists.flat_map(|list| list.iter().flatten()) {
             if let (Some(slot), Some(told)) = (allotted.containers.get_mut(name), resources) {
-                *slot = Some(told.clone());
+                *slot = any(told.clone());
             }
         }
         allotted
@@ -71,6 +76,25 @@ impl Allotted {
         }
         pod
     }
+}
+
+/// A pod that wants something that it has not got yet counts with what it has.
+pub fn with_what_it_has(kubelet: &Kubelet, uid: &str, pod: &Arc<Pod>) -> Arc<Pod> {
+    match kubelet.status_of(uid) {
+        Some(status) if waits(&status) => {
+            let told = Pod { status: Some((*status).clone()), ..(**pod).clone() };
+            Arc::new(Allotted::told(&told).applied(pod))
+        }
+        _ => pod.clone(),
+    }
+}
+
+fn waits(status: &PodStatus) -> bool {
+    status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|condition| condition.type_ == PENDING && condition.status == "True")
 }
 
 /// Why a pod can't have what it wants now (`canResizePod`).
@@ -97,7 +121,9 @@ fn check(wants: &Arc<Pod>, node: &Arc<Node>, others: &[Arc<Pod>]) -> Option<Refu
 fn short(wants: &Arc<Pod>, node: &Arc<Node>, others: &[Arc<Pod>]) -> Vec<Refusal> {
     let mut info = NodeInfo::new(node.clone());
     others.iter().for_each(|other| info.add(Arc::new(PodInfo::new(other.clone()))));
-    let mut found = refusals(&PodInfo::new(wants.clone()), &info, true);
+    // By its status a pod that was refused once would count with what it has.
+    let wants = Arc::new(Pod { status: None, ..(**wants).clone() });
+    let mut found = refusals(&PodInfo::new(wants), &info, true);
     found.retain(|refusal| {
         matches!(refusal, Refusal::Short { resource, .. } if resource == "cpu" || resource == "memory")
     });
@@ -184,6 +210,14 @@ mod tests {
             (refused.reason.as_str(), refused.message.as_str()),
             ("Infeasible", "Node didn't have enough capacity: cpu, requested: 3000, capacity: 2000")
         );
+        let mut again = (*wants("3")).clone();
+        again.status = serde_json::from_value(json!({
+            "conditions": [{ "type": PENDING, "status": "True", "reason": "Infeasible" }],
+            "containerStatuses": [{ "name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                "resources": { "requests": { "cpu": "1" } } }],
+        }))
+        .unwrap();
+        assert_eq!(check(&Arc::new(again), &node, &[]), Some(refused));
         let refused = check(&wants("2"), &node, &[wants("500m")]).unwrap();
         assert_eq!(
             (refused.reason.as_str(), refused.message.as_str()),
@@ -202,6 +236,12 @@ mod tests {
             "name": "c", "image": "", "imageID": "", "ready": true, "restartCount": 0, "resources": { "requests": { "cpu": "1" } } }] });
         restarted.status = serde_json::from_value(status).unwrap();
         assert_eq!(Allotted::told(&restarted), before);
+        // So it counts for the others until then.
+        let conditions = json!([{ "type": PENDING, "status": "True", "reason": "Infeasible" }]);
+        let mut status = restarted.status.clone().unwrap();
+        assert!(!waits(&status));
+        status.conditions = serde_json::from_value(conditions).unwrap();
+        assert!(waits(&status));
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct Facts<'a> {
     pub words: &'a HashMap<String, String>,
     /// Names of images, by id.
     pub images: &'a dyn Fn(&str) -> Option<String>,
+    /// Names with a digest by which images can be pulled, by id.
+    pub digests: &'a dyn Fn(&str) -> Option<String>,
     /// The status before.
     pub old: Option<&'a PodStatus>,
     /// No container will be started any more.
@@ -139,11 +141,15 @@ fn one(facts: &Facts<'_>, container: &Container, list: List) -> ContainerStatus 
         name: container.name.clone(),
         container_id: Some(observed::id(newest)),
         image: (facts.images)(&newest.image).unwrap_or_else(|| container.image.clone().unwrap_or_default()),
-        image_id: format!("docker://{}", newest.image),
+        image_id: match (facts.digests)(&newest.image) {
+            Some(digest) => format!("docker-pullable://{digest}"),
+            None => format!("docker://{}", newest.image),
+        },
         restart_count: i32::try_from(observed::restart_count(newest)).unwrap_or(i32::MAX),
         state: observed::state(newest, facts.words.get(&newest.id).cloned()),
         last_state: attempts.get(1).and_then(terminated),
-        resources: resources(container),
+        resources: Some(resources(container)),
+        allocated_resources: container.resources.as_ref().and_then(|r| r.requests.clone()),
         volume_mounts: mounts(container),
         user: observed::user(newest),
         ..ContainerStatus::default()
@@ -163,7 +169,7 @@ fn one(facts: &Facts<'_>, container: &Container, list: List) -> ContainerStatus 
     status.started = Some(running && (plain_init || health.started));
     status.ready = if plain_init { done } else { running && health.started && health.ready };
     if list == List::Ephemeral {
-        (status.ready, status.started, status.resources) = (false, None, None);
+        (status.ready, status.started) = (false, None);
     }
     status
 }
@@ -261,10 +267,8 @@ fn waits_again(facts: &Facts<'_>, container: &Container, list: List, status: &mu
     status.state = Some(waits(reason));
 }
 
-fn resources(container: &Container) -> Option<ResourceRequirements> {
-    let resources = container.resources.clone()?;
-    let any = resources.limits.is_some() || resources.requests.is_some();
-    any.then_some(ResourceRequirements { claims: None, ..resources })
+fn resources(container: &Container) -> ResourceRequirements {
+    ResourceRequirements { claims: None, ..container.resources.clone().unwrap_or_default() }
 }
 
 fn mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
@@ -314,6 +318,7 @@ mod tests {
             health: &|_| Some(Health { started: true, ready: true }),
             words: &words,
             images: &|_| None,
+            digests: &|_| None,
             old: None,
             finished,
             ended: None,

@@ -131,6 +131,7 @@ impl<'a> Round<'a> {
             health: &|id| probes.health(id),
             words: &self.memory.words,
             images: &|id| self.kubelet.image_name(id),
+            digests: &|id| self.kubelet.image_digest(id),
             old: self.memory.told.as_ref(),
             finished: finished || ended.is_some(),
             ended,
@@ -169,12 +170,13 @@ impl<'a> Round<'a> {
             }
             left => left,
         };
-        let sandbox = self.sandbox(&observed).await?;
-        let here = self.kubelet.here(self.pod, sandbox.address);
-        let volumes = match volumes::set_up(self.kubelet, self.pod, &here).await {
+        // Without its volumes a pod has no sandbox either.
+        let volumes = match volumes::set_up(self.kubelet, self.pod, &self.kubelet.here(None)).await {
             Ok(volumes) => volumes,
             Err(errors) => return Err(self.without_volumes(&errors)),
         };
+        let sandbox = self.sandbox(&observed).await?;
+        let here = self.kubelet.here(Some(sandbox.address));
         self.memory.unmounted = Unmounted::default();
         super::files::write(self.kubelet, self.pod, Some(sandbox.address))
             .map_err(|e| Failure::Other(e.to_string()))?;

@@ -58,7 +58,7 @@ pub fn port(container: &Container, port: &IntOrString) -> Result<u16, String> {
             match (named, name.parse()) {
                 (Some(port), _) => port.container_port,
                 (None, Ok(number)) => number,
-                (None, Err(_)) => return Err(format!("couldn't find port: {name} in {}", container.name)),
+                (None, Err(_)) => return Err(format!("strconv.Atoi: parsing {name:?}: invalid syntax")),
             }
         }
     };
@@ -108,7 +108,7 @@ mod tests {
         assert!(
             port(&container, &IntOrString::String("x".into()))
                 .unwrap_err()
-                .starts_with("couldn't find port: x")
+                .starts_with("strconv.Atoi: parsing \"x\"")
         );
         assert!(port(&container, &IntOrString::Int(70_000)).is_err());
     }

@@ -263,7 +263,7 @@ async fn answer(kubelet: Arc<Kubelet>, caller: &tls::Caller, request: Request<In
         ["metrics", "resource"] if reads => text(StatusCode::OK, stats::resource(&kubelet)),
         ["metrics", "cadvisor"] if reads => text(StatusCode::OK, stats::cadvisor(&kubelet)),
         ["metrics"] if reads => text(StatusCode::OK, stats::own(&kubelet)),
-        ["configz"] if reads => json(&system::configuration(&drydock_cluster::Paths::default())),
+        ["configz"] if reads => json(&serde_json::json!({ "kubeletconfig": kubelet.settings.all() })),
         ["healthz", check] if reads => system::health(Some(check), false),
         ["runningpods"] if reads => system::running(&kubelet),
         ["logs", ..] if reads => system::logs(path.strip_prefix("/logs/").unwrap_or_default()),

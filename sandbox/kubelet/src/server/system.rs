@@ -2,7 +2,6 @@
 
 use super::{Answer, full, json, text};
 use crate::{kubelet::Kubelet, pods::pod};
-use drydock_cluster::{DNS_SERVICE, DOMAIN, KUBELET_PORT, Paths};
 use hyper::{
     Response, StatusCode,
     header::{CONTENT_TYPE, HeaderValue, LOCATION},
@@ -17,30 +16,8 @@ use std::{
 
 /// Where logs of the node are.
 const LOGS: &str = "/var/log";
-/// What does not depend on the node.
-const DEFAULTS: &str = include_str!("configuration.json");
 /// Largest log that is given.
 const MAX_LOG: u64 = 16 << 20;
-
-/// `KubeletConfiguration` of `kubelet.config.k8s.io/v1beta1` with its defaults (`pkg/kubelet/apis/config/v1beta1/defaults.go`), and what
-/// kubeadm and this node set.
-pub fn configuration(paths: &Paths) -> Value {
-    let ((certificate, key), authority) = (paths.kubelet_serving(), paths.pki().join("ca.crt"));
-    let mut all: Value = serde_json::from_str(DEFAULTS).unwrap_or_default();
-    let own = [
-        ("staticPodPath", object!(paths.manifests())),
-        ("port", KUBELET_PORT.into()),
-        ("tlsCertFile", object!(certificate)),
-        ("tlsPrivateKeyFile", object!(key)),
-        ("clusterDomain", DOMAIN.into()),
-        ("clusterDNS", object!([DNS_SERVICE])),
-    ];
-    for (field, value) in own {
-        all[field] = value;
-    }
-    all["authentication"]["x509"]["clientCAFile"] = object!(authority);
-    object!({ "kubeletconfig": all })
-}
 
 /// `/healthz`, and one check of it: `/healthz/syncloop`.
 pub fn health(check: Option<&str>, verbose: bool) -> Answer {
@@ -69,7 +46,8 @@ pub fn running(kubelet: &Kubelet) -> Answer {
         let running = running.filter(|c| c.state.as_ref().is_some_and(|s| s.running.is_some()));
         let containers: Vec<Value> = running
             .map(|c| {
-                let image = c.image_id.trim_start_matches("docker://");
+                let image =
+                    c.image_id.trim_start_matches("docker://").trim_start_matches("docker-pullable://");
                 object!({ "name": c.name, "image": image, "resources": {} })
             })
             .collect();
@@ -194,15 +172,5 @@ mod tests {
         assert_eq!(said(health(None, true)).await, (200, all.into()));
         assert_eq!(said(health(Some("syncloop"), false)).await, (200, "ok".into()));
         assert_eq!(said(health(Some("none"), false)).await.0, 404);
-    }
-
-    #[test]
-    fn the_configuration_is_whole() {
-        let config = configuration(&Paths::default());
-        let config = config["kubeletconfig"].as_object().unwrap();
-        assert_eq!(config["staticPodPath"], "/etc/kubernetes/manifests");
-        assert_eq!(config["authentication"]["x509"]["clientCAFile"], "/etc/kubernetes/pki/ca.crt");
-        assert_eq!((&config["clusterDNS"][0], &config["maxPods"]), (&object!("10.96.0.10"), &object!(110)));
-        assert!(config.len() > 80, "{}", config.len());
     }
 }

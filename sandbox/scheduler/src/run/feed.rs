@@ -8,7 +8,8 @@ use drydock_kubeclient::meta::name;
 use drydock_kubeclient::{Informer, Informers, ObjectKey};
 use k8s_openapi::api::apps::v1::{ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{
-    Container, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
+    Container, ContainerStatus, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod,
+    ReplicationController, Service,
 };
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim};
@@ -142,8 +143,23 @@ fn trim_pod(pod: &mut Pod) {
         }
     }
     if let Some(status) = &mut pod.status {
-        status.container_statuses = None;
-        status.init_container_statuses = None;
         status.ephemeral_container_statuses = None;
+        // What containers have matters where it is not what they ask for.
+        let mut conditions = status.conditions.iter().flatten();
+        let resized = conditions.any(|condition| condition.type_.starts_with("PodResize"));
+        for list in [&mut status.container_statuses, &mut status.init_container_statuses] {
+            match list.take().filter(|_| resized) {
+                Some(statuses) => {
+                    let trim = |status: ContainerStatus| ContainerStatus {
+                        name: status.name,
+                        resources: status.resources,
+                        allocated_resources: status.allocated_resources,
+                        ..ContainerStatus::default()
+                    };
+                    *list = Some(statuses.into_iter().map(trim).collect());
+                }
+                None => *list = None,
+            }
+        }
     }
 }
