@@ -148,16 +148,20 @@ pub async fn run(command: Command, mut stop: BoxFuture<'static, ()>) -> anyhow::
     Ok(serve(store, options, stop).await?)
 }
 
+/// After how long the store is missed; in a new cluster it comes up beside us.
+const MISSED: Duration = Duration::from_millis(200);
+
 /// The store may come up after us.
 async fn connect(servers: &Servers) -> Store {
-    let mut pause = Duration::from_millis(20);
+    let mut pause = Duration::from_millis(2);
     loop {
         match Store::replica(servers.clone()).await {
             Ok(store) => return store,
             Err(error) => {
-                tracing::warn!(
-                    "grpc: addrConn.createTransport failed to connect to {servers:?}. Err: {error}"
-                );
+                if pause > MISSED {
+                    let to = format!("{servers:?}");
+                    tracing::warn!(to, %error, "grpc: addrConn.createTransport failed to connect");
+                }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(2));
             }
