@@ -5,6 +5,7 @@
 use crate::command_line::CommandLine;
 use crate::quantity;
 use drydock_cluster::{DNS_SERVICE, DOMAIN, KUBELET_PORT, Paths, RUNTIME_ENDPOINT};
+use drydock_go_json::{kind, wrong_type};
 use serde_json::{Map, Value, json};
 use std::{
     fs, io,
@@ -183,24 +184,23 @@ fn decode(text: &str) -> Result<Map<String, Value>, String> {
         return Err("couldn't get version/kind; json parse error: json: cannot unmarshal into Go value of type struct".into());
     };
     let text = |field: &str| map.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let (version, kind) = (text("apiVersion"), text("kind"));
-    if version != "kubelet.config.k8s.io/v1beta1" || kind != "KubeletConfiguration" {
-        return Err(match (&*version, &*kind) {
+    let (version, named) = (text("apiVersion"), text("kind"));
+    if version != "kubelet.config.k8s.io/v1beta1" || named != "KubeletConfiguration" {
+        return Err(match (&*version, &*named) {
             (_, "") => "Object 'Kind' is missing".into(),
             ("", _) => "Object 'apiVersion' is missing".into(),
             _ => format!(
-                "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/kubelet/apis/config/scheme/scheme.go\""
+                "no kind {named:?} is registered for version {version:?} in scheme \"pkg/kubelet/apis/config/scheme/scheme.go\""
             ),
         });
     }
     let defaults: Map<String, Value> = serde_json::from_str(DEFAULTS).unwrap_or_default();
     for (field, value) in &map {
         if let Some(default) = defaults.get(field) {
-            let (is, must) = (type_of(value), type_of(default));
-            if is != must && !value.is_null() {
-                return Err(format!(
-                    "json: cannot unmarshal {is} into Go struct field KubeletConfiguration.{field} of type {must}"
-                ));
+            let must = kind(default);
+            if kind(value) != must && !value.is_null() {
+                let into = format!("Go struct field KubeletConfiguration.{field} of type {must}");
+                return Err(wrong_type(value, &into));
             }
         } else if !OTHER_FIELDS.split_whitespace().any(|known| known == field) {
             tracing::warn!(
@@ -210,18 +210,6 @@ fn decode(text: &str) -> Result<Map<String, Value>, String> {
         }
     }
     Ok(map)
-}
-
-/// As Go's decoder names it.
-fn type_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
 }
 
 /// Puts one configuration over another. What is empty stands for the default.
