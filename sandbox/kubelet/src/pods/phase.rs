@@ -92,7 +92,7 @@ impl Said {
     }
 }
 
-/// The kubelet's conditions in their order, then those of others that the pod has.
+/// Conditions of others that the pod has, then the kubelet's in their order (`generateAPIPodStatus`, `mergePodStatus`).
 pub fn conditions(
     facts: &Facts<'_>,
     phase: &str,
@@ -119,11 +119,11 @@ pub fn conditions(
     let pending =
         waits.map(|why| Said::because(resize::PENDING, true, &why.reason, Some(why.message.clone())));
     let failed = error.map(|why| Said::because(resize::IN_PROGRESS, true, "Error", Some(why.to_owned())));
-    let mut list: Vec<PodCondition> = all
+    let own: Vec<PodCondition> = pending
         .into_iter()
-        .chain(evicted)
-        .chain(pending)
         .chain(failed)
+        .chain(evicted)
+        .chain(all)
         .map(|said| {
             let old = find(facts.old, said.kind).or_else(|| find(pod.status.as_ref(), said.kind));
             let since = old.filter(|o| o.status == said.status).and_then(|o| o.last_transition_time.clone());
@@ -140,10 +140,8 @@ pub fn conditions(
         .collect();
     let others = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
     let passing = |kind: &str| [resize::PENDING, resize::IN_PROGRESS].contains(&kind);
-    let others = others.filter(|c| !passing(&c.type_) && !list.iter().any(|l| l.type_ == c.type_));
-    let others: Vec<_> = others.cloned().collect();
-    list.extend(others);
-    list
+    let others = others.filter(|c| !passing(&c.type_) && !own.iter().any(|o| o.type_ == c.type_));
+    others.cloned().collect::<Vec<_>>().into_iter().chain(own).collect()
 }
 
 fn find<'a>(status: Option<&'a PodStatus>, kind: &str) -> Option<&'a PodCondition> {
