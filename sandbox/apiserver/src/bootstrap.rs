@@ -157,7 +157,8 @@ pub async fn restore(server: &Arc<Server>, namespaces_too: bool) -> Result<(), S
     flowcontrol::tell(server).await
 }
 
-fn namespace(name: &str) -> Value {
+/// A namespace as it comes to be.
+pub fn namespace(name: &str) -> Value {
     json!({
         "kind": "Namespace",
         "apiVersion": "v1",

@@ -6,6 +6,7 @@ mod limit_ranger;
 mod matching;
 mod namespace;
 mod node_restriction;
+mod opt_in;
 mod owners;
 mod pod_security;
 mod pods;
@@ -104,16 +105,23 @@ fn aggregated(errors: &[String]) -> String {
 /// A plug-in, by its name. Those that are not named here have no switch, or nothing to do.
 #[derive(Debug, Clone, Copy)]
 enum Plugin {
+    AlwaysDeny,
+    AlwaysPullImages,
     CertificateApproval,
     DefaultIngressClass,
     DefaultStorageClass,
     DefaultTolerationSeconds,
+    DenyServiceExternalIPs,
+    ExtendedResourceToleration,
+    LimitPodHardAntiAffinityTopology,
     LimitRanger,
     MutatingAdmissionWebhook,
+    NamespaceAutoProvision,
     NamespaceLifecycle,
     NodeRestriction,
     OwnerReferencesPermissionEnforcement,
     PersistentVolumeClaimResize,
+    PodNodeSelector,
     PodSecurity,
     Priority,
     ResourceQuota,
@@ -127,16 +135,23 @@ enum Plugin {
 
 /// All of them, and whether they are on by themselves.
 const PLUGINS: &[(&str, Plugin, bool)] = &[
+    ("AlwaysDeny", Plugin::AlwaysDeny, false),
+    ("AlwaysPullImages", Plugin::AlwaysPullImages, false),
     ("CertificateApproval", Plugin::CertificateApproval, true),
     ("DefaultIngressClass", Plugin::DefaultIngressClass, true),
     ("DefaultStorageClass", Plugin::DefaultStorageClass, true),
     ("DefaultTolerationSeconds", Plugin::DefaultTolerationSeconds, true),
+    ("DenyServiceExternalIPs", Plugin::DenyServiceExternalIPs, false),
+    ("ExtendedResourceToleration", Plugin::ExtendedResourceToleration, false),
+    ("LimitPodHardAntiAffinityTopology", Plugin::LimitPodHardAntiAffinityTopology, false),
     ("LimitRanger", Plugin::LimitRanger, true),
     ("MutatingAdmissionWebhook", Plugin::MutatingAdmissionWebhook, true),
+    ("NamespaceAutoProvision", Plugin::NamespaceAutoProvision, false),
     ("NamespaceLifecycle", Plugin::NamespaceLifecycle, true),
     ("NodeRestriction", Plugin::NodeRestriction, false),
     ("OwnerReferencesPermissionEnforcement", Plugin::OwnerReferencesPermissionEnforcement, false),
     ("PersistentVolumeClaimResize", Plugin::PersistentVolumeClaimResize, true),
+    ("PodNodeSelector", Plugin::PodNodeSelector, false),
     ("PodSecurity", Plugin::PodSecurity, true),
     ("Priority", Plugin::Priority, true),
     ("ResourceQuota", Plugin::ResourceQuota, true),
@@ -148,24 +163,18 @@ const PLUGINS: &[(&str, Plugin, bool)] = &[
     ("ValidatingAdmissionWebhook", Plugin::ValidatingAdmissionWebhook, true),
 ];
 
+/// Those that refuse and change nothing that the ones above do not.
+const VOID: [&str; 2] = ["AlwaysAdmit", "NamespaceExists"];
+
 /// What upstream has beside them (`pkg/kubeapiserver/options/plugins.go`): to name one is no mistake, and without effect.
 const OTHERS: &[&str] = &[
-    "AlwaysAdmit",
-    "AlwaysDeny",
-    "AlwaysPullImages",
     "CertificateSigning",
     "CertificateSubjectRestriction",
     "ClusterTrustBundleAttest",
-    "DenyServiceExternalIPs",
     "EventRateLimit",
-    "ExtendedResourceToleration",
     "ImagePolicyWebhook",
-    "LimitPodHardAntiAffinityTopology",
     "MutatingAdmissionPolicy",
-    "NamespaceAutoProvision",
-    "NamespaceExists",
     "NodeDeclaredFeatureValidator",
-    "PodNodeSelector",
     "PodTolerationRestriction",
     "PodTopologyLabels",
 ];
@@ -176,7 +185,7 @@ pub fn is_plugin(name: &str) -> bool {
         tracing::warn!("the admission plugin {name} has no effect here");
         return true;
     }
-    PLUGINS.iter().any(|(known, ..)| *known == name)
+    VOID.contains(&name) || PLUGINS.iter().any(|(known, ..)| *known == name)
 }
 
 /// All plug-ins.
@@ -214,7 +223,7 @@ impl Admission {
         let mut rounds = webhook::Rounds::default();
         loop {
             if matches!(context.operation, Operation::Create | Operation::Update) {
-                self.fill_in(&server.store, context, object).await?;
+                self.fill_in(server, context, object, old).await?;
             }
             if self.is_on(Plugin::MutatingAdmissionWebhook) {
                 webhook::mutate(server, context, object, old, warnings, &mut rounds).await?;
@@ -226,8 +235,18 @@ impl Admission {
     }
 
     /// What the cluster itself adds to an object.
-    async fn fill_in(&self, store: &Store, context: &Context<'_>, object: &mut Value) -> Result<(), Status> {
+    async fn fill_in(
+        &self,
+        server: &Server,
+        context: &Context<'_>,
+        object: &mut Value,
+        old: Option<&Value>,
+    ) -> Result<(), Status> {
+        let store = &server.store;
         certificates::requester(context, object);
+        if self.is_on(Plugin::NamespaceAutoProvision) {
+            opt_in::provide_namespace(server, context).await?;
+        }
         if self.is_on(Plugin::NamespaceLifecycle) {
             namespace::check(store, context, object)?;
         }
@@ -240,11 +259,20 @@ impl Admission {
         if self.is_on(Plugin::TaintNodesByCondition) {
             pods::taint_node(context, object);
         }
+        if self.is_on(Plugin::AlwaysPullImages) {
+            opt_in::pull_always(context, object, old);
+        }
+        if self.is_on(Plugin::PodNodeSelector) {
+            opt_in::select_nodes(store, context, object)?;
+        }
         if self.is_on(Plugin::Priority) {
             pods::priority(store, context, object)?;
         }
         if self.is_on(Plugin::DefaultTolerationSeconds) {
             pods::tolerations(context, object);
+        }
+        if self.is_on(Plugin::ExtendedResourceToleration) {
+            opt_in::tolerate_devices(context, object);
         }
         if self.is_on(Plugin::DefaultStorageClass) {
             storage::default_class(store, context, object)?;
@@ -271,6 +299,9 @@ impl Admission {
         warnings: &mut Vec<String>,
     ) -> Result<(), Status> {
         let store = &server.store;
+        if self.is_on(Plugin::AlwaysDeny) {
+            return Err(opt_in::deny(context, object));
+        }
         if self.is_on(Plugin::NodeRestriction) {
             node_restriction::check(store, context, object, old)?;
         }
@@ -281,6 +312,12 @@ impl Admission {
             return self.ask_owner(server, context, object, old, warnings).await;
         }
         escalation::check(&server.authorizer, context, object, old)?;
+        if self.is_on(Plugin::LimitPodHardAntiAffinityTopology) {
+            opt_in::limit_anti_affinity(context, object)?;
+        }
+        if self.is_on(Plugin::DenyServiceExternalIPs) {
+            opt_in::deny_external_addresses(context, object, old)?;
+        }
         if self.is_on(Plugin::LimitRanger) {
             limit_ranger::validate(store, context, object)?;
         }

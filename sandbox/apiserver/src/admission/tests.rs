@@ -13,7 +13,14 @@ struct Cluster {
 
 impl Cluster {
     async fn new() -> Self {
-        let server = Server::new(Store::memory(), crate::Options::default()).expect("a server");
+        Self::with(&[]).await
+    }
+
+    /// With plug-ins that are off by themselves.
+    async fn with(plugins: &[&str]) -> Self {
+        let enable_admission = plugins.iter().map(|name| (*name).to_owned()).collect();
+        let options = crate::Options { enable_admission, ..crate::Options::default() };
+        let server = Server::new(Store::memory(), options).expect("a server");
         crate::bootstrap::run(&server).await.expect("a store in memory takes all");
         let cluster = Self { server, admin: User { name: "admin".into(), ..User::default() } };
         for name in ["default", "robot"] {
@@ -375,4 +382,62 @@ async fn a_binding_chooses_namespaces_and_gives_parameters() {
     let refused = cluster.create("", "configmaps", two()).await.expect_err("too much");
     assert!(refused.message.ends_with("denied request: too much"), "{}", refused.message);
     cluster.create("", "configmaps", map(json!({"a": "1"}))).await.expect("it is admitted");
+}
+
+#[tokio::test]
+async fn what_is_off_by_itself_works_when_it_is_on() {
+    let cluster = Cluster::with(&[
+        "AlwaysPullImages",
+        "DenyServiceExternalIPs",
+        "ExtendedResourceToleration",
+        "LimitPodHardAntiAffinityTopology",
+        "PodNodeSelector",
+    ])
+    .await;
+    let selector = json!({"scheduler.alpha.kubernetes.io/node-selector": "disk=ssd, zone=a"});
+    cluster.put("namespaces", "Namespace", "default", json!({"metadata": {"annotations": selector}})).await;
+    let device = json!({"requests": {"example.com/dongle": "1", "cpu": "1"}});
+    let spec =
+        json!({"containers": [{"name": "c", "image": "i", "imagePullPolicy": "Never", "resources": device}]});
+    let (made, _) = cluster.create("", "pods", pod(spec)).await.expect("it is admitted");
+    let spec = &made["spec"];
+    assert_eq!(spec["containers"][0]["imagePullPolicy"], "Always");
+    assert_eq!(spec["nodeSelector"], json!({"disk": "ssd", "zone": "a"}));
+    let tolerated = json!({"key": "example.com/dongle", "operator": "Exists"});
+    assert!(spec["tolerations"].as_array().is_some_and(|all| all.contains(&tolerated)), "{spec}");
+
+    let refused =
+        async |tree| cluster.create("", "pods", pod(tree)).await.expect_err("it is refused").message;
+    let elsewhere = refused(json!({"nodeSelector": {"disk": "hdd"}})).await;
+    let why =
+        "pods \"p\" is forbidden: pod node label selector conflicts with its namespace node label selector";
+    assert_eq!(elsewhere, why);
+    let term = json!({"topologyKey": "zone", "labelSelector": {}});
+    let affinity = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}});
+    let why = "has TopologyKey zone but only key kubernetes.io/hostname is allowed";
+    assert!(refused(json!({"affinity": affinity})).await.ends_with(why));
+    let service =
+        json!({"metadata": {"name": "s", "namespace": "default"}, "spec": {"externalIPs": ["1.2.3.4"]}});
+    let why = "services \"s\" is forbidden: Use of external IPs is denied by admission control.";
+    let said = cluster.create("", "services", service.clone()).await.expect_err("it is refused").message;
+    assert_eq!(said, why);
+    let same = cluster.write(Operation::Update, "", "services", service.clone(), Some(&service)).await;
+    same.expect("what it has it keeps");
+}
+
+#[tokio::test]
+async fn a_namespace_comes_with_what_is_made_in_it_and_nothing_at_all_may_be_made() {
+    let cluster = Cluster::with(&["NamespaceAutoProvision"]).await;
+    let key = b"/registry/namespaces/default";
+    let txn = Txn {
+        then: vec![Op::Delete(drydock_etcd::KeyRange::key("/registry/namespaces/default"))],
+        ..Txn::default()
+    };
+    cluster.server.store.txn(txn).await.expect("a write");
+    let map = json!({"metadata": {"name": "m", "namespace": "default"}});
+    cluster.create("", "configmaps", map.clone()).await.expect("it is admitted");
+    assert!(cluster.server.store.get(key, None).expect("readable").is_some());
+    let denied = Cluster::with(&["AlwaysDeny"]).await.create("", "configmaps", map).await;
+    let why = "configmaps \"m\" is forbidden: admission control is denying all modifications";
+    assert_eq!(denied.expect_err("all is denied").message, why);
 }
