@@ -25,7 +25,6 @@ use crate::rest::options::Options;
 use crate::server::Server;
 use drydock_apimachinery::Status;
 use drydock_apimachinery::object;
-use drydock_etcd::Store;
 use serde_json::Value;
 
 /// What is about to happen.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::storage::{decode, encode};
-use drydock_etcd::{Op, Txn};
+use drydock_etcd::{Op, Store, Txn};
 use serde_json::json;
 use std::sync::Arc;
 
