@@ -46,11 +46,11 @@ pub async fn answer(call: &mut Call, mut tree: Value) -> Result<Answer, Status> 
         (AUTHORIZATION, "selfsubjectrulesreviews") => rules(call, &tree)?,
         _ => return Err(Status::method_not_supported(call.resource.group_resource(), "create")),
     };
-    // Upstream's reviews have a time and nothing else that stored objects have. That of whoever asks of himself is made by the server.
+    // Upstream's reviews have nothing that stored objects have, but for that of whoever asks of himself: it has a time.
     if call.resource.is(AUTHENTICATION, "selfsubjectreviews") {
         map_mut(&mut tree, &[]).insert("metadata".into(), json!({"creationTimestamp": meta::now()}));
     }
-    meta::of(&mut tree);
+    map_mut(&mut tree, &["metadata"]);
     map_mut(&mut tree, &[]).insert("status".into(), status);
     call.answer_tree(StatusCode::CREATED, tree)
 }

@@ -37,15 +37,6 @@ pub fn failed(message: impl Into<String>) -> Status {
     Status::unknown(message)
 }
 
-/// What is wrong with a file, as Go says it.
-pub fn io_text(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((text, _)) => text.to_lowercase(),
-        None => text,
-    }
-}
-
 /// The client gave up.
 pub fn cancelled() -> Status {
     Status::cancelled("context canceled")

@@ -1,12 +1,13 @@
 //! Exporters: what becomes of a built image. As in an engine without containerd's image store there are three: `moby` (an image of
 //! the engine, named), `local` (files to a directory of the client), `tar` (files to an archive of the client).
 
-use crate::error::{failed, io_text};
+use crate::error::failed;
 use crate::frontend::{Site, blocking};
 use crate::progress::Times;
 use crate::proto::control::{Exporter, SolveRequest};
 use crate::session::FileTree;
 use drydock_dockerfile::build::{Answer, Image};
+use drydock_go::io_text;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;

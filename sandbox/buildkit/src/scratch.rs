@@ -1,8 +1,9 @@
 //! The directory of one build. It is removed when nobody uses it any more, on a thread that may block: a large context takes long.
 
 use crate::engine::BuildEngine;
-use crate::error::{failed, io_text};
+use crate::error::failed;
 use crate::frontend::blocking;
+use drydock_go::io_text;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;

@@ -1,6 +1,5 @@
 //! The manifests of the control plane's static pods, as kubeadm 1.35 writes them (`cmd/kubeadm/app/phases/controlplane/manifests.go`,
-//! `phases/etcd/local.go`), but for three flags: etcd does not wait for the disk, the API server's port may be held for it, and there are no
-//! controllers of bootstrap tokens, which are for machines that join by themselves.
+//! `phases/etcd/local.go`), but for two flags: etcd does not wait for the disk, and the API server's port may be held for it.
 
 use crate::{API_PORT, Cluster, POD_CIDR, SERVICE_CIDR, VERSION};
 use std::{fmt::Write, net::Ipv4Addr};

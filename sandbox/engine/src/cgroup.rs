@@ -4,8 +4,9 @@
 
 use crate::{
     containers::model::Resources,
-    error::{Error, Result, go_words},
+    error::{Error, Result},
 };
+use drydock_go::io_text;
 use drydock_runtime::cgroup::SOCKETS_LIMIT;
 use std::{
     collections::HashMap,
@@ -334,7 +335,7 @@ impl Groups {
             Err(e) => Err(Error::internal(format!(
                 "failed to write \"{value}\": write {}: {}",
                 path.display(),
-                go_words(&e)
+                io_text(&e)
             ))),
             Ok(()) => Ok(()),
         }
@@ -466,7 +467,7 @@ fn remove_tree(path: &Path) -> bool {
 }
 
 fn failed(what: &str, path: &Path, error: &io::Error) -> Error {
-    Error::internal(format!("{what} {}: {}", path.display(), go_words(error)))
+    Error::internal(format!("{what} {}: {}", path.display(), io_text(error)))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use drydock_go::io_text;
 
 /// A refusal as the Engine API tells it: `{"message": "…"}`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -78,22 +79,13 @@ pub trait Context<T> {
 
 impl<T> Context<T> for std::io::Result<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|e| Error::internal(format!("{}: {}", what(), go_words(&e))))
+        self.map_err(|e| Error::internal(format!("{}: {}", what(), io_text(&e))))
     }
 }
 
 impl<T> Context<T> for nix::Result<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|e| Error::internal(format!("{}: {}", what(), go_words(&e.into()))))
-    }
-}
-
-/// The text that Go's `syscall.Errno` has: lower case and without a number.
-pub fn go_words(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    match error.raw_os_error() {
-        Some(_) => text.split(" (os error").next().unwrap_or_default().to_lowercase(),
-        None => text,
+        self.map_err(|e| Error::internal(format!("{}: {}", what(), io_text(&e.into()))))
     }
 }
 
@@ -126,6 +118,6 @@ mod tests {
         assert_eq!(error.message, "mkdir /x: disk quota exceeded");
         assert!(is_full(&full()) && !is_full(&std::io::Error::from_raw_os_error(nix::libc::EIO)));
         let busy = std::io::Error::from_raw_os_error(nix::libc::EAGAIN);
-        assert_eq!(go_words(&busy), "resource temporarily unavailable");
+        assert_eq!(io_text(&busy), "resource temporarily unavailable");
     }
 }

@@ -2,6 +2,7 @@
 //! below `/var/lib/docker/overlay2` as Docker has it. Mounted while somebody needs it: the container that runs, a copy, an export.
 
 use crate::error::{Context, Error, Result, is_full};
+use drydock_go::io_text;
 use drydock_images::local::LayerStack;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use std::{
@@ -181,7 +182,7 @@ impl Roots {
                 Error::internal(format!(
                     "error creating overlay mount to {}: {}",
                     parts.merged.display(),
-                    crate::error::go_words(&e.into())
+                    io_text(&e.into())
                 ))
             })
     }

@@ -8,7 +8,8 @@
 mod mount;
 
 use crate::clock::Timestamp;
-use crate::error::{Context, Error, Result, go_words, is_full};
+use crate::error::{Context, Error, Result, is_full};
+use drydock_go::io_text;
 use drydock_runtime::clear;
 use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
@@ -267,14 +268,14 @@ impl Volumes {
             format!(
                 "error while creating volume root path '{0}': mkdir {0}: {1}",
                 path.display(),
-                go_words(error)
+                io_text(error)
             )
         };
         let make = |path: &Path, mode| fs::DirBuilder::new().recursive(true).mode(mode).create(path);
         make(&path, 0o701).map_err(|error| Error::internal(root(&error)))?;
         make(&path.join("_data"), 0o755).map_err(|error| {
             let data = path.join("_data");
-            let words = go_words(&error);
+            let words = io_text(&error);
             let data = data.display();
             Error::internal(format!("error while creating volume data path '{data}': mkdir {data}: {words}"))
         })

@@ -19,6 +19,9 @@ const PIECE: usize = 256 << 10;
 /// Between tries to find the owner again: at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
+/// For finding it and hearing its first word.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// The way to the owner.
 pub(crate) struct Link {
     requests: mpsc::Sender<Asked>,
@@ -35,7 +38,7 @@ struct Asked {
 
 impl Link {
     /// Refuses if nothing has been heard of the owner since a connection ended.
-    pub fn is_connected(&self) -> Result<(), Error> {
+    pub fn check_connection(&self) -> Result<(), Error> {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone().map_or(Ok(()), Err)
     }
 
@@ -183,20 +186,23 @@ impl Keeper {
     async fn connect_again(&mut self) -> Option<Connection> {
         let mut pause = RETRY.0;
         loop {
-            let inner = self.inner.upgrade()?;
             let (id, revision) = {
+                let inner = self.inner.upgrade()?;
                 let state = inner.read();
                 (state.id, state.revision())
             };
-            let attempt = async {
-                let mut connection = Connection::open(&self.servers, id, revision).await?;
+            let servers = self.servers.clone();
+            let attempt = async move {
+                let mut connection = Connection::open(&servers, id, revision).await?;
                 let state = connection.first_state().await?;
                 Ok::<_, Error>((connection, state))
             };
-            match attempt.await {
+            let silent = Error::Unavailable("error reading from server: context deadline exceeded".into());
+            let attempt = async { tokio::time::timeout(PATIENCE, attempt).await.unwrap_or(Err(silent)) };
+            match self.refuse_during(attempt).await? {
                 Ok((connection, state)) => {
                     if let Some(new) = state {
-                        inner.replace(new);
+                        self.inner.upgrade()?.replace(new);
                     }
                     return Some(connection);
                 }
@@ -205,21 +211,24 @@ impl Keeper {
                     self.set_lost(Some(error));
                 }
             }
-            drop(inner);
-            let until = tokio::time::sleep(pause);
-            tokio::pin!(until);
-            loop {
-                tokio::select! {
-                    () = &mut until => break,
-                    asked = self.asked.recv() => {
-                        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                        let error = lost.unwrap_or_else(|| Error::Unavailable("the connection ended".into()));
-                        // Whoever asked may have gone.
-                        let _gone = asked?.reply.send(Err(error));
-                    }
+            self.refuse_during(tokio::time::sleep(pause)).await?;
+            pause = (pause * 2).min(RETRY.1);
+        }
+    }
+
+    /// What comes of some work, during which whoever asks is refused; none: nobody has the store any more.
+    async fn refuse_during<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Some(done),
+                asked = self.asked.recv() => {
+                    let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    let error = lost.unwrap_or_else(|| Error::Unavailable("the connection ended".into()));
+                    // Whoever asked may have gone.
+                    let _gone = asked?.reply.send(Err(error));
                 }
             }
-            pause = (pause * 2).min(RETRY.1);
         }
     }
 }

@@ -10,10 +10,10 @@ use crate::frame::{self, Frame};
 use crate::record::{KeyRange, Record};
 use crate::servers::Stream;
 use crate::store::{Inner, Store};
-use crate::tls::in_go;
 use crate::txn::{Op, OpResult, Txn, TxnResult};
 use crate::watch::Watcher;
 use bytes::Bytes;
+use drydock_go::io_text;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -291,7 +291,7 @@ impl Reader {
         let lost = |error: std::io::Error| {
             Error::Unavailable(match error.kind() {
                 std::io::ErrorKind::UnexpectedEof => "error reading from server: EOF".into(),
-                _ => format!("error reading from server: {}", in_go(&error)),
+                _ => format!("error reading from server: {}", io_text(&error)),
             })
         };
         let mut header = [0; frame::HEADER];

@@ -2,7 +2,8 @@
 //! (google.golang.org/grpc `internal/transport`), since the API server's log and its answers show them.
 
 use crate::Error;
-use crate::tls::{ClientFiles, FlagError, connector, in_go};
+use crate::tls::{ClientFiles, FlagError, connector};
+use drydock_go::io_text;
 use rustls_pki_types::ServerName;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -45,11 +46,8 @@ impl Servers {
     /// From URLs, `https://HOST:PORT` or `http://…`.
     ///
     /// # Errors
-    /// If there is no URL, or a file of the client's is not what it should be.
+    /// If a file of the client's is not what it should be.
     pub fn new(urls: &[String], files: &ClientFiles) -> Result<Self, FlagError> {
-        if urls.iter().all(String::is_empty) {
-            return Err(FlagError { flag: "etcd-servers", why: "must be specified".into() });
-        }
         let address = |url: &String| {
             let (is_tls, text) = match url.split_once("://") {
                 Some((scheme, text)) => (scheme != "http", text),
@@ -83,7 +81,7 @@ impl Servers {
             return Err(dialing(format!(": address {text}: missing port in address")));
         };
         let stream = TcpStream::connect(text).await.map_err(|error| match error.raw_os_error() {
-            Some(_) => dialing(format!(" {text}: connect: {}", in_go(&error))),
+            Some(_) => dialing(format!(" {text}: connect: {}", io_text(&error))),
             None => dialing(format!(": lookup {host}: {error}")),
         })?;
         // Requests are small and awaited.
@@ -108,6 +106,6 @@ fn of_handshake(error: &std::io::Error) -> String {
             CertificateError::UnknownIssuer | CertificateError::BadSignature,
         )) => "tls: failed to verify certificate: x509: certificate signed by unknown authority".into(),
         Some(other) => format!("tls: {other}"),
-        None => in_go(error),
+        None => io_text(error),
     }
 }

@@ -104,10 +104,10 @@ impl Store {
     }
 
     /// Refuses if this is a copy that has lost its owner: what is read is what was known then.
-    pub fn is_connected(&self) -> Result<(), Error> {
+    pub fn check_connection(&self) -> Result<(), Error> {
         match &self.inner.writer {
             Writer::Owner(_) => Ok(()),
-            Writer::Replica(link) => link.is_connected(),
+            Writer::Replica(link) => link.check_connection(),
         }
     }
 

@@ -2,6 +2,7 @@
 //! (ALPN): etcd's API, or [`REPLICA`].
 
 use crate::serve::Options;
+use drydock_go::io_text;
 use rustls_pki_types::pem::{Error as PemError, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::{Path, PathBuf};
@@ -115,16 +116,7 @@ fn certificates(flag: &'static str, path: &Path) -> Result<Vec<CertificateDer<'s
 
 fn unreadable(path: &Path, error: &PemError) -> String {
     match error {
-        PemError::Io(error) => format!("open {}: {}", path.display(), in_go(error)),
+        PemError::Io(error) => format!("open {}: {}", path.display(), io_text(error)),
         other => format!("{}: {other}", path.display()),
-    }
-}
-
-/// An error of the operating system as Go's programs write it.
-pub(crate) fn in_go(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    match error.raw_os_error() {
-        Some(_) => text.split(" (os error").next().unwrap_or_default().to_lowercase(),
-        None => text,
     }
 }

@@ -136,7 +136,7 @@ pub async fn run(command: Command, mut stop: BoxFuture<'static, ()>) -> anyhow::
     };
     let urls = command.etcd_servers.clone();
     let options = options(command)?;
-    if urls.is_empty() {
+    if urls.iter().all(String::is_empty) {
         bail!("--etcd-servers must be specified");
     }
     let servers = Servers::new(&urls, &files).context("error creating storage factory")?;

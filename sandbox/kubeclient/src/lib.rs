@@ -1,7 +1,8 @@
 //! How components of a cluster talk to the API server: connection, informers, work queues, events, leader election.
 //!
 //! [`connect`] gives a `kube::Client`; [`Informers`] hands out one [`Informer`] per kind, shared by all that ask; a [`WorkQueue`]
-//! carries keys from an informer's handlers to workers; a [`Recorder`] writes events, a [`Reporter`] those of the new form; a [`Elector`] holds a Lease. All of it runs on a
+//! carries keys from an informer's handlers to workers; a [`Recorder`] writes events, a [`Reporter`] those of the new form; a [`Elector`] holds a Lease. What a component has beside that, its log ([`Klog`]) and
+//! its end by a panic ([`crash`]), is here too. All of it runs on a
 //! current-thread runtime. Nothing in here knows what a controller does with objects.
 
 pub mod config;

@@ -5,6 +5,7 @@
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// What the unit runs.
@@ -53,6 +54,20 @@ const OTHERS: &str = "address allowed-unsafe-sysctls anonymous-auth authenticati
      tls-cert-file tls-cipher-suites tls-min-version tls-private-key-file topology-manager-policy topology-manager-policy-options \
      topology-manager-scope vmodule volume-plugin-dir volume-stats-agg-period";
 
+/// Largest file of settings.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Reads a file of settings: a regular one (another may have no end, or wait for somebody) that is not too large.
+pub fn read(path: &Path) -> io::Result<String> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut text = String::new();
+    fs::File::open(path)?.take(MAX_FILE).read_to_string(&mut text)?;
+    Ok(text)
+}
+
 /// The kubelet can't be started so.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandLineError {
@@ -83,8 +98,8 @@ impl CommandLine {
     /// # Errors
     /// If it runs another program, or a flag is none of the kubelet's.
     pub fn of_unit(drop_in: &Path) -> Result<Self, CommandLineError> {
-        match fs::read_to_string(drop_in) {
-            Ok(text) => Self::parse(words(&text, |path| fs::read_to_string(path).ok())?),
+        match read(drop_in) {
+            Ok(text) => Self::parse(words(&text, |path| read(Path::new(path)).ok())?),
             Err(_) => Ok(Self::default()),
         }
     }

@@ -150,7 +150,7 @@ async fn start(
         let ((certificate, key), authority) = (paths.kubelet_serving(), kubelet.settings.client_ca());
         async move { server::serve(kubelet, &certificate, &key, &authority).await }
     });
-    tokio::spawn(server::serve_health());
+    tokio::spawn(server::serve_health(kubelet.settings.healthz_port()));
     let told = kubelet.clone();
     kubelet.known.subscribe(move |event| told.pods.told(&told, event));
     kubelet.known.start();

@@ -2,10 +2,13 @@
 //! (`pkg/kubelet/apis/config/v1beta1/defaults.go`), the file that `--config` names, and the flags that override it. Fields with a meaning
 //! here have a method; the others are only told (`/configz`).
 
-use crate::command_line::CommandLine;
+use crate::command_line::{self, CommandLine};
 use crate::quantity;
 use drydock_cluster::{DNS_SERVICE, DOMAIN, KUBELET_PORT, Paths, RUNTIME_ENDPOINT};
-use drydock_go_json::{kind, wrong_type};
+use drydock_go::{
+    io_text,
+    json::{kind, wrong_type},
+};
 use serde_json::{Map, Value, json};
 use std::{
     fs, io,
@@ -14,8 +17,6 @@ use std::{
 
 /// What does not depend on the node.
 const DEFAULTS: &str = include_str!("configuration.json");
-/// Largest file.
-const MAX_FILE: u64 = 1 << 20;
 /// Fields without a default.
 const OTHER_FIELDS: &str = "kind apiVersion staticPodURL staticPodURLHeader port readOnlyPort staticPodPath tlsCertFile tlsPrivateKeyFile \
      tlsCipherSuites tlsMinVersion serverTLSBootstrap clusterDomain clusterDNS kubeletCgroups systemCgroups cgroupRoot \
@@ -32,7 +33,7 @@ pub enum SettingsError {
     #[error(
         "failed to load kubelet config file, path: {path}, error: failed to load Kubelet config file {path}, \
          error failed to read kubelet config file \"{path}\", error: open {path}: {}",
-        in_go(error)
+        io_text(error)
     )]
     Read {
         /// Which.
@@ -54,7 +55,7 @@ pub enum SettingsError {
     /// The authority of the kubelet's clients can't be read.
     #[error(
         "failed to construct kubelet dependencies: unable to load client CA file {path}: open {path}: {}",
-        in_go(error)
+        io_text(error)
     )]
     Authority {
         /// Where it was to be.
@@ -62,10 +63,6 @@ pub enum SettingsError {
         /// Why.
         error: io::Error,
     },
-}
-
-fn in_go(error: &io::Error) -> String {
-    error.to_string().split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
 /// The whole configuration.
@@ -147,6 +144,11 @@ impl Settings {
         self.0["maxPods"].as_u64().unwrap_or(0)
     }
 
+    /// Where the kubelet tells on the node itself that it is well.
+    pub fn healthz_port(&self) -> u16 {
+        self.0["healthzPort"].as_u64().and_then(|port| u16::try_from(port).ok()).unwrap_or(0)
+    }
+
     /// How much is to be logged.
     pub fn verbosity(&self) -> u64 {
         self.0["logging"]["verbosity"].as_u64().unwrap_or(0)
@@ -171,10 +173,7 @@ impl Settings {
 /// Reads the file.
 fn file(path: &Path) -> Result<Map<String, Value>, SettingsError> {
     let failed = |error| SettingsError::Read { path: path.into(), error };
-    if fs::metadata(path).map_err(failed)?.len() > MAX_FILE {
-        return Err(failed(io::ErrorKind::FileTooLarge.into()));
-    }
-    let text = fs::read_to_string(path).map_err(failed)?;
+    let text = command_line::read(path).map_err(failed)?;
     decode(&text).map_err(|why| SettingsError::Decode { path: path.into(), why })
 }
 
@@ -249,7 +248,7 @@ mod tests {
         assert_eq!(settings.manifests(), Path::new("/etc/kubernetes/manifests"));
         assert_eq!((settings.cluster_dns(), settings.cluster_domain()), (vec!["10.96.0.10".into()], DOMAIN));
         assert_eq!(settings.engine_socket(), Path::new("/run/docker.sock"));
-        assert_eq!((settings.max_pods(), settings.verbosity()), (110, 0));
+        assert_eq!((settings.max_pods(), settings.verbosity(), settings.healthz_port()), (110, 0, 10_248));
         assert_eq!(settings.all()["syncFrequency"], "1m0s");
         assert!(settings.all().as_object().unwrap().len() > 80);
         assert_eq!(settings.reserved("memory", 4_000 << 30), 100_000 << 20);

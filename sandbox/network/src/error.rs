@@ -1,5 +1,6 @@
 //! The crate's one error: text in Docker's words, and the kind from which the engine makes a status code.
 
+use drydock_go::io_text;
 use std::io;
 
 /// Something about networks was refused or failed.
@@ -62,16 +63,7 @@ impl Error {
     }
 
     pub(crate) fn io(what: &str, error: &io::Error) -> Self {
-        Kind::Internal.error(format!("{what}: {}", go_words(error)))
-    }
-}
-
-/// The text that Go's `syscall.Errno` has: lower case and without a number.
-fn go_words(error: &io::Error) -> String {
-    let text = error.to_string();
-    match error.raw_os_error() {
-        Some(_) => text.split(" (os error").next().unwrap_or_default().to_lowercase(),
-        None => text,
+        Kind::Internal.error(format!("{what}: {}", io_text(error)))
     }
 }
 

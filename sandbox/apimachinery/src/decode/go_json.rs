@@ -1,8 +1,8 @@
 //! JSON as Go's `encoding/json` reads it, with its words for what it does not read.
 
 use super::DecodeError;
-pub(crate) use drydock_go_json::wrong_type;
-use drydock_go_json::{END, words};
+pub(crate) use drydock_go::json::wrong_type;
+use drydock_go::json::{END, words};
 use serde_json::{Map, Value};
 
 /// Reads what Go reads into a `map[string]interface {}`.

@@ -5,6 +5,7 @@ use super::{Context, Operation, forbidden, pods::push, reader};
 use crate::bootstrap;
 use crate::server::Server;
 use drydock_apimachinery::Status;
+use drydock_apimachinery::names::is_dns1123_label;
 use drydock_apimachinery::object::{list, map_mut, text};
 use drydock_etcd::Store;
 use serde_json::{Value, json};
@@ -32,6 +33,10 @@ pub fn deny(context: &Context<'_>, object: &Value) -> Status {
 pub async fn provide_namespace(server: &Server, context: &Context<'_>) -> Result<(), Status> {
     let concerns = context.operation == Operation::Create && !context.dry_run;
     if !concerns || context.namespace.is_empty() || context.is("", "namespaces") {
+        return Ok(());
+    }
+    // What can't be one is not found afterwards.
+    if !is_dns1123_label(context.namespace).is_empty() {
         return Ok(());
     }
     bootstrap::ensure(server, "", "v1", "namespaces", bootstrap::namespace(context.namespace)).await

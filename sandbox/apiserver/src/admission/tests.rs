@@ -52,6 +52,10 @@ impl Cluster {
         mut tree: Value,
         old: Option<&Value>,
     ) -> Result<(Value, Vec<String>), Status> {
+        let namespace = match object::namespace(&tree) {
+            "" => "default".to_string(),
+            namespace => namespace.to_string(),
+        };
         let snapshot = self.server.registry.snapshot();
         let resource = snapshot.find(group, "v1", plural).expect("it is served").clone();
         let name = object::name(&tree).to_string();
@@ -60,7 +64,7 @@ impl Cluster {
             resource: &resource,
             requested: None,
             subresource: "",
-            namespace: if resource.namespaced { "default" } else { "" },
+            namespace: if resource.namespaced { &namespace } else { "" },
             name: &name,
             user: &self.admin,
             dry_run: false,
@@ -437,6 +441,10 @@ async fn a_namespace_comes_with_what_is_made_in_it_and_nothing_at_all_may_be_mad
     let map = json!({"metadata": {"name": "m", "namespace": "default"}});
     cluster.create("", "configmaps", map.clone()).await.expect("it is admitted");
     assert!(cluster.server.store.get(key, None).expect("readable").is_some());
+    let nowhere = json!({"metadata": {"name": "m", "namespace": "Bad_Name"}});
+    let said =
+        cluster.create("", "configmaps", nowhere).await.expect_err("no namespace has such a name").message;
+    assert_eq!(said, "namespaces \"Bad_Name\" not found");
     let denied = Cluster::with(&["AlwaysDeny"]).await.create("", "configmaps", map).await;
     let why = "configmaps \"m\" is forbidden: admission control is denying all modifications";
     assert_eq!(denied.expect_err("all is denied").message, why);

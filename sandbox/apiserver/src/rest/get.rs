@@ -29,7 +29,7 @@ pub fn read(call: &Call) -> Result<Arc<Record>, Status> {
 
 /// Refuses if it can't be told whether what is here is the newest: whoever names no revision wants that.
 pub fn newest(call: &Call) -> Result<(), Status> {
-    call.server.store.is_connected().map_err(write::refusal)
+    call.server.store.check_connection().map_err(write::refusal)
 }
 
 /// Waits until the store is as new as a reader wants, for a while.

@@ -1,12 +1,13 @@
 //! Contexts of a build: the main one, and those of `--build-context NAME=…`.
 
 use super::{Attributes, Main, Site, blocking, fetch as fetch_files, read_ignore, unpack};
-use crate::error::{failed, io_text};
+use crate::error::failed;
 use crate::scratch::Scratch;
 use crate::session::Download;
 use crate::vertices::normalise;
 use drydock_dockerfile::build::{Answer, Files, NamedContext};
 use drydock_dockerfile::language::{Dockerfile, Kind, parse_mount};
+use drydock_go::io_text;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -15,7 +15,7 @@ pub use paths::needed;
 
 use crate::client::BuildClient;
 use crate::engine::{BuildEngine, BuildRequest, NetworkMode};
-use crate::error::{Source, failed, io_text, of_build};
+use crate::error::{Source, failed, of_build};
 use crate::lint::{self, Known, Warning};
 use crate::progress::{Progress, Times};
 use crate::proto::control::VertexWarning;
@@ -29,6 +29,7 @@ use drydock_dockerfile::files::Tree;
 use drydock_dockerfile::ignore::Patterns;
 use drydock_dockerfile::language::{self, Device, Dockerfile, Kind, Network};
 use drydock_dockerfile::{files, ignore};
+use drydock_go::io_text;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

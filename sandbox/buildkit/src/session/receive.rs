@@ -7,9 +7,10 @@
 use super::transfer::{encode, pump};
 use super::writer::Writer;
 use super::{MAX_MESSAGE, Session};
-use crate::error::{failed, io_text};
+use crate::error::failed;
 use crate::proto::{Packet, PacketType, filesync, kind, packet, upload};
 use crate::scratch::Scratch;
+use drydock_go::io_text;
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::path::Path;

@@ -3,13 +3,13 @@
 use super::config::CacheKey;
 use super::error::BuildError;
 use super::options::Mode;
-use super::output::io_text;
 use super::stage::{Builder, Source};
 use crate::files::{self, Copier, CopyOptions, Existing, Kind, ModeChange, Tree};
 use crate::glob::{Glob, has_wildcards};
 use crate::ignore::Patterns;
 use crate::language::go::{clean, quote};
 use crate::language::{Copy, InlineFile};
+use drydock_go::io_text;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};

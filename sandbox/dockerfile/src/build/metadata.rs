@@ -1,15 +1,16 @@
 //! The instructions: dispatch, and those that change the configuration only.
 
+use super::config::Config;
 use super::error::BuildError;
 use super::options::Mode;
 use super::output::Event;
 use super::ports;
 use super::stage::Builder;
-use super::{config::Config, output};
 use crate::files::resolve_owner;
 use crate::language::go::{self, clean, list, quote, quote_list};
 use crate::language::shell::{Lexer, variables};
 use crate::language::{self, CommandLine, Health, Instruction, Kind, Pair};
+use drydock_go::io_text;
 use serde_json::json;
 
 type Result<T> = std::result::Result<T, BuildError>;
@@ -94,10 +95,7 @@ impl Builder<'_> {
             _ => (0, 0),
         };
         tree.make_directories(&path, 0o755, owner).map_err(|e| {
-            BuildError::failed(format!(
-                "failed to create working directory: mkdir {path}: {}",
-                output::io_text(&e)
-            ))
+            BuildError::failed(format!("failed to create working directory: mkdir {path}: {}", io_text(&e)))
         })?;
         let created_by = self.created_by(&key, &text);
         let image = workspace.commit(&self.step(&key, &container, &created_by, path != "/"))?;

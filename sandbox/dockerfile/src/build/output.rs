@@ -186,12 +186,3 @@ impl<F: FnMut(Line<'_>) + Send> Output for ClassicLines<F> {
         (self.send)(Line::Stream(text));
     }
 }
-
-/// The text of an error as Go has it: in small letters, without the number.
-pub(super) fn io_text(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((text, _)) => text.to_lowercase(),
-        None => text,
-    }
-}

@@ -195,13 +195,14 @@ async fn update_one(
     Ok(answer(StatusCode::OK, &json!({"Warnings": warnings})))
 }
 
-async fn remove_one(State(engine): Engined, Path(id): Path<String>, query: Query) -> Answer {
+async fn remove_one(State(engine): Engined, Path(id): Path<String>, query: Query, peer: Peer) -> Answer {
     let container = engine.containers.get(&id)?;
     if query.flag("link") {
         return Err(Error::invalid("Conflict, cannot remove the default link name of the container"));
     }
     let options = remove::Options { force: query.flag("force"), volumes: query.flag("v") };
     remove::remove(&engine, &container, options).await?;
+    engine.containers.departed.told(&container.id, peer.0);
     Ok(no_content())
 }
 

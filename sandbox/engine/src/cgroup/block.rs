@@ -4,8 +4,9 @@
 use super::Groups;
 use crate::{
     containers::model::{Resources, ThrottleDevice},
-    error::{Error, Result, go_words},
+    error::{Error, Result},
 };
+use drydock_go::io_text;
 use std::{fs, io, os::unix::fs::MetadataExt, path::Path};
 
 /// Weights of dockerd; those of `io.weight` go further.
@@ -84,7 +85,7 @@ fn number(path: &str) -> Result<String> {
         }
         Err(error) => {
             let known = if error.kind() == io::ErrorKind::NotFound { in_sysfs(path) } else { None };
-            known.ok_or_else(|| Error::internal(format!("stat {path}: {}", go_words(&error))))
+            known.ok_or_else(|| Error::internal(format!("stat {path}: {}", io_text(&error))))
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Which settings there are in `daemon.json`, of which type, and what a node makes of them: moby's `daemon/config/config.go`.
 
-use drydock_go_json::{END, words, wrong_type};
+use drydock_go::json::{END, words, wrong_type};
 use serde_json::{Map, Value};
 
 /// Go's types.

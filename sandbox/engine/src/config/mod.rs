@@ -7,6 +7,7 @@ mod reload;
 pub use reload::watch;
 
 use crate::containers::model::{HostConfig, LogConfig, Ulimit};
+use drydock_go::io_text;
 use drydock_network::{AddressPool, DefaultBridge};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -132,7 +133,7 @@ pub fn read(path: &Path) -> Result<Settings, String> {
     let failed = |why: String| format!("unable to configure the Docker daemon with file {name}: {why}");
     let text = match read_file(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Settings::default()),
-        text => text.map_err(|error| failed(format!("open {name}: {}", crate::error::go_words(&error))))?,
+        text => text.map_err(|error| failed(format!("open {name}: {}", io_text(&error))))?,
     };
     let (mut config, fields) = parse(&text).map_err(failed)?;
     keys::check_possible(&fields)?;
@@ -142,7 +143,7 @@ pub fn read(path: &Path) -> Result<Settings, String> {
         let text = read_file(Path::new(profile)).map_err(|error| {
             format!(
                 "failed to start daemon: opening seccomp profile ({profile}) failed: open {profile}: {}",
-                crate::error::go_words(&error)
+                io_text(&error)
             )
         })?;
         config.seccomp_text = String::from_utf8_lossy(&text).into_owned();

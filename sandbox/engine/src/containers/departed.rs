@@ -1,6 +1,7 @@
 //! Containers that were removed a moment ago, for clients that hear of an end by its event and then ask about the container. dockerd takes
 //! long enough over a removal to answer them; a client that learns nothing may give up (Compose 2.40 panics, docker/compose#13559).
-//! Only the process that listens to the events gets an answer: for everybody else what is removed is gone.
+//! Only a process that listens to events gets an answer, and not of what it has removed itself: for everybody else what is removed is
+//! gone.
 
 use super::Container;
 use std::{
@@ -18,7 +19,21 @@ const REMEMBERED: Duration = Duration::from_secs(10);
 pub struct Departed {
     /// Processes and how many streams of events each of them reads.
     listening: Mutex<HashMap<i32, usize>>,
-    gone: Mutex<VecDeque<(Instant, Arc<Container>)>>,
+    gone: Mutex<VecDeque<Gone>>,
+}
+
+#[derive(Debug)]
+struct Gone {
+    when: Instant,
+    container: Arc<Container>,
+    /// The process that asked for it, if one did.
+    removed_by: Option<i32>,
+}
+
+impl Gone {
+    fn is_remembered(&self) -> bool {
+        self.when.elapsed() < REMEMBERED
+    }
 }
 
 /// A process reads events, until this is dropped.
@@ -45,7 +60,7 @@ impl Departed {
         self.listening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn gone(&self) -> MutexGuard<'_, VecDeque<(Instant, Arc<Container>)>> {
+    fn gone(&self) -> MutexGuard<'_, VecDeque<Gone>> {
         self.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -58,25 +73,31 @@ impl Departed {
     /// Remembers a container that is being removed, if anybody may ask.
     pub fn add(&self, container: Arc<Container>) {
         let mut gone = self.gone();
-        gone.retain(|(when, _)| when.elapsed() < REMEMBERED);
+        gone.retain(Gone::is_remembered);
         if self.listening().is_empty() {
             return;
         }
         if gone.len() == MOST {
             gone.pop_front();
         }
-        gone.push_back((Instant::now(), container));
+        gone.push_back(Gone { when: Instant::now(), container, removed_by: None });
     }
 
-    /// What a process may still be told, by whole id.
+    /// Notes that a process is told of the removal for which it has asked.
+    pub fn told(&self, id: &str, peer: i32) {
+        if let Some(gone) = self.gone().iter_mut().find(|gone| gone.container.id == id) {
+            gone.removed_by = Some(peer);
+        }
+    }
+
+    /// What a process may still be told, by whole id. Of one that can't be told from others nothing is known.
     pub fn get(&self, id: &str, peer: i32) -> Option<Arc<Container>> {
-        if !self.listening().contains_key(&peer) {
+        if peer == 0 || !self.listening().contains_key(&peer) {
             return None;
         }
         let gone = self.gone();
-        let mut known =
-            gone.iter().filter(|(when, container)| container.id == id && when.elapsed() < REMEMBERED);
-        known.next().map(|(_, container)| container.clone())
+        let mut known = gone.iter().filter(|gone| gone.container.id == id && gone.is_remembered());
+        known.next().filter(|gone| gone.removed_by != Some(peer)).map(|gone| gone.container.clone())
     }
 }
 
@@ -97,6 +118,12 @@ mod tests {
         departed.add(container("a"));
         assert_eq!(departed.get("a", 7).map(|c| c.id.clone()), Some("a".into()));
         assert!(departed.get("a", 8).is_none() && departed.get("before", 7).is_none());
+        let _nameless = departed.listen(0);
+        assert!(departed.get("a", 0).is_none());
+        departed.told("a", 9);
+        assert!(departed.get("a", 7).is_some());
+        departed.told("a", 7);
+        assert!(departed.get("a", 7).is_none(), "it has removed that itself");
         for n in 0..MOST {
             departed.add(container(&n.to_string()));
         }

@@ -24,7 +24,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
-use tokio::{sync::oneshot, task::JoinSet};
+use tokio::{
+    sync::{RwLock, Semaphore, oneshot},
+    task::JoinSet,
+};
 
 /// First pause before a restart; it doubles up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(100);
@@ -37,10 +40,11 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// Follows a run to its end.
 pub fn watch(engine: &Arc<Engine>, container: &Arc<Container>, exit: oneshot::Receiver<i32>, ends: Ends) {
     let mut pumps = JoinSet::new();
+    let writing = Arc::new(RwLock::new(()));
     let pairs = [(ends.stdout, Stream::Out), (ends.stderr, Stream::Err), (ends.terminal, Stream::Out)];
     for (io, stream) in pairs {
         if let Some(io) = io {
-            pumps.spawn(output(container.clone(), io, stream));
+            pumps.spawn(output(Sink::new(engine, container, stream, &writing), io, stream));
         }
     }
     let killed = oom::watch(engine, container);
@@ -52,6 +56,8 @@ pub fn watch(engine: &Arc<Engine>, container: &Arc<Container>, exit: oneshot::Re
         }
         let _late = tokio::time::timeout(DRAIN, async { while pumps.join_next().await.is_some() {} }).await;
         pumps.abort_all();
+        // A thread that writes can't be stopped, and must not write where nothing is any more.
+        let _all_written = writing.write().await;
         ended(&engine, &container, status).await;
     });
 }
@@ -68,38 +74,64 @@ fn reopen_log(container: &Arc<Container>) {
 }
 
 /// One stream to the log and to who is attached.
-async fn output(container: Arc<Container>, io: Arc<Io>, stream: Stream) {
-    let cutter = Arc::new(Mutex::new(Cutter::new(stream)));
-    let to = (container.clone(), cutter.clone());
+async fn output(sink: Sink, io: Arc<Io>, stream: Stream) {
+    let to = sink.clone();
     pump(io, move |piece| {
-        let (container, cutter) = to.clone();
+        let to = to.clone();
         async move {
-            tokio::join!(
-                log(&container, &cutter, Some(piece.clone())),
-                container.streams.hand_out(stream, &piece)
-            );
+            tokio::join!(to.log(Some(piece.clone())), to.container.streams.hand_out(stream, &piece));
         }
     })
     .await;
-    log(&container, &cutter, None).await;
+    sink.log(None).await;
 }
 
-/// A piece of a stream to the log, or its end. On a thread that may wait for the disk: only the program itself waits for its log.
-async fn log(container: &Arc<Container>, cutter: &Arc<Mutex<Cutter>>, piece: Option<Bytes>) {
-    if !container.log.takes_lines() {
-        return;
-    }
-    let (of, cutter) = (container.clone(), cutter.clone());
-    let written = tokio::task::spawn_blocking(move || {
-        let mut cutter = cutter.lock().unwrap_or_else(PoisonError::into_inner);
-        match piece {
-            Some(piece) => of.log.write(&mut cutter, &piece),
-            None => of.log.finish(&mut cutter),
+/// A stream's way to the log.
+#[derive(Clone)]
+struct Sink {
+    container: Arc<Container>,
+    cutter: Arc<Mutex<Cutter>>,
+    /// The right to a thread.
+    threads: Arc<Semaphore>,
+    /// Read by whoever writes something of this run.
+    writing: Arc<RwLock<()>>,
+}
+
+impl Sink {
+    fn new(engine: &Engine, container: &Arc<Container>, stream: Stream, writing: &Arc<RwLock<()>>) -> Self {
+        Self {
+            container: container.clone(),
+            cutter: Arc::new(Mutex::new(Cutter::new(stream))),
+            threads: engine.containers.log_threads.clone(),
+            writing: writing.clone(),
         }
-    });
-    match written.await {
-        Ok(lines) => container.log.deliver(lines).await,
-        Err(error) => tracing::error!(container = container.id, %error, "output was not logged"),
+    }
+
+    /// A piece of the stream to the log, or its end. On a thread that may wait for the disk: only the program itself waits for its log.
+    async fn log(&self, piece: Option<Bytes>) {
+        if !self.container.log.takes_lines() {
+            return;
+        }
+        let written = async {
+            let writing = self.writing.clone().read_owned().await;
+            // It is never closed.
+            let thread = self.threads.clone().acquire_owned().await.ok();
+            let (container, cutter) = (self.container.clone(), self.cutter.clone());
+            let work = tokio::task::spawn_blocking(move || {
+                let mut cutter = cutter.lock().unwrap_or_else(PoisonError::into_inner);
+                let lines = match piece {
+                    Some(piece) => container.log.write(&mut cutter, &piece),
+                    None => container.log.finish(&mut cutter),
+                };
+                drop((writing, thread));
+                lines
+            });
+            work.await
+        };
+        match written.await {
+            Ok(lines) => self.container.log.deliver(lines).await,
+            Err(error) => tracing::error!(container = self.container.id, %error, "output was not logged"),
+        }
     }
 }
 
@@ -484,24 +516,30 @@ mod tests {
     async fn a_log_that_waits_for_the_disk_holds_up_its_program_and_nobody_else() {
         let dir = tempfile::tempdir().unwrap();
         let record = Record { id: "x".into(), ..Record::default() };
-        let container = Arc::new(Container::new(record, dir.path()));
-        let cutter = Arc::new(Mutex::new(Cutter::new(Stream::Out)));
+        let sink = Sink {
+            container: Arc::new(Container::new(record, dir.path())),
+            cutter: Arc::new(Mutex::new(Cutter::new(Stream::Out))),
+            threads: Arc::new(Semaphore::new(1)),
+            writing: Arc::default(),
+        };
         let (held, (waits, is_held), (go_on, goes_on)) =
-            (cutter.clone(), std::sync::mpsc::channel(), std::sync::mpsc::channel::<()>());
+            (sink.cutter.clone(), std::sync::mpsc::channel(), std::sync::mpsc::channel::<()>());
         let disk = std::thread::spawn(move || {
             let _busy = held.lock().unwrap();
             waits.send(()).unwrap();
             goes_on.recv().unwrap();
         });
         is_held.recv().unwrap();
-        let of = container.clone();
-        let logging =
-            tokio::spawn(async move { log(&of, &cutter, Some(Bytes::from_static(b"line\n"))).await });
+        let to = sink.clone();
+        let logging = tokio::spawn(async move { to.log(Some(Bytes::from_static(b"line\n"))).await });
         // Whoever else has something to do on this thread does it.
         tokio::task::yield_now().await;
         assert!(!logging.is_finished());
+        // What waits for the disk goes on although nobody waits for it, and the run is not over before.
+        logging.abort();
+        assert!(sink.writing.try_write().is_err());
         go_on.send(()).unwrap();
-        logging.await.unwrap();
+        let _all_written = sink.writing.write().await;
         disk.join().unwrap();
         let text = fs::read_to_string(dir.path().join("x/x-json.log")).unwrap();
         assert!(text.starts_with(r#"{"log":"line\n""#), "{text}");

@@ -60,8 +60,10 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
+/// Logs are written by so many threads at most.
+const LOG_THREADS: usize = 8;
 /// Changes of a container's state within this time are written once.
 const SAVE_AFTER: std::time::Duration = std::time::Duration::from_millis(50);
 /// Longest wait before a state that could not be written is tried again.
@@ -77,6 +79,8 @@ pub struct Containers {
     root: PathBuf,
     /// Where their states go while the disk is full.
     pub spare: spare::Spare,
+    /// Threads that write logs at the same time: they may all wait for the disk.
+    log_threads: Arc<Semaphore>,
     /// Those that were removed a moment ago.
     pub departed: Arc<departed::Departed>,
     index: RwLock<Index>,
@@ -211,7 +215,8 @@ impl Container {
 impl Containers {
     /// None yet; [`adopt`] reads the disk.
     pub fn new(root: PathBuf, spare: spare::Spare) -> Self {
-        Self { root, spare, departed: Arc::default(), index: RwLock::default() }
+        let log_threads = Arc::new(Semaphore::new(LOG_THREADS));
+        Self { root, spare, log_threads, departed: Arc::default(), index: RwLock::default() }
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Index> {

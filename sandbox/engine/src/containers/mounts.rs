@@ -10,6 +10,7 @@ use crate::{
     engine::Engine,
     error::{Error, Result},
 };
+use drydock_go::io_text;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -96,7 +97,7 @@ fn grant(engine: &Engine, wish: Wish) -> Result<Mounted> {
         "bind" => match fs::metadata(&point.source) {
             Ok(_) => {}
             Err(_) if make_source => fs::create_dir_all(&point.source).map_err(|e| {
-                let words = crate::error::go_words(&e);
+                let words = io_text(&e);
                 Error::internal(format!(
                     "error while creating mount source path '{0}': mkdir {0}: {words}",
                     point.source

@@ -4,8 +4,9 @@
 use super::{Container, record::Phase, sources, stop};
 use crate::{
     engine::Engine,
-    error::{Error, Result, go_words, is_full},
+    error::{Error, Result, is_full},
 };
+use drydock_go::io_text;
 use drydock_runtime::clear;
 use std::{
     fs, io,
@@ -114,14 +115,14 @@ async fn discard(engine: &Arc<Engine>, container: &Container) -> Result<()> {
 async fn out_of_the_way(path: PathBuf, to: impl FnOnce(&Path) -> PathBuf) -> Result<PathBuf> {
     let doomed = to(&path);
     let failed = |error: &io::Error| {
-        Error::internal(format!("rename {} {}: {}", path.display(), doomed.display(), go_words(error)))
+        Error::internal(format!("rename {} {}: {}", path.display(), doomed.display(), io_text(error)))
     };
     match fs::rename(&path, &doomed) {
         Err(error) if is_full(&error) => {
             let here = path.clone();
             crate::engine::blocking(move || {
                 clear::tree(&here)
-                    .map_err(|e| Error::internal(format!("unlinkat {}: {}", here.display(), go_words(&e))))
+                    .map_err(|e| Error::internal(format!("unlinkat {}: {}", here.display(), io_text(&e))))
             })
             .await?;
         }

@@ -7,6 +7,7 @@ use crate::{
     error::{Context, Error, Result},
     rootfs::Floor,
 };
+use drydock_go::io_text;
 use drydock_runtime::clear;
 use sha2::{Digest as _, Sha256};
 use std::path::{Path, PathBuf};
@@ -53,7 +54,7 @@ fn check_subpaths(record: &Record) -> Result<()> {
         let base = Path::new(&mounted.point.source);
         let path = super::mounts::clean(&base.join(subpath).to_string_lossy());
         let real = std::fs::canonicalize(&path).map_err(|error| {
-            let words = crate::error::go_words(&error);
+            let words = io_text(&error);
             Error::not_found(format!("cannot access path {path}: lstat {path}: {words}"))
         })?;
         let base = std::fs::canonicalize(base).doing(|| format!("lstat {}", base.display()))?;

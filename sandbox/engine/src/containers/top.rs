@@ -5,6 +5,7 @@ use crate::{
     engine::Engine,
     error::{Error, Result},
 };
+use drydock_go::io_text;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
@@ -34,7 +35,7 @@ pub async fn top(engine: &Engine, container: &Container, arguments: &str) -> Res
 
 async fn ps(arguments: &[&str]) -> Result<String> {
     let ran = tokio::process::Command::new("ps").args(arguments).kill_on_drop(true).output().await;
-    let output = ran.map_err(|e| Error::internal(format!("ps: {}", crate::error::go_words(&e))))?;
+    let output = ran.map_err(|e| Error::internal(format!("ps: {}", io_text(&e))))?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
         let why = text.lines().next().filter(|line| !line.is_empty()).unwrap_or("exit status 1");

@@ -52,7 +52,7 @@ pub async fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> 
         Some(value) => value.map_err(|error| {
             Error::invalid(format!(
                 "invalid JSON: {}",
-                drydock_go_json::words(&body, &error, "unexpected EOF")
+                drydock_go::json::words(&body, &error, "unexpected EOF")
             ))
         })?,
         None => return Err(Error::invalid("invalid JSON: got EOF while reading request body")),

@@ -267,14 +267,14 @@ async fn from_catalogue(
         };
         let mut newer = false;
         let mut any = false;
-        if let (false, [image]) = (wanted.is_name_only(), &found[..])
-            && !fits(&image.config.os, &image.config.architecture)
-        {
-            // Before the platforms are known the name is.
-            out.send_blocking(&pulling_from(&wanted))?;
-        }
-        for image in found.iter().filter(|image| fits(&image.config.os, &image.config.architecture)) {
+        for image in &found {
             let name = if wanted.is_name_only() { &image.name } else { &wanted };
+            let shown = name.digest().or(name.tag()).unwrap_or_default();
+            // The name is known before the platforms are.
+            out.send_blocking(&lines::status(shown, &format!("Pulling from {}", name.path())))?;
+            if !fits(&image.config.os, &image.config.architecture) {
+                continue;
+            }
             if let Some(pulled) = one_from_catalogue(store, name, &out)? {
                 newer |= pulled.newer;
                 any = true;
@@ -289,13 +289,7 @@ async fn from_catalogue(
     .await
 }
 
-fn pulling_from(name: &Reference) -> Value {
-    let shown = name.digest().or(name.tag()).unwrap_or_default();
-    lines::status(shown, &format!("Pulling from {}", name.path()))
-}
-
 fn one_from_catalogue(store: &LocalStore, name: &Reference, out: &Lines) -> Result<Option<Pulled>> {
-    out.send_blocking(&pulling_from(name))?;
     let Some(found) = store.in_catalogue(name) else { return Ok(None) };
     // Of an image that is there dockerd tells no layers.
     let known = store.get(&found.id).is_ok();

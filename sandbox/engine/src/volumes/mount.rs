@@ -1,6 +1,7 @@
 //! Options of volumes: what `docker volume create -o type=… -o device=… -o o=…` mounts. The words are those of mount(8).
 
-use crate::error::{Error, Result, go_words};
+use crate::error::{Error, Result};
+use drydock_go::io_text;
 use nix::mount::{MntFlags, MsFlags};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -48,7 +49,7 @@ pub fn mount(target: &Path, options: &BTreeMap<String, String>) -> Result<()> {
         let target = target.display();
         let flags = if flags.is_empty() { String::new() } else { format!(", flags: {:#x}", flags.bits()) };
         let data = data.map(|data| format!(", data: {data}")).unwrap_or_default();
-        let words = go_words(&error.into());
+        let words = io_text(&error.into());
         Error::internal(format!(
             "failed to mount local volume: mount {device}:{target}{flags}{data}: {words}"
         ))

@@ -73,13 +73,13 @@ async fn a_copy_outlives_its_owner() {
         "rpc error: code = Unavailable desc = connection error: desc = \"transport: Error while dialing: \
          dial tcp {address}: connect: connection refused\""
     );
-    while store.is_connected().map_err(|error| error.to_string()) != Err(said.clone()) {
+    while store.check_connection().map_err(|error| error.to_string()) != Err(said.clone()) {
         tokio::task::yield_now().await;
     }
 
     let (thread, stop) = owner_thread(&data, address);
     create_in_the_end(&store, "after").await;
-    assert_eq!(store.is_connected(), Ok(()));
+    assert_eq!(store.check_connection(), Ok(()));
     let mut seen = Vec::new();
     while seen.last().is_none_or(|key| key != "after") {
         let batch = watch.next().await.expect("no event is lost");
@@ -88,6 +88,22 @@ async fn a_copy_outlives_its_owner() {
     assert_eq!(seen, ["before", "after"]);
     drop(stop);
     thread.join().expect("its end");
+}
+
+/// Somebody else has the port, and says nothing.
+#[tokio::test]
+async fn who_asks_is_refused_while_nobody_answers() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let address = listen().await.1;
+    let (thread, stop) = owner_thread(&dir.path().join("data"), address);
+    let store = replica(address).await;
+    drop(stop);
+    thread.join().expect("its end");
+    let silent = TcpListener::bind(address).await.expect("the port");
+    let (held, _) = silent.accept().await.expect("the copy looks for its owner");
+    let asked = tokio::time::timeout(std::time::Duration::from_secs(10), create(&store, "meanwhile"));
+    assert!(matches!(asked.await, Ok(Err(Error::Unavailable(_)))));
+    drop(held);
 }
 
 #[tokio::test]

@@ -28,8 +28,8 @@ fn no_user_namespaces(runtime: Option<&str>) -> String {
     format!("can't set `spec.hostUsers: false`, {who} does not support user namespaces")
 }
 
-/// A pod's first container; `runtime`: what runs it, if not what usually does.
-pub fn sandbox(pod: &Pod, runtime: Option<&str>) -> Result<Value, String> {
+/// A pod's first container; `domain`: the cluster's; `runtime`: what runs it, if not what usually does.
+pub fn sandbox(pod: &Pod, domain: &str, runtime: Option<&str>) -> Result<Value, String> {
     let spec = pod::spec(pod);
     if spec.host_users == Some(false) {
         return Err(no_user_namespaces(runtime));
@@ -47,7 +47,7 @@ pub fn sandbox(pod: &Pod, runtime: Option<&str>) -> Result<Value, String> {
         (labels::TYPE, labels::SANDBOX),
     ];
     marks.extend(own.map(|(k, v)| (k.to_owned(), v.to_owned())));
-    let hostname = if host_network { None } else { Some(pod::kernel_hostname(pod)?) };
+    let hostname = if host_network { None } else { Some(pod::kernel_hostname(pod, domain)?) };
     let sysctls: BTreeMap<&str, &str> = spec
         .security_context
         .iter()
@@ -146,7 +146,10 @@ pub async fn container(
 
 /// Variables as the engine takes them. It tells the host's name only to containers with a network of their own.
 fn lines(kubelet: &Kubelet, pod: &Pod, variables: &env::Variables) -> Result<Vec<String>, String> {
-    let host = if pod::is_host_network(pod) { kubelet.node.clone() } else { pod::kernel_hostname(pod)? };
+    let host = match pod::is_host_network(pod) {
+        true => kubelet.node.clone(),
+        false => pod::kernel_hostname(pod, kubelet.settings.cluster_domain())?,
+    };
     let own = (!variables.iter().any(|(k, _)| k == "HOSTNAME")).then(|| format!("HOSTNAME={host}"));
     Ok(own.into_iter().chain(variables.iter().map(|(k, v)| format!("{k}={v}"))).collect())
 }
@@ -375,9 +378,9 @@ mod tests {
             .unwrap()
         };
         let words = "can't set `spec.hostUsers: false`, runtime does not support user namespaces";
-        assert_eq!(sandbox(&pod(false), None).unwrap_err(), words);
+        assert_eq!(sandbox(&pod(false), "cluster.local", None).unwrap_err(), words);
         let words = "can't set `spec.hostUsers: false`, RuntimeClass handler \"wasm\" does not support user namespaces";
-        assert_eq!(sandbox(&pod(false), Some("wasm")).unwrap_err(), words);
-        assert!(sandbox(&pod(true), None).is_ok());
+        assert_eq!(sandbox(&pod(false), "cluster.local", Some("wasm")).unwrap_err(), words);
+        assert!(sandbox(&pod(true), "cluster.local", None).is_ok());
     }
 }

@@ -19,7 +19,7 @@ pub fn write(kubelet: &Kubelet, pod: &Pod, address: Option<Ipv4Addr>) -> io::Res
         own_hosts = node_hosts();
         &own_hosts
     } else {
-        own_hosts = pod_hosts(pod, address);
+        own_hosts = pod_hosts(pod, kubelet.settings.cluster_domain(), address);
         &own_hosts
     };
     let hosts = format!("{hosts}{}", aliases(pod));
@@ -39,14 +39,14 @@ fn node_hosts() -> String {
     format!("# Kubernetes-managed hosts file (host network).\n{node}")
 }
 
-fn pod_hosts(pod: &Pod, address: Option<Ipv4Addr>) -> String {
+fn pod_hosts(pod: &Pod, domain: &str, address: Option<Ipv4Addr>) -> String {
     let mut text = String::from(
         "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
          fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
     );
     if let Some(address) = address {
         let name = pod::hostname(pod);
-        let _always_works = match pod::fqdn(pod) {
+        let _always_works = match pod::fqdn(pod, domain) {
             Some(full) => writeln!(text, "{address}\t{full}\t{name}"),
             None => writeln!(text, "{address}\t{name}"),
         };
@@ -174,7 +174,11 @@ mod tests {
         let it = pod(
             json!({ "containers": [], "subdomain": "db", "hostAliases": [{ "ip": "1.2.3.4", "hostnames": ["a", "b"] }] }),
         );
-        let text = format!("{}{}", pod_hosts(&it, Some(Ipv4Addr::new(10, 244, 1, 2))), aliases(&it));
+        let text = format!(
+            "{}{}",
+            pod_hosts(&it, "cluster.local", Some(Ipv4Addr::new(10, 244, 1, 2))),
+            aliases(&it)
+        );
         assert!(text.contains("10.244.1.2\tweb-0.db.shop.svc.cluster.local\tweb-0\n"), "{text}");
         assert!(text.ends_with("# Entries added by HostAliases.\n1.2.3.4\ta\tb\n"), "{text}");
     }

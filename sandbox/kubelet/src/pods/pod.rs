@@ -1,6 +1,5 @@
 //! Reading pods: defaults that a pod from a file lacks, and the questions that the kubelet asks of every pod.
 
-use drydock_cluster::DOMAIN;
 use k8s_openapi::{
     api::core::v1::{Container, ObjectReference, Pod, PodSpec, Probe},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -198,9 +197,9 @@ fn overridden(pod: &Pod) -> Option<&str> {
 
 /// The hostname as the kernel has it: with `setHostnameAsFQDN` the whole name, if the kernel takes names so long
 /// (`GetNodenameForKernel`).
-pub fn kernel_hostname(pod: &Pod) -> Result<String, String> {
+pub fn kernel_hostname(pod: &Pod, domain: &str) -> Result<String, String> {
     const LONGEST: usize = 64;
-    let full = fqdn(pod).filter(|_| spec(pod).set_hostname_as_fqdn == Some(true));
+    let full = fqdn(pod, domain).filter(|_| spec(pod).set_hostname_as_fqdn == Some(true));
     match full {
         None => Ok(hostname(pod)),
         Some(name) if name.len() <= LONGEST => Ok(name),
@@ -211,13 +210,13 @@ pub fn kernel_hostname(pod: &Pod) -> Result<String, String> {
     }
 }
 
-/// The whole name, of a pod with a subdomain. A name that overrides all others is whole already.
-pub fn fqdn(pod: &Pod) -> Option<String> {
+/// The whole name, of a pod with a subdomain in the cluster's domain. A name that overrides all others is whole already.
+pub fn fqdn(pod: &Pod, domain: &str) -> Option<String> {
     if overridden(pod).is_some() {
         return None;
     }
     let subdomain = spec(pod).subdomain.as_deref().filter(|s| !s.is_empty())?;
-    Some(format!("{}.{subdomain}.{}.svc.{DOMAIN}", hostname(pod), namespace(pod)))
+    Some(format!("{}.{subdomain}.{}.svc.{domain}", hostname(pod), namespace(pod)))
 }
 
 /// The pull policy of a container whose pod did not pass through the API server's defaults.
@@ -304,7 +303,7 @@ mod tests {
         let with = |subdomain: &str, set: bool| {
             let spec = json!({ "containers": [], "subdomain": subdomain, "setHostnameAsFQDN": set });
             let pod = json!({ "metadata": { "name": "web", "namespace": "shop" }, "spec": spec });
-            kernel_hostname(&serde_json::from_value(pod).unwrap())
+            kernel_hostname(&serde_json::from_value(pod).unwrap(), "cluster.local")
         };
         assert_eq!(with("db", true).unwrap(), "web.db.shop.svc.cluster.local");
         assert_eq!(with("db", false).unwrap(), "web");
@@ -324,7 +323,10 @@ mod tests {
         let spec = json!({ "containers": [], "hostname": "h", "subdomain": "db", "hostnameOverride": "over.ride", "setHostnameAsFQDN": true });
         let pod = json!({ "metadata": { "name": "web", "namespace": "shop" }, "spec": spec });
         let pod: Pod = serde_json::from_value(pod).unwrap();
-        assert_eq!((kernel_hostname(&pod), fqdn(&pod)), (Ok("over.ride".into()), None));
+        assert_eq!(
+            (kernel_hostname(&pod, "cluster.local"), fqdn(&pod, "cluster.local")),
+            (Ok("over.ride".into()), None)
+        );
     }
 
     #[test]

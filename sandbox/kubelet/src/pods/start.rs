@@ -43,11 +43,12 @@ pub async fn sandbox(kubelet: &Kubelet, pod: &Pod, attempt: u32) -> Result<Sandb
     }
     let name = labels::container_name(pod, labels::SANDBOX_NAME, attempt);
     let runtime = runtime(kubelet, pod).await.map_err(|e| failed("failed to get sandbox runtime", &e))?;
-    let body = config::sandbox(pod, runtime.as_deref()).map_err(|message| {
-        let message = format!("Failed to create pod sandbox: {message}");
-        kubelet.event(pod, EventType::Warning, "FailedCreatePodSandBox", &message);
-        Failure::Sandbox(message)
-    })?;
+    let body =
+        config::sandbox(pod, kubelet.settings.cluster_domain(), runtime.as_deref()).map_err(|message| {
+            let message = format!("Failed to create pod sandbox: {message}");
+            kubelet.event(pod, EventType::Warning, "FailedCreatePodSandBox", &message);
+            Failure::Sandbox(message)
+        })?;
     let id = create(kubelet, &name, &body).await;
     let id = id.map_err(|e| failed("failed to create a sandbox", &e))?;
     kubelet.docker.start(&id).await.map_err(|e| failed("failed to start sandbox container", &e))?;

@@ -27,8 +27,6 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// Where the node itself asks for the kubelet's health, and how many may ask at once (`healthzPort`).
-const HEALTH_PORT: u16 = 10248;
 const MAX_HEALTH_CONNECTIONS: usize = 16;
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 512;
@@ -73,9 +71,12 @@ pub fn json(value: &impl serde::Serialize) -> Answer {
     }
 }
 
-/// Tells who asks on the node itself that the kubelet is well (`curl http://localhost:10248/healthz`), for ever.
-pub async fn serve_health() {
-    let listener = listen(Ipv4Addr::LOCALHOST, HEALTH_PORT).await;
+/// Tells who asks on the node itself that the kubelet is well (`curl http://localhost:10248/healthz`), for ever; not at port 0.
+pub async fn serve_health(port: u16) {
+    if port == 0 {
+        return;
+    }
+    let listener = listen(Ipv4Addr::LOCALHOST, port).await;
     let places = Arc::new(Semaphore::new(MAX_HEALTH_CONNECTIONS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };

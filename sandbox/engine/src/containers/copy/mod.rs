@@ -4,9 +4,10 @@
 use super::{Container, files, record::Record};
 use crate::{
     engine::Engine,
-    error::{Context, Error, Result, go_words},
+    error::{Context, Error, Result},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use drydock_go::io_text;
 use drydock_runtime::container::users;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, openat, openat2, readlinkat, statat};
 use std::{
@@ -130,7 +131,7 @@ impl View {
         let merged = engine.roots.mount(&id, &layers)?;
         let root = open_dir(&merged).map_err(|e| {
             engine.roots.unmount(&id);
-            Error::internal(format!("open {}: {}", merged.display(), go_words(&e)))
+            Error::internal(format!("open {}: {}", merged.display(), io_text(&e)))
         })?;
         let path = || "/".to_string();
         Ok(Self {
@@ -152,7 +153,7 @@ impl View {
     fn refused(&self, name: &str, error: &io::Error) -> Error {
         match error.kind() {
             io::ErrorKind::NotADirectory => {
-                Error::internal(format!("lstat {}: {}", self.asked, go_words(error)))
+                Error::internal(format!("lstat {}: {}", self.asked, io_text(error)))
             }
             _ => self.missing(name),
         }
@@ -254,7 +255,7 @@ impl View {
             io::ErrorKind::AlreadyExists | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
                 Error::invalid(e.to_string())
             }
-            _ => Error::internal(go_words(&e)),
+            _ => Error::internal(io_text(&e)),
         })
     }
 }

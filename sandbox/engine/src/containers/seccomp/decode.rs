@@ -1,7 +1,7 @@
 //! The JSON of a profile, read as Go reads it: fields that nobody knows are passed over, `null` is nothing, and what has the wrong type
 //! is told with its place.
 
-use drydock_go_json::{END, kind, words};
+use drydock_go::json::{END, kind, words};
 use serde_json::{Map, Value};
 
 /// A profile as it is written.

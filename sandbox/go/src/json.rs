@@ -1,4 +1,4 @@
-//! What is no JSON, in the words of Go's `encoding/json` (`decode.go`, `scanner.go`), which Docker and Kubernetes pass on to their users.
+//! What is no JSON, in the words of `encoding/json` (`decode.go`, `scanner.go`).
 
 use serde_json::{Value, error::Category};
 
