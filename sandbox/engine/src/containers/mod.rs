@@ -26,6 +26,7 @@ pub mod mounts;
 pub mod names;
 pub mod net;
 mod oom;
+mod output;
 pub mod prune;
 pub mod record;
 pub mod remove;
