@@ -228,10 +228,9 @@ impl Resource {
                 Some(conversion) => (conversion.load)(tree),
                 None => tree,
             },
-            Form::Custom(custom) => {
-                if custom.stored_version != self.api_version
-                    && let Some(map) = tree.as_object_mut()
-                {
+            // It may be as it was when another version was the stored one.
+            Form::Custom(_) => {
+                if let Some(map) = tree.as_object_mut() {
                     map.insert("apiVersion".into(), self.api_version.clone().into());
                 }
                 tree

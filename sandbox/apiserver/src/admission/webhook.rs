@@ -94,6 +94,10 @@ pub async fn mutate(
             rounds.asked.insert(hook.id);
         }
     }
+    // They may put in what is no field of a custom resource; what is kept has none of it.
+    if let Some(custom) = context.resource.custom() {
+        custom.drop_unknown(object);
+    }
     if rounds.is_second_wanted && !rounds.is_second {
         rounds.last = Some(object.clone());
     }

@@ -94,6 +94,11 @@ impl CustomKind {
         decoded.strict.extend(unknown);
     }
 
+    /// Drops what the schema does not know, and tells nobody.
+    pub fn drop_unknown(&self, object: &mut Value) {
+        let _dropped = self.served.prune(object);
+    }
+
     /// Keeps the status out of writes that are not its own.
     pub fn prepare(&self, object: &mut Value, old: Option<&Value>) {
         if !self.served.status {
@@ -118,7 +123,7 @@ impl CustomKind {
 
     /// An object that was written before the schema was as it is, as it is to be now.
     pub fn refresh(&self, object: &mut Value) {
-        let _dropped = self.served.prune(object);
+        self.drop_unknown(object);
         self.served.fill_defaults(object);
     }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-const WIDGETS: &str = "/apis/ex.io/v1/namespaces/default/widgets";
+pub const WIDGETS: &str = "/apis/ex.io/v1/namespaces/default/widgets";
 
 fn definition() -> Value {
     let schema = json!({"type": "object", "properties": {
@@ -34,7 +34,8 @@ fn definition() -> Value {
     })
 }
 
-async fn start() -> Client {
+/// A server that serves widgets.
+pub async fn start() -> Client {
     let client = Client::start().await;
     client.post(DEFINITIONS, &definition()).await.ok();
     let established = judged(&client, "widgets", "Established").await;
@@ -233,4 +234,29 @@ async fn a_default_must_be_valid() {
         words.contains("spec.validation.openAPIV3Schema.properties[spec].properties[replicas].default: Invalid value: 9: "),
         "{words}"
     );
+}
+
+#[tokio::test]
+async fn an_object_of_the_version_that_was_stored_before_is_served_in_all() {
+    let client = start().await;
+    let path = |version: &str| format!("{}/w", WIDGETS.replace("v1", version));
+    let widget = json!({"apiVersion": "ex.io/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"replicas": 1}});
+    client.post(WIDGETS, &widget).await.ok();
+    let mut versions = definition()["spec"]["versions"].clone();
+    versions[1]["storage"] = false.into();
+    let mut newest = versions[1].clone();
+    newest["name"] = "v3".into();
+    newest["storage"] = true.into();
+    versions.as_array_mut().expect("versions").push(newest);
+    let changed = json!({"spec": {"versions": versions}});
+    client.merge(&format!("{DEFINITIONS}/widgets.ex.io"), &changed).await.ok();
+    while client.get(&path("v3")).await.code == 404 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    for version in ["v1", "v2", "v3"] {
+        assert_eq!(client.get(&path(version)).await.ok()["apiVersion"], format!("ex.io/{version}"));
+    }
+    let label = json!([{"op": "add", "path": "/metadata/labels", "value": {"a": "b"}}]).to_string();
+    let patched = client.send("PATCH", &path("v3"), "application/json-patch+json", label).await.ok();
+    assert_eq!((&patched["apiVersion"], &patched["spec"]), (&json!("ex.io/v3"), &json!({"replicas": 1})));
 }

@@ -433,3 +433,16 @@ async fn webhooks_are_asked_in_the_version_that_they_know() {
     client.send("PATCH", &configuration, media, exact.to_string()).await.ok();
     assert_eq!(client.post(path, &scaler("b")).await.ok()["spec"]["maxReplicas"], 9);
 }
+
+#[tokio::test]
+async fn what_a_webhook_puts_in_beside_the_schema_is_dropped() {
+    let client = crate::custom::start().await;
+    let (hook, _heard) =
+        recorder(|_| json!([{"op": "add", "path": "/spec", "value": {"replicas": 1, "unknown": 1}}])).await;
+    let rule = json!({"apiGroups": ["ex.io"], "apiVersions": ["*"], "operations": ["CREATE"], "resources": ["widgets"]});
+    let mutating = hook.configuration("MutatingWebhookConfiguration", "change", json!({"rules": [rule]}));
+    client.post(&format!("{GROUP}/mutatingwebhookconfigurations"), &mutating).await.ok();
+    let widget = json!({"apiVersion": "ex.io/v2", "kind": "Widget", "metadata": {"name": "a"}});
+    let made = client.post(&crate::custom::WIDGETS.replace("v1", "v2"), &widget).await.ok();
+    assert_eq!(made["spec"], json!({"replicas": 1}));
+}
