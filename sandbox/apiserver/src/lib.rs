@@ -32,6 +32,7 @@ pub mod storage;
 pub mod testing;
 mod tls;
 pub mod usage;
+mod webhook_client;
 
 pub use options::Options;
 pub use server::Server;

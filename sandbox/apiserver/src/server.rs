@@ -53,6 +53,8 @@ pub struct Server {
     pub discovery: crate::discovery::Cache,
     /// The same of OpenAPI.
     pub openapi: crate::openapi::Cache,
+    /// Objects in other versions than the stored ones.
+    pub conversions: crate::custom::conversion::Cache,
     /// What kubelets said that is used.
     pub usage: crate::usage::Cache,
     in_flight: Semaphore,
@@ -77,6 +79,7 @@ impl Server {
             metrics: Metrics::default(),
             discovery: crate::discovery::Cache::default(),
             openapi: crate::openapi::Cache::default(),
+            conversions: crate::custom::conversion::Cache::default(),
             usage: crate::usage::Cache::default(),
             in_flight: Semaphore::new(MOST_IN_FLIGHT),
             options,

@@ -36,6 +36,13 @@ impl Record {
         Self::new(key, Bytes::new(), revisions, 0)
     }
 
+    /// The same version of the same key with another value: as somebody reads it who wants it in another form.
+    pub fn with_value(&self, value: Bytes) -> Self {
+        let Self { create_revision, mod_revision, version, lease, .. } = *self;
+        let revisions = Revisions { create_revision, mod_revision, version };
+        Self::new(self.key.clone(), value, revisions, lease)
+    }
+
     /// True if it tells of a deletion.
     pub fn is_tombstone(&self) -> bool {
         self.version == 0

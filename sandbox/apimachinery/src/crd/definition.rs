@@ -368,11 +368,31 @@ fn conversion(value: &Value, path: &Path, errors: &mut ErrorList) {
                     "required when strategy is set to Webhook",
                 );
             }
+            review_versions(value, &path.child("conversionReviewVersions"), errors);
         }
         other => {
             let detail = "supported values: \"None\", \"Webhook\"";
             errors.push(ErrorKind::NotSupported, &path.child("strategy"), Some(other.into()), detail);
         }
+    }
+}
+
+/// The forms of questions that a webhook knows (`validateConversionReviewVersions`).
+fn review_versions(value: &Value, path: &Path, errors: &mut ErrorList) {
+    let given = list(value, &["webhook", "conversionReviewVersions"]);
+    if given.is_empty() {
+        errors.required(path, "");
+        return;
+    }
+    let mut seen = Vec::new();
+    for (index, one) in given.iter().enumerate() {
+        if seen.contains(&one) {
+            errors.invalid(&path.index(index), one.clone(), "duplicate version");
+        }
+        seen.push(one);
+    }
+    if !given.iter().any(|one| one == "v1" || one == "v1beta1") {
+        errors.invalid(path, given.to_vec(), "must include at least one of v1, v1beta1");
     }
 }
 

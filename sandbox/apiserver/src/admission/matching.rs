@@ -2,6 +2,7 @@
 //! `pkg/admission/plugin/webhook/{predicates,request}`, `pkg/admission/plugin/policy/matching`).
 
 use super::{Context, Operation, reader};
+use crate::custom::conversion;
 use crate::resource::Resource;
 use crate::server::Server;
 use drydock_apimachinery::object::{list, text};
@@ -98,26 +99,31 @@ impl Version {
     }
 
     /// An object of the request in this version, as others see it.
-    pub fn of<'a>(&self, context: &Context<'_>, object: &'a Value) -> Cow<'a, Value> {
+    pub async fn of<'a>(
+        &self,
+        server: &Server,
+        context: &Context<'_>,
+        object: &'a Value,
+    ) -> Result<Cow<'a, Value>, Status> {
         let mut seen = match self {
             Self::Other(resource) if !object.is_null() && context.kind.is_none() => {
-                Cow::Owned(resource.load(context.resource.store(object.clone())))
+                Cow::Owned(conversion::between(server, context.resource, resource, object.clone()).await?)
             }
             _ => Cow::Borrowed(object),
         };
         if managed_fields::has_texts(&seen) {
             managed_fields::without_texts(seen.to_mut());
         }
-        seen
+        Ok(seen)
     }
 
     /// And back.
-    pub fn back(&self, context: &Context<'_>, object: Value) -> Value {
+    pub async fn back(&self, server: &Server, context: &Context<'_>, object: Value) -> Result<Value, Status> {
         match self {
             Self::Other(resource) if !object.is_null() && context.kind.is_none() => {
-                context.resource.load(resource.store(object))
+                conversion::between(server, resource, context.resource, object).await
             }
-            _ => object,
+            _ => Ok(object),
         }
     }
 }

@@ -356,7 +356,7 @@ impl Admission {
         warnings: &mut Vec<String>,
     ) -> Result<(), Status> {
         if self.is_on(Plugin::ValidatingAdmissionPolicy) {
-            policy::check(server, context, object, old, warnings)?;
+            policy::check(server, context, object, old, warnings).await?;
         }
         if self.is_on(Plugin::ValidatingAdmissionWebhook) {
             webhook::validate(server, context, object, old, warnings).await?;

@@ -4,6 +4,7 @@ use super::matching::{Write, matches, namespace_of, request};
 use super::{Context, forbidden, reader};
 use crate::authn::{User, service_account};
 use crate::authz::{Attributes, Authorizer};
+use crate::custom::conversion;
 use crate::server::Server;
 use crate::storage::{self, keys};
 use drydock_apimachinery::Status;
@@ -24,7 +25,7 @@ struct Denial {
 }
 
 /// Asks all policies that are bound to the write.
-pub fn check(
+pub async fn check(
     server: &Server,
     context: &Context<'_>,
     object: &Value,
@@ -35,17 +36,29 @@ pub fn check(
     if EXCLUDED.contains(&group) || group == "authentication.k8s.io" {
         return Ok(());
     }
-    let store = &server.store;
-    let policies = reader::list(store, "validatingadmissionpolicies")?;
+    let policies = reader::list(&server.store, "validatingadmissionpolicies")?;
     if policies.is_empty() {
         return Ok(());
     }
-    let bindings = reader::list(store, "validatingadmissionpolicybindings")?;
+    // In a box: mostly there is no policy.
+    Box::pin(check_all(server, context, object, old, warnings, &policies)).await
+}
+
+async fn check_all(
+    server: &Server,
+    context: &Context<'_>,
+    object: &Value,
+    old: Option<&Value>,
+    warnings: &mut Vec<String>,
+    policies: &[Arc<Value>],
+) -> Result<(), Status> {
+    let bindings = reader::list(&server.store, "validatingadmissionpolicybindings")?;
     let namespace = namespace_of(server, context, object, old)?;
     let write = Write { context, object, old: old.unwrap_or(&Value::Null), namespace: &namespace };
-    for policy in &policies {
+    for policy in policies {
         let Some(version) = matches(server, &write, &policy["spec"]["matchConstraints"]) else { continue };
-        let (object, old) = (version.of(context, write.object), version.of(context, write.old));
+        let object = version.of(server, context, write.object).await?;
+        let old = version.of(server, context, write.old).await?;
         let seen = Write { context: &version.context(context), object: &object, old: &old, ..write };
         let name = object::name(policy);
         for binding in bindings.iter().filter(|binding| text(binding, &["spec", "policyName"]) == name) {
@@ -53,14 +66,14 @@ pub fn check(
             if !resources.is_null() && matches(server, &write, resources).is_none() {
                 continue;
             }
-            act(&seen, server, policy, binding, warnings)?;
+            act(&seen, server, policy, binding, warnings).await?;
         }
     }
     Ok(())
 }
 
 /// Does what a binding wants to be done with what a policy says.
-fn act(
+async fn act(
     write: &Write<'_>,
     server: &Server,
     policy: &Value,
@@ -68,7 +81,7 @@ fn act(
     warnings: &mut Vec<String>,
 ) -> Result<(), Status> {
     let fails = text(policy, &["spec", "failurePolicy"]) != "Ignore";
-    let denials = match params(write, server, policy, binding) {
+    let denials = match params(write, server, policy, binding).await {
         Ok(all) => all.iter().flat_map(|params| judge(write, server, policy, params, fails)).collect(),
         Err(why) if fails => {
             vec![Denial { message: format!("failed to configure binding: {why}"), reason: String::new() }]
@@ -224,7 +237,12 @@ fn fault(scope: &mut Scope, validation: &Value, fails: bool) -> Option<Denial> {
 }
 
 /// What a binding gives a policy to compare with; a policy that wants nothing is asked once.
-fn params(write: &Write<'_>, server: &Server, policy: &Value, binding: &Value) -> Result<Vec<Value>, String> {
+async fn params(
+    write: &Write<'_>,
+    server: &Server,
+    policy: &Value,
+    binding: &Value,
+) -> Result<Vec<Value>, String> {
     let kind = &policy["spec"]["paramKind"];
     let reference = &binding["spec"]["paramRef"];
     if kind.is_null() || reference.is_null() {
@@ -252,10 +270,11 @@ fn params(write: &Write<'_>, server: &Server, policy: &Value, binding: &Value) -
     let found = server.store.range(&range, &Query::default()).map_err(|error| error.to_string())?;
     let selector = LabelSelector::of_object(&reference["selector"]).map_err(|error| error.to_string())?;
     let all = found.records.iter().filter_map(|record| storage::decode(record).ok());
-    let chosen: Vec<_> = all
-        .filter(|one| !name.is_empty() || selector.matches_object(one))
-        .map(|one| resource.load(one))
-        .collect();
+    let mut chosen = Vec::new();
+    for one in all.filter(|one| !name.is_empty() || selector.matches_object(one)) {
+        let one = conversion::from_stored(server, resource, one).await;
+        chosen.push(resource.load(one.map_err(|status| status.message)?));
+    }
     if chosen.is_empty() && text(reference, &["parameterNotFoundAction"]) == "Deny" {
         return Err("no params found for policy binding with `Deny` parameterNotFoundAction".into());
     }

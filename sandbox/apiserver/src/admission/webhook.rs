@@ -82,9 +82,9 @@ pub async fn mutate(
             Verdict::None => continue,
             Verdict::Ignored => {}
             Verdict::Allowed(response, version) => {
-                let mut seen = version.of(context, object).into_owned();
+                let mut seen = version.of(server, context, object).await?.into_owned();
                 if change(&version.context(context), &hook.tree, &response, &mut seen)? {
-                    *object = version.back(context, seen);
+                    *object = version.back(server, context, seen).await?;
                     rounds.changed();
                     rounds.is_second_wanted = true;
                 }
@@ -202,7 +202,8 @@ async fn ask(
         "objectSelector": hook["objectSelector"],
     });
     let Some(version) = matches(server, &write, &named) else { return Ok(Verdict::None) };
-    let (object, old) = (version.of(context, write.object), version.of(context, write.old));
+    let object = version.of(server, context, write.object).await?;
+    let old = version.of(server, context, write.old).await?;
     let write = Write { context: &version.context(context), object: &object, old: &old, ..write };
     let name = text(hook, &["name"]);
     let fails = text(hook, &["failurePolicy"]) != "Ignore";

@@ -1,5 +1,6 @@
 //! A version of a custom resource.
 
+use super::conversion::Webhook;
 use crate::resource::{ALL_VERBS, GET_PATCH_UPDATE};
 use crate::resource::{Below, ColumnText, Resource, api_version};
 use crate::storage::keys;
@@ -8,6 +9,7 @@ use drydock_apimachinery::decode::Decoded;
 use drydock_apimachinery::field::ErrorList;
 use drydock_apis::Column;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// A version of a custom resource.
 #[derive(Debug)]
@@ -16,6 +18,8 @@ pub struct CustomKind {
     pub served: Served,
     /// `apiVersion` of the objects in the store.
     pub stored_version: String,
+    /// Who converts its objects between versions; none: nothing but `apiVersion` differs.
+    pub webhook: Option<Arc<Webhook>>,
     /// Objects that were written before this revision of the store may not be as the schema has it now.
     pub since: i64,
     /// The definition is being deleted: no new objects.
@@ -29,11 +33,12 @@ impl CustomKind {
         let versions = definition["spec"]["versions"].as_array();
         let storage = versions.into_iter().flatten().find(|version| version["storage"] == true);
         let storage = storage.and_then(|version| version["name"].as_str()).unwrap_or_default().to_string();
+        let webhook = Webhook::of(definition).map(Arc::new);
         let mut resources: Vec<Resource> = all
             .into_iter()
             .map(|served| {
                 let stored_version = api_version(&served.group, &storage);
-                Self { served, stored_version, since, is_terminating }.resource()
+                Self { served, stored_version, webhook: webhook.clone(), since, is_terminating }.resource()
             })
             .collect();
         resources.sort_by_key(|one| std::cmp::Reverse(version_order(&one.version)));

@@ -4,6 +4,7 @@ use super::options::Options;
 use crate::admission::{Context, Operation};
 use crate::authn::User;
 use crate::codec;
+use crate::custom::conversion;
 use crate::http::respond::{self, Answer, Style};
 use crate::http::{Query, RequestInfo, body, negotiate};
 use crate::resource::Resource;
@@ -100,8 +101,9 @@ impl Call {
     }
 
     /// An object as the answer, from the store's bytes.
-    pub fn answer_record(&self, code: StatusCode, record: &Record) -> Result<Answer, Status> {
+    pub async fn answer_record(&self, code: StatusCode, record: Arc<Record>) -> Result<Answer, Status> {
         use negotiate::Shape;
+        let record = &*conversion::record(&self.server, &self.resource, record).await?;
         if self.style.output.shape != Shape::Object {
             return self.answer_tree(code, self.load(storage::decode(record)?));
         }
@@ -155,14 +157,21 @@ impl Call {
         Ok(respond::value(StatusCode::OK, &tree, self.style))
     }
 
-    /// From the stored version to the request's.
+    /// From the stored version, in which no webhook converted it, to the request's.
     pub fn load(&self, tree: Value) -> Value {
         self.resource.load(tree)
     }
 
-    /// And back.
-    pub fn store(&self, tree: Value) -> Value {
-        self.resource.store(tree)
+    /// The object of a record in the version of the request.
+    pub async fn object(&self, record: Arc<Record>) -> Result<Value, Status> {
+        let record = conversion::record(&self.server, &self.resource, record).await?;
+        Ok(self.load(storage::decode(&record)?))
+    }
+
+    /// An object of the request's version as it is stored.
+    pub async fn store(&self, tree: Value) -> Result<Value, Status> {
+        let tree = conversion::to_stored(&self.server, &self.resource, tree).await?;
+        Ok(self.resource.store(tree))
     }
 
     /// Reads a body as an object of the resource.

@@ -35,5 +35,5 @@ pub async fn create(call: &mut Call, incoming: Incoming) -> Result<Answer, Statu
     let manager = call.manager(&options.field_manager);
     managed::update(&resource, "", None, &mut tree, &manager);
     let written = write::store_new(call, tree, &options).await?;
-    written.answer(call, StatusCode::CREATED)
+    written.answer(call, StatusCode::CREATED).await
 }

@@ -11,6 +11,7 @@ use crate::admission::Operation;
 use crate::bootstrap;
 use crate::codec;
 use crate::custom;
+use crate::custom::conversion;
 use crate::http::respond::{self, Answer};
 use crate::resource::Resource;
 use crate::server::Server;
@@ -56,7 +57,7 @@ pub async fn delete(call: &mut Call, incoming: Incoming) -> Result<Answer, Statu
     check_priority(&call.resource, &name)?;
     warn_of_orphans(call, &options);
     let outcome = delete_named(call, &name, &mut options, Some(&name)).await?;
-    answer(call, outcome, &options)
+    answer(call, outcome, &options).await
 }
 
 /// Nobody deletes the cluster's own priority classes, unless he deletes the collection
@@ -86,7 +87,7 @@ fn warn_of_orphans(call: &mut Call, options: &DeleteOptions) {
     }
 }
 
-fn answer(call: &Call, outcome: Outcome, options: &DeleteOptions) -> Result<Answer, Status> {
+async fn answer(call: &Call, outcome: Outcome, options: &DeleteOptions) -> Result<Answer, Status> {
     let (tree, was_deleted) = match outcome {
         Outcome::Gone(tree) => {
             if returns_object(&call.resource) {
@@ -103,6 +104,7 @@ fn answer(call: &Call, outcome: Outcome, options: &DeleteOptions) -> Result<Answ
     };
     let code =
         if !was_deleted && options.orphan == Some(false) { StatusCode::ACCEPTED } else { StatusCode::OK };
+    let tree = conversion::from_stored(&call.server, &call.resource, tree).await?;
     call.answer_tree(code, call.load(tree))
 }
 
@@ -150,7 +152,8 @@ async fn delete_named(
         let record = found.ok_or_else(|| Status::not_found(resource.group_resource(), name))?;
         let old = storage::decode(&record)?;
         if let Some(told) = told {
-            admit(call, told, options, &old).await?;
+            let seen = call.object(record.clone()).await?;
+            admit(call, told, options, &seen).await?;
         }
         let server = call.server.clone();
         if let Some(outcome) = attempt(&server, &resource, options, &record, old).await? {

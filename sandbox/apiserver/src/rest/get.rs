@@ -17,8 +17,7 @@ pub async fn get(call: &Call) -> Result<Answer, Status> {
         Some(revision) => not_older_than(call, revision).await?,
         None => newest(call)?,
     }
-    let record = read(call)?;
-    call.answer_record(StatusCode::OK, &record)
+    call.answer_record(StatusCode::OK, read(call)?).await
 }
 
 /// The record of the object that the path names.

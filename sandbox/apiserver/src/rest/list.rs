@@ -5,6 +5,7 @@ use super::get;
 use super::options::{ListOptions, Match};
 use super::select::Selection;
 use super::table;
+use crate::custom::conversion;
 use crate::http::body;
 use crate::http::negotiate::{Encoding, Shape};
 use crate::http::respond::{self, Answer, Style};
@@ -138,7 +139,8 @@ async fn find(
     let revision = at.unwrap_or_else(|| call.server.store.revision());
     let query = drydock_etcd::Query { at: Some(revision), ..drydock_etcd::Query::default() };
     let found = call.server.store.range(&keys, &query).map_err(|error| gone(error, options, &prefix))?;
-    let (records, more, remaining) = choose(found.records, resource, options, selection).await;
+    let records = conversion::records(&call.server, resource, found.records).await?;
+    let (records, more, remaining) = choose(records, resource, options, selection).await;
     let mut head = Head { revision, ..Head::default() };
     if let (true, Some(last)) = (more, records.last()) {
         head.continue_ = continue_token(&last.key, &prefix, revision);

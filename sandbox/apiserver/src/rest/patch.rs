@@ -150,7 +150,7 @@ pub async fn patch(call: &mut Call, incoming: Incoming) -> Result<Answer, Status
         Ok(new)
     })
     .await?;
-    written.answer(call, if created { StatusCode::CREATED } else { StatusCode::OK })
+    written.answer(call, if created { StatusCode::CREATED } else { StatusCode::OK }).await
 }
 
 /// Server-side apply: the patch is all that its manager wants; what others own is theirs unless it is forced.
@@ -172,5 +172,5 @@ async fn apply(call: &mut Call, patch: &Patch) -> Result<Answer, Status> {
         Ok(new)
     })
     .await?;
-    written.answer(call, if created { StatusCode::CREATED } else { StatusCode::OK })
+    written.answer(call, if created { StatusCode::CREATED } else { StatusCode::OK }).await
 }

@@ -9,7 +9,6 @@ use crate::codec::{self, Expected};
 use crate::http::negotiate::{Input, Shape};
 use crate::http::respond::{self, Answer};
 use crate::resource::Resource;
-use crate::storage;
 use drydock_apimachinery::Status;
 use drydock_apimachinery::decode::{self, Format};
 use drydock_apimachinery::field::{ErrorList, Path};
@@ -26,9 +25,8 @@ const SCALE: Expected<'static> = Expected { group: "autoscaling", version: "v1",
 const VIEW: View = View { kind: SCALE, of: of_object, set: scaled };
 
 /// Answers with the scale of the object that the path names.
-pub fn get(call: &Call) -> Result<Answer, Status> {
-    let record = get::read(call)?;
-    let tree = call.load(storage::decode(&record)?);
+pub async fn get(call: &Call) -> Result<Answer, Status> {
+    let tree = call.object(get::read(call)?).await?;
     if let Some(path) = call.resource.custom().and_then(|custom| custom.served.missing_replicas(&tree)) {
         return Err(Status::internal(format!("the spec replicas field {path:?} does not exist")));
     }
@@ -143,7 +141,7 @@ async fn write(
     })
     .await?;
     let tree = match written {
-        super::write::Written::Stored(record) => call.load(storage::decode(&record)?),
+        super::write::Written::Stored(record) => call.object(record).await?,
         super::write::Written::Imagined(tree) => tree,
     };
     answer(call, of_object(&call.resource, &tree)?)

@@ -34,7 +34,7 @@ pub async fn answer(call: &mut Call, body: Incoming) -> Result<Answer, Status> {
         return Err(Status::method_not_supported(call.resource.group_resource(), verb));
     }
     match (name.as_str(), verb) {
-        ("scale", "get") => scale::get(call),
+        ("scale", "get") => scale::get(call).await,
         ("scale", "update") => scale::update(call, body).await,
         ("scale", "patch") => scale::patch(call, body).await,
         ("binding", _) => binding::bind(call, body).await,

@@ -8,6 +8,7 @@ use super::subresource;
 use super::write::{self, Written};
 use crate::admission::{Context, Operation};
 use crate::codec::{self, Expected};
+use crate::custom::conversion;
 use crate::http::respond::Answer;
 use crate::managed;
 use crate::resource::Resource;
@@ -51,7 +52,7 @@ pub async fn update(call: &mut Call, incoming: Incoming) -> Result<Answer, Statu
         Ok(new)
     })
     .await?;
-    written.answer(call, if created { StatusCode::CREATED } else { StatusCode::OK })
+    written.answer(call, if created { StatusCode::CREATED } else { StatusCode::OK }).await
 }
 
 /// What kind of change it is.
@@ -171,7 +172,8 @@ async fn attempt(
     record: &Arc<Record>,
 ) -> Result<Option<Written>, Status> {
     let resource = call.resource.clone();
-    let old = call.load(storage::object::decode_to_change(record, &resource)?);
+    let seen = conversion::record(&call.server, &resource, record.clone()).await?;
+    let old = call.load(storage::object::decode_to_change(&seen, &resource)?);
     check_uid(call, change, object::uid(&old), &record.key)?;
     let mut new = make_new(call, options, change, make, &old).await?;
     check_version(call, &mut new, &old)?;
@@ -234,7 +236,7 @@ async fn make_new(
 /// Writes it; none: somebody else was quicker.
 async fn put(call: &Call, new: Value, old: &Value, record: &Record) -> Result<Option<Written>, Status> {
     let resource = &call.resource;
-    let stored = call.store(new);
+    let stored = call.store(new).await?;
     let value = storage::encode(&stored);
     let lease = write::lease_of(&call.server, resource).await?;
     let compares = vec![Compare::unchanged(record.key.clone(), record.mod_revision)];

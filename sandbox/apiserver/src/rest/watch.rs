@@ -6,10 +6,12 @@ use super::get;
 use super::options::ListOptions;
 use super::select::Selection;
 use super::table;
+use crate::custom::conversion;
 use crate::http::body;
 use crate::http::negotiate::Shape;
 use crate::http::respond::{self, Answer};
 use crate::resource::Resource;
+use crate::server::Server;
 use crate::storage::{self, Naming, keys};
 use bytes::Bytes;
 use drydock_apimachinery::{Status, object, ordered};
@@ -48,6 +50,7 @@ pub async fn watch(call: &Call) -> Result<Answer, Status> {
     let deadline = Instant::now() + lifetime(&options);
     let stream = match begin(call, &options, &selection).await {
         Ok((initial, watcher)) => Stream {
+            server: call.server.clone(),
             encoder,
             selection,
             initial: initial.into_iter(),
@@ -121,7 +124,8 @@ async fn begin(
     let revision = store.revision();
     let query = drydock_etcd::Query { at: Some(revision), ..drydock_etcd::Query::default() };
     let found = store.range(&keys, &query).map_err(gone)?;
-    Ok((found.records, store.watch(&keys, Some(revision + 1)).map_err(gone)?))
+    let watcher = store.watch(&keys, Some(revision + 1)).map_err(gone)?;
+    Ok((conversion::records(&call.server, resource, found.records).await?, watcher))
 }
 
 /// A line that ends a watch.
@@ -138,6 +142,7 @@ fn line(what: &str, object: &Value) -> Vec<u8> {
 }
 
 struct Stream {
+    server: Arc<Server>,
     encoder: Encoder,
     selection: Selection,
     initial: std::vec::IntoIter<Arc<Record>>,
@@ -178,8 +183,16 @@ impl Stream {
             };
             match batch {
                 Ok(batch) => {
-                    for event in &batch.events {
-                        self.event(&mut out, event);
+                    for event in batch.events {
+                        let event = conversion::event(&self.server, &self.encoder.resource, event).await;
+                        match event {
+                            Ok(event) => self.event(&mut out, &event),
+                            Err(status) => {
+                                self.is_over = true;
+                                out.extend_from_slice(&error_line(&status));
+                                return Some(out.into());
+                            }
+                        }
                     }
                 }
                 Err(error) => {

@@ -34,9 +34,9 @@ pub enum Written {
 
 impl Written {
     /// As an answer.
-    pub fn answer(self, call: &Call, code: StatusCode) -> Result<Answer, Status> {
+    pub async fn answer(self, call: &Call, code: StatusCode) -> Result<Answer, Status> {
         match self {
-            Self::Stored(record) => call.answer_record(code, &record),
+            Self::Stored(record) => call.answer_record(code, record).await,
             Self::Imagined(mut tree) => {
                 managed_fields::without_texts(&mut tree);
                 call.answer_tree(code, tree)
@@ -129,7 +129,7 @@ async fn put_new(call: &Call, resource: &Resource, tree: Value, dry_run: bool) -
             None => Ok(Written::Imagined(tree)),
         };
     }
-    let stored = call.store(tree);
+    let stored = call.store(tree).await?;
     let value = storage::encode(&stored);
     let lease = lease_of(server, resource).await?;
     let compares = vec![Compare::absent(key.clone())];

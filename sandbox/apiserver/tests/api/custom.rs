@@ -4,6 +4,8 @@ use crate::client::{Client, Lines};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+/// The definition of widgets.
+pub const WIDGETS_DEFINITION: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.ex.io";
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 pub const WIDGETS: &str = "/apis/ex.io/v1/namespaces/default/widgets";
 

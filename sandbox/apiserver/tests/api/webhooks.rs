@@ -1,6 +1,6 @@
 //! Admission webhooks: the test plays one.
 
-use crate::client::Client;
+use crate::client::{Client, Lines};
 use crate::tls::TlsServer;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -9,6 +9,7 @@ use http::Response;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Barrier, Notify};
@@ -445,4 +446,83 @@ async fn what_a_webhook_puts_in_beside_the_schema_is_dropped() {
     let widget = json!({"apiVersion": "ex.io/v2", "kind": "Widget", "metadata": {"name": "a"}});
     let made = client.post(&crate::custom::WIDGETS.replace("v1", "v2"), &widget).await.ok();
     assert_eq!(made["spec"], json!({"replicas": 1}));
+}
+
+/// A webhook that converts widgets: version 1 has `replicas`, version 2 has `count`.
+async fn converter() -> (Hook, Arc<AtomicUsize>) {
+    let times = Arc::new(AtomicUsize::new(0));
+    let asked = times.clone();
+    let server = TlsServer::start("127.0.0.1", move |request: http::Request<Incoming>| {
+        asked.fetch_add(1, Ordering::Relaxed);
+        async move {
+            let body = request.into_body().collect().await.expect("a body").to_bytes();
+            let review: Value = serde_json::from_slice(&body).expect("a review");
+            let (to, mut all) =
+                (review["request"]["desiredAPIVersion"].clone(), review["request"]["objects"].clone());
+            let fields = if to == "ex.io/v2" { ["replicas", "count"] } else { ["count", "replicas"] };
+            let mut result = json!({"status": "Success"});
+            for object in all.as_array_mut().expect("objects") {
+                assert_ne!(object["apiVersion"], to);
+                object["apiVersion"] = to.clone();
+                let number = object["spec"][fields[0]].take();
+                object["spec"] = json!({fields[1]: number});
+                if number == 13 {
+                    result = json!({"status": "Failed", "message": "nobody wants 13"});
+                }
+            }
+            let response =
+                json!({"uid": review["request"]["uid"], "result": result, "convertedObjects": all});
+            let answer =
+                json!({"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response});
+            Response::new(Full::from(answer.to_string()))
+        }
+    });
+    (Hook::of(server.await), times)
+}
+
+#[tokio::test]
+async fn a_webhook_converts_what_is_read_watched_and_written() {
+    let (client, (hook, times)) = (crate::custom::start().await, converter().await);
+    let path = |version: &str, name: &str| format!("{}{name}", crate::custom::WIDGETS.replace("v1", version));
+    let config = json!({"url": format!("https://127.0.0.1:{}/", hook.port), "caBundle": hook.certificate});
+    let versions = json!(["v1", "v2"].map(|name| {
+        let field = if name == "v1" { "replicas" } else { "count" };
+        let spec = json!({"type": "object", "properties": {field: {"type": "integer"}}});
+        let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}});
+        json!({"name": name, "served": true, "storage": name == "v2", "schema": schema})
+    }));
+    let conversion = json!({"strategy": "Webhook", "webhook": {"clientConfig": config}});
+    let changed = json!({"spec": {"versions": versions, "conversion": conversion}});
+    let words = client.merge(crate::custom::WIDGETS_DEFINITION, &changed).await.refused(422);
+    assert!(words.ends_with("spec.conversion.conversionReviewVersions: Required value"), "{words}");
+    let conversion = json!({"strategy": "Webhook", "webhook": {"clientConfig": config, "conversionReviewVersions": ["v2", "v1"]}});
+    let changed = json!({"spec": {"versions": versions, "conversion": conversion}});
+    client.merge(crate::custom::WIDGETS_DEFINITION, &changed).await.ok();
+    let widget = |name: &str, number: i64| json!({"apiVersion": "ex.io/v1", "kind": "Widget", "metadata": {"name": name}, "spec": {"replicas": number}});
+    // Until the definition is what is served, nobody is asked.
+    while times.load(Ordering::Relaxed) == 0 {
+        client.post(&path("v1", ""), &widget("early", 1)).await;
+        client.delete(&path("v1", "/early"), &json!({})).await.ok();
+    }
+    let made = client.post(&path("v1", ""), &widget("w", 3)).await.ok();
+    assert_eq!((&made["apiVersion"], &made["spec"]), (&json!("ex.io/v1"), &json!({"replicas": 3})));
+    let read = client.get(&path("v2", "/w")).await.ok();
+    assert_eq!((&read["apiVersion"], &read["spec"]), (&json!("ex.io/v2"), &json!({"count": 3})));
+    assert_eq!(client.get(&path("v1", "")).await.ok()["items"][0]["spec"], json!({"replicas": 3}));
+    let before = times.load(Ordering::Relaxed);
+    assert_eq!(client.get(&path("v1", "/w")).await.ok()["spec"], json!({"replicas": 3}));
+    assert_eq!(times.load(Ordering::Relaxed), before, "what was converted is kept");
+    let from = &read["metadata"]["resourceVersion"].as_str().expect("a version");
+    let watch = format!("{}?watch=true&resourceVersion={from}", path("v1", ""));
+    let mut lines = Lines::of(client.raw("GET", &watch, "", Bytes::new()).await);
+    let merged = client.merge(&path("v1", "/w"), &json!({"spec": {"replicas": 4}})).await.ok();
+    assert_eq!(merged["spec"], json!({"replicas": 4}));
+    let (_, seen) = lines.next().await.expect("an event");
+    assert_eq!((&seen["apiVersion"], &seen["spec"]), (&json!("ex.io/v1"), &json!({"replicas": 4})));
+    let words = client.post(&path("v1", ""), &widget("bad", 13)).await.refused(500);
+    assert_eq!(words, "conversion webhook for ex.io/v1, Kind=Widget failed: nobody wants 13");
+    assert_eq!(client.get(&path("v2", "")).await.ok()["items"].as_array().map(Vec::len), Some(1));
+    client.delete(&path("v1", "/w"), &json!({})).await.ok();
+    let (type_, gone) = lines.next().await.expect("an event");
+    assert_eq!((type_.as_str(), &gone["spec"]), ("DELETED", &json!({"replicas": 4})));
 }
