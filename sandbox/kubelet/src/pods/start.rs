@@ -245,9 +245,9 @@ pub async fn hook(
     if let Some(action) = &handler.http_get {
         let target = crate::probes::target(container, action, address)?;
         return match crate::probes::get(&target).await {
-            Ok(status) if (200..400).contains(&status) => Ok(()),
-            Ok(status) => Err(format!("HTTP hook failed with statuscode: {status}")),
-            Err(e) => Err(e),
+            Ok(answer) if (200..400).contains(&answer.status) => Ok(()),
+            Ok(answer) => Err(format!("HTTP hook failed with statuscode: {}", answer.status)),
+            Err(failure) => Err(failure.why),
         };
     }
     if let Some(action) = &handler.sleep {

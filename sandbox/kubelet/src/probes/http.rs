@@ -1,10 +1,12 @@
-//! HTTP probes and hooks (`pkg/probe/http`): any status from 200 to 399 is good; certificates are not looked at.
+//! HTTP probes and hooks (`pkg/probe/http`): any status from 200 to 399 is good; certificates are not looked at. Redirections on the same
+//! host are followed; one that leads elsewhere is as good, but told.
 
 use super::Outcome;
 use bytes::Bytes;
 use drydock_insecure_tls::any_server;
 use http_body_util::{BodyExt, Empty};
-use hyper::{Request, body::Incoming, client::conn::http1};
+use hyper::header::LOCATION;
+use hyper::{Request, Response, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use std::{
     io,
@@ -16,9 +18,13 @@ use tokio_rustls::{
     TlsConnector,
     rustls::{self, crypto::ring, pki_types::ServerName},
 };
+use url::Url;
 
 /// Longest body that is read (`maxRespBodyLength`).
 const MAX_BODY: usize = 10 << 10;
+
+/// So many redirections are followed (`defaultCheckRedirect` of Go's client).
+const MAX_REDIRECTIONS: usize = 10;
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,23 +46,85 @@ impl Target {
         let scheme = if self.tls { "https" } else { "http" };
         format!("{scheme}://{}:{}{}", self.host, self.port, self.path)
     }
+
+    /// Where a redirection leads, if it is one that is followed: on the same host.
+    fn redirected(&self, status: u16, location: Option<&str>) -> Option<Self> {
+        if !matches!(status, 301 | 302 | 303 | 307 | 308) {
+            return None;
+        }
+        let here = Url::parse(&self.url()).ok()?;
+        let there = here.join(location?).ok()?;
+        let tls = match there.scheme() {
+            "http" => false,
+            "https" => true,
+            _ => return None,
+        };
+        if there.host_str() != here.host_str() {
+            return None;
+        }
+        let path = match there.query() {
+            Some(query) => format!("{}?{query}", there.path()),
+            None => there.path().to_string(),
+        };
+        Some(Self { tls, port: there.port_or_known_default()?, path, ..self.clone() })
+    }
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The beginning of the body.
+    body: String,
+}
+
+/// Why nothing was.
+#[derive(Debug)]
+pub struct Failure {
+    /// What was asked for.
+    url: String,
+    /// What happened.
+    pub why: String,
 }
 
 /// Probes.
 pub(super) async fn probe(target: &Target, timeout: Duration) -> Outcome {
     let url = target.url();
     match tokio::time::timeout(timeout, get(target)).await {
-        Ok(Ok(status)) if (200..400).contains(&status) => Outcome::Good,
-        Ok(Ok(status)) => Outcome::Bad(format!("HTTP probe failed with statuscode: {status}")),
-        Ok(Err(why)) => Outcome::Bad(format!("Get \"{url}\": {why}")),
+        Ok(Ok(answer)) => match answer.status {
+            200..300 => Outcome::Good,
+            300..400 => {
+                Outcome::Warning(format!("Probe terminated redirects, Response body: {}", answer.body))
+            }
+            status => Outcome::Bad(format!("HTTP probe failed with statuscode: {status}")),
+        },
+        Ok(Err(Failure { url, why })) => Outcome::Bad(format!("Get \"{url}\": {why}")),
         Err(_) => Outcome::Bad(format!(
             "Get \"{url}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
         )),
     }
 }
 
-/// Asks, and returns the status.
-pub async fn get(target: &Target) -> Result<u16, String> {
+/// Asks, and returns the answer.
+pub async fn get(target: &Target) -> Result<Answer, Failure> {
+    let mut target = target.clone();
+    for _ in 0..=MAX_REDIRECTIONS {
+        let failed = |why| Failure { url: target.url(), why };
+        let response = send(&target).await.map_err(failed)?;
+        let status = response.status().as_u16();
+        let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+        let next = target.redirected(status, location);
+        let body = beginning(response.into_body()).await;
+        match next {
+            Some(next) => target = next,
+            None => return Ok(Answer { status, body }),
+        }
+    }
+    Err(Failure { url: target.url(), why: format!("stopped after {MAX_REDIRECTIONS} redirects") })
+}
+
+async fn send(target: &Target) -> Result<Response<Incoming>, String> {
     let Target { host, port, .. } = target;
     let tcp = TcpStream::connect((host.as_str(), *port)).await;
     let tcp = tcp.map_err(|e| format!("dial tcp {host}:{port}: connect: {}", words(&e)))?;
@@ -71,7 +139,7 @@ pub async fn get(target: &Target) -> Result<u16, String> {
 async fn ask<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static>(
     target: &Target,
     stream: S,
-) -> Result<u16, String> {
+) -> Result<Response<Incoming>, String> {
     let (mut sender, connection) =
         http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
     tokio::spawn(async move { drop(connection.await) });
@@ -92,24 +160,21 @@ async fn ask<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 's
         request = request.header(name, value);
     }
     let request = request.body(Empty::new()).map_err(|e| e.to_string())?;
-    let response = sender
-        .send_request(request)
-        .await
-        .map_err(|e| if e.is_incomplete_message() { "EOF".into() } else { e.to_string() })?;
-    let status = response.status().as_u16();
-    drain(response.into_body()).await;
-    Ok(status)
+    let answered = sender.send_request(request).await;
+    answered.map_err(|e| if e.is_incomplete_message() { "EOF".into() } else { e.to_string() })
 }
 
-/// Reads a body that is not wanted, so that its sender sees no broken connection.
-async fn drain(mut body: Incoming) {
-    let mut read = 0;
+/// The beginning of a body: read even if it is not wanted, so that its sender sees no broken connection.
+async fn beginning(mut body: Incoming) -> String {
+    let mut read = Vec::new();
     while let Some(Ok(frame)) = body.frame().await {
-        read += frame.data_ref().map_or(0, Bytes::len);
-        if read > MAX_BODY {
-            return;
+        read.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+        if read.len() > MAX_BODY {
+            read.truncate(MAX_BODY);
+            break;
         }
     }
+    String::from_utf8_lossy(&read).into_owned()
 }
 
 /// An error as Go says it.
@@ -146,15 +211,21 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    async fn probe_of(answer: &'static str) -> (Outcome, String) {
+    /// Probes somebody who answers so, time after time. Returns what was asked last, too.
+    async fn probe_of(answers: impl Into<Vec<&'static str>>) -> (Outcome, String) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
+        let answers = answers.into();
         let server = tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut asked = [0; 1024];
-            let length = stream.read(&mut asked).await.unwrap();
-            stream.write_all(answer.as_bytes()).await.unwrap();
-            String::from_utf8_lossy(&asked[..length]).into_owned()
+            let mut last = String::new();
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut asked = [0; 1024];
+                let length = stream.read(&mut asked).await.unwrap();
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                last = String::from_utf8_lossy(&asked[..length]).into_owned();
+            }
+            last
         });
         let headers = vec![("X-A".to_owned(), "b".to_owned())];
         let target =
@@ -165,15 +236,29 @@ mod tests {
 
     #[tokio::test]
     async fn the_status_decides() {
-        let (outcome, asked) =
-            probe_of("HTTP/1.1 302 Found\r\nlocation: /x\r\ncontent-length: 0\r\n\r\n").await;
+        let (outcome, asked) = probe_of(["HTTP/1.1 204 No\r\n\r\n"]).await;
         assert_eq!(outcome, Outcome::Good);
         assert!(
             asked.starts_with("GET /healthz?x=1 HTTP/1.1\r\n")
                 && asked.contains("user-agent: kube-probe/1.35")
         );
         assert!(asked.contains("x-a: b"), "{asked}");
-        let (outcome, _) = probe_of("HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n").await;
+        let (outcome, _) = probe_of(["HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n"]).await;
         assert_eq!(outcome, Outcome::Bad("HTTP probe failed with statuscode: 500".into()));
+    }
+
+    #[tokio::test]
+    async fn a_redirection_is_followed_on_the_same_host() {
+        let found = "HTTP/1.1 302 Found\r\nlocation: /sick?y=2\r\ncontent-length: 0\r\n\r\n";
+        let (outcome, asked) = probe_of([found, "HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n"]).await;
+        assert_eq!(outcome, Outcome::Bad("HTTP probe failed with statuscode: 500".into()));
+        assert!(asked.starts_with("GET /sick?y=2 HTTP/1.1\r\n") && asked.contains("x-a: b"), "{asked}");
+        let away = "HTTP/1.1 302 Found\r\nlocation: http://example.com/\r\ncontent-length: 4\r\n\r\naway";
+        let (outcome, _) = probe_of([away]).await;
+        let words = "Probe terminated redirects, Response body: away";
+        assert_eq!(outcome, Outcome::Warning(words.into()));
+        let (outcome, _) = probe_of([found; 11]).await;
+        let Outcome::Bad(words) = outcome else { panic!("{outcome:?}") };
+        assert!(words.ends_with("/sick?y=2\": stopped after 10 redirects"), "{words}");
     }
 }

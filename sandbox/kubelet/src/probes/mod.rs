@@ -32,6 +32,8 @@ use tokio::{task::AbortHandle, time::Instant};
 pub enum Outcome {
     /// Well.
     Good,
+    /// Well, but for something.
+    Warning(String),
     /// Badly: why.
     Bad(String),
     /// It could not be carried out: why.
@@ -163,7 +165,7 @@ async fn repeat(subject: &Subject, kind: Kind, probe: &Probe, begun: Instant) ->
             once(subject, kind, probe, times).await
         } else {
             let outcome = run::once(subject, probe, Duration::from_secs(times.timeout)).await;
-            (outcome == Outcome::Good).then_some(true)
+            matches!(outcome, Outcome::Good | Outcome::Warning(_)).then_some(true)
         };
         if let Some(end) = found.and_then(|good| note(subject, kind, row.verdict(good, times))) {
             return end;
@@ -221,23 +223,27 @@ async fn once(subject: &Subject, kind: Kind, probe: &Probe, times: ProbeTimes) -
             break;
         }
     }
-    let event = |message: String| {
+    let event = |reason: &str, message: String| {
         subject.kubelet.container_event(
             &subject.pod,
             &subject.container.name,
             EventType::Warning,
-            "Unhealthy",
+            reason,
             &message,
         );
     };
     match outcome {
         Outcome::Good => Some(true),
+        Outcome::Warning(what) => {
+            event("ProbeWarning", format!("{} probe warning: {what}", kind.name()));
+            Some(true)
+        }
         Outcome::Bad(why) => {
-            event(format!("{} probe failed: {why}", kind.name()));
+            event("Unhealthy", format!("{} probe failed: {why}", kind.name()));
             Some(false)
         }
         Outcome::Error(why) => {
-            event(format!("{} probe errored and resulted in unknown state: {why}", kind.name()));
+            event("Unhealthy", format!("{} probe errored and resulted in unknown state: {why}", kind.name()));
             None
         }
     }
