@@ -531,3 +531,17 @@ async fn what_is_applied_may_have_no_other_fields() {
          map[string]interface {}"
     );
 }
+
+#[tokio::test]
+async fn health_is_told_check_by_check() {
+    let client = Client::start().await;
+    let text = async |path: &str| client.get(path).await.ok().as_str().unwrap_or_default().to_string();
+    assert_eq!(text("/livez").await, "ok");
+    let alive = text("/livez?verbose&exclude=etcd&exclude=weather").await;
+    assert!(alive.starts_with("[+]ping ok\n[+]log ok\n[+]etcd excluded: ok\n[+]poststarthook/"), "{alive}");
+    let end = "warn: some health checks cannot be excluded: no matches for \"weather\"\nlivez check passed\n";
+    assert!(alive.ends_with(end), "{alive}");
+    assert!(text("/readyz?verbose").await.contains("[+]etcd-readiness ok\n[+]informer-sync ok\n"));
+    assert_eq!(text("/readyz/informer-sync").await, "ok");
+    assert_eq!(client.get("/livez/informer-sync").await.code, 404);
+}
