@@ -27,6 +27,10 @@ struct Reading {
     usage: u64,
     /// Bytes of memory that can't be given back.
     working_set: u64,
+    /// Bytes of memory that is of no file.
+    rss: u64,
+    /// How often a page was not there, and how often it had to be read.
+    faults: [u64; 2],
 }
 
 /// The readings before, for rates, and the rate that they made.
@@ -85,9 +89,16 @@ fn read(group: &str) -> Option<Reading> {
             // The root of the tree has no such file: what is mapped and cached is in use.
             Some(field(&v2.join("memory.stat"), "anon ")? + field(&v2.join("memory.stat"), "file ")?)
         })?;
-        let inactive = field(&v2.join("memory.stat"), "inactive_file ").unwrap_or(0);
         let cpu = field(&v2.join("cpu.stat"), "usage_usec ")? * 1000;
-        return Some(Reading { at, cpu, usage, working_set: usage.saturating_sub(inactive) });
+        let stat = |name: &str| field(&v2.join("memory.stat"), name).unwrap_or(0);
+        return Some(Reading {
+            at,
+            cpu,
+            usage,
+            working_set: usage.saturating_sub(stat("inactive_file ")),
+            rss: stat("anon "),
+            faults: [stat("pgfault "), stat("pgmajfault ")],
+        });
     }
     let of = |controller: &str| {
         let all = fs::read_dir(GROUPS).into_iter().flatten().flatten();
@@ -96,9 +107,16 @@ fn read(group: &str) -> Option<Reading> {
     };
     let (memory, account) = (of("memory")?, of("cpuacct")?);
     let usage = number(&memory.join("memory.usage_in_bytes"))?;
-    let inactive = field(&memory.join("memory.stat"), "total_inactive_file ").unwrap_or(0);
     let cpu = number(&account.join("cpuacct.usage"))?;
-    Some(Reading { at, cpu, usage, working_set: usage.saturating_sub(inactive) })
+    let stat = |name: &str| field(&memory.join("memory.stat"), name).unwrap_or(0);
+    Some(Reading {
+        at,
+        cpu,
+        usage,
+        working_set: usage.saturating_sub(stat("total_inactive_file ")),
+        rss: stat("total_rss "),
+        faults: [stat("total_pgfault "), stat("total_pgmajfault ")],
+    })
 }
 
 struct Container {
@@ -118,8 +136,18 @@ struct PodFigures {
 }
 
 impl PodFigures {
-    fn sum(&self, of: impl Fn(&Container) -> u64) -> u64 {
-        self.containers.iter().map(of).sum()
+    /// What all of its containers use together.
+    fn total(&self) -> Reading {
+        let readings = || self.containers.iter().map(|container| container.reading);
+        let sum = |of: fn(Reading) -> u64| readings().map(of).sum();
+        Reading {
+            at: readings().map(|reading| reading.at).max().unwrap_or_default(),
+            cpu: sum(|reading| reading.cpu),
+            usage: sum(|reading| reading.usage),
+            working_set: sum(|reading| reading.working_set),
+            rss: sum(|reading| reading.rss),
+            faults: [sum(|reading| reading.faults[0]), sum(|reading| reading.faults[1])],
+        }
     }
 }
 
@@ -185,13 +213,24 @@ fn cpu(reading: Reading, rate: Option<u64>) -> Value {
     cpu
 }
 
-fn memory(at: i128, usage: u64, working_set: u64) -> Value {
-    json!({ "time": time(at), "usageBytes": usage, "workingSetBytes": working_set })
+fn memory(reading: Reading) -> Value {
+    json!({
+        "time": time(reading.at),
+        "usageBytes": reading.usage,
+        "workingSetBytes": reading.working_set,
+        "rssBytes": reading.rss,
+        "pageFaults": reading.faults[0],
+        "majorPageFaults": reading.faults[1],
+    })
 }
 
 /// `/stats/summary`.
 pub fn summary(kubelet: &Kubelet) -> Value {
-    let all = gather(kubelet);
+    let created = i128::from(kubelet.boot.cluster.created) * 1_000_000_000;
+    summary_of(&gather(kubelet), &kubelet.node, created)
+}
+
+fn summary_of(all: &All, node: &str, created: i128) -> Value {
     let pods: Vec<Value> = all
         .pods
         .iter()
@@ -204,27 +243,26 @@ pub fn summary(kubelet: &Kubelet) -> Value {
                         "name": c.name,
                         "startTime": c.started,
                         "cpu": cpu(c.reading, c.rate),
-                        "memory": memory(c.reading.at, c.reading.usage, c.reading.working_set),
+                        "memory": memory(c.reading),
                     })
                 })
                 .collect();
-            let at = pod.containers.iter().map(|c| c.reading.at).max().unwrap_or_default();
-            let total = Reading { at, cpu: pod.sum(|c| c.reading.cpu), ..Reading::default() };
+            let total = pod.total();
             json!({
                 "podRef": { "name": pod.name, "namespace": pod.namespace, "uid": pod.uid },
                 "startTime": pod.started,
                 "containers": containers,
                 "cpu": cpu(total, pod.containers.iter().map(|c| c.rate).sum()),
-                "memory": memory(at, pod.sum(|c| c.reading.usage), pod.sum(|c| c.reading.working_set)),
+                "memory": memory(total),
             })
         })
         .collect();
     json!({
         "node": {
-            "nodeName": kubelet.node,
-            "startTime": time(i128::from(kubelet.boot.cluster.created) * 1_000_000_000),
+            "nodeName": node,
+            "startTime": time(created),
             "cpu": cpu(all.node, all.rate),
-            "memory": memory(all.node.at, all.node.usage, all.node.working_set),
+            "memory": memory(all.node),
         },
         "pods": pods,
     })
@@ -274,8 +312,7 @@ fn resource_of(all: &All) -> String {
         for c in &pod.containers {
             containers.push((format!("{{container=\"{}\",{of}}}", c.name), c.reading));
         }
-        let (cpu, working_set) = (pod.sum(|c| c.reading.cpu), pod.sum(|c| c.reading.working_set));
-        pods.push((format!("{{{of}}}"), Reading { cpu, working_set, ..all.node }));
+        pods.push((format!("{{{of}}}"), Reading { at: all.node.at, ..pod.total() }));
     }
     let node = vec![(String::new(), all.node)];
     let mut out = String::new();
@@ -303,7 +340,7 @@ pub fn cadvisor(kubelet: &Kubelet) -> String {
     let all = gather(kubelet);
     let mut out = String::new();
     type Value<'a> = &'a dyn Fn(&Reading) -> String;
-    let series: [(&str, &str, &str, Value<'_>); 3] = [
+    let series: [(&str, &str, &str, Value<'_>); 4] = [
         ("container_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed in seconds.", &|r| {
             seconds(r.cpu).to_string()
         }),
@@ -316,6 +353,7 @@ pub fn cadvisor(kubelet: &Kubelet) -> String {
         ("container_memory_working_set_bytes", "gauge", "Current working set in bytes.", &|r| {
             r.working_set.to_string()
         }),
+        ("container_memory_rss", "gauge", "Size of RSS in bytes.", &|r| r.rss.to_string()),
     ];
     for (name, kind, help, value) in series {
         head(&mut out, name, kind, help);
@@ -366,6 +404,40 @@ mod tests {
 
     fn reading(seconds: i128, cpu_millis: u64) -> Reading {
         Reading { at: seconds * 1_000_000_000, cpu: cpu_millis * 1_000_000, ..Reading::default() }
+    }
+
+    #[test]
+    fn a_pod_uses_what_its_containers_use() {
+        let container = |name: &str, rss| Container {
+            name: name.into(),
+            id: name.into(),
+            reading: Reading { rss, faults: [3, 1], usage: 2 * rss, ..reading(5, 100) },
+            rate: Some(7),
+            started: None,
+        };
+        let pod = PodFigures {
+            name: "web".into(),
+            namespace: "default".into(),
+            uid: "u".into(),
+            started: None,
+            containers: vec![container("a", 10), container("b", 20)],
+        };
+        let all = All { node: reading(6, 900), rate: None, pods: vec![pod] };
+        let told = summary_of(&all, "node1", 0);
+        assert_eq!(told["node"]["nodeName"], "node1");
+        let pod = &told["pods"][0];
+        assert_eq!(pod["containers"][1]["memory"]["rssBytes"], 20);
+        assert_eq!(pod["cpu"]["usageNanoCores"], 14);
+        assert_eq!(pod["cpu"]["usageCoreNanoSeconds"], 200_000_000);
+        let memory = json!({
+            "time": time(5_000_000_000),
+            "usageBytes": 60,
+            "workingSetBytes": 0,
+            "rssBytes": 30,
+            "pageFaults": 6,
+            "majorPageFaults": 2,
+        });
+        assert_eq!(pod["memory"], memory);
     }
 
     #[test]
