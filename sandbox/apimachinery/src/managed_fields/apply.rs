@@ -45,12 +45,24 @@ impl Tracker<'_> {
             }
             other => other,
         };
-        let (mut object, managers) = applied.map_err(|conflicts| conflict_status(&conflicts))?;
+        let (mut object, managers) = applied.map_err(|conflicts| conflict_status(&self.told(conflicts)))?;
         if manager == KUBECTL {
             follow_last_applied(&mut object, config);
         }
         write_entries(&mut object, super::cap(managers), self.writes_texts());
         Ok(object)
+    }
+
+    /// The conflicts as who applies sees them: of a scale, that others have the scale's field (`scalehandler.go`).
+    fn told(&self, conflicts: Vec<Conflict>) -> Vec<Conflict> {
+        if self.subresource != "scale" {
+            return conflicts;
+        }
+        let seen = |one: Conflict| Conflict {
+            manager: Entry { api_version: "autoscaling/v1".into(), ..one.manager },
+            path: ["f:spec", "f:replicas"].map(String::from).into(),
+        };
+        conflicts.into_iter().map(seen).collect()
     }
 
     /// What upstream refuses before it looks at the object: of a configuration as it was written, since no field that the schema has not

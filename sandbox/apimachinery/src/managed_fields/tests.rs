@@ -440,3 +440,17 @@ fn a_creation_is_a_change_of_nothing() {
         }
     }
 }
+
+#[test]
+fn conflicts_of_a_scale_are_about_the_scale() {
+    let schema = widget();
+    let at = |subresource| Tracker { subresource, ..tracker(Place::Custom(Some(&schema)), FIRST) };
+    let mut live =
+        json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {}, "spec": {"replicas": 1}});
+    let old = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {}, "spec": {}});
+    at("").update(&old, &mut live, "kubectl-edit");
+    let refused = at("scale").apply(&stored(live), &config(json!({"replicas": 2})), "a", false).unwrap_err();
+    let words =
+        "Apply failed with 1 conflict: conflict with \"kubectl-edit\" using autoscaling/v1: .spec.replicas";
+    assert_eq!(refused.message, words);
+}
