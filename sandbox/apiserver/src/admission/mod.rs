@@ -15,6 +15,7 @@ mod quota;
 pub mod reader;
 mod service_account;
 mod storage;
+mod toleration_restriction;
 mod webhook;
 
 use crate::authn::User;
@@ -122,6 +123,7 @@ enum Plugin {
     PersistentVolumeClaimResize,
     PodNodeSelector,
     PodSecurity,
+    PodTolerationRestriction,
     Priority,
     ResourceQuota,
     RuntimeClass,
@@ -152,6 +154,7 @@ const PLUGINS: &[(&str, Plugin, bool)] = &[
     ("PersistentVolumeClaimResize", Plugin::PersistentVolumeClaimResize, true),
     ("PodNodeSelector", Plugin::PodNodeSelector, false),
     ("PodSecurity", Plugin::PodSecurity, true),
+    ("PodTolerationRestriction", Plugin::PodTolerationRestriction, false),
     ("Priority", Plugin::Priority, true),
     ("ResourceQuota", Plugin::ResourceQuota, true),
     ("RuntimeClass", Plugin::RuntimeClass, true),
@@ -174,7 +177,6 @@ const OTHERS: &[&str] = &[
     "ImagePolicyWebhook",
     "MutatingAdmissionPolicy",
     "NodeDeclaredFeatureValidator",
-    "PodTolerationRestriction",
     "PodTopologyLabels",
 ];
 
@@ -270,6 +272,9 @@ impl Admission {
         if self.is_on(Plugin::DefaultTolerationSeconds) {
             pods::tolerations(context, object);
         }
+        if self.is_on(Plugin::PodTolerationRestriction) {
+            toleration_restriction::mutate(store, context, object)?;
+        }
         if self.is_on(Plugin::ExtendedResourceToleration) {
             opt_in::tolerate_devices(context, object);
         }
@@ -313,6 +318,9 @@ impl Admission {
         escalation::check(&server.authorizer, context, object, old)?;
         if self.is_on(Plugin::LimitPodHardAntiAffinityTopology) {
             opt_in::limit_anti_affinity(context, object)?;
+        }
+        if self.is_on(Plugin::PodTolerationRestriction) {
+            toleration_restriction::check(store, context, object)?;
         }
         if self.is_on(Plugin::DenyServiceExternalIPs) {
             opt_in::deny_external_addresses(context, object, old)?;

@@ -449,3 +449,31 @@ async fn a_namespace_comes_with_what_is_made_in_it_and_nothing_at_all_may_be_mad
     let why = "configmaps \"m\" is forbidden: admission control is denying all modifications";
     assert_eq!(denied.expect_err("all is denied").message, why);
 }
+
+#[tokio::test]
+async fn pods_tolerate_what_their_namespace_says() {
+    let cluster = Cluster::with(&["PodTolerationRestriction"]).await;
+    let given =
+        json!([{"key": "team", "operator": "Equal", "value": "a", "effect": "NoSchedule"}]).to_string();
+    let allowed = json!([{"key": "team", "operator": "Exists"}, {"key": "node.kubernetes.io/memory-pressure", "operator": "Exists"},
+        {"key": "node.kubernetes.io/not-ready", "operator": "Exists"}, {"key": "node.kubernetes.io/unreachable", "operator": "Exists"}]);
+    let annotations = json!({
+        "scheduler.alpha.kubernetes.io/defaultTolerations": given,
+        "scheduler.alpha.kubernetes.io/tolerationsWhitelist": allowed.to_string(),
+    });
+    cluster
+        .put("namespaces", "Namespace", "default", json!({"metadata": {"annotations": annotations}}))
+        .await;
+    let container = json!({"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}});
+    let (made, _) =
+        cluster.create("", "pods", pod(json!({"containers": [container]}))).await.expect("it is admitted");
+    let keys = made["spec"]["tolerations"].as_array().expect("a list").iter();
+    let keys: Vec<_> = keys.filter_map(|one| one["key"].as_str()).collect();
+    assert_eq!(keys[0], "team");
+    assert_eq!(keys.last(), Some(&"node.kubernetes.io/memory-pressure"));
+    let other =
+        pod(json!({"containers": [container], "tolerations": [{"key": "gpu", "operator": "Exists"}]}));
+    let said = cluster.create("", "pods", other).await.expect_err("it is not allowed").message;
+    let why = "pods \"p\" is forbidden: pod tolerations (possibly merged with namespace default tolerations) conflict with its namespace whitelist";
+    assert_eq!(said, why);
+}
