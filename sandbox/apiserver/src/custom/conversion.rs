@@ -22,6 +22,9 @@ const SLOWEST: u64 = 30;
 /// Most objects of one question.
 const TOGETHER: usize = 100;
 
+/// Most bytes of objects of one question; a larger object is asked about alone.
+const LONG: usize = 1024 * 1024;
+
 /// Most bytes of converted objects that are kept.
 const KEPT: usize = 4 * 1024 * 1024;
 
@@ -90,9 +93,10 @@ pub async fn records(
     resource: &Resource,
     mut records: Vec<Arc<Record>>,
 ) -> Result<Vec<Arc<Record>>, Status> {
-    let Some((custom, hook)) = webhook(resource) else { return Ok(records) };
-    let mut due = Vec::new();
-    for (index, record) in records.iter_mut().enumerate() {
+    let Some((custom, _)) = webhook(resource) else { return Ok(records) };
+    let (mut due, mut bytes) = (Vec::new(), 0);
+    for index in 0..records.len() {
+        let record = &records[index];
         if record.is_tombstone() {
             continue;
         }
@@ -103,29 +107,49 @@ pub async fn records(
             definition: custom.since,
         };
         if let Some(kept) = server.conversions.get(&id) {
-            *record = kept;
+            records[index] = kept;
             continue;
         }
         let tree = storage::decode(record)?;
-        if text(&tree, &["apiVersion"]) != resource.api_version {
-            due.push((index, id, tree));
+        if text(&tree, &["apiVersion"]) == resource.api_version {
+            continue;
         }
-    }
-    while !due.is_empty() {
-        let rest = due.split_off(due.len().min(TOGETHER));
-        let (places, trees): (Vec<_>, Vec<_>) =
-            due.into_iter().map(|(at, id, tree)| ((at, id), tree)).unzip();
-        for ((index, id), mut tree) in
-            places.into_iter().zip(convert(server, hook, &resource.api_version, trees).await?)
-        {
-            custom.refresh(&mut tree);
-            let record = Arc::new(records[index].with_value(storage::encode(&tree)));
-            server.conversions.keep(id, &record);
-            records[index] = record;
+        if due.len() == TOGETHER || bytes + record.value.len() > LONG {
+            exchange(server, resource, &mut records, std::mem::take(&mut due)).await?;
+            bytes = 0;
         }
-        due = rest;
+        bytes += records[index].value.len();
+        due.push(Due { index, id, tree });
     }
+    exchange(server, resource, &mut records, due).await?;
     Ok(records)
+}
+
+/// A record that is to be converted.
+struct Due {
+    index: usize,
+    id: Id,
+    tree: Value,
+}
+
+/// Puts converted records in the places of these.
+async fn exchange(
+    server: &Server,
+    resource: &Resource,
+    records: &mut [Arc<Record>],
+    due: Vec<Due>,
+) -> Result<(), Status> {
+    let Some((custom, hook)) = webhook(resource) else { return Ok(()) };
+    let (places, trees): (Vec<_>, Vec<_>) =
+        due.into_iter().map(|Due { index, id, tree }| ((index, id), tree)).unzip();
+    let converted = convert(server, hook, &resource.api_version, trees).await?;
+    for ((index, id), mut tree) in places.into_iter().zip(converted) {
+        custom.refresh(&mut tree);
+        let record = Arc::new(records[index].with_value(storage::encode(&tree)));
+        server.conversions.keep(id, &record);
+        records[index] = record;
+    }
+    Ok(())
 }
 
 /// An event with its objects in the resource's version.

@@ -139,8 +139,13 @@ async fn find(
     let revision = at.unwrap_or_else(|| call.server.store.revision());
     let query = drydock_etcd::Query { at: Some(revision), ..drydock_etcd::Query::default() };
     let found = call.server.store.range(&keys, &query).map_err(|error| gone(error, options, &prefix))?;
-    let records = conversion::records(&call.server, resource, found.records).await?;
+    let mut records = found.records;
+    if !selection.is_everything() {
+        records = conversion::records(&call.server, resource, records).await?;
+    }
     let (records, more, remaining) = choose(records, resource, options, selection).await;
+    // Of all there are, no more are converted than are told.
+    let records = conversion::records(&call.server, resource, records).await?;
     let mut head = Head { revision, ..Head::default() };
     if let (true, Some(last)) = (more, records.last()) {
         head.continue_ = continue_token(&last.key, &prefix, revision);
