@@ -5,6 +5,7 @@
 mod container;
 mod forward;
 mod object;
+mod rewrite;
 mod target;
 
 use crate::admission::Operation;

@@ -2,6 +2,7 @@
 
 use super::admit_connection;
 use super::forward::{self, Forward};
+use super::rewrite::Rewriter;
 use super::target::{Scheme, Target, node_target};
 use crate::http::respond::{self, Answer};
 use crate::rest::Call;
@@ -10,9 +11,10 @@ use crate::storage::{self, keys};
 use drydock_apimachinery::Status;
 use drydock_apimachinery::object::{self, int, list, text};
 use drydock_apimachinery::status::GroupResource;
-use http::header::LOCATION;
+use http::header::{HOST, LOCATION};
 use http::{HeaderValue, StatusCode};
 use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use std::net::IpAddr;
 
@@ -76,17 +78,30 @@ pub async fn to_object(call: &mut Call, body: Incoming) -> Result<Answer, Status
         _ => path,
     };
     let upgrade = call.upgrade.take().filter(|_| forward::wants_upgrade(&call.headers));
-    let forward = Forward { target: &target, path, method: call.method.clone(), headers: &call.headers };
+    let rewriter = rewriter(call, &target);
+    let mut headers = call.headers.clone();
+    if let Ok(path) = HeaderValue::from_str(&call.info.path) {
+        headers.insert("x-forwarded-uri", path);
+    }
+    let forward = Forward { target: &target, path, method: call.method.clone(), headers: &headers };
     if let Some(ours) = upgrade {
         return forward.upgrade(&server.kubelets, body, ours).await;
     }
     match forward.plain(&server.kubelets, body).await {
-        Ok(theirs) => Ok(forward::answer(theirs)),
+        Ok(theirs) => rewriter.answer(theirs).await,
         Err(status) => {
             let message = format!("error trying to reach service: {}", status.message);
             Err(Status::failure(503, "ServiceUnavailable", message))
         }
     }
+}
+
+/// Who rewrites the links of what is answered there.
+fn rewriter(call: &Call, target: &Target) -> Rewriter {
+    let below = percent_decode_str(&call.info.rest).decode_utf8_lossy();
+    let base = call.info.path.strip_suffix(&*below).unwrap_or(&call.info.path).trim_end_matches('/');
+    let here = call.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    Rewriter { base: base.into(), there: target.authority(), here: here.into() }
 }
 
 fn node(call: &Call, name: &Name<'_>) -> Result<Target, Status> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use drydock_apiserver::options::KeyPair;
 use drydock_apiserver::testing::TestServer;
 use drydock_etcd::Store;
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -24,6 +24,16 @@ async fn kubelet(mut request: http::Request<Incoming>) -> Response<Full<Bytes>> 
         ));
         *refusal.status_mut() = StatusCode::BAD_REQUEST;
         return refusal;
+    }
+    if path.starts_with("/page") {
+        let uri = request.headers()["x-forwarded-uri"].to_str().expect("a text");
+        let mut page = Response::new(Full::from(format!("<p>{uri}</p><a href=\"/other\">other</a>")));
+        page.headers_mut().insert("content-type", HeaderValue::from_static("text/html; charset=utf-8"));
+        page.headers_mut().insert("access-control-allow-origin", HeaderValue::from_static("*"));
+        if path == "/page/moved" {
+            page.headers_mut().insert("location", HeaderValue::from_static("/page"));
+        }
+        return page;
     }
     if !request.headers().contains_key("upgrade") {
         return Response::new(Full::from(path));
@@ -148,4 +158,17 @@ async fn a_nodes_proxy_leads_to_its_kubelet() {
     assert_eq!((said.code, said.tree), (200, Value::from("/stats/summary?x=y")));
     let nobody = client.get("/api/v1/nodes/node9/proxy/").await.refused(404);
     assert_eq!(nobody, "nodes \"node9\" not found");
+}
+
+#[tokio::test]
+async fn links_of_a_proxied_page_lead_through_the_proxy() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let client = start(directory.path()).await;
+    let proxy = "/api/v1/nodes/node1/proxy";
+    let answer = client.raw("GET", &format!("{proxy}/page"), "", "").await;
+    assert!(!answer.headers().contains_key("access-control-allow-origin"));
+    let page = answer.into_body().collect().await.expect("a body").to_bytes();
+    assert_eq!(page, format!("<p>{proxy}/page</p><a href=\"{proxy}/other\">other</a>"));
+    let answer = client.raw("GET", &format!("{proxy}/page/moved"), "", "").await;
+    assert_eq!(answer.headers()["location"], format!("{proxy}/page"));
 }
