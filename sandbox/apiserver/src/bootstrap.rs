@@ -83,7 +83,7 @@ pub async fn run(server: &Arc<Server>) -> Result<(), Status> {
         work.push(ensure(server, "scheduling.k8s.io", "v1", "priorityclasses", tree));
     }
     for (group, version, of_group, of_version) in API_SERVICES {
-        let tree = api_service(group, version, *of_group, *of_version);
+        let tree = api_service(group, version, *of_group, *of_version, "onstart");
         work.push(ensure(server, "apiregistration.k8s.io", "v1", "apiservices", tree));
     }
     work.extend(
@@ -199,8 +199,9 @@ async fn authentication(server: &Arc<Server>) -> Result<(), Status> {
     put(server, "", "v1", "configmaps", map, &["data"]).await
 }
 
-/// What tells that a group and version is served by this server itself (kube-aggregator `pkg/controllers/autoregister`).
-fn api_service(group: &str, version: &str, of_group: u32, of_version: u32) -> Value {
+/// What tells that a group and version is served by this server itself (kube-aggregator `pkg/controllers/autoregister`). `managed`: until
+/// when it is looked after, as its label says it.
+pub fn api_service(group: &str, version: &str, of_group: u32, of_version: u32, managed: &str) -> Value {
     let condition = json!({
         "type": "Available",
         "status": "True",
@@ -218,7 +219,7 @@ fn api_service(group: &str, version: &str, of_group: u32, of_version: u32) -> Va
         "apiVersion": "apiregistration.k8s.io/v1",
         "metadata": {
             "name": format!("{version}.{group}"),
-            "labels": {"kube-aggregator.kubernetes.io/automanaged": "onstart"},
+            "labels": {"kube-aggregator.kubernetes.io/automanaged": managed},
         },
         "spec": spec,
         "status": {"conditions": [condition]},

@@ -2,6 +2,7 @@
 //! definitions are. A definition is accepted when its names are free; from then on (`Established`) its resource is served. One that is
 //! deleted takes its objects along (apiextensions-apiserver `pkg/controller/{status,establish,finalizer}`).
 
+mod api_services;
 pub mod conversion;
 mod kind;
 mod sync;

@@ -1,7 +1,7 @@
 //! The task that looks at definitions: which names they get, which resources are served, and what becomes of objects whose definition
 //! is deleted.
 
-use super::CustomKind;
+use super::{CustomKind, api_services};
 use crate::resource::Resource;
 use crate::rest::meta;
 use crate::rest::write::refusal;
@@ -100,6 +100,8 @@ async fn sync(server: &Arc<Server>, known: &mut Known) -> Result<bool, Status> {
     }
     // Served first, told then: whoever sees `Established` finds the resource.
     serve(server, &all, known);
+    let established = all.iter().map(|(_, tree)| tree).filter(|tree| is_true(tree, "Established"));
+    api_services::keep(server, established).await?;
     for index in changed {
         let (record, tree) = &all[index];
         let value = storage::encode(tree);

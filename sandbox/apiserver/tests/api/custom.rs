@@ -262,3 +262,20 @@ async fn an_object_of_the_version_that_was_stored_before_is_served_in_all() {
     let patched = client.send("PATCH", &path("v3"), "application/json-patch+json", label).await.ok();
     assert_eq!((&patched["apiVersion"], &patched["spec"]), (&json!("ex.io/v3"), &json!({"replicas": 1})));
 }
+
+#[tokio::test]
+async fn a_served_version_has_an_api_service() {
+    let client = start().await;
+    let services = "/apis/apiregistration.k8s.io/v1/apiservices";
+    let service = client.get(&format!("{services}/v1.ex.io")).await.ok();
+    let spec =
+        json!({"group": "ex.io", "version": "v1", "groupPriorityMinimum": 1000, "versionPriority": 100});
+    assert_eq!(service["spec"], spec);
+    assert_eq!(service["metadata"]["labels"]["kube-aggregator.kubernetes.io/automanaged"], "true");
+    client.get(&format!("{services}/v2.ex.io")).await.ok();
+    client.delete(WIDGETS_DEFINITION, &json!({})).await.ok();
+    while client.get(&format!("{services}/v1.ex.io")).await.code != 404 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    client.get(&format!("{services}/v1.apps")).await.ok();
+}
