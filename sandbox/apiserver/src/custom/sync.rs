@@ -101,7 +101,9 @@ async fn sync(server: &Arc<Server>, known: &mut Known) -> Result<bool, Status> {
     // Served first, told then: whoever sees `Established` finds the resource.
     serve(server, &all, known);
     let established = all.iter().map(|(_, tree)| tree).filter(|tree| is_true(tree, "Established"));
-    api_services::keep(server, established).await?;
+    if let Err(error) = api_services::keep(server, established).await {
+        tracing::warn!(%error, "API services of custom resources");
+    }
     for index in changed {
         let (record, tree) = &all[index];
         let value = storage::encode(tree);

@@ -80,7 +80,8 @@ pub async fn to_object(call: &mut Call, body: Incoming) -> Result<Answer, Status
     let upgrade = call.upgrade.take().filter(|_| forward::wants_upgrade(&call.headers));
     let rewriter = rewriter(call, &target);
     let mut headers = call.headers.clone();
-    if let Ok(path) = HeaderValue::from_str(&call.info.path) {
+    headers.remove("x-forwarded-uri");
+    if let Ok(path) = HeaderValue::from_str(&format!("{}{}", rewriter.base, call.info.rest)) {
         headers.insert("x-forwarded-uri", path);
     }
     let forward = Forward { target: &target, path, method: call.method.clone(), headers: &headers };

@@ -21,9 +21,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::io::{Read, Write};
+use tokio::sync::Semaphore;
 
-/// Of a longer page the links stay as they are.
-const LONGEST: usize = 4 * 1024 * 1024;
+/// Of a longer page the links stay as they are, and of one that would grow by more.
+const LONGEST: usize = 1024 * 1024;
+
+/// So many pages are held at the same time; of more the links stay as they are, so that slow ones keep nobody waiting.
+const AT_ONCE: usize = 16;
+
+static HELD: Semaphore = Semaphore::const_new(AT_ONCE);
 
 /// What the proxied server allows other pages is not for it to say.
 const ALLOWED: [HeaderName; 4] = [
@@ -75,7 +81,7 @@ pub struct Rewriter {
 
 impl Rewriter {
     /// The answer with its links rewritten.
-    pub async fn answer(&self, mut theirs: Response<Incoming>) -> Result<Answer, Status> {
+    pub async fn answer(self, mut theirs: Response<Incoming>) -> Result<Answer, Status> {
         for name in ALLOWED {
             theirs.headers_mut().remove(name);
         }
@@ -88,11 +94,13 @@ impl Rewriter {
             theirs.headers_mut().insert(LOCATION, location);
             return Ok(forward::answer(theirs));
         }
-        let Some(is_packed) = packing(theirs.headers()) else { return Ok(forward::answer(theirs)) };
-        self.page(theirs, is_packed).await
+        match (packing(theirs.headers()), HELD.try_acquire()) {
+            (Some(is_packed), Ok(_permit)) => self.page(theirs, is_packed).await,
+            _ => Ok(forward::answer(theirs)),
+        }
     }
 
-    async fn page(&self, theirs: Response<Incoming>, is_packed: bool) -> Result<Answer, Status> {
+    async fn page(self, theirs: Response<Incoming>, is_packed: bool) -> Result<Answer, Status> {
         let (parts, mut incoming) = theirs.into_parts();
         let mut page = Vec::new();
         while page.len() <= LONGEST {
@@ -102,7 +110,13 @@ impl Rewriter {
                 Some(Err(_)) | None => break,
             }
         }
-        let rewritten = (page.len() <= LONGEST).then(|| self.bytes(&page, is_packed)).flatten();
+        // Elsewhere: everybody else's requests are worked on by this thread.
+        let (page, rewritten) = tokio::task::spawn_blocking(move || {
+            let rewritten = (page.len() <= LONGEST).then(|| self.bytes(&page, is_packed)).flatten();
+            (page, rewritten)
+        })
+        .await
+        .map_err(Status::internal)?;
         let mut answer = forward::answer(Response::from_parts(parts, incoming));
         match rewritten {
             Some(rewritten) => {
@@ -120,7 +134,7 @@ impl Rewriter {
     /// A page with its links rewritten; none: it can't be read.
     fn bytes(&self, page: &[u8], is_packed: bool) -> Option<Vec<u8>> {
         if !is_packed {
-            return Some(self.html(page));
+            return self.html(page);
         }
         let mut unpacked = Vec::new();
         GzDecoder::new(page).take(LONGEST as u64 + 1).read_to_end(&mut unpacked).ok()?;
@@ -128,12 +142,13 @@ impl Rewriter {
             return None;
         }
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(&self.html(&unpacked)).ok()?;
+        encoder.write_all(&self.html(&unpacked)?).ok()?;
         encoder.finish().ok()
     }
 
-    fn html(&self, page: &[u8]) -> Vec<u8> {
+    fn html(&self, page: &[u8]) -> Option<Vec<u8>> {
         let mut changes: Vec<(Span<usize>, String)> = Vec::new();
+        let mut added = 0;
         let (mut links, mut is_link): (&[&str], bool) = (&[], false);
         let mut emitter = CallbackEmitter::new(|event: CallbackEvent<'_>, span: Span<usize>| {
             match event {
@@ -147,8 +162,10 @@ impl Rewriter {
                 CallbackEvent::AttributeValue { value } if is_link => {
                     if let Ok(url) = std::str::from_utf8(value) {
                         let rewritten = self.url(url);
-                        if rewritten != url {
-                            changes.push((span, escaped(&rewritten)));
+                        if rewritten != url && added <= LONGEST {
+                            let rewritten = escaped(&rewritten);
+                            added += rewritten.len();
+                            changes.push((span, rewritten));
                         }
                     }
                 }
@@ -160,6 +177,9 @@ impl Rewriter {
         // What stands in a script is no element.
         emitter.naively_switch_states(true);
         let Ok(()) = Tokenizer::new_with_emitter(page, emitter).finish();
+        if added > LONGEST {
+            return None;
+        }
         let (mut out, mut done) = (Vec::with_capacity(page.len() + 1024), 0);
         for (span, new) in changes {
             let Some(between) = page.get(done..span.start) else { continue };
@@ -168,7 +188,7 @@ impl Rewriter {
             done = span.end;
         }
         out.extend_from_slice(page.get(done..).unwrap_or_default());
-        out
+        Some(out)
     }
 
     /// A link (`rewriteURL`).
@@ -281,7 +301,7 @@ mod tests {
             <script src='/s.js'>var a = \"<a href='/no'>\";</script><a href=y><p href=\"/no\">";
         let wanted = "<!doctype html><HTML><a title='/t' HREF=\"/p/proxy/x?a=1&amp;b=2\">/text</a>\
             <img src=/p/proxy/i.png alt='ä'><script src='/p/proxy/s.js'>var a = \"<a href='/no'>\";</script><a href=y><p href=\"/no\">";
-        assert_eq!(String::from_utf8_lossy(&rewriter().html(page.as_bytes())), wanted);
+        assert_eq!(rewriter().html(page.as_bytes()).as_deref(), Some(wanted.as_bytes()));
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(page.as_bytes()).expect("memory");
         let packed = rewriter().bytes(&encoder.finish().expect("memory"), true).expect("a page");
@@ -289,5 +309,15 @@ mod tests {
         GzDecoder::new(&packed[..]).read_to_string(&mut unpacked).expect("packed");
         assert_eq!(unpacked, wanted);
         assert_eq!(rewriter().bytes(b"not packed", true), None);
+    }
+
+    #[test]
+    fn a_page_does_not_grow_without_a_limit() {
+        let links = "<a href=/>".repeat(LONGEST / 10);
+        let deep = Rewriter { base: "/p".repeat(100), ..rewriter() };
+        assert!(deep.html(links.as_bytes()).is_none());
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(&vec![b' '; LONGEST + 1]).expect("memory");
+        assert!(rewriter().bytes(&encoder.finish().expect("memory"), true).is_none());
     }
 }

@@ -57,6 +57,20 @@ async fn judged(client: &Client, name: &str, type_: &str) -> Value {
     }
 }
 
+/// What happens to the API service of a version of widgets, which is made when the version is served.
+async fn service_events(client: &Client, version: &str) -> Lines {
+    let path = format!(
+        "/apis/apiregistration.k8s.io/v1/apiservices?watch=true&fieldSelector=metadata.name%3D{version}.ex.io"
+    );
+    Lines::of(client.raw("GET", &path, "", Bytes::new()).await)
+}
+
+/// Waits until a version of widgets is served.
+pub async fn served(client: &Client, version: &str) {
+    let (what, _) = service_events(client, version).await.next().await.expect("it is made");
+    assert_eq!(what, "ADDED");
+}
+
 fn condition<'a>(tree: &'a Value, type_: &str) -> &'a Value {
     let all = tree["status"]["conditions"].as_array();
     all.and_then(|all| all.iter().find(|one| one["type"] == type_)).unwrap_or(&Value::Null)
@@ -252,9 +266,7 @@ async fn an_object_of_the_version_that_was_stored_before_is_served_in_all() {
     versions.as_array_mut().expect("versions").push(newest);
     let changed = json!({"spec": {"versions": versions}});
     client.merge(&format!("{DEFINITIONS}/widgets.ex.io"), &changed).await.ok();
-    while client.get(&path("v3")).await.code == 404 {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    served(&client, "v3").await;
     for version in ["v1", "v2", "v3"] {
         assert_eq!(client.get(&path(version)).await.ok()["apiVersion"], format!("ex.io/{version}"));
     }
@@ -273,9 +285,8 @@ async fn a_served_version_has_an_api_service() {
     assert_eq!(service["spec"], spec);
     assert_eq!(service["metadata"]["labels"]["kube-aggregator.kubernetes.io/automanaged"], "true");
     client.get(&format!("{services}/v2.ex.io")).await.ok();
+    let mut told = service_events(&client, "v1").await;
     client.delete(WIDGETS_DEFINITION, &json!({})).await.ok();
-    while client.get(&format!("{services}/v1.ex.io")).await.code != 404 {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    while told.next().await.expect("it goes").0 != "DELETED" {}
     client.get(&format!("{services}/v1.apps")).await.ok();
 }

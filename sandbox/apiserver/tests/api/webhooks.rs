@@ -485,8 +485,8 @@ async fn a_webhook_converts_what_is_read_watched_and_written() {
     let (client, (hook, times)) = (crate::custom::start().await, converter().await);
     let path = |version: &str, name: &str| format!("{}{name}", crate::custom::WIDGETS.replace("v1", version));
     let config = json!({"url": format!("https://127.0.0.1:{}/", hook.port), "caBundle": hook.certificate});
-    let versions = json!(["v1", "v2"].map(|name| {
-        let field = if name == "v1" { "replicas" } else { "count" };
+    let versions = json!(["v1", "v2", "v3"].map(|name| {
+        let field = if name == "v2" { "count" } else { "replicas" };
         let spec = json!({"type": "object", "properties": {field: {"type": "integer"}}});
         let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": spec}}});
         json!({"name": name, "served": true, "storage": name == "v2", "schema": schema})
@@ -499,11 +499,7 @@ async fn a_webhook_converts_what_is_read_watched_and_written() {
     let changed = json!({"spec": {"versions": versions, "conversion": conversion}});
     client.merge(crate::custom::WIDGETS_DEFINITION, &changed).await.ok();
     let widget = |name: &str, number: i64| json!({"apiVersion": "ex.io/v1", "kind": "Widget", "metadata": {"name": name}, "spec": {"replicas": number}});
-    // Until the definition is what is served, nobody is asked.
-    while times.load(Ordering::Relaxed) == 0 {
-        client.post(&path("v1", ""), &widget("early", 1)).await;
-        client.delete(&path("v1", "/early"), &json!({})).await.ok();
-    }
+    crate::custom::served(&client, "v3").await;
     let made = client.post(&path("v1", ""), &widget("w", 3)).await.ok();
     assert_eq!((&made["apiVersion"], &made["spec"]), (&json!("ex.io/v1"), &json!({"replicas": 3})));
     let read = client.get(&path("v2", "/w")).await.ok();

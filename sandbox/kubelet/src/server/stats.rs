@@ -406,22 +406,19 @@ mod tests {
         Reading { at: seconds * 1_000_000_000, cpu: cpu_millis * 1_000_000, ..Reading::default() }
     }
 
+    fn container(name: &str, rate: Option<u64>, reading: Reading) -> Container {
+        Container { name: name.into(), id: name.into(), reading, rate, started: None }
+    }
+
+    fn pod(containers: Vec<Container>) -> PodFigures {
+        let (name, namespace, uid) = ("web".into(), "default".into(), "u".into());
+        PodFigures { name, namespace, uid, started: None, containers }
+    }
+
     #[test]
     fn a_pod_uses_what_its_containers_use() {
-        let container = |name: &str, rss| Container {
-            name: name.into(),
-            id: name.into(),
-            reading: Reading { rss, faults: [3, 1], usage: 2 * rss, ..reading(5, 100) },
-            rate: Some(7),
-            started: None,
-        };
-        let pod = PodFigures {
-            name: "web".into(),
-            namespace: "default".into(),
-            uid: "u".into(),
-            started: None,
-            containers: vec![container("a", 10), container("b", 20)],
-        };
+        let using = |rss| Reading { rss, faults: [3, 1], usage: 2 * rss, ..reading(5, 100) };
+        let pod = pod(vec![container("a", Some(7), using(10)), container("b", Some(7), using(20))]);
         let all = All { node: reading(6, 900), rate: None, pods: vec![pod] };
         let told = summary_of(&all, "node1", 0);
         assert_eq!(told["node"]["nodeName"], "node1");
@@ -442,20 +439,8 @@ mod tests {
 
     #[test]
     fn metrics_of_resources() {
-        let container = |name: &str, cpu_millis, working_set| Container {
-            name: name.into(),
-            id: name.into(),
-            reading: Reading { working_set, ..reading(5, cpu_millis) },
-            rate: None,
-            started: None,
-        };
-        let pod = PodFigures {
-            name: "web".into(),
-            namespace: "default".into(),
-            uid: "u".into(),
-            started: None,
-            containers: vec![container("a", 1500, 10), container("b", 500, 20)],
-        };
+        let using = |cpu_millis, working_set| Reading { working_set, ..reading(5, cpu_millis) };
+        let pod = pod(vec![container("a", None, using(1500, 10)), container("b", None, using(500, 20))]);
         let all = All { node: Reading { working_set: 99, ..reading(6, 3000) }, rate: None, pods: vec![pod] };
         let told = resource_of(&all);
         let samples: Vec<&str> = told.lines().filter(|line| !line.starts_with('#')).collect();
