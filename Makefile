@@ -33,7 +33,7 @@ PAGE_FROM  := $(COMMON) $(shell find frontend static sandbox/protocol -type f \
 BIN_FROM   := $(COMMON) $(shell find backend sandbox -type f -not -name '.*' -not -path '*/tests/*' -not -path '*/benches/*' \
                 -not -path '*/gen/*' -not -path 'sandbox/catalogue/programs/*' -not -path 'sandbox/wasm/*')
 PROGRAMS_FROM := $(COMMON) sandbox/features/Cargo.toml $(shell find sandbox/catalogue/programs -type f -not -name '.*' -not -name '*.wasm')
-KUBE_CRATES := apimachinery apis apiserver controllers etcd features go-json insecure-tls kube kubeclient scheduler
+KUBE_CRATES := apimachinery apis apiserver controllers etcd features go insecure-tls kube kubeclient protocol runtime scheduler
 KUBE_FROM  := $(COMMON) $(shell find $(KUBE_CRATES:%=sandbox/%) -type f -not -name '.*' -not -path '*/tests/*' -not -path '*/benches/*')
 WASM_FROM  := $(COMMON) sandbox/features/Cargo.toml sandbox/wasm/Cargo.toml $(shell find sandbox/wasm/src -type f -not -name '.*')
 

@@ -17,7 +17,8 @@ const NODES: u8 = 3;
 const READY_GOAL: f64 = 300.0;
 /// MB of PSS of the control plane's four components.
 const MEMORY_GOAL: f64 = 12.0;
-const REST: Duration = Duration::from_secs(20);
+/// Until components have given back what their start left behind, and have run for a while since.
+const REST: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 const COMPONENTS: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller", "kube-scheduler"];
 

@@ -9,10 +9,11 @@ use drydock_insecure_tls::any_server;
 use std::io::{Error, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
+use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio_rustls::rustls::{
     CertificateError, ClientConfig, Error as TlsError, InvalidMessage, RootCertStore, ServerConfig,
 };
@@ -38,8 +39,9 @@ pub fn acceptor(files: &TlsFiles) -> std::io::Result<TlsAcceptor> {
     let (chain, key) = key_pair(&files.own)?;
     let mut config = builder.with_single_cert(chain, key).map_err(Error::other)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    // Tickets would be kept for each client; connections live long enough without.
+    // Sessions would be kept for each client; connections live long enough without.
     config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
@@ -54,13 +56,14 @@ pub fn connector(own: Option<&KeyPair>, authority: Option<&Path>) -> std::io::Re
         Some(path) => builder.with_root_certificates(roots(path)?),
         None => builder.dangerous().with_custom_certificate_verifier(any_server(provider)),
     };
-    let config = match own {
+    let mut config = match own {
         None => builder.with_no_client_auth(),
         Some(pair) => {
             let (chain, key) = key_pair(pair)?;
             builder.with_client_auth_cert(chain, key).map_err(Error::other)?
         }
     };
+    config.resumption = Resumption::disabled();
     Ok(TlsConnector::from(Arc::new(config)))
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use drydock_kubeclient::informer::Informer;
+use drydock_kubeclient::informer::{Informer, Source};
 use drydock_kubeclient::{ObjectKey, WorkQueue, errors};
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use kube::api::PostParams;
@@ -22,7 +22,9 @@ struct Controller {
 /// Sets the controller up.
 pub fn start(context: &Context) -> Running {
     let queue: WorkQueue<ObjectKey> = WorkQueue::new();
-    let roles = context.informer::<ClusterRole>();
+    let roles = context
+        .informers
+        .or_insert(|client| Informer::with_transform(client, Source::all::<ClusterRole>(), without_slack));
     let (all, to_queue) = (roles.clone(), queue.clone());
     roles.subscribe(move |event| {
         to_queue.add(event.object().key());
@@ -32,6 +34,20 @@ pub fn start(context: &Context) -> Running {
         }
     });
     work(Arc::new(Controller { client: context.client.clone(), roles }), queue, 1)
+}
+
+/// Every cluster has eighty roles of its own, most of whose lists have one element and room for four.
+fn without_slack(role: &mut ClusterRole) {
+    for rule in role.rules.iter_mut().flatten() {
+        rule.verbs.shrink_to_fit();
+        let lists = [
+            &mut rule.api_groups,
+            &mut rule.non_resource_urls,
+            &mut rule.resource_names,
+            &mut rule.resources,
+        ];
+        lists.into_iter().flatten().for_each(Vec::shrink_to_fit);
+    }
 }
 
 /// The rules of a role that is put together: each once, in the order of the roles' names.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use drydock_kubeclient::informer::Object;
 use drydock_kubeclient::{Index, Informer, Informers, ObjectKey, Recorder, WorkQueue};
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::SignedDuration;
 use kube::{Client, Resource};
@@ -96,18 +96,11 @@ pub trait Reconcile: Send + Sync + 'static {
 /// Works on a queue with so many workers.
 pub fn work<C: Reconcile>(controller: Arc<C>, queue: WorkQueue<ObjectKey>, workers: usize) -> Running {
     Box::pin(async move {
-        let one = |_| {
-            let (controller, queue) = (controller.clone(), queue.clone());
-            async move {
-                queue
-                    .work(|key: ObjectKey| {
-                        let controller = controller.clone();
-                        async move { controller.reconcile(&key).await }
-                    })
-                    .await;
-            }
+        let reconcile = |key: ObjectKey| {
+            let controller = controller.clone();
+            async move { controller.reconcile(&key).await }
         };
-        join_all((0..workers).map(one)).await;
+        queue.work(workers, reconcile).await;
     })
 }
 

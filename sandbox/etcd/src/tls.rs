@@ -7,7 +7,8 @@ use rustls_pki_types::pem::{Error as PemError, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::client::Resumption;
+use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, crypto};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -53,6 +54,9 @@ pub(crate) fn acceptor(options: &Options) -> Result<TlsAcceptor, FlagError> {
     let mut config =
         builder.with_single_cert(chain, key).map_err(|error| wrong("cert-file")(error.to_string()))?;
     config.alpn_protocols = vec![b"h2".to_vec(), REPLICA.to_vec()];
+    // Connections are few and last: no session is kept for a next one.
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
@@ -90,6 +94,7 @@ pub(crate) fn connector(files: &ClientFiles) -> Result<TlsConnector, FlagError> 
         }
     };
     config.alpn_protocols = vec![REPLICA.to_vec()];
+    config.resumption = Resumption::disabled();
     Ok(TlsConnector::from(Arc::new(config)))
 }
 

@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::server::NoServerSessionStorage;
 
 /// More connections than that wait.
 const MOST: usize = 8;
@@ -49,7 +50,12 @@ pub async fn serve(address: IpAddr, port: u16) -> anyhow::Result<()> {
 fn tls() -> anyhow::Result<ServerConfig> {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".into(), "127.0.0.1".into()])?;
     let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
-    Ok(ServerConfig::builder().with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key)?)
+    let builder = ServerConfig::builder().with_no_client_auth();
+    let mut config = builder.with_single_cert(vec![made.cert.der().clone()], key)?;
+    // Who asks comes without a memory of the last time.
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(config)
 }
 
 async fn answer(acceptor: TlsAcceptor, stream: TcpStream) -> anyhow::Result<()> {

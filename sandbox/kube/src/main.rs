@@ -7,6 +7,7 @@ mod controller_manager;
 mod etcd;
 mod flags;
 mod healthz;
+mod rest;
 mod scheduler;
 mod zap;
 
@@ -47,7 +48,10 @@ fn main() -> ExitCode {
     panics_end_the_process(drydock_apiserver::http::contain::is_contained);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(run(&component, args)),
+        Ok(runtime) => runtime.block_on(async {
+            tokio::spawn(rest::give_back());
+            run(&component, args).await
+        }),
         Err(error) => Err(error.into()),
     };
     match result {

@@ -43,7 +43,7 @@ mod tests {
                 assert!(item.is_empty(), "{item} is too much");
                 Ok::<_, Infallible>(None)
             };
-            queue.work(reconcile).await;
+            queue.work(1, reconcile).await;
         });
         std::future::pending().await
     }

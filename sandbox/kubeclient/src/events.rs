@@ -7,6 +7,7 @@ mod series;
 
 pub use series::{Report, Reporter};
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
@@ -14,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, Resource};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -49,17 +51,33 @@ impl EventType {
 #[derive(Clone)]
 pub struct Recorder {
     source: EventSource,
-    events: mpsc::Sender<Event>,
+    writer: Arc<Writer>,
+}
+
+/// Whom events are handed over to: a task that begins with the first one, since most controllers never have any to tell.
+struct Writer {
+    client: Client,
+    runtime: Handle,
+    events: OnceLock<mpsc::Sender<Box<Event>>>,
+}
+
+impl Writer {
+    fn events(&self) -> &mpsc::Sender<Box<Event>> {
+        self.events.get_or_init(|| {
+            let (events, received) = mpsc::channel(WAITING);
+            self.runtime.spawn(write(self.client.clone(), received));
+            events
+        })
+    }
 }
 
 impl Recorder {
     /// A recorder for a component (`default-scheduler`), on a host if that matters (kubelet). Its task ends when the last clone is gone.
+    /// Must be called within a runtime's context.
     pub fn new(client: Client, component: &str, host: Option<&str>) -> Self {
-        let (events, received) = mpsc::channel(WAITING);
-        tokio::spawn(write(client, received));
         Self {
             source: EventSource { component: Some(component.to_owned()), host: host.map(ToOwned::to_owned) },
-            events,
+            writer: Arc::new(Writer { client, runtime: Handle::current(), events: OnceLock::new() }),
         }
     }
 
@@ -83,7 +101,7 @@ impl Recorder {
         message: impl Into<String>,
     ) {
         let event = make(&self.source, about, kind, reason, message.into(), Timestamp::now());
-        if self.events.try_send(event).is_err() {
+        if self.writer.events().try_send(Box::new(event)).is_err() {
             tracing::debug!(reason, "an event was dropped: too many wait to be written");
         }
     }
@@ -124,10 +142,10 @@ fn event_name(object: &str, now: Timestamp) -> String {
     format!("{object}.{:x}", now.as_nanosecond())
 }
 
-async fn write(client: Client, mut events: mpsc::Receiver<Event>) {
+async fn write(client: Client, mut events: mpsc::Receiver<Box<Event>>) {
     let mut correlator = Correlator::default();
     while let Some(event) = events.recv().await {
-        if let Some(correlated) = correlator.correlate(event, Instant::now())
+        if let Some(correlated) = correlator.correlate(*event, Instant::now())
             && let Some(written) = record(&client, &correlated).await
         {
             correlator.written(&correlated, &written);

@@ -63,6 +63,12 @@ impl Source {
         Self { path: K::url_path(&(), None), ..Self::default() }
     }
 
+    /// The path, if no object of the collection is left out nor any part of one.
+    pub fn whole(&self) -> Option<&str> {
+        let is_whole = self.labels.is_empty() && self.fields.is_empty() && !self.metadata_only;
+        is_whole.then_some(&*self.path)
+    }
+
     /// Only objects whose labels match.
     pub fn labels(mut self, selector: impl Into<String>) -> Self {
         self.labels = selector.into();
@@ -231,6 +237,11 @@ impl<K: Object> Informer<K> {
             synced: watch::Sender::new(false),
         };
         Self { shared: Arc::new(shared), task: Arc::default(), client, source: Arc::new(source) }
+    }
+
+    /// What it lists and watches.
+    pub fn source(&self) -> &Source {
+        &self.source
     }
 
     /// Begins to list and watch; nothing happens if it did already.

@@ -10,6 +10,8 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -181,31 +183,48 @@ impl<T: Eq + Hash + Clone> WorkQueue<T> {
         self.inner.changed.notify_one();
     }
 
-    /// One worker: calls `reconcile` for each item until the queue is shut down. `Ok(Some(wait))`: once more after that time; an error
-    /// is logged and the item comes back, later each time.
-    pub async fn work<F, E>(&self, mut reconcile: impl FnMut(T) -> F)
+    /// Calls `reconcile` for each item until the queue is shut down, for so many at once. `Ok(Some(wait))`: once more after that time; an
+    /// error is logged and the item comes back, later each time. Only items that are worked on take memory: a worker that waits has none.
+    pub async fn work<F, E>(&self, workers: usize, mut reconcile: impl FnMut(T) -> F)
     where
         T: Display,
         E: Display,
         F: Future<Output = Result<Option<Duration>, E>>,
     {
-        while let Some(item) = self.get().await {
-            match reconcile(item.clone()).await {
-                Ok(again) => {
-                    self.forget(&item);
-                    if let Some(wait) = again {
-                        self.add_after(item.clone(), wait);
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%item, %error, "work failed and is tried again");
-                    self.add_rate_limited(item.clone());
+        let mut running = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                Some(()) = running.next() => {}
+                item = self.get(), if running.len() < workers => {
+                    let Some(item) = item else { break };
+                    // In a box, or the set itself would have room for one.
+                    running.push(Box::pin(self.attend(item.clone(), reconcile(item))));
                 }
             }
-            self.done(&item);
-            // An item that asks for itself again at once must not keep the others on this thread from running.
-            tokio::task::yield_now().await;
         }
+        while running.next().await.is_some() {}
+    }
+
+    /// Has one item worked on, and says what becomes of it.
+    async fn attend<E: Display>(&self, item: T, reconciled: impl Future<Output = Result<Option<Duration>, E>>)
+    where
+        T: Display,
+    {
+        match reconciled.await {
+            Ok(again) => {
+                self.forget(&item);
+                if let Some(wait) = again {
+                    self.add_after(item.clone(), wait);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%item, %error, "work failed and is tried again");
+                self.add_rate_limited(item.clone());
+            }
+        }
+        self.done(&item);
+        // An item that asks for itself again at once must not keep the others on this thread from running.
+        tokio::task::yield_now().await;
     }
 }
 
@@ -264,6 +283,8 @@ impl<T: Eq + Hash + Clone> State<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -343,7 +364,7 @@ mod tests {
             let (queue, seen, end) = (queue.clone(), seen.clone(), queue.clone());
             tokio::spawn(async move {
                 queue
-                    .work(|item: String| {
+                    .work(1, |item: String| {
                         let mut seen = seen.lock().unwrap();
                         seen.push(item.clone());
                         let bad = item == "bad" && seen.iter().filter(|other| **other == "bad").count() < 3;
@@ -373,7 +394,7 @@ mod tests {
             })
         };
         queue
-            .work(|_: String| {
+            .work(1, |_: String| {
                 let mut turns = turns.lock().unwrap();
                 *turns += 1;
                 // Ends the test where the other never has its turn.
@@ -385,5 +406,30 @@ mod tests {
             })
             .await;
         assert!(other.await.unwrap() < 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_are_worked_on_at_once_and_those_that_began_are_finished() {
+        let queue = WorkQueue::new();
+        for item in 0..5 {
+            queue.add(item);
+        }
+        let (now, most, done) = (Cell::new(0), Cell::new(0), Cell::new(0));
+        let start = Instant::now();
+        queue
+            .work(2, |_: i32| async {
+                now.set(now.get() + 1);
+                most.set(now.get().max(most.get()));
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                now.set(now.get() - 1);
+                done.set(done.get() + 1);
+                // The last ones are with their workers still.
+                if done.get() == 3 {
+                    queue.shut_down();
+                }
+                Ok::<_, String>(None)
+            })
+            .await;
+        assert_eq!((most.get(), done.get(), start.elapsed().as_secs()), (2, 5, 3));
     }
 }

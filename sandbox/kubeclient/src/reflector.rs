@@ -5,9 +5,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::TryStreamExt as _;
+use futures_util::{AsyncBufReadExt as _, TryStreamExt as _};
 use kube::api::{ListParams, VersionMatch, WatchEvent, WatchParams};
-use kube::core::Request;
+use kube::core::{Request, Status};
 use kube::{Client, Error};
 use serde_json::value::RawValue;
 use tokio::task::AbortHandle;
@@ -67,7 +67,8 @@ async fn list(client: &Client, source: &Source, newest: bool, sink: &dyn Sink) -
     };
     let request = Request::new(&source.path);
     let request = if source.metadata_only { request.list_metadata(&params) } else { request.list(&params) };
-    let list = client.request_text(request.map_err(Error::BuildRequest)?).await?;
+    // In a box, as below: what is needed for a moment must not take room in every reflector for good.
+    let list = Box::pin(client.request_text(request.map_err(Error::BuildRequest)?)).await?;
     Ok(sink.listed(&list).map_err(Error::SerdeError)?.unwrap_or_default())
 }
 
@@ -112,11 +113,12 @@ async fn watch_once(
     } else {
         request.watch(&params, version)
     };
-    let events = client.request_events::<Box<RawValue>>(request.map_err(Error::BuildRequest)?).await?;
-    let mut events = pin!(events);
+    // Not by `Client::request_events`, whose buffer of 8 KB each watch would have, and a component has eighty.
+    let events = Box::pin(client.request_stream(request.map_err(Error::BuildRequest)?)).await?;
+    let mut events = pin!(events.lines());
     let mut any = false;
-    while let Some(event) = events.try_next().await? {
-        let reached = hear(event, sink)?;
+    while let Some(line) = events.try_next().await.map_err(Error::ReadEvents)? {
+        let reached = hear(&line, sink)?;
         if let Some(reached) = reached.filter(|reached| !reached.is_empty()) {
             *version = reached;
         }
@@ -132,14 +134,22 @@ async fn watch_once(
 }
 
 /// Passes on an event; returns the version that it brought.
-fn hear(event: WatchEvent<Box<RawValue>>, sink: &dyn Sink) -> Result<Option<String>, Error> {
-    match event {
+fn hear(line: &str, sink: &dyn Sink) -> Result<Option<String>, Error> {
+    match serde_json::from_str::<WatchEvent<&RawValue>>(line).map_err(|error| unreadable(line, error))? {
         WatchEvent::Added(object) | WatchEvent::Modified(object) => sink.changed(object.get()),
         WatchEvent::Deleted(object) => sink.deleted(object.get()),
         WatchEvent::Bookmark(bookmark) => Ok(Some(bookmark.metadata.resource_version)),
         WatchEvent::Error(status) => return Err(Error::Api(status)),
     }
     .map_err(Error::SerdeError)
+}
+
+/// What a line says that is no event: an answer of the server, or nothing.
+fn unreadable(line: &str, error: serde_json::Error) -> Error {
+    match serde_json::from_str::<Status>(line) {
+        Ok(status) => Error::Api(status.boxed()),
+        Err(_no_status) => Error::SerdeError(error),
+    }
 }
 
 fn selector(text: &str) -> Option<String> {

@@ -32,7 +32,11 @@ impl Rule {
     /// From a role.
     pub fn of(tree: &Value) -> Self {
         let strings = |field: &str| -> Vec<String> {
-            list(tree, &[field]).iter().filter_map(Value::as_str).map(String::from).collect()
+            let mut strings: Vec<String> =
+                list(tree, &[field]).iter().filter_map(Value::as_str).map(String::from).collect();
+            // Most have one, and are kept for as long as their role.
+            strings.shrink_to_fit();
+            strings
         };
         Self {
             groups: strings("apiGroups"),

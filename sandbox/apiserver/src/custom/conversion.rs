@@ -157,12 +157,16 @@ pub async fn event(server: &Server, resource: &Resource, event: Arc<Event>) -> R
     if webhook(resource).is_none() {
         return Ok(event);
     }
-    let prev = match &event.prev {
-        Some(prev) => Some(record(server, resource, prev.clone()).await?),
-        None => None,
-    };
-    let record = record(server, resource, event.record.clone()).await?;
-    Ok(Arc::new(Event { kind: event.kind, record, prev }))
+    // In a box: each watch has room for this, and hardly one ever asks.
+    Box::pin(async {
+        let prev = match &event.prev {
+            Some(prev) => Some(record(server, resource, prev.clone()).await?),
+            None => None,
+        };
+        let record = record(server, resource, event.record.clone()).await?;
+        Ok(Arc::new(Event { kind: event.kind, record, prev }))
+    })
+    .await
 }
 
 /// A record with its object in the resource's version.

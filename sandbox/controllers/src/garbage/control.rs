@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use drydock_kubeclient::{EventType, Recorder, errors};
-use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Client;
@@ -40,7 +39,7 @@ pub fn start(context: &Context) -> Running {
     let collector = Arc::new(Collector {
         client: context.client.clone(),
         recorder: context.recorder("garbage-collector-controller"),
-        monitors: Arc::new(Monitors::new(context.client.clone())),
+        monitors: Arc::new(Monitors::new(context.informers.clone())),
         absent: Mutex::default(),
     });
     Box::pin(async move {
@@ -52,12 +51,10 @@ pub fn start(context: &Context) -> Running {
                 collector.refresh().await;
             }
         };
-        let workers = join_all((0..WORKERS).map(|_| {
-            collector.monitors.queue.work(|look| {
-                let collector = collector.clone();
-                async move { collector.look(look).await }
-            })
-        }));
+        let workers = collector.monitors.queue.work(WORKERS, |look| {
+            let collector = collector.clone();
+            async move { collector.look(look).await }
+        });
         tokio::join!(keep_up, workers);
     })
 }
@@ -175,8 +172,8 @@ impl Collector {
             return Ok(Owner::Dangling);
         }
         let identity = Identity {
-            api_version: reference.api_version.clone(),
-            kind: reference.kind.clone(),
+            api_version: reference.api_version.as_str().into(),
+            kind: reference.kind.as_str().into(),
             namespace: dependent.namespace.clone(),
             name: reference.name.clone(),
         };
@@ -233,7 +230,7 @@ impl Collector {
             ..DeleteParams::default()
         };
         tracing::info!(
-            kind = node.identity.kind,
+            kind = &*node.identity.kind,
             namespace = node.identity.namespace,
             name = node.identity.name,
             ?propagation,
@@ -302,8 +299,8 @@ impl Collector {
         let Some(reference) = node.owners.iter().find(|reference| reference.uid == owner) else { return };
         let Identity { api_version, kind, namespace, name } = &node.identity;
         let about = ObjectReference {
-            api_version: Some(api_version.clone()),
-            kind: Some(kind.clone()),
+            api_version: Some(api_version.to_string()),
+            kind: Some(kind.to_string()),
             namespace: Some(namespace.clone()).filter(|namespace| !namespace.is_empty()),
             name: Some(name.clone()),
             uid: Some(uid.to_owned()),

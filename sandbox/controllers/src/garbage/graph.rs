@@ -2,6 +2,7 @@
 //! until somebody has asked the API server whether they exist (`GraphBuilder`). Pure: a change gives back who is to be looked at.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
@@ -16,9 +17,9 @@ pub const ORPHAN: &str = "orphan";
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity {
     /// `apps/v1`.
-    pub api_version: String,
+    pub api_version: Arc<str>,
     /// `ReplicaSet`.
-    pub kind: String,
+    pub kind: Arc<str>,
     /// Empty: none.
     pub namespace: String,
     /// Its name.
@@ -65,19 +66,22 @@ pub enum Look {
 /// The graph.
 #[derive(Debug, Default)]
 pub struct Graph {
-    nodes: HashMap<String, Node>,
+    nodes: Nodes,
 }
+
+/// By uid. In boxes, since a map has room for twice as many as there are.
+type Nodes = HashMap<String, Box<Node>>;
 
 impl Graph {
     /// The node of a uid.
     pub fn get(&self, uid: &str) -> Option<&Node> {
-        self.nodes.get(uid)
+        self.nodes.get(uid).map(Box::as_ref)
     }
 
     /// The uids and nodes of those that depend on it.
     pub fn dependents(&self, uid: &str) -> Vec<(String, Node)> {
         let all = self.nodes.get(uid).into_iter().flat_map(|node| &node.dependents);
-        all.filter_map(|uid| Some((uid.clone(), self.nodes.get(uid)?.clone()))).collect()
+        all.filter_map(|uid| Some((uid.clone(), self.get(uid)?.clone()))).collect()
     }
 
     /// How many objects there are.
@@ -94,7 +98,8 @@ impl Graph {
     pub fn seen(&mut self, identity: &Identity, meta: &ObjectMeta) -> Vec<Look> {
         let uid = meta.uid().to_owned();
         let mut look = Vec::new();
-        let mut node = self.nodes.remove(&uid).unwrap_or_else(|| Node::virtual_of(identity.clone()));
+        let mut node =
+            self.nodes.remove(&uid).unwrap_or_else(|| Box::new(Node::virtual_of(identity.clone())));
         let (was_deleting, was_waiting) = (node.deleting, node.deleting_dependents);
         let old_owners = std::mem::replace(&mut node.owners, meta.owners().to_vec());
         // A reference may have told a wrong place; the object itself knows.
@@ -137,12 +142,12 @@ impl Graph {
             let node = self.nodes.entry(owner.uid.clone()).or_insert_with(|| {
                 // Nobody has seen it: the API server is asked whether it exists.
                 look.push(Look::Delete(owner.uid.clone()));
-                Node::virtual_of(Identity {
-                    api_version: owner.api_version.clone(),
-                    kind: owner.kind.clone(),
+                Box::new(Node::virtual_of(Identity {
+                    api_version: owner.api_version.as_str().into(),
+                    kind: owner.kind.as_str().into(),
                     namespace: namespace.clone(),
                     name: owner.name.clone(),
-                })
+                }))
             });
             node.dependents.insert(uid.to_owned());
         }
@@ -199,7 +204,7 @@ impl Graph {
     }
 }
 
-fn node_waits(nodes: &HashMap<String, Node>, uid: &str) -> bool {
+fn node_waits(nodes: &Nodes, uid: &str) -> bool {
     nodes.get(uid).is_some_and(|node| node.deleting_dependents)
 }
 

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use drydock_kubeclient::WorkQueue;
 use drydock_kubeclient::informer::{Event, Informer};
-use futures_util::future::join_all;
+use drydock_kubeclient::informers::MetaHandler;
+use drydock_kubeclient::{Informers, WorkQueue};
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, join_all};
 use kube::Client;
 use tokio::sync::Notify;
 
@@ -17,12 +19,14 @@ use crate::shared::resources::{ResourceType, Trace, discover};
 /// The graph, the queue that it feeds, and the watches that feed it.
 pub struct Monitors {
     client: Client,
+    informers: Informers,
     graph: Mutex<Graph>,
     /// Who is to be looked at.
     pub queue: WorkQueue<Look>,
     /// Told when kinds may have come or gone.
     pub kinds_changed: Notify,
-    running: Mutex<HashMap<String, Informer<Trace>>>,
+    /// By kind: the informer that nobody else has. Without one, that of another controller is heard.
+    running: Mutex<HashMap<String, Option<Informer<Trace>>>>,
     types: Mutex<HashMap<(String, String), ResourceType>>,
 }
 
@@ -37,9 +41,10 @@ fn is_ignored(one: &ResourceType) -> bool {
 
 impl Monitors {
     /// None yet.
-    pub fn new(client: Client) -> Self {
+    pub fn new(informers: Informers) -> Self {
         Self {
-            client,
+            client: informers.client().clone(),
+            informers,
             graph: Mutex::default(),
             queue: WorkQueue::new(),
             kinds_changed: Notify::new(),
@@ -79,9 +84,9 @@ impl Monitors {
             running.retain(|name, _| watched.iter().any(|one| one.long_name() == *name));
             for one in &watched {
                 running.entry(one.long_name()).or_insert_with(|| {
-                    let informer = self.monitor(one);
-                    started.push(informer.clone());
-                    informer
+                    let (own, synced) = self.monitor(one);
+                    started.push(synced);
+                    own
                 });
             }
         }
@@ -89,20 +94,36 @@ impl Monitors {
             .iter()
             .map(|one| ((one.resource.group.clone(), one.resource.kind.clone()), one.clone()))
             .collect();
-        join_all(started.iter().map(Informer::synced)).await;
+        join_all(started).await;
         Ok(())
     }
 
-    fn monitor(self: &Arc<Self>, one: &ResourceType) -> Informer<Trace> {
-        let informer: Informer<Trace> = Informer::new(self.client.clone(), one.metadata_source());
-        let (api_version, kind) = (one.resource.api_version.clone(), one.resource.kind.clone());
+    /// Watches by the informer of a controller that looks at this kind anyway, or else by one of metadata alone. The future is done when
+    /// what there is is known.
+    fn monitor(self: &Arc<Self>, one: &ResourceType) -> (Option<Informer<Trace>>, BoxFuture<'static, ()>) {
+        let source = one.metadata_source();
+        let mut handler = match self.informers.hear(&source.path, self.handler(one)) {
+            Ok(synced) => return (None, synced.boxed()),
+            Err(handler) => handler,
+        };
+        let informer: Informer<Trace> = Informer::new(self.client.clone(), source);
+        informer.subscribe(move |event| {
+            handler(&event.object().metadata, matches!(event, Event::Deleted(_)));
+        });
+        informer.start();
+        (Some(informer.clone()), async move { informer.synced().await }.boxed())
+    }
+
+    /// Puts what it is told into the graph.
+    fn handler(self: &Arc<Self>, one: &ResourceType) -> MetaHandler {
+        let api_version: Arc<str> = one.resource.api_version.as_str().into();
+        let kind: Arc<str> = one.resource.kind.as_str().into();
         let brings_kinds = one.name() == "customresourcedefinitions.apiextensions.k8s.io";
         // Not counted among the owners: the monitors live as long as the collector, and hold their informers.
         let monitors = Arc::downgrade(self);
-        informer.subscribe(move |event| {
+        Box::new(move |meta, is_gone| {
             let Some(monitors) = monitors.upgrade() else { return };
-            let meta = &event.object().metadata;
-            let looks = if matches!(event, Event::Deleted(_)) {
+            let looks = if is_gone {
                 monitors.graph().gone(meta.uid())
             } else {
                 let identity = Identity {
@@ -117,8 +138,6 @@ impl Monitors {
             if brings_kinds {
                 monitors.kinds_changed.notify_one();
             }
-        });
-        informer.start();
-        informer
+        })
     }
 }

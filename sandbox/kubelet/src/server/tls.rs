@@ -5,7 +5,7 @@ use tokio_rustls::rustls::{
     RootCertStore, ServerConfig, ServerConnection,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::WebPkiClientVerifier,
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
 };
 
 /// Who may do everything in a cluster of kubeadm's.
@@ -48,6 +48,9 @@ pub fn config(certificate: &Path, key: &Path, authority: &Path) -> Result<Server
         .with_single_cert(chain(&read(certificate)?)?, key)
         .map_err(|e| e.to_string())?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // Nobody comes back for a session: none is kept.
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(config)
 }
 
