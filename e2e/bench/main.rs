@@ -41,7 +41,7 @@ const SUBJECTS: [Subject; 9] = [
     ("memory", Duration::from_secs(120), || Box::pin(memory::run())),
     ("load", Duration::from_secs(20), || Box::pin(load::run())),
     ("docker", Duration::from_secs(240), || Box::pin(docker::run())),
-    ("cluster", Duration::from_secs(120), || Box::pin(cluster::run())),
+    ("cluster", Duration::from_secs(240), || Box::pin(cluster::run())),
 ];
 
 fn main() -> ExitCode {

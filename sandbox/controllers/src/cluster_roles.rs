@@ -36,8 +36,12 @@ pub fn start(context: &Context) -> Running {
     work(Arc::new(Controller { client: context.client.clone(), roles }), queue, 1)
 }
 
-/// Every cluster has eighty roles of its own, most of whose lists have one element and room for four.
+/// Every cluster has eighty roles of its own, most of whose lists have one element and room for four. What is put together is written
+/// back, so that only of the others is anything left out.
 fn without_slack(role: &mut ClusterRole) {
+    if role.aggregation_rule.is_none() {
+        role.metadata.annotations = None;
+    }
     for rule in role.rules.iter_mut().flatten() {
         rule.verbs.shrink_to_fit();
         let lists = [

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use drydock_runtime::{heap, text};
+use drydock_runtime::{heap, stack, text};
 use nix::time::{ClockId, clock_gettime};
 
 /// How long a component is looked at first; each time that it rests as long, it is left alone for twice as long as before, since work has
@@ -25,6 +25,9 @@ pub async fn give_back() {
             continue;
         }
         heap::give_back();
+        if let Err(error) = stack::give_back() {
+            tracing::debug!(%error, "the stack keeps its size");
+        }
         text::give_back();
         look = (look * 2).min(LONGEST);
     }

@@ -34,6 +34,7 @@ pub mod seccomp;
 mod service_host;
 pub mod session_root;
 pub mod spawner;
+pub mod stack;
 pub mod text;
 pub mod trace;
 pub mod uplink;
