@@ -5,13 +5,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::ptrace::{self, Options};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -19,8 +22,6 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// int3
 const BREAKPOINT: u8 = 0xcc;
-/// Between looks at whether somebody stopped.
-const PAUSE: Duration = Duration::from_millis(1);
 /// How often breakpoints are set anew: a process that gives its text back to the kernel loses them.
 const ANEW: Duration = Duration::from_secs(3);
 
@@ -30,6 +31,11 @@ fn main() -> Result<()> {
         return Err("usage: used-functions PROGRAM SECONDS PID...".into());
     };
     let functions = functions(program)?;
+    // Whoever stops tells its tracer by a signal, which is waited for.
+    let mut child = SigSet::empty();
+    child.add(Signal::SIGCHLD);
+    child.thread_block()?;
+    let stops = SignalFd::with_flags(&child, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     let until = Instant::now() + Duration::from_secs(seconds.parse()?);
     let mut traced = HashMap::new();
     for (number, pid) in pids.iter().enumerate() {
@@ -37,20 +43,36 @@ fn main() -> Result<()> {
         traced.insert(pid, Traced::new(pid, 1 << number, &functions)?);
     }
     let mut entered = Entered::default();
-    let mut anew = Instant::now();
     while Instant::now() < until {
-        if Instant::now() >= anew {
-            for traced in traced.values() {
-                traced.memory.write_all_at(&traced.armed, functions.start)?;
-            }
-            anew = Instant::now() + ANEW;
+        for traced in traced.values() {
+            traced.memory.write_all_at(&traced.armed, functions.start)?;
         }
+        let anew = until.min(Instant::now() + ANEW);
+        while let Some(left) = anew.checked_duration_since(Instant::now()) {
+            hear_all(&mut traced, &functions, &mut entered)?;
+            let wait = PollTimeout::try_from(left)?;
+            poll(&mut [PollFd::new(stops.as_fd(), PollFlags::POLLIN)], wait)?;
+            while stops.read_signal()?.is_some() {}
+        }
+    }
+    for traced in traced.values() {
+        traced.memory.write_all_at(&traced.text, functions.start)?;
+    }
+    for name in entered.in_order() {
+        println!("{name}");
+    }
+    Ok(())
+}
+
+/// Has all go on that have stopped.
+fn hear_all(traced: &mut HashMap<Pid, Traced>, functions: &Functions, entered: &mut Entered) -> Result<()> {
+    loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::__WALL)) {
-            Ok(WaitStatus::StillAlive) => std::thread::sleep(PAUSE),
+            Ok(WaitStatus::StillAlive) => return Ok(()),
             Ok(WaitStatus::Stopped(thread, Signal::SIGTRAP)) => {
                 let process = process_of(thread)?;
                 let traced = traced.get_mut(&process).ok_or("a process stopped that was not asked for")?;
-                traced.step(thread, &functions, &mut entered)?;
+                traced.step(thread, functions, entered)?;
             }
             Ok(WaitStatus::Stopped(thread, signal)) => ptrace::cont(thread, signal)?,
             Ok(WaitStatus::PtraceEvent(thread, ..)) => ptrace::cont(thread, None)?,
@@ -61,13 +83,6 @@ fn main() -> Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
-    for traced in traced.values() {
-        traced.memory.write_all_at(&traced.text, functions.start)?;
-    }
-    for name in entered.in_order() {
-        println!("{name}");
-    }
-    Ok(())
 }
 
 /// The functions of a program by their addresses, and what they take of its address space.

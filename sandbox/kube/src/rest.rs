@@ -33,7 +33,7 @@ pub async fn give_back() {
     }
 }
 
-/// What the process has had of the processor so far. Without that clock it never works, and never rests.
+/// What the process has had of the processor so far. Without that clock it always rests.
 fn processor_time() -> Duration {
     clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
